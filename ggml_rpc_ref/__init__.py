@@ -1,0 +1,1 @@
+"""ggml-rpc-ref: the reference for ggml's RPC protocol."""

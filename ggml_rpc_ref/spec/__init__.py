@@ -1,0 +1,1 @@
+"""What is true: data about the protocol; imports the standard library only."""
