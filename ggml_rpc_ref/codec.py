@@ -86,7 +86,7 @@ def encode(message: object, version: Version = DEFAULT) -> bytes:
     Raises:
         Misuse: for a value that does not fit its field.
     """
-    cls: type[Any] = type(message)
+    cls: Any = type(message)
     return b"".join(_put(row.wire, getattr(message, row.name), row.name, version) for row in fields(cls, version))
 
 
@@ -141,7 +141,7 @@ def decode(cls: type[M], payload: Readable, version: Version = DEFAULT) -> M:
 
 def _get_record(cls: type[M], view: memoryview, at: int, version: Version) -> tuple[M, int]:
     values: dict[str, Any] = {}
-    rows: type[Any] = cls
+    rows: Any = cls
     for row in fields(rows, version):
         values[row.name], at = _get(row.wire, row.name, view, at, version)
     return cls(**values), at
