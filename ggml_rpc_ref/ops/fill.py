@@ -67,15 +67,15 @@ def make(operand: Operand, seed: int) -> Tensor:
     return tensor
 
 
-def build(op_name: str, case: Case) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+def build(op_name: str, case: Case, salt: str = "") -> tuple[Tensor, tuple[Tensor | None, ...]]:
     """Return (dst, sources) of a case in memory; an operand with an alias shares the memory of the source it names.
 
-    The seed of each operand is the CRC-32 of "<op>/<case id>/<slot>".
+    The seed of each operand is the CRC-32 of "<op>/<case id>/<slot><salt>"; another salt gives other numbers in the same shapes.
     """
     sources: list[Tensor | None] = []
     for slot, operand in enumerate(case.src):
-        sources.append(None if operand is None else _place(operand, sources, f"{op_name}/{case.id}/{slot}"))
-    return _place(case.dst, sources, f"{op_name}/{case.id}/dst"), tuple(sources)
+        sources.append(None if operand is None else _place(operand, sources, f"{op_name}/{case.id}/{slot}{salt}"))
+    return _place(case.dst, sources, f"{op_name}/{case.id}/dst{salt}"), tuple(sources)
 
 
 def _place(operand: Operand, sources: list[Tensor | None], label: str) -> Tensor:

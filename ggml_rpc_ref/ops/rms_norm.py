@@ -28,8 +28,8 @@ def shape(node: Node) -> None:
 def oracle(node: Node) -> None:
     """Compute the formula; the mean in float64, as upstream sums in double."""
     x = node.source(0).values()
-    mean = np.mean(np.square(x, dtype=np.float64), axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean = np.sum(np.square(x, dtype=np.float64), axis=-1, keepdims=True) / max(x.shape[-1], 1)
         scale = 1.0 / np.sqrt(mean.astype(np.float32) + np.float32(node.f32("eps")))
         node.dst.store(x * scale.astype(np.float32))
 
@@ -37,7 +37,7 @@ def oracle(node: Node) -> None:
 def cases() -> Iterator[Case]:
     """Row lengths around vector widths, broadcast-free shapes in all dimensions, gaps between rows, in place, special values."""
     for n in (1, 7, 64, 1025):
-        x = Operand("F32", (n, 3, 2, 2))
+        x = Operand("F32", (n, 3, 2, 2) if n < 1000 else (n, 3))
         yield Case(f"n{n}", Operand("F32", x.ne), (x,), {"eps": 1e-6})
     x = Operand("F32", (640, 5))
     yield Case("eps-zero", Operand("F32", x.ne), (x,), {"eps": 0.0})

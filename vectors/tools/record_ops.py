@@ -1,0 +1,464 @@
+"""Record what the genuine llama.cpp 3.6.1 server computes for every case of every op: the witness under the oracle.
+
+    .venv/bin/python vectors/tools/record_ops.py --spawn                    # every op, on a server of its own
+    .venv/bin/python vectors/tools/record_ops.py --spawn RMS_NORM MUL       # these ops only
+    .venv/bin/python vectors/tools/record_ops.py 127.0.0.1:50052 RMS_NORM   # on a server that runs already
+    .venv/bin/python vectors/tools/record_ops.py --spawn --dry-run ADD      # compare with the oracle, write nothing
+
+One file per op is written: `vectors/upstream-3.6.1-llama-cpp-python-0.3.20/ops/<op>.json`. The last lines on stdout are a table of
+the oracle's worst error per op against these results; the exit status is 1 if any case failed.
+
+Independence: the inputs come from `ggml_rpc_ref.ops.fill`, the geometry from the op's cases; the wire client below is written out
+by hand from the protocol's layout (shared/facts/protocol.md) and the expected bytes are what the server sent. The oracle runs only
+after them, for the table.
+
+A case is laid out in one server buffer as it lies in memory here: every operand's memory with its guard bytes, 64-byte aligned.
+The whole buffer is read back. Memories that changed are recorded ("dst", and sources that the op updates); a byte that changed
+outside of a tensor's elements is an error, and so is a server that dies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops import OPS, fill
+from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes, worst_error
+from ggml_rpc_ref.ops.op import Case, Op, Operand
+from ggml_rpc_ref.tensor import PlainStorage, Tensor
+
+PACKAGE = "llama-cpp-python 0.3.20 (ggml 0.9.11, protocol 3.6.1)"
+OUT = Path(__file__).resolve().parents[1] / "upstream-3.6.1-llama-cpp-python-0.3.20" / "ops"
+ENVIRONMENT = Path.home() / ".cache/ggml-rpc-ref/upstream/3.6.1"
+
+OPS_IN_ORDER = """
+NONE DUP ADD ADD_ID ADD1 ACC SUB MUL DIV SQR SQRT LOG SIN COS SUM SUM_ROWS CUMSUM MEAN ARGMAX COUNT_EQUAL REPEAT REPEAT_BACK
+CONCAT SILU_BACK NORM RMS_NORM RMS_NORM_BACK GROUP_NORM L2_NORM MUL_MAT MUL_MAT_ID OUT_PROD SCALE SET CPY CONT RESHAPE VIEW
+PERMUTE TRANSPOSE GET_ROWS GET_ROWS_BACK SET_ROWS DIAG DIAG_MASK_INF DIAG_MASK_ZERO SOFT_MAX SOFT_MAX_BACK ROPE ROPE_BACK CLAMP
+CONV_TRANSPOSE_1D IM2COL IM2COL_BACK IM2COL_3D CONV_2D CONV_3D CONV_2D_DW CONV_TRANSPOSE_2D POOL_1D POOL_2D POOL_2D_BACK UPSCALE
+PAD PAD_REFLECT_1D ROLL ARANGE TIMESTEP_EMBEDDING ARGSORT TOP_K LEAKY_RELU TRI FILL FLASH_ATTN_EXT FLASH_ATTN_BACK SSM_CONV
+SSM_SCAN WIN_PART WIN_UNPART GET_REL_POS ADD_REL_POS RWKV_WKV6 GATED_LINEAR_ATTN RWKV_WKV7 SOLVE_TRI GATED_DELTA_NET UNARY
+MAP_CUSTOM1 MAP_CUSTOM2 MAP_CUSTOM3 CUSTOM CROSS_ENTROPY_LOSS CROSS_ENTROPY_LOSS_BACK OPT_STEP_ADAMW OPT_STEP_SGD GLU
+"""
+OP_NUMBERS = {name: number for number, name in enumerate(OPS_IN_ORDER.split())}
+"""ggml_op of 3.6.1, from its ggml.h."""
+
+I8, COMPUTE = 24, 16
+ALIGNMENT = 64
+ENCODING = (
+    "expected: base64 of zlib of the bytes from the first to the last element of that operand's memory, after the node ran; "
+    "memories not named did not change. Gaps between an input's elements are 0xA5 bytes."
+)
+LITERAL_BYTES = 256
+"""Inputs up to this many bytes are written out beside their recipe."""
+
+# --- the wire, as far as it is needed here ------------------------------------------------------------------------------
+
+HELLO, ALLOC, BASE, FREE, SET, GET, GRAPH = 14, 0, 3, 4, 6, 8, 10
+
+
+class ServerGone(Exception):  # noqa: N818
+    """The server closed the connection, which it does when a kernel's assertion fails."""
+
+
+def tensor_record(
+    number: int, type_: int, buffer: int, ne: tuple[int, ...], nb: tuple[int, ...], data: int, *,
+    op: int = 0, op_params: bytes = bytes(64), flags: int = 0, src: tuple[int, ...] = (), view_src: int = 0, view_offs: int = 0,
+) -> bytes:  # fmt: skip
+    """Return the 296 bytes of an rpc_tensor."""
+    sources = (*src, *[0] * 10)[:10]
+    return struct.pack(
+        "<QIQ4I4II64si10QQQQ64s4x", number, type_, buffer, *ne, *nb, op, op_params, flags, *sources, view_src, view_offs, data, b""
+    )  # fmt: skip
+
+
+class Wire:
+    """A connection to a server of protocol 3.6.1: one method per command that this program needs."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.socket = socket.create_connection((host, port), timeout=120)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        version = tuple(self.ask(HELLO, b""))
+        if version != (3, 6, 1):
+            raise SystemExit(f"this is a server of protocol {version}, not (3, 6, 1)")
+
+    def send(self, command: int, payload: bytes) -> None:
+        """Send a request that has no reply."""
+        try:
+            self.socket.sendall(struct.pack("<BQ", command, len(payload)) + payload)
+        except OSError as error:
+            raise ServerGone(str(error)) from error
+
+    def ask(self, command: int, payload: bytes) -> bytes:
+        """Send a request and return its reply's payload."""
+        self.send(command, payload)
+        return self._receive(struct.unpack("<Q", self._receive(8))[0])
+
+    def _receive(self, size: int) -> bytes:
+        parts, missing = [], size
+        while missing:
+            try:
+                part = self.socket.recv(missing)
+            except ConnectionError:
+                part = b""
+            if not part:
+                raise ServerGone("connection closed")
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    @contextmanager
+    def buffer(self, size: int) -> Iterator[tuple[int, int]]:
+        """Give (remote_ptr, base address) of a buffer, freed afterwards."""
+        pointer, _ = struct.unpack("<QQ", self.ask(ALLOC, struct.pack("<IQ", 0, size)))
+        base = struct.unpack("<Q", self.ask(BASE, struct.pack("<Q", pointer)))[0]
+        yield pointer, base
+        self.ask(FREE, struct.pack("<Q", pointer))
+
+    def close(self) -> None:
+        """End the connection."""
+        self.socket.close()
+
+
+SERVE = """
+import ctypes, glob, sys
+lib = glob.glob(f"{sys.argv[1]}/lib/python3*/site-packages/llama_cpp/lib")[0]
+base, cpu, rpc, ggml = (ctypes.CDLL(f"{lib}/libggml{part}.so", ctypes.RTLD_GLOBAL) for part in ("-base", "-cpu", "-rpc", ""))
+ggml.ggml_backend_dev_by_type.restype = ctypes.c_void_p
+devices = (ctypes.c_void_p * 2)(ggml.ggml_backend_dev_by_type(0), None)
+address, threads = f"127.0.0.1:{sys.argv[2]}".encode(), ctypes.c_size_t(int(sys.argv[3]))
+rpc.ggml_backend_rpc_start_server(address, None, threads, ctypes.c_size_t(1), devices)
+"""
+
+
+class SpawnedServer:
+    """The genuine 3.6.1 server from the cached environment, started again whenever it has died."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def connect(self) -> Wire:
+        """Return a connection to a live server."""
+        if self.process is not None and self._exits_soon(self.process):
+            self.process = None
+        if self.process is None:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port = probe.getsockname()[1]
+            command = [str(ENVIRONMENT / "bin/python"), "-c", SERVE, str(ENVIRONMENT), str(self.port), str(self.threads)]
+            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return self._when_up(self.process)
+
+    @staticmethod
+    def _exits_soon(process: subprocess.Popen[bytes]) -> bool:
+        """Whether the process is over, or dies of an abort in this moment (the socket closes a little earlier)."""
+        try:
+            process.wait(0.3)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _when_up(self, process: subprocess.Popen[bytes]) -> Wire:
+        for _ in range(600):
+            try:
+                return Wire("127.0.0.1", self.port)
+            except (ConnectionError, ServerGone):
+                if process.poll() is not None:
+                    raise SystemExit(f"the server did not start: {process.communicate()[1].decode()}") from None
+                time.sleep(0.05)
+        raise SystemExit("the server did not come up within 30 s")
+
+    def last_words(self) -> str:
+        """Return what the dead server wrote last on stderr: the assertion that failed."""
+        if self.process is None or not self._exits_soon(self.process):
+            return "the server closed the connection and lives"
+        lines = self.process.communicate()[1].decode(errors="replace").splitlines()
+        return next((line for line in lines if "GGML_ASSERT" in line or "GGML_ABORT" in line or ".cpp:" in line or ".c:" in line),
+                    f"exit status {self.process.returncode}")  # fmt: skip
+
+    def close(self) -> None:
+        """Stop the server."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+
+class RemoteServer:
+    """A server that somebody else started."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+
+    def connect(self) -> Wire:
+        """Return a connection."""
+        try:
+            return Wire(self.host, self.port)
+        except (OSError, ServerGone) as error:
+            raise SystemExit(f"no server at {self.host}:{self.port}: {error}") from error
+
+    def last_words(self) -> str:
+        """Return that nothing is known."""
+        return "the server closed the connection"
+
+    def close(self) -> None:
+        """Leave it running."""
+
+
+# --- a case on the server -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Memories:
+    """The distinct memories of a case, each named after the operand that owns it, and where each goes in the server's buffer."""
+
+    names: list[str]
+    data: list[np.ndarray[Any, np.dtype[np.uint8]]]
+    starts: list[int]
+    size: int
+
+    @classmethod
+    def of(cls, dst: Tensor, src: tuple[Tensor | None, ...]) -> Memories:
+        """Collect them: sources by slot, then dst if it has memory of its own."""
+        found = cls([], [], [], 0)
+        named = [(f"src{slot}", tensor) for slot, tensor in enumerate(src) if tensor is not None]
+        for name, tensor in [*named, ("dst", dst)]:
+            assert isinstance(tensor.storage, PlainStorage)
+            if not any(tensor.storage.data is data for data in found.data):
+                found.names.append(name)
+                found.data.append(tensor.storage.data)
+                found.starts.append(found.size)
+                found.size += -(-len(tensor.storage.data) // ALIGNMENT) * ALIGNMENT
+        return found
+
+    def address(self, tensor: Tensor) -> int:
+        """Return the offset of a tensor's first byte in the server's buffer."""
+        assert isinstance(tensor.storage, PlainStorage)
+        index = next(index for index, data in enumerate(self.data) if tensor.storage.data is data)
+        return self.starts[index] + tensor.offset
+
+    def joined(self) -> bytes:
+        """Return the bytes of the server's buffer."""
+        image = bytearray(self.size)
+        for start, data in zip(self.starts, self.data, strict=True):
+            image[start : start + len(data)] = data.tobytes()
+        return bytes(image)
+
+    def split(self, image: bytes) -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]]:
+        """Return each memory's bytes out of the server's buffer."""
+        return {
+            name: np.frombuffer(image, np.uint8, len(data), start)
+            for name, start, data in zip(self.names, self.starts, self.data, strict=True)
+        }
+
+
+def run_node(
+    wire: Wire, op: str, op_params: bytes, dst: Tensor, src: tuple[Tensor | None, ...], alias: str = ""
+) -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]]:
+    """Compute one node on the server and return every memory's bytes afterwards, by the name of its owner.
+
+    Args:
+        alias: "srcN" where dst is a view of that source, which a client says in view_src.
+    """
+    memories = Memories.of(dst, src)
+    with wire.buffer(memories.size) as (pointer, base):
+        size = memories.size
+        everything = tensor_record(1, I8, pointer, (size, 1, 1, 1), (1, size, size, size), base)
+        wire.send(SET, everything + struct.pack("<Q", 0) + memories.joined())
+
+        def record(number: int, tensor: Tensor, **node: Any) -> bytes:
+            data = base + memories.address(tensor)
+            return tensor_record(number, tensor.dtype.number, pointer, tensor.ne, tensor.nb, data, **node)
+
+        numbers = tuple(0 if tensor is None else 100 + slot for slot, tensor in enumerate(src))
+        tensors = [record(100 + slot, tensor) for slot, tensor in enumerate(src) if tensor is not None]
+        view_src = 100 + int(alias.removeprefix("src")) if alias else 0
+        tensors.append(record(99, dst, op=OP_NUMBERS[op], op_params=op_params, flags=COMPUTE, src=numbers, view_src=view_src))
+        wire.send(GRAPH, struct.pack("<IIQI", 0, 1, 99, len(tensors)) + b"".join(tensors))
+        image = wire.ask(GET, everything + struct.pack("<QQ", 0, size))
+    return memories.split(image)
+
+
+# --- the files ----------------------------------------------------------------------------------------------------------
+
+
+def encoded(data: bytes) -> str:
+    """Return base64 of zlib of the bytes."""
+    return base64.b64encode(zlib.compress(data, 9)).decode()
+
+
+def described(operand: Operand | None, tensor: Tensor | None, label: str) -> dict[str, Any] | None:
+    """Return the JSON object of an operand: geometry, recipe, and its input bytes or their hash."""
+    if operand is None or tensor is None:
+        return None
+    entry: dict[str, Any] = {"type": operand.dtype, "ne": list(tensor.ne), "nb": list(tensor.nb), "offset": operand.offset}
+    if operand.alias:
+        return {**entry, "alias": operand.alias}
+    data = tensor_bytes(tensor, tensor.storage.data)  # type: ignore[union-attr]
+    entry |= {"fill": operand.fill, "seed": f"crc32({label!r})", "sha256": hashlib.sha256(data).hexdigest()}
+    if len(data) <= LITERAL_BYTES:
+        entry["bytes"] = base64.b64encode(data).decode()
+    return entry
+
+
+def tensor_bytes(tensor: Tensor, memory: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """Return what lies between the guard bytes of the memory that a tensor owns."""
+    return memory[fill.GUARD : len(memory) - fill.GUARD].tobytes()
+
+
+def record_case(wire: Wire, op: Op, case: Case) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, np.dtype[np.uint8]]]]:
+    """Return the JSON object of a case, and the memories as the server left them.
+
+    Raises:
+        ServerGone: where the server died of it.
+        ValueError: where the server changed bytes outside of the tensors' elements.
+    """
+    dst, src = fill.build(op.name, case)
+    op_params = op.pack(case.params)
+    tensors = {f"src{slot}": tensor for slot, tensor in enumerate(src) if tensor is not None} | {"dst": dst}
+    after = run_node(wire, op.name, op_params, dst, src, case.dst.alias)
+    before = dict(zip(Memories.of(dst, src).names, Memories.of(dst, src).data, strict=True))
+    owner = case.dst.alias or "dst"
+    changed = [name for name in after if name != owner and not np.array_equal(after[name], before[name])]
+    for name in (owner, *changed):
+        allowed = element_bytes(dst if name == owner else tensors[name])
+        outside = np.flatnonzero((after[name] != before[name]) & ~allowed)
+        if outside.size:
+            where = f"{outside.size} bytes of {name} outside of its elements, the first at {outside[0] - fill.GUARD}"
+            raise ValueError(f"the server changed {where}")
+    expected = {name: encoded(tensor_bytes(tensors[name], after[name])) for name in (owner, *changed)}
+    slots = enumerate(zip(case.src, src, strict=True))
+    entry = {
+        "id": case.id,
+        "op_params": op_params.hex(),
+        "dst": described(case.dst, dst, f"{op.name}/{case.id}/dst"),
+        "src": [described(operand, tensor, f"{op.name}/{case.id}/{slot}") for slot, (operand, tensor) in slots],
+        "expected": expected,
+    }
+    return entry, after
+
+
+def oracle_errors(op: Op, case: Case, after: dict[str, np.ndarray[Any, np.dtype[np.uint8]]]) -> tuple[float, str]:
+    """Return the oracle's worst error on a case (see `worst_error`), and why it is not good enough, or ""."""
+    dst, src = fill.build(op.name, case)
+    try:
+        op.oracle(op.check(dst, src, op.pack(case.params)))
+    except Violation as violation:
+        return float("inf"), f"the oracle refuses: {violation}"
+    owner = case.dst.alias or "dst"
+    memories = Memories.of(dst, src)
+    worst, complaint = 0.0, ""
+    for name, mine in zip(memories.names, memories.data, strict=True):
+        tensor = dst if name == owner else src[int(name.removeprefix("src"))]
+        assert tensor is not None
+        theirs = Tensor(tensor.dtype, tensor.ne, tensor.nb, PlainStorage(after[name]), tensor.offset)
+        worst = max(worst, worst_error(theirs, tensor))
+        if name != owner and np.array_equal(mine, after[name]):
+            continue
+        if mismatch := compare_tensors(theirs, tensor, op.tolerance):
+            complaint = f"{name}: {mismatch}"
+    return worst, complaint
+
+
+def provenance(command: str) -> dict[str, str]:
+    """Return where the recorded bytes come from."""
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    return {
+        "package": PACKAGE,
+        "server": "ggml_backend_rpc_start_server on the CPU device of that package, x86-64, built on the machine that ran it",
+        "cpu": cpu,
+        "how": "each case one GRAPH_COMPUTE of one node with flag COMPUTE; the whole buffer read back with GET_TENSOR",
+        "command": command,
+    }
+
+
+def record_op(server: SpawnedServer | RemoteServer, op: Op, *, dry_run: bool, command: str) -> tuple[int, float, list[str], int]:
+    """Record an op; return the number of its cases, the oracle's worst error, the complaints, and the bytes written."""
+    entries, worst, complaints = [], 0.0, []
+    wire = server.connect()
+    for case in op.cases():
+        try:
+            entry, after = record_case(wire, op, case)
+        except ServerGone:
+            complaints.append(f"{op.name}-{case.id}: SERVER GONE: {server.last_words()}")
+            wire.close()
+            wire = server.connect()
+            continue
+        except (ValueError, Violation) as error:
+            complaints.append(f"{op.name}-{case.id}: {error}")
+            continue
+        entries.append(entry)
+        error, complaint = oracle_errors(op, case, after)
+        worst = max(worst, error)
+        if complaint:
+            complaints.append(f"{op.name}-{case.id}: {complaint}")
+    wire.close()
+    document = {
+        "schema_version": 1,
+        "op": op.name,
+        "provenance": provenance(command),
+        "encoding": ENCODING,
+        "tolerance": asdict(op.tolerance),
+        "cases": entries,
+    }
+    text = json.dumps(document, indent=1) + "\n"
+    if len(entries) == len(list(op.cases())) and entries and not dry_run:
+        OUT.mkdir(parents=True, exist_ok=True)
+        (OUT / f"{op.name.lower()}.json").write_text(text)
+    return len(entries), worst, complaints, len(text)
+
+
+def main() -> int:
+    """Run the program."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("where", nargs="*", metavar="HOST:PORT|OP", help="a running server first, then names of ops; none: all")
+    parser.add_argument("--spawn", action="store_true", help="start the genuine server from the cached environment")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the spawned server (default 1)")
+    parser.add_argument("--dry-run", action="store_true", help="compare with the oracle, write nothing")
+    options = parser.parse_args()
+    names = list(options.where)
+    server: SpawnedServer | RemoteServer
+    if options.spawn:
+        server = SpawnedServer(options.threads)
+    elif names and ":" in names[0]:
+        host, _, port = names.pop(0).rpartition(":")
+        server = RemoteServer(host, int(port))
+    else:
+        parser.error("give HOST:PORT or --spawn")
+    if unknown := [name for name in names if name not in OPS]:
+        parser.error(f"unknown op {', '.join(unknown)}")
+    command = "vectors/tools/record_ops.py" + (f" --spawn --threads {options.threads}" if options.spawn else " HOST:PORT")
+    failures, rows = 0, []
+    try:
+        for name in names or OPS:
+            cases, worst, complaints, size = record_op(server, OPS[name], dry_run=options.dry_run, command=command)
+            failures += len(complaints)
+            print(*complaints, sep="\n", end="\n" if complaints else "")
+            rows.append((name, cases, worst, OPS[name].tolerance, len(complaints), size))
+    finally:
+        server.close()
+    print(f"{'op':24} {'cases':>5} {'worst error':>11} {'rtol':>8} {'atol':>8} {'failed':>6} {'bytes':>9}")
+    for name, cases, worst, tolerance, failed, size in rows:
+        print(f"{name:24} {cases:5} {worst:11.3g} {tolerance.rtol:8.1g} {tolerance.atol:8.1g} {failed:6} {size:9}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
