@@ -1,0 +1,109 @@
+"""Blocks to float32 and back, for every ggml_type, bit for bit as upstream does it.
+
+One file per family: plain, legacy (Q4_0 ... Q8_1), k (Q2_K ... Q8_K), iq, ternary (TQ1_0, TQ2_0), fp4 (MXFP4, NVFP4). Each
+shows its block layouts and formulas, declares a numpy dtype per block and lists its codecs in `FORMATS`.
+
+What is proven, and against what: tests/test_blocks.py compares with vectors/upstream-3.6.1-*/blocks, recorded from the
+genuine library. A NaN counts as equal to any NaN there: which of two NaN operands survives is the compiler's choice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ggml_rpc_ref.blocks import fp4, iq, k, legacy, plain, ternary
+from ggml_rpc_ref.blocks.common import BlockFormat, Bytes, Values
+from ggml_rpc_ref.errors import Misuse, Unsupported
+from ggml_rpc_ref.spec.dtypes import BY_NAME, DType
+
+FORMATS: dict[str, BlockFormat] = {
+    **plain.FORMATS,
+    **legacy.FORMATS,
+    **k.FORMATS,
+    **iq.FORMATS,
+    **ternary.FORMATS,
+    **fp4.FORMATS,
+}
+"""The codec of each type, by name."""
+
+CAN_DEQUANTISE: frozenset[DType] = frozenset(BY_NAME[name] for name in FORMATS)
+"""Types that `dequantise` takes: all of 3.6.1. Q1_0 and Q2_0 are later."""
+
+CAN_QUANTISE: frozenset[DType] = frozenset(BY_NAME[name] for name, row in FORMATS.items() if row.quantise is not None)
+"""Types that `quantise` makes: those with a from_float in upstream's CPU backend, and I8, I16, I64 and F64 by C's cast.
+
+The others (IQ1, IQ2, IQ3) upstream quantises offline only: CPY and SET_ROWS into them find no routine.
+"""
+
+SLAB_ELEMENTS = 1 << 18
+"""Elements converted at a time: 1 MiB of float32, so that temporaries stay in the cache and memory stays bounded."""
+
+
+def dequantise(dtype: DType, blocks: Bytes) -> Values:
+    """Turn blocks into float32, as upstream's dequantize_row_* (ggml-quants.c) bit for bit.
+
+    Args:
+        dtype: the blocks' type.
+        blocks: uint8 of shape (..., n_blocks, dtype.size), of any strides.
+
+    Returns:
+        float32 of shape (..., n_blocks * dtype.block), contiguous, newly allocated.
+
+    Raises:
+        Misuse: blocks is not uint8 or its last axis is not dtype.size.
+        Unsupported: the type has no codec here.
+    """
+    codec = _format(dtype)
+    if blocks.dtype != np.uint8 or blocks.ndim < 2 or blocks.shape[-1] != dtype.size:
+        raise Misuse(f"{dtype.name} blocks must be uint8 of shape (..., n, {dtype.size}), not {_describe(blocks)}")
+    flat = blocks.reshape(-1, dtype.size)
+    values = np.empty((len(flat), dtype.block), np.float32)
+    step = SLAB_ELEMENTS // dtype.block
+    # NaN and infinite scales are legal block content: no warnings about what comes of them
+    with np.errstate(all="ignore"):
+        for start in range(0, len(flat), step):
+            slab = np.ascontiguousarray(flat[start : start + step]).view(codec.layout)[:, 0]
+            values[start : start + step] = codec.dequantise(slab)
+    return values.reshape(*blocks.shape[:-2], blocks.shape[-2] * dtype.block)
+
+
+def quantise(dtype: DType, values: Values) -> Bytes:
+    """Turn float32 into blocks, bit for bit as the genuine x86-64 server's CPY and SET_ROWS write them.
+
+    That is upstream's reference routine (quantize_row_*_ref), except where the family's file says otherwise (Q8_0, Q8_1).
+
+    Args:
+        dtype: the type to make.
+        values: float32 of shape (..., n), n a multiple of dtype.block, of any strides.
+
+    Returns:
+        uint8 of shape (..., n // dtype.block, dtype.size), contiguous, newly allocated.
+
+    Raises:
+        Misuse: values is not float32 or n is not a multiple of the block.
+        Unsupported: upstream's CPU backend does not write the type either (see `CAN_QUANTISE`).
+    """
+    codec = _format(dtype)
+    if codec.quantise is None:
+        raise Unsupported(f"upstream's CPU backend has no routine that writes {dtype.name}")
+    if values.dtype != np.float32 or values.ndim < 1 or values.shape[-1] % dtype.block:
+        raise Misuse(f"{dtype.name} is made from float32 in rows of {dtype.block} n elements, not {_describe(values)}")
+    n_blocks = values.shape[-1] // dtype.block
+    flat = values.reshape(-1, dtype.block)
+    blocks = np.empty((len(flat), dtype.size), np.uint8)
+    step = SLAB_ELEMENTS // dtype.block
+    with np.errstate(all="ignore"):
+        for start in range(0, len(flat), step):
+            made = codec.quantise(flat[start : start + step])
+            blocks[start : start + step] = made[:, None].view(np.uint8)
+    return blocks.reshape(*values.shape[:-1], n_blocks, dtype.size)
+
+
+def _format(dtype: DType) -> BlockFormat:
+    if dtype.name not in FORMATS:
+        raise Unsupported(f"no codec for {dtype.name}, a type of protocol {dtype.since} and later")
+    return FORMATS[dtype.name]
+
+
+def _describe(array: Bytes | Values) -> str:
+    return f"{array.dtype} of shape {array.shape}"
