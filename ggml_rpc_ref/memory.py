@@ -1,6 +1,6 @@
 """Handles, buffers and the bounds rule: what a peer may touch, and how that is decided.
 
-A handle (`remote_ptr`) and an address (`base_ptr`) are made-up numbers of one connection, never process addresses (SEC-22, llama.cpp
+A handle (`remote_ptr`) and an address (`base_ptr`) are made-up numbers of one connection, never process addresses (llama.cpp
 #14882): the client only adds offsets to them. Address ranges are aligned, far apart and never reused within a connection, so a
 stale address can't land in a younger buffer.
 """
