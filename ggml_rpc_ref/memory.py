@@ -11,13 +11,13 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
-from ggml_rpc_ref.spec.messages import RpcTensor
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 from ggml_rpc_ref.tensor import F32Array, Quad, Tensor, extent
 
@@ -33,6 +33,34 @@ Allocate = Callable[[int], Bytes]
 def zeroed(size: int) -> Bytes:
     """Return zero bytes whose pages the operating system hands out only when they are first written (calloc)."""
     return np.zeros(size, np.uint8)
+
+
+class WireTensor(Protocol):
+    """What of an RpcTensor says what it is and where it lies."""
+
+    @property
+    def type(self) -> int:
+        """A ggml_type id."""
+
+    @property
+    def buffer(self) -> int:
+        """A remote_ptr."""
+
+    @property
+    def ne(self) -> tuple[int, ...]:
+        """Elements per dimension."""
+
+    @property
+    def nb(self) -> tuple[int, ...]:
+        """Bytes between neighbours per dimension."""
+
+    @property
+    def data(self) -> int:
+        """The address of its first byte."""
+
+    @property
+    def name(self) -> bytes:
+        """Its name, padded with zero bytes."""
 
 
 class DeviceMemory:
@@ -214,11 +242,11 @@ class Memory:
         for remote_ptr in list(self._buffers):
             self.free(remote_ptr)
 
-    def tensor(self, wire: RpcTensor, field: str = "tensor") -> Tensor:
+    def tensor(self, wire: WireTensor, field: str = "tensor") -> Tensor:
         """Return a wire tensor bound to its buffer; without storage where it names no live buffer.
 
         Args:
-            wire: the record as it came.
+            wire: an RpcTensor, or the part of one that matters here.
             field: what to call it in a Violation.
 
         Raises:
@@ -230,7 +258,7 @@ class Memory:
         ne, nb = _quad(wire.ne), _quad(wire.nb)
         if ne[0] % dtype.block:
             raise Violation("tensor.block-multiple", f"{field}.ne[0]", ne[0], f"a {dtype.name} block has {dtype.block} elements")
-        name = bytes(wire.name).split(b"\0")[0].decode("utf-8", "replace")
+        name = wire.name.split(b"\0")[0].decode("utf-8", "replace")
         buffer = self._buffers.get(wire.buffer)
         if buffer is None:
             return Tensor(dtype, ne, nb, None, 0, name)
