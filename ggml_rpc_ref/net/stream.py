@@ -1,0 +1,334 @@
+"""One end of a TCP connection as a client uses it: bytes out, bytes in, a deadline on every call, one way to end.
+
+    with open_stream("127.0.0.1", 50052, timeout=10) as stream:
+        stream.send(b"\x0e" + bytes(8))
+        print(stream.receive_exactly(11))
+
+How a peer ends a connection depends on what its kernel had still unread: a FIN, a reset, or EPIPE on our next write. They mean the
+same to a caller and are all `PeerClosed`. Nothing here knows the protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import struct
+import threading
+import time
+from typing import Any, NamedTuple, Self
+
+from ggml_rpc_ref.errors import Misuse
+
+DEFAULT_PORT = 50052
+"""Port of rpc-server where none is given (rpc-server.cpp of 3.6.1)."""
+CHUNK = 2**20
+"""Bytes: the most that memory is reserved for ahead of their arrival."""
+SLOWEST = 2**20
+"""Bytes per second: a call may take its timeout, and a second more for each of these that it has moved. So gigabytes may take their
+time, while a peer that drips can't hold us."""
+SEEN = 64
+"""Bytes of an unfinished piece that an error shows."""
+
+
+class PeerClosed(ConnectionError):  # noqa: N818  (an outcome, which a caller may well have wanted)
+    """The peer has ended the connection.
+
+    Attributes:
+        count: bytes that this call had received or sent before.
+        seen: the first of them, at most 64 (receiving only).
+    """
+
+    def __init__(self, sentence: str, count: int = 0, seen: bytes = b"") -> None:
+        super().__init__(sentence)
+        self.count, self.seen = count, seen
+
+
+class DeadlineMissed(TimeoutError):  # noqa: N818
+    """The peer did not do its part in time.
+
+    Attributes:
+        count: bytes that this call had received or sent before.
+        seen: the first of them, at most 64 (receiving only).
+    """
+
+    def __init__(self, sentence: str, count: int = 0, seen: bytes = b"") -> None:
+        super().__init__(sentence)
+        self.count, self.seen = count, seen
+
+
+class Ending(NamedTuple):
+    """How `Stream.wait_closed` ended.
+
+    Attributes:
+        closed: whether the peer ended the connection within the time.
+        leftover: what came before that, its first 64 KiB.
+    """
+
+    closed: bool
+    leftover: bytes
+
+
+class Endpoint(NamedTuple):
+    """A host and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_endpoint(text: str, default_port: int = DEFAULT_PORT) -> Endpoint:
+    """Return the endpoint that a text names: "host:port", "[::1]:port", or either without port.
+
+    Raises:
+        Misuse: for anything else.
+    """
+    host, colon, port = text.rpartition(":")
+    if text.startswith("[") and text.endswith("]"):
+        host, colon, port = text, "", ""
+    elif not colon:
+        host, port = text, ""
+    bare = _without_brackets(host, text)
+    if not bare or any(c.isspace() for c in bare):
+        raise Misuse(f"{text!r} is no endpoint: write HOST:PORT, for example 127.0.0.1:{default_port}")
+    if not colon:
+        return Endpoint(bare, default_port)
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:9]) < 65536):
+        raise Misuse(f"{text!r} is no endpoint: its port {port!r} is not a number from 1 to 65535")
+    return Endpoint(bare, int(port))
+
+
+def _without_brackets(host: str, text: str) -> str:
+    if not host.startswith("["):
+        if ":" in host:
+            raise Misuse(f"{text!r} is no endpoint: write an IPv6 address in brackets, for example [::1]:{DEFAULT_PORT}")
+        return host
+    address = host[1:-1]
+    try:
+        ipaddress.IPv6Address(address if host.endswith("]") else "")
+    except ValueError:
+        raise Misuse(f"{text!r} is no endpoint: {host!r} is not an IPv6 address in brackets") from None
+    return address
+
+
+# -------------------------------------------------------------------------------------------------------------- opening
+
+
+def open_stream(host: str, port: int, timeout: float = 10.0) -> Stream:
+    """Connect to a host by IPv4, IPv6 or name, trying each of its addresses; all of it within `timeout` seconds.
+
+    Raises:
+        ConnectionError: where the name is unknown, or no address accepts.
+        DeadlineMissed: where none answers in time.
+    """
+    endpoint = Endpoint(host, port)
+    deadline = time.monotonic() + timeout
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in _addresses(endpoint, timeout):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            sock.close()
+            failure = error
+        else:
+            return Stream(sock, endpoint, timeout)
+    if isinstance(failure, TimeoutError):
+        raise DeadlineMissed(f"{endpoint} did not accept a connection within {timeout:g} s")
+    reason = (failure.strerror or str(failure)) if failure else "the name has no address"
+    raise ConnectionError(f"can't connect to {endpoint}: {reason}")
+
+
+def _addresses(endpoint: Endpoint, timeout: float) -> list[tuple[Any, ...]]:
+    """Resolve a name; in a thread, because the system's resolver takes no deadline."""
+    try:
+        return _resolve(endpoint, socket.AI_NUMERICHOST)
+    except OSError:
+        pass  # not a number, so it is a name
+    outcome: list[list[tuple[Any, ...]] | OSError] = []
+
+    def resolve() -> None:
+        try:
+            outcome.append(_resolve(endpoint))
+        except OSError as error:
+            outcome.append(error)
+
+    worker = threading.Thread(target=resolve, daemon=True)
+    worker.start()
+    worker.join(timeout)
+    if not outcome:
+        raise DeadlineMissed(f"the name {endpoint.host!r} was not resolved within {timeout:g} s")
+    if isinstance(outcome[0], OSError):
+        raise ConnectionError(f"can't find the host {endpoint.host!r}: {outcome[0].strerror or outcome[0]}")
+    return outcome[0]
+
+
+def _resolve(endpoint: Endpoint, flags: int = 0) -> list[tuple[Any, ...]]:
+    try:
+        return list(socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=flags))
+    except ValueError:  # the idna codec's: a label that is empty or over 63 characters; a zero byte
+        raise OSError("it is no valid host name") from None
+
+
+# --------------------------------------------------------------------------------------------------------------- moving
+
+
+class Stream:
+    """A connected socket whose calls either do all that they say in time, or raise.
+
+    Args:
+        sock: connected; from now on this object's.
+        endpoint: the peer, for messages.
+        timeout: seconds that a call may take, plus one for each MiB that it moves.
+
+    Attributes:
+        sent: bytes sent so far.
+        received: bytes received so far.
+    """
+
+    def __init__(self, sock: socket.socket, endpoint: Endpoint, timeout: float) -> None:
+        self.endpoint, self.timeout = endpoint, timeout
+        self.sent = self.received = 0
+        self._socket = sock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, *data: bytes | bytearray | memoryview, timeout: float | None = None) -> None:
+        """Send all of these, one after another, from where they lie.
+
+        Raises:
+            PeerClosed, DeadlineMissed.
+        """
+        parts = [memoryview(part).cast("B") for part in data if memoryview(part).nbytes]
+        deadline = self._deadline(timeout)
+        while parts:
+            try:
+                self._socket.settimeout(deadline.left())
+                # macOS refuses more than 2 GiB in one call (llama.cpp #15188)
+                moved = self._socket.sendmsg([part[: 2**30] for part in parts[:2]])
+            except TimeoutError:
+                raise DeadlineMissed(
+                    f"{self.endpoint} took only {deadline.count} bytes within {deadline}", deadline.count
+                ) from None
+            except OSError as error:
+                raise PeerClosed(f"{self.endpoint} closed the connection{_reason(error)}", deadline.count) from None
+            deadline.count += moved
+            self.sent += moved
+            while parts and moved >= len(parts[0]):
+                moved -= len(parts.pop(0))
+            if moved:
+                parts[0] = parts[0][moved:]
+
+    def receive(self, most: int, timeout: float | None = None) -> bytes:
+        """Return what comes next, 1 to `most` bytes.
+
+        Raises:
+            PeerClosed, DeadlineMissed.
+        """
+        data = bytearray(min(most, CHUNK))
+        return bytes(data[: self._receive(memoryview(data), self._deadline(timeout))])
+
+    def receive_exactly(self, size: int, timeout: float | None = None) -> bytes:
+        """Return the next `size` bytes; memory grows with what arrives.
+
+        Raises:
+            PeerClosed, DeadlineMissed: with the bytes that had come.
+        """
+        deadline, data = self._deadline(timeout), bytearray()
+        while deadline.count < size:
+            data += bytes(min(size - len(data), CHUNK))
+            self._fill(data, min(size, len(data)), deadline)
+        return bytes(data)
+
+    def receive_into(self, view: memoryview, timeout: float | None = None) -> None:
+        """Fill all of `view` (bytes) with what comes next.
+
+        Raises:
+            PeerClosed, DeadlineMissed: with the bytes that had come; they are in the view.
+        """
+        self._fill(view, len(view), self._deadline(timeout))
+
+    def _fill(self, room: bytearray | memoryview, size: int, deadline: _Deadline) -> None:
+        """Receive into `room` from where the call has got to, up to `size`."""
+        with memoryview(room) as view:
+            while deadline.count < size:
+                self._receive(view[deadline.count : size], deadline, bytes(view[: min(deadline.count, SEEN)]))
+
+    def _receive(self, view: memoryview, deadline: _Deadline, seen: bytes = b"") -> int:
+        """Receive some bytes; the peer's end and the deadline become the two errors of this module."""
+        count = deadline.count
+        try:
+            self._socket.settimeout(deadline.left())
+            got = self._socket.recv_into(view[: 2**30])
+        except TimeoutError:
+            what = f"only {count} bytes" if count else "nothing"
+            raise DeadlineMissed(f"{what} came from {self.endpoint} within {deadline}", count, seen) from None
+        except OSError as error:
+            raise PeerClosed(f"{self.endpoint} closed the connection{_reason(error)}", count, seen) from None
+        if not got:
+            raise PeerClosed(f"{self.endpoint} closed the connection", count, seen)
+        deadline.count += got
+        self.received += got
+        return got
+
+    def _deadline(self, timeout: float | None) -> _Deadline:
+        return _Deadline(self.timeout if timeout is None else timeout)
+
+    # ---------------------------------------------------------------------------------------------------------- ending
+
+    def finish_sending(self) -> None:
+        """Say that nothing more will be sent (FIN); receiving goes on."""
+        with contextlib.suppress(OSError):  # the peer was faster
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def wait_closed(self, timeout: float | None = None) -> Ending:
+        """Wait until the peer ends the connection, in whatever way; never raises."""
+        end = time.monotonic() + (self.timeout if timeout is None else timeout)
+        leftover = bytearray()
+        while True:
+            try:
+                got = self.receive(CHUNK, max(0.0, end - time.monotonic()))
+            except PeerClosed:
+                return Ending(True, bytes(leftover))
+            except DeadlineMissed:
+                return Ending(False, bytes(leftover))
+            leftover += got[: max(0, 2**16 - len(leftover))]
+
+    def reset(self) -> None:
+        """Drop the connection at once: the peer gets a reset (RST), not an orderly end."""
+        with contextlib.suppress(OSError):  # already gone
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    def close(self) -> None:
+        """End the connection; a second time does nothing."""
+        self._socket.close()
+
+
+class _Deadline:
+    """When a call is over: `timeout` seconds from now, and later the more bytes it has moved (`count`)."""
+
+    def __init__(self, timeout: float) -> None:
+        self.count, self._timeout, self._start = 0, timeout, time.monotonic()
+
+    def left(self) -> float:
+        left = self._start + self._timeout + self.count / SLOWEST - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def __str__(self) -> str:
+        return f"{self._timeout + self.count / SLOWEST:.3g} s"
+
+
+def _reason(error: OSError) -> str:
+    """Name what is neither a reset nor a broken pipe."""
+    return "" if isinstance(error, ConnectionError) else f" ({error.strerror or error})"
