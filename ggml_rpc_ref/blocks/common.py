@@ -24,6 +24,9 @@ Ints = npt.NDArray[np.int32]
 
 f32 = np.float32
 
+SMALLEST_MAGNITUDE = f32(1e-15)
+"""Below this largest magnitude the searching quantisers treat a sub-block as all zero (GROUP_MAX_EPS, ggml-quants.c)."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockFormat:
@@ -89,25 +92,12 @@ def scaled(levels: Levels, scale: npt.NDArray[Any]) -> Values:
 def to_half(values: Values) -> npt.NDArray[np.float16]:
     """Round float32 to float16, nearest even, every NaN becoming 0x7E00 with its sign.
 
-    Source: ggml_compute_fp32_to_fp16 in ggml-impl.h, the portable routine of the reference quantisers.
+    Source: ggml_compute_fp32_to_fp16 in ggml-impl.h.
     """
-    return _half(values, np.uint32(0))
-
-
-def to_half_f16c(values: Values) -> npt.NDArray[np.float16]:
-    """Round float32 to float16 as `to_half`, a NaN keeping the top ten bits of its payload.
-
-    Source: the instruction VCVTPS2PH, which GGML_CPU_FP32_TO_FP16 in ggml-cpu/simd-mappings.h is on x86-64.
-    """
-    return _half(values, np.uint32(0x01FF))
-
-
-def _half(values: Values, kept_payload: np.uint32) -> npt.NDArray[np.float16]:
     halves = values.astype(np.float16)
     nan = np.isnan(values)
     if nan.any():
-        bits = values[nan].view(np.uint32)
-        halves[nan] = (bits >> 16 & 0x8000 | 0x7E00 | bits >> 13 & kept_payload).astype(np.uint16).view(np.float16)
+        halves[nan] = np.where(np.signbit(values[nan]), np.uint16(0xFE00), np.uint16(0x7E00)).view(np.float16)
     return halves
 
 

@@ -23,7 +23,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ggml_rpc_ref.blocks.common import BlockFormat, Blocks, Values, f32, nibbles, scaled
+from ggml_rpc_ref.blocks.common import (
+    BlockFormat,
+    Blocks,
+    Levels,
+    Values,
+    columns,
+    f32,
+    largest_magnitude,
+    low_byte,
+    nibbles,
+    pack_nibbles,
+    scaled,
+    truncate_to_int32,
+)
 
 MXFP4 = np.dtype([("e", "u1"), ("qs", "u1", 16)])
 NVFP4 = np.dtype([("d", "u1", 4), ("qs", "u1", 32)])
@@ -62,7 +75,58 @@ def dequantise_nvfp4(blocks: Blocks) -> Values:
     return scaled(E2M1_DOUBLED[codes], HALF_UE4M3[blocks["d"]]).reshape(-1, 64)
 
 
+def quantise_mxfp4(values: Values) -> Blocks:
+    """e = floor(log2(largest magnitude)) + 125, the code of least error for each element."""
+    x = columns(values)
+    largest, _ = largest_magnitude(x)
+    # log2f rounds to float32: a magnitude a few bits below a power of two can reach its logarithm
+    logarithm = np.log2(largest.astype(np.float64)).astype(f32)
+    exponent = low_byte(truncate_to_int32(np.floor(logarithm) - f32(2) + f32(127)))
+    blocks = np.empty(len(values), MXFP4)
+    blocks["e"] = np.where(largest > 0, exponent, 0)
+    blocks["qs"] = pack_nibbles(nearest_codes(x, HALF_E8M0[blocks["e"]]).T)
+    return blocks
+
+
+def quantise_nvfp4(values: Values) -> Blocks:
+    """d = largest magnitude / 6 as UE4M3 for each run of 16, the code of least error for each element."""
+    x = columns(values.reshape(-1, 16))
+    scales = to_ue4m3(largest_magnitude(x)[0] / f32(6))
+    codes = nearest_codes(x, HALF_UE4M3[scales]).T
+    blocks = np.empty(len(values), NVFP4)
+    blocks["d"] = scales.reshape(-1, 4)
+    blocks["qs"] = pack_nibbles(codes).reshape(-1, 32)
+    return blocks
+
+
+def nearest_codes(x: Values, scale: Values) -> Levels:
+    """Return the code whose value times scale is nearest to each element; the first of equals, 0 for NaN."""
+    codes = np.zeros(x.shape, np.uint8)
+    least = np.abs(E2M1_DOUBLED[0] * scale - x)
+    for code in range(1, 16):
+        error = np.abs(E2M1_DOUBLED[code] * scale - x)
+        better = error < least
+        codes[better] = code
+        least = np.where(better, error, least)
+    return codes
+
+
+def to_ue4m3(values: Values) -> Levels:
+    """Round positive floats to UE4M3, half up; 0 for what is not positive.
+
+    From 2**-6 on, the float's exponent and top three mantissa bits are the code once 120 exponents are taken off; rounding
+    up by the next bit carries into the exponent by itself. Upstream turns all that reaches the last exponent (256 and
+    more, or 248 and more before rounding) into the largest number, 0x7E or 448.
+    """
+    x = np.where(values > 0, np.minimum(values, f32(448)), f32(0))
+    bits = x.view(np.int32)
+    normal = (bits >> 20) - (120 << 3) + (bits >> 19 & 1)
+    normal = np.where(normal < 0x78, normal, 0x7E)
+    subnormal = np.minimum(truncate_to_int32(x * f32(512) + f32(0.5)), 7)
+    return np.where(bits >> 23 > 120, normal, subnormal).astype(np.uint8)
+
+
 FORMATS: dict[str, BlockFormat] = {
-    "MXFP4": BlockFormat(MXFP4, dequantise_mxfp4),
-    "NVFP4": BlockFormat(NVFP4, dequantise_nvfp4),
+    "MXFP4": BlockFormat(MXFP4, dequantise_mxfp4, quantise_mxfp4),
+    "NVFP4": BlockFormat(NVFP4, dequantise_nvfp4, quantise_nvfp4),
 }

@@ -38,7 +38,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ggml_rpc_ref.blocks.common import BlockFormat, Blocks, Bytes, Values, f32, nibbles, scaled
+from ggml_rpc_ref.blocks.common import (
+    SMALLEST_MAGNITUDE,
+    BlockFormat,
+    Blocks,
+    Levels,
+    Values,
+    columns,
+    f32,
+    inverse,
+    largest_magnitude,
+    nearest_int,
+    nibbles,
+    ordered_sum,
+    pack_nibbles,
+    scaled,
+    to_half,
+)
 from ggml_rpc_ref.blocks.iq_tables import (
     EVEN_SIGNS,
     IQ1_GRID,
@@ -62,6 +78,7 @@ IQ4_NL = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
 IQ4_XS = np.dtype([("d", "<f2"), ("scales_h", "<u2"), ("scales_l", "u1", 4), ("qs", "u1", 128)])
 
 IQ1_DELTA = f32(0.125)
+IQ4_MIDPOINTS = (IQ4_LEVELS[:-1].astype(f32) + IQ4_LEVELS[1:].astype(f32)) / f32(2)
 
 
 def dequantise_iq2_xxs(blocks: Blocks) -> Values:
@@ -165,6 +182,75 @@ def shifted_lattice(scales: Values, grid: Values, shifts: Values) -> Values:
     return values.reshape(n, 256)
 
 
+def quantise_iq4_nl(values: Values) -> Blocks:
+    """Fit one scale to the levels that the largest magnitude suggests.
+
+    Of a block that is all but zero (below 1e-15) upstream writes d = 0 and leftover bytes of an earlier block as qs; here
+    they are code 8, whose product with d is +0.
+    """
+    x = columns(values)
+    scales, codes = search_iq4(x, IQ4_LEVELS[0], 0)
+    blocks = np.empty(len(values), IQ4_NL)
+    blocks["d"] = to_half(scales)
+    blocks["qs"] = pack_nibbles(codes.T)
+    return blocks
+
+
+def quantise_iq4_xs(values: Values) -> Blocks:
+    """Search a scale per 32 elements, round the scales to six bits, then take the nearest levels under those."""
+    x = columns(values.reshape(-1, 32))
+    scales = search_iq4(x, -IQ4_LEVELS[0], 7)[0].reshape(-1, 8)
+    d = -largest_magnitude(columns(scales))[1] / f32(32)
+    six_bits = np.clip(nearest_int(inverse(d)[:, None] * scales), -32, 31)
+    # upstream goes on with d as it was before rounding to half
+    codes = nearest_iq4(inverse(d[:, None] * six_bits.astype(f32)).reshape(-1) * x)
+    blocks = np.empty(len(values), IQ4_XS)
+    blocks["d"] = to_half(d)
+    stored = (six_bits + 32).astype(np.uint16)
+    blocks["scales_h"] = ((stored >> 4) << np.arange(0, 16, 2, dtype=np.uint16)).sum(axis=1, dtype=np.uint16)
+    blocks["scales_l"] = (stored & 15)[:, ::2] | (stored & 15)[:, 1::2] << 4
+    blocks["qs"] = pack_nibbles(codes.T).reshape(-1, 128)
+    return blocks
+
+
+def search_iq4(x: Values, reach: np.int8, tries: int) -> tuple[Values, Levels]:
+    """Choose a scale for each column of x (quantize_row_iq4_nl_impl with weights x * x).
+
+    Starts from the scale that maps the largest magnitude to reach and tries those that map it to -127 - tries ...
+    -127 + tries; the best fit is the one with the greatest (sum of w x q)**2 / (sum of w q**2).
+
+    Returns:
+        The scales, and the codes of the first attempt.
+    """
+    magnitude, largest = largest_magnitude(x)
+    weights = x * x
+    codes, sum_xq, sum_qq = fit_iq4(x, weights, f32(1) / (largest / f32(reach)))
+    scale = np.where(sum_qq > 0, sum_xq / sum_qq, f32(0))
+    best = scale * sum_xq
+    for step in range(-tries, tries + 1) if tries else ():
+        _, sum_xq, sum_qq = fit_iq4(x, weights, f32(step + int(IQ4_LEVELS[0])) / largest)
+        better = (sum_qq > 0) & (sum_xq * sum_xq > best * sum_qq)
+        scale = np.where(better, sum_xq / sum_qq, scale)
+        best = np.where(better, scale * sum_xq, best)
+    zero = magnitude < SMALLEST_MAGNITUDE
+    return np.where(zero, f32(0), scale), np.where(zero, np.uint8(8), codes)
+
+
+def fit_iq4(x: Values, weights: Values, inverse_scale: Values) -> tuple[Levels, Values, Values]:
+    """Return the codes for a scale, the sum of weight x level and the sum of weight level**2."""
+    codes = nearest_iq4(inverse_scale * x)
+    q = IQ4_LEVELS[codes].astype(f32)
+    return codes, ordered_sum(weights * q * x), ordered_sum(weights * q * q)
+
+
+def nearest_iq4(values: Values) -> Levels:
+    """Return the code of the nearest IQ4 level, the upper one half-way between two; 15 for NaN (best_index_int8)."""
+    codes = np.zeros(values.shape, np.uint8)
+    for midpoint in IQ4_MIDPOINTS:
+        codes += ~(values < midpoint)
+    return codes
+
+
 FORMATS: dict[str, BlockFormat] = {
     "IQ2_XXS": BlockFormat(IQ2_XXS, dequantise_iq2_xxs),
     "IQ2_XS": BlockFormat(IQ2_XS, dequantise_iq2_xs),
@@ -173,6 +259,6 @@ FORMATS: dict[str, BlockFormat] = {
     "IQ3_S": BlockFormat(IQ3_S, dequantise_iq3_s),
     "IQ1_S": BlockFormat(IQ1_S, dequantise_iq1_s),
     "IQ1_M": BlockFormat(IQ1_M, dequantise_iq1_m),
-    "IQ4_NL": BlockFormat(IQ4_NL, dequantise_iq4_nl),
-    "IQ4_XS": BlockFormat(IQ4_XS, dequantise_iq4_xs),
+    "IQ4_NL": BlockFormat(IQ4_NL, dequantise_iq4_nl, quantise_iq4_nl),
+    "IQ4_XS": BlockFormat(IQ4_XS, dequantise_iq4_xs, quantise_iq4_xs),
 }

@@ -38,8 +38,31 @@ Sources: ggml-common.h (block_q2_K ...), ggml-quants.c (dequantize_row_q2_K ...,
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from ggml_rpc_ref.blocks.common import BlockFormat, Blocks, Levels, Values, bit_pairs, bit_planes, f32, nibbles, scaled
+from ggml_rpc_ref.blocks.common import (
+    SMALLEST_MAGNITUDE,
+    BlockFormat,
+    Blocks,
+    Ints,
+    Levels,
+    Values,
+    bit_pairs,
+    bit_planes,
+    columns,
+    f32,
+    largest_magnitude,
+    low_byte,
+    nearest_int,
+    nibbles,
+    ordered_sum,
+    pack_bit_pairs,
+    pack_bit_planes,
+    pack_nibbles,
+    scaled,
+    to_half,
+)
+from ggml_rpc_ref.blocks.k_search import search_q3, search_symmetric, search_with_minimum
 
 Q2_K = np.dtype([("scales", "u1", 16), ("qs", "u1", 64), ("d", "<f2"), ("dmin", "<f2")])
 Q3_K = np.dtype([("hmask", "u1", 32), ("qs", "u1", 64), ("scales", "u1", 12), ("d", "<f2")])
@@ -114,14 +137,145 @@ def six_bit_scales(packed: Levels) -> Levels:
     """Unpack the scale bytes of Q3_K, shape (n, 12), into int8 0..63 of shape (n, 16)."""
     shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
     top = (packed[:, None, 8:12] >> shifts & 3).reshape(-1, 16)
-    return np.bitwise_or(nibbles(packed[:, :8]), top << 4).view(np.int8)
+    scales: Levels = (nibbles(packed[:, :8]) | top << 4).view(np.int8)
+    return scales
+
+
+def quantise_q2_k(values: Values) -> Blocks:
+    """Search each sub-block, round scales and minimums to four bits, then take the levels that fit those."""
+    x = columns(values.reshape(-1, 16))
+    scales, minimums, levels = search_with_minimum(x, np.abs(x), 3, -0.5, 0.1, 15, absolute=True)
+    d, four_bit_scales = rounded_scales(scales, 15, len(values))
+    dmin, four_bit_minimums = rounded_scales(minimums, 15, len(values))
+    blocks = np.empty(len(values), Q2_K)
+    blocks["d"], blocks["dmin"] = d, dmin
+    blocks["scales"] = four_bit_scales | four_bit_minimums << 4
+    part, shift = blocks["scales"] & 15, blocks["scales"] >> 4
+    blocks["qs"] = pack_bit_pairs(final_levels(x, levels, scaled(part, d), scaled(shift, dmin), 0, 3))
+    return blocks
+
+
+def quantise_q3_k(values: Values) -> Blocks:
+    """Search each sub-block, round the scales to six bits, then take the levels that fit those."""
+    x = columns(values.reshape(-1, 16))
+    scales, levels = search_q3(x)
+    largest = largest_magnitude(columns(scales.reshape(-1, 16)))[1]
+    inverse_d = f32(-32) / largest
+    rounded = np.clip(nearest_int(inverse_d[:, None] * scales.reshape(-1, 16)).astype(np.int8), -32, 31)
+    blocks = np.zeros(len(values), Q3_K)
+    blocks["d"] = np.where(largest != 0, to_half(f32(1) / inverse_d), np.float16(0))
+    blocks["scales"] = np.where(largest[:, None] != 0, pack_six_bit_scales((rounded + np.int8(32)).view(np.uint8)), 0)
+    final_scales = scaled(six_bit_scales(blocks["scales"]) - np.int8(32), blocks["d"])
+    levels = final_levels(x, levels, final_scales, np.zeros_like(final_scales), -4, 3)
+    blocks["qs"] = pack_bit_pairs(levels & 3)
+    blocks["hmask"] = pack_bit_planes(levels >> 2)
+    return blocks
+
+
+def quantise_q4_k(values: Values) -> Blocks:
+    """Search each sub-block, round scales and minimums to six bits, then take the levels that fit those."""
+    blocks = np.empty(len(values), Q4_K)
+    levels = scales_and_levels(values, blocks, 15, -1.0, 20)
+    blocks["qs"] = pack_nibbles(levels.reshape(-1, 4, 64)).reshape(-1, 128)
+    return blocks
+
+
+def quantise_q5_k(values: Values) -> Blocks:
+    """As Q4_K with one bit more."""
+    blocks = np.empty(len(values), Q5_K)
+    levels = scales_and_levels(values, blocks, 31, -0.5, 15)
+    blocks["qs"] = pack_nibbles(levels.reshape(-1, 4, 64) & 15).reshape(-1, 128)
+    blocks["qh"] = pack_bit_planes(levels >> 4)
+    return blocks
+
+
+def quantise_q6_k(values: Values) -> Blocks:
+    """Search each sub-block, round the scales to eight bits, then take the levels that fit those."""
+    x = columns(values.reshape(-1, 16))
+    scales, levels = search_symmetric(x, 32)
+    scales = scales.reshape(-1, 16)
+    magnitude, largest = largest_magnitude(columns(scales))
+    inverse_d = f32(-128) / largest
+    blocks = np.empty(len(values), Q6_K)
+    blocks["d"] = to_half(f32(1) / inverse_d)
+    blocks["scales"] = np.minimum(nearest_int(inverse_d[:, None] * scales), 127).astype(np.int8)
+    final_scales = scaled(blocks["scales"], blocks["d"])
+    levels = final_levels(x, levels, final_scales, np.zeros_like(final_scales), -32, 31)
+    blocks["ql"] = pack_nibbles(levels.reshape(-1, 2, 128) & 15).reshape(-1, 128)
+    blocks["qh"] = pack_bit_pairs(levels >> 4)
+    blocks[magnitude < SMALLEST_MAGNITUDE] = np.zeros(1, Q6_K)
+    return blocks
+
+
+def quantise_q8_k(values: Values) -> Blocks:
+    """q = nearest(x / d), at most 127; d = the element of largest magnitude / -127.
+
+    Of an all-zero block upstream leaves bsums as they were in memory; here they are 0.
+    """
+    x = columns(values)
+    magnitude, largest = largest_magnitude(x)
+    inverse_d = f32(-127) / largest
+    zero = magnitude == 0
+    levels = np.minimum(nearest_int(inverse_d * x), 127).astype(np.int8).T
+    blocks = np.empty(len(values), Q8_K)
+    blocks["d"] = np.where(zero, f32(0), f32(1) / inverse_d)
+    blocks["qs"] = np.where(zero[:, None], np.int8(0), levels)
+    blocks["bsums"] = blocks["qs"].reshape(-1, 16, 16).sum(axis=2, dtype=np.int16)
+    return blocks
+
+
+def scales_and_levels(values: Values, blocks: Blocks, limit: int, first: float, steps: int) -> Levels:
+    """Do what Q4_K and Q5_K share: fill in d, dmin and scales of blocks, return the levels, shape (n, 256)."""
+    x = columns(values.reshape(-1, 32))
+    weights = np.sqrt(ordered_sum(x * x) / f32(32)) + np.abs(x)
+    scales, minimums, levels = search_with_minimum(x, weights, limit, first, 0.1, steps, absolute=False)
+    blocks["d"], six_bit_scales = rounded_scales(scales, 63, len(values))
+    blocks["dmin"], six_bit_minimums = rounded_scales(minimums, 63, len(values))
+    blocks["scales"] = pack_six_bit_pairs(np.minimum(six_bit_scales, 63), np.minimum(six_bit_minimums, 63))
+    final_scales, final_minimums = six_bit_pairs(blocks["scales"])
+    parts, shifts = scaled(final_scales, blocks["d"]), scaled(final_minimums, blocks["dmin"])
+    return final_levels(x, levels, parts, shifts, 0, limit)
+
+
+def rounded_scales(scales: Values, limit: int, n: int) -> tuple[npt.NDArray[np.float16], Levels]:
+    """Return half(largest / limit) per block and the scales as multiples of largest / limit, uint8 (n, sub-blocks)."""
+    by_block = scales.reshape(n, -1)
+    largest = np.zeros(n, f32)
+    for column in by_block.T:
+        largest = np.where(column > largest, column, largest)
+    multiplier = np.where(largest > 0, f32(limit) / largest, f32(0))
+    return to_half(largest / f32(limit)), low_byte(nearest_int(multiplier[:, None] * by_block))
+
+
+def final_levels(x: Values, levels: Ints, scales: Values, minimums: Values, low: int, high: int) -> Levels:
+    """Return level - low of each element under the rounded scales, shape (n, 256).
+
+    Where a rounded scale is 0 the searched level stays: it no longer matters, but it is what upstream writes.
+    """
+    scale = scales.reshape(-1)
+    rounded = np.clip(nearest_int((x + minimums.reshape(-1)) / scale), low, high) - low
+    return np.where(scale != 0, rounded, levels).astype(np.uint8).T.reshape(-1, 256)
+
+
+def pack_six_bit_pairs(scales: Levels, minimums: Levels) -> Levels:
+    """Undo `six_bit_pairs`."""
+    first = scales[:, :4] | scales[:, 4:] >> 4 << 6
+    second = minimums[:, :4] | minimums[:, 4:] >> 4 << 6
+    return np.concatenate([first, second, scales[:, 4:] & 15 | minimums[:, 4:] << 4], axis=1)
+
+
+def pack_six_bit_scales(scales: Levels) -> Levels:
+    """Undo `six_bit_scales`."""
+    top = scales >> 4
+    third = top[:, 0:4] | top[:, 4:8] << 2 | top[:, 8:12] << 4 | top[:, 12:16] << 6
+    return np.concatenate([pack_nibbles(scales & 15), third], axis=1)
 
 
 FORMATS: dict[str, BlockFormat] = {
-    "Q2_K": BlockFormat(Q2_K, dequantise_q2_k),
-    "Q3_K": BlockFormat(Q3_K, dequantise_q3_k),
-    "Q4_K": BlockFormat(Q4_K, dequantise_q4_k),
-    "Q5_K": BlockFormat(Q5_K, dequantise_q5_k),
-    "Q6_K": BlockFormat(Q6_K, dequantise_q6_k),
-    "Q8_K": BlockFormat(Q8_K, dequantise_q8_k),
+    "Q2_K": BlockFormat(Q2_K, dequantise_q2_k, quantise_q2_k),
+    "Q3_K": BlockFormat(Q3_K, dequantise_q3_k, quantise_q3_k),
+    "Q4_K": BlockFormat(Q4_K, dequantise_q4_k, quantise_q4_k),
+    "Q5_K": BlockFormat(Q5_K, dequantise_q5_k, quantise_q5_k),
+    "Q6_K": BlockFormat(Q6_K, dequantise_q6_k, quantise_q6_k),
+    "Q8_K": BlockFormat(Q8_K, dequantise_q8_k, quantise_q8_k),
 }

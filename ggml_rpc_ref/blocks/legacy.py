@@ -43,7 +43,6 @@ from ggml_rpc_ref.blocks.common import (
     scaled,
     smallest_and_largest,
     to_half,
-    to_half_f16c,
     truncate_to_int32,
 )
 
@@ -83,8 +82,9 @@ def dequantise_q5_1(blocks: Blocks) -> Values:
 
 def five_bits(blocks: Blocks) -> Levels:
     """Join qs and qh into levels 0..31 of shape (n, 32)."""
-    fifth: Levels = np.unpackbits(blocks["qh"], axis=1, bitorder="little")
-    return np.bitwise_or(nibbles(blocks["qs"]), fifth << 4)
+    fifth = np.unpackbits(blocks["qh"], axis=1, bitorder="little")
+    levels: Levels = nibbles(blocks["qs"]) | fifth << 4
+    return levels
 
 
 def dequantise_q8(blocks: Blocks) -> Values:
@@ -92,11 +92,109 @@ def dequantise_q8(blocks: Blocks) -> Values:
     return scaled(blocks["qs"], blocks["d"])
 
 
+def quantise_q4_0(values: Values) -> Blocks:
+    """q = int8(x / d + 8.5), at most 15; d = the element of largest magnitude / -8."""
+    x = columns(values)
+    d = largest_magnitude(x)[1] / f32(-8)
+    levels = low_byte(truncate_to_int32(x * inverse(d) + f32(8.5))).view(np.int8)
+    blocks = np.empty(len(values), Q4_0)
+    blocks["d"] = to_half(d)
+    blocks["qs"] = pack_nibbles(np.minimum(levels, np.int8(15)).view(np.uint8).T)
+    return blocks
+
+
+def quantise_q4_1(values: Values) -> Blocks:
+    """q = int8((x - m) / d + 0.5), at most 15; m = the smallest element, d = (largest - smallest) / 15."""
+    x, d, m = minimum_and_step(values, 15)
+    levels = low_byte(truncate_to_int32((x - m) * inverse(d) + f32(0.5))).view(np.int8)
+    blocks = np.empty(len(values), Q4_1)
+    blocks["d"], blocks["m"] = to_half(d), to_half(m)
+    blocks["qs"] = pack_nibbles(np.minimum(levels, np.int8(15)).view(np.uint8).T)
+    return blocks
+
+
+def quantise_q5_0(values: Values) -> Blocks:
+    """q = int8(x / d + 16.5), at most 31; d = the element of largest magnitude / -16."""
+    x = columns(values)
+    d = largest_magnitude(x)[1] / f32(-16)
+    levels = low_byte(truncate_to_int32(x * inverse(d) + f32(16.5))).view(np.int8)
+    blocks = np.empty(len(values), Q5_0)
+    blocks["d"] = to_half(d)
+    store_five_bits(blocks, np.minimum(levels, np.int8(31)).view(np.uint8).T)
+    return blocks
+
+
+def quantise_q5_1(values: Values) -> Blocks:
+    """q = uint8((x - m) / d + 0.5); m = the smallest element, d = (largest - smallest) / 31."""
+    x, d, m = minimum_and_step(values, 31)
+    levels = low_byte(truncate_to_int32((x - m) * inverse(d) + f32(0.5)))
+    blocks = np.empty(len(values), Q5_1)
+    blocks["d"], blocks["m"] = to_half(d), to_half(m)
+    store_five_bits(blocks, levels.T)
+    return blocks
+
+
+def quantise_q8_0(values: Values) -> Blocks:
+    """q = x * (127 / amax) to nearest even; d = amax / 127 (the AVX routine, see above)."""
+    levels, d = avx_levels(values)
+    blocks = np.empty(len(values), Q8_0)
+    blocks["d"] = to_half(d)
+    blocks["qs"] = np.clip(levels, -128, 127).T
+    return blocks
+
+
+def quantise_q8_1(values: Values) -> Blocks:
+    """As Q8_0, and s = d * (sum of q)."""
+    levels, d = avx_levels(values)
+    blocks = np.empty(len(values), Q8_1)
+    blocks["d"] = to_half(d)
+    blocks["s"] = to_half(d * levels.sum(axis=0, dtype=np.int32).astype(f32))
+    blocks["qs"] = np.clip(levels, -128, 127).T
+    return blocks
+
+
+def minimum_and_step(values: Values, steps: int) -> tuple[Values, Values, Values]:
+    """Return the columns of values, and per column (largest - smallest) / steps and the smallest element."""
+    x = columns(values)
+    start = np.full(len(values), FLT_MAX)
+    smallest, largest = smallest_and_largest(x, start, -start)
+    return x, (largest - smallest) / f32(steps), smallest
+
+
+def store_five_bits(blocks: Blocks, levels: Levels) -> None:
+    """Undo `five_bits`: write levels 0..31 of shape (n, 32) into qs and qh."""
+    blocks["qs"] = pack_nibbles(levels & 15)
+    blocks["qh"] = np.packbits(levels >> 4 & 1, axis=1, bitorder="little")
+
+
+def avx_levels(values: Values) -> tuple[Ints, Values]:
+    """Return Q8_0's levels as columns, before saturation, and d."""
+    x = columns(values)
+    largest = avx_largest(np.abs(x))
+    multiplier = np.where(largest != 0, f32(127) / largest, f32(0))
+    return truncate_to_int32(np.rint(x * multiplier)), largest / f32(127)
+
+
+def avx_largest(magnitudes: Values) -> Values:
+    """Return the largest of each column in the order of the AVX routine, which decides what a NaN does to the maximum."""
+    m = magnitudes[0:8]
+    for lane in range(8, 32, 8):
+        m = maxps(m, magnitudes[lane : lane + 8])
+    m = maxps(m[4:8], m[0:4])
+    m = maxps(m[0:2], m[2:4])
+    return maxps(m[0], m[1])
+
+
+def maxps(a: Values, b: Values) -> Values:
+    """Return what MAXPS does: the second operand unless the first is greater."""
+    return np.where(a > b, a, b)
+
+
 FORMATS: dict[str, BlockFormat] = {
-    "Q4_0": BlockFormat(Q4_0, dequantise_q4_0),
-    "Q4_1": BlockFormat(Q4_1, dequantise_q4_1),
-    "Q5_0": BlockFormat(Q5_0, dequantise_q5_0),
-    "Q5_1": BlockFormat(Q5_1, dequantise_q5_1),
-    "Q8_0": BlockFormat(Q8_0, dequantise_q8),
-    "Q8_1": BlockFormat(Q8_1, dequantise_q8),
+    "Q4_0": BlockFormat(Q4_0, dequantise_q4_0, quantise_q4_0),
+    "Q4_1": BlockFormat(Q4_1, dequantise_q4_1, quantise_q4_1),
+    "Q5_0": BlockFormat(Q5_0, dequantise_q5_0, quantise_q5_0),
+    "Q5_1": BlockFormat(Q5_1, dequantise_q5_1, quantise_q5_1),
+    "Q8_0": BlockFormat(Q8_0, dequantise_q8, quantise_q8_0),
+    "Q8_1": BlockFormat(Q8_1, dequantise_q8, quantise_q8_1),
 }

@@ -10,6 +10,10 @@ out quiet (both upstream's routine and VCVTPH2PS do that), BF16's bits come out 
 From float32: F16 and BF16 round to nearest even, sub-normals and infinities included. The integers truncate towards zero.
 Upstream converts float32 to F32, F16, BF16 and I32 only; I8, I16, I64 and F64 are the same C cast.
 
+A NaN becomes 0x7E00 with its sign in F16, as in upstream's scalar routine, which CPY and DUP use. Its SET_ROWS on x86-64
+converts whole vectors with VCVTPS2PH instead, which keeps the top payload bits: there the NaN's payload depends on the
+element's place in the row, and only its being a NaN with that sign is sure.
+
 Sources: ggml-impl.h (ggml_compute_fp16_to_fp32, ggml_compute_fp32_to_bf16), ggml-cpu/ggml-cpu.c (ggml_cpu_fp32_to_fp16,
 ggml_cpu_fp32_to_i32), ggml-cpu/ops.cpp (dup) of the 3.6.1 release.
 """
@@ -18,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ggml_rpc_ref.blocks.common import BlockFormat, Blocks, Values, f32, to_half_f16c, truncate_to_int32
+from ggml_rpc_ref.blocks.common import BlockFormat, Blocks, Values, f32, to_half, truncate_to_int32
 
 
 def dequantise_cast(blocks: Blocks) -> Values:
@@ -47,8 +51,8 @@ def quantise_f32(values: Values) -> Blocks:
 
 
 def quantise_f16(values: Values) -> Blocks:
-    """Round to half, nearest even; a NaN keeps its sign and top payload bits and becomes quiet."""
-    return to_half_f16c(values[:, 0]).astype("<f2", copy=False)
+    """Round to half, nearest even; a NaN becomes 0x7E00 with its sign."""
+    return to_half(values[:, 0]).astype("<f2", copy=False)
 
 
 def quantise_bf16(values: Values) -> Blocks:

@@ -23,7 +23,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ggml_rpc_ref.blocks.common import BlockFormat, Blocks, Levels, Values, bit_pairs, scaled
+from ggml_rpc_ref.blocks.common import (
+    BlockFormat,
+    Blocks,
+    Levels,
+    Values,
+    bit_pairs,
+    columns,
+    f32,
+    inverse,
+    pack_bit_pairs,
+    round_half_away,
+    scaled,
+    to_half,
+)
 
 TQ1_0 = np.dtype([("qs", "u1", 48), ("qh", "u1", 4), ("d", "<f2")])
 TQ2_0 = np.dtype([("qs", "u1", 64), ("d", "<f2")])
@@ -49,7 +62,49 @@ def base_3_digits(packed: Levels, count: int) -> Levels:
     return (shifted.astype(np.uint16) * np.uint16(3) >> 8).astype(np.uint8)
 
 
+def quantise_tq1_0(values: Values) -> Blocks:
+    """t = x / d, rounded; five (or four) digits t + 1 to a byte."""
+    digits, d = rounded_trits(values)
+    blocks = np.empty(len(values), TQ1_0)
+    blocks["qs"][:, :32] = pack_base_3(digits[:160].reshape(5, 32, -1))
+    blocks["qs"][:, 32:] = pack_base_3(digits[160:240].reshape(5, 16, -1))
+    fifth = np.zeros((1, 4, len(values)), np.uint8)
+    blocks["qh"] = pack_base_3(np.concatenate([digits[240:].reshape(4, 4, -1), fifth]))
+    blocks["d"] = to_half(d)
+    return blocks
+
+
+def quantise_tq2_0(values: Values) -> Blocks:
+    """t = x / d, rounded; t + 1 in two bits."""
+    digits, d = rounded_trits(values)
+    blocks = np.empty(len(values), TQ2_0)
+    blocks["qs"] = pack_bit_pairs(digits.T & 3)
+    blocks["d"] = to_half(d)
+    return blocks
+
+
+def rounded_trits(values: Values) -> tuple[Levels, Values]:
+    """Return the digits t + 1 as uint8 columns, and d = the largest magnitude."""
+    x = columns(values)
+    d = np.zeros_like(x[0])
+    for row in np.abs(x):
+        d = np.where(d > row, d, row)  # a NaN is taken, and dropped again by the next element, as upstream's MAX does
+    trits = round_half_away(x * inverse(d))
+    # lroundf gives LONG_MIN where the result does not fit, and of that the low byte, 0, is taken
+    fits = np.abs(trits) < f32(2**63)
+    return np.where(fits, trits, f32(0)).astype(np.int64).astype(np.uint8) + np.uint8(1), d
+
+
+def pack_base_3(digits: Levels) -> Levels:
+    """Undo `base_3_digits`: digits (5, k, n), most significant first, to bytes (n, k)."""
+    number: Levels = np.zeros_like(digits[0])
+    for digit in digits:
+        number = number * np.uint8(3) + digit
+    rounded_up = (number.astype(np.uint16) * 256 + 242) // 243
+    return rounded_up.astype(np.uint8).T
+
+
 FORMATS: dict[str, BlockFormat] = {
-    "TQ1_0": BlockFormat(TQ1_0, dequantise_tq1_0),
-    "TQ2_0": BlockFormat(TQ2_0, dequantise_tq2_0),
+    "TQ1_0": BlockFormat(TQ1_0, dequantise_tq1_0, quantise_tq1_0),
+    "TQ2_0": BlockFormat(TQ2_0, dequantise_tq2_0, quantise_tq2_0),
 }
