@@ -87,7 +87,7 @@ def quantise(dtype: DType, values: Values) -> Bytes:
     if codec.quantise is None:
         raise Unsupported(f"upstream's CPU backend has no routine that writes {dtype.name}")
     if values.dtype != np.float32 or values.ndim < 1 or values.shape[-1] % dtype.block:
-        raise Misuse(f"{dtype.name} is made from float32 in rows of {dtype.block} n elements, not {_describe(values)}")
+        raise Misuse(f"{dtype.name} is made from float32 in rows of a multiple of {dtype.block} elements, not {_describe(values)}")
     n_blocks = values.shape[-1] // dtype.block
     flat = values.reshape(-1, dtype.block)
     blocks = np.empty((len(flat), dtype.size), np.uint8)
