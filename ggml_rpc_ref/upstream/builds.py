@@ -66,8 +66,11 @@ def find(version: str) -> Build:
     root = cache_dir(version)
     if not root.exists():
         raise Misuse(f"no llama.cpp of protocol {version} is installed here: run {install_command(version)}")
-    if not (root / MARKER).exists():
+    made_for = _read_mark(root)
+    if made_for is None:
         raise Misuse(f"the build in {root} was never finished: run {install_command(version)}")
+    if not made_for <= instruction_sets():
+        raise Misuse(f"the build in {root} was made for another processor: run {install_command(version)}")
     build = _look_at(root, row)
     if build is None:
         raise Misuse(f"the build in {root} is no longer whole: run {install_command(version)}")
@@ -102,8 +105,11 @@ def install(version: str, on_progress: OnProgress = ignore_progress) -> Build:
         build = _look_at(root, row)
         if build is not None:
             clock.tell("checking")
-            if (root / MARKER).exists() or _try(build) is None:
+            made_for = _read_mark(root)
+            if made_for is None and _try(build) is None:
                 _mark(build)
+                return build
+            if made_for is not None and made_for <= instruction_sets():
                 return build
         check_compiler(version)
         remove(root)
@@ -177,11 +183,41 @@ def _try(build: Build) -> str | None:
 
 def _mark(build: Build) -> None:
     """Write the marker file, whole or not at all."""
-    facts = {"schema_version": 1, "protocol": build.protocol, "package": PACKAGE, "version": build.package_version}
+    facts = {
+        "schema_version": 1,
+        "protocol": build.protocol,
+        "package": PACKAGE,
+        "version": build.package_version,
+        "instruction_sets": sorted(instruction_sets()),
+    }
     draft = build.root / f"{MARKER}.new"
     draft.write_text(json.dumps(facts) + "\n")
     draft.replace(build.root / MARKER)
 
+
+def _read_mark(root: Path) -> set[str] | None:
+    """Return the instruction sets a marked build was made for, or None where the marker is missing or not ours."""
+    try:
+        return set(json.loads((root / MARKER).read_text())["instruction_sets"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def instruction_sets() -> set[str]:
+    """Return the instruction sets of this machine's processor by Linux's names; empty where the system doesn't tell.
+
+    ggml is compiled for the processor it is built on (GGML_NATIVE), and a cache directory may outlive its machine.
+    """
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return set()
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", described, re.MULTILINE)
+    return {name for name in found[1].split() if name.startswith(_COMPILED_FOR)} if found else set()
+
+
+_COMPILED_FOR = ("sse", "ssse", "avx", "amx", "fma", "f16c", "bmi", "gfni", "vaes", "asimd", "sve", "i8mm", "bf16", "fphp")
+"""What names of instruction sets that compilers use begin with, on x86 and ARM."""
 
 _NINJA = re.compile(r"\s*\[(\d+)/(\d+)\] ")
 _PIP_STEPS = (

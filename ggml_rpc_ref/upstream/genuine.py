@@ -270,6 +270,9 @@ def load_model(llama: Any, path: str, devices: list[int]) -> Any:
     listed = (c_void_p * (len(devices) + 1))(*devices, None)
     parameters.devices = ctypes.addressof(listed)
     parameters.n_gpu_layers = ALL_LAYERS if devices else 0
+    # Without it a local run repacks the weights and computes with other kernels than an RPC server does, so that the two could
+    # not be compared; the kernels for AMX crash where a virtual machine shows AMX but has no tiles (seen with 0.3.20).
+    parameters.use_extra_bufts = False
     model = llama.llama_model_load_from_file(path.encode(), parameters)
     if not model:
         refuse(f"llama.cpp can't load the model {path}")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.upstream.builds import Build, find, install_command
+from ggml_rpc_ref.upstream.builds import Build, find
 from ggml_rpc_ref.upstream.environment import Failed
 from ggml_rpc_ref.upstream.gemma import find_model
 from ggml_rpc_ref.upstream.releases import DEFAULT
@@ -141,7 +141,7 @@ def _wait_until_ready(build: Build, process: subprocess.Popen[bytes], log: Path,
         status = process.poll()
         printed = log.read_text(errors="replace")
         if status is not None:
-            raise Failed(_death(f"the genuine {build.protocol} server", build, status, printed))
+            raise Failed(_death(f"the genuine {build.protocol} server", status, printed))
         if ready := _READY.search(printed):
             return Server(ready[1], ready[2], process, log)
         time.sleep(0.01)
@@ -261,7 +261,7 @@ def _run_client(build: Build, request: str, timeout: float) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         raise Failed(f"the genuine {build.protocol} client was not done after {timeout:g} s, and was ended") from None
     if done.returncode != 0:
-        raise Failed(_death(f"the genuine {build.protocol} client", build, done.returncode, done.stderr))
+        raise Failed(_death(f"the genuine {build.protocol} client", done.returncode, done.stderr))
     reply: dict[str, Any] = json.loads(done.stdout)
     return reply
 
@@ -284,16 +284,10 @@ def _environ() -> dict[str, str]:
     return kept | {"GGML_NO_BACKTRACE": "1"}
 
 
-def _death(who: str, build: Build, status: int, printed: str) -> str:
+def _death(who: str, status: int, printed: str) -> str:
     """Say in one sentence how a process of the genuine library ended."""
     if status == REFUSED:
         return printed.rstrip().rpartition("\n")[2]
-    if status == -signal.SIGILL:
-        # ggml is compiled for the processor it is built on (GGML_NATIVE).
-        return (
-            f"{who} met an instruction this processor lacks, so its build was made on another machine: "
-            f"delete {build.root}, then run {install_command(build.protocol)}"
-        )
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
     return f"{who} {how}{_last_words(printed)}"
 

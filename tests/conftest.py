@@ -1,0 +1,59 @@
+"""Fixtures for tests against a genuine llama.cpp: they skip with a reason where it isn't installed.
+
+CI sets GGML_RPC_REF_REQUIRE_UPSTREAM=1: there a missing build or model is a failure, so that no test can vanish unseen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+
+from ggml_rpc_ref import upstream
+from ggml_rpc_ref.errors import Misuse
+
+T = TypeVar("T")
+
+# The same examples each time, and no verdict that depends on how busy the machine is.
+settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+settings.load_profile("suite")
+
+
+def genuine(find: Callable[[], T]) -> T:
+    """Return what `find` finds; without it skip the test, or fail it where the genuine library is required."""
+    try:
+        return find()
+    except Misuse as missing:
+        if os.environ.get("GGML_RPC_REF_REQUIRE_UPSTREAM") == "1":
+            pytest.fail(f"GGML_RPC_REF_REQUIRE_UPSTREAM is set, but {missing}", pytrace=False)
+        pytest.skip(str(missing))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses the genuine library, so that `-m "not upstream"` leaves out all of them."""
+    for item in items:
+        if "upstream_build" in getattr(item, "fixturenames", ()):
+            item.add_marker("upstream")
+
+
+@pytest.fixture(scope="session")
+def upstream_build() -> upstream.Build:
+    """The genuine build of protocol 3.6.1."""
+    return genuine(lambda: upstream.find("3.6.1"))
+
+
+@pytest.fixture
+def upstream_server(upstream_build: upstream.Build) -> Iterator[upstream.Server]:
+    """A genuine 3.6.1 server on a free loopback port, with one CPU device and no cache."""
+    with upstream.server(upstream_build.protocol) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gemma_model(upstream_build: upstream.Build) -> Path:
+    """Gemma 3 270M in Q4_K_M as a GGUF file."""
+    return genuine(upstream.find_model)
