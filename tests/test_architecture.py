@@ -1,9 +1,9 @@
 """Who may import whom, read from the source with `ast`: the drawing in the code's own words.
 
-    spec  <-  errors  <-  codec  <-  connection  <-  net
-      ^                     ^            ^
-      |                     |            +---- conformance, fuzz      (never executor, handlers or net.server)
-      +---- tensor <- blocks, ops  <-  backends  <-  executor  <-  handlers  <-  net.server
+spec  <-  errors  <-  codec  <-  connection  <-  net
+  ^                     ^            ^
+  |                     |            +---- conformance, fuzz      (never executor, handlers or net.server)
+  +---- tensor <- blocks, ops  <-  backends  <-  executor  <-  handlers  <-  net.server
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """What each part may import of ours. A part is a module or package of the top level, or of net. cli, __init__ and __main__ are free."""
 
-OUTSIDE: dict[str, set[str]] = {"typer": {"cli"}, "rich": {"cli", "conformance", "upstream"}, "cffi": {"backends"}, "pycuda": {"backends"}, "hypothesis": {"derive", "fuzz"}}
+OUTSIDE: dict[str, set[str]] = {
+    "typer": {"cli"},
+    "rich": {"cli", "conformance", "upstream"},
+    "cffi": {"backends"},
+    "pycuda": {"backends"},
+    "hypothesis": {"derive", "fuzz"},
+}
 SOCKETS = {"net/server", "net/stream", "net/client", "upstream"}
 FREE = {"cli", "__init__", "__main__"}
 

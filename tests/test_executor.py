@@ -156,12 +156,15 @@ BROKEN = [
     ("graph.view", "beyond", _set("v", ne=(5, 1, 1, 1))),
     ("graph.op-known", "first-unknown", _set("y", op=96)),
     ("graph.op-known", "huge", _set("y", op=2**32 - 1)),
-    *(("graph.op-custom", name.lower(), _set("y", op=OP[name])) for name in ("MAP_CUSTOM1", "MAP_CUSTOM2", "MAP_CUSTOM3", "CUSTOM")),
+    *(
+        ("graph.op-custom", name.lower(), _set("y", op=OP[name]))
+        for name in ("MAP_CUSTOM1", "MAP_CUSTOM2", "MAP_CUSTOM3", "CUSTOM")
+    ),
     ("graph.op-custom", "without-flag-compute", _set("y", op=OP["CUSTOM"], flags=0)),
     ("graph.arity", "no-second", _set("y", src=(0x10,))),
     ("graph.arity", "no-first", _set("y", src=(0, 0x20))),
     ("graph.type", "i64", _set("y", type=27, nb=(8, 32, 32, 32))),
-    ("graph.shape", "longer", _set("y", ne=(2, 1, 1, 1))),
+    ("graph.shape", "shorter", lambda world: (_set("y", ne=(2, 1, 1, 1))(world), _set("v", ne=(2, 1, 1, 1))(world))),
     ("graph.shape", "result-shares-bytes", lambda world: (_set("y", nb=(0, 0, 0, 0))(world), _set("v", ne=(1, 1, 1, 1))(world))),
 ]
 
