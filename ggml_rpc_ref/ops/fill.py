@@ -9,6 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
+from ggml_rpc_ref.blocks import FORMATS
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.ops.op import Case, Operand
 from ggml_rpc_ref.spec.dtypes import BY_NAME
@@ -62,9 +63,24 @@ def make(operand: Operand, seed: int) -> Tensor:
     """Return the operand as a tensor in memory of its own, guard bytes around it, gaps between elements set to the guard byte."""
     dtype, rng = BY_NAME[operand.dtype], np.random.default_rng(seed)
     tensor = allocate(dtype, operand.quad, operand.nb, fill=GUARD_BYTE, guard=GUARD)
-    if operand.nb is None or tensor.nelements:
+    if operand.fill == "blocks":
+        tensor.array[...] = _random_blocks(dtype.name, tensor.array.shape, rng)
+    elif operand.nb is None or tensor.nelements:
         tensor.store(elements(operand.fill, tensor.shape, rng))
     return tensor
+
+
+def _random_blocks(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Random bytes, but scales that keep the values small: for the IQ types, which are never quantised on a server."""
+    layout = FORMATS[name].layout
+    blocks = rng.integers(0, 256, shape, np.uint8).reshape(-1, shape[-1]).view(layout)[:, 0]
+    scales = rng.uniform(-0.02, 0.02, len(blocks)).astype("<f2")
+    if "d" in (layout.names or ()):
+        blocks["d"] = scales
+    else:  # IQ1_M deals the bits of its scale out to the high ends of four words
+        bits = scales.view("<u2")[:, None] >> np.array([0, 4, 8, 12], "<u2")
+        blocks["scales"] = blocks["scales"] & 0x0FFF | bits << 12
+    return blocks.view(np.uint8).reshape(shape)
 
 
 def build(op_name: str, case: Case, salt: str = "") -> tuple[Tensor, tuple[Tensor | None, ...]]:

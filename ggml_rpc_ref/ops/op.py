@@ -7,10 +7,11 @@ mean; `oracle()`, which computes; `cases()`, which lists inputs worth trying; an
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ggml_rpc_ref.blocks import CAN_DEQUANTISE, CAN_QUANTISE
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import Quad, Tensor
@@ -19,8 +20,15 @@ FLOATS = ("F32", "F16", "BF16")
 """The plain floating types that most CPU kernels of upstream take."""
 BLOCKS = tuple(name for name, dtype in BY_NAME.items() if dtype.is_quantised)
 """All block types."""
+WRITABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_QUANTISE)
+"""Block types that upstream's CPU backend can write: those with a from_float (type_traits_cpu in ggml-cpu.c)."""
+READABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_DEQUANTISE and name not in ("Q8_1", "Q8_K"))
+"""Block types that upstream can turn into float32; Q8_1 and Q8_K are intermediate forms without a to_float (ggml.c)."""
 ANY = tuple(BY_NAME)
 """Every live type."""
+
+Params = Mapping[str, int | float | tuple[int | float, ...]]
+"""op_params by name."""
 
 MAX_SRC = 10
 OP_PARAMS_BYTES = 64
@@ -159,8 +167,10 @@ class Operand:
         ne: dimensions in ne order.
         nb: strides in ne order; None: contiguous.
         fill: recipe for the elements, read by `ggml_rpc_ref.ops.fill`: "normal" (mean 0, deviation 1), "normal:S" (deviation S),
-            "uniform:LO:HI", "index:N" (random integers in [0, N)), "arange" (0, 1, 2, …), "zeros", "special" (NaN, ±inf, ±0, tiny, huge among normals),
-            "permutation" (each row a shuffle of 0..ne0-1), "mask" (0 or -inf), "values:a,b,c…" (repeated).
+            "uniform:LO:HI", "index:N" (random integers in [0, N)), "arange" (0, 1, 2, …), "zeros",
+            "special" (NaN, ±inf, ±0, tiny, huge among normals),
+            "permutation" (each row a shuffle of 0..ne0-1), "mask" (0 or -inf), "values:a,b,c…" (repeated),
+            "blocks" (random bytes of a block type, its scales small).
         alias: "" for memory of its own, "src0".. for the memory of that source (views, in-place results).
         offset: byte offset within that memory.
     """
@@ -188,12 +198,14 @@ class Case:
         dst: the destination's geometry. Its own fill matters only where the op leaves elements as they were.
         src: operands by slot; None leaves a slot empty.
         params: op_params by name.
+        tolerance: the rule for this case where its types are less exact than the op's own `Op.tolerance`; None: the op's.
     """
 
     id: str
     dst: Operand
     src: tuple[Operand | None, ...]
-    params: dict[str, int | float | tuple[int | float, ...]] = field(default_factory=dict)
+    params: Params = field(default_factory=dict)
+    tolerance: Tolerance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +240,7 @@ class Op:
         """Return the row of a parameter."""
         return next(param for param in self.params if param.name == name)
 
-    def pack(self, params: dict[str, int | float | tuple[int | float, ...]]) -> bytes:
+    def pack(self, params: Params) -> bytes:
         """Return the 64 bytes of op_params that hold these values, other slots 0."""
         op_params = bytearray(OP_PARAMS_BYTES)
         for name, value in params.items():
@@ -245,7 +257,8 @@ class Op:
         for index, source in enumerate(self.sources):
             tensor = node.optional(index) if source.optional else node.source(index)
             if tensor is not None and tensor.dtype.name not in source.types:
-                raise Violation("graph.type", f"{self.name}.src[{index}].type", tensor.dtype.name, f"{source.name} takes {', '.join(source.types)}")  # fmt: skip
+                detail = f"{source.name} takes {', '.join(source.types)}"
+                raise Violation("graph.type", f"{self.name}.src[{index}].type", tensor.dtype.name, detail)
         if dst.dtype.name not in self.types:
             raise Violation("graph.type", f"{self.name}.type", dst.dtype.name, f"the result is {', '.join(self.types)}")
         self.shape(node)
@@ -257,3 +270,8 @@ def can_repeat(small: Tensor, large: Tensor) -> bool:
     if small.nelements == 0 or large.nelements == 0:
         return small.nelements == large.nelements
     return all(n % m == 0 for m, n in zip(small.ne, large.ne, strict=True))
+
+
+def have_room(tensor: Tensor) -> bool:
+    """Whether a tensor's extent suffices for its elements; where not, strides make elements share bytes: any number of them."""
+    return tensor.nbytes >= tensor.nrows * tensor.dtype.size * (tensor.ne[0] // tensor.dtype.block)

@@ -1,0 +1,64 @@
+"""ADD: the sum of two tensors, element by element, the second repeated where it is smaller.
+
+    dst[i] = src0[i] + src1[i mod ne of src1]     in float32, rounded or quantised once to dst's type
+
+src0: ne, rows dense (nb[0] is the size of an element or block). src1: each dimension divides src0's, any strides. dst: src0's ne,
+rows dense; may be the memory of either source. Types: see `arithmetic.TYPES`; besides, src0 of a block type with src1 F32 of the
+same dimensions and dst of any type that upstream's CPU can write. IEEE rules for NaN and infinities. Empty: nothing is computed.
+
+Source: apply_binary_op in ggml-cpu/binary-ops.cpp, ggml_compute_forward_add_q_f32 in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.arithmetic import arithmetic_cases, combine, require_arithmetic
+from ggml_rpc_ref.ops.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import EXACT, FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Case, Node, Op, Operand, Source
+
+
+def shape(node: Node) -> None:
+    """Refuse what `require_arithmetic` refuses; for a block type other dimensions, and strides that decrease in dst."""
+    if not node.source(0).dtype.is_quantised:
+        require_arithmetic(node)
+        return
+    src0, src1, dst = node.source(0), node.source(1), node.dst
+    node.require(src1.dtype.name == "F32", "src1 F32 with a block type", src1.dtype.name)
+    node.require(src0.ne == src1.ne == dst.ne, "the same ne three times with a block type", (src0.ne, src1.ne, dst.ne))
+    node.require(sorted(dst.nb) == list(dst.nb), "nb that does not decrease", dst.nb)
+    require_dense_rows(node, src0, src1, dst)
+
+
+def oracle(node: Node) -> None:
+    """Compute the sum."""
+    combine(node, np.add)
+
+
+def cases() -> Iterator[Case]:
+    """The cases of every arithmetic op; every block type as src0, and some as another result than its own."""
+    yield from arithmetic_cases("ADD")
+    for dtype in READABLE_BLOCKS:
+        result = dtype if dtype in WRITABLE_BLOCKS else "F32"
+        fill = "normal" if dtype in WRITABLE_BLOCKS else "blocks"
+        yield Case(dtype.lower(), Operand(result, (256, 2)), (Operand(dtype, (256, 2), fill=fill), Operand("F32", (256, 2))))
+    for dtype, result in (("Q4_0", "F32"), ("Q4_K", "F16"), ("Q8_0", "BF16"), ("Q6_K", "Q8_0")):
+        src = (Operand(dtype, (256, 2)), Operand("F32", (256, 2)))
+        yield Case(f"{dtype}-to-{result}".lower(), Operand(result, (256, 2)), src)
+    rows = Operand("Q8_0", (64, 3, 2), nb=(34, 102, 340, 680))
+    yield Case("q8_0-gaps-in-place", Operand("Q8_0", rows.ne, rows.nb, alias="src0"), (rows, Operand("F32", rows.ne)))
+
+
+OP = Op(
+    name="ADD",
+    sources=(
+        Source("a", FLOATS + READABLE_BLOCKS, "ne of the result"),
+        Source("b", FLOATS, "each dimension divides a's; a's ne where a is of a block type"),
+    ),
+    types=FLOATS + WRITABLE_BLOCKS,
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+    in_place=True,
+)

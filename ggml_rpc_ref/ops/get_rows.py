@@ -1,0 +1,90 @@
+"""GET_ROWS: rows of a tensor by their indices, as F32.
+
+    dst[i0, i, j, k] = src0[i0, src1[i, j, k], j, k]
+
+src0: ne = (n, rows, r2, r3), rows dense. src1: I32, ne = (m, r2, r3, 1), any strides; each 0 <= index < rows. dst: F32 (I32 where
+src0 is I32), ne = (n, m, r2, r3), rows dense. F32 and I32 are copied bit by bit; F16 and BF16 are exact in F32; block types are
+dequantised. Empty: nothing is computed, and no index is looked at.
+
+Source: ggml_get_rows in ggml.c, ggml_compute_forward_get_rows in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.indices import checked_indices
+from ggml_rpc_ref.ops.op import EXACT, FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.slabs import rows_per_slab
+from ggml_rpc_ref.tensor import Array, F32Array, PlainStorage, Tensor, contiguous_nb
+
+
+def shape(node: Node) -> None:
+    """Refuse dimensions that do not fit together, gaps within rows, another type than F32 (or I32 of I32)."""
+    src0, src1, dst = node.source(0), node.source(1), node.dst
+    n, _, r2, r3 = src0.ne
+    m = src1.ne[0]
+    node.require(src1.ne == (m, r2, r3, 1), f"src1.ne (m, {r2}, {r3}, 1)", src1.ne)
+    node.require(dst.ne == (n, m, r2, r3), f"ne {(n, m, r2, r3)}", dst.ne)
+    node.require((dst.dtype.name == "I32") == (src0.dtype.name == "I32"), "F32, or I32 from I32", dst.dtype.name)
+    require_dense_rows(node, src0, dst)
+
+
+def oracle(node: Node) -> None:
+    """Pick the rows; a part of them at a time, so that a big table is never unpacked as a whole."""
+    src0, dst = node.source(0), node.dst
+    index = checked_indices(node, 1, src0.ne[1])
+    source, target = src0.array, dst.array
+    step = rows_per_slab(4 * src0.ne[0])
+    for k, j in np.ndindex(dst.ne[3], dst.ne[2]):
+        for start in range(0, dst.ne[1], step):
+            stop = min(start + step, dst.ne[1])
+            picked = source[k, j, index[0, k, j, start:stop]]
+            target[k, j, start:stop] = picked if src0.dtype.name == dst.dtype.name else _as_float32(src0, picked)
+
+
+def _as_float32(src0: Tensor, picked: Array) -> F32Array:
+    """Return picked rows of src0's array as float32, shape (rows, ne0)."""
+    ne = (src0.ne[0], len(picked), 1, 1)
+    storage = PlainStorage(np.ascontiguousarray(picked).reshape(-1).view(np.uint8))
+    values: F32Array = Tensor(src0.dtype, ne, contiguous_nb(src0.dtype, ne), storage).fresh_values()[0, 0]
+    return values
+
+
+def cases() -> Iterator[Case]:
+    """Every type; batches; repeated and ordered indices; strided indices; gaps between rows; nothing."""
+    for dtype in (*FLOATS, "I32", *READABLE_BLOCKS):
+        fill = "normal" if dtype not in READABLE_BLOCKS or dtype in WRITABLE_BLOCKS else "blocks"
+        table = Operand(dtype, (256, 7), fill="normal:1000" if dtype == "I32" else fill)
+        yield Case(
+            dtype.lower(), Operand("I32" if dtype == "I32" else "F32", (256, 3)), (table, Operand("I32", (3,), fill="index:7"))
+        )
+    x = Operand("F32", (5, 7, 3, 2))
+    yield Case("batches", Operand("F32", (5, 4, 3, 2)), (x, Operand("I32", (4, 3, 2), fill="index:7")))
+    yield Case("indices-strided", Operand("F32", (5, 4, 3, 2)), (x, Operand("I32", (4, 3, 2), nb=(12, 4, 64, 128), fill="index:7")))
+    gaps = Operand("F32", (5, 7, 3), nb=(4, 32, 256, 768))
+    yield Case("gaps", Operand("F32", (5, 4, 3), nb=(4, 24, 128, 384)), (gaps, Operand("I32", (4, 3), fill="index:7")))
+    yield Case(
+        "permuted-table",
+        Operand("F32", (5, 4, 3)),
+        (Operand("F32", (5, 7, 3), nb=(4, 60, 20, 420)), Operand("I32", (4, 3), fill="index:7")),
+    )
+    yield Case("one-column", Operand("F32", (1, 9)), (Operand("F16", (1, 5)), Operand("I32", (9,), fill="index:5")))
+    yield Case("all-the-same", Operand("F32", (8, 6)), (Operand("BF16", (8, 3)), Operand("I32", (6,), fill="values:2")))
+    yield Case("special", Operand("F32", (16, 4)), (Operand("F32", (16, 6), fill="special"), Operand("I32", (4,), fill="index:6")))
+    yield Case("no-rows", Operand("F32", (8, 0)), (Operand("F32", (8, 3)), Operand("I32", (0,), fill="index:3")))
+
+
+OP = Op(
+    name="GET_ROWS",
+    sources=(
+        Source("table", (*FLOATS, "I32", *READABLE_BLOCKS), "ne = (n, rows, r2, r3)"),
+        Source("indices", ("I32",), "ne = (m, r2, r3, 1), each below rows"),
+    ),
+    types=("F32", "I32"),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+)

@@ -1,0 +1,133 @@
+"""GLU: one half of the input gates the other; op_params[0] says how.
+
+    dst[i] = f(x[i]) · y[i]
+
+    0 REGLU x where x > 0, else 0 (then 0 whatever y is)      3 SWIGLU_OAI x' / (1 + e^(-alpha x')) · (y' + 1)
+    1 GEGLU gelu(x)                                                with x' = min(x, limit), y' = y clamped to ±limit
+    2 SWIGLU silu(x)                                          4 GEGLU_ERF gelu_erf(x)   5 GEGLU_QUICK gelu_quick(x)
+
+With src1: x = src0, y = src1, both of dst's ne. Without: src0 has rows of 2n, x is the first n, y the second; the other way round
+where swapped is not 0. All: F32, or all F16 (not SWIGLU_OAI), rows dense and evenly spaced. dst: n elements per row.
+NaN passes min and clamp. GEGLU of F32 is 0 where x <= -10, whatever y is. Empty: nothing is computed.
+
+GEGLU and GEGLU_QUICK look their function up by F16 on upstream's CPU: see `activations.TABLE`.
+
+Source: ggml_glu_impl in ggml.c, ggml_compute_forward_glu in ggml-cpu/ops.cpp, ggml-cpu/vec.h.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.activations import TABLE, gelu, gelu_erf, gelu_of_f32, gelu_quick, silu
+from ggml_rpc_ref.ops.elementwise import part, require_even_rows
+from ggml_rpc_ref.ops.op import EXACT, FLOAT32, Case, Node, Op, Operand, Param, Source, Tolerance
+from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.spec.opcodes import GLU_OPS
+from ggml_rpc_ref.tensor import Array, F32Array
+
+GATES: dict[str, Callable[[Array], Array]] = {"GEGLU": gelu, "SWIGLU": silu, "GEGLU_ERF": gelu_erf, "GEGLU_QUICK": gelu_quick}
+
+
+def shape(node: Node) -> None:
+    """Refuse an unknown kind, differing types, halves that are not the result's size, rows with gaps or unevenly spaced."""
+    number, src0, src1, dst = node.i32("kind"), node.source(0), node.optional(1), node.dst
+    node.require(0 <= number < len(GLU_OPS), f"a kind below {len(GLU_OPS)}", number)
+    node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as src0", dst.dtype.name)
+    node.require(GLU_OPS[number] != "SWIGLU_OAI" or dst.dtype.name == "F32", "F32 for SWIGLU_OAI", dst.dtype.name)
+    n = src0.ne[0] if src1 is not None else src0.ne[0] // 2
+    node.require(dst.ne == (n, *src0.ne[1:]), f"ne {(n, *src0.ne[1:])}", dst.ne)
+    if src1 is not None:
+        node.require((src1.dtype, src1.ne) == (src0.dtype, src0.ne), "src1 of src0's type and ne", (src1.dtype.name, src1.ne))
+        require_even_rows(node, src1)
+    require_even_rows(node, src0, dst)
+
+
+def oracle(node: Node) -> None:
+    """Gate part by part."""
+    x, y = halves(node)
+    for block in row_blocks(node.dst.ne):
+        with np.errstate(all="ignore"):
+            part(node.dst, block).store(gated(node, x[block], y[block]))
+
+
+def halves(node: Node) -> tuple[F32Array, F32Array]:
+    """Return what the function is applied to, and what it gates."""
+    src0, src1, n = node.source(0), node.optional(1), node.dst.ne[0]
+    if src1 is not None:
+        return src0.values(), src1.values()
+    first, second = src0.values()[..., :n], src0.values()[..., n : 2 * n]
+    return (second, first) if node.i32("swapped") else (first, second)
+
+
+def gated(node: Node, x: F32Array, y: F32Array) -> Array:
+    """Return the kind's formula of both halves."""
+    kind = GLU_OPS[node.i32("kind")]
+    if kind == "REGLU":
+        return np.where(x > 0, x * y, np.float32(0))
+    if kind == "SWIGLU_OAI":
+        return swiglu_oai(x.astype(np.float64), y, node.f32("alpha"), node.f32("limit"))
+    if kind == "GEGLU" and node.dst.dtype.name == "F32":
+        return np.where(x <= -10, 0.0, gelu_of_f32(x) * y)
+    return GATES[kind](x) * y
+
+
+def swiglu_oai(x: Array, y: Array, alpha: float, limit: float) -> Array:
+    """Return the clamped gate of OpenAI's gpt-oss; comparisons with NaN are false, as C's."""
+    x = np.where(x > limit, limit, x)
+    y = np.where(y < -limit, -limit, np.where(y > limit, limit, y))
+    return x / (1.0 + np.exp(-alpha * x)) * (y + 1.0)
+
+
+def tolerance_of(kind: str) -> Tolerance:
+    """Return how near to the oracle a result of that kind must lie."""
+    if kind in ("GEGLU", "GEGLU_QUICK"):
+        return TABLE
+    return EXACT if kind == "REGLU" else FLOAT32
+
+
+def cases() -> Iterator[Case]:
+    """Every kind: halves, swapped halves and two sources, both types, gaps between rows, special values."""
+    for number, kind in enumerate(GLU_OPS):
+        params = {"kind": number} | ({"alpha": 1.702, "limit": 1.25} if kind == "SWIGLU_OAI" else {})
+        tolerance = tolerance_of(kind)
+        for dtype in ("F32",) if kind == "SWIGLU_OAI" else ("F32", "F16"):
+            whole, half = Operand(dtype, (70, 3), fill="normal:3"), Operand(dtype, (35, 3), fill="normal:3")
+            name = f"{kind}-{dtype}".lower()
+            yield Case(name, Operand(dtype, (35, 3)), (whole,), params, tolerance)
+            yield Case(f"{name}-swapped", Operand(dtype, (35, 3)), (whole,), params | {"swapped": 1}, tolerance)
+            yield Case(f"{name}-two", Operand(dtype, (35, 3)), (half, half), params, tolerance)
+        gaps = Operand("F32", (18, 4, 3), nb=(4, 96, 384, 1152))
+        yield Case(f"{kind}-gaps".lower(), Operand("F32", (9, 4, 3)), (gaps,), params, tolerance)
+        odd = Operand("F32", (16, 6), fill="values:nan,inf,-inf,0,-0.0,1e-40,-1e-20,6e3,-6e3,88.8,-104,0.5,-0.5,11,-11,9.99")
+        yield Case(f"{kind}-special".lower(), Operand("F32", odd.ne), (odd, Operand("F32", odd.ne)), params, tolerance)
+    odd_row = Operand("F32", (7, 3))
+    yield Case("odd-row", Operand("F32", (3, 3)), (odd_row,), {"kind": 2}, FLOAT32)
+    view = Operand("F32", (9, 4), nb=(4, 72, 288, 288))
+    yield Case("halves-as-views", Operand("F32", view.ne), (view, view), {"kind": 2}, FLOAT32)
+    yield Case(
+        "in-place", Operand("F32", (9, 4), alias="src0"), (Operand("F32", (9, 4)), Operand("F32", (9, 4))), {"kind": 2}, FLOAT32
+    )
+    yield Case("4d", Operand("F32", (5, 4, 3, 2)), (Operand("F32", (10, 4, 3, 2)),), {"kind": 1}, TABLE)
+    yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), {"kind": 2}, FLOAT32)
+
+
+OP = Op(
+    name="GLU",
+    sources=(
+        Source("x", ("F32", "F16"), "what the function is applied to; without y both halves of it"),
+        Source("y", ("F32", "F16"), "what is gated, of x's type and ne", optional=True),
+    ),
+    types=("F32", "F16"),
+    params=(
+        Param("kind", "i32", 0, "which gate: ggml_glu_op"),
+        Param("swapped", "i32", 1, "not 0: the second half of x is the gate; ignored with y"),
+        Param("alpha", "f32", 2, "SWIGLU_OAI: steepness"),
+        Param("limit", "f32", 3, "SWIGLU_OAI: bound of both halves"),
+    ),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=FLOAT32,
+    in_place=True,
+)

@@ -1,0 +1,22 @@
+"""Indices among a tensor's contents: they can be checked only when the node runs."""
+
+import numpy as np
+import numpy.typing as npt
+
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops.op import Node
+
+
+def checked_indices(node: Node, slot: int, count: int) -> npt.NDArray[np.int64]:
+    """Return a source's indices, shape (ne3, ne2, ne1, ne0), when all of them are at least 0 and below count.
+
+    Raises:
+        Violation: graph.index, for the first that is not.
+    """
+    index = node.source(slot).array.astype(np.int64)
+    wrong = (index < 0) | (index >= count)
+    if wrong.any():
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+        place = ",".join(str(i) for i in reversed(where))
+        raise Violation("graph.index", f"{node.op.name}.src[{slot}][{place}]", int(index[where]), f"need 0 <= index < {count}")
+    return index

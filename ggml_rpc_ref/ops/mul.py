@@ -1,0 +1,40 @@
+"""MUL: the product of two tensors, element by element, the second repeated where it is smaller.
+
+    dst[i] = src0[i] · src1[i mod ne of src1]     in float32, rounded once to dst's type
+
+src0: ne, rows dense (nb[0] is the element size). src1: each dimension divides src0's, any strides. dst: src0's ne, rows dense; may
+be the memory of either source. Types: see `arithmetic.TYPES`. IEEE rules for NaN, infinities and zeros. Empty: nothing is computed.
+
+Source: apply_binary_op in ggml-cpu/binary-ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.arithmetic import arithmetic_cases, combine, require_arithmetic
+from ggml_rpc_ref.ops.op import EXACT, FLOATS, Case, Node, Op, Source
+
+shape = require_arithmetic
+
+
+def oracle(node: Node) -> None:
+    """Compute the product."""
+    combine(node, np.multiply)
+
+
+def cases() -> Iterator[Case]:
+    """The cases of every arithmetic op."""
+    yield from arithmetic_cases("MUL")
+
+
+OP = Op(
+    name="MUL",
+    sources=(Source("a", FLOATS, "ne of the result"), Source("b", FLOATS, "each dimension divides a's")),
+    types=FLOATS,
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+    in_place=True,
+)

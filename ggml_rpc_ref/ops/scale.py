@@ -1,0 +1,69 @@
+"""SCALE: times a number, plus a number.
+
+    dst[i] = src0[i] * scale + bias
+
+src0: F32, contiguous. dst: F32, the same ne, contiguous; may be src0's memory. A bias of 0 (of either sign) is not added, so that
+-0 stays -0. NaN and infinities by IEEE rules, in the parameters too. Empty: nothing is computed.
+
+Source: ggml_compute_forward_scale_f32 in ggml-cpu/ops.cpp (the sum is one fused multiply-add on most CPUs).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import map_values
+from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.tensor import Array, F32Array
+
+
+def shape(node: Node) -> None:
+    """Refuse other dimensions than the source's, and gaps on either side."""
+    src0 = node.source(0)
+    node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
+    node.require(src0.is_contiguous, "a contiguous source", src0.nb)
+    node.require(node.dst.is_contiguous, "a contiguous result", node.dst.nb)
+
+
+def oracle(node: Node) -> None:
+    """Compute the formula; with a bias in float64, where the product of two float32 is exact."""
+    scale, bias = np.float32(node.f32("scale")), np.float32(node.f32("bias"))
+
+    def scaled(x: F32Array) -> Array:
+        return x * scale if bias == 0 else x * np.float64(scale) + np.float64(bias)
+
+    map_values(node, scaled)
+
+
+def cases() -> Iterator[Case]:
+    """Lengths around vector widths, with and without bias, special values and parameters, in place."""
+    for n in (1, 7, 64, 129):
+        for bias in (0.0, 0.75):
+            yield Case(f"n{n}-bias{bias}", Operand("F32", (n, 3)), (Operand("F32", (n, 3)),), {"scale": -1.7, "bias": bias})
+    x = Operand("F32", (8, 4, 3, 2))
+    yield Case("4d", Operand("F32", x.ne), (x,), {"scale": 0.125, "bias": -3.0})
+    yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x,), {"scale": 3.0, "bias": 0.0})
+    yield Case("in-place-bias", Operand("F32", x.ne, alias="src0"), (x,), {"scale": 3.0, "bias": 1e-3})
+    special = Operand("F32", (16, 9), fill="special")
+    for name, scale, bias in (
+        ("zero", 0.0, 0.0),
+        ("large", 1e30, 1.0),
+        ("minus-zero-bias", -2.0, -0.0),
+        ("infinite", float("inf"), 1.0),
+    ):
+        yield Case(f"special-{name}", Operand("F32", special.ne), (special,), {"scale": scale, "bias": bias})
+    yield Case("nan-parameter", Operand("F32", (9,)), (Operand("F32", (9,)),), {"scale": float("nan"), "bias": 0.0})
+    yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), {"scale": 2.0, "bias": 1.0})
+
+
+OP = Op(
+    name="SCALE",
+    sources=(Source("x", ("F32",), "contiguous"),),
+    types=("F32",),
+    params=(Param("scale", "f32", 0, "factor"), Param("bias", "f32", 1, "summand")),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=FLOAT32,
+    in_place=True,
+)

@@ -1,0 +1,60 @@
+"""Cut big operands so that the float32 copies an op makes on the way stay small.
+
+A reference may be slow but must not need a machine several times the size of the model: what is converted or computed at one
+time is held to `SLAB_BYTES`.
+"""
+
+from collections.abc import Iterator
+
+from ggml_rpc_ref.tensor import F32Array, Quad, Tensor
+
+SLAB_BYTES = 64 << 20
+"""Bytes of float32 that an op converts or computes at one time, about."""
+
+Block = tuple[slice, slice, slice]
+
+
+def rows_per_slab(bytes_per_row: int) -> int:
+    """Return how many rows of that size fit a slab, at least one."""
+    return max(1, SLAB_BYTES // max(1, bytes_per_row))
+
+
+def slabs(tensor: Tensor) -> Iterator[tuple[int, int, F32Array]]:
+    """Yield (first row, end row, float32 values) of parts that cover ne[1], in all matrices of a tensor at once.
+
+    One part where the values are there already (F32, or remembered by the storage); else parts that are converted one by one,
+    so that a quantised weight of any size is never unpacked as a whole.
+    """
+    ne0, ne1, ne2, ne3 = tensor.ne
+    if (known := _values_at_hand(tensor)) is not None:
+        yield 0, ne1, known
+        return
+    step = rows_per_slab(4 * ne0 * ne2 * ne3)
+    for start in range(0, ne1, step):
+        stop = min(start + step, ne1)
+        yield start, stop, tensor.rows(start, stop).fresh_values()
+
+
+def _values_at_hand(tensor: Tensor) -> F32Array | None:
+    if tensor.dtype.name == "F32":
+        return tensor.values()
+    return None if tensor.storage is None else tensor.storage.cached_values(tensor)
+
+
+def row_blocks(ne: Quad) -> Iterator[Block]:
+    """Yield index triples (ne3, ne2, ne1) that cover all rows of a tensor in blocks of at most a slab, or one row."""
+    ne0, ne1, ne2, ne3 = ne
+    if 4 * ne0 * ne1 * ne2 * ne3 <= SLAB_BYTES:
+        yield slice(ne3), slice(ne2), slice(ne1)
+        return
+    step = rows_per_slab(4 * ne0)
+    for i3 in range(ne3):
+        for i2 in range(ne2):
+            for start in range(0, ne1, step):
+                yield slice(i3, i3 + 1), slice(i2, i2 + 1), slice(start, min(start + step, ne1))
+
+
+def matrix(tensor: Tensor, i2: int, i3: int = 0) -> Tensor:
+    """Return one matrix of a tensor in place: its ne[0] and ne[1] at the given indices of ne[2] and ne[3]."""
+    offset = tensor.offset + i2 * tensor.nb[2] + i3 * tensor.nb[3]
+    return Tensor(tensor.dtype, (tensor.ne[0], tensor.ne[1], 1, 1), tensor.nb, tensor.storage, offset, tensor.name)

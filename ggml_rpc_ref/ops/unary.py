@@ -1,0 +1,190 @@
+"""UNARY: one of 22 functions of each element; op_params[0] says which.
+
+    dst[i] = f(src0[i])     in float32, rounded once to dst's type
+
+     0 ABS |x|                             11 HARDSWISH x · HARDSIGMOID(x)
+     1 SGN 1, -1 or 0 (NaN: 0)             12 HARDSIGMOID min(1, max(0, (x + 3) / 6)) (NaN: 0)
+     2 NEG -x                              13 EXP eˣ
+     3 STEP 1 where x > 0 (NaN: 0)         14 EXPM1 eˣ - 1
+     4 TANH                                15 SOFTPLUS ln(1 + eˣ), x above 20
+     5 ELU x where x > 0, else eˣ - 1      16 GELU_ERF x/2 (1 + erf(x/√2))
+     6 RELU x where x > 0, else 0 (NaN: 0) 17 XIELU alpha_p x² + beta x where x > 0,
+     7 SIGMOID 1 / (1 + e⁻ˣ)                        else alpha_n (e^min(x, eps) - 1 - x) + beta x
+     8 GELU see `activations.gelu`         18 FLOOR   19 CEIL
+     9 GELU_QUICK x / (1 + e^(-1.702 x))   20 ROUND halves away from zero
+    10 SILU x / (1 + e⁻ˣ)                  21 TRUNC towards zero
+
+src0, dst: the same ne, rows dense; may share memory. Types: F32, F16 or BF16 on both sides, or F16 or BF16 to F32; GELU, GELU_ERF,
+GELU_QUICK and SILU take F32 or F16 only, the same on both sides. GELU of F32 is 0 up to -10 and x from 10 on; -inf in the others of
+that family, and in GELU of F16, gives NaN. XIELU needs even rows. Empty: nothing is computed.
+
+GELU and GELU_QUICK of F32 are table look-ups by F16 on upstream's CPU: see `activations.TABLE`; beyond ±65504 its GELU_QUICK
+therefore overflows, which this oracle does not follow.
+
+Source: ggml-cpu/unary-ops.cpp, ggml-cpu/vec.h, ggml_compute_forward_unary in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.activations import TABLE, gelu, gelu_erf, gelu_of_f32, gelu_quick, silu
+from ggml_rpc_ref.ops.elementwise import UNARY_TYPES, map_values, require_even_rows, require_unary
+from ggml_rpc_ref.ops.op import EXACT, FLOAT32, FLOATS, Case, Node, Op, Operand, Param, Source, Tolerance
+from ggml_rpc_ref.spec.opcodes import UNARY_OPS
+from ggml_rpc_ref.tensor import Array, F32Array
+
+Function = Callable[[F32Array], Array]
+
+
+def wide(function: Callable[[Array], Array]) -> Function:
+    """Return the function computed in float64."""
+    return lambda x: function(x.astype(np.float64))
+
+
+def hard_sigmoid(x: Array) -> Array:
+    """Return min(1, max(0, (x + 3) / 6)), where NaN counts as less than 0 (C's fmaxf)."""
+    clipped: Array = np.fmin(np.float32(1), np.fmax(np.float32(0), (x + np.float32(3)) / np.float32(6)))
+    return clipped
+
+
+def round_half_away(x: Array) -> Array:
+    """Return the nearest whole number, halves away from zero (C's roundf; numpy's rounds halves to even)."""
+    return np.copysign(np.floor(np.abs(x.astype(np.float64)) + 0.5), x)
+
+
+FUNCTIONS: dict[str, Function] = {
+    "ABS": np.abs,
+    "SGN": lambda x: np.where(x > 0, 1.0, np.where(x < 0, -1.0, 0.0)),
+    "NEG": np.negative,
+    "STEP": lambda x: np.where(x > 0, 1.0, 0.0),
+    "TANH": wide(np.tanh),
+    "ELU": wide(lambda x: np.where(x > 0, x, np.expm1(x))),
+    "RELU": lambda x: np.where(x > 0, x, 0.0),
+    "SIGMOID": wide(lambda x: 1.0 / (1.0 + np.exp(-x))),
+    "GELU": gelu,
+    "GELU_QUICK": gelu_quick,
+    "SILU": silu,
+    "HARDSWISH": lambda x: x * hard_sigmoid(x),
+    "HARDSIGMOID": hard_sigmoid,
+    "EXP": wide(np.exp),
+    "EXPM1": wide(np.expm1),
+    "SOFTPLUS": wide(lambda x: np.where(x > 20, x, np.log1p(np.exp(x)))),
+    "GELU_ERF": gelu_erf,
+    "FLOOR": np.floor,
+    "CEIL": np.ceil,
+    "ROUND": round_half_away,
+    "TRUNC": np.trunc,
+}
+"""All but XIELU, which has parameters."""
+
+VEC_KINDS = frozenset({"GELU", "GELU_ERF", "GELU_QUICK", "SILU"})
+"""Kinds with kernels of their own in vec.h, for F32 and F16 only."""
+ROUNDED_KINDS = frozenset({"TANH", "ELU", "SIGMOID", "SILU", "EXP", "EXPM1", "SOFTPLUS", "GELU_ERF", "XIELU"})
+"""Kinds whose results depend on a mathematics library or the order of additions; GELU and GELU_QUICK are worse, the rest exact."""
+
+
+def shape(node: Node) -> None:
+    """Refuse an unknown kind, types that the kind does not take, other dimensions, gaps within rows."""
+    number = node.i32("kind")
+    node.require(0 <= number < len(UNARY_OPS), f"a kind below {len(UNARY_OPS)}", number)
+    kind, types = UNARY_OPS[number], (node.source(0).dtype.name, node.dst.dtype.name)
+    require_unary(node)
+    if kind in VEC_KINDS:
+        node.require(types in (("F32", "F32"), ("F16", "F16")), f"F32 or F16 on both sides for {kind}", types)
+    if kind == "XIELU":
+        require_even_rows(node, node.source(0), node.dst)
+
+
+def oracle(node: Node) -> None:
+    """Compute the function of each element."""
+    kind = UNARY_OPS[node.i32("kind")]
+    if kind == "XIELU":
+        map_values(node, lambda x: xielu(node, x))
+    elif kind == "GELU" and node.dst.dtype.name == "F32":
+        map_values(node, gelu_of_f32)
+    else:
+        map_values(node, FUNCTIONS[kind])
+
+
+def xielu(node: Node, x: F32Array) -> Array:
+    """Return XIELU with the node's parameters; in float32, so that it overflows where upstream does."""
+    alpha_n, alpha_p, beta, eps = (np.float32(node.f32(name)) for name in ("alpha_n", "alpha_p", "beta", "eps"))
+    negative = (np.expm1(np.fmin(x, eps)) - x) * alpha_n + beta * x
+    return np.where(x > 0, alpha_p * x * x + beta * x, negative)
+
+
+def tolerance_of(kind: str) -> Tolerance:
+    """Return how near to the oracle a result of that kind must lie."""
+    if kind in ("GELU", "GELU_QUICK"):
+        return TABLE
+    return FLOAT32 if kind in ROUNDED_KINDS else EXACT
+
+
+def cases() -> Iterator[Case]:
+    """Every kind with every type it takes, special values, rows with gaps, in place."""
+    for number, kind in enumerate(UNARY_OPS):
+        params = {"kind": number} | ({"alpha_n": 0.8, "alpha_p": 1.3, "beta": 0.5, "eps": -1e-6} if kind == "XIELU" else {})
+        for types in sorted(UNARY_TYPES):
+            if kind in VEC_KINDS and types not in (("F32", "F32"), ("F16", "F16")):
+                continue
+            src = Operand(types[0], (33, 2), fill="uniform:-12:12")
+            name = f"{kind}-{types[0]}-{types[1]}".lower()
+            yield Case(name, Operand(types[1], src.ne), (src,), params, tolerance_of(kind))
+        odd = (
+            "values:nan,inf,-inf,0,-0.0,1e-40,-1e-20,6e4,-6e4,88.8,-104,0.5,-0.5,2.5,-2.5,0.49999997"
+            if kind == "GELU_QUICK"
+            else "special"
+        )
+        for dtype in ("F32", "F16"):
+            src = Operand(dtype, (16, 8), fill=odd)
+            yield Case(f"{kind}-special-{dtype}".lower(), Operand(dtype, src.ne), (src,), params, tolerance_of(kind))
+        gaps = Operand("F32", (9, 4, 3), nb=(4, 48, 192, 576))
+        yield Case(f"{kind}-gaps".lower(), Operand("F32", gaps.ne), (gaps,), params, tolerance_of(kind))
+        yield Case(
+            f"{kind}-in-place".lower(),
+            Operand("F32", (17, 3), alias="src0"),
+            (Operand("F32", (17, 3)),),
+            params,
+            tolerance_of(kind),
+        )
+    yield from _geometry_cases()
+
+
+def _geometry_cases() -> Iterator[Case]:
+    for kind in ("NEG", "SILU", "GELU", "TANH"):
+        params = {"kind": UNARY_OPS.index(kind)}
+        permuted = Operand("F32", (9, 4, 3), nb=(4, 108, 36, 432))
+        yield Case(f"{kind}-permuted".lower(), Operand("F32", permuted.ne), (permuted,), params, tolerance_of(kind))
+        yield Case(
+            f"{kind}-dst-permuted".lower(),
+            Operand("F32", permuted.ne, permuted.nb),
+            (Operand("F32", permuted.ne),),
+            params,
+            tolerance_of(kind),
+        )
+        yield Case(f"{kind}-empty".lower(), Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), params, tolerance_of(kind))
+    halves = Operand(
+        "F32", (12,), fill="values:0.5,1.5,2.5,-0.5,-1.5,-2.5,0.49999997,-0.49999997,8388607.5,-8388607.5,1e30,4503599627370497"
+    )
+    for kind in ("FLOOR", "CEIL", "ROUND", "TRUNC"):
+        yield Case(f"{kind}-halves".lower(), Operand("F32", halves.ne), (halves,), {"kind": UNARY_OPS.index(kind)}, EXACT)
+
+
+OP = Op(
+    name="UNARY",
+    sources=(Source("x", FLOATS, "rows dense"),),
+    types=FLOATS,
+    params=(
+        Param("kind", "i32", 0, "which function: ggml_unary_op"),
+        Param("alpha_n", "f32", 1, "XIELU: factor where x <= 0 (beta + softplus of the model's parameter)"),
+        Param("alpha_p", "f32", 2, "XIELU: factor where x > 0 (softplus of the model's parameter)"),
+        Param("beta", "f32", 3, "XIELU: linear factor"),
+        Param("eps", "f32", 4, "XIELU: upper bound of x in the exponential"),
+    ),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=FLOAT32,
+    in_place=True,
+)

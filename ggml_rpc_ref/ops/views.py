@@ -1,0 +1,24 @@
+"""What RESHAPE, VIEW, PERMUTE and TRANSPOSE have in common: they compute nothing, their destination shows bytes that are there.
+
+Their meaning is all geometry: which bytes of the source's memory the destination names. Upstream's CPU backend skips them
+(ggml_op_is_empty in ggml-impl.h), whatever they say; the rules here are what the constructors in ggml.c guarantee.
+"""
+
+from ggml_rpc_ref.ops.op import Node
+
+
+def require_same_memory(node: Node, offset: int = 0) -> None:
+    """Refuse another type than the source's, or a destination that does not start `offset` bytes after the source.
+
+    Where only the geometry is known (neither has bytes here), only the type is checked.
+    """
+    src0, dst = node.source(0), node.dst
+    node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", dst.dtype.name)
+    if dst.storage is None and src0.storage is None:
+        return
+    node.require(dst.storage is src0.storage, "the source's memory", "other memory")
+    node.require(dst.offset == src0.offset + offset, f"data {offset} bytes after the source's", dst.offset - src0.offset)
+
+
+def compute_nothing(node: Node) -> None:
+    """Do nothing: the destination's bytes are the source's."""
