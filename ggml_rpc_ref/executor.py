@@ -1,7 +1,7 @@
 """A received graph becomes a Plan once: everything a peer could have got wrong is checked here, before anything is computed.
 
 Upstream's constructors check shapes; a graph from the wire has passed through none of them (SEC-25). So each node goes through its
-op's own rules again, and only then is compiled. What can't be known before (the contents of index tensors) the ops check as they run.
+op's own rules again, and only then is compiled. What can't be known before, the contents of indices, the ops check as they run.
 
 Order of the checks: ids, links, cycles, each tensor's type and place, views, then each node that will be computed.
 """
@@ -82,11 +82,10 @@ def make_plan(graph: Graph, memory: Memory, backend: Backend, version: Version =
     Raises:
         Violation: for the first rule that the graph breaks; nothing has been computed then.
     """
-    links = Links.of(graph)
-    links.check_acyclic()
+    links, ops = Links.of(graph), OP_TABLES[PROFILES[version].ops]
+    links.check_acyclic(graph.tensors["op"] == ops.index("CPY"))
     tensors = _tensors(graph, memory)
     _check_views(graph, links, tensors)
-    ops = OP_TABLES[PROFILES[version].ops]
     steps = [step for index in links.nodes for step in _step(graph, links, tensors, index, ops, backend)]
     return Plan(tuple(steps), frozenset(t.storage for t in tensors if isinstance(t.storage, Buffer)))
 
@@ -131,13 +130,18 @@ class Links:
         view_src = _positions(graph.tensors["view_src"], known, order, "graph.source-known", "tensors[{0}].view_src")
         return cls(nodes.tolist(), src, view_src, ids)
 
-    def check_acyclic(self) -> None:
+    def check_acyclic(self, copies: npt.NDArray[np.bool_]) -> None:
         """Refuse a graph in which a tensor is, through src and view_src, its own source.
+
+        Args:
+            copies: which tensors are CPY nodes; one that names itself as src[1] is what ggml_cast makes, and no cycle.
 
         Raises:
             Violation: graph.acyclic.
         """
-        edges = np.column_stack((self.src, self.view_src))
+        src = self.src.copy()
+        src[copies & (src[:, 1] == np.arange(len(src))), 1] = NO_TENSOR
+        edges = np.column_stack((src, self.view_src))
         if np.all(edges < np.arange(len(edges))[:, None]):
             return  # sources come before their users, as a stock client sends them: no cycle is possible
         # graphlib walks with a stack of its own: a chain of 300,000 sources must not end in a recursion (SEC-24)

@@ -111,6 +111,12 @@ def test_the_order_of_tensors_does_not_matter(world: World) -> None:
     assert world.floats(128).tolist() == [10, 200, 3000, 40000]
 
 
+def test_a_cast_names_itself_as_its_second_source(world: World) -> None:
+    world.change("y", op=OP["CPY"], src=(0x10, 0x30))
+    world.plan().run()
+    assert world.floats(128).tolist() == [1, 2, 3, 4]
+
+
 def _set(which: str, **fields: object) -> Callable[[World], None]:
     return lambda world: world.change(which, **fields)
 
@@ -136,6 +142,8 @@ BROKEN = [
     ("graph.source-known", "ninth-src", _set("y", src=(0x10, 0x20, 0, 0, 0, 0, 0, 0, 0, MISSING))),
     ("graph.source-known", "view-src", _set("v", view_src=MISSING)),
     ("graph.acyclic", "self", _set("y", src=(0x30, 0x20))),
+    ("graph.acyclic", "self-second", _set("y", src=(0x10, 0x30))),
+    ("graph.acyclic", "copy-of-itself", _set("y", op=OP["CPY"], src=(0x30, 0x30))),
     ("graph.acyclic", "two", _set("x", src=(0x40,))),
     ("graph.acyclic", "by-view-src", _set("y", view_src=0x40)),
     ("tensor.type-known", "beyond", _set("x", type=41)),
