@@ -1,0 +1,143 @@
+"""CONV_2D_DW: depthwise convolution: every channel of an image with a kernel of its own.
+
+    dst[ow, oh, c, n] = sum over kw, kh of src0[kw, kh, 0, c] * src1[ow*s0 + kw*d0 - p0, oh*s1 + kh*d1 - p1, c, n]
+
+A tap on padding is left out (an infinity in the kernel does no harm there, unlike in CONV_2D). All F32. src0: the kernel, ne =
+(KW, KH, 1, C). src1: images, ne = (IW, IH, C, N). dst: ne = (OW, OH, C, N); OW and OH are (I + 2p - d(K - 1) - 1) / s + 1 with
+a division that truncates towards 0.
+
+The three lie in memory in one of two orders, without gaps: all in ne order (WHCN), or all with the channels innermost (CWHN:
+channel, width, height, image). Images that are contiguous in ne order, and be it only because they have one pixel or one
+channel, mean the first; upstream reads the other two in the order of the images whatever their strides say.
+
+Source: ggml_conv_2d_dw_direct in ggml.c; ggml_compute_forward_conv_2d_dw in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.conv_2d import ODD_VALUES, SUM_OF_PRODUCTS
+from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.sliding_window import Axis, axis, params
+from ggml_rpc_ref.tensor import Quad, Tensor
+
+CWHN: Quad = (2, 0, 1, 3)
+KERNEL_CWHN: Quad = (3, 2, 0, 1)
+
+
+def shape(node: Node) -> None:
+    """Refuse unequal channels, a result of other dimensions, memory orders that do not go together."""
+    kernel, images, dst = node.source(0), node.source(1), node.dst
+    node.require(kernel.ne[2:] == (1, images.ne[2]), f"src0.ne[2:] == (1, {images.ne[2]})", kernel.ne)
+    height, width = _axes(node)
+    ne = (width.outputs, height.outputs, images.ne[2], images.ne[3])
+    node.require(dst.ne == ne, f"ne {ne}", dst.ne)
+    _check_order(node)
+
+
+def _check_order(node: Node) -> None:
+    kernel, images, dst = node.source(0), node.source(1), node.dst
+    if images.is_contiguous:
+        for name, tensor in (("kernel", kernel), ("result", dst)):
+            node.require(tensor.is_contiguous, f"a contiguous {name}, as the images are", tensor.nb)
+        return
+    for name, tensor, order in (("images", images, CWHN), ("kernel", kernel, KERNEL_CWHN), ("result", dst, CWHN)):
+        want = packed_nb(tensor.ne, order)
+        node.require(_strides_agree(tensor, want), f"{name} with nb {want} (or contiguous images)", tensor.nb)
+    node.require(images.nb[2] == 4 and images.nb[1] > images.nb[0] > 4, "images with nb[1] > nb[0] > nb[2] == 4", images.nb)
+    node.require(kernel.nb[1] >= kernel.nb[0] >= kernel.nb[2], "a kernel with nb[1] >= nb[0] >= nb[2]", kernel.nb)
+
+
+def packed_nb(ne: Quad, order: Quad) -> Quad:
+    """Return the strides of an F32 tensor without gaps whose dimensions lie in memory in an order, innermost first."""
+    nb, stride = [0, 0, 0, 0], 4
+    for dim in order:
+        nb[dim] = stride
+        stride *= ne[dim]
+    return (nb[0], nb[1], nb[2], nb[3])
+
+
+def _strides_agree(tensor: Tensor, want: Quad) -> bool:
+    return all(n <= 1 or have == need for n, have, need in zip(tensor.ne, tensor.nb, want, strict=True))
+
+
+def _axes(node: Node) -> tuple[Axis, Axis]:
+    kernel, images = node.source(0), node.source(1)
+    width, height = (axis(node, number, images.ne[number], kernel.ne[number]) for number in (0, 1))
+    return height, width
+
+
+@np.errstate(all="ignore")
+def oracle(node: Node) -> None:
+    """Compute the formula tap by tap, one image at a time, sums in float64."""
+    kernel, images, dst = node.source(0).array[:, 0].astype(np.float64), node.source(1).array, node.dst.array
+    height, width = _axes(node)
+    if dst.size == 0:
+        return
+    rows, columns = height.taps(0, height.outputs), width.taps(0, width.outputs)
+    row_inside, column_inside = height.is_inside(rows), width.is_inside(columns)
+    results = np.zeros(dst.shape, np.float32)
+    for n, image in enumerate(images):
+        total = np.zeros(dst.shape[1:])
+        for kh, kw in np.ndindex(height.kernel, width.kernel):
+            oh, ow = np.flatnonzero(row_inside[:, kh])[:, None], np.flatnonzero(column_inside[:, kw])
+            taps = image[:, rows[oh, kh], columns[ow, kw]]
+            total[:, oh, ow] += kernel[:, kh, kw, None, None] * taps
+        results[n] = total
+    dst[...] = results
+
+
+def _case(
+    name: str,
+    kernel: tuple[int, int],
+    images: Quad,
+    s: tuple[int, int] = (1, 1),
+    p: tuple[int, int] = (0, 0),
+    d: tuple[int, int] = (1, 1),
+    *,
+    channels_first: bool = False,
+    fill: str = "normal",
+    kernel_fill: str = "normal",
+) -> Case:
+    """Return the case of a kernel and images."""
+    width, height = (Axis(images[a], kernel[a], s[a], p[a], d[a]).outputs for a in (0, 1))
+    ne, kernel_ne = (width, height, images[2], images[3]), (*kernel, 1, images[2])
+    operands = ((ne, CWHN, "normal"), (kernel_ne, KERNEL_CWHN, kernel_fill), (images, CWHN, fill))
+    dst, weights, pixels = (
+        Operand("F32", quad, packed_nb(quad, order) if channels_first else None, f) for quad, order, f in operands
+    )
+    values = {"s0": s[0], "s1": s[1], "p0": p[0], "p1": p[1], "d0": d[0], "d1": d[1]}
+    return Case(name, dst, (weights, pixels), dict(values))
+
+
+def cases() -> Iterator[Case]:
+    """Both memory orders, strides, paddings, dilations, channel counts around vector widths, special values."""
+    for first in (False, True):
+        order = "cwhn" if first else "whcn"
+        yield _case(f"plain-{order}", (3, 3), (10, 11, 3, 2), channels_first=first)
+        yield _case(f"everything-{order}", (3, 5), (20, 17, 5, 2), (3, 2), (4, 3), (2, 2), channels_first=first)
+        yield _case(f"padded-{order}", (3, 2), (7, 9, 17, 1), p=(1, 2), channels_first=first)
+        yield _case(f"one-by-one-{order}", (1, 1), (5, 3, 33, 1), channels_first=first)
+        yield _case(f"special-{order}", (2, 2), (9, 8, 3, 1), p=(1, 1), channels_first=first, fill=ODD_VALUES)
+        infinite = "values:inf,-inf,1,nan"
+        yield _case(f"kernel-with-infinities-{order}", (3, 3), (4, 3, 2, 1), p=(2, 2), channels_first=first, kernel_fill=infinite)
+        yield _case(f"crop-{order}", (2, 2), (9, 8, 2, 1), p=(-2, -1), channels_first=first)
+        yield _case(f"kernel-larger-than-the-image-{order}", (5, 7), (3, 2, 2, 1), p=(2, 3), channels_first=first)
+    yield _case("one-channel", (3, 3), (6, 5, 1, 2), p=(1, 1))
+    yield _case("64-channels-cwhn", (3, 3), (4, 3, 64, 1), p=(1, 1), channels_first=True)
+
+
+OP = Op(
+    name="CONV_2D_DW",
+    sources=(
+        Source("kernel", ("F32",), "ne = (KW, KH, 1, C)"),
+        Source("images", ("F32",), "ne = (IW, IH, C, N)"),
+    ),
+    types=("F32",),
+    params=params(2),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=SUM_OF_PRODUCTS,
+)

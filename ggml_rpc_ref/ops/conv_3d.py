@@ -1,0 +1,114 @@
+"""CONV_3D: convolution of volumes with a bank of kernels.
+
+    dst[ow, oh, od, n*OC + oc] = sum over kw, kh, kd, ic of
+        src0[kw, kh, kd, oc*IC + ic] * src1[ow*s0 + kw*d0 - p0, oh*s1 + kh*d1 - p1, od*s2 + kd*d2 - p2, n*IC + ic]
+
+A tap on padding counts as 0. src0: the kernel, F32 or F16, contiguous, ne = (KW, KH, KD, IC*OC). src1: F32 volumes, ne = (IW,
+IH, ID, IC*N), lying anywhere. dst: F32, ne = (OW, OH, OD, OC*N), lying anywhere; OW, OH and OD are (I + 2p - d(K - 1) - 1) / s
++ 1 with a division that truncates towards 0. The parameters c, n, oc are IC, N, OC, at least 1. With an F16 kernel the volume's
+elements are rounded to F16 first (above 65504: infinite), by definition.
+
+Source: ggml_conv_3d_direct in ggml.c; ggml_compute_forward_conv_3d_impl in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+from ggml_rpc_ref.ops.conv_2d import ODD_VALUES, SUM_OF_PRODUCTS, convolve
+from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, have_room
+from ggml_rpc_ref.ops.sliding_window import Axes, Axis, axis, params
+from ggml_rpc_ref.tensor import Quad
+
+Triple = tuple[int, int, int]
+
+
+def shape(node: Node) -> None:
+    """Refuse channel counts that do not multiply out, a kernel with gaps, a result of other dimensions."""
+    kernel, volumes, dst = node.source(0), node.source(1), node.dst
+    channels, count, outputs = (node.i32(name) for name in ("c", "n", "oc"))
+    node.require(min(channels, count, outputs) >= 1, "c, n and oc >= 1", (channels, count, outputs))
+    node.require(kernel.is_contiguous, "a contiguous kernel", kernel.nb)
+    node.require(kernel.ne[3] == channels * outputs, f"src0.ne[3] == {channels} * {outputs}", kernel.ne[3])
+    node.require(volumes.ne[3] == channels * count, f"src1.ne[3] == {channels} * {count}", volumes.ne[3])
+    depth, height, width = _axes(node)
+    ne = (width.outputs, height.outputs, depth.outputs, outputs * count)
+    node.require(dst.ne == ne, f"ne {ne}", dst.ne)
+    node.require(have_room(dst), "elements that share no bytes", dst.nb)
+
+
+def _axes(node: Node) -> Axes:
+    kernel, volumes = node.source(0), node.source(1)
+    width, height, depth = (axis(node, number, volumes.ne[number], kernel.ne[number]) for number in range(3))
+    return depth, height, width
+
+
+def oracle(node: Node) -> None:
+    """Compute the formula, sums in float64."""
+    kernel, volumes, dst = (tensor.array for tensor in (node.source(0), node.source(1), node.dst))
+    channels, count, outputs = (node.i32(name) for name in ("c", "n", "oc"))
+    convolve(
+        volumes.reshape(count, channels, *volumes.shape[1:]),
+        kernel.reshape(outputs, -1) if kernel.size else kernel.reshape(outputs, 0),
+        _axes(node),
+        dst.reshape(count, outputs, *dst.shape[1:]),
+    )
+
+
+def _case(
+    name: str,
+    kernel: Triple,
+    volume: Triple,
+    counts: Triple,
+    s: Triple = (1, 1, 1),
+    p: Triple = (0, 0, 0),
+    d: Triple = (1, 1, 1),
+    *,
+    kernel_type: str = "F32",
+    nb: Quad | None = None,
+    dst_nb: Quad | None = None,
+    fill: str = "normal",
+) -> Case:
+    """Return the case of kernels and volumes of some sizes; counts are (IC, N, OC)."""
+    c, n, oc = counts
+    width, height, depth = (Axis(volume[a], kernel[a], s[a], p[a], d[a]).outputs for a in range(3))
+    values = {f"{kind}{a}": value for kind, triple in (("s", s), ("p", p), ("d", d)) for a, value in enumerate(triple)}
+    sources = (Operand(kernel_type, (*kernel, c * oc)), Operand("F32", (*volume, c * n), nb, fill))
+    dst = Operand("F32", (width, height, depth, oc * n), dst_nb)
+    return Case(name, dst, sources, {**values, "c": c, "n": n, "oc": oc})
+
+
+def cases() -> Iterator[Case]:
+    """Strides, paddings, dilations, kernel types, counts, volumes and results lying anywhere, edges of a window."""
+    for kernel_type in ("F32", "F16"):
+        tail = kernel_type.lower()
+        yield _case(f"plain-{tail}", (3, 3, 3), (6, 5, 4), (3, 2, 4), kernel_type=kernel_type)
+        everything = ((3, 2, 4), (9, 8, 7), (2, 2, 3), (3, 2, 2), (4, 3, 2), (2, 2, 1))
+        yield _case(f"everything-{tail}", *everything, kernel_type=kernel_type)
+        yield _case(f"one-by-one-{tail}", (1, 1, 1), (5, 3, 2), (37, 1, 5), kernel_type=kernel_type)
+        yield _case(f"special-{tail}", (2, 2, 2), (8, 7, 5), (1, 1, 2), p=(1, 1, 1), kernel_type=kernel_type, fill=ODD_VALUES)
+    yield _case("padded", (3, 2, 3), (4, 5, 3), (2, 1, 3), p=(1, 2, 1))
+    yield _case("strided", (3, 2, 2), (9, 8, 7), (1, 2, 1), (2, 3, 2))
+    yield _case("dilated", (3, 2, 2), (9, 8, 7), (1, 1, 2), d=(2, 3, 4))
+    yield _case("kernel-larger-than-the-volume", (5, 4, 6), (2, 3, 2), (1, 1, 1), p=(2, 2, 2))
+    yield _case("volumes-apart", (3, 2, 2), (5, 4, 3), (2, 2, 2), nb=(4, 32, 192, 1024))
+    yield _case("volumes-permuted", (3, 2, 2), (5, 4, 3), (2, 2, 2), nb=(4, 240, 80, 20))
+    yield _case("result-permuted", (3, 2, 2), (5, 4, 3), (2, 2, 2), dst_nb=(4, 96, 48, 12))
+
+
+OP = Op(
+    name="CONV_3D",
+    sources=(
+        Source("kernel", ("F32", "F16"), "ne = (KW, KH, KD, IC*OC)"),
+        Source("volumes", ("F32",), "ne = (IW, IH, ID, IC*N)"),
+    ),
+    types=("F32",),
+    params=(
+        *params(3),
+        Param("c", "i32", 9, "channels of a volume, IC"),
+        Param("n", "i32", 10, "volumes, N"),
+        Param("oc", "i32", 11, "outputs, OC"),
+    ),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=SUM_OF_PRODUCTS,
+)

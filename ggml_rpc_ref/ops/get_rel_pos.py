@@ -1,0 +1,55 @@
+"""GET_REL_POS: pick, for every pair of query and key position, the embedding of their distance.
+
+    dst[i, k, q] = src0[i, q - k + n - 1]
+
+src0: F16 or BF16, contiguous, ne = (C, 2n - 1, ..); only its first matrix is read. dst: F16, contiguous, ne = (C, n, n). The 16
+bits are moved as they are: BF16's come out as the F16 that these bits mean, which is what upstream does.
+
+Source: ggml_get_rel_pos in ggml.c; ggml_compute_forward_get_rel_pos_f16 in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
+
+
+def shape(node: Node) -> None:
+    """Refuse a result that is not square, distances that are not there, gaps."""
+    src0, dst = node.source(0), node.dst
+    n = dst.ne[1]
+    node.require(dst.ne == (src0.ne[0], n, n, 1), f"ne ({src0.ne[0]}, n, n, 1)", dst.ne)
+    node.require(src0.ne[1] == 2 * n - 1, f"src0.ne[1] == {2 * n - 1}", src0.ne[1])
+    node.require(src0.is_contiguous and dst.is_contiguous, "contiguous tensors", (src0.nb, dst.nb))
+    node.require(src0.nelements > 0 or dst.nelements == 0, "distances", src0.ne)
+
+
+def oracle(node: Node) -> None:
+    """Gather the rows' bits."""
+    if node.dst.nelements == 0:
+        return
+    positions = np.arange(node.dst.ne[1])
+    distance = positions[:, None] - positions + len(positions) - 1
+    node.dst.array[0].view("<u2")[...] = node.source(0).array[0, 0].view("<u2")[distance]
+
+
+def cases() -> Iterator[Case]:
+    """Both types, sizes, special values, further matrices."""
+    for dtype in ("F16", "BF16"):
+        for c, n in ((1, 1), (5, 4), (64, 7)):
+            yield Case(f"{dtype.lower()}-{c}-by-{n}", Operand("F16", (c, n, n)), (Operand(dtype, (c, 2 * n - 1)),))
+        special = Operand(dtype, (33, 5), fill="special")
+        yield Case(f"{dtype.lower()}-special", Operand("F16", (33, 3, 3)), (special,))
+    yield Case("only-the-first-matrix", Operand("F16", (5, 3, 3)), (Operand("F16", (5, 5, 2, 3)),))
+
+
+OP = Op(
+    name="GET_REL_POS",
+    sources=(Source("embeddings", ("F16", "BF16"), "ne = (C, 2n - 1)"),),
+    types=("F16",),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+)

@@ -1,0 +1,117 @@
+"""POOL_2D_BACK: the gradient of POOL_2D's source from the gradient of its result.
+
+    max:  each src0[ox, oy, c, n] is added to dst at the window's largest element of src1 (of equals the first, rows first)
+    mean: each src0[ox, oy, c, n] / (k0 * k1) is added to dst everywhere under the window
+
+All F32. src0 (gradient): contiguous, ne = (OW, OH, C, N), OW and OH any. src1: the source of the forward pass, ne as dst,
+contiguous. dst: contiguous, ne = (W, H, C, N). Windows as in POOL_2D. The search for the largest begins at -FLT_MAX and an
+element must be larger to take its place (NaN takes it and loses it to the next element), so a window of -inf and -FLT_MAX alone
+gives nothing.
+
+Source: ggml_pool_2d_back in ggml.c; ggml_compute_forward_pool_2d_back in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.pool_2d import LOWEST, MAX, MEAN, PARAMS, Windows, check_windows, windows
+from ggml_rpc_ref.tensor import Array, Quad
+
+
+def shape(node: Node) -> None:
+    """Refuse unknown kinds of pooling, windows of no size, other channels, gaps, positions beyond an int."""
+    gradient, forward, dst = node.source(0), node.source(1), node.dst
+    node.require(node.i32("op") in (MAX, MEAN), "op 0 (max) or 1 (mean)", node.i32("op"))
+    node.require(forward.ne == dst.ne, f"src1.ne {dst.ne} as the result", forward.ne)
+    node.require(gradient.ne[2:] == dst.ne[2:], f"src0.ne[2:] {dst.ne[2:]} as the result", gradient.ne)
+    for name, tensor in (("src0", gradient), ("src1", forward), ("dst", dst)):
+        node.require(tensor.is_contiguous and tensor.nb[0] == 4, f"{name} to be contiguous", tensor.nb)
+    for number in (0, 1):
+        check_windows(node, windows(node, number, dst.ne[number], gradient.ne[number]))
+    node.require(node.i32("k0") * node.i32("k1") < 2**31, "k0 * k1 < 2^31", (node.i32("k0"), node.i32("k1")))
+
+
+@np.errstate(all="ignore")
+def oracle(node: Node) -> None:
+    """Add each gradient where its window says, plane by plane."""
+    gradient, forward, dst = (tensor.array for tensor in (node.source(0), node.source(1), node.dst))
+    rows, columns = (windows(node, a, dst.shape[3 - a], gradient.shape[3 - a]) for a in (1, 0))
+    gradients, planes = (array.reshape(-1, *array.shape[2:]) for array in (gradient, forward))
+    spread = _to_the_largest if node.i32("op") == MAX else _to_all
+    dst[...] = spread(gradients, planes, rows, columns).reshape(dst.shape)
+
+
+def _to_the_largest(gradient: Array, forward: Array, rows: Windows, columns: Windows) -> Array:
+    """Find the place of each window's largest element, then add the gradients there in the order of the windows, in float32."""
+    largest = np.full(gradient.shape, LOWEST, np.float32)
+    place = np.full(gradient.shape, -1, np.int64)
+    for (oy, y), (ox, x) in product(rows.taps(), columns.taps()):
+        element, at = forward[:, y[:, None], x], (slice(None), oy[:, None], ox)
+        stays = element <= largest[at]
+        largest[at] = np.where(stays, largest[at], element)
+        place[at] = np.where(stays, place[at], y[:, None] * forward.shape[2] + x)
+    total = np.zeros((len(forward), forward.shape[1] * forward.shape[2]), np.float32)
+    found = place >= 0
+    np.add.at(total, (np.nonzero(found)[0], place[found]), gradient[found])
+    return total
+
+
+def _to_all(gradient: Array, forward: Array, rows: Windows, columns: Windows) -> Array:
+    """Add shares in float32; taps from last to first, so that each element receives them in the order of the windows."""
+    total = np.zeros(forward.shape, np.float32)
+    share = gradient / np.float32(rows.kernel * columns.kernel)
+    for (oy, y), (ox, x) in product(rows.taps()[::-1], columns.taps()[::-1]):
+        total[:, y[:, None], x] += share[:, oy[:, None], ox]
+    return total
+
+
+def _case(
+    name: str,
+    kind: int,
+    x: Quad,
+    k: tuple[int, int],
+    s: tuple[int, int] = (1, 1),
+    p: tuple[int, int] = (0, 0),
+    outputs: tuple[int, int] | None = None,
+    *,
+    fills: tuple[str, str] = ("normal", "normal"),
+) -> Case:
+    """Return a case; outputs are (OW, OH), by default as many as fit; fills are those of the gradient and of the forward source."""
+    out_w, out_h = outputs or ((x[a] + 2 * p[a] - k[a]) // s[a] + 1 for a in (0, 1))
+    values = {"op": kind, "k0": k[0], "k1": k[1], "s0": s[0], "s1": s[1], "p0": p[0], "p1": p[1]}
+    sources = (Operand("F32", (out_w, out_h, x[2], x[3]), fill=fills[0]), Operand("F32", x, fill=fills[1]))
+    return Case(name, Operand("F32", x), sources, dict(values))
+
+
+def cases() -> Iterator[Case]:
+    """Both kinds, windows that overlap and that leave gaps, paddings, ties, special values, more outputs than fit."""
+    for kind, word in ((MAX, "max"), (MEAN, "mean")):
+        yield _case(f"{word}-plain", kind, (10, 11, 3, 2), (2, 3))
+        yield _case(f"{word}-strided", kind, (10, 11, 3, 1), (2, 3), (2, 3))
+        yield _case(f"{word}-padded", kind, (7, 9, 2, 2), (3, 3), (1, 2), (1, 1))
+        yield _case(f"{word}-stride-beyond-the-window", kind, (13, 11, 2, 1), (2, 1), (5, 4))
+        yield _case(f"{word}-whole-plane", kind, (17, 13, 2, 1), (17, 13))
+        yield _case(f"{word}-padding-alone", kind, (2, 2, 1, 1), (1, 1), (1, 1), (2, 3))
+        yield _case(f"{word}-more-outputs-than-fit", kind, (5, 4, 2, 1), (2, 2), outputs=(9, 7))
+        yield _case(f"{word}-ties", kind, (6, 5, 2, 1), (3, 2), fills=("normal", "values:1,2,2,0"))
+        yield _case(f"{word}-special-gradient", kind, (8, 7, 2, 1), (2, 2), (2, 2), fills=("special", "normal"))
+        yield _case(f"{word}-special-source", kind, (16, 15, 2, 1), (2, 2), fills=("normal", "special"))
+        yield _case(f"{word}-infinities", kind, (4, 4, 1, 1), (2, 2), (2, 2), fills=("normal", "values:-inf,-inf,nan,-inf"))
+
+
+OP = Op(
+    name="POOL_2D_BACK",
+    sources=(
+        Source("gradient", ("F32",), "ne = (OW, OH, C, N)"),
+        Source("forward", ("F32",), "ne = (W, H, C, N), the source of POOL_2D"),
+    ),
+    types=("F32",),
+    params=PARAMS,
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+)

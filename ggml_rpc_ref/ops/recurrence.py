@@ -1,0 +1,73 @@
+"""What RWKV_WKV6, GATED_LINEAR_ATTN and RWKV_WKV7 share: a square state per head that every token reads and changes.
+
+Their streams (k, v, r …) are F32, contiguous, ne = (S, H, T): S elements per head, H heads, T tokens; the tokens are n_seqs
+sequences of T / n_seqs tokens, one after the other. The state is F32, contiguous, of S*S*H*n_seqs elements: for each sequence
+and head S rows of S elements; its ne[1] says n_seqs. dst is F32, contiguous, ne = (S*H, T + S*n_seqs): T rows of outputs, then
+the final states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import Case, Node, Operand, Source, Tolerance
+from ggml_rpc_ref.tensor import Array
+
+TOLERANCE = Tolerance(1e-5, 1e-5, 1e-10, "a float32 state rounded at every token, and sums in another order")
+
+Step = Callable[[Array, list[Array]], tuple[Array, Array]]
+"""(state (n_seqs, H, S, S), one token of each stream (n_seqs, H, S)) -> (new state, output (n_seqs, H, S)), all float64."""
+
+
+STATE_SOURCE = Source("state", ("F32",), "S*S*H*n_seqs elements, ne[1] = n_seqs")
+
+
+def stream(name: str) -> Source:
+    """Return the row of a source that has a value per element, head and token."""
+    return Source(name, ("F32",), "ne = (S, H, T)")
+
+
+def check(node: Node, streams: Sequence[int], state_slot: int) -> None:
+    """Refuse streams of unequal dimensions, a state or result of another size, tokens that do not divide, gaps."""
+    size, heads, tokens, _ = ne = node.source(streams[0]).ne
+    for slot in streams:
+        tensor = node.source(slot)
+        node.require(tensor.ne == (*ne[:3], 1), f"src[{slot}].ne {(*ne[:3], 1)}", tensor.ne)
+        node.require(tensor.is_contiguous, f"src[{slot}] to be contiguous", tensor.nb)
+    state, dst = node.source(state_slot), node.dst
+    sequences = state.ne[1]
+    node.require(state.is_contiguous and dst.is_contiguous, "a contiguous state and result", (state.nb, dst.nb))
+    node.require(state.nelements == size * size * heads * sequences, f"a state of {size * size * heads} * ne[1] elements", state.ne)
+    result = (size * heads, tokens + size * sequences, 1, 1)
+    node.require(dst.ne == result, f"ne {result}", dst.ne)
+    node.require(sequences >= 1 and tokens >= 1 and tokens % sequences == 0, f"sequences that divide {tokens} tokens", sequences)
+
+
+@np.errstate(all="ignore")
+def run(node: Node, streams: Sequence[int], state_slot: int, step: Step) -> None:
+    """Walk through the tokens, all sequences and heads at once, in float64; write outputs and final states."""
+    size, heads, tokens, _ = node.source(streams[0]).ne
+    if node.dst.nelements == 0:
+        return
+    sequences = node.source(state_slot).ne[1]
+    state = node.source(state_slot).array.reshape(sequences, heads, size, size).astype(np.float64)
+    values = [node.source(slot).array.reshape(sequences, -1, heads, size) for slot in streams]
+    outputs = np.empty(values[0].shape, np.float32)
+    for t in range(tokens // sequences):
+        state, outputs[:, t] = step(state, [value[:, t].astype(np.float64) for value in values])
+    rows = node.dst.array[0, 0]
+    rows[:tokens] = outputs.reshape(tokens, size * heads)
+    rows[tokens:] = state.reshape(sequences * size, size * heads)
+
+
+def case(
+    name: str, size: int, heads: int, tokens: int, sequences: int, fills: Sequence[str], constant: int = -1, **params: float
+) -> Case:
+    """Return a case; fills are those of the streams in slot order, `constant` the slot of one that is the same for all tokens."""
+    shapes = ((size, heads) if slot == constant else (size, heads, tokens) for slot in range(len(fills)))
+    streams = (Operand("F32", ne, fill=fill) for ne, fill in zip(shapes, fills, strict=True))
+    state = Operand("F32", (size * size * heads, sequences))
+    dst = Operand("F32", (size * heads, tokens + size * sequences))
+    return Case(name, dst, (*streams, state), dict(params))

@@ -1,0 +1,65 @@
+"""ROLL: move all elements along each dimension; what leaves at one end enters at the other.
+
+    dst[i0, i1, i2, i3] = src0[(i0 - shift0) mod ne0, (i1 - shift1) mod ne1, (i2 - shift2) mod ne2, (i3 - shift3) mod ne3]
+
+src0 and dst: F32 of the same ne, elements of a row neighbours, rows at distances that are multiples of 4 bytes. Each shift's
+amount is below its dimension's length, so no dimension is 0. NaN, infinities and -0 are moved as they are.
+
+Source: ggml_roll in ggml.c; ggml_compute_forward_roll_f32 in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source, have_room
+from ggml_rpc_ref.tensor import Quad
+
+
+def shape(node: Node) -> None:
+    """Refuse other dimensions, shifts by a whole dimension or more, rows with gaps or off the grid of floats."""
+    src0, dst, shifts = node.source(0), node.dst, node.i32s("shift")
+    node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
+    node.require(all(abs(s) < n for s, n in zip(shifts, src0.ne, strict=True)), f"shifts by less than {src0.ne}", shifts)
+    for tensor in (src0, dst):
+        on_grid = all(n == 1 or nb % 4 == 0 for n, nb in zip(tensor.ne, tensor.nb, strict=True))
+        node.require(tensor.nb[0] == 4 and on_grid, "nb[0] == 4, and the others multiples of 4", tensor.nb)
+    node.require(have_room(dst), "elements that share no bytes", dst.nb)
+
+
+def oracle(node: Node) -> None:
+    """Roll the four axes."""
+    node.dst.array[...] = np.roll(node.source(0).array, node.i32s("shift")[::-1], (0, 1, 2, 3))
+
+
+def _case(name: str, x: Quad, shift: Quad, *, nbs: tuple[Quad | None, Quad | None] = (None, None), fill: str = "normal") -> Case:
+    """Return a case; nbs are the strides of source and result."""
+    return Case(name, Operand("F32", x, nbs[1]), (Operand("F32", x, nbs[0], fill),), {"shift": shift})
+
+
+def cases() -> Iterator[Case]:
+    """Every dimension, both directions, the greatest shifts, rows apart, special values."""
+    x = (7, 5, 4, 3)
+    for dim in range(4):
+        for amount in (1, -1, x[dim] - 1, 1 - x[dim]):
+            shift = (amount if dim == 0 else 0, amount if dim == 1 else 0, amount if dim == 2 else 0, amount if dim == 3 else 0)
+            yield _case(f"dim-{dim}-by-{amount}", x, shift)
+    yield _case("all", x, (3, -2, 1, -1))
+    yield _case("none", x, (0, 0, 0, 0))
+    yield _case("one-element", (1, 1, 1, 1), (0, 0, 0, 0))
+    yield _case("long", (1025, 2, 1, 1), (-513, 1, 0, 0))
+    yield _case("special", (33, 4, 1, 1), (8, 3, 0, 0), fill="special")
+    yield _case("rows-apart", (5, 3, 2, 2), (2, 1, -1, 1), nbs=((4, 24, 80, 200), (4, 40, 128, 300)))
+    yield _case("rows-permuted", (5, 3, 2, 2), (2, 1, -1, 1), nbs=((4, 80, 40, 20), (4, 20, 120, 60)))
+
+
+OP = Op(
+    name="ROLL",
+    sources=(Source("x", ("F32",), "ne = any without 0"),),
+    types=("F32",),
+    params=(Param("shift", "i32", 0, "elements to move by, dimension by dimension; negative moves towards index 0", count=4),),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+)

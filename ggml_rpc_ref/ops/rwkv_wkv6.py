@@ -1,0 +1,75 @@
+"""RWKV_WKV6: the attention of RWKV 6: a state per head that decays by key, and takes in key times value.
+
+For each token, i counting keys and j values:
+
+    out[j] = sum over i of r[i] * (time_first[i] * k[i] * v[j] + state[i][j])
+    state[i][j] = state[i][j] * decay[i] + k[i] * v[j]
+
+Sources in slot order: k, v, r, time_first, decay, state. time_first: F32, contiguous, S*H elements, the same for all tokens.
+The others, the result and their dimensions: see recurrence.py.
+
+Source: ggml_rwkv_wkv6 in ggml.c; ggml_compute_forward_rwkv_wkv6_f32 in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import Case, Node, Op, Source
+from ggml_rpc_ref.ops.recurrence import STATE_SOURCE, TOLERANCE, case, check, run, stream
+from ggml_rpc_ref.tensor import Array
+
+STREAMS = (0, 1, 2, 4)
+TIME_FIRST, STATE = 3, 5
+
+
+def shape(node: Node) -> None:
+    """Refuse streams, a state or a result of other dimensions, and a time_first of another size."""
+    check(node, STREAMS, STATE)
+    size, heads, first = *node.source(0).ne[:2], node.source(TIME_FIRST)
+    node.require(first.nelements == size * heads and first.is_contiguous, f"a contiguous time_first of {size * heads}", first.ne)
+
+
+@np.errstate(all="ignore")
+def oracle(node: Node) -> None:
+    """Compute the formula token by token."""
+    size, heads = node.source(0).ne[:2]
+    first = node.source(TIME_FIRST).array.reshape(heads, size).astype(np.float64)
+
+    def step(state: Array, token: list[Array]) -> tuple[Array, Array]:
+        k, v, r, decay = token
+        taken = k[..., None] * v[..., None, :]
+        out = np.einsum("nhi,nhij->nhj", r, first[..., None] * taken + state)
+        return state * decay[..., None] + taken, out
+
+    run(node, STREAMS, STATE, step)
+
+
+def cases() -> Iterator[Case]:
+    """Head sizes around vector widths, heads, tokens, sequences."""
+    fills = ("normal", "normal", "normal", "normal", "uniform:0:1")
+    for size in (1, 7, 16, 33, 64):
+        yield case(f"head-size-{size}", size, 3, 4, 1, fills, TIME_FIRST)
+    yield case("one-token", 32, 2, 1, 1, fills, TIME_FIRST)
+    yield case("many-tokens", 16, 2, 67, 1, fills, TIME_FIRST)
+    yield case("sequences", 16, 2, 12, 4, fills, TIME_FIRST)
+    yield case("one-token-per-sequence", 16, 2, 3, 3, fills, TIME_FIRST)
+    yield case("one-head", 16, 1, 5, 1, fills, TIME_FIRST)
+
+
+OP = Op(
+    name="RWKV_WKV6",
+    sources=(
+        stream("k"),
+        stream("v"),
+        stream("r"),
+        Source("time_first", ("F32",), "S*H elements"),
+        stream("decay"),
+        STATE_SOURCE,
+    ),
+    types=("F32",),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=TOLERANCE,
+)

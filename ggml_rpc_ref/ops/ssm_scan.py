@@ -1,0 +1,166 @@
+"""SSM_SCAN: the recurrence of Mamba: a state per channel that decays and takes in each token.
+
+For sequence s, head h, its group g = h div (n_head / n_group), and tokens t in order:
+
+    delta = softplus(dt[h, t, s])                                       softplus(x) = x above 20, else ln(1 + exp(x))
+    state[j, i] = state[j, i] * exp(delta * A[j, h]) + B[j, g, t, s] * x[i, h, t, s] * delta          (A[0, h] where A has one row)
+    y[i, h, t, s] = sum over j of state[j, i] * C[j, g, t, s]
+
+The states begin as src0's at index ids[s]. dst: F32, all y in the order of x, then all final states [d_state, dim, n_head,
+n_seqs].
+
+Sources in slot order: s F32, contiguous, ne = (d_state, dim, n_head, slots). x F32, ne = (dim, n_head, n_t, n_seqs). dt F32,
+contiguous, ne = (n_head, n_t, n_seqs). A F32, contiguous, ne = (1 or d_state, n_head). B and C F32, ne = (d_state, n_group,
+n_t, n_seqs). ids I32, ne = (n_seqs), each from 0 to slots - 1 (checked when the node runs). x, B and C: the matrices of a token
+without gaps, tokens and sequences anywhere. At least one token. softplus is rounded to float32 inside, by definition (1 +
+exp(x) is 1 below -17).
+
+Source: ggml_ssm_scan in ggml.c; ggml_compute_forward_ssm_scan_f32 in ggml-cpu/ops.cpp; ggml_compute_softplus_f32 in
+ggml-impl.h.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source, Tolerance
+from ggml_rpc_ref.tensor import Array, F32Array, Quad, Tensor
+
+STATE, X, DT, A, B, C, IDS = range(7)
+
+
+def shape(node: Node) -> None:
+    """Refuse dimensions that do not go together, gaps where the kernel knows none, no tokens."""
+    state, x, dt, a, b, c, ids = (node.source(slot) for slot in range(7))
+    (d_state, dim, heads, _), (_, _, tokens, sequences) = state.ne, x.ne
+    node.require(x.ne[:2] == (dim, heads), f"x.ne[:2] == ({dim}, {heads})", x.ne)
+    node.require(dt.ne == (heads, tokens, sequences, 1), f"dt.ne ({heads}, {tokens}, {sequences})", dt.ne)
+    node.require(a.ne in ((1, heads, 1, 1), (d_state, heads, 1, 1)), f"A.ne (1 or {d_state}, {heads})", a.ne)
+    groups = b.ne[1]
+    want = (d_state, groups, tokens, sequences)
+    node.require(b.ne == c.ne == want, f"B.ne and C.ne {want}", (b.ne, c.ne))
+    node.require(groups >= 1 and heads % groups == 0, f"groups that divide {heads} heads", groups)
+    node.require(ids.ne == (sequences, 1, 1, 1), f"ids.ne ({sequences})", ids.ne)
+    node.require(tokens >= 1, "at least one token", tokens)
+    size = x.nelements + d_state * dim * heads * sequences
+    node.require(node.dst.nelements == size and node.dst.is_contiguous, f"{size} contiguous elements", (node.dst.ne, node.dst.nb))
+    _check_strides(node)
+
+
+def _check_strides(node: Node) -> None:
+    tensors = [node.source(slot) for slot in range(7)]
+    for slot, tensor in enumerate(tensors):
+        node.require(tensor.nb[0] == 4, f"src[{slot}].nb[0] == 4", tensor.nb[0])
+    for slot in (STATE, DT, A):
+        node.require(tensors[slot].is_contiguous, f"src[{slot}] to be contiguous", tensors[slot].nb)
+    state = tensors[STATE]
+    one = 4 * state.ne[0] * state.ne[1] * state.ne[2]  # the kernel steps through dst's states by it, even where s has one slot
+    node.require(tensors[X].ne[3] <= 1 or state.nb[3] == one, f"s.nb[3] == {one}", state.nb[3])
+    for slot in (X, B, C):
+        node.require(_packed(tensors[slot]), f"src[{slot}] with nb[1] == {4 * tensors[slot].ne[0]}", tensors[slot].nb)
+
+
+def _packed(tensor: Tensor) -> bool:
+    """Whether the matrices of ne[0] and ne[1] have no gaps."""
+    return tensor.ne[1] <= 1 or tensor.nb[1] == 4 * tensor.ne[0]
+
+
+@np.errstate(all="ignore")
+def oracle(node: Node) -> None:
+    """Walk through the tokens, all sequences and heads at once, the state in float64."""
+    state, x, dt, a, b, c, ids = (node.source(slot).array for slot in range(7))
+    if node.dst.nelements == 0:
+        return
+    now = state[_slots(node, ids[0, 0, 0])].astype(np.float64)
+    y = np.empty(x.shape, np.float32)
+    repeats = x.shape[2] // b.shape[2]
+    delta = softplus(dt[0]).astype(np.float64)  # (sequences, tokens, heads)
+    for t in range(x.shape[1]):
+        decay = np.exp(delta[:, t, :, None] * a[0, 0])[:, :, None]
+        into, out = (np.repeat(group[:, t].astype(np.float64), repeats, axis=1) for group in (b, c))
+        now = now * decay + (x[:, t] * delta[:, t, :, None])[..., None] * into[:, :, None]
+        y[:, t] = np.einsum("shij,shj->shi", now, out)
+    _write(node, y, now)
+
+
+def softplus(x: F32Array) -> F32Array:
+    """Return ln(1 + exp(x)), or x above 20, in float32."""
+    exponential = np.exp(np.minimum(x, np.float32(20)), dtype=np.float64).astype(np.float32)
+    return np.where(x > 20, x, np.log(np.float32(1) + exponential, dtype=np.float64).astype(np.float32))
+
+
+def _slots(node: Node, ids: Array) -> Array:
+    """Return the ids; refuse one that names no slot."""
+    slots = node.source(STATE).ne[3]
+    wrong = np.flatnonzero((ids < 0) | (ids >= slots))
+    if wrong.size:
+        raise Violation("graph.index", f"SSM_SCAN.src[{IDS}][{wrong[0]}]", int(ids[wrong[0]]), f"need 0 <= index < {slots}")
+    return ids
+
+
+def _write(node: Node, y: Array, states: Array) -> None:
+    flat = node.dst.array.reshape(-1)
+    flat[: y.size] = y.reshape(-1)
+    flat[y.size :] = states.reshape(-1)
+
+
+def _case(
+    name: str, d_state: int, dim: int, heads: int, groups: int, tokens: int, sequences: int, *, scalar: bool = True,
+    slots: int | None = None, dt: str = "normal", ids: str | None = None, apart: bool = False,
+) -> Case:  # fmt: skip
+    """Return a case; scalar: A has one row (Mamba-2); apart: gaps between the tokens of x, B and C."""
+
+    def per_token(width: int, rows: int) -> Operand:
+        nb1 = 4 * width
+        gapped: Quad = (4, nb1, nb1 * rows + 12, (nb1 * rows + 12) * tokens + 20)
+        return Operand("F32", (width, rows, tokens, sequences), gapped if apart else None)
+
+    slots = slots or sequences
+    sources = (
+        Operand("F32", (d_state, dim, heads, slots)),
+        per_token(dim, heads),
+        Operand("F32", (heads, tokens, sequences), fill=dt),
+        Operand("F32", (1 if scalar else d_state, heads), fill="uniform:-2:0"),
+        per_token(d_state, groups),
+        per_token(d_state, groups),
+        Operand("I32", (sequences,), fill=ids or f"index:{slots}"),
+    )
+    size = dim * heads * tokens * sequences + d_state * dim * heads * sequences
+    return Case(name, Operand("F32", (size,)), sources)
+
+
+def cases() -> Iterator[Case]:
+    """Mamba-1 and Mamba-2, groups, sequences and slots, state sizes around vector widths, large and small dt."""
+    yield _case("mamba-1", 16, 1, 9, 1, 5, 2, scalar=False)
+    yield _case("mamba-1-wide", 16, 3, 4, 2, 5, 2, scalar=False)
+    yield _case("mamba-2", 64, 4, 6, 2, 5, 2)
+    for d_state in (1, 7, 33, 129):
+        yield _case(f"state-{d_state}", d_state, 3, 4, 4, 3, 1)
+    yield _case("one-token", 16, 8, 4, 1, 1, 3)
+    yield _case("many-tokens", 8, 2, 2, 1, 67, 1)
+    yield _case("more-slots", 8, 2, 2, 1, 3, 3, slots=7)
+    yield _case("one-slot-for-all", 8, 2, 2, 1, 3, 3, slots=4, ids="values:3,3,3")
+    yield _case("slots-in-order-reversed", 8, 2, 2, 1, 3, 3, ids="values:2,1,0")
+    yield _case("dt-large-and-small", 8, 2, 32, 1, 3, 1, dt="uniform:-40:40")
+    yield _case("tokens-apart", 16, 3, 4, 2, 3, 2, apart=True)
+    yield _case("mamba-1-tokens-apart", 16, 3, 4, 2, 3, 2, scalar=False, apart=True)
+
+
+OP = Op(
+    name="SSM_SCAN",
+    sources=(
+        Source("s", ("F32",), "ne = (d_state, dim, n_head, slots)"),
+        Source("x", ("F32",), "ne = (dim, n_head, n_t, n_seqs)"),
+        Source("dt", ("F32",), "ne = (n_head, n_t, n_seqs)"),
+        Source("A", ("F32",), "ne = (1 or d_state, n_head)"),
+        Source("B", ("F32",), "ne = (d_state, n_group, n_t, n_seqs)"),
+        Source("C", ("F32",), "ne = (d_state, n_group, n_t, n_seqs)"),
+        Source("ids", ("I32",), "ne = (n_seqs), from 0 to slots - 1"),
+    ),
+    types=("F32",),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=Tolerance(1e-5, 1e-5, 1e-10, "a float32 state rounded at every token, another expf, sums in another order"),
+)

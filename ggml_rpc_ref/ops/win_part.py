@@ -1,0 +1,74 @@
+"""WIN_PART: cut an image into square windows, zeros where the last ones reach beyond it.
+
+    dst[c, x, y, py*npx + px] = src0[c, px*w + x, py*w + y], and 0 outside of src0
+
+src0: F32, contiguous, ne = (C, W, H, 1). dst: F32, contiguous, ne = (C, w, w, npx*npy) with npx = ceil(W / w), npy = ceil(H /
+w). The op_params say npx, npy and w once more. NaN, infinities and -0 are moved as they are.
+
+Source: ggml_win_part in ggml.c; ggml_compute_forward_win_part_f32 in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
+
+
+def shape(node: Node) -> None:
+    """Refuse windows of no size, counts that do not cover the image just so, gaps."""
+    src0, dst, w = node.source(0), node.dst, node.i32("w")
+    node.require(w >= 1, "w >= 1", w)
+    node.require(src0.ne[3] == 1, "src0.ne[3] == 1", src0.ne[3])
+    across, down = (-(-src0.ne[dim] // w) for dim in (1, 2))
+    counts = (node.i32("npx"), node.i32("npy"))
+    node.require(counts == (across, down), f"npx, npy == {across}, {down}", counts)
+    ne = (src0.ne[0], w, w, across * down)
+    node.require(dst.ne == ne, f"ne {ne}", dst.ne)
+    node.require(src0.is_contiguous and dst.is_contiguous, "contiguous tensors", (src0.nb, dst.nb))
+
+
+def oracle(node: Node) -> None:
+    """Fill the image up to whole windows, then exchange the inner two of its four axes."""
+    image, w, down, across = node.source(0).array[0], node.i32("w"), node.i32("npy"), node.i32("npx")
+    if node.dst.nelements == 0:
+        return
+    height, width, channels = image.shape
+    whole = np.zeros((down * w, across * w, channels), np.float32)
+    whole[:height, :width] = image
+    node.dst.array[...] = whole.reshape(down, w, across, w, channels).swapaxes(1, 2).reshape(-1, w, w, channels)
+
+
+def _case(name: str, x: tuple[int, int, int], w: int, fill: str = "normal") -> Case:
+    """Return the case of an image (C, W, H)."""
+    across, down = -(-x[1] // w), -(-x[2] // w)
+    params = {"npx": across, "npy": down, "w": w}
+    return Case(name, Operand("F32", (x[0], w, w, across * down)), (Operand("F32", x, fill=fill),), dict(params))
+
+
+def cases() -> Iterator[Case]:
+    """Windows that fit, that reach beyond one or both sides, that are larger than the image, of one pixel; special values."""
+    yield _case("fits", (5, 8, 12), 4)
+    yield _case("beyond-both", (5, 9, 11), 4)
+    yield _case("beyond-the-width", (3, 7, 6), 3)
+    yield _case("beyond-the-height", (3, 6, 7), 3)
+    yield _case("larger-than-the-image", (3, 5, 4), 7)
+    yield _case("one-pixel", (3, 4, 2), 1)
+    yield _case("many-channels", (129, 5, 3), 2)
+    yield _case("special", (7, 9, 5), 4, "special")
+
+
+OP = Op(
+    name="WIN_PART",
+    sources=(Source("image", ("F32",), "ne = (C, W, H, 1)"),),
+    types=("F32",),
+    params=(
+        Param("npx", "i32", 0, "windows along the width"),
+        Param("npy", "i32", 1, "windows along the height"),
+        Param("w", "i32", 2, "width and height of a window, at least 1"),
+    ),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+)

@@ -1,0 +1,69 @@
+"""WIN_UNPART: put the windows of WIN_PART together to an image again, leaving out what reached beyond it.
+
+    dst[c, x, y, 0] = src0[c, x mod w, y mod w, (y div w)*npx + x div w],   npx = ceil(W / w)
+
+src0: F32, contiguous, ne = (C, >= w, >= w, >= npx*npy). dst: F32, contiguous, ne = (C, W, H, 1). The client says W and H by
+dst's ne and w by op_params. NaN, infinities and -0 are moved as they are.
+
+Source: ggml_win_unpart in ggml.c; ggml_compute_forward_win_unpart_f32 in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
+
+Triple = tuple[int, int, int]
+
+
+def shape(node: Node) -> None:
+    """Refuse windows of no size, too few or too small windows, gaps."""
+    src0, dst, w = node.source(0), node.dst, node.i32("w")
+    node.require(w >= 1, "w >= 1", w)
+    node.require((dst.ne[0], dst.ne[3]) == (src0.ne[0], 1), f"ne ({src0.ne[0]}, W, H, 1)", dst.ne)
+    node.require(src0.is_contiguous and dst.is_contiguous, "contiguous tensors", (src0.nb, dst.nb))
+    across, down = (-(-dst.ne[dim] // w) for dim in (1, 2))
+    enough = src0.ne[1] >= w and src0.ne[2] >= w and src0.ne[3] >= across * down
+    node.require(enough or dst.nelements == 0, f"src0.ne at least (C, {w}, {w}, {across * down})", src0.ne)
+
+
+def oracle(node: Node) -> None:
+    """Exchange the inner two of the windows' four axes, then cut off."""
+    w, (_, height, width, channels) = node.i32("w"), node.dst.shape
+    if node.dst.nelements == 0:
+        return
+    across, down = -(-width // w), -(-height // w)
+    windows = node.source(0).array[: across * down, :w, :w].reshape(down, across, w, w, channels)
+    node.dst.array[0] = windows.swapaxes(1, 2).reshape(down * w, across * w, channels)[:height, :width]
+
+
+def _case(name: str, image: Triple, w: int, windows: Triple | None = None, fill: str = "normal") -> Case:
+    """Return the case of an image (C, W, H); windows are (width, height, count) where there is more than it takes."""
+    across, down = -(-image[1] // w), -(-image[2] // w)
+    ne = (image[0], *(windows or (w, w, across * down)))
+    return Case(name, Operand("F32", image), (Operand("F32", ne, fill=fill),), {"w": w})
+
+
+def cases() -> Iterator[Case]:
+    """Windows that fit, that reach beyond one or both sides, that are larger than the image, more than it takes; special values."""
+    yield _case("fits", (5, 8, 12), 4)
+    yield _case("beyond-both", (5, 9, 11), 4)
+    yield _case("beyond-the-width", (3, 7, 6), 3)
+    yield _case("beyond-the-height", (3, 6, 7), 3)
+    yield _case("larger-than-the-image", (3, 5, 4), 7)
+    yield _case("one-pixel", (3, 4, 2), 1)
+    yield _case("many-channels", (129, 5, 3), 2)
+    yield _case("more-windows", (3, 5, 4), 2, (2, 2, 9))
+    yield _case("larger-windows", (3, 5, 4), 2, (3, 4, 6))
+    yield _case("special", (7, 9, 5), 4, fill="special")
+
+
+OP = Op(
+    name="WIN_UNPART",
+    sources=(Source("windows", ("F32",), "ne = (C, w, w, npx*npy)"),),
+    types=("F32",),
+    params=(Param("w", "i32", 0, "width and height of a window, at least 1"),),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+)
