@@ -1,0 +1,305 @@
+"""ROPE: rotate pairs of elements by angles that grow with the position (rotary position embedding).
+
+For token t of dimension 2 (position p = pos[t]) and pair number j:
+
+    theta = p * theta_scale^j / freq_factors[j],   theta_scale = freq_base^(-2 / n_dims)
+    angle = freq_scale * theta                                                    where ext_factor = 0, else (YaRN)
+    angle = freq_scale * theta * (1 - mix) + theta * mix,   mix = ext_factor * ramp(j)
+    dst[a] = x[a] cos(angle) * s - x[b] sin(angle) * s
+    dst[b] = x[a] sin(angle) * s + x[b] cos(angle) * s,   s = attn_factor, times 1 + 0.1 ln(1 / freq_scale) under YaRN
+
+ramp(j) falls from 1 to 0 between two correction dimensions, low = floor(c(beta_fast)) and high = ceil(c(beta_slow)) clamped to
+[0, n_dims - 1], where c(beta) = n_dims * ln(n_ctx_orig / (2 pi beta)) / (2 ln(freq_base)).
+
+mode says which elements form pair j and which position it uses:
+    0 normal: (2j, 2j + 1).   2 neox: (j, j + n_dims/2).
+    8 mrope, 40 imrope: as neox, but pos holds four positions per token (time, height, width, extra: pos[t + axis * tokens]) and
+    `sections` deals the pairs out to the four. With S = their sum and q = j mod S: mrope gives each axis a run of q of its
+    section's length; imrope gives q to time, height, width in turn (q mod 3) while q < 3 * that section, the rest to extra.
+    24 vision: the pairs are (j, j + n_dims) for j < n_dims = ne0/2, dealt as mrope, and the powers of theta_scale start anew where
+    an axis' section begins.
+Elements from n_dims on are copied (none in vision mode).
+
+src0: F32 or F16, ne = (ne0, heads, tokens, batch), elements of a row neighbours, rows anywhere. src1: I32 positions, ne = (tokens)
+or (4 * tokens). src2 (optional): F32 freq_factors, ne0 at least n_dims/2. dst: src0's type and ne; may be src0's own memory.
+The angles are computed in float32 and by repeated multiplication, as upstream does: at large positions that decides the
+result, so it is part of the definition. A NaN or an infinity stays within its pair. Negative positions turn the other way.
+
+Source: ggml_compute_forward_rope_flt, ggml_rope_cache_init, ggml_mrope_cache_init, rope_yarn in ggml-cpu/ops.cpp;
+ggml_rope_impl, ggml_rope_yarn_corr_dims in ggml.c.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
+from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.tensor import Array, F32Array
+
+NORMAL, NEOX, MROPE, VISION, IMROPE = 0, 2, 8, 24, 40
+MODES = (NORMAL, NEOX, MROPE, VISION, IMROPE)
+TIME, HEIGHT, WIDTH, EXTRA = range(4)
+
+
+def shape(node: Node) -> None:
+    """Refuse other dimensions, unknown modes, an odd or too large n_dims, too few positions or factors, sections of no length."""
+    x = node.source(0)
+    node.require(node.dst.ne == x.ne, f"ne {x.ne} as the source", node.dst.ne)
+    node.require(node.dst.dtype == x.dtype, f"type {x.dtype.name} as the source", node.dst.dtype.name)
+    for tensor in (x, node.dst):
+        node.require(tensor.nb[0] == x.dtype.size, "elements of a row to be neighbours", tensor.nb[0])
+    _check_positions(node)
+    _check_params(node)
+
+
+def _check_positions(node: Node) -> None:
+    x, positions, factors = node.source(0), node.source(1), node.optional(2)
+    axes = 4 if node.i32("mode") & MROPE else 1
+    node.require(positions.ne == (axes * x.ne[2], 1, 1, 1), f"{axes} positions per token", positions.ne)
+    node.require(positions.nb[0] == 4, "positions to be neighbours", positions.nb[0])
+    if factors is not None:
+        pairs = _rotated_pairs(node)
+        node.require(factors.ne[0] >= pairs and factors.nb[0] == 4, f"{pairs} frequency factors, neighbours", factors.ne[0])
+
+
+def _check_params(node: Node) -> None:
+    ne0, mode, n_dims = node.dst.ne[0], node.i32("mode"), node.i32("n_dims")
+    node.require(mode in MODES, f"mode one of {MODES}", mode)
+    node.require(0 <= n_dims <= ne0 and n_dims % 2 == 0, f"n_dims even and at most {ne0}", n_dims)
+    if mode == VISION:
+        node.require(2 * n_dims == ne0, "n_dims half of ne[0] in vision mode", n_dims)
+    if mode & MROPE:
+        sections = node.i32s("sections")
+        node.require(min(sections) >= 0 and max(sections[:3]) > 0, "sections of which one of the first three is above 0", sections)
+        node.require(sum(sections) <= ne0, f"sections of at most {ne0} together", sections)
+
+
+def _rotated_pairs(node: Node) -> int:
+    return node.dst.ne[0] // 2 if node.i32("mode") == VISION else node.i32("n_dims") // 2
+
+
+def oracle(node: Node) -> None:
+    """Rotate forwards."""
+    rotate(node, forward=True)
+
+
+def rotate(node: Node, *, forward: bool) -> None:
+    """Rotate each pair by its angle, or back by it (ROPE_BACK)."""
+    x, pairs, mode = node.source(0).array, _rotated_pairs(node), node.i32("mode")
+    if x.size == 0:
+        return
+    first, second = (slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)) if mode == NORMAL else (slice(pairs), slice(pairs, 2 * pairs))
+    result = node.dst.array
+    with np.errstate(all="ignore"):
+        cos, sin = _cos_sin(node)
+        sin = sin if forward else -sin
+        for i3, tokens, heads in row_blocks(node.dst.ne):
+            block, out = x[i3, tokens, heads], result[i3, tokens, heads]
+            a, b = block[..., first].astype(np.float32), block[..., second].astype(np.float32)
+            out[..., 2 * pairs :] = block[..., 2 * pairs :]
+            out[..., first] = a * cos[tokens] - b * sin[tokens]
+            out[..., second] = a * sin[tokens] + b * cos[tokens]
+
+
+def _cos_sin(node: Node) -> tuple[F32Array, F32Array]:
+    """Return the scaled cosines and sines, each of shape (tokens, 1, pairs)."""
+    theta, freq_scale, ext_factor = _theta(node), np.float32(node.f32("freq_scale")), np.float32(node.f32("ext_factor"))
+    if (factors := node.optional(2)) is not None:
+        theta = theta / factors.array[0, 0, 0, : theta.shape[-1]]
+    angle: Array = theta * freq_scale
+    magnitude = np.float32(node.f32("attn_factor"))
+    if ext_factor != 0:
+        mix = _ramp(node, theta.shape[-1]) * ext_factor
+        angle = angle * (1 - mix) + theta * mix
+        magnitude = magnitude * (1 + np.float32(0.1) * np.log(1 / freq_scale))
+    cos, sin = np.cos(angle, dtype=np.float64), np.sin(angle, dtype=np.float64)
+    return (cos.astype(np.float32) * magnitude)[:, None], (sin.astype(np.float32) * magnitude)[:, None]
+
+
+def _theta(node: Node) -> Array:
+    """Return position times power of theta_scale, shape (tokens, pairs)."""
+    tokens, pairs, n_dims = node.source(0).ne[2], _rotated_pairs(node), node.i32("n_dims")
+    positions = node.source(1).array[0, 0, 0].reshape(-1, tokens).astype(np.float32)
+    if pairs == 0:
+        return np.zeros((tokens, 0), np.float32)
+    powers = np.full((*positions.shape, pairs), _power(node.f32("freq_base"), np.float32(-2.0) / np.float32(n_dims)), np.float32)
+    powers[..., 0] = positions
+    thetas: Array = np.multiply.accumulate(powers, axis=-1)  # one rounding per step, as upstream's loop has
+    if len(positions) == 1:
+        return np.asarray(thetas[0])
+    axis, exponent = _deal(node, pairs)
+    dealt: Array = thetas[axis, :, exponent].T
+    return dealt
+
+
+def _power(base: float, exponent: np.float32) -> np.float32:
+    power: np.float32 = np.power(np.float64(base), np.float64(exponent)).astype(np.float32)
+    return power
+
+
+def _deal(node: Node, pairs: int) -> tuple[Array, Array]:
+    """Return, per pair, the axis whose position it uses and the exponent of theta_scale (the sectioned modes)."""
+    sections, mode = node.i32s("sections"), node.i32("mode")
+    pair = np.arange(pairs)
+    place = pair % sum(sections)
+    axis = _interleaved_axis(place, sections) if mode == IMROPE else _axis_by_runs(place, sections)
+    return axis, _exponents(pair, place, sections)[axis, pair] if mode == VISION else pair
+
+
+def _axis_by_runs(place: Array, sections: tuple[int, ...]) -> Array:
+    """Time's section first, then height's and width's; what is left is extra's."""
+    return np.searchsorted(np.cumsum(sections[:3]), place, side="right")
+
+
+def _interleaved_axis(place: Array, sections: tuple[int, ...]) -> Array:
+    """Time, height and width in turn, each as long as its section lasts; what is left is extra's."""
+    turn = place % 3
+    return np.where(place < 3 * np.array(sections)[turn], turn, EXTRA)
+
+
+def _exponents(pair: Array, place: Array, sections: tuple[int, ...]) -> Array:
+    """Return (axis, pair) exponents that start anew where the axis' section begins.
+
+    Where several sections begin at one place (one of them is empty), only the first of the axes starts anew.
+    """
+    begins = np.concatenate(([0], np.cumsum(sections[:3])))
+    started = np.zeros((4, len(pair)), int)
+    for axis, begin in enumerate(begins):
+        if begin not in begins[:axis]:
+            started[axis] = np.where(place == begin, pair, 0)
+    return pair - np.maximum.accumulate(started, axis=-1)
+
+
+def _ramp(node: Node, pairs: int) -> Array:
+    """Return, per pair, how much of the unscaled angle YaRN mixes in."""
+    low, high = _correction_dims(node)
+    y = (np.arange(pairs, dtype=np.float32) - low) / np.maximum(np.float32(0.001), high - low)
+    ramp: Array = 1 - np.clip(y, np.float32(0), np.float32(1))
+    return ramp
+
+
+def _correction_dims(node: Node) -> tuple[np.float32, np.float32]:
+    """Return the pair numbers between which YaRN blends; all in float32, as the rounding up and down may hang on it."""
+    n_dims, base = node.i32("n_dims"), np.float32(node.f32("freq_base"))
+
+    def dimension(beta: float) -> np.float32:
+        turns = np.float32(node.i32("n_ctx_orig")) / (np.float32(beta) * np.float32(2) * np.float32(math.pi))
+        return np.float32(np.float32(n_dims) * np.log(turns) / (np.float32(2) * np.log(base)))
+
+    low = np.maximum(np.float32(0), np.floor(dimension(node.f32("beta_fast"))))
+    high = np.minimum(np.float32(n_dims - 1), np.ceil(dimension(node.f32("beta_slow"))))
+    return low, high
+
+
+Value = int | float | tuple[int | float, ...]
+
+PLAIN: dict[str, Value] = {
+    "freq_base": 10000.0, "freq_scale": 1.0, "ext_factor": 0.0, "attn_factor": 1.0, "beta_fast": 32.0, "beta_slow": 1.0,
+}  # fmt: skip
+"""Parameters of a rotation without YaRN."""
+YARN: dict[str, Value] = {"freq_scale": 0.25, "ext_factor": 1.0, "n_ctx_orig": 512}
+"""Changes to `PLAIN` that switch YaRN on, blending over pairs 3 to 16 of 32."""
+
+
+def rotation(
+    id: str, x: Operand, mode: int, n_dims: int, params: dict[str, Value] | None = None,
+    *, factors: str = "", positions: str = "index:1000", in_place: bool = False,
+) -> Case:  # fmt: skip
+    """Return a case of rotating x; params differ from `PLAIN`; factors and positions are fills."""
+    tokens, axes = x.quad[2], 4 if mode & MROPE else 1
+    src = [x, Operand("I32", (tokens * axes,), fill=positions)]
+    if factors:
+        src.append(Operand("F32", (x.ne[0] // 2 if mode == VISION else n_dims // 2,), fill=factors))
+    dst = Operand(x.dtype, x.ne, nb=x.nb if in_place else None, alias="src0" if in_place else "")
+    return Case(id, dst, tuple(src), PLAIN | {"mode": mode, "n_dims": n_dims} | (params or {}))
+
+
+def cases() -> Iterator[Case]:
+    """Every mode with and without YaRN and factors, both types, partial rotation, views, in place, special values."""
+    for name, mode in (("normal", NORMAL), ("neox", NEOX)):
+        yield from _pair_cases(name, mode)
+        yield from _view_cases(name, mode)
+    yield from _parameter_cases()
+    for name, mode, n_dims in (("mrope", MROPE, 64), ("imrope", IMROPE, 64), ("vision", VISION, 32)):
+        yield from _section_cases(name, mode, n_dims)
+    wide = Operand("F32", (96, 2, 3))
+    yield rotation("mrope-partial", wide, MROPE, 48, {"sections": (8, 8, 8, 0)})
+    yield rotation("imrope-partial", wide, IMROPE, 48, {"sections": (9, 8, 7, 0)})
+
+
+def _pair_cases(name: str, mode: int) -> Iterator[Case]:
+    x = Operand("F32", (64, 2, 5))
+    for dtype in ("F32", "F16"):
+        yield rotation(f"{name}-{dtype.lower()}", Operand(dtype, (64, 3, 5, 2)), mode, 64)
+        yield rotation(f"{name}-partial-{dtype.lower()}", Operand(dtype, (80, 3, 5)), mode, 34)
+    yield rotation(f"{name}-two", Operand("F32", (2, 3, 5)), mode, 2)
+    yield rotation(f"{name}-none", Operand("F32", (16, 3, 5)), mode, 0)
+    yield rotation(f"{name}-yarn", x, mode, 64, YARN)
+    yield rotation(f"{name}-yarn-half", x, mode, 48, YARN | {"ext_factor": 0.5, "attn_factor": 1.3})
+    yield rotation(f"{name}-factors", x, mode, 64, factors="uniform:0.5:8")
+    yield rotation(f"{name}-yarn-factors", x, mode, 32, YARN, factors="uniform:0.5:8")
+    yield rotation(f"{name}-special", Operand("F32", (32, 2, 4), fill="special"), mode, 32)
+
+
+def _view_cases(name: str, mode: int) -> Iterator[Case]:
+    yield rotation(f"{name}-gaps", Operand("F32", (16, 3, 4, 2), nb=(4, 96, 480, 2048)), mode, 16)
+    yield rotation(f"{name}-permuted", Operand("F32", (16, 3, 4, 2), nb=(4, 256, 64, 768)), mode, 16)
+    yield rotation(f"{name}-in-place", Operand("F32", (32, 3, 4, 2)), mode, 32, in_place=True)
+    yield rotation(f"{name}-in-place-f16", Operand("F16", (32, 3, 4, 2)), mode, 16, in_place=True)
+
+
+def _parameter_cases() -> Iterator[Case]:
+    x = Operand("F32", (64, 2, 4))
+    yield rotation("scale-down", x, NORMAL, 64, {"freq_scale": 0.125, "attn_factor": 0.5})
+    yield rotation("base-large", x, NEOX, 64, {"freq_base": 1e6}, positions="index:30000")
+    yield rotation("positions-negative", x, NEOX, 64, positions="values:-1,-7,-100,0")
+    yield rotation("positions-equal", x, NEOX, 64, positions="values:42")
+    yield rotation("positions-far", x, NORMAL, 64, positions="values:131071,100000,65536")
+    yield rotation("no-tokens", Operand("F32", (64, 2, 0)), NORMAL, 64)
+    yield rotation("yarn-betas", x, NEOX, 64, YARN | {"beta_fast": 4.0, "beta_slow": 2.0, "n_ctx_orig": 4096})
+    yield rotation("yarn-negative", x, NEOX, 64, YARN | {"ext_factor": -1.0})
+
+
+def _section_cases(name: str, mode: int, n_dims: int) -> Iterator[Case]:
+    x = Operand("F32", (64, 2, 3, 2))
+    dealt = {"three": (16, 8, 8, 0), "four": (8, 8, 8, 8), "short": (3, 2, 4, 1), "time": (32, 0, 0, 0), "no-time": (0, 5, 6, 0)}
+    for label, sections in dealt.items():
+        yield rotation(f"{name}-{label}", x, mode, n_dims, {"sections": sections})
+    yield rotation(f"{name}-f16", Operand("F16", x.ne), mode, n_dims, {"sections": (16, 8, 8, 0)})
+    yield rotation(f"{name}-yarn", x, mode, n_dims, YARN | {"sections": (16, 8, 8, 0)})
+    yield rotation(f"{name}-factors", x, mode, n_dims, {"sections": (8, 8, 4, 4)}, factors="uniform:0.5:8")
+    yield rotation(f"{name}-in-place", x, mode, n_dims, {"sections": (8, 8, 8, 8)}, in_place=True)
+
+
+SOURCES = (
+    Source("x", ("F32", "F16"), "ne = (ne0, heads, tokens, batch)"),
+    Source("pos", ("I32",), "ne = (tokens), or (4 * tokens) in the sectioned modes"),
+    Source("freq_factors", ("F32",), "ne0 at least n_dims/2, divisors of the angles", optional=True),
+)
+PARAMS = (
+    Param("n_dims", "i32", 1, "elements of a row that are rotated, even"),
+    Param("mode", "i32", 2, "0 normal, 2 neox, 8 mrope, 24 vision, 40 imrope"),
+    Param("n_ctx_orig", "i32", 4, "context length of the training, for YaRN"),
+    Param("freq_base", "f32", 5, "base of the geometric row of frequencies"),
+    Param("freq_scale", "f32", 6, "factor on all angles"),
+    Param("ext_factor", "f32", 7, "weight of YaRN's mix; 0: no YaRN"),
+    Param("attn_factor", "f32", 8, "factor on the result"),
+    Param("beta_fast", "f32", 9, "turns within n_ctx_orig above which angles are not scaled"),
+    Param("beta_slow", "f32", 10, "turns within n_ctx_orig below which angles are scaled in full"),
+    Param("sections", "i32", 11, "pairs for time, height, width, extra", count=4),
+)
+ANGLES = Tolerance(1e-4, 1e-4, 1e-7, "angles in float32: an error of 1e-7 of the angle; another library's powf, cosf, sinf, logf")
+
+OP = Op(
+    name="ROPE",
+    sources=SOURCES,
+    types=("F32", "F16"),
+    params=PARAMS,
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=ANGLES,
+    in_place=True,
+)

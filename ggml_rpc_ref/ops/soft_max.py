@@ -1,0 +1,162 @@
+"""SOFT_MAX: turn each row into weights that sum to 1, with a mask, ALiBi slopes and sinks.
+
+    w = scale * src0 + slope[i2] * mask
+    dst[i] = exp(w[i] - max) / (sum over the row of exp(w - max) + exp(sink[i2] - max))
+
+max is the largest of the row's w and of the sink; without sinks their term is missing.
+slope is 1 unless max_bias > 0; then, with h = i2 and n = the largest power of 2 up to ne2,
+    slope = 2^(-max_bias * (h + 1) / n) for h < n,   2^(-max_bias / 2 * (2 * (h - n) + 1) / n) for the others.
+
+src0: F32 ne = (n, rows, heads, batch), elements of a row neighbours, rows anywhere (ggml's constructor wants it contiguous).
+src1 (optional): mask, F16 or F32, ne = (n, at least rows, m2, m3) where m2 divides heads and m3 divides batch; matrix i2 uses mask
+i2 mod m2. src2 (optional): sinks, F32, ne0 = heads. dst: F32, src0's ne; may be src0's own memory. max_bias > 0 needs a mask.
+A row that is -inf throughout becomes NaN (0/0), unless a sink holds the sum above 0: then it becomes 0. A row with NaN or +inf
+becomes NaN. n = 0 or no rows: nothing is computed.
+
+Source: ggml_compute_forward_soft_max_f32 in ggml-cpu/ops.cpp (sum in double); ggml_soft_max_impl and ggml_soft_max_add_sinks in
+ggml.c.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.ops.slabs import Block, row_blocks
+from ggml_rpc_ref.tensor import F32Array, Tensor
+
+
+def shape(node: Node) -> None:
+    """Refuse other dimensions, gaps between elements, a mask or sinks that don't fit, slopes without a mask."""
+    x, mask, sinks = node.source(0), node.optional(1), node.optional(2)
+    node.require(node.dst.ne == x.ne, f"ne {x.ne} as the source", node.dst.ne)
+    node.require(x.nb[0] == 4 and node.dst.nb[0] == 4, "elements of a row to be neighbours", (x.nb[0], node.dst.nb[0]))
+    if mask is not None:
+        check_mask(node, mask, columns=x.ne[0], rows=x.ne[1])
+        node.require(mask.ne[0] == x.ne[0], f"a mask of {x.ne[0]} columns", mask.ne[0])
+    check_sinks(node, sinks)
+    node.require(mask is not None or not node.f32("max_bias") > 0, "a mask where max_bias > 0", node.f32("max_bias"))
+
+
+def check_mask(node: Node, mask: Tensor, *, columns: int, rows: int) -> None:
+    """Refuse a mask with too few rows or columns, with gaps between elements, or whose matrices don't go round."""
+    x = node.source(0)
+    node.require(mask.ne[0] >= columns and mask.ne[1] >= rows, f"a mask of at least {columns} x {rows}", mask.ne)
+    node.require(mask.nb[0] == mask.dtype.size, "elements of the mask to be neighbours", mask.nb[0])
+    for dim in (2, 3):
+        n, m = x.ne[dim], mask.ne[dim]
+        node.require(m > 0 and n % m == 0, f"ne[{dim}] of the mask to divide {n}", m)
+
+
+def check_sinks(node: Node, sinks: Tensor | None) -> None:
+    """Refuse sinks that are not one per head (dimension 2 of src0), neighbours."""
+    if sinks is not None:
+        heads = node.source(0).ne[2]
+        node.require(sinks.ne[0] == heads and sinks.nb[0] == 4, f"{heads} sinks, neighbours", sinks.ne[0])
+        node.require(sinks.nelements > 0 or heads == 0, "sinks that are there", sinks.ne)
+
+
+def slopes(heads: int, max_bias: float) -> F32Array:
+    """Return the ALiBi slope of each head, all 1 unless max_bias > 0. Sources: ops.cpp; the ALiBi paper (arXiv 2108.12409)."""
+    if not max_bias > 0 or heads == 0:
+        return np.ones(heads, np.float32)
+    whole = 1 << (heads.bit_length() - 1)
+    head = np.arange(heads)
+    steps = np.where(head < whole, head + 1, head - whole + 0.5)
+    return np.power(2.0, -np.float64(max_bias) / whole * steps).astype(np.float32)
+
+
+def oracle(node: Node) -> None:
+    """Compute the formula, in float32 with sums in float64, a block of rows at a time."""
+    x, result, mask = node.source(0).array, node.dst.array, node.optional(1)
+    scale = np.float32(node.f32("scale"))
+    with np.errstate(all="ignore"):
+        slope = slopes(x.shape[1], node.f32("max_bias"))
+        for block in row_blocks(node.dst.ne):
+            if x[block].size == 0:
+                return
+            w = x[block] * scale
+            if mask is not None:
+                w += slope[block[1], None, None] * _mask(mask, block, x.shape)
+            result[block] = _normalise(w, _sinks(node, block))
+
+
+def _mask(mask: Tensor, block: Block, shape: tuple[int, ...]) -> F32Array:
+    """Return the mask's values for a block of rows; its matrices are used in turn along dimensions 2 and 3."""
+    i3, i2 = (np.arange(shape[axis])[block[axis]] % mask.shape[axis] for axis in (0, 1))
+    values: F32Array = mask.array[i3[:, None], i2, block[2]].astype(np.float32)
+    return values
+
+
+def _sinks(node: Node, block: Block) -> F32Array | None:
+    sinks = node.optional(2)
+    return None if sinks is None else sinks.array[0, 0, 0, block[1], None, None]
+
+
+def _normalise(w: F32Array, sinks: F32Array | None) -> F32Array:
+    top = np.max(w, axis=-1, keepdims=True)
+    if sinks is not None:
+        top = np.maximum(top, sinks)
+    np.exp(np.subtract(w, top, out=w), out=w)
+    total = np.sum(w, axis=-1, keepdims=True, dtype=np.float64)
+    if sinks is not None:
+        total += np.exp(sinks - top)
+    w *= (1 / total).astype(np.float32)
+    return w
+
+
+def cases() -> Iterator[Case]:
+    """Row lengths around vector widths; mask types and broadcasting; slopes; sinks; views; masked-out rows; special values."""
+    for n in (1, 7, 16, 33, 1025):
+        yield softened(f"n{n}", Operand("F32", (n, 3, 2, 2)))
+    x = Operand("F32", (33, 5, 6, 2))
+    for dtype in ("F32", "F16"):
+        for m2, m3 in ((1, 1), (6, 2), (3, 1), (2, 2)):
+            mask = Operand(dtype, (33, 5, m2, m3))
+            yield softened(f"mask-{dtype.lower()}-{m2}-{m3}", x, mask, scale=0.5)
+        yield softened(f"mask-{dtype.lower()}-padded", x, Operand(dtype, (33, 32)), scale=0.5)
+        yield softened(f"mask-{dtype.lower()}-hides", x, Operand(dtype, (33, 5), fill="mask"))
+        for heads in (1, 2, 6, 12):
+            y, far = Operand("F32", (17, 3, heads)), Operand(dtype, (17, 3), fill="uniform:-8:0")
+            yield softened(f"alibi-{dtype.lower()}-{heads}", y, far, scale=0.125, max_bias=8.0)
+        yield softened(f"sinks-mask-{dtype.lower()}", x, Operand(dtype, (33, 5), fill="mask"), Operand("F32", (6,)))
+    yield from _other_cases(x)
+
+
+def _other_cases(x: Operand) -> Iterator[Case]:
+    yield softened("scale-zero", x, scale=0.0)
+    yield softened("scale-negative", x, scale=-3.0)
+    yield softened("bias-negative", x, Operand("F32", (33, 5)), max_bias=-8.0)
+    yield softened("sinks", x, None, Operand("F32", (6,)))
+    yield softened("sinks-large", x, None, Operand("F32", (6,), fill="values:50,-50,0,3,1,100"))
+    yield softened("sinks-masked-out", x, Operand("F32", (33, 5), fill="values:-inf"), Operand("F32", (6,)))
+    yield softened("masked-out", x, Operand("F16", (33, 5), fill="values:-inf"))
+    yield softened("large", Operand("F32", (33, 5), fill="normal:1000"))
+    yield softened("special", Operand("F32", (17, 24), fill="special"))
+    yield softened("in-place", x, Operand("F16", (33, 5)), in_place=True)
+    yield softened("gaps", Operand("F32", (16, 4, 3, 2), nb=(4, 96, 480, 2048)))
+    yield softened("empty", Operand("F32", (33, 0, 2)))
+
+
+def softened(id: str, x: Operand, mask: Operand | None = None, sinks: Operand | None = None, *,
+             scale: float = 1.0, max_bias: float = 0.0, in_place: bool = False) -> Case:  # fmt: skip
+    """Return a case whose destination follows from x."""
+    dst = Operand("F32", x.ne, alias="src0" if in_place else "")
+    return Case(id, dst, (x, mask, sinks), {"scale": scale, "max_bias": max_bias})
+
+
+OP = Op(
+    name="SOFT_MAX",
+    sources=(
+        Source("x", ("F32",), "ne = (n, rows, heads, batch)"),
+        Source("mask", ("F16", "F32"), "ne = (n, at least rows, m2, m3), added to x", optional=True),
+        Source("sinks", ("F32",), "ne = (heads), one more exponent in each row's sum", optional=True),
+    ),
+    types=("F32",),
+    params=(Param("scale", "f32", 0, "factor on x"), Param("max_bias", "f32", 1, "ALiBi's steepest exponent; 0: no slopes")),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=FLOAT32,
+    in_place=True,
+)
