@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ggml_rpc_ref.errors import Misuse, Violation
-from ggml_rpc_ref.spec.messages import REQUESTS, GraphCompute, RpcTensor, command_name, fields
+from ggml_rpc_ref.spec.messages import REQUESTS, Field, GraphCompute, RpcTensor, command_name, fields
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.spec.wire import Array, Chars, Counted, Int, Record, Tail, Wire
 
@@ -245,14 +245,16 @@ class Graph:
     """A GRAPH_COMPUTE as arrays: what `decode(GraphCompute, …)` says, a thousand times faster.
 
     Attributes:
-        device: device index.
+        device: device index; 0 in versions without the field.
         nodes: u64 of shape (n_nodes,), ids in the order of execution.
-        tensors: records of `layout(RpcTensor)`, shape (n_tensors,).
+        tensors: records of `layout(RpcTensor, version)`, shape (n_tensors,).
+        uid: the client's number for the graph, from 8.0.0 on.
     """
 
     device: int
     nodes: npt.NDArray[np.uint64]
     tensors: npt.NDArray[Any]
+    uid: int = 0
 
     @classmethod
     def decode(cls, payload: Readable, version: Version = DEFAULT) -> Graph:
@@ -262,30 +264,42 @@ class Graph:
             Violation: frame.size-minimum, graph.size-exact.
         """
         check_size(GraphCompute, len(payload), version)
-        start = graph_nodes_offset(version)
-        device = int.from_bytes(payload[:4], "little") if start > 4 else 0
         if graph_size(payload, len(payload), version) is None:
             raise Violation("graph.size-exact", "GraphCompute size", len(payload), "it ends before its counts do")
-        n_nodes = int.from_bytes(payload[start - 4 : start], "little")
-        nodes = np.frombuffer(memoryview(payload)[start : start + 8 * n_nodes], "<u8")
-        rest = memoryview(payload)[start + 8 * n_nodes + 4 :]
-        return cls(device, nodes, np.frombuffer(rest, layout(RpcTensor, version)))
+        numbers, at = {}, 0
+        for row in _graph_numbers(version):
+            numbers[row.name], at = _get(row.wire, row.name, memoryview(payload), at, version)
+        n_nodes, at = _get(Int(4), "number of nodes", memoryview(payload), at, version)
+        nodes = np.frombuffer(memoryview(payload)[at : at + 8 * n_nodes], "<u8")
+        tensors = np.frombuffer(memoryview(payload)[at + 8 * n_nodes + 4 :], layout(RpcTensor, version))
+        return cls(numbers.get("device", 0), nodes, tensors, numbers.get("uid", 0))
 
-    def encode(self) -> bytes:
-        """Return the payload, for versions 3.0.0 to 7.0.0."""
-        nodes = struct.pack("<II", self.device, len(self.nodes)) + self.nodes.astype("<u8").tobytes()
-        return nodes + struct.pack("<I", len(self.tensors)) + self.tensors.tobytes()
+    def encode(self, version: Version = DEFAULT) -> bytes:
+        """Return the payload.
+
+        Raises:
+            Misuse: where the tensors have another version's layout, or a number does not fit.
+        """
+        if self.tensors.dtype != layout(RpcTensor, version):
+            raise Misuse(f"the graph's tensors are not records of protocol {version}")
+        numbers = b"".join(_put(row.wire, getattr(self, row.name), row.name, version) for row in _graph_numbers(version))
+        nodes = _put(Int(4), len(self.nodes), "number of nodes", version) + self.nodes.astype("<u8").tobytes()
+        return numbers + nodes + _put(Int(4), len(self.tensors), "number of tensors", version) + self.tensors.tobytes()
 
     def message(self, version: Version = DEFAULT) -> GraphCompute:
         """Return the same as the definition has it."""
-        return decode(GraphCompute, self.encode(), version)
+        return decode(GraphCompute, self.encode(version), version)
 
 
 @cache
 def graph_nodes_offset(version: Version = DEFAULT) -> int:
     """Return where the node ids of a GRAPH_COMPUTE begin: just after their count."""
-    before = (field for field in fields(GraphCompute, version) if isinstance(field.wire, Int))
-    return sum(_minimum(field.wire, version) for field in before) + 4
+    return sum(_minimum(row.wire, version) for row in _graph_numbers(version)) + 4
+
+
+def _graph_numbers(version: Version) -> tuple[Field, ...]:
+    """The plain numbers before the count of nodes."""
+    return tuple(row for row in fields(GraphCompute, version) if isinstance(row.wire, Int))
 
 
 def graph_size(start: Readable, size: int, version: Version = DEFAULT) -> int | None:

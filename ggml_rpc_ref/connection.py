@@ -40,7 +40,7 @@ from ggml_rpc_ref.spec.messages import (
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 MAX_GRAPH_SIZE: Final = 512 * 2**20
-"""The largest GRAPH_COMPUTE that is received unless said otherwise: 512 MiB, some 1.7 million tensors; a peer must not fill memory."""
+"""Bytes of the largest GRAPH_COMPUTE received unless said otherwise: some 1.7 million tensors. A peer must not fill our memory."""
 
 
 class Role(Enum):
@@ -308,7 +308,8 @@ class Connection:
         """
         if self.role is Role.CLIENT:
             return self._begin_request(message, codec.encode(message, self.version))
-        return self._head_of_reply(type(message)) + codec.encode(message, self.version)
+        payload = codec.encode(message, self.version)
+        return self._head_of_reply(type(message), len(payload)) + payload
 
     def send_with_data(self, message: Any, size: int) -> bytes:
         """Return the bytes of a message up to its data; the caller sends `size` bytes of data after them.
@@ -325,7 +326,7 @@ class Connection:
         """Return the bytes of a GRAPH_COMPUTE given as arrays (client)."""
         if self.role is not Role.CLIENT:
             raise Misuse("only a client sends graphs")
-        return self._begin_request(GraphCompute(nodes=(), tensors=()), graph.encode())
+        return self._begin_request(GraphCompute(nodes=(), tensors=()), graph.encode(self.version))
 
     def _begin_request(self, message: Any, payload: bytes, more: int = 0) -> bytes:
         cls = type(message)
@@ -337,12 +338,12 @@ class Connection:
             self.expected.append(message)
         return head + payload
 
-    def _head_of_reply(self, cls: type, size: int | None = None) -> bytes:
+    def _head_of_reply(self, cls: type, size: int) -> bytes:
         due = REQUESTS[self._request_type(self.expected[0])].reply(self.version) if self.expected else NO_REPLY
         if due is not cls:
             raise Misuse(f"{cls.__name__} is not the reply that is due")
         self.expected.popleft()
-        return codec.REPLY_HEAD.pack(codec.minimum_size(cls, self.version) if size is None else size)
+        return codec.REPLY_HEAD.pack(size)
 
     @staticmethod
     def _request_type(message: Any) -> type:

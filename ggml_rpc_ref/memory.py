@@ -25,6 +25,8 @@ ALIGNMENT = 32
 """Bytes; what upstream's CPU device answers (TENSOR_ALIGNMENT in ggml-impl.h)."""
 PAGE = 4096
 """Bytes; bases are multiples of it, and at least one page lies between two buffers."""
+LAST_ADDRESS = 2**63
+"""No buffer lies beyond it, so that address arithmetic of a client fits into signed 64 bits."""
 
 Bytes = npt.NDArray[np.uint8]
 Allocate = Callable[[int], Bytes]
@@ -87,7 +89,7 @@ class DeviceMemory:
             self._used += size
         try:
             return self._allocate(size)
-        except MemoryError:
+        except (MemoryError, ValueError):  # ValueError is numpy's for a size that no array can have
             self.give_back(size)
             return None
 
@@ -111,14 +113,15 @@ class ValueCache:
         self._copies: OrderedDict[tuple[Buffer, Tensor], F32Array] = OrderedDict()
 
     def values(self, buffer: Buffer, tensor: Tensor) -> F32Array | None:
-        """Return the copy of a tensor, made now if it is new; None for one too large to keep."""
+        """Return the copy of a tensor, made now if it is new; None for one too large to keep, or without elements."""
         key = (buffer, Tensor(tensor.dtype, tensor.ne, tensor.nb, None, tensor.offset))
         with self._lock:
             if key in self._copies:
                 self._copies.move_to_end(key)
                 return self._copies[key]
         size = 4 * tensor.nelements
-        if size > self.limit:
+        # a copy of nothing would never be dropped, since no range of bytes meets it, and would keep its buffer alive
+        if size > self.limit or size == 0:
             return None
         copy = tensor.fresh_values()
         copy.flags.writeable = False
@@ -202,7 +205,9 @@ class Memory:
         return len(self._buffers)
 
     def alloc(self, device: int, size: int) -> Buffer | None:
-        """Return a new buffer of zero bytes, or None where the device has no room."""
+        """Return a new buffer of zero bytes, or None where the device, or the made-up address space, has no room."""
+        if self._next_base + size > LAST_ADDRESS:
+            return None
         data = self._devices[device].take(size)
         if data is None:
             return None
