@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -32,6 +33,7 @@ from pathlib import Path
 
 here, fault, arguments = Path(sys.argv[0]), os.environ.get("FAULT", ""), sys.argv[1:]
 notes = Path(os.environ["NOTES"])
+end = time.monotonic() + 60
 with notes.open("a") as file:
     print(os.getpid(), os.environ.get("CMAKE_ARGS", ""), *arguments, file=file)
 match arguments:
@@ -45,7 +47,7 @@ match arguments:
         if fault == "pip":
             print("  CMake Error: no luck today")
             sys.exit(1)
-        while fault == "slow" and not notes.with_name("go").exists():
+        while fault == "slow" and not notes.with_name("go").exists() and time.monotonic() < end:
             time.sleep(0.01)
         site = here.parent.parent / "lib" / "python3.11" / "site-packages"
         (site / "llama_cpp" / "lib").mkdir(parents=True)
@@ -711,7 +713,8 @@ def test_the_genuine_server_ends_with_a_process_that_is_killed(upstream_build: u
     assert gone(server)
 
 
-def test_the_genuine_server_in_the_foreground_is_our_process(upstream_build: upstream.Build) -> None:
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_the_genuine_server_in_the_foreground_is_our_process(ended_by: signal.Signals, upstream_build: upstream.Build) -> None:
     program = "from ggml_rpc_ref import upstream; upstream.serve('3.6.1', port=0)"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=our_environ()
@@ -722,8 +725,12 @@ def test_the_genuine_server_in_the_foreground_is_our_process(upstream_build: ups
             line = process.stdout.readline()
             assert line, f"it ended: {printed}"
             printed += line
-        process.terminate()
-    assert process.returncode == -signal.SIGTERM
+        process.send_signal(ended_by)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+    assert process.returncode == -ended_by
     assert "Starting RPC server v3.6.1\n" in printed
     assert re.search(r"^ready 127\.0\.0\.1:\d+ protocol 3\.6\.1$", printed, re.MULTILINE)
 
@@ -757,6 +764,21 @@ def test_the_genuine_client_shares_a_model_among_servers_and_devices(upstream_se
         assert second.log().count("Accepted client connection") > 2
     local = upstream.generate("3.6.1", rpc=None, prompt=CAPITAL, n_predict=4)
     assert shared.tokens == local.tokens
+
+
+def test_the_genuine_client_that_aborts_leaves_its_last_words(gemma_model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging_up:
+
+        def hang_up() -> None:
+            connection, _ = hanging_up.accept()
+            connection.recv(9)  # HELLO
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(upstream.Failed, match=r"client was ended by SIGABRT; its last words: .*malformed response$"):
+            upstream.generate("3.6.1", rpc=f"127.0.0.1:{hanging_up.getsockname()[1]}", prompt=CAPITAL)
+        thread.join()
 
 
 @pytest.mark.parametrize(

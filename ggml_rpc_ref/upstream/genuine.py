@@ -76,13 +76,11 @@ def function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> A
 
 def serve(request: dict[str, Any]) -> NoReturn:
     """Run the server; say on standard output when it answers, and as which protocol version."""
-    # Python's own handlers would only run when the C function returns, which it never does.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    # Python's own handler of Ctrl-C would only run when the C function returns, which it never does.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     host, port = request["host"], claim_port(request["host"], request["port"])
     major = int(request["protocol"].split(".")[0])
     ggml = Ggml()
-    print_lines_at_once()
     if request["owned"]:
         threading.Thread(target=end_with_owner, daemon=True).start()
     threading.Thread(target=announce, args=(host, port, major), daemon=True).start()
@@ -102,14 +100,6 @@ def claim_port(host: str, port: int) -> int:
             refuse(f"{host}:{port} can't be listened on: {error.strerror or error}")
         free: int = probe.getsockname()[1]
         return free
-
-
-def print_lines_at_once() -> None:
-    """Have C's standard output written line by line: into a file it would be held back, and lost when the server is killed."""
-    libc = ctypes.CDLL(None)
-    stdout = c_void_p.in_dll(libc, "__stdoutp" if sys.platform == "darwin" else "stdout")
-    line_buffered = 1  # _IOLBF, on Linux and macOS alike
-    function(libc, "setvbuf", c_int, c_void_p, c_char_p, c_int, c_size_t)(stdout, None, line_buffered, 0)
 
 
 def end_with_owner() -> None:
