@@ -36,7 +36,7 @@ IN_3_6_1 = [dtype for dtype in DTYPES if dtype.number < TYPE_COUNT_3_6_1]
 NOT_READ_BY_UPSTREAM = {"F32", "Q8_1", "I8", "I16", "I32", "I64", "F64"}
 """Types without a routine that dequantises them."""
 DEQUANTISE_CASES = 124
-QUANTISE_CASES = 27
+QUANTISE_CASES = 29
 """Recorded cases: of all types together, and of each type that upstream writes."""
 WRITTEN_BY_UPSTREAM = {
     "F32", "F16", "BF16", "I32", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K",
@@ -123,6 +123,35 @@ def test_quantise_is_upstreams(dtype: DType, row: dict[str, str]) -> None:
     sure = unpacked(row["sure"], U1, -1, dtype.size) if "sure" in row else np.ones_like(expected)
     got = blocks.quantise(dtype, values).reshape(-1, dtype.size)
     assert np.argwhere((got != expected) & (sure == 1)).tolist() == []
+
+
+@pytest.mark.parametrize("name", sorted(WRITTEN_BY_UPSTREAM))
+def test_quantise_in_bulk_is_upstreams(name: str) -> None:
+    """Enough values that leaving out any one step of a search shows; where it fails, test_live_quantise says which block."""
+    made = blocks.quantise(BY_NAME[name], bulk())
+    assert hashlib.sha256(made.tobytes()).hexdigest() == witness(name)["quantise_bulk_sha256"]
+
+
+def test_bulk_input_is_the_recorded_one() -> None:
+    assert hashlib.sha256(bulk().tobytes()).hexdigest() == witness("inputs")["bulk"]["sha256"]
+
+
+@cache
+def bulk() -> npt.NDArray[np.float32]:
+    """The values of the recipe in inputs.json."""
+    x = np.arange(1000 * 256 * 4, dtype=np.uint64)
+    x = x * 0x9E3779B1 % 2**32
+    x = (x ^ x >> 15) * 0x85EBCA77 % 2**32
+    x = (x ^ x >> 13) * 0xC2B2AE3D % 2**32
+    x = x ^ x >> 16
+    uniform = ((x >> 8) / 2**24).astype(np.float32).reshape(1000, 256, 4)
+    a, b, c, d = (uniform[:, :, k] for k in range(4))
+    rows = np.empty((1000, 256), np.float32)
+    rows[0::4] = a[0::4] - np.float32(0.5)
+    rows[1::4] = a[1::4] * b[1::4] * c[1::4]
+    rows[2::4] = (1 + b[2::4] / np.float32(16)) * np.where(a[2::4] < 0.5, np.float32(-1), np.float32(1))
+    rows[3::4] = (a[3::4] + b[3::4]) + (c[3::4] + d[3::4]) - np.float32(2)
+    return rows * np.exp2(np.arange(1000) % 13 - 6).astype(np.float32)[:, None]
 
 
 def test_only_q8_k_and_iq4_nl_leave_bytes_to_chance() -> None:
@@ -236,10 +265,14 @@ def test_q8_1_is_scale_times_level() -> None:
     assert got.tolist() == [-0.25 * level for level in range(-16, 16)]
 
 
-@pytest.mark.parametrize("name", ["Q8_K", "IQ4_NL"])
-def test_blocks_that_upstream_leaves_partly_unwritten_come_out_zero(name: str) -> None:
-    made = blocks.quantise(BY_NAME[name], np.zeros(256, np.float32))
+@pytest.mark.parametrize(("name", "value"), [("Q8_K", 0.0), ("IQ4_NL", 0.0), ("IQ4_NL", -9e-16), ("IQ4_NL", 9e-16)])
+def test_blocks_that_upstream_leaves_partly_unwritten_come_out_zero(name: str, value: float) -> None:
+    made = blocks.quantise(BY_NAME[name], np.full(256, value, np.float32))
     assert blocks.dequantise(BY_NAME[name], made).view(np.uint32).tolist() == [0] * 256
+
+
+def test_the_sums_of_an_empty_q8_k_block_are_zero() -> None:
+    assert blocks.quantise(BY_NAME["Q8_K"], np.zeros(256, np.float32)).tobytes() == bytes(292)
 
 
 # --- shapes, memory, misuse ---------------------------------------------------------------------------------------------

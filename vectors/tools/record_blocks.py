@@ -320,6 +320,37 @@ def float_cases(rng: np.random.Generator) -> Iterator[tuple[str, Values]]:
     nan = rows(2)
     nan[0, ::41], nan[1, 31::32] = np.nan, np.nan
     yield "NaN", nan
+    # the maxima that upstream takes with MAX() start again behind a NaN, and are then smaller than earlier elements
+    behind = rows(2, np.array([[300], [1e30]]))
+    behind[:, 254], behind[:, 255] = np.nan, 1
+    yield "NaN behind large elements", behind
+    largest = np.concatenate([np.linspace(0.07, 0.1, 16), np.linspace(1400, 2800, 8), 6 * 2.0 ** np.arange(-12, -4)])
+    peaks = rng.uniform(-1, 1, (32, 16)) * largest[:, None]
+    peaks[:, 3] = largest
+    yield "runs of 16 of chosen maxima", peaks.reshape(2, 256).astype(np.float32)
+
+
+BULK_ROWS = 1000
+BULK_RECIPE = (
+    "1000 rows of 256 elements from four uniform numbers a, b, c, d each, in [0, 1) with 24 bits: the number k of element i is "
+    "x = (4 i + k) * 0x9E3779B1; x ^= x >> 15; x *= 0x85EBCA77; x ^= x >> 13; x *= 0xC2B2AE3D; x ^= x >> 16 (all modulo 2**32), "
+    "then (x >> 8) / 2**24. In float32, row r has (by r % 4) a - 1/2; a * b * c; 1 + b / 16, negative where a < 1/2; or "
+    "((a + b) + (c + d)) - 2; times 2**(r % 13 - 6)."
+)
+
+
+def bulk() -> Values:
+    """Floats by BULK_RECIPE: the same on every machine, and many enough to need every step of every search."""
+    x = np.arange(BULK_ROWS * 256 * 4, dtype=np.uint32) * np.uint32(0x9E3779B1)
+    for shift, factor in ((15, 0x85EBCA77), (13, 0xC2B2AE3D), (16, 1)):
+        x = (x ^ x >> np.uint32(shift)) * np.uint32(factor)
+    uniform = (x >> np.uint32(8)).astype(np.float32) / np.float32(1 << 24)
+    a, b, c, d = uniform.reshape(BULK_ROWS, 256, 4).transpose(2, 0, 1)
+    one, half, two = np.float32(1), np.float32(0.5), np.float32(2)
+    signed = np.where(a < half, -one, one) * (one + b / np.float32(16))
+    kinds = np.stack([a - half, a * b * c, signed, ((a + b) + (c + d)) - two])
+    rows = np.arange(BULK_ROWS)
+    return np.ldexp(kinds[rows % 4, rows], (rows % 13 - 6)[:, None]).astype(np.float32)
 
 
 LOWER_HALVES = (0x0000, 0x0001, 0x0FFF, 0x1000, 0x1001, 0x1FFF, 0x2FFF, 0x3000, 0x3001, 0x7FFF, 0x8000, 0x8001, 0xFFFF)
@@ -330,7 +361,8 @@ def all_roundings() -> Values:
     """Every float32 whose lower half is one of LOWER_HALVES, in ascending order of upper, then lower half."""
     upper = np.arange(1 << 16, dtype=np.uint32)[:, None] << np.uint32(16)
     bits = np.bitwise_or(upper, np.array(LOWER_HALVES, np.uint32)).reshape(-1)
-    return bits.view(np.float32)
+    values: Values = bits.view(np.float32)
+    return values
 
 
 # --- files --------------------------------------------------------------------------------------------------------------
@@ -340,6 +372,11 @@ def packed(array: npt.NDArray[Any]) -> str:
     """Encode an array as the files hold it."""
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return base64.b64encode(zlib.compress(little.tobytes(), 9)).decode()
+
+
+def digest(array: npt.NDArray[Any]) -> str:
+    """Return SHA-256 of the little-endian bytes."""
+    return hashlib.sha256(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()).hexdigest()
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
@@ -373,12 +410,9 @@ def record_quantise(genuine: GenuineType, inputs: list[tuple[str, Values]]) -> l
 def record_digests(genuine: GenuineType) -> dict[str, str]:
     """Return SHA-256 over all 65536 halves as floats, and over all roundings to halves, of F16 or BF16."""
     halves = np.arange(1 << 16, dtype="<u2")[:, None].view(np.uint8)
-    roundings = all_roundings()
     return {
-        "dequantise, all 65536 patterns ascending": hashlib.sha256(genuine.dequantise(halves).tobytes()).hexdigest(),
-        "quantise, every upper half with each of the lower halves": hashlib.sha256(
-            genuine.quantise(roundings).tobytes()
-        ).hexdigest(),
+        "dequantise, all 65536 patterns ascending": digest(genuine.dequantise(halves)),
+        "quantise, every upper half with each of the lower halves": digest(genuine.quantise(all_roundings())),
         "lower halves": " ".join(f"{lower:04x}" for lower in LOWER_HALVES),
     }
 
@@ -395,7 +429,9 @@ def main() -> None:
 
     inputs = [(case, values.astype(np.float32)) for case, values in float_cases(np.random.default_rng(SEED))]
     rows = [{"case": case, "values": packed(values)} for case, values in inputs]
-    write(arguments.out / "inputs.json", {**head, "rows_of": 256, "cases": rows})
+    many = bulk()
+    recipe = {"recipe": BULK_RECIPE, "sha256": digest(many)}
+    write(arguments.out / "inputs.json", {**head, "rows_of": 256, "bulk": recipe, "cases": rows})
     for name, genuine in library.types().items():
         content: dict[str, Any] = {
             **head,
@@ -409,6 +445,7 @@ def main() -> None:
             content["dequantise"] = record_dequantise(name, genuine)
         if genuine.from_float is not None:
             content["quantise"] = record_quantise(genuine, inputs)
+            content["quantise_bulk_sha256"] = digest(genuine.quantise(many))
         if name in ("F16", "BF16"):
             content["sha256"] = record_digests(genuine)
         write(arguments.out / f"{name}.json", content)
