@@ -6,8 +6,10 @@ Words go to stderr, results to stdout. Exit codes: 0 ok, 1 non-conformant (or ba
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version as package_version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,9 +35,99 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Take options that come before the command."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option("--host", "-H", help="Address or host name to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="TCP port; 0: any free one.")] = 50052,
+    cache: Annotated[bool, typer.Option("--cache", "-c", help="Keep large uploads on disk, where rpc-server -c has them.")] = False,
+    threads: Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads of numpy's BLAS; 0: half the cores.")] = 0,
+    device: Annotated[str, typer.Option("--device", "-d", help="Devices, separated by commas.")] = "oracle",
+    memory: Annotated[
+        str,
+        typer.Option(
+            "--mem",
+            "-m",
+            help="Memory of each device: MiB, or with suffix K, M, G, T. [default: the machine's]",
+            show_default=False,
+        ),
+    ] = "",
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="CIDR", help="Accept peers of this network only; may be repeated.")
+    ] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Where large uploads are kept; implies --cache.")] = None,
+    cache_limit: Annotated[str, typer.Option(metavar="SIZE", help="How much is kept there.")] = "32G",
+    values_cache: Annotated[str, typer.Option(metavar="SIZE", help="Memory for float copies of quantised weights.")] = "2G",
+    max_connections: Annotated[int, typer.Option(min=1, help="Connections at the same time.")] = 256,
+    idle_timeout: Annotated[
+        float | None, typer.Option(min=0.1, metavar="SECONDS", help="End connections that are silent for so long. [default: never]")
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    as_json: Annotated[bool, typer.Option("--json", help="Log to stdout, one JSON object a line.")] = False,
+) -> None:
+    """Serve ggml RPC until Ctrl-C or SIGTERM, which end it with exit code 0."""
+    count = str(threads or max(1, (os.cpu_count() or 2) // 2))
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        if threads or name not in os.environ:
+            os.environ[name] = count  # read once, when numpy is imported
+    from ggml_rpc_ref import serve as serving
+    from ggml_rpc_ref.net.server import Limits, Server
+
+    serving.start_log(log_level, as_json=as_json)
+    served = serving.make_host(
+        device,
+        memory=serving.parse_size(memory) if memory else None,
+        cache_dir=serving.cache_directory(cache, cache_dir),
+        cache_limit=serving.parse_size(cache_limit),
+        values=serving.parse_size(values_cache),
+    )
+    networks = [serving.parse_network(text) for text in allow or ()]
+    limits = Limits(connections=max_connections, idle=idle_timeout)
+    serving.run(Server(served, host, port, allow=networks, limits=limits), as_json=as_json)
+
+
+@app.command()
+def conform(
+    target: Annotated[
+        str, typer.Argument(metavar="[HOST:PORT]", help="A server that runs already; without it our own is started and judged.")
+    ] = "",
+    spawn: Annotated[
+        str, typer.Option(metavar="'CMD … {port}'", help="Start this server on loopback, and again after each crash.")
+    ] = "",
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Only cases or rules of this id (with *, ?); may be repeated.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take.")] = 5.0,
+    expect: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Known failures, case id to verdict and reason; anything else fails the run.")
+    ] = None,
+    i_own_this_target: Annotated[
+        bool, typer.Option("--i-own-this-target", help="Also run what is known to crash servers on another machine.")
+    ] = False,
+    list_cases: Annotated[bool, typer.Option("--list", help="Say what would be run, and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
+    from ggml_rpc_ref.conformance import command
+
+    chosen = command.choose(target, spawn)
+    options = command.Wishes(tuple(only or ()), timeout, expect, i_own_this_target, as_json)
+    raise typer.Exit(command.list_cases(options) if list_cases else command.conform(chosen, options))
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(metavar="RULE-OR-CASE", help="For instance data.in-tensor.")]) -> None:
+    """Explain a rule or a case: its sentence, what our server does, what the genuine one does, and the cases."""
+    from ggml_rpc_ref import conformance
+
+    for line in conformance.show(name):
+        typer.echo(line)
 
 
 def main() -> None:

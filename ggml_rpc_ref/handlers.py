@@ -192,11 +192,12 @@ class Session:
         """
         return self.region(message.tensor, message.offset, size)
 
-    def placed(self, region: Region) -> None:
-        """Take note that all the data of a SET_TENSOR are in their place."""
+    def placed(self, region: Region) -> object:
+        """Take note that all the data of a SET_TENSOR are in their place, and return its reply, as `handle` does."""
         region.written()
         if self.host.tensors is not None:
             self.host.tensors.save(region.bytes)
+        return self.done(SetTensor)
 
     def source(self, message: GetTensor) -> memoryview:
         """Return the bytes that a GET_TENSOR asks for, in place.

@@ -1,0 +1,74 @@
+"""Listening sockets: every address that a host name has, bound so that a restart need not wait."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Any, Final
+
+from ggml_rpc_ref.errors import Misuse
+
+BACKLOG: Final = 128
+"""Connections that the kernel completes before they are accepted; upstream's is 1 (SEC-37)."""
+
+
+def timeval(seconds: float) -> bytes:
+    """Return seconds as setsockopt takes them for SO_RCVTIMEO and SO_SNDTIMEO."""
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+
+
+def address_text(address: Any) -> str:
+    """Return a socket's address as "127.0.0.1:50052" or "[::1]:50052"."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def listen(address: str, port: int) -> list[socket.socket]:
+    """Return listening sockets for every address that a name has.
+
+    Raises:
+        Misuse: where the name is unknown, or none of its addresses can be bound.
+    """
+    try:
+        found = socket.getaddrinfo(address.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise Misuse(f"the host {address!r} is unknown: {getattr(error, 'strerror', None) or error}") from None
+    targets = list(dict.fromkeys((family, where) for family, _, _, _, where in found))
+    listeners: list[socket.socket] = []
+    failure: OSError | None = None
+    for family, where in targets:
+        # of a name's further addresses each gets the port that the first one got
+        chosen = listeners[0].getsockname()[1] if listeners else port
+        try:
+            listeners.append(_listener(family, (where[0], chosen, *where[2:]), alone=len(targets) == 1))
+        except OSError as error:
+            failure = error
+            if error.errno != errno.EADDRNOTAVAIL and error.errno != errno.EAFNOSUPPORT:
+                break
+    if failure is not None and (not listeners or failure.errno == errno.EADDRINUSE):
+        for listener in listeners:
+            listener.close()
+        raise _cannot_listen(address, port, failure)
+    return listeners
+
+
+def _listener(family: int, where: Any, *, alone: bool) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart must not wait for TIME_WAIT (FUN-22)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not alone)  # "::" alone takes IPv4 as well
+        listener.bind(where)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _cannot_listen(address: str, port: int, error: OSError) -> Misuse:
+    if error.errno == errno.EADDRINUSE:
+        return Misuse(f"port {port} of {address} is in use: end the program that has it, or choose another port (0: any free one)")
+    return Misuse(f"can't listen on port {port} of {address}: {error.strerror or error}")
