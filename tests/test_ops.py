@@ -12,7 +12,7 @@ import json
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops import OPS, fill
+from ggml_rpc_ref.ops import OPS, recipes
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
 from ggml_rpc_ref.ops.op import MAX_SRC, Case, Op
 from ggml_rpc_ref.spec.dtypes import BY_NAME
@@ -57,12 +57,12 @@ def rows() -> Iterator[Any]:
 def owner_bytes(tensor: Tensor) -> bytes:
     """Return what lies between the guard bytes of the memory that a tensor owns."""
     assert isinstance(tensor.storage, PlainStorage)
-    return tensor.storage.data[fill.GUARD : len(tensor.storage.data) - fill.GUARD].tobytes()
+    return tensor.storage.data[recipes.GUARD : len(tensor.storage.data) - recipes.GUARD].tobytes()
 
 
 def with_bytes(tensor: Tensor, content: bytes) -> Tensor:
     """Return the same tensor in other memory, filled with recorded bytes between guard bytes."""
-    guard = bytes([fill.GUARD_BYTE]) * fill.GUARD
+    guard = bytes([recipes.GUARD_BYTE]) * recipes.GUARD
     return replace(tensor, storage=PlainStorage(np.frombuffer(guard + content + guard, np.uint8)))
 
 
@@ -82,7 +82,7 @@ def assert_same_inputs(entry: dict[str, Any], case: Case, dst: Tensor, src: tupl
 @pytest.mark.parametrize(("op", "number"), list(rows()))
 def test_oracle_gives_the_recorded_result(op: Op, number: int) -> None:
     case, entry = cases_of(op.name)[number], recorded(op.name)["cases"][number]
-    dst, src = fill.build(op.name, case)
+    dst, src = recipes.build(op.name, case)
     assert_same_inputs(entry, case, dst, src)
     op_params = op.pack(case.params)
     assert entry["op_params"] == op_params.hex()
@@ -173,12 +173,12 @@ class Draft:
         if self.alias in extents:
             extents[self.alias] = max(extents[self.alias], extents["dst"])
         for slot, size in extents.items():
-            storages[slot] = PlainStorage(np.full(size + 2 * fill.GUARD, fill.GUARD_BYTE, np.uint8))
-            storages[slot].data[fill.GUARD : size + fill.GUARD] = content(rng, size)
+            storages[slot] = PlainStorage(np.full(size + 2 * recipes.GUARD, recipes.GUARD_BYTE, np.uint8))
+            storages[slot].data[recipes.GUARD : size + recipes.GUARD] = content(rng, size)
         if self.alias in extents:
             storages["dst"] = storages[self.alias]
         found = {
-            slot: Tensor(BY_NAME[name], ne, nb, storages[slot], fill.GUARD + offset, str(slot))
+            slot: Tensor(BY_NAME[name], ne, nb, storages[slot], recipes.GUARD + offset, str(slot))
             for slot, (name, ne, nb, offset) in self.operands.items()
         }
         return found["dst"], tuple(found.get(slot) for slot in range(MAX_SRC)), list(storages.values())
@@ -265,8 +265,8 @@ def test_mutated_nodes_are_refused_or_computed(name: str) -> None:
         with suppress(Violation):
             run(op, dst, src, bytes(draft.op_params))
         for storage in storages:
-            assert (storage.data[: fill.GUARD] == fill.GUARD_BYTE).all(), "bytes before the memory were changed"
-            assert (storage.data[-fill.GUARD :] == fill.GUARD_BYTE).all(), "bytes after the memory were changed"
+            assert (storage.data[: recipes.GUARD] == recipes.GUARD_BYTE).all(), "bytes before the memory were changed"
+            assert (storage.data[-recipes.GUARD :] == recipes.GUARD_BYTE).all(), "bytes after the memory were changed"
 
     check()
 
@@ -313,17 +313,16 @@ def genuine() -> Iterator[Any]:
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 def test_oracle_agrees_with_a_live_server(op: Op, genuine: Any) -> None:
     tool, server = genuine
-    wire = server.connect()
-    for case in cases_of(op.name):
-        salt = f"/{np.random.SeedSequence().entropy}"
-        dst, src = fill.build(op.name, case, salt)
-        tensors = {f"src{slot}": tensor for slot, tensor in enumerate(src) if tensor is not None} | {"dst": dst}
-        after = tool.run_node(wire, op.name, op.pack(case.params), dst, src, case.dst.alias)
-        owner = case.dst.alias or "dst"
-        changed = [name for name in after if name == owner or not np.array_equal(after[name], memory(tensors[name]))]
-        expected = {name: after[name][fill.GUARD : -fill.GUARD].tobytes() for name in changed}
-        try:
-            assert_result(op, case, dst, src, expected)
-        except AssertionError as error:
-            raise AssertionError(f"{op.name}-{case.id} with salt {salt!r}: {error}") from error
-    wire.close()
+    with closing(server.connect()) as wire:  # the server takes the next client only when this one has gone
+        for case in cases_of(op.name):
+            salt = f"/{np.random.SeedSequence().entropy}"
+            dst, src = recipes.build(op.name, case, salt)
+            tensors = {f"src{slot}": tensor for slot, tensor in enumerate(src) if tensor is not None} | {"dst": dst}
+            after = tool.run_node(wire, op.name, op.pack(case.params), dst, src, case.dst.alias)
+            owner = case.dst.alias or "dst"
+            changed = [name for name in after if name == owner or not np.array_equal(after[name], memory(tensors[name]))]
+            expected = {name: after[name][recipes.GUARD : -recipes.GUARD].tobytes() for name in changed}
+            try:
+                assert_result(op, case, dst, src, expected)
+            except AssertionError as error:
+                raise AssertionError(f"{op.name}-{case.id} with salt {salt!r}: {error}") from error

@@ -20,6 +20,8 @@ FLOATS = ("F32", "F16", "BF16")
 """The plain floating types that most CPU kernels of upstream take."""
 BLOCKS = tuple(name for name, dtype in BY_NAME.items() if dtype.is_quantised)
 """All block types."""
+PLAIN = tuple(name for name, dtype in BY_NAME.items() if not dtype.is_quantised)
+"""All types of one element per block."""
 WRITABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_QUANTISE)
 """Block types that upstream's CPU backend can write: those with a from_float (type_traits_cpu in ggml-cpu.c)."""
 READABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_DEQUANTISE and name not in ("Q8_1", "Q8_K"))
@@ -166,7 +168,7 @@ class Operand:
         dtype: name of the ggml type.
         ne: dimensions in ne order.
         nb: strides in ne order; None: contiguous.
-        fill: recipe for the elements, read by `ggml_rpc_ref.ops.fill`: "normal" (mean 0, deviation 1), "normal:S" (deviation S),
+        fill: recipe for the elements, read by `ggml_rpc_ref.ops.recipes`: "normal" (mean 0, deviation 1), "normal:S" (deviation S),
             "uniform:LO:HI", "index:N" (random integers in [0, N)), "arange" (0, 1, 2, …), "zeros",
             "special" (NaN, ±inf, ±0, tiny, huge among normals),
             "permutation" (each row a shuffle of 0..ne0-1), "mask" (0 or -inf), "values:a,b,c…" (repeated),

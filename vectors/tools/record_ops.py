@@ -8,9 +8,9 @@
 One file per op is written: `vectors/upstream-3.6.1-llama-cpp-python-0.3.20/ops/<op>.json`. The last lines on stdout are a table of
 the oracle's worst error per op against these results; the exit status is 1 if any case failed.
 
-Independence: the inputs come from `ggml_rpc_ref.ops.fill`, the geometry from the op's cases; the wire client below is written out
-by hand from the protocol's layout (shared/facts/protocol.md) and the expected bytes are what the server sent. The oracle runs only
-after them, for the table.
+Independence: the inputs come from `ggml_rpc_ref.ops.recipes`, the geometry from the op's cases; the wire client below is written
+out by hand from the protocol's layout (shared/facts/protocol.md) and the expected bytes are what the server sent. The oracle runs
+only after them, for the table.
 
 A case is laid out in one server buffer as it lies in memory here: every operand's memory with its guard bytes, 64-byte aligned.
 The whole buffer is read back. Memories that changed are recorded ("dst", and sources that the op updates); a byte that changed
@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops import OPS, fill
+from ggml_rpc_ref.ops import OPS, recipes
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes, worst_error
 from ggml_rpc_ref.ops.op import Case, Op, Operand
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
@@ -320,7 +320,7 @@ def described(operand: Operand | None, tensor: Tensor | None, label: str) -> dic
 
 def tensor_bytes(tensor: Tensor, memory: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
     """Return what lies between the guard bytes of the memory that a tensor owns."""
-    return memory[fill.GUARD : len(memory) - fill.GUARD].tobytes()
+    return memory[recipes.GUARD : len(memory) - recipes.GUARD].tobytes()
 
 
 def record_case(wire: Wire, op: Op, case: Case) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, np.dtype[np.uint8]]]]:
@@ -330,7 +330,7 @@ def record_case(wire: Wire, op: Op, case: Case) -> tuple[dict[str, Any], dict[st
         ServerGone: where the server died of it.
         ValueError: where the server changed bytes outside of the tensors' elements.
     """
-    dst, src = fill.build(op.name, case)
+    dst, src = recipes.build(op.name, case)
     op_params = op.pack(case.params)
     tensors = {f"src{slot}": tensor for slot, tensor in enumerate(src) if tensor is not None} | {"dst": dst}
     after = run_node(wire, op.name, op_params, dst, src, case.dst.alias)
@@ -341,7 +341,7 @@ def record_case(wire: Wire, op: Op, case: Case) -> tuple[dict[str, Any], dict[st
         allowed = element_bytes(dst if name == owner else tensors[name])
         outside = np.flatnonzero((after[name] != before[name]) & ~allowed)
         if outside.size:
-            where = f"{outside.size} bytes of {name} outside of its elements, the first at {outside[0] - fill.GUARD}"
+            where = f"{outside.size} bytes of {name} outside of its elements, the first at {outside[0] - recipes.GUARD}"
             raise ValueError(f"the server changed {where}")
     expected = {name: encoded(tensor_bytes(tensors[name], after[name])) for name in (owner, *changed)}
     slots = enumerate(zip(case.src, src, strict=True))
@@ -359,7 +359,7 @@ def record_case(wire: Wire, op: Op, case: Case) -> tuple[dict[str, Any], dict[st
 
 def oracle_errors(op: Op, case: Case, after: dict[str, np.ndarray[Any, np.dtype[np.uint8]]]) -> tuple[float, str]:
     """Return the oracle's worst error on a case (see `worst_error`), and why it is not good enough, or ""."""
-    dst, src = fill.build(op.name, case)
+    dst, src = recipes.build(op.name, case)
     try:
         node = op.check(dst, src, op.pack(case.params))
         if dst.nelements:

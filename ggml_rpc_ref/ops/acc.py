@@ -1,0 +1,49 @@
+"""ACC: src1 added to a region of src0.
+
+    dst = src0; then region(dst)[i] = region(src0)[i] + src1[i]
+
+src0, dst: F32, the same ne, contiguous. src1: F32, rows dense. The region begins at byte `offset` of dst, has src1's ne and the
+strides (4, nb1, nb2, nb3). With inplace not 0, src0 is not copied first: a client then makes dst a view of src0. IEEE rules. src1
+empty: a copy. dst empty: nothing is computed.
+
+Source: ggml_compute_forward_acc_f32 in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.regions import PARAMS, region, region_cases, require_region
+
+shape = require_region
+
+
+def oracle(node: Node) -> None:
+    """Add first, so that it does not matter which memories are the same."""
+    with np.errstate(all="ignore"):
+        total = region(node.source(0), node).array + node.source(1).array
+    if not node.i32("inplace"):
+        node.dst.array[...] = node.source(0).array
+    region(node.dst, node).array[...] = total
+
+
+def cases() -> Iterator[Case]:
+    """The cases of every region; special values."""
+    yield from region_cases("F32")
+    odd = Operand("F32", (16, 6), fill="special")
+    params = {"nb1": 64, "nb2": 384, "nb3": 384, "offset": 16}
+    yield Case("special", Operand("F32", odd.ne), (odd, Operand("F32", (12, 5), fill="special")), params)
+
+
+OP = Op(
+    name="ACC",
+    sources=(Source("a", ("F32",), "contiguous"), Source("b", ("F32",), "the region's ne")),
+    types=("F32",),
+    params=PARAMS,
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+    in_place=True,
+)

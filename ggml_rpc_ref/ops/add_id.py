@@ -1,0 +1,72 @@
+"""ADD_ID: to each row of a tensor, a row of another that an index picks.
+
+    dst[i0, i, j, k] = src0[i0, i, j, k] + src1[i0, src2[i, j]]
+
+All F32 but the indices. src0: ne = (n, m, t, r3), rows dense. src1: ne = (n, rows), rows dense; further dimensions are not reached.
+src2: I32, ne = (m, t), any strides; each 0 <= index < rows. dst: src0's ne, rows dense; may be src0's memory. Empty: nothing is
+computed, and no index is looked at.
+
+Source: ggml_add_id in ggml.c, ggml_compute_forward_add_id_f32 in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import part, require_dense_rows
+from ggml_rpc_ref.ops.indices import checked_indices
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.slabs import row_blocks
+
+
+def shape(node: Node) -> None:
+    """Refuse dimensions that do not fit together, gaps within rows."""
+    src0, src1, src2, dst = node.source(0), node.source(1), node.source(2), node.dst
+    node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
+    node.require(src1.ne[0] == src0.ne[0], f"src1.ne[0] == {src0.ne[0]}", src1.ne[0])
+    node.require(src2.ne[:2] == src0.ne[1:3], f"src2.ne ({src0.ne[1]}, {src0.ne[2]}, …)", src2.ne)
+    require_dense_rows(node, src0, src1, dst)
+
+
+def oracle(node: Node) -> None:
+    """Pick the rows and add them, part by part."""
+    src0, src1 = node.source(0), node.source(1)
+    index = checked_indices(node, 2, src1.ne[1])[0, 0]
+    x, rows = src0.values(), src1.values()[0, 0]
+    for block in row_blocks(node.dst.ne):
+        with np.errstate(all="ignore"):
+            part(node.dst, block).store(x[block] + rows[index[block[1:]]])
+
+
+def cases() -> Iterator[Case]:
+    """Row lengths around vector widths; several tokens; a batch; strided indices; gaps; in place; special values."""
+    for n in (1, 7, 32, 65):
+        yield _case(f"n{n}", Operand("F32", (n, 3, 2)), Operand("F32", (n, 5)))
+    x, b = Operand("F32", (9, 4, 3, 2)), Operand("F32", (9, 6))
+    yield _case("batch", x, b)
+    yield _case("special", Operand("F32", (16, 4), fill="special"), Operand("F32", (16, 6), fill="special"))
+    yield _case("gaps", Operand("F32", x.ne, (4, 40, 200, 640)), Operand("F32", b.ne, (4, 48, 288, 288)))
+    indices = Operand("I32", (4, 3), (12, 4, 48, 48), "index:6")
+    yield Case("indices-transposed", Operand("F32", x.ne), (x, b, indices))
+    yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x, b, Operand("I32", (4, 3), fill="index:6")))
+    yield _case("empty", Operand("F32", (0, 3)), Operand("F32", (0, 2)))
+
+
+def _case(name: str, x: Operand, b: Operand) -> Case:
+    return Case(name, Operand("F32", x.ne, x.nb), (x, b, Operand("I32", x.quad[1:3], fill=f"index:{b.ne[1]}")))
+
+
+OP = Op(
+    name="ADD_ID",
+    sources=(
+        Source("a", ("F32",), "ne = (n, m, t, r3)"),
+        Source("b", ("F32",), "ne = (n, rows)"),
+        Source("ids", ("I32",), "ne = (m, t), each below rows"),
+    ),
+    types=("F32",),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+    in_place=True,
+)

@@ -1,0 +1,41 @@
+"""MAP_CUSTOM1, MAP_CUSTOM2, MAP_CUSTOM3 and CUSTOM: functions of the client's own program; always refused.
+
+op_params hold the address of a function in the client's memory. It means nothing on a server; upstream's CPU backend calls it all
+the same, which lets a client run any code (CVE-2026-78147, llama.cpp #25289). There is nothing to compute and no case to try.
+
+Source: ggml_map_custom1 … ggml_custom_4d in ggml.c, ggml_compute_forward_map_custom1 in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops.op import ANY, EXACT, Case, Node, Op, Param, Source
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS
+
+
+def shape(node: Node) -> None:
+    """Refuse the node, whatever it is.
+
+    Raises:
+        Violation: graph.op-custom.
+    """
+    raise Violation("graph.op-custom", f"{node.op.name} {node.dst.name!r}", "", "its op_params would be a function pointer")
+
+
+def oracle(node: Node) -> None:
+    """Refuse: no node reaches this by way of `Op.check`."""
+    shape(node)
+
+
+def cases() -> Iterator[Case]:
+    """None: nothing about these ops can be tried."""
+    return iter(())
+
+
+def _row(name: str) -> Op:
+    sources = tuple(Source(f"x{slot}", ANY, "any", optional=True) for slot in range(10))
+    pointer = Param("fun", "i64", 0, "address of a function in the client's program")
+    return Op(name, sources, ANY, shape, oracle, cases, tolerance=EXACT, params=(pointer,))
+
+
+OPS = tuple(_row(name) for name in sorted(CUSTOM_OPS))

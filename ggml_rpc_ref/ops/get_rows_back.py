@@ -1,0 +1,63 @@
+"""GET_ROWS_BACK: the gradient of GET_ROWS: rows added up where they came from.
+
+    dst[i0, r] = sum over i with src1[i] = r of src0[i0, i]     added in the order of i, in float32
+
+src0: F32 or F16, ne = (n, m), rows dense. src1: I32, ne = (m), contiguous; each 0 <= index < rows. dst: F32, ne = (n, rows),
+contiguous; rows that no index names become 0. Empty: nothing is computed, and no index is looked at.
+
+Source: ggml_get_rows_back in ggml.c, ggml_compute_forward_get_rows_back in ggml-cpu/ops.cpp (which checks no index).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.indices import checked_indices
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
+
+
+def shape(node: Node) -> None:
+    """Refuse anything but matrices and a vector of indices that fit together, gaps within src0's rows and anywhere else."""
+    src0, src1, dst = node.source(0), node.source(1), node.dst
+    n, m = src0.ne[:2]
+    node.require(src0.ne == (n, m, 1, 1), "src0 a matrix", src0.ne)
+    node.require(src1.ne == (m, 1, 1, 1) and (m <= 1 or src1.nb[0] == 4), f"src1 a contiguous vector of {m}", (src1.ne, src1.nb))
+    node.require(dst.ne == (n, dst.ne[1], 1, 1), f"ne ({n}, rows)", dst.ne)
+    node.require(dst.is_contiguous, "a contiguous result", dst.nb)
+    require_dense_rows(node, src0, dst)
+
+
+def oracle(node: Node) -> None:
+    """Add row after row, as upstream does: the order decides the rounding."""
+    index = checked_indices(node, 1, node.dst.ne[1])[0, 0, 0]
+    rows, total = node.source(0).values()[0, 0], np.zeros((node.dst.ne[1], node.dst.ne[0]), np.float32)
+    with np.errstate(all="ignore"):
+        np.add.at(total, index, rows)
+    node.dst.array[0, 0] = total
+
+
+def cases() -> Iterator[Case]:
+    """Both types; rows hit once, often and never; gaps; special values; nothing."""
+    for dtype in ("F32", "F16"):
+        for n in (1, 33):
+            src = (Operand(dtype, (n, 9)), Operand("I32", (9,), fill="index:5"))
+            yield Case(f"n{n}-{dtype}".lower(), Operand("F32", (n, 7)), src)
+    once = (Operand("F32", (8, 5)), Operand("I32", (5,), fill="permutation"))
+    yield Case("once-each", Operand("F32", (8, 5)), once)
+    gaps = (Operand("F32", (8, 5), (4, 40, 200, 200)), Operand("I32", (5,), fill="values:2"))
+    yield Case("gaps-all-to-one", Operand("F32", (8, 3)), gaps)
+    odd = (Operand("F32", (16, 6), fill="special"), Operand("I32", (6,), fill="index:3"))
+    yield Case("special", Operand("F32", (16, 3)), odd)
+    yield Case("no-rows", Operand("F32", (8, 3)), (Operand("F32", (8, 0)), Operand("I32", (0,), fill="index:3")))
+
+
+OP = Op(
+    name="GET_ROWS_BACK",
+    sources=(Source("grad", ("F32", "F16"), "ne = (n, m)"), Source("indices", ("I32",), "ne = (m), each below rows of dst")),
+    types=("F32",),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+)

@@ -1,0 +1,73 @@
+"""What ACC and SET share: a region of the result, laid out by op_params, that meets src1 element by element.
+
+Source: ggml_acc_impl and ggml_set_impl in ggml.c, ggml_compute_forward_acc_f32 and …_set_f32 in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+from ggml_rpc_ref.ops.op import Case, Node, Operand, Param
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.tensor import Tensor, contiguous_nb
+
+PARAMS = (
+    Param("nb1", "i32", 0, "bytes between rows of the region"),
+    Param("nb2", "i32", 1, "bytes between its matrices"),
+    Param("nb3", "i32", 2, "bytes between its stacks of matrices"),
+    Param("offset", "i32", 3, "byte at which it begins"),
+    Param("inplace", "i32", 4, "not 0: dst is src0's memory already; 0: src0 is copied to dst first"),
+)
+
+
+def region(tensor: Tensor, node: Node) -> Tensor:
+    """Return the region of a tensor (dst or src0) that src1 meets, in place."""
+    nb = (tensor.dtype.size, node.i32("nb1"), node.i32("nb2"), node.i32("nb3"))
+    return Tensor(tensor.dtype, node.source(1).ne, nb, tensor.storage, tensor.offset + node.i32("offset"), tensor.name)
+
+
+def require_region(node: Node) -> None:
+    """Refuse gaps in src0, dst or src1's rows, differing types, negative strides, a region that leaves dst or overlaps itself."""
+    src0, src1, dst = node.source(0), node.source(1), node.dst
+    node.require(dst.dtype == src0.dtype == src1.dtype, "one type throughout", (src0.dtype.name, src1.dtype.name, dst.dtype.name))
+    node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
+    node.require(src0.is_contiguous and dst.is_contiguous, "src0 and dst contiguous", (src0.nb, dst.nb))
+    node.require(src1.nb[0] == src1.dtype.size, f"src1.nb[0] == {src1.dtype.size}", src1.nb[0])
+    layout = node.i32("nb1"), node.i32("nb2"), node.i32("nb3"), node.i32("offset")
+    node.require(min(layout) >= 0, "nb1, nb2, nb3 and offset of at least 0", layout)
+    node.require(all(number % dst.dtype.size == 0 for number in layout), f"multiples of {dst.dtype.size}", layout)
+    target = region(dst, node)
+    node.require(node.i32("offset") + target.nbytes <= dst.nbytes, f"a region inside the {dst.nbytes} bytes of dst", layout)
+    node.require(is_injective(target), "a region whose elements lie apart", layout)
+
+
+def is_injective(tensor: Tensor) -> bool:
+    """Whether no two elements share a byte, as far as sorted strides tell: each is at least the extent of the smaller ones.
+
+    Stricter than need be for interleaved strides; a client's regions are boxes in a tensor.
+    """
+    if 0 in tensor.ne:
+        return True
+    end = 0
+    for stride, length in sorted(zip(tensor.nb, tensor.ne, strict=True)):
+        if length > 1 and stride < end:
+            return False
+        end = max(end, (length - 1) * stride + tensor.dtype.size) if length > 1 else max(end, tensor.dtype.size)
+    return True
+
+
+def region_cases(dtype: str) -> Iterator[Case]:
+    """Yield a vector, rows, a box in four dimensions, with gaps in src1, in place and not, all of it, nothing."""
+    big = Operand(dtype, (11, 7, 5, 3), fill="normal:100")
+    layout = dict(zip(("nb1", "nb2", "nb3"), contiguous_nb(BY_NAME[dtype], big.quad)[1:], strict=True))
+    regions = {"vector": ((5,), 12), "rows": ((11, 3), 44 * 2), "box": ((4, 3, 2, 2), 8 + 44 + 308), "all": ((11, 7, 5, 3), 0)}
+    for name, (ne, offset) in regions.items():
+        params = {**layout, "offset": offset}
+        small = Operand(dtype, ne, fill="normal:100")
+        yield Case(name, Operand(dtype, big.ne), (big, small), params)
+        yield Case(f"{name}-in-place", Operand(dtype, big.ne, alias="src0"), (big, small), params | {"inplace": 1})
+    gaps = Operand(dtype, (4, 3, 2), (4, 32, 128, 256), "normal:100")
+    yield Case("src1-gaps", Operand(dtype, big.ne), (big, gaps), {**layout, "offset": 4})
+    every_other = {"nb1": 88, "nb2": 308, "nb3": 1540, "offset": 40}
+    yield Case("every-other-row", Operand(dtype, big.ne), (big, Operand(dtype, (1, 3, 5), fill="normal:9")), every_other)
+    yield Case("not-copied", Operand(dtype, big.ne), (big, Operand(dtype, (4,), fill="normal:9")), {**layout, "inplace": 1})
+    yield Case("no-rows", Operand(dtype, big.ne), (big, Operand(dtype, (4, 0))), layout)
+    yield Case("empty", Operand(dtype, (0, 3)), (Operand(dtype, (0, 3)), Operand(dtype, (0, 3))), {"nb1": 0, "nb2": 0, "nb3": 0})

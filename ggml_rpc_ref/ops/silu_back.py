@@ -1,0 +1,61 @@
+"""SILU_BACK: the gradient of SILU.
+
+    dst[i] = src0[i] · s (1 + x (1 - s))     with x = src1[i], s = 1 / (1 + e⁻ˣ)
+
+src0: the gradient of SILU's result. src1: what SILU was given. dst: all three F32 or all F16, the same ne, rows dense and evenly
+spaced. x = -inf gives NaN (0 times infinity), +inf NaN likewise. Empty: nothing is computed.
+
+Source: ggml_silu_back in ggml.c, ggml_silu_backward_f32 in ggml-cpu/vec.h.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import part, require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.slabs import row_blocks
+
+
+def shape(node: Node) -> None:
+    """Refuse differing types or dimensions, rows with gaps or unevenly spaced."""
+    src0, src1, dst = node.source(0), node.source(1), node.dst
+    node.require(src0.dtype == src1.dtype == dst.dtype, "one type throughout", (src0.dtype.name, src1.dtype.name, dst.dtype.name))
+    node.require(src0.ne == src1.ne == dst.ne, "the same ne three times", (src0.ne, src1.ne, dst.ne))
+    require_dense_rows(node, src0, src1, dst)
+    require_even_rows(node, src0, src1, dst)
+
+
+def oracle(node: Node) -> None:
+    """Compute the formula in float64, part by part."""
+    grad, x = node.source(0).values(), node.source(1).values()
+    for block in row_blocks(node.dst.ne):
+        with np.errstate(all="ignore"):
+            wide = x[block].astype(np.float64)
+            s = 1.0 / (1.0 + np.exp(-wide))
+            part(node.dst, block).store(grad[block] * s * (1.0 + wide * (1.0 - s)))
+
+
+def cases() -> Iterator[Case]:
+    """Both types, row lengths around vector widths, gaps, special values."""
+    for dtype in ("F32", "F16"):
+        for n in (1, 7, 65):
+            src = (Operand(dtype, (n, 3)), Operand(dtype, (n, 3), fill="normal:4"))
+            yield Case(f"n{n}-{dtype}".lower(), Operand(dtype, (n, 3)), src)
+    x = Operand("F32", (9, 4, 3, 2))
+    gaps = (Operand("F32", x.ne, (4, 48, 192, 576)), Operand("F32", x.ne, (4, 40, 160, 480)))
+    yield Case("gaps", Operand("F32", x.ne, (4, 44, 176, 528)), gaps)
+    special = Operand("F32", (16, 8), fill="special")
+    yield Case("special", Operand("F32", special.ne), (Operand("F32", special.ne), special))
+    yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)), Operand("F32", (0, 3))))
+
+
+OP = Op(
+    name="SILU_BACK",
+    sources=(Source("grad", ("F32", "F16"), "rows dense"), Source("x", ("F32", "F16"), "grad's type and ne")),
+    types=("F32", "F16"),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=FLOAT32,
+)

@@ -1,0 +1,40 @@
+"""SQR: the square of each element.
+
+    dst[i] = x²     for x = src0[i], in float32, rounded once to dst's type
+
+src0, dst: the same ne, rows dense; may share memory. Types: F32, F16 or BF16 on both sides, or F16 or BF16 to F32.
+Infinities stay, NaN stays; what overflows becomes infinite. Empty: nothing is computed.
+
+Source: op_sqr in ggml-cpu/unary-ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import map_values, require_unary, unary_cases
+from ggml_rpc_ref.ops.op import EXACT, FLOATS, Case, Node, Op, Source
+
+shape = require_unary
+
+
+def oracle(node: Node) -> None:
+    """Compute the formula in float32, which rounds it correctly."""
+    map_values(node, np.square)
+
+
+def cases() -> Iterator[Case]:
+    """The cases of every op of one operand."""
+    yield from unary_cases("normal")
+
+
+OP = Op(
+    name="SQR",
+    sources=(Source("x", FLOATS, "rows dense"),),
+    types=FLOATS,
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+    in_place=True,
+)
