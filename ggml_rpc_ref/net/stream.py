@@ -174,6 +174,15 @@ def _resolve(endpoint: Endpoint, flags: int = 0) -> list[tuple[Any, ...]]:
         raise OSError("it is no valid host name") from None
 
 
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that nobody listens on just now, for a server that must be told one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 # --------------------------------------------------------------------------------------------------------------- moving
 
 

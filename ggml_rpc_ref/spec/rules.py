@@ -67,6 +67,7 @@ _ROWS = (
     Rule("buffer.empty", "SHOULD", "ALLOC_BUFFER of size 0 gives a handle with base_ptr 0 and remote_size 0.", "does so", "does so"),
     Rule("buffer.disjoint", "MUST", "Address ranges of a connection's live buffers do not overlap.", "gaps of a page between them", "process addresses"),
     Rule("buffer.opaque", "SHOULD", "Handles and addresses are not the process's own (SEC-22).", "random handles, made-up addresses", "raw pointers"),
+    Rule("buffer.clean", "SHOULD", "A new buffer shows nothing of what freed buffers held.", "zero bytes", "malloc's memory as it is: bytes of freed buffers, of earlier connections too"),
     Rule("buffer.clear", "MUST", "BUFFER_CLEAR sets every byte of the buffer to the value.", "does so", "does so"),
     # ----------------------------------------------------------------------------------------------- tensor
     Rule("tensor.type-known", "MUST", "A server refuses a tensor whose type is not a live ggml_type of its version.", _REFUSE, "closes (aborted until 2025-04-28, SIGFPE until 2026-03-21: SEC-03, SEC-09)"),

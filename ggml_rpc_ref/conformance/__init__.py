@@ -1,0 +1,67 @@
+"""Is a server right? Cases by rule, a runner that survives the server, and reports.
+
+    report = run(Given(Endpoint("127.0.0.1", 50052)), select())
+    print("\\n".join(as_text(report)))
+
+Imports nothing of our own server: what is shared is the table of messages and the codec; cases of literal bytes do without both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from ggml_rpc_ref.conformance.case import CASES, NO_FAULT, Case, Verdict
+from ggml_rpc_ref.conformance.cases import SECTIONS
+from ggml_rpc_ref.conformance.expect import Expected, load, surprises
+from ggml_rpc_ref.conformance.report import as_json, as_text, case_as_json, exit_status, show
+from ggml_rpc_ref.conformance.runner import Options, Report, Result, WrongVersion, run
+from ggml_rpc_ref.conformance.target import Given, Spawned, Target, embedded, from_command
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.spec.rules import RULES
+
+assert SECTIONS  # importing them has filled CASES
+
+__all__ = [
+    "CASES",
+    "NO_FAULT",
+    "Case",
+    "Expected",
+    "Given",
+    "Options",
+    "Report",
+    "Result",
+    "Spawned",
+    "Target",
+    "Verdict",
+    "WrongVersion",
+    "as_json",
+    "as_text",
+    "case_as_json",
+    "embedded",
+    "exit_status",
+    "from_command",
+    "load",
+    "run",
+    "select",
+    "show",
+    "surprises",
+]
+
+
+def select(patterns: Sequence[str] = ()) -> list[Case]:
+    """Return the cases whose id, or whose rule's id, matches one of the patterns (*, ?, [...]), or all, in the order of the rules.
+
+    Raises:
+        Misuse: for a pattern that matches nothing.
+    """
+    for pattern in patterns:
+        if not any(_matches(case, pattern) for case in CASES.values()):
+            raise Misuse(f"no case and no rule matches {pattern!r}; --list lists them")
+    chosen = [case for case in CASES.values() if not patterns or any(_matches(case, pattern) for pattern in patterns)]
+    order = list(RULES)
+    return sorted(chosen, key=lambda case: order.index(case.rule.id))
+
+
+def _matches(case: Case, pattern: str) -> bool:
+    return fnmatchcase(case.id, pattern) or fnmatchcase(case.rule.id, pattern)

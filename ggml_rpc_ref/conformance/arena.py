@@ -1,0 +1,176 @@
+"""Tensors and graphs to send: a buffer on the server, and the tensors that a case lays out in it.
+
+An arena's tensors stand in the middle of its buffer, with room of at least `MARGIN` bytes before and behind: what a careless server
+reads or writes a few bytes beside a tensor is then still the case's own, and no case can be used against anyone.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ggml_rpc_ref.conformance.case import Broken
+from ggml_rpc_ref.conformance.peer import Buffer, Peer
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, BufferClear, GraphCompute, RpcTensor
+
+ALIGNMENT = 64
+"""Bytes between the starts of an arena's tensors are a multiple of it; enough for every device seen."""
+MARGIN = 4096
+GUARD = 0xA5
+"""What every byte of a fresh arena is."""
+
+CODES = {"F32": "f", "F16": "e", "F64": "d", "I8": "b", "I16": "h", "I32": "i", "I64": "q"}
+"""ggml_type to `struct` code."""
+
+
+def pack(type: str, values: Sequence[float]) -> bytes:
+    """Return numbers as a plain type's bytes."""
+    return struct.pack(f"<{len(values)}{CODES[type]}", *values)
+
+
+def unpack(type: str, data: bytes) -> list[float]:
+    """Return the numbers that a plain type's bytes are."""
+    return list(struct.unpack(f"<{len(data) // BY_NAME[type].size}{CODES[type]}", data))
+
+
+def strides(type: str, ne: Sequence[int]) -> tuple[int, int, int, int]:
+    """Return the nb of a tensor without gaps."""
+    row = BY_NAME[type].size * (ne[0] // BY_NAME[type].block)
+    return (BY_NAME[type].size, row, row * ne[1], row * ne[1] * ne[2])
+
+
+def nbytes(tensor: RpcTensor) -> int:
+    """Return the bytes from a tensor's first to its last, of a tensor that a case has made."""
+    dtype = next(dtype for dtype in BY_NAME.values() if dtype.number == tensor.type)
+    if 0 in tensor.ne:
+        return 0
+    blocks = (tensor.ne[0] // dtype.block, *tensor.ne[1:])
+    return dtype.size + sum((n - 1) * b for n, b in zip(blocks, tensor.nb, strict=True))
+
+
+def quad(ne: Sequence[int]) -> tuple[int, int, int, int]:
+    """Return dimensions padded with 1 to four."""
+    a, b, c, d = (*ne, 1, 1, 1)[:4]
+    return (a, b, c, d)
+
+
+def tensor_in(buffer: Buffer, ne: Sequence[int] = (16,), type: str = "F32", offset: int = 0) -> RpcTensor:
+    """Return a tensor without gaps that begins `offset` bytes into a buffer."""
+    return RpcTensor(
+        id=1,
+        type=BY_NAME[type].number,
+        buffer=buffer.remote_ptr,
+        ne=quad(ne),
+        nb=strides(type, quad(ne)),
+        data=buffer.base + offset,
+    )
+
+
+def words(text: bytes, count: int) -> tuple[int, ...]:
+    """Return op_params that begin with these bytes."""
+    return struct.unpack(f"<{count}i", text.ljust(4 * count, b"\0"))
+
+
+class Arena:
+    """A buffer, and tensors in it.
+
+    Args:
+        peer: the connection that it belongs to.
+        size: bytes of the buffer, margins included.
+        device: where the buffer is.
+    """
+
+    def __init__(self, peer: Peer, size: int = 65536, device: int = 0) -> None:
+        self.peer, self.buffer = peer, peer.alloc(size, device)
+        self.tensors: dict[int, RpcTensor] = {}
+        self._next = MARGIN
+        peer.ask(BufferClear(remote_ptr=self.buffer.remote_ptr, value=GUARD))
+
+    def leaf(self, ne: Sequence[int], values: Sequence[float] | bytes = (), type: str = "F32") -> RpcTensor:
+        """Return a new tensor that holds values, or guard bytes where none are given."""
+        placed = tensor_in(self.buffer, ne, type, self._next)
+        self._next += (nbytes(placed) + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+        if self._next + MARGIN > self.buffer.size:
+            raise ValueError(f"this arena of {self.buffer.size} bytes is full")
+        added = self.add(placed)
+        data = values if isinstance(values, bytes) else pack(type, values) if values else b""
+        if data:
+            self.peer.write(added, data)
+        return added
+
+    def node(
+        self,
+        op: str,
+        src: Sequence[RpcTensor | None],
+        ne: Sequence[int],
+        type: str = "F32",
+        params: Sequence[int] | bytes = (),
+    ) -> RpcTensor:
+        """Return a new tensor that is to be computed.
+
+        Args:
+            op: name of the ggml_op.
+            src: its sources by slot.
+            ne: its dimensions.
+            type: its ggml_type.
+            params: op_params, as int32 or as raw bytes.
+        """
+        return self.change(
+            self.leaf(ne, type=type),
+            op=self.peer.subject.op(op),
+            src=tuple(s.id if s else 0 for s in src),
+            op_params=words(bytes(params), MAX_OP_PARAMS) if isinstance(params, bytes) else (*params, *[0] * 16)[:16],
+            flags=FLAG_COMPUTE,
+        )
+
+    def view(self, op: str, whole: RpcTensor, ne: Sequence[int], nb: Sequence[int] | None = None, offset: int = 0) -> RpcTensor:
+        """Return a new tensor that shows bytes of another one: VIEW, RESHAPE, PERMUTE or TRANSPOSE."""
+        type = next(name for name, dtype in BY_NAME.items() if dtype.number == whole.type)
+        shown = replace(whole, ne=quad(ne), nb=strides(type, quad(ne)) if nb is None else quad(nb), data=whole.data + offset)
+        links = {"view_src": whole.id, "view_offs": offset, "src": (whole.id,), "flags": FLAG_COMPUTE}
+        return self.change(self.add(shown), op=self.peer.subject.op(op), **links)
+
+    def add(self, tensor: RpcTensor) -> RpcTensor:
+        """Take a tensor in under a new id."""
+        return self._put(replace(tensor, id=0x1000 + len(self.tensors)))
+
+    def change(self, tensor: RpcTensor, **fields: object) -> RpcTensor:
+        """Return a tensor with other fields in its place."""
+        return self._put(replace(tensor, **fields))  # type: ignore[arg-type]
+
+    def _put(self, tensor: RpcTensor) -> RpcTensor:
+        self.tensors[tensor.id] = tensor
+        return tensor
+
+    def graph(self, *nodes: RpcTensor, device: int = 0) -> GraphCompute:
+        """Return the request that computes these nodes, with all tensors of the arena."""
+        return GraphCompute(device=device, nodes=tuple(n.id for n in nodes), tensors=tuple(self.tensors.values()))
+
+    def compute(self, *nodes: RpcTensor, device: int = 0) -> None:
+        """Have the server compute these nodes."""
+        self.peer.tell(self.graph(*nodes, device=device))
+
+    def refuses(self, *nodes: RpcTensor) -> None:
+        """Demand that the server refuses to compute these nodes."""
+        self.peer.refuses(self.graph(*nodes))
+
+    def values(self, tensor: RpcTensor) -> list[float]:
+        """Return the numbers that a tensor without gaps holds on the server."""
+        type = next(name for name, dtype in BY_NAME.items() if dtype.number == tensor.type)
+        return unpack(type, self.peer.read(tensor, nbytes(tensor)))
+
+    def expect(self, tensor: RpcTensor, values: Sequence[float], tolerance: float = 0.0, rule: str = "") -> None:
+        """Demand that a tensor holds these numbers, each within a part `tolerance` of it (of 1 where it is smaller)."""
+        found = self.values(tensor)
+        # equality first: the difference of two infinities is no number
+        near = [f == v or abs(f - v) <= tolerance * max(1.0, abs(v)) for f, v in zip(found, values, strict=True)]
+        if not all(near):
+            worst = near.index(False)
+            raise Broken(f"element {worst} to be {values[worst]:.7g}", f"it is {found[worst]:.7g}; all: {_few(found)}", rule)
+
+
+def _few(values: Sequence[float]) -> str:
+    shown = ", ".join(f"{v:.7g}" for v in values[:8])
+    return f"[{shown}{', …' if len(values) > 8 else ''}]"

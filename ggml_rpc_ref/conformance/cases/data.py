@@ -1,0 +1,396 @@
+"""Data: what SET_TENSOR writes, GET_TENSOR reads, COPY_TENSOR copies and SET_TENSOR_HASH saves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ggml_rpc_ref.conformance.arena import GUARD, Arena, tensor_in
+from ggml_rpc_ref.conformance.case import Broken, NotJudged, Verdict, case, require
+from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.messages import (
+    BufferClear,
+    CopyTensor,
+    GetTensor,
+    RpcTensor,
+    SetTensor,
+    SetTensorHash,
+)
+
+SIZE = 8192
+PATTERN = bytes(range(256))
+
+# ----------------------------------------------------------------------------------------------------------- in-tensor
+
+RANGES: dict[str, tuple[int, int]] = {
+    "one-past-end": (0, 65),
+    "last-and-one": (63, 2),
+    "offset-at-end": (64, 1),
+    "offset-past-end": (65, 1),
+    "empty-past-end": (65, 0),
+}
+"""Words to (offset, size) that leave a tensor of 64 bytes in the middle of its buffer."""
+
+FAR_RANGES: dict[str, tuple[int, int]] = {
+    "past-buffer": (0, SIZE),
+    "offset-past-buffer": (SIZE, 1),
+    "offset-2-32": (2**32, 1),
+    "offset-2-63": (2**63, 1),
+}
+"""The same, leaving the buffer too."""
+
+
+@case("data.in-tensor/set-{}", each=RANGES | FAR_RANGES, may_crash=True)
+def write_outside(subject: Subject, row: tuple[int, int]) -> None:
+    """SET_TENSOR of a range that leaves the tensor, {}: refused."""
+    offset, size = row
+    peer = subject.connect()
+    peer.refuses(SetTensor(tensor=tensor_in(peer.alloc(SIZE), [16], offset=1024), offset=offset, data=bytes(size)))
+
+
+@case(
+    "data.in-tensor/get-{}",
+    each={**RANGES, **FAR_RANGES, "size-2-63": (0, 2**63), "size-2-64-less-1": (0, 2**64 - 1)},
+    may_crash=True,
+)
+def read_outside(subject: Subject, row: tuple[int, int]) -> None:
+    """GET_TENSOR of a range that leaves the tensor, {}: refused, and not one byte of it comes."""
+    offset, size = row
+    peer = subject.connect()
+    peer.refuses(GetTensor(tensor=tensor_in(peer.alloc(SIZE), [16], offset=1024), offset=offset, size=size))
+
+
+# --------------------------------------------------------------------------------------------------------- offset-wrap
+
+
+@case("data.offset-wrap/set-{}", each={"near-2-64": 2**64 - 8, "2-64-less-1024": 2**64 - 1024}, may_crash=True)
+def write_before_by_wrapping(subject: Subject, offset: int) -> None:
+    """SET_TENSOR of 8 bytes with an offset, {}, by which the address wraps to bytes before the tensor in its buffer: refused."""
+    peer = subject.connect()
+    peer.refuses(SetTensor(tensor=tensor_in(peer.alloc(SIZE), [16], offset=1024), offset=offset, data=bytes(8)))
+
+
+@case("data.offset-wrap/get-{}", each={"near-2-64": 2**64 - 8, "2-64-less-1024": 2**64 - 1024}, may_crash=True)
+def read_before_by_wrapping(subject: Subject, offset: int) -> None:
+    """GET_TENSOR of 8 bytes with an offset, {}, by which the address wraps to bytes before the tensor in its buffer: refused."""
+    peer = subject.connect()
+    peer.refuses(GetTensor(tensor=tensor_in(peer.alloc(SIZE), [16], offset=1024), offset=offset, size=8))
+
+
+@case("data.offset-wrap/get-offset-plus-size", may_crash=True)
+def offset_and_size_wrap(subject: Subject) -> None:
+    """GET_TENSOR with offset 32 and a size of 2^64-16, whose sum wraps to 16: refused."""
+    peer = subject.connect()
+    peer.refuses(GetTensor(tensor=tensor_in(peer.alloc(SIZE), [16], offset=1024), offset=32, size=2**64 - 16))
+
+
+# ---------------------------------------------------------------------------------------------------------- round-trip
+
+
+def _round_trip(peer: Peer, tensor: RpcTensor, data: bytes) -> None:
+    peer.write(tensor, data)
+    got = peer.read(tensor, len(data))
+    if got != data:
+        wrong = next(at for at in range(len(data)) if got[at] != data[at])
+        raise Broken("the bytes that were written", f"byte {wrong} of {len(data)} is {got[wrong]:#x} in place of {data[wrong]:#x}")
+
+
+@case("data.round-trip/type-{}", each={name.lower().replace("_", "-"): name for name in BY_NAME if BY_NAME[name].number < 41})
+def round_trip(subject: Subject, type: str) -> None:
+    """SET_TENSOR and GET_TENSOR of 256 elements of type {}: the same bytes."""
+    peer = subject.connect()
+    dtype = BY_NAME[type]
+    size = dtype.size * 256 // dtype.block
+    _round_trip(peer, tensor_in(peer.alloc(SIZE), [256], type, 512), (PATTERN * 8)[3 : 3 + size])
+
+
+@case("data.round-trip/{}", each={"1-byte": 1, "1-mib-and-3": 2**20 + 3, "10-mib-and-1": 10 * 2**20 + 1})
+def round_trip_of_size(subject: Subject, size: int) -> None:
+    """SET_TENSOR and GET_TENSOR of {}: the same bytes."""
+    peer = subject.connect()
+    _round_trip(peer, tensor_in(peer.alloc(size), [size], "I8"), (PATTERN * (size // 256 + 1))[:size])
+
+
+@case("data.round-trip/strided")
+def round_trip_strided(subject: Subject) -> None:
+    """SET_TENSOR and GET_TENSOR over all of a tensor with gaps between its rows: the same bytes, gaps included."""
+    peer = subject.connect()
+    tensor = replace(tensor_in(peer.alloc(SIZE), [4, 3]), nb=(4, 40, 120, 120))
+    _round_trip(peer, tensor, PATTERN[:96])
+
+
+@case("data.round-trip/name-without-nul")
+def round_trip_long_name(subject: Subject) -> None:
+    """A tensor whose name is 64 bytes other than 0: as any other."""
+    peer = subject.connect()
+    _round_trip(peer, replace(tensor_in(peer.alloc(SIZE)), name=b"n" * 64), PATTERN[:64])
+
+
+@case("data.round-trip/name-of-any-bytes")
+def round_trip_odd_name(subject: Subject) -> None:
+    """A tensor whose name is the bytes 0x80 to 0xbf, no text in any encoding of ours: as any other."""
+    peer = subject.connect()
+    _round_trip(peer, replace(tensor_in(peer.alloc(SIZE)), name=bytes(range(0x80, 0xC0))), PATTERN[:64])
+
+
+@case("data.round-trip/padding-not-zero")
+def round_trip_padding(subject: Subject) -> None:
+    """A tensor whose padding is not zero, as clients before 2025-05-01 sent it: as any other."""
+    peer = subject.connect()
+    _round_trip(peer, replace(tensor_in(peer.alloc(SIZE)), padding=b"\xff\xfe\xfd\xfc"), PATTERN[:64])
+
+
+@case("data.round-trip/unused-fields")
+def round_trip_unused_fields(subject: Subject) -> None:
+    """A tensor with an op, op_params, flags, src and view_src outside any graph: as one without."""
+    peer = subject.connect()
+    odd = {"op": 2, "op_params": (7,) * 16, "flags": 31, "src": (5, 6), "view_src": 9, "view_offs": 2**40, "id": 0}
+    _round_trip(peer, replace(tensor_in(peer.alloc(SIZE)), **odd), PATTERN[:64])  # type: ignore[arg-type]
+
+
+@case("data.round-trip/every-device")
+def round_trip_on_devices(subject: Subject) -> None:
+    """SET_TENSOR and GET_TENSOR in a buffer of every device: the same bytes."""
+    peer = subject.connect()
+    for device in range(subject.facts.device_count):
+        _round_trip(peer, tensor_in(peer.alloc(SIZE, device), offset=64), PATTERN[device : device + 64])
+
+
+# ------------------------------------------------------------------------------------------------------------- partial
+
+
+def _guarded(peer: Peer) -> tuple[Arena, RpcTensor]:
+    """Return a tensor of 64 bytes that holds 0 to 63."""
+    arena = Arena(peer)
+    return arena, arena.leaf([16], PATTERN[:64])
+
+
+@case("data.partial/set-{}", each={"first-byte": (0, 1), "last-byte": (63, 1), "middle": (13, 20), "all": (0, 64)})
+def write_part(subject: Subject, row: tuple[int, int]) -> None:
+    """SET_TENSOR of a part of a tensor, {}: that part is changed, and no other byte of the tensor or beside it."""
+    offset, size = row
+    peer = subject.connect()
+    arena, tensor = _guarded(peer)
+    peer.write(tensor, bytes([0xEE] * size), offset)
+    around = tensor_in(arena.buffer, [192], "I8", tensor.data - arena.buffer.base - 64)
+    want = bytearray([GUARD] * 64 + list(range(64)) + [GUARD] * 64)
+    want[64 + offset : 64 + offset + size] = bytes([0xEE] * size)
+    got = peer.read(around, 192)
+    require(got == bytes(want), "only the part to change", f"other bytes, first at {_first_difference(got, want)}")
+
+
+@case("data.partial/get-{}", each={"first-byte": (0, 1), "last-byte": (63, 1), "middle": (13, 20), "all": (0, 64)})
+def read_part(subject: Subject, row: tuple[int, int]) -> None:
+    """GET_TENSOR of a part of a tensor, {}: that part."""
+    offset, size = row
+    peer = subject.connect()
+    _, tensor = _guarded(peer)
+    got = peer.read(tensor, size, offset)
+    require(got == PATTERN[offset : offset + size], PATTERN[offset : offset + size].hex(), got.hex())
+
+
+def _first_difference(got: bytes, want: bytes | bytearray) -> int:
+    """Return the first index at which two byte strings of one length differ, counted from the tensor's first byte."""
+    return next((at - 64 for at in range(len(want)) if got[at] != want[at]), 0)
+
+
+# --------------------------------------------------------------------------------------------------------------- empty
+
+NOWHERE: dict[str, int] = {"at-start": 0, "in-middle": 32, "at-end": 64}
+
+
+@case("data.empty/set-{}", each=NOWHERE)
+def write_nothing(subject: Subject, offset: int) -> None:
+    """SET_TENSOR of 0 bytes {} of a tensor: accepted, and nothing changes."""
+    peer = subject.connect()
+    _, tensor = _guarded(peer)
+    peer.write(tensor, b"", offset)
+    require(peer.read(tensor, 64) == PATTERN[:64], "the bytes as they were", "others")
+
+
+@case("data.empty/get-{}", each=NOWHERE)
+def read_nothing(subject: Subject, offset: int) -> None:
+    """GET_TENSOR of 0 bytes {} of a tensor: a reply of size 0."""
+    peer = subject.connect()
+    _, tensor = _guarded(peer)
+    require(peer.read(tensor, 0, offset) == b"", "no bytes", "some")
+
+
+@case("data.empty/{}-at-buffer-end", each={"set": True, "get": False})
+def nothing_at_buffer_end(subject: Subject, write: bool) -> None:
+    """A {} of 0 bytes at the end of a tensor that ends where its buffer does: accepted."""
+    peer = subject.connect()
+    tensor = tensor_in(peer.alloc(64))
+    if write:
+        peer.write(tensor, b"", 64)
+    else:
+        peer.read(tensor, 0, 64)
+
+
+# -------------------------------------------------------------------------------------------------- hash-miss, hash-hit
+
+BULK = 10 * 2**20 + 256
+"""Bytes: just over what a client asks for by hash first, and a server keeps in its cache (HASH_THRESHOLD in ggml-rpc.cpp)."""
+
+
+def fnv1a_of_zeros(head: bytes, zeros: int) -> int:
+    """Return FNV-1a 64 of some bytes and as many zero bytes after them: a zero byte only multiplies."""
+    value = 0xCBF29CE484222325
+    for byte in head:
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return value * pow(0x100000001B3, zeros, 2**64) % 2**64
+
+
+@case("data.hash-miss/{}", each={"never-sent": 0x0123456789ABCDEF, "0": 0, "2-64-less-1": 2**64 - 1})
+def unknown_hash(subject: Subject, hash: int) -> None:
+    """SET_TENSOR_HASH with a hash of data that was {} or can't be had: answered with 0, and the tensor's bytes are as they were."""
+    peer = subject.connect()
+    _, tensor = _guarded(peer)
+    got = peer.ask(SetTensorHash(tensor=tensor, offset=0, hash=hash)).result
+    require(got == 0, "0", got)
+    require(peer.read(tensor, 64) == PATTERN[:64], "the bytes as they were", "others")
+
+
+@case("data.hash-hit/same-data")
+def known_hash(subject: Subject) -> None:
+    """SET_TENSOR of over 10 MiB, then SET_TENSOR_HASH with its hash on another tensor: if answered with 1, the same bytes."""
+    peer, head = subject.connect(), b"hash-hit/same-data".ljust(32, b"!")
+    data = head + bytes(BULK - len(head))
+    first, second = (tensor_in(peer.alloc(BULK), [BULK], "I8") for _ in range(2))
+    peer.write(first, data)
+    _ask_cache(peer, second, fnv1a_of_zeros(head, BULK - len(head)))
+    require(peer.read(second, BULK) == data, "the data with this hash", "other bytes")
+
+
+@case("data.hash-hit/other-connection")
+def known_hash_elsewhere(subject: Subject) -> None:
+    """SET_TENSOR of over 10 MiB; on a later connection SET_TENSOR_HASH with its hash: if answered with 1, the same bytes."""
+    peer, head = subject.connect(), b"hash-hit/other-connection".ljust(32, b"!")
+    data = head + bytes(BULK - len(head))
+    peer.write(tensor_in(peer.alloc(BULK), [BULK], "I8"), data)
+    peer.close()
+    peer = subject.connect()
+    tensor = tensor_in(peer.alloc(BULK), [BULK], "I8")
+    _ask_cache(peer, tensor, fnv1a_of_zeros(head, BULK - len(head)))
+    require(peer.read(tensor, BULK) == data, "the data with this hash", "other bytes")
+
+
+def _ask_cache(peer: Peer, tensor: RpcTensor, hash: int) -> None:
+    result = peer.ask(SetTensorHash(tensor=tensor, offset=0, hash=hash)).result
+    if result == 0:
+        raise NotJudged("it keeps no such data: no cache")
+    require(result == 1, "0 or 1", result)
+
+
+@case("data.in-tensor/hash-hit-too-long", may_crash=True)
+def known_hash_too_long(subject: Subject) -> None:
+    """SET_TENSOR_HASH of data that the server has, on a tensor of 64 bytes in a buffer with room: 0 or refused, nothing written."""
+    peer, head = subject.connect(), b"hash-hit-too-long".ljust(32, b"!")
+    buffer, hash = peer.alloc(BULK), fnv1a_of_zeros(head, BULK - len(head))
+    bulk, small = tensor_in(buffer, [BULK], "I8"), tensor_in(buffer, [16])
+    peer.write(bulk, head + bytes(BULK - len(head)))
+    _ask_cache(peer, bulk, hash)
+    peer.ask(BufferClear(remote_ptr=buffer.remote_ptr, value=GUARD))
+    request = SetTensorHash(tensor=small, offset=0, hash=hash)
+    try:
+        result = peer.ask(request).result
+    except Broken as broken:
+        if broken.verdict is not Verdict.FAIL:
+            raise
+        return  # refused; whether the server lives is looked at after every case
+    require(result == 0, "0 or an end", result)
+    require(peer.read(bulk, 4096) == bytes([GUARD]) * 4096, "nothing written", "the data")
+
+
+# ---------------------------------------------------------------------------------------------------- copy, copy-fits
+
+
+def _copied(peer: Peer, src: RpcTensor, dst: RpcTensor, size: int) -> None:
+    """Demand that COPY_TENSOR, if answered with 1, has copied."""
+    want = peer.read(src, size)
+    result = peer.ask(CopyTensor(src=src, dst=dst)).result
+    require(result in (0, 1), "0 or 1", result)
+    if result == 0:
+        raise NotJudged("it does not copy between these")
+    require(peer.read(dst, size) == want, "the source's bytes", "others")
+
+
+@case("data.copy/same-buffer")
+def copy_within(subject: Subject) -> None:
+    """COPY_TENSOR from one tensor to another in the same buffer: if answered with 1, the bytes are there."""
+    peer = subject.connect()
+    arena, tensor = _guarded(peer)
+    _copied(peer, tensor, arena.leaf([16]), 64)
+
+
+@case("data.copy/other-buffer")
+def copy_across(subject: Subject) -> None:
+    """COPY_TENSOR into another buffer: if answered with 1, the bytes are there and the bytes beside them as they were."""
+    peer = subject.connect()
+    _, tensor = _guarded(peer)
+    other = Arena(peer)
+    target = other.leaf([16])
+    _copied(peer, tensor, target, 64)
+    around = tensor_in(other.buffer, [192], "I8", target.data - other.buffer.base - 64)
+    got = peer.read(around, 192)
+    require(got[:64] + got[128:] == bytes([GUARD]) * 128, "the bytes beside it as they were", "others")
+
+
+@case("data.copy/other-device")
+def copy_to_device(subject: Subject) -> None:
+    """COPY_TENSOR into a buffer of another device: if answered with 1, the bytes are there."""
+    peer = subject.connect()
+    _, tensor = _guarded(peer)
+    _copied(peer, tensor, tensor_in(peer.alloc(SIZE, subject.other_device())), 64)
+
+
+@case("data.copy/onto-itself")
+def copy_onto_itself(subject: Subject) -> None:
+    """COPY_TENSOR of a tensor onto itself: its bytes are as they were."""
+    peer = subject.connect()
+    _, tensor = _guarded(peer)
+    _copied(peer, tensor, tensor, 64)
+
+
+@case("data.copy/{}", each={"overlap-forward": (0, 16), "overlap-backward": (16, 0)})
+def copy_overlapping(subject: Subject, row: tuple[int, int]) -> None:
+    """COPY_TENSOR between tensors of 64 bytes that share 48, {}: if answered with 1, the destination is what the source was."""
+    peer = subject.connect()
+    buffer = peer.alloc(SIZE)
+    peer.write(tensor_in(buffer, [80], "I8"), PATTERN[:80])
+    _copied(peer, tensor_in(buffer, [16], offset=row[0]), tensor_in(buffer, [16], offset=row[1]), 64)
+
+
+@case("data.copy/into-larger")
+def copy_into_larger(subject: Subject) -> None:
+    """COPY_TENSOR of 64 bytes into a tensor of 128: if answered with 1, its first 64 bytes are the source's, the rest as it was."""
+    peer = subject.connect()
+    arena, tensor = _guarded(peer)
+    target = arena.leaf([32])
+    _copied(peer, tensor, target, 64)
+    got = peer.read(target, 64, 64)
+    require(got == bytes([GUARD]) * 64, "the rest as it was", got[:8].hex())
+
+
+@case("data.copy-fits/into-smaller", may_crash=True)
+def copy_into_smaller(subject: Subject) -> None:
+    """COPY_TENSOR of 64 bytes into a tensor of 60 with room behind it in its buffer: refused."""
+    peer = subject.connect()
+    arena, tensor = _guarded(peer)
+    peer.refuses(CopyTensor(src=tensor, dst=arena.leaf([15])))
+
+
+@case("data.copy-fits/into-end", may_crash=True)
+def copy_into_end(subject: Subject) -> None:
+    """COPY_TENSOR of 64 bytes into a tensor of 60 at the end of its buffer: refused."""
+    peer = subject.connect()
+    _, tensor = _guarded(peer)
+    peer.refuses(CopyTensor(src=tensor, dst=tensor_in(peer.alloc(64), [15], offset=4)))
+
+
+@case("data.copy-fits/into-empty", may_crash=True)
+def copy_into_empty(subject: Subject) -> None:
+    """COPY_TENSOR of 64 bytes into a tensor with a dimension of 0: refused."""
+    peer = subject.connect()
+    arena, tensor = _guarded(peer)
+    peer.refuses(CopyTensor(src=tensor, dst=arena.change(arena.leaf([16]), ne=(0, 1, 1, 1))))

@@ -1,0 +1,471 @@
+"""What graphs compute, once and again, and nodes that their op can't mean. Every expected number was worked out by hand."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from ggml_rpc_ref.conformance.arena import Arena
+from ggml_rpc_ref.conformance.case import Broken, Verdict, case
+from ggml_rpc_ref.conformance.peer import Subject
+from ggml_rpc_ref.spec.messages import GraphRecompute, RpcTensor
+from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
+
+
+class Source(NamedTuple):
+    """A source of a node: its dimensions, its values and its type."""
+
+    ne: Sequence[int]
+    values: Sequence[float] | bytes
+    type: str = "F32"
+
+
+class Sum(NamedTuple):
+    """A node to compute, and the numbers that it must hold then.
+
+    Attributes:
+        op: name of the ggml_op.
+        src: its sources.
+        ne: its dimensions.
+        result: its elements.
+        tolerance: how far each may be off, as a part of it (of 1 where it is smaller).
+        params: op_params.
+        type: its ggml_type.
+    """
+
+    op: str
+    src: Sequence[Source | None]
+    ne: Sequence[int]
+    result: Sequence[float]
+    tolerance: float = 0.0
+    params: bytes = b""
+    type: str = "F32"
+
+
+def _f32(*values: float) -> bytes:
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def _i32(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}i", *values)
+
+
+ONE_TO_4 = Source([4], [1, 2, 3, 4])
+ROPE_PARAMS = _i32(0, 2, 0, 0, 0) + _f32(10000, 1, 0, 1, 32, 1)
+"""n_dims 2, mode 0, freq_base 10000, freq_scale 1, no YaRN."""
+HALF_ONE = struct.pack("<e", 1.0)
+ROUNDED = 1e-5
+"""For results that one rounding to float32, or another library's exp, may shift."""
+TABLE = 2e-3
+"""For activations that upstream reads from a table of F16 (GELU, and SILU in some builds)."""
+
+
+def _unary(kind: str, values: Sequence[float], result: Sequence[float], tolerance: float = ROUNDED) -> Sum:
+    return Sum("UNARY", [Source([len(values)], values)], [len(values)], result, tolerance, _i32(UNARY_OPS.index(kind)))
+
+
+SUMS: dict[str, Sum] = {
+    "add": Sum("ADD", [ONE_TO_4, Source([4], [10, 20, 30, 40])], [4], [11, 22, 33, 44]),
+    "add-broadcast-row": Sum("ADD", [Source([2, 2], [1, 2, 3, 4]), Source([2], [10, 20])], [2, 2], [11, 22, 13, 24]),
+    "add-broadcast-one": Sum("ADD", [ONE_TO_4, Source([1], [0.5])], [4], [1.5, 2.5, 3.5, 4.5]),
+    "add-specials": Sum(
+        "ADD", [Source([3], [float("inf"), -0.0, 3.4e38]), Source([3], [1, -0.0, 3.4e38])], [3], [float("inf"), -0.0, float("inf")]
+    ),
+    "sub": Sum("SUB", [ONE_TO_4, Source([4], [4, 3, 2, 1])], [4], [-3, -1, 1, 3]),
+    "mul": Sum("MUL", [ONE_TO_4, Source([4], [2, 3, 4, 5])], [4], [2, 6, 12, 20]),
+    "div": Sum("DIV", [ONE_TO_4, Source([4], [2, 4, 8, 16])], [4], [0.5, 0.5, 0.375, 0.25]),
+    "scale": Sum("SCALE", [ONE_TO_4], [4], [0.5, 1, 1.5, 2], params=_f32(0.5, 0)),
+    "scale-and-bias": Sum("SCALE", [ONE_TO_4], [4], [1.5, 2, 2.5, 3], params=_f32(0.5, 1)),
+    "mul-mat": Sum("MUL_MAT", [Source([3, 2], [1, 2, 3, 4, 5, 6]), Source([3, 2], [1, 0, -1, 2, 2, 2])], [2, 2], [-2, -2, 12, 30]),
+    "mul-mat-vector": Sum("MUL_MAT", [Source([4, 1], [1, 2, 3, 4]), Source([4], [4, 3, 2, 1])], [1], [20]),
+    "mul-mat-broadcast": Sum("MUL_MAT", [Source([2, 2], [1, 2, 3, 4]), Source([2, 1, 2], [1, 1, 2, -1])], [2, 1, 2], [3, 7, 0, 2]),
+    "mul-mat-f16": Sum("MUL_MAT", [Source([2, 2], [1, 2, 3, 4], "F16"), Source([2], [1, -1])], [2], [-1, -1]),
+    # a block of scale 1 and quants 1 to 32; 127 everywhere quantises to itself, so that nothing is rounded: 127 * 528
+    "mul-mat-q8-0": Sum(
+        "MUL_MAT", [Source([32], HALF_ONE + bytes(range(1, 33)), "Q8_0"), Source([32], [127] * 32)], [1], [67056], ROUNDED
+    ),
+    # a block of scale 1 and every nibble 9, which means 1: 127 * 32
+    "mul-mat-q4-0": Sum("MUL_MAT", [Source([32], HALF_ONE + b"\x99" * 16, "Q4_0"), Source([32], [127] * 32)], [1], [4064], ROUNDED),
+    "rms-norm": Sum("RMS_NORM", [Source([4], [1, 2, 2, 4])], [4], [0.4, 0.8, 0.8, 1.6], ROUNDED, _f32(0)),
+    "rms-norm-two-rows": Sum("RMS_NORM", [Source([2, 2], [3, 3, 0.5, -0.5])], [2, 2], [1, 1, 1, -1], ROUNDED, _f32(0)),
+    "soft-max": Sum("SOFT_MAX", [Source([4], [0, 0.6931472, 1.3862944, 0])], [4], [0.125, 0.25, 0.5, 0.125], ROUNDED, _f32(1, 0)),
+    "soft-max-mask": Sum(
+        "SOFT_MAX", [ONE_TO_4, Source([4], [-2, float("-inf"), -4, float("-inf")])], [4], [0.5, 0, 0.5, 0], ROUNDED, _f32(1, 0)
+    ),
+    "get-rows": Sum(
+        "GET_ROWS", [Source([2, 3], [1, 2, 3, 4, 5, 6]), Source([4], [2, 0, 0, 1], "I32")], [2, 4], [5, 6, 1, 2, 1, 2, 3, 4]
+    ),
+    "get-rows-q8-0": Sum(
+        "GET_ROWS", [Source([32], HALF_ONE + bytes(range(32)), "Q8_0"), Source([1], [0], "I32")], [32], list(range(32))
+    ),
+    "dup": Sum("DUP", [ONE_TO_4], [4], [1, 2, 3, 4]),
+    "cont": Sum("CONT", [ONE_TO_4], [4], [1, 2, 3, 4]),
+    "rope-position-0": Sum("ROPE", [Source([2], [3, 4]), Source([1], [0], "I32")], [2], [3, 4], ROUNDED, ROPE_PARAMS),
+    "rope-position-1": Sum(
+        "ROPE", [Source([2], [1, 0]), Source([1], [1], "I32")], [2], [0.5403023, 0.8414710], ROUNDED, ROPE_PARAMS
+    ),
+    "unary-neg": _unary("NEG", [1, -2, 0.5], [-1, 2, -0.5]),
+    "unary-abs": _unary("ABS", [1, -2, 0.5], [1, 2, 0.5]),
+    "unary-relu": _unary("RELU", [1, -2, 0.5], [1, 0, 0.5]),
+    "unary-sigmoid": _unary("SIGMOID", [0, 1, -1], [0.5, 0.7310586, 0.2689414]),
+    "unary-tanh": _unary("TANH", [0, 1, -1], [0, 0.7615942, -0.7615942]),
+    "unary-exp": _unary("EXP", [0, 1, -1], [1, 2.7182818, 0.3678794]),
+    "unary-silu": _unary("SILU", [0, 1, 2], [0, 0.7310586, 1.7615942], TABLE),
+    "unary-gelu": _unary("GELU", [0, 1, -1], [0, 0.8411920, -0.1588080], TABLE),
+    "glu-swiglu": Sum("GLU", [Source([4], [1, 2, 3, 4])], [2], [2.1931758, 7.0463767], TABLE, _i32(GLU_OPS.index("SWIGLU"), 0)),
+    "glu-swiglu-split": Sum(
+        "GLU", [Source([2], [1, 2]), Source([2], [3, 4])], [2], [2.1931758, 7.0463767], TABLE, _i32(GLU_OPS.index("SWIGLU"), 0)
+    ),
+    "glu-geglu": Sum("GLU", [Source([2], [1, 3])], [1], [2.5235760], TABLE, _i32(GLU_OPS.index("GEGLU"), 0)),
+    # one key only: the weights are 1 and the result is the value's row
+    "flash-attn-ext-one-key": Sum(
+        "FLASH_ATTN_EXT",
+        [
+            Source([64, 1, 1], [0.25] * 64),
+            Source([64, 1, 1], [0.5] * 64, "F16"),
+            Source([64, 1, 1], [float(n) for n in range(64)], "F16"),
+            None,
+        ],
+        [64, 1, 1],
+        [float(n) for n in range(64)],
+        1e-3,
+        _f32(0.125, 0, 0),
+    ),
+    # two equal keys: the mean of the two values
+    "flash-attn-ext-two-keys": Sum(
+        "FLASH_ATTN_EXT",
+        [
+            Source([64, 1, 1], [0.25] * 64),
+            Source([64, 2, 1], [0.5] * 128, "F16"),
+            Source([64, 2, 1], [1.0] * 64 + [4.0] * 64, "F16"),
+            None,
+        ],
+        [64, 1, 1],
+        [2.5] * 64,
+        1e-3,
+        _f32(0.125, 0, 0),
+    ),
+}
+"""Words to a node and its numbers."""
+
+EXTRAS: dict[str, Sum] = {
+    "sqr": Sum("SQR", [ONE_TO_4], [4], [1, 4, 9, 16], ROUNDED),
+    "sqrt": Sum("SQRT", [Source([3], [1, 4, 9])], [3], [1, 2, 3], ROUNDED),
+    "log": Sum("LOG", [Source([2], [1, 2.7182818])], [2], [0, 1], ROUNDED),
+    "sin": Sum("SIN", [Source([2], [0, 1])], [2], [0, 0.8414710], ROUNDED),
+    "cos": Sum("COS", [Source([2], [0, 1])], [2], [1, 0.5403023], ROUNDED),
+    "sum-rows": Sum("SUM_ROWS", [Source([2, 2], [1, 2, 3, 4])], [1, 2], [3, 7], ROUNDED),
+    "mean": Sum("MEAN", [Source([4], [1, 2, 3, 6])], [1], [3], ROUNDED),
+    "cumsum": Sum("CUMSUM", [ONE_TO_4], [4], [1, 3, 6, 10], ROUNDED),
+    "argmax": Sum("ARGMAX", [Source([3, 2], [1, 5, 2, 9, 0, 3])], [2], [1, 0], type="I32"),
+    "repeat": Sum("REPEAT", [Source([2], [1, 2])], [4, 2], [1, 2, 1, 2, 1, 2, 1, 2]),
+    "concat": Sum("CONCAT", [Source([2], [1, 2]), Source([2], [3, 4])], [4], [1, 2, 3, 4], params=_i32(0)),
+    "leaky-relu": Sum("LEAKY_RELU", [Source([2], [-2, 2])], [2], [-0.5, 2], ROUNDED, _f32(0.25)),
+    "clamp": Sum("CLAMP", [ONE_TO_4], [4], [2, 2, 3, 3], params=_f32(2, 3)),
+    "arange": Sum("ARANGE", [], [3], [1, 3, 5], params=_f32(1, 6, 2)),
+    "diag-mask-inf": Sum("DIAG_MASK_INF", [Source([2, 2], [1, 2, 3, 4])], [2, 2], [1, float("-inf"), 3, 4], params=_i32(0)),
+    "argsort": Sum("ARGSORT", [Source([3], [3, 1, 2])], [3], [1, 2, 0], params=_i32(0), type="I32"),
+    "pad": Sum("PAD", [Source([2], [1, 2])], [4], [1, 2, 0, 0], params=_i32(0, 2, 0, 0, 0, 0, 0, 0)),
+    "outer-product": Sum("OUT_PROD", [Source([2], [1, 2]), Source([2], [3, 4])], [2, 2], [3, 6, 4, 8], ROUNDED),
+    "norm": Sum("NORM", [Source([2], [1, 3])], [2], [-1, 1], ROUNDED, _f32(0)),
+    "add-f64": Sum("ADD", [Source([2], [1, 2], "F64"), Source([2], [3, 4], "F64")], [2], [4, 6], type="F64"),
+    "mul-mat-i8": Sum("MUL_MAT", [Source([2], [1, 2], "I8"), Source([2], [3, 4])], [1], [11]),
+}
+"""The same, of which a server may lack any: computed or refused, but nothing else."""
+
+
+def _place(arena: Arena, sum: Sum) -> RpcTensor:
+    sources = [arena.leaf(s.ne, s.values, s.type) if s else None for s in sum.src]
+    return arena.node(sum.op, sources, sum.ne, sum.type, sum.params)
+
+
+@case("graph.computes/{}", each=SUMS)
+def computes(subject: Subject, sum: Sum) -> None:
+    """A graph of one node, {}: its result is what was worked out by hand."""
+    arena = Arena(subject.connect())
+    node = _place(arena, sum)
+    arena.compute(node)
+    arena.expect(node, sum.result, sum.tolerance)
+
+
+@case("graph.op-supported/{}", each=EXTRAS, may_crash=True)
+def computes_or_refuses(subject: Subject, sum: Sum) -> None:
+    """A graph of one node that a server may have no kernel for, {}: refused, or computed as worked out by hand."""
+    arena = Arena(subject.connect())
+    node = _place(arena, sum)
+    try:
+        arena.compute(node)
+    except Broken as broken:
+        if broken.verdict is not Verdict.FAIL or broken.rule:
+            raise
+        return  # it closed, as it may; whether it lives is looked at after every case
+    arena.expect(node, sum.result, sum.tolerance)
+
+
+# --------------------------------------------------------------------------------------------------- views, rows, graphs
+
+
+@case("graph.computes/view-with-offset")
+def view_with_offset(subject: Subject) -> None:
+    """SCALE of a VIEW of the middle of a tensor: of those elements."""
+    arena = Arena(subject.connect())
+    whole = arena.leaf([6], [1, 2, 3, 4, 5, 6])
+    view = arena.view("VIEW", whole, [3], offset=8)
+    node = arena.node("SCALE", [view], [3], params=_f32(10, 0))
+    arena.compute(view, node)
+    arena.expect(node, [30, 40, 50])
+
+
+@case("graph.computes/permuted")
+def permuted(subject: Subject) -> None:
+    """CONT of a 3 x 2 matrix seen through PERMUTE: its transpose."""
+    arena = Arena(subject.connect())
+    whole = arena.leaf([3, 2], [1, 2, 3, 4, 5, 6])
+    view = arena.change(arena.view("PERMUTE", whole, [2, 3], [12, 4, 24, 24]), op_params=(1, 0, 2, 3, *[0] * 12))
+    node = arena.node("CONT", [view], [2, 3])
+    arena.compute(view, node)
+    arena.expect(node, [1, 4, 2, 5, 3, 6])
+
+
+@case("graph.computes/transposed")
+def transposed(subject: Subject) -> None:
+    """ADD of a matrix seen through TRANSPOSE and one that is not: element by element."""
+    arena = Arena(subject.connect())
+    whole, other = arena.leaf([2, 2], [1, 2, 3, 4]), arena.leaf([2, 2], [10, 20, 30, 40])
+    view = arena.view("TRANSPOSE", whole, [2, 2], [8, 4, 16, 16])
+    node = arena.node("ADD", [other, view], [2, 2])
+    arena.compute(view, node)
+    arena.expect(node, [11, 23, 32, 44])
+
+
+@case("graph.computes/reshaped")
+def reshaped(subject: Subject) -> None:
+    """MUL_MAT of a vector seen through RESHAPE as a 2 x 2 matrix."""
+    arena = Arena(subject.connect())
+    whole, vector = arena.leaf([4], [1, 2, 3, 4]), arena.leaf([2], [1, 10])
+    view = arena.view("RESHAPE", whole, [2, 2])
+    node = arena.node("MUL_MAT", [view, vector], [2])
+    arena.compute(view, node)
+    arena.expect(node, [21, 43])
+
+
+@case("graph.computes/set-rows")
+def set_rows(subject: Subject) -> None:
+    """SET_ROWS of two rows into a matrix of four: these two are new, the others as they were."""
+    arena = Arena(subject.connect())
+    target = arena.leaf([2, 4], [0] * 8)
+    rows, indices = arena.leaf([2, 2], [1, 2, 3, 4]), arena.leaf([2], [3, 1], "I64")
+    arena.compute(_set_rows(arena, target, rows, indices))
+    arena.expect(target, [0, 0, 3, 4, 0, 0, 1, 2])
+
+
+def _set_rows(arena: Arena, target: RpcTensor, rows: RpcTensor, indices: RpcTensor) -> RpcTensor:
+    view = arena.view("VIEW", target, target.ne)
+    return arena.change(view, op=arena.peer.subject.op("SET_ROWS"), src=(rows.id, indices.id, target.id))
+
+
+@case("graph.computes/cpy-{}", each={"to-f16": "F16", "to-i32": "I32"})
+def copied_into(subject: Subject, type: str) -> None:
+    """CPY of floats into a tensor of another type, {}: the numbers in that type."""
+    arena = Arena(subject.connect())
+    source, target = arena.leaf([4], [1, -2, 3, 4]), arena.leaf([4], type=type)
+    view = arena.view("VIEW", target, [4])
+    arena.compute(arena.change(view, op=subject.op("CPY"), src=(source.id, target.id)))
+    arena.expect(target, [1, -2, 3, 4])
+
+
+@case("graph.computes/cast")
+def cast(subject: Subject) -> None:
+    """CPY that names itself as its second source, as ggml_cast makes it: no cycle, and the numbers in the other type."""
+    arena = Arena(subject.connect())
+    source = arena.leaf([4], [1, -2, 3, 4])
+    node = arena.node("CPY", [source], [4], "F16")
+    arena.compute(arena.change(node, src=(source.id, node.id)))
+    arena.expect(node, [1, -2, 3, 4])
+
+
+@case("graph.computes/in-place")
+def in_place(subject: Subject) -> None:
+    """SCALE in place (its view_src is its source): the source's bytes are the result."""
+    arena = Arena(subject.connect())
+    numbers = arena.leaf([4], [1, 2, 3, 4])
+    node = arena.view("VIEW", numbers, [4])
+    arena.compute(arena.change(node, op=subject.op("SCALE"), op_params=struct.unpack("<16i", _f32(3, 0).ljust(64, b"\0"))))
+    arena.expect(numbers, [3, 6, 9, 12])
+
+
+@case("graph.computes/chain-of-100")
+def chain(subject: Subject) -> None:
+    """A hundred ADD nodes, each of the one before and 1: the last one is the first number and 100."""
+    arena = Arena(subject.connect())
+    one, node = arena.leaf([2], [1, 1]), arena.leaf([2], [5, 6])
+    nodes = []
+    for _ in range(100):
+        node = arena.node("ADD", [node, one], [2])
+        nodes.append(node)
+    arena.compute(*nodes)
+    arena.expect(node, [105, 106])
+
+
+@case("graph.computes/sources-listed-last")
+def sources_last(subject: Subject) -> None:
+    """A graph whose tensors are listed with the users before their sources: the same result."""
+    arena = Arena(subject.connect())
+    left = arena.leaf([2], [1, 2])
+    first = arena.node("ADD", [left, left], [2])
+    second = arena.node("MUL", [first, left], [2])
+    graph = arena.graph(first, second)
+    arena.peer.tell(replace(graph, tensors=graph.tensors[::-1]))
+    arena.expect(second, [2, 8])
+
+
+@case("graph.computes/every-device")
+def on_every_device(subject: Subject) -> None:
+    """An ADD on every device, in a buffer of its own: the sum."""
+    peer = subject.connect()
+    for device in range(subject.facts.device_count):
+        arena = Arena(peer, device=device)
+        left = arena.leaf([2], [1.0 + device, 2.0])
+        node = arena.node("ADD", [left, left], [2])
+        arena.compute(node, device=device)
+        arena.expect(node, [2.0 + 2 * device, 4.0])
+
+
+# --------------------------------------------------------------------------------------------------------- type, shape
+
+BAD_TYPES: dict[str, Sum] = {
+    "get-rows-float-indices": Sum("GET_ROWS", [Source([2, 3], [0] * 6), Source([1], [0])], [2], []),
+    "mul-mat-i32-vector": Sum("MUL_MAT", [Source([2, 2], [0] * 4), Source([2], [0, 0], "I32")], [2], []),
+    "add-into-i8": Sum("ADD", [ONE_TO_4, ONE_TO_4], [4], [], type="I8"),
+    "rope-float-positions": Sum("ROPE", [Source([2], [0, 0]), Source([1], [0])], [2], [], params=ROPE_PARAMS),
+    "soft-max-i64": Sum("SOFT_MAX", [Source([2], [0, 0], "I64")], [2], [], params=_f32(1, 0)),
+    "rms-norm-i32": Sum("RMS_NORM", [Source([2], [0, 0], "I32")], [2], [], params=_f32(0)),
+    "unary-i32": Sum("UNARY", [Source([2], [0, 0], "I32")], [2], [], params=_i32(UNARY_OPS.index("NEG"))),
+    "scale-q8-0": Sum("SCALE", [Source([32], bytes(34), "Q8_0")], [32], [], params=_f32(1, 0), type="Q8_0"),
+    "flash-attn-ext-f32-mask": Sum(
+        "FLASH_ATTN_EXT",
+        [Source([64], [0] * 64), Source([64], [0] * 64, "F16"), Source([64], [0] * 64, "F16"), Source([1, 64], [0] * 64)],
+        [64],
+        [],
+        params=_f32(1, 0, 0),
+    ),
+}
+"""Nodes whose types their op does not take in any backend."""
+
+
+@case("graph.type/{}", each=BAD_TYPES, may_crash=True)
+def bad_type(subject: Subject, sum: Sum) -> None:
+    """A node whose op does not take its types, {}: refused."""
+    arena = Arena(subject.connect())
+    arena.refuses(_place(arena, sum))
+
+
+BAD_SHAPES: dict[str, Sum] = {
+    "add-3-to-4": Sum("ADD", [ONE_TO_4, Source([3], [1, 2, 3])], [4], []),
+    "add-second-larger": Sum("ADD", [Source([2], [1, 2]), ONE_TO_4], [2], []),
+    "add-result-larger": Sum("ADD", [ONE_TO_4, ONE_TO_4], [8], []),
+    "add-result-smaller": Sum("ADD", [ONE_TO_4, ONE_TO_4], [2], []),
+    "mul-mat-inner": Sum("MUL_MAT", [Source([3, 2], [0] * 6), ONE_TO_4], [2], []),
+    "mul-mat-result-rows": Sum("MUL_MAT", [Source([2, 2], [0] * 4), Source([2], [0, 0])], [3], []),
+    "mul-mat-result-columns": Sum("MUL_MAT", [Source([2, 2], [0] * 4), Source([2], [0, 0])], [2, 2], []),
+    "mul-mat-batches": Sum("MUL_MAT", [Source([2, 1, 2], [0] * 4), Source([2, 1, 3], [0] * 6)], [1, 1, 3], []),
+    "rms-norm-result": Sum("RMS_NORM", [ONE_TO_4], [8], [], params=_f32(0)),
+    "scale-result": Sum("SCALE", [ONE_TO_4], [8], [], params=_f32(1, 0)),
+    "soft-max-mask-too-small": Sum("SOFT_MAX", [Source([4, 2], [0] * 8), Source([2, 2], [0] * 4)], [4, 2], [], params=_f32(1, 0)),
+    # llama.cpp #26825: the constructor's check is passed by on the wire
+    "get-rows-batches": Sum("GET_ROWS", [Source([2, 3, 1], [0] * 6), Source([1, 2], [0, 0], "I32")], [2, 1, 2], []),
+    "get-rows-result": Sum("GET_ROWS", [Source([2, 3], [0] * 6), Source([2], [0, 1], "I32")], [2, 3], []),
+    "rope-positions": Sum("ROPE", [Source([2, 1, 3], [0] * 6), Source([1], [0], "I32")], [2, 1, 3], [], params=ROPE_PARAMS),
+    "cont-count": Sum("CONT", [ONE_TO_4], [8], []),
+    "dup-count": Sum("DUP", [ONE_TO_4], [2], []),
+    "glu-result": Sum("GLU", [ONE_TO_4], [4], [], params=_i32(GLU_OPS.index("SWIGLU"), 0)),
+    "glu-kind": Sum("GLU", [ONE_TO_4], [2], [], params=_i32(99, 0)),
+    "unary-kind": Sum("UNARY", [ONE_TO_4], [4], [], params=_i32(99)),
+    "unary-kind-negative": Sum("UNARY", [ONE_TO_4], [4], [], params=_i32(-1)),
+    "flash-attn-ext-heads": Sum(
+        "FLASH_ATTN_EXT",
+        [Source([64, 1, 3], [0] * 192), Source([64, 1, 2], [0] * 128, "F16"), Source([64, 1, 2], [0] * 128, "F16")],
+        [64, 3, 1],
+        [],
+        params=_f32(1, 0, 0),
+    ),
+    "flash-attn-ext-key-length": Sum(
+        "FLASH_ATTN_EXT",
+        [Source([64], [0] * 64), Source([32], [0] * 32, "F16"), Source([64], [0] * 64, "F16")],
+        [64],
+        [],
+        params=_f32(1, 0, 0),
+    ),
+}
+"""Nodes whose dimensions or parameters their op can't mean."""
+
+
+@case("graph.shape/{}", each=BAD_SHAPES, may_crash=True)
+def bad_shape(subject: Subject, sum: Sum) -> None:
+    """A node whose op can't mean its dimensions or parameters, {}: refused."""
+    arena = Arena(subject.connect())
+    arena.refuses(_place(arena, sum))
+
+
+@case(
+    "graph.shape/set-rows-{}",
+    each={"row-length": ([3, 2], [2]), "row-count": ([2, 2], [1]), "batches": ([2, 2, 2], [2])},
+    may_crash=True,
+)
+def bad_set_rows(subject: Subject, row: tuple[list[int], list[int]]) -> None:
+    """SET_ROWS into a matrix of four rows of two whose rows or indices do not fit it, {} (llama.cpp #26912): refused."""
+    arena = Arena(subject.connect())
+    target = arena.leaf([2, 4], [0] * 8)
+    rows, indices = arena.leaf(row[0]), arena.leaf(row[1], [0] * row[1][0], "I64")
+    arena.refuses(_set_rows(arena, target, rows, indices))
+
+
+@case("graph.shape/cpy-count", may_crash=True)
+def bad_cpy(subject: Subject) -> None:
+    """CPY of eight elements into four, with room behind them: refused."""
+    arena = Arena(subject.connect())
+    source, target = arena.leaf([8], [0] * 8), arena.leaf([4], [0] * 4)
+    arena.leaf([8])
+    arena.refuses(arena.change(arena.view("VIEW", target, [4]), op=subject.op("CPY"), src=(source.id, target.id)))
+
+
+@case("graph.shape/result-overlaps-itself", may_crash=True)
+def overlapping_result(subject: Subject) -> None:
+    """ADD into a tensor of four elements that all lie at one address (nb[0] is 0): refused."""
+    arena = Arena(subject.connect())
+    left = arena.leaf([4], [1, 2, 3, 4])
+    arena.refuses(arena.change(arena.node("ADD", [left, left], [4]), nb=(0, 0, 0, 0)))
+
+
+# --------------------------------------------------------------------------------------------------------------- index
+
+
+@case("graph.index/get-rows-{}", each={"count": 3, "negative": -1}, may_crash=True)
+def row_out_of_range(subject: Subject, index: int) -> None:
+    """GET_ROWS with an index of {} into three rows that lie in the middle of their buffer: refused."""
+    arena = Arena(subject.connect())
+    rows, indices = arena.leaf([2, 3], [1, 2, 3, 4, 5, 6]), arena.leaf([2], [0, index], "I32")
+    arena.refuses(arena.node("GET_ROWS", [rows, indices], [2, 2]))
+
+
+@case("graph.index/set-rows-{}", each={"count": 4, "negative": -1}, may_crash=True)
+def target_row_out_of_range(subject: Subject, index: int) -> None:
+    """SET_ROWS with an index of {} into four rows that lie in the middle of their buffer: refused."""
+    arena = Arena(subject.connect())
+    target = arena.leaf([2, 4], [0] * 8)
+    rows, indices = arena.leaf([2, 2], [1, 2, 3, 4]), arena.leaf([2], [0, index], "I64")
+    arena.refuses(_set_rows(arena, target, rows, indices))
+
+
+@case("graph.index/changed-before-recompute", may_crash=True)
+def index_spoilt_later(subject: Subject) -> None:
+    """GET_ROWS with good indices, computed; then an index out of range is written and GRAPH_RECOMPUTE sent: refused."""
+    arena = Arena(subject.connect())
+    rows, indices = arena.leaf([2, 3], [1, 2, 3, 4, 5, 6]), arena.leaf([1], [2], "I32")
+    node = arena.node("GET_ROWS", [rows, indices], [2])
+    arena.compute(node)
+    arena.expect(node, [5, 6], rule="graph.computes")
+    arena.peer.write(indices, _i32(3))
+    arena.peer.refuses(GraphRecompute(device=0))

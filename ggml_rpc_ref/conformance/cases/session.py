@@ -1,0 +1,304 @@
+"""Connections: HELLO, what one client leaves behind, and what others notice of it."""
+
+from __future__ import annotations
+
+import time
+
+from ggml_rpc_ref import codec
+from ggml_rpc_ref.conformance.arena import Arena, tensor_in
+from ggml_rpc_ref.conformance.case import Broken, NotJudged, case, require
+from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.spec.messages import (
+    BufferClear,
+    BufferGetBase,
+    CopyTensor,
+    DeviceCount,
+    FreeBuffer,
+    GetDeviceMemory,
+    GetTensor,
+    GraphRecompute,
+    Hello,
+    SetTensor,
+    SetTensorHash,
+)
+
+# --------------------------------------------------------------------------------------------------------- hello-first
+
+FIRST: dict[str, bytes] = {
+    "alloc-buffer": bytes.fromhex("00 0c00000000000000") + bytes(12),
+    "get-alignment": bytes.fromhex("01 0400000000000000 00000000"),
+    "free-buffer": bytes.fromhex("04 0800000000000000") + bytes(8),
+    "set-tensor": bytes.fromhex("06 3001000000000000") + bytes(304),
+    "get-device-memory": bytes.fromhex("0b 0400000000000000 00000000"),
+    "device-count": bytes.fromhex("0f 0000000000000000"),
+    "graph-recompute": bytes.fromhex("10 0400000000000000 00000000"),
+    "unknown-99": bytes.fromhex("63 0000000000000000"),
+    "zero-bytes": bytes(64),
+    "http": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    "tls": bytes.fromhex("16 0301 0200 01 0001fc 0303") + bytes(503),
+}
+"""What a first command is not to be, as literal bytes."""
+
+
+@case("session.hello-first/{}", each=FIRST)
+def another_command_first(subject: Subject, first: bytes) -> None:
+    """A connection that begins with {} in place of HELLO: refused."""
+    peer = subject.open()
+    peer.send(first)
+    if first[0] in (6, 16):
+        peer.send(DeviceCount())  # these two have no reply: only the next one's tells
+    peer.refused()
+
+
+# ---------------------------------------------------------------------------------------------------------- hello-once
+
+
+@case("session.hello-once/at-once")
+def hello_twice(subject: Subject) -> None:
+    """HELLO, and after its reply HELLO again: the second is refused."""
+    peer = subject.connect()
+    peer.send(Hello())
+    peer.refused()
+
+
+@case("session.hello-once/later")
+def hello_later(subject: Subject) -> None:
+    """HELLO between other requests of a conversation: refused."""
+    peer = subject.connect()
+    peer.alloc(64)
+    peer.send(Hello())
+    peer.refused()
+
+
+@case("session.hello-once/one-piece")
+def hello_twice_in_one_piece(subject: Subject) -> None:
+    """Two HELLO in one piece: the first is answered, the second refused."""
+    peer = subject.open()
+    peer.send(Hello(), Hello())
+    peer.reply(Hello())
+    peer.refused()
+
+
+# ------------------------------------------------------------------------------------------------------- hello-version
+
+
+@case("session.hello-version/each-time")
+def same_version_each_time(subject: Subject) -> None:
+    """Five connections one after another: HELLO is answered with the same version on each."""
+    for _ in range(5):
+        subject.connect().close()
+
+
+# ------------------------------------------------------------------------------------------------------------ survives
+
+
+PAUSE = 0.005
+"""Seconds between connections: a server with a backlog of 1 drops one that comes too fast, and TCP tries again a second later."""
+
+
+@case("session.survives/nothing-said-20", may_crash=True)
+def connect_and_leave(subject: Subject) -> None:
+    """Twenty connections that end without a byte: the server serves on."""
+    for _ in range(20):
+        subject.open().close()
+        time.sleep(PAUSE)
+    subject.check_alive()
+
+
+@case("session.survives/reset-20", may_crash=True)
+def connect_and_reset(subject: Subject) -> None:
+    """Twenty connections that are reset at once: the server serves on."""
+    for _ in range(20):
+        subject.open().reset()
+        time.sleep(PAUSE)
+    subject.check_alive()
+
+
+@case("session.survives/hello-cut-at-{}", each={str(at): at for at in (1, 5, 8)})
+def half_a_hello(subject: Subject, at: int) -> None:
+    """The first {} bytes of HELLO, then the connection ends: the server serves on."""
+    peer = subject.open()
+    peer.send(codec.encode_request(Hello())[:at])
+    peer.close()
+    subject.check_alive()
+
+
+@case("session.survives/{}-cut-off", each={"set-tensor": 404, "get-tensor": 100, "graph-compute": 200})
+def half_a_request(subject: Subject, at: int) -> None:
+    """The beginning of a good {} request, then the connection ends: the server serves on."""
+    peer = subject.connect()
+    arena = Arena(peer)
+    left = arena.leaf([64], [1.0] * 64)
+    total = arena.node("ADD", [left, left], [64])
+    whole = {
+        404: SetTensor(tensor=left, offset=0, data=bytes(256)),
+        100: GetTensor(tensor=left, offset=0, size=256),
+        200: arena.graph(total),
+    }[at]
+    peer.send(codec.encode_request(whole, peer.version)[:at])
+    peer.close()
+    subject.check_alive()
+
+
+@case("session.survives/data-cut-by-reset")
+def half_the_data(subject: Subject) -> None:
+    """SET_TENSOR of 1 MiB of which half is sent, then a reset: the server serves on."""
+    peer = subject.connect()
+    tensor = tensor_in(peer.alloc(2**20), [2**20], "I8")
+    peer.send(codec.encode_request(SetTensor(tensor=tensor, offset=0, data=bytes(2**20)), peer.version)[: 2**19])
+    peer.reset()
+    subject.check_alive()
+
+
+@case("session.survives/reply-unread", may_crash=True)
+def reply_unread(subject: Subject) -> None:
+    """Sixteen GET_TENSOR of 1 MiB whose replies are not read, then a reset: the server serves on (no SIGPIPE)."""
+    peer = subject.connect()
+    tensor = tensor_in(peer.alloc(2**20), [2**20], "I8")
+    peer.send(*[GetTensor(tensor=tensor, offset=0, size=2**20)] * 16)
+    time.sleep(0.05)  # the server is to be in the middle of a reply
+    peer.reset()
+    subject.check_alive()
+
+
+@case("session.survives/neighbour-unharmed")
+def neighbour_unharmed(subject: Subject) -> None:
+    """One client is refused while another one is connected: the other's buffer, graph and data are as they were."""
+    arena = Arena(subject.connect())
+    left = arena.leaf([2], [1.0, 2.0])
+    total = arena.node("ADD", [left, left], [2])
+    arena.compute(total)
+    subject.connect_second().refuses(FreeBuffer(remote_ptr=1))
+    subject.connect().close()
+    arena.peer.tell(GraphRecompute(device=0))
+    arena.expect(total, [2.0, 4.0])
+
+
+# --------------------------------------------------------------------------------------------------------------- frees
+
+
+@case("session.frees/handle")
+def handle_gone(subject: Subject) -> None:
+    """BUFFER_GET_BASE of a buffer whose connection has ended: refused."""
+    first = subject.connect()
+    remote_ptr = first.alloc(4096).remote_ptr
+    first.close()
+    subject.connect().refuses(BufferGetBase(remote_ptr=remote_ptr))
+
+
+@case("session.frees/data")
+def data_gone(subject: Subject) -> None:
+    """GET_TENSOR from a buffer whose connection has ended: refused."""
+    first = subject.connect()
+    tensor = tensor_in(first.alloc(4096))
+    first.close()
+    subject.connect().refuses(GetTensor(tensor=tensor, offset=0, size=64))
+
+
+@case("session.frees/graph")
+def graph_gone(subject: Subject) -> None:
+    """GRAPH_RECOMPUTE on a new connection after one that had stored a graph: refused."""
+    first = Arena(subject.connect())
+    left = first.leaf([2], [1.0, 2.0])
+    first.compute(first.node("ADD", [left, left], [2]))
+    first.peer.close()
+    subject.connect().refuses(GraphRecompute(device=0))
+
+
+@case("session.frees/memory")
+def memory_back(subject: Subject) -> None:
+    """A connection with a buffer of 1 MiB ends without freeing it: GET_DEVICE_MEMORY shows as much free as before it came."""
+    size = 2**20
+    peer = subject.connect()
+    before = _settled(peer)
+    peer.alloc(size)
+    taken = before - peer.ask(GetDeviceMemory()).free_mem
+    peer.close()
+    if not size <= taken < 2 * size:
+        raise NotJudged("its figures of free memory do not follow its buffers")
+    peer = subject.connect()
+    deadline = time.monotonic() + subject.timeout
+    while (free := peer.ask(GetDeviceMemory()).free_mem) < before:
+        if time.monotonic() > deadline:
+            raise Broken(f"{before} bytes free again", f"{free} are")
+        time.sleep(0.01)
+
+
+def _settled(peer: Peer) -> int:
+    """Return the free memory, once what earlier connections held has been given back."""
+    seen = [peer.ask(GetDeviceMemory()).free_mem]
+    while len(seen) < 100 and seen[-3:] != [seen[-1]] * 3:
+        time.sleep(0.01)
+        seen.append(peer.ask(GetDeviceMemory()).free_mem)
+    return int(seen[-1])
+
+
+# ------------------------------------------------------------------------------------------------------------ isolated
+
+
+@case(
+    "session.isolated/{}",
+    each={
+        "buffer-get-base": 3,
+        "free-buffer": 4,
+        "buffer-clear": 5,
+        "set-tensor": 6,
+        "set-tensor-hash": 7,
+        "get-tensor": 8,
+        "copy-tensor": 9,
+        "graph-compute": 10,
+    },
+)
+def foreign_handle(subject: Subject, number: int) -> None:
+    """A {} that names a live buffer of another connection: refused."""
+    theirs = subject.connect().alloc(4096)
+    peer = subject.connect_second()
+    tensor = tensor_in(theirs)
+    if number == 10:
+        arena = Arena(peer)
+        stranger = arena.add(tensor)
+        arena.refuses(arena.node("ADD", [stranger, stranger], [16]))
+        return
+    peer.refuses(
+        {
+            3: BufferGetBase(remote_ptr=theirs.remote_ptr),
+            4: FreeBuffer(remote_ptr=theirs.remote_ptr),
+            5: BufferClear(remote_ptr=theirs.remote_ptr, value=1),
+            6: SetTensor(tensor=tensor, offset=0, data=bytes(64)),
+            7: SetTensorHash(tensor=tensor, offset=0, hash=1),
+            8: GetTensor(tensor=tensor, offset=0, size=64),
+            9: CopyTensor(src=tensor, dst=tensor),
+        }[number]
+    )
+
+
+@case("session.isolated/graph")
+def foreign_graph(subject: Subject) -> None:
+    """GRAPH_RECOMPUTE on a connection without a graph while another one has stored one: refused."""
+    first = Arena(subject.connect())
+    left = first.leaf([2], [1.0, 2.0])
+    first.compute(first.node("ADD", [left, left], [2]))
+    subject.connect_second().refuses(GraphRecompute(device=0))
+
+
+# ---------------------------------------------------------------------------------------------------------- concurrent
+
+
+@case("session.concurrent/two-clients")
+def two_clients(subject: Subject) -> None:
+    """HELLO of a second client while a first one is connected and silent: answered within two seconds."""
+    first = subject.connect()
+    require(subject.answers_second_client(), "a second client to be answered", "no answer while the first one is connected")
+    first.sync()
+
+
+@case("session.concurrent/four-in-turn")
+def four_clients(subject: Subject) -> None:
+    """Four clients at once, each with a buffer of its own, write and read in turn: each reads what it wrote."""
+    peers = [subject.connect(), *(subject.connect_second() for _ in range(3))]
+    tensors = [tensor_in(peer.alloc(4096)) for peer in peers]
+    for number, (peer, tensor) in enumerate(zip(peers, tensors, strict=True)):
+        peer.write(tensor, bytes([number] * 64))
+    for number, (peer, tensor) in enumerate(zip(peers, tensors, strict=True)):
+        got = peer.read(tensor, 64)
+        require(got == bytes([number] * 64), f"what client {number} wrote", got[:8].hex())

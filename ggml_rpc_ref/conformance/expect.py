@@ -1,0 +1,56 @@
+"""Expected failures: what is known to be wrong with one server, each with its reason, so that a run fails only on news.
+
+A file is a JSON object: case id to `{"verdict": …, "reason": …}`. It is strict: an expected failure that passes, one that fails in
+another way, and an id that no case has fail the run, so that the file can't rot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ggml_rpc_ref.conformance.case import CASES, NO_FAULT, Verdict
+from ggml_rpc_ref.conformance.runner import Result
+from ggml_rpc_ref.errors import Misuse
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a case is known to end with, and why that is so."""
+
+    verdict: Verdict
+    reason: str
+
+
+def load(path: Path) -> dict[str, Expected]:
+    """Read a file of expected failures.
+
+    Raises:
+        Misuse: where it can't be read, or is not of that form.
+    """
+    try:
+        rows = json.loads(path.read_text())
+        return {id: Expected(Verdict(row["verdict"]), str(row["reason"])) for id, row in rows.items()}
+    except OSError as error:
+        raise Misuse(f"can't read {path}: {error.strerror}") from None
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise Misuse(f"{path} is no file of expected failures (case id to verdict and reason): {error!r}") from None
+
+
+def surprises(results: Iterable[Result], expected: Mapping[str, Expected]) -> list[str]:
+    """Return a sentence for each case that ended otherwise than expected, and for each id that is no case's."""
+    news = [_surprise(result, expected.get(result.case.id)) for result in results]
+    strangers = [f"{id}: no case has this id" for id in expected if id not in CASES]
+    return [sentence for sentence in news if sentence] + strangers
+
+
+def _surprise(result: Result, expected: Expected | None) -> str:
+    if result.verdict is Verdict.SKIP:
+        return ""
+    if expected is None:
+        return "" if result.verdict in NO_FAULT else f"{result.case.id}: {result.verdict}, which is not expected"
+    if result.verdict is expected.verdict:
+        return ""
+    return f"{result.case.id}: {result.verdict} where {expected.verdict} is expected ({expected.reason})"

@@ -1,0 +1,354 @@
+"""The server under test as a case sees it: connections to open, requests to send, and what must come back.
+
+Everything that a case may hold against the server is said here once: how a reply is checked, what a refusal is, when a stream is
+out of step. A refusal is an end of the connection, whichever way TCP shows it (FIN, RST, EPIPE), before any byte of a reply. A
+request without a reply is always followed by a sentinel, DEVICE_COUNT, on the same connection: its answer tells acceptance from
+refusal, and one byte too many or too few before it shows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ggml_rpc_ref import codec
+from ggml_rpc_ref.conformance.case import Broken, NotJudged, Verdict
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
+from ggml_rpc_ref.spec.messages import (
+    NO_REPLY,
+    REQUESTS,
+    AllocBuffer,
+    BufferGetBase,
+    DeviceCount,
+    DeviceCountReply,
+    GetTensor,
+    GetTensorReply,
+    Hello,
+    HelloReply,
+    RpcTensor,
+    SetTensor,
+    by_number,
+    command_name,
+)
+from ggml_rpc_ref.spec.opcodes import OP_TABLES
+from ggml_rpc_ref.spec.versions import PROFILES, Version
+
+T = TypeVar("T")
+
+REFUSAL = "the connection to be closed without a reply byte"
+SHOWN = 48
+"""Bytes of a message that a transcript shows."""
+REST = 0.05
+"""Seconds for the rest of an answer that should not be: a server may send it in several pieces."""
+REMEMBERED = 40
+"""Lines that a transcript has."""
+LONGEST_WAIT_FOR_A_SECOND_CLIENT = 2.0
+"""Seconds after which a server is held to serve one client at a time."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of the server, learnt once and true for the whole run.
+
+    Attributes:
+        version: as HELLO says it.
+        device_count: as DEVICE_COUNT says it.
+        one_client: whether it was seen to leave a second client waiting; None: not tried yet.
+        pid: its process, where it is ours and on this machine.
+    """
+
+    version: Version
+    device_count: int = 1
+    one_client: bool | None = None
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A buffer on the server."""
+
+    remote_ptr: int
+    base: int
+    size: int
+    device: int = 0
+
+
+@dataclass(slots=True)
+class Subject:
+    """The server under test, for the length of one case.
+
+    Attributes:
+        endpoint: where it listens.
+        timeout: seconds that one answer may take.
+        facts: what is known of it.
+        peers: the connections opened so far.
+        transcript: what went to and fro last, abbreviated, a line each.
+    """
+
+    endpoint: Endpoint
+    timeout: float
+    facts: Facts
+    peers: list[Peer] = field(default_factory=list)
+    transcript: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def open(self) -> Peer:
+        """Return a new connection on which nothing has been said."""
+        try:
+            stream = open_stream(*self.endpoint, timeout=self.timeout)
+        except DeadlineMissed as missed:
+            raise Broken("a new connection to be accepted", str(missed), verdict=Verdict.HANG) from None
+        except ConnectionError as error:
+            raise Broken("a new connection to be accepted", str(error)) from None
+        peer = Peer(stream, self, len(self.peers) + 1)
+        self.peers.append(peer)
+        return peer
+
+    def connect(self) -> Peer:
+        """Return a new connection after its HELLO; the version must be the one that the run began with."""
+        peer = self.open()
+        peer.hello()
+        return peer
+
+    def connect_second(self) -> Peer:
+        """Return one more connection beside those that are open.
+
+        Raises:
+            NotJudged: where the server leaves a second client without an answer.
+        """
+        if not self.answers_second_client():
+            raise NotJudged("it serves one client at a time")
+        return self.connect()
+
+    def answers_second_client(self) -> bool:
+        """Whether a client is answered while another one is connected; tried once in a run."""
+        if self.facts.one_client is None:
+            keep, self.timeout = self.timeout, min(self.timeout, LONGEST_WAIT_FOR_A_SECOND_CLIENT)
+            try:
+                self.connect().close()
+                self.facts.one_client = False
+            except Broken as broken:
+                if broken.verdict is not Verdict.HANG:
+                    raise
+                self.facts.one_client = True
+                self.peers.pop().close()
+            finally:
+                self.timeout = keep
+        return not self.facts.one_client
+
+    def check_alive(self) -> None:
+        """Prove that the server serves on: a new connection, HELLO, DEVICE_COUNT."""
+        peer = self.connect()
+        peer.sync()
+        peer.close()
+
+    def other_device(self) -> int:
+        """Return a device other than 0.
+
+        Raises:
+            NotJudged: where there is none.
+        """
+        if self.facts.device_count < 2:
+            raise NotJudged("it has one device")
+        return 1
+
+    def op(self, name: str) -> int:
+        """Return the number of an op in the server's op table."""
+        return OP_TABLES[PROFILES[self.facts.version].ops].index(name)
+
+    def close(self) -> None:
+        """End every connection."""
+        for peer in self.peers:
+            peer.close()
+
+
+class Peer:
+    """One connection to the server under test.
+
+    Args:
+        stream: connected.
+        subject: the server.
+        number: counts the connections of a case, for the transcript.
+    """
+
+    def __init__(self, stream: Stream, subject: Subject, number: int) -> None:
+        self._stream, self.subject, self._number = stream, subject, number
+        self.version = subject.facts.version
+
+    # --------------------------------------------------------------------------------------------------------- sending
+
+    def send(self, *what: object) -> None:
+        """Send messages and literal bytes, all in one piece; a server that has closed meanwhile is noticed when we read."""
+        data = b"".join(bytes(w) if isinstance(w, bytes | bytearray) else codec.encode_request(w, self.version) for w in what)
+        self._note("sent", data, ", ".join(map(_label, what)))
+        try:
+            self._stream.send(data)
+        except PeerClosed:
+            pass  # the refusal came before we were through: reading will show it
+        except DeadlineMissed as missed:
+            raise Broken("the server to take what is sent", str(missed), verdict=Verdict.HANG) from None
+
+    def finish_sending(self) -> None:
+        """Say that no more requests will come."""
+        self._note("sent", b"", "FIN")
+        self._stream.finish_sending()
+
+    def reset(self) -> None:
+        """Vanish: the server gets a reset."""
+        self._note("sent", b"", "RST")
+        self._stream.reset()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._stream.close()
+
+    # ------------------------------------------------------------------------------------------------------- receiving
+
+    def take(self, size: int, what: str) -> bytes:
+        """Return the next bytes, as literal cases compare them."""
+        try:
+            data = self._stream.receive_exactly(size)
+        except PeerClosed as closed:
+            self._note("got", closed.seen, "end")
+            raise Broken(what, f"the connection was closed{_after(closed.count, closed.seen)}") from None
+        except DeadlineMissed as missed:
+            self._note("got", missed.seen, "nothing more")
+            raise Broken(what, f"nothing came in time{_after(missed.count, missed.seen)}", verdict=Verdict.HANG) from None
+        self._note("got", data, "")
+        return data
+
+    def take_end(self) -> None:
+        """Demand that the server, having answered all, ends the connection after our FIN without another byte."""
+        ending = self._stream.wait_closed()
+        self._note("got", ending.leftover, "end" if ending.closed else "nothing more")
+        if ending.leftover:
+            raise Broken(
+                "nothing after the last reply",
+                f"got {_bytes(ending.leftover)} more",
+                "frame.reply-presence",
+                Verdict.DESYNC,
+            )
+        if not ending.closed:
+            raise Broken("the server to end the connection after our FIN", "it stayed open", verdict=Verdict.HANG)
+
+    def reply(self, request: Any) -> Any:
+        """Return the reply to a request that has been sent; its size must be the one that the table says."""
+        expected = f"the reply to {_label(request)}"
+        cls: Any = REQUESTS[type(request)].reply(self.version)
+        size = request.size if cls is GetTensorReply else codec.minimum_size(cls, self.version)
+        (announced,) = codec.REPLY_HEAD.unpack(self.take(8, expected))
+        if announced != size:
+            raise Broken(
+                f"{expected} to have {size} bytes", f"its size field says {announced}", "frame.reply-presence", Verdict.DESYNC
+            )
+        payload = self.take(size, expected)
+        try:
+            return codec.decode(cls, payload, self.version)
+        except Violation as violation:
+            raise Broken(expected, str(violation), "frame.reply-presence", Verdict.DESYNC) from None
+
+    def refused(self) -> None:
+        """Demand that the server ends the connection without another byte."""
+        try:
+            data = self._stream.receive(4096)
+        except PeerClosed:
+            self._note("got", b"", "end")
+            return
+        except DeadlineMissed:
+            self._note("got", b"", "nothing")
+            raise Broken(REFUSAL, "neither an end nor an answer came in time", verdict=Verdict.HANG) from None
+        data += self._stream.wait_closed(REST).leftover
+        self._note("got", data, "")
+        raise Broken(REFUSAL, self._meaning(data))
+
+    def _meaning(self, data: bytes) -> str:
+        """Say what bytes mean that come where none may."""
+        sentinel = codec.encode_reply(DeviceCountReply(device_count=self.subject.facts.device_count), self.version)
+        accepted = "it was accepted: the next request was answered" if data == sentinel else "it was answered"
+        return f"{accepted} with {_bytes(data)}"
+
+    # --------------------------------------------------------------------------------------------------- conversations
+
+    def hello(self) -> None:
+        """Open the conversation; the version must be the one that the run began with."""
+        reply: HelloReply = self.ask(Hello())
+        found = Version(reply.major, reply.minor, reply.patch)
+        if found != self.version:
+            raise Broken(f"HELLO to be answered with {self.version} again", f"got {found}", "session.hello-version")
+
+    def ask(self, request: Any) -> Any:
+        """Send a request and return its reply."""
+        self.send(request)
+        return self.reply(request)
+
+    def tell(self, *requests: object) -> None:
+        """Send requests that have no reply, and a sentinel after them: the server must take them."""
+        self.send(*requests, DeviceCount())
+        self.check_count(self.reply(DeviceCount()))
+
+    def sync(self) -> None:
+        """Send the sentinel alone: the stream must be in step."""
+        self.tell()
+
+    def check_count(self, reply: DeviceCountReply) -> None:
+        """Demand that the sentinel's answer is the known number of devices."""
+        known = self.subject.facts.device_count
+        if reply.device_count != known:
+            raise Broken(f"DEVICE_COUNT to say {known} again", f"got {reply.device_count}", "device.count", Verdict.DESYNC)
+
+    def refuses(self, request: object) -> None:
+        """Send a request that the server must refuse; after one without a reply comes the sentinel."""
+        self.send(request, *[DeviceCount()] * _is_silent(request, self.version))
+        self.refused()
+
+    def takes(self, request: object) -> None:
+        """Send a request that the server must accept, whether it has a reply or not."""
+        if _is_silent(request, self.version):
+            self.tell(request)
+        else:
+            self.ask(request)
+
+    # ------------------------------------------------------------------------------------------------------- shorthand
+
+    def alloc(self, size: int, device: int = 0) -> Buffer:
+        """Return a new buffer of at least this size."""
+        got = self.ask(AllocBuffer(device=device, size=size))
+        if not got.remote_ptr or got.remote_size < size:
+            raise Broken(f"a buffer of {size} bytes", f"got {got.remote_ptr:#x} of {got.remote_size}", "buffer.alloc-size")
+        base = self.ask(BufferGetBase(remote_ptr=got.remote_ptr)).base_ptr
+        return Buffer(got.remote_ptr, base, size, device)
+
+    def write(self, tensor: RpcTensor, data: bytes, offset: int = 0) -> None:
+        """Write into a tensor."""
+        self.tell(SetTensor(tensor=tensor, offset=offset, data=data))
+
+    def read(self, tensor: RpcTensor, size: int, offset: int = 0) -> bytes:
+        """Read from a tensor."""
+        reply: GetTensorReply = self.ask(GetTensor(tensor=tensor, offset=offset, size=size))
+        return reply.data
+
+    def _note(self, verb: str, data: bytes, what: str) -> None:
+        shown = f" {len(data)} bytes {data[:SHOWN].hex()}{'…' if len(data) > SHOWN else ''}" if data else ""
+        self.subject.transcript.append(f"{self._number} {verb}{' ' + what if what else ''}{shown}")
+
+
+def _is_silent(request: object, version: Version) -> bool:
+    """Whether a request gets no reply; literal bytes are told by their first."""
+    if isinstance(request, bytes | bytearray):
+        row = by_number(version).get(request[0])
+    else:
+        row = REQUESTS[type(request)]
+    return row is not None and row.reply(version) is NO_REPLY
+
+
+def _label(what: object) -> str:
+    return f"{len(what)} literal bytes" if isinstance(what, bytes | bytearray) else command_name(type(what))
+
+
+def _bytes(data: bytes) -> str:
+    return f"{len(data)} byte{'s' * (len(data) != 1)} ({data[:16].hex()}{'…' if len(data) > 16 else ''})"
+
+
+def _after(count: int, seen: bytes) -> str:
+    return f" after {count} bytes ({seen[:16].hex()})" if count else ""

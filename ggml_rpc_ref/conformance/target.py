@@ -1,0 +1,205 @@
+"""Where the server under test comes from: an address, a command to start, or our own server.
+
+A started server is watched: when it dies, how it ended is known, and the next case gets a fresh one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Protocol
+
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, free_port, open_stream
+
+LOOPBACK = "127.0.0.1"
+START_TIMEOUT = 60.0
+"""Seconds that a started server may take until it accepts connections: importing a backend takes a while."""
+DYING = 1.0
+"""Seconds that a process may take to be gone after its connections are: a core is written first."""
+
+_ENDPOINT = re.compile(r"endpoint\s*:\s*(\S+):(\d+)", re.IGNORECASE)
+"""What rpc-server and our server print at start-up."""
+
+_PATH = re.compile(r"\S*/(?=[^/\s]+:\d+: )")
+"""The directories before a source file's name and line: they are the builder's own."""
+
+
+class Target(Protocol):
+    """A server to judge.
+
+    Attributes:
+        name: what to call it in a report.
+        endpoint: where it listens, once it has been started.
+        restartable: whether `start` gives a fresh one after it died.
+    """
+
+    name: str
+    endpoint: Endpoint
+    restartable: bool
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while it lives."""
+
+    def start(self) -> None:
+        """Have it listen: a fresh one, where it is ours to start."""
+
+    def death(self) -> str:
+        """Return how it ended, or "" where it lives or nobody can know."""
+
+    def stop(self) -> None:
+        """End it, where it is ours."""
+
+
+class Given:
+    """A server that runs already."""
+
+    restartable = False
+    pid: int | None = None
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.name, self.endpoint = str(endpoint), endpoint
+
+    def start(self) -> None:
+        """Do nothing: it runs or it doesn't."""
+
+    def death(self) -> str:
+        """Return "": its process is not ours to see."""
+        return ""
+
+    def stop(self) -> None:
+        """Leave it alone."""
+
+
+class Spawned:
+    """A server that we start, watch, and start again after a crash.
+
+    Args:
+        name: what to call it.
+        command: its arguments; "{port}" in them stands for a free port, chosen anew for each start (without it the server must
+            choose one and print its endpoint), "{tmp}" for a directory that ends with the target.
+    """
+
+    restartable = True
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name, self.endpoint, self._command = name, Endpoint(LOOPBACK, 0), list(command)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory = tempfile.TemporaryDirectory(prefix="ggml-rpc-ref-conform-")
+        self._log = Path(self._directory.name) / "server.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while it lives."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start it anew and wait until it accepts connections.
+
+        Raises:
+            ConnectionError: where it does not.
+        """
+        self._end()
+        port = free_port(LOOPBACK)
+        chosen = Endpoint(LOOPBACK, port) if any("{port}" in part for part in self._command) else None
+        command = [part.replace("{port}", str(port)).replace("{tmp}", self._directory.name) for part in self._command]
+        with self._log.open("wb") as log:
+            try:
+                # a session of its own: a wrapper script's children end with it
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environ()
+                )
+            except OSError as error:
+                raise Misuse(f"can't start {shlex.join(command)}: {error.strerror}") from None
+        self._await(chosen)
+
+    def _await(self, endpoint: Endpoint | None) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            if end := self.death():
+                raise ConnectionError(f"{self.name} ended before it listened: {end}")
+            endpoint = endpoint or self._announced()
+            if endpoint:
+                with contextlib.suppress(ConnectionError, DeadlineMissed):
+                    open_stream(*endpoint, timeout=1.0).close()
+                    self.endpoint = endpoint
+                    return
+            time.sleep(0.02)
+        raise ConnectionError(f"{self.name} did not listen within {START_TIMEOUT:g} s{self._last_words()}")
+
+    def _announced(self) -> Endpoint | None:
+        found = _ENDPOINT.search(self._log.read_text(errors="replace"))
+        return Endpoint(found[1], int(found[2])) if found else None
+
+    def death(self) -> str:
+        """Return how the process ended, with its last words; "" while it lives."""
+        status = self._process.poll() if self._process else None
+        if status is None:
+            return ""
+        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        return how + self._last_words()
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return f"; last words: {_PATH.sub('', lines[-1])[:200]}" if lines else ""
+
+    def stop(self) -> None:
+        """End it and forget its log."""
+        self._end()
+        self._directory.cleanup()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2.0)
+                return
+
+
+def embedded() -> Spawned:
+    """Return our own server as a target: `serve` on a free loopback port, with two devices and a cache that ends with it."""
+    options = ["-p", "0", "-d", "oracle,oracle", "-c", "--cache-dir", "{tmp}"]
+    return Spawned("ggml-rpc-ref serve", [sys.executable, "-m", "ggml_rpc_ref", "serve", *options])
+
+
+def from_command(text: str) -> Spawned:
+    """Return the server that a command line starts; "{port}" in it stands for the port.
+
+    Raises:
+        Misuse: for one without "{port}", or with unbalanced quotes.
+    """
+    try:
+        command = shlex.split(text)
+    except ValueError as error:
+        raise Misuse(f"--spawn {text!r}: {error}") from None
+    if not any("{port}" in part for part in command):
+        raise Misuse(f"--spawn {text!r} must hold {{port}}: the port to listen on, on {LOOPBACK}")
+    return Spawned(text, command)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its name or address."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _environ() -> dict[str, str]:
+    """Return our environment, with aborts of ggml that print no stack traces: gdb would hold a dying server for seconds."""
+    return os.environ | {"GGML_NO_BACKTRACE": "1"}
