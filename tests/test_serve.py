@@ -1,0 +1,265 @@
+"""The command `serve`: its options, its log, its signals. The process is a real one, started as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ggml_rpc_ref import serve
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.net.server import Server
+from ggml_rpc_ref.serve import Json, Words, cache_directory, machine_memory, make_host, parse_network, parse_size
+
+HELLO = struct.pack("<BQ", 14, 0)
+HELLO_REPLY = struct.pack("<Q3B", 3, 3, 6, 1)
+
+# ----------------------------------------------------------------------------------------------------------------- options
+
+SIZES = [
+    ("512", 536_870_912), ("512M", 536_870_912), ("8G", 8_589_934_592), ("8GiB", 8_589_934_592), ("1.5g", 1_610_612_736),
+    ("64k", 65_536), ("1T", 1_099_511_627_776), ("0", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "wanted"), SIZES)
+def test_sizes(text: str, wanted: int) -> None:
+    assert parse_size(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "8X", "1e3", "0x10", "1 2", "G", "∞", "1.M"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(Misuse, match="is no size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("10.0.0.7", "10.0.0.7/32"), ("10.1.2.3/8", "10.0.0.0/8"), ("fd00::/8", "fd00::/8")])
+def test_networks(text: str, wanted: str) -> None:
+    assert str(parse_network(text)) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.0/33", "example.org", "10.0.0"])
+def test_what_is_no_network(text: str) -> None:
+    with pytest.raises(Misuse, match="is no network"):
+        parse_network(text)
+
+
+@pytest.mark.parametrize("devices", ["oracle,oracle", "oracle/oracle", " oracle , oracle "])
+def test_devices_and_memory(devices: str) -> None:
+    host = make_host(devices, memory=1000)
+    assert [(device.name, device.memory.total) for device in host.devices] == [("oracle", 1000)] * 2
+
+
+def test_the_machines_memory_is_shared_out() -> None:
+    host = make_host("oracle,oracle")
+    assert sum(device.memory.total for device in host.devices) <= machine_memory()
+    assert host.devices[0].memory.total == machine_memory() // 2
+
+
+@pytest.mark.parametrize("devices", ["", "nope", "oracle,", "Oracle"])
+def test_unknown_devices(devices: str) -> None:
+    with pytest.raises(Misuse, match="choose from oracle"):
+        make_host(devices)
+
+
+def test_no_memory_is_a_misuse() -> None:
+    with pytest.raises(Misuse, match="-m"):
+        make_host(memory=0)
+
+
+def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_CACHE", str(tmp_path))
+    assert cache_directory(False, None) is None
+    assert cache_directory(True, None) == tmp_path / "rpc"
+    assert cache_directory(False, tmp_path) == tmp_path
+
+
+def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(serve, "default_directory", fail)
+    assert cache_directory(True, None) is None
+
+
+def test_an_unknown_log_level() -> None:
+    with pytest.raises(Misuse, match="choose from debug"):
+        serve.start_log("loud", as_json=False)
+
+
+# ----------------------------------------------------------------------------------------------------------------- the log
+
+
+def record(message: str) -> logging.LogRecord:
+    return logging.LogRecord("ggml_rpc_ref.x", logging.WARNING, "x.py", 1, message, None, None)
+
+
+def test_words_can_t_be_forged() -> None:
+    line = Words().format(record("refused: 'a\nb\x1b[2Jé'"))
+    assert line.endswith("warning: refused: 'a\\x0ab\\x1b[2Jé'")
+
+
+def test_json_is_one_line() -> None:
+    entry = json.loads(Json().format(record("a\nb")))
+    assert "\n" not in Json().format(record("a\nb"))
+    assert (entry["level"], entry["event"], entry["message"]) == ("warning", "log", "a\nb")
+
+
+# ------------------------------------------------------------------------------------------------------------- the process
+
+
+def command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "ggml_rpc_ref", "serve", *options]
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server process with JSON logs on a port that the kernel chose."""
+    process = subprocess.Popen(command("-p", "0", "--json", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert ready["event"] == "ready"
+        yield process, int(ready["endpoint"].rpartition(":")[2])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def connect(port: int) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        sock.sendall(HELLO)
+        assert sock.recv(11, socket.MSG_WAITALL) == HELLO_REPLY
+        yield sock
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_it_with_0_while_a_peer_is_connected(number: signal.Signals) -> None:
+    with serving() as (process, port), connect(port) as sock:
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert sock.recv(1) == b""
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.read())["message"] == f"ended by {number.name}"
+        assert process.stderr.read() == ""
+
+
+def test_json_names_rule_field_value_and_peer() -> None:
+    with serving("-m", "1K", "-d", "oracle,oracle") as (process, port):
+        with connect(port) as sock:
+            peer = "{}:{}".format(*sock.getsockname())
+            sock.sendall(struct.pack("<BQI", 11, 4, 1))
+            assert sock.recv(24, socket.MSG_WAITALL) == struct.pack("<QQQ", 16, 1024, 1024)
+            sock.sendall(struct.pack("<BQI", 11, 4, 7))
+            assert sock.recv(1) == b""
+        assert process.stdout is not None
+        entry = json.loads(process.stdout.readline())
+    assert {key: entry[key] for key in ("level", "event", "peer", "rule", "field", "value")} == {
+        "level": "warning", "event": "refused", "peer": peer, "rule": "device.index", "field": "device", "value": "7",
+    }  # fmt: skip
+
+
+def test_words_say_what_is_served(tmp_path: Path) -> None:
+    options = ("-p", "0", "--allow", "127.0.0.0/8", "--cache-dir", str(tmp_path), "-m", "64", "-d", "oracle,oracle")
+    with subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline().strip() for _ in range(5)]
+        process.terminate()
+        out, _ = process.communicate(timeout=10)
+    assert lines[0].endswith("speaks RPC protocol 3.6.1")
+    assert lines[1].startswith("endpoint: 127.0.0.1:")
+    assert lines[1].endswith(", for 127.0.0.0/8 only")
+    assert lines[2] == f"cache:    {tmp_path}, up to 32768 MiB"
+    assert [line.partition(" (")[0] for line in lines[3:]] == ["device 0: oracle", "device 1: oracle"]
+    assert lines[4].endswith("; 64 MiB, 64 MiB free)")
+    assert out == ""
+
+
+class Elsewhere(Server):
+    """A server that thinks it is bound to another address than loopback, and ends at once."""
+
+    is_loopback = False
+
+    def serve_forever(self) -> None:
+        self.shutdown()
+
+
+@pytest.mark.parametrize("server_type", [Server, Elsewhere])
+def test_only_another_address_than_loopback_is_warned_of(
+    server_type: type[Server], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    server = server_type(make_host(memory=1000))
+    server.stop()
+    serve.run(server)
+    assert ("the protocol has no authentication" in caplog.text) is (server_type is Elsewhere)
+
+
+def test_options_reach_the_server(tmp_path: Path) -> None:
+    options = ("--idle-timeout", "0.3", "--max-connections", "1", "--log-level", "info", "-t", "1", "--values-cache", "0")
+    with serving(*options) as (process, port), connect(port) as sock:
+        with socket.create_connection(("127.0.0.1", port), 20) as second:
+            assert second.recv(1) == b""
+        assert sock.recv(1) == b""
+        assert process.stdout is not None
+        messages = [json.loads(process.stdout.readline())["message"] for _ in range(2)]
+        assert "1 connections are open" in messages[0]
+        assert "idle for 0.3 s" in messages[1]
+
+
+MISTAKES = [
+    (["-d", "nope"], "there is no device 'nope': choose from oracle"),
+    (["-m", "much"], "'much' is no size"),
+    (["--allow", "everyone"], "'everyone' is no network"),
+    (["--log-level", "loud"], "there is no log level 'loud'"),
+    (["-H", "no.such.host.invalid"], "the host 'no.such.host.invalid' is unknown"),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_a_mistake_is_one_sentence_and_exit_code_2(options: list[str], sentence: str) -> None:
+    done = subprocess.run(command("-p", "0", *options), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_a_port_in_use_is_a_mistake() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = subprocess.run(command("-p", str(port)), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert f"port {port} of 127.0.0.1 is in use" in done.stderr
+
+
+def test_threads_are_set_before_numpy_is_imported() -> None:
+    script = """
+import os, sys
+import ggml_rpc_ref.cli
+assert "numpy" not in sys.modules
+import importlib.abc
+class Watch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "numpy":
+            print(os.environ["OPENBLAS_NUM_THREADS"], os.environ["OMP_NUM_THREADS"])
+            os._exit(0)
+sys.meta_path.insert(0, Watch())
+sys.argv = ["x", "serve", "-t", "3"]
+ggml_rpc_ref.cli.main()
+"""
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False, env=environ)
+    assert done.stdout == "3 3\n", done.stderr
