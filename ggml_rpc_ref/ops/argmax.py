@@ -1,0 +1,85 @@
+"""ARGMAX: where each row is largest.
+
+    dst[j] = the last i for which src0[j][i] is the largest of row j
+
+src0: F32 ne = (n, rows), elements of a row neighbours, rows anywhere. dst: I32, ne = (rows), any stride.
+Of equal elements the last one counts. NaN is never the largest, but upstream's search starts anew behind each NaN that is
+followed by a number: the result is then the place of the largest after the last such NaN. A row of NaN alone, or of no
+elements: 0.
+
+Source: ggml_vec_argmax_f32 in ggml-cpu/vec.h, ggml_argmax in ggml.c.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.tensor import Array, F32Array
+
+INT32_MAX = 2**31 - 1
+
+
+def shape(node: Node) -> None:
+    """Refuse more than two dimensions, a result of other length, rows that int32 can't count, gaps within rows."""
+    src0 = node.source(0)
+    node.require(src0.ne[2:] == (1, 1) and src0.ne[0] <= INT32_MAX, "a matrix", src0.ne)
+    node.require(node.dst.ne == (src0.ne[1], 1, 1, 1), f"ne ({src0.ne[1]},)", node.dst.ne)
+    require_dense_rows(node, src0)
+
+
+def oracle(node: Node) -> None:
+    """Search each row."""
+    source, result = node.source(0), node.dst.array[0, 0, 0]
+    if source.ne[0] == 0:
+        result[...] = 0
+        return
+    for block in row_blocks(source.ne):
+        result[block[2]] = _last_largest(source.array[block][0, 0])
+
+
+def _last_largest(rows: F32Array) -> Array:
+    found: Array = rows.shape[1] - 1 - np.argmax(rows[:, ::-1], axis=1)
+    for row in np.flatnonzero(np.isnan(rows).any(axis=1)):
+        found[row] = _behind_last_nan(rows[row])
+    return found
+
+
+def _behind_last_nan(row: F32Array) -> int:
+    """Return the place of the last largest number behind the last NaN that a number follows."""
+    numbers = np.flatnonzero(~np.isnan(row))
+    if len(numbers) == 0:
+        return 0
+    stop = int(numbers[-1]) + 1
+    start = int(np.flatnonzero(np.isnan(np.append(row[:stop], np.nan)))[-2]) + 1 if np.isnan(row[:stop]).any() else 0
+    return stop - 1 - int(np.argmax(row[start:stop][::-1]))
+
+
+def cases() -> Iterator[Case]:
+    """Row lengths around vector widths, ties, infinities, NaN in every place, gaps, nothing."""
+    for n in (1, 7, 33, 1025):
+        yield Case(f"n{n}", Operand("I32", (5,)), (Operand("F32", (n, 5)),))
+    rows = {
+        "ties": "1,3,2,3,0", "all-equal": "2", "zeros": "-0,0,-0,-0,0", "minus-inf": "-inf", "inf": "1,inf,2,inf,3",
+        "nan-first": "nan,1,2,0,-1", "nan-middle": "5,3,nan,1,2", "nan-last": "1,5,3,2,nan", "nan-all": "nan",
+        "nan-two": "9,nan,3,nan,1", "nan-ends": "nan,4,2,nan,nan",
+    }  # fmt: skip
+    for name, values in rows.items():
+        yield Case(name, Operand("I32", (2,)), (Operand("F32", (5, 2), fill=f"values:{values}"),))
+    yield Case("gaps", Operand("I32", (4,)), (Operand("F32", (5, 4), nb=(4, 32, 128, 128)),))
+    yield Case("dst-gaps", Operand("I32", (4,), nb=(8, 32, 32, 32)), (Operand("F32", (5, 4)),))
+    yield Case("empty-rows", Operand("I32", (3,)), (Operand("F32", (0, 3)),))
+    yield Case("no-rows", Operand("I32", (0,)), (Operand("F32", (3, 0)),))
+
+
+OP = Op(
+    name="ARGMAX",
+    sources=(Source("x", ("F32",), "ne = (n, rows)"),),
+    types=("I32",),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+)

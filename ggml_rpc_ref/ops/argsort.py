@@ -1,0 +1,74 @@
+"""ARGSORT: the order of each row's elements.
+
+    dst[j][0], dst[j][1], ... = the indices i of row j, by rising (order 0) or falling (order 1) src0[j][i]
+
+src0: F32, elements of a row neighbours, rows evenly spaced, at most 2^31 - 1 elements each. dst: I32, the same ne, likewise.
+Equal elements may stand in any order: ggml promises none. Here the lower index comes first, and so it does upstream in rows
+of up to 16 elements (an insertion sort); in longer rows upstream's order is that of std::sort. -0 equals 0. NaN comes last;
+upstream's sort has no defined result with NaN. Empty: nothing is computed.
+
+Source: ggml_compute_forward_argsort_f32 in ggml-cpu/ops.cpp, ggml_argsort in ggml.c.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import require_even_rows
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.tensor import Array, F32Array
+
+INT32_MAX = 2**31 - 1
+RISING, FALLING = 0, 1
+
+
+def shape(node: Node) -> None:
+    """Refuse other dimensions than the source's, rows unevenly spaced or too long, an unknown order."""
+    src0 = node.source(0)
+    node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
+    require_even_rows(node, src0, node.dst)
+    node.require(src0.ne[0] <= INT32_MAX, "rows that int32 can count", src0.ne[0])
+    node.require(node.i32("order") in (RISING, FALLING), "order 0 or 1", node.i32("order"))
+
+
+def oracle(node: Node) -> None:
+    """Sort each row; equal elements stay in order."""
+    source, result, falling = node.source(0).array, node.dst.array, node.i32("order") == FALLING
+    for block in row_blocks(node.dst.ne):
+        result[block] = ranked(source[block], falling)
+
+
+def ranked(rows: F32Array, falling: bool) -> Array:
+    """Return the indices of each row in the order of its values, NaN last."""
+    return np.argsort(-rows if falling else rows, axis=-1, kind="stable")
+
+
+def cases() -> Iterator[Case]:
+    """Both orders: lengths around vector widths, ties in short rows, infinities, evenly spaced rows, nothing."""
+    for name, order in (("rising", RISING), ("falling", FALLING)):
+        for n in (1, 2, 7, 16, 33, 1025):
+            yield sorting(f"{name}-n{n}", Operand("F32", (n, 3, 2), fill="permutation"), order)
+        yield sorting(f"{name}-normal", Operand("F32", (100, 5)), order)
+        yield sorting(f"{name}-ties", Operand("F32", (8, 3), fill="values:1,3,1,2,3,3,0"), order)
+        yield sorting(f"{name}-zeros", Operand("F32", (5, 2), fill="values:0,-0,1,-0,0,-1"), order)
+        yield sorting(f"{name}-infinities", Operand("F32", (5, 2), fill="values:1,inf,-inf,3e38,-2"), order)
+        yield sorting(f"{name}-gaps", Operand("F32", (5, 4, 2), nb=(4, 32, 128, 256)), order)
+        yield sorting(f"{name}-empty", Operand("F32", (0, 3)), order)
+
+
+def sorting(id: str, x: Operand, order: int) -> Case:
+    """Return a case whose destination follows from x."""
+    return Case(id, Operand("I32", x.ne), (x,), {"order": order})
+
+
+OP = Op(
+    name="ARGSORT",
+    sources=(Source("x", ("F32",), "any ne"),),
+    types=("I32",),
+    params=(Param("order", "i32", 0, "ggml_sort_order: 0 rising, 1 falling"),),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+)

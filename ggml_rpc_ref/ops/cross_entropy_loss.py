@@ -1,0 +1,71 @@
+"""CROSS_ENTROPY_LOSS: how badly logits predict a distribution, the mean over all rows.
+
+    dst = -1 / rows * sum over rows and i of src1[i] * (src0[i] - max - ln(sum over the row of exp(src0 - max)))
+
+src0: logits, src1: the distribution that should come out, both F32 of one ne, elements of a row neighbours, rows evenly spaced.
+dst: F32, one element. max is the row's largest logit.
+A logit of -inf gives NaN even where src1 is 0 (0 * -inf), and so does any NaN. No elements in a row: -0. No rows: NaN (0/0).
+
+Source: ggml_compute_forward_cross_entropy_loss_f32 in ggml-cpu/ops.cpp, which steps from row to row by nb[1] alone;
+ggml_vec_log_soft_max_f32 in ggml-cpu/vec.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import require_even_rows
+from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.slabs import row_blocks
+
+
+def shape(node: Node) -> None:
+    """Refuse two sources of different dimensions, rows that are not evenly spaced, a result that is not one number."""
+    logits, wanted = node.source(0), node.source(1)
+    node.require(wanted.ne == logits.ne, f"src1.ne {logits.ne}", wanted.ne)
+    node.require(node.dst.ne == (1, 1, 1, 1), "one element", node.dst.ne)
+    require_even_rows(node, logits, wanted)
+
+
+def oracle(node: Node) -> None:
+    """Compute the formula: the exponentials in float32, the sums in float64."""
+    logits, wanted = node.source(0), node.source(1).array
+    total = np.float64(0)
+    with np.errstate(all="ignore"):
+        for block in row_blocks(logits.ne):
+            x = logits.array[block]
+            x = x - np.max(x, axis=-1, keepdims=True, initial=-np.inf)
+            x = x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
+            total += np.sum(x * wanted[block], dtype=np.float64)
+        node.dst.array[...] = np.float32(total) * (np.float32(-1) / np.float32(logits.nrows))
+
+
+def cases() -> Iterator[Case]:
+    """Row lengths around vector widths, one row and many, padded rows, extreme logits, nothing."""
+    for n in (1, 7, 16, 33, 1025):
+        yield loss(f"n{n}", Operand("F32", (n, 3, 2, 2)), Operand("F32", (n, 3, 2, 2), fill="uniform:0:1"))
+    yield loss("one-hot", Operand("F32", (3, 7)), Operand("F32", (3, 7), fill="values:0,1,0"))
+    yield loss(
+        "rows-padded", Operand("F32", (5, 4), nb=(4, 32, 128, 128)), Operand("F32", (5, 4), nb=(4, 24, 96, 96), fill="uniform:0:1")
+    )
+    yield loss("large", Operand("F32", (33, 4), fill="normal:1000"), Operand("F32", (33, 4), fill="uniform:0:1"))
+    yield loss("minus-inf", Operand("F32", (3, 2), fill="values:1,-inf,2,0.5"), Operand("F32", (3, 2), fill="values:1,0,0"))
+    yield loss("nan", Operand("F32", (3, 2), fill="values:1,nan,2,0.5"), Operand("F32", (3, 2), fill="values:1"))
+    yield loss("empty-rows", Operand("F32", (0, 3)), Operand("F32", (0, 3)))
+    yield loss("no-rows", Operand("F32", (3, 0)), Operand("F32", (3, 0)))
+
+
+def loss(id: str, logits: Operand, wanted: Operand) -> Case:
+    """Return a case."""
+    return Case(id, Operand("F32", (1,)), (logits, wanted))
+
+
+OP = Op(
+    name="CROSS_ENTROPY_LOSS",
+    sources=(Source("logits", ("F32",), "any ne"), Source("labels", ("F32",), "the logits' ne, each row a distribution")),
+    types=("F32",),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=FLOAT32,
+)

@@ -1,0 +1,71 @@
+"""CROSS_ENTROPY_LOSS_BACK: the gradient of CROSS_ENTROPY_LOSS with respect to its logits.
+
+    dst[i] = (exp(src1[i] - max) / sum over the row of exp(src1 - max) - src2[i]) * src0 / rows
+
+src0: the gradient of the loss, F32, one element. src1: logits, src2: the distribution, both F32, contiguous, of one ne.
+dst: F32, contiguous, of that ne; may be src1's own memory. A row with NaN or +inf among its logits becomes NaN.
+Empty: nothing is computed.
+
+Source: ggml_compute_forward_cross_entropy_loss_back_f32 in ggml-cpu/ops.cpp.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.slabs import row_blocks
+
+
+def shape(node: Node) -> None:
+    """Refuse differing dimensions, gaps, a gradient that is not one number."""
+    grad, logits, wanted = (node.source(i) for i in range(3))
+    node.require(grad.ne == (1, 1, 1, 1), "src0 of one element", grad.ne)
+    node.require(wanted.ne == logits.ne and node.dst.ne == logits.ne, f"ne {logits.ne} throughout", (wanted.ne, node.dst.ne))
+    for tensor in (logits, wanted, node.dst):
+        node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb)
+
+
+def oracle(node: Node) -> None:
+    """Compute the formula: the exponentials in float32, their sum in float64."""
+    grad, logits, wanted = node.source(0).array.item(), node.source(1).array, node.source(2).array
+    result = node.dst.array
+    with np.errstate(all="ignore"):
+        share = np.float32(grad) / np.float32(node.source(1).nrows)
+        for block in row_blocks(node.dst.ne):
+            x = logits[block]
+            x = np.exp(x - np.max(x, axis=-1, keepdims=True, initial=-np.inf))
+            x *= (1 / np.sum(x, axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
+            result[block] = (x - wanted[block]) * share
+
+
+def cases() -> Iterator[Case]:
+    """Row lengths around vector widths, extreme logits, in place, special values."""
+    for n in (1, 7, 16, 33, 1025):
+        yield gradient(f"n{n}", (n, 3, 2, 2))
+    yield gradient("large", (33, 4), "normal:1000")
+    yield gradient("special", (8, 12), "special")
+    yield gradient("in-place", (33, 4), in_place=True)
+    yield gradient("empty", (0, 4))
+
+
+def gradient(id: str, ne: tuple[int, ...], fill: str = "normal", in_place: bool = False) -> Case:
+    """Return a case."""
+    src = (Operand("F32", (1,)), Operand("F32", ne, fill=fill), Operand("F32", ne, fill="uniform:0:1"))
+    return Case(id, Operand("F32", ne, alias="src1" if in_place else ""), src)
+
+
+OP = Op(
+    name="CROSS_ENTROPY_LOSS_BACK",
+    sources=(
+        Source("grad", ("F32",), "one element, the gradient of the loss"),
+        Source("logits", ("F32",), "any ne"),
+        Source("labels", ("F32",), "the logits' ne, each row a distribution"),
+    ),
+    types=("F32",),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=FLOAT32,
+    in_place=True,
+)

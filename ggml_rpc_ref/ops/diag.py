@@ -1,0 +1,52 @@
+"""DIAG: a square matrix with a row on its diagonal.
+
+    dst[i3][i2][j][i] = src0[i3][i2][0][i] for i = j, else 0
+
+src0: F32 ne = (n, 1, b2, b3), elements of a row neighbours. dst: F32, ne = (n, n, b2, b3), elements of a row neighbours, rows
+anywhere. What is on the diagonal is copied bit by bit.
+
+Source: ggml_compute_forward_diag_f32 in ggml-cpu/ops.cpp, ggml_diag in ggml.c.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
+
+
+def shape(node: Node) -> None:
+    """Refuse anything but one row per matrix, a result that is not square, gaps within rows."""
+    n, one, b2, b3 = node.source(0).ne
+    node.require(one == 1, "one row per matrix", one)
+    node.require(node.dst.ne == (n, n, b2, b3), f"ne {(n, n, b2, b3)}", node.dst.ne)
+    require_dense_rows(node, node.source(0), node.dst)
+
+
+def oracle(node: Node) -> None:
+    """Clear all, then write the diagonals."""
+    row, result, at = node.source(0).array[:, :, 0].copy(), node.dst.array, np.arange(node.dst.ne[0])
+    result[...] = 0
+    result[:, :, at, at] = row
+
+
+def cases() -> Iterator[Case]:
+    """Sizes around vector widths, batches, gaps, special values, nothing."""
+    for n in (1, 2, 7, 33):
+        yield Case(f"n{n}", Operand("F32", (n, n, 3, 2)), (Operand("F32", (n, 1, 3, 2)),))
+    yield Case("special", Operand("F32", (17, 17)), (Operand("F32", (17,), fill="special"),))
+    row = Operand("F32", (5, 1, 3), nb=(4, 100, 28, 200))
+    yield Case("gaps", Operand("F32", (5, 5, 3), nb=(4, 32, 192, 576)), (row,))
+    yield Case("empty", Operand("F32", (0, 0, 2)), (Operand("F32", (0, 1, 2)),))
+
+
+OP = Op(
+    name="DIAG",
+    sources=(Source("row", ("F32",), "ne = (n, 1, b2, b3)"),),
+    types=("F32",),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+)

@@ -1,0 +1,31 @@
+"""DIAG_MASK_ZERO: replace the elements right of a diagonal by 0.
+
+    dst[i3][i2][j][i] = 0 for i > n_past + j, else src0[i3][i2][j][i]
+
+src0: F32, elements of a row neighbours. dst: F32, the same ne; may be src0's own memory. n_past must not be negative. What is
+kept is kept bit by bit; what is replaced may have been NaN. Empty: nothing is computed. Upstream takes a view only in place,
+and steps over dimensions 2 and 3 together by nb[2]; strides of any kind are right here.
+
+Source: ggml_compute_forward_diag_mask_f32 in ggml-cpu/ops.cpp.
+"""
+
+from ggml_rpc_ref.ops import diag_mask
+from ggml_rpc_ref.ops.op import EXACT, Node, Op, Source
+
+
+def oracle(node: Node) -> None:
+    """Replace the triangle."""
+    diag_mask.replace_above(node, 0.0)
+
+
+OP = Op(
+    name="DIAG_MASK_ZERO",
+    sources=(Source("x", ("F32",), "any ne"),),
+    types=("F32",),
+    params=diag_mask.PARAMS,
+    shape=diag_mask.shape,
+    oracle=oracle,
+    cases=diag_mask.cases,
+    tolerance=EXACT,
+    in_place=True,
+)

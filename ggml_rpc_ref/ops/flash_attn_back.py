@@ -1,0 +1,135 @@
+"""FLASH_ATTN_BACK: the gradients of attention with respect to Q, K and V, packed into one row.
+
+For each batch entry and head h, with K and V of head h mod (number of K's heads):
+
+    P = softmax(Q K^T / sqrt(d), where masked: of query j only keys i <= keys - queries + j)
+    dP = dO V,   dS = P * (dP - rowsum(P * dP)) / sqrt(d)
+    dQ = dS K,   dK = sum over the heads that share K of dS^T Q,   dV = sum over them of dO^T P
+
+src0: Q ne = (d, queries, heads, batch). src1: K ne = (d, keys, heads / r, batch), keys >= queries. src2: V, transposed: ne =
+(keys, d, heads / r, batch). src3: dO, the gradient of the result, Q's ne. All F32, elements of a row neighbours (dO: any
+strides). dst: F32, one row without gaps: dQ, dK, dV, each as its source would lie contiguously and filled up with zeros to 16
+bytes. masked is 0 or 1.
+
+ggml's constructor of this op aborts ("adapt to flash_attn_ext changes"), so no stock client sends it; the kernel is there,
+and this is what it computes. Only where K is shared and batch > 1 it steps too far in dK and dV and writes over its bounds;
+this does not.
+
+Source: ggml_compute_forward_flash_attn_back_f32 in ggml-cpu/ops.cpp, ggml_flash_attn_back in ggml.c.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
+from ggml_rpc_ref.ops.slabs import rows_per_slab
+from ggml_rpc_ref.tensor import F32Array, Quad, Tensor
+
+ALIGNMENT = 16
+"""GGML_MEM_ALIGN of 64-bit builds, in bytes."""
+
+
+def shape(node: Node) -> None:
+    """Refuse sources that don't fit together, fewer keys than queries, a result of another length, gaps, an unknown masked."""
+    q, k, v, grad = (node.source(i) for i in range(4))
+    d, queries, heads, batch = q.ne
+    _, keys, shared, _ = k.ne
+    node.require(shared > 0 and heads % shared == 0, f"heads of K to divide {heads}", shared)
+    node.require(k.ne == (d, keys, shared, batch), f"K of ne ({d}, keys, heads, {batch})", k.ne)
+    node.require(v.ne == (keys, d, shared, batch), f"V of ne {(keys, d, shared, batch)}", v.ne)
+    node.require(grad.ne == q.ne, f"a gradient of ne {q.ne}", grad.ne)
+    node.require(keys >= queries, f"at least {queries} keys", keys)
+    length = sum(_padded(t) for t in (q, k, v))
+    node.require(node.dst.ne == (length, 1, 1, 1), f"{length} elements", node.dst.ne)
+    require_dense_rows(node, q, k, v, node.dst)
+    node.require(node.i32("masked") in (0, 1), "masked 0 or 1", node.i32("masked"))
+
+
+def _padded(tensor: Tensor) -> int:
+    """Return the elements that a gradient takes up in the result."""
+    return -(-4 * tensor.nelements // ALIGNMENT) * ALIGNMENT // 4
+
+
+def oracle(node: Node) -> None:
+    """Compute head by head, as many queries at a time as their weights fit a slab; write when all is known."""
+    q, k, v, grad = (node.source(i).array for i in range(4))
+    total = np.zeros(node.dst.ne[0], np.float32)
+    grad_q, grad_k, grad_v = _gradients(node, total)
+    step = rows_per_slab(4 * k.shape[2])
+    with np.errstate(all="ignore"):
+        for i3, head in np.ndindex(*q.shape[:2]):
+            shared = head % k.shape[1]
+            for start in range(0, q.shape[2], step):
+                rows = slice(start, min(start + step, q.shape[2]))
+                out = grad[i3, head, rows]
+                weights, scores = _attention(node, q[i3, head, rows], k[i3, shared], out @ v[i3, shared], start)
+                grad_q[i3, head, rows] = scores @ k[i3, shared]
+                grad_k[i3, shared] += scores.T @ q[i3, head, rows]
+                grad_v[i3, shared] += out.T @ weights
+    node.dst.store(total)
+
+
+def _gradients(node: Node, total: F32Array) -> list[F32Array]:
+    """Return views of the result's three parts in their sources' shapes."""
+    parts, start = [], 0
+    for source in (node.source(0), node.source(1), node.source(2)):
+        parts.append(total[start : start + source.nelements].reshape(source.shape))
+        start += _padded(source)
+    return parts
+
+
+def _attention(node: Node, q: F32Array, k: F32Array, weight_gradient: F32Array, start: int) -> tuple[F32Array, F32Array]:
+    """Return the weights of some queries, the first of which has that index, and the gradient of their scores."""
+    scale = np.float32(1) / np.sqrt(np.float32(q.shape[-1]))
+    scores = q @ k.T * scale
+    if node.i32("masked"):
+        queries, keys = node.source(0).ne[1], node.source(1).ne[1]
+        last = np.arange(start, start + len(q))[:, None] + keys - queries
+        scores = np.where(np.arange(keys) <= last, scores, np.float32(-np.inf))
+    weights = np.exp(scores - np.max(scores, axis=-1, keepdims=True, initial=-np.inf))
+    weights *= (1 / np.sum(weights, axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
+    dot = np.sum(weights * weight_gradient, axis=-1, keepdims=True)
+    return weights, weights * (weight_gradient - dot) * scale
+
+
+def cases() -> Iterator[Case]:
+    """Sizes around vector widths, masked and not, keys beyond queries, shared keys, batches, views."""
+    for masked in (0, 1):
+        for d, queries, keys, heads, shared in (
+            (1, 1, 1, 1, 1),
+            (8, 3, 3, 2, 2),
+            (16, 5, 9, 4, 2),
+            (33, 7, 17, 3, 1),
+            (5, 1, 2, 1, 1),
+        ):
+            ne = (d, queries, heads, 1)
+            yield gradients(f"d{d}-queries{queries}-keys{keys}-heads{heads}-{shared}-masked{masked}", ne, keys, shared, masked)
+        yield gradients(f"batch-masked{masked}", (8, 3, 2, 3), 5, 2, masked)
+
+
+def gradients(id: str, ne: Quad, keys: int, shared: int, masked: int) -> Case:
+    """Return a case whose operands follow from Q's dimensions."""
+    d, queries, heads, batch = ne
+    src = Operand("F32", ne), Operand("F32", (d, keys, shared, batch)), Operand("F32", (keys, d, shared, batch)), Operand("F32", ne)
+    count = d * queries * heads * batch, d * keys * shared * batch
+    length = sum(-(-n // 4) * 4 for n in (*count, count[1]))
+    return Case(id, Operand("F32", (length,)), src, {"masked": masked})
+
+
+OP = Op(
+    name="FLASH_ATTN_BACK",
+    sources=(
+        Source("q", ("F32",), "ne = (d, queries, heads, batch)"),
+        Source("k", ("F32",), "ne = (d, keys, heads / r, batch)"),
+        Source("v", ("F32",), "ne = (keys, d, heads / r, batch)"),
+        Source("grad", ("F32",), "ne = (d, queries, heads, batch), the gradient of the result"),
+    ),
+    types=("F32",),
+    params=(Param("masked", "i32", 0, "1: a query sees no keys that come after it"),),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=Tolerance(1e-4, 1e-5, 1e-10, "float32 sums in another order"),
+)

@@ -1,0 +1,66 @@
+"""SOFT_MAX_BACK: the gradient of SOFT_MAX with respect to its input.
+
+    dst[i] = scale * y[i] * (dy[i] - sum over the row of y * dy)
+
+src0: dy, the gradient of the result; src1: y, the result of SOFT_MAX; both F32, contiguous, of one ne. dst: F32, contiguous,
+the same ne; may be src0's own memory. max_bias must be 0: upstream has no gradient for slopes. A row with NaN or an infinity
+in dy becomes NaN. Empty: nothing is computed.
+
+Source: ggml_compute_forward_soft_max_ext_back_f32 in ggml-cpu/ops.cpp, ggml_soft_max_ext_back in ggml.c.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.ops.slabs import row_blocks
+
+
+def shape(node: Node) -> None:
+    """Refuse other dimensions than the first source's, gaps, slopes."""
+    dy, y = node.source(0), node.source(1)
+    node.require(y.ne == dy.ne and node.dst.ne == dy.ne, f"ne {dy.ne} throughout", (y.ne, node.dst.ne))
+    for tensor in (dy, y, node.dst):
+        node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb)
+    node.require(node.f32("max_bias") == 0.0, "max_bias 0", node.f32("max_bias"))
+
+
+def oracle(node: Node) -> None:
+    """Compute the formula; the sum in float64."""
+    dy, y, result = node.source(0).array, node.source(1).array, node.dst.array
+    scale = np.float32(node.f32("scale"))
+    with np.errstate(all="ignore"):
+        for block in row_blocks(node.dst.ne):
+            total = np.sum(y[block] * dy[block], axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
+            result[block] = (dy[block] - total) * y[block] * scale
+
+
+def cases() -> Iterator[Case]:
+    """Row lengths around vector widths, scales, in place, special values."""
+    for n in (1, 7, 16, 33, 1025):
+        yield gradient(f"n{n}", (n, 3, 2, 2))
+    yield gradient("scale", (33, 5), scale=0.125)
+    yield gradient("scale-zero", (33, 5), scale=0.0)
+    yield gradient("in-place", (33, 5), in_place=True)
+    yield gradient("special", (17, 24), fill="special")
+    yield gradient("empty", (0, 5))
+
+
+def gradient(id: str, ne: tuple[int, ...], *, scale: float = 1.0, fill: str = "normal", in_place: bool = False) -> Case:
+    """Return a case; y is made of weights between 0 and 1, as SOFT_MAX would make."""
+    src = (Operand("F32", ne, fill=fill), Operand("F32", ne, fill="uniform:0:1"))
+    return Case(id, Operand("F32", ne, alias="src0" if in_place else ""), src, {"scale": scale, "max_bias": 0.0})
+
+
+OP = Op(
+    name="SOFT_MAX_BACK",
+    sources=(Source("dy", ("F32",), "gradient of the result"), Source("y", ("F32",), "the result, of dy's ne")),
+    types=("F32",),
+    params=(Param("scale", "f32", 0, "SOFT_MAX's factor on x"), Param("max_bias", "f32", 1, "0")),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=FLOAT32,
+    in_place=True,
+)

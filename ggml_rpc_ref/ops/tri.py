@@ -1,0 +1,65 @@
+"""TRI: a triangle of every matrix, zero elsewhere.
+
+    dst[i3][i2][j][i] = src0[i3][i2][j][i] where the triangle holds (i, j), else 0
+
+type: 0 upper with diagonal (i >= j), 1 upper (i > j), 2 lower with diagonal (i <= j), 3 lower (i < j).
+src0: F32, contiguous, ne = (n, n, b2, b3). dst: F32, the same ne, elements of a row neighbours; may be src0's own memory.
+What is kept is kept bit by bit; NaN outside of the triangle becomes 0. Empty: nothing is computed.
+
+Source: ggml_compute_forward_tri_f32 in ggml-cpu/ops.cpp, ggml_tri in ggml.c.
+"""
+
+from collections.abc import Callable, Iterator
+from operator import ge, gt, le, lt
+from typing import Any
+
+import numpy as np
+
+from ggml_rpc_ref.ops.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.ops.slabs import row_blocks
+
+HOLDS: dict[int, Callable[[Any, Any], Any]] = {0: ge, 1: gt, 2: le, 3: lt}
+"""ggml_tri_type to the relation of column and row that the triangle holds."""
+
+
+def shape(node: Node) -> None:
+    """Refuse matrices that are not square, gaps, an unknown type."""
+    src0 = node.source(0)
+    node.require(src0.ne[0] == src0.ne[1] and src0.is_contiguous, "square matrices without gaps", src0.ne)
+    node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
+    require_dense_rows(node, node.dst)
+    node.require(node.i32("type") in HOLDS, "type 0, 1, 2 or 3", node.i32("type"))
+
+
+def oracle(node: Node) -> None:
+    """Keep the triangle."""
+    source, result, holds = node.source(0).array, node.dst.array, HOLDS[node.i32("type")]
+    row, column = np.arange(node.dst.ne[1])[:, None], np.arange(node.dst.ne[0])
+    for block in row_blocks(node.dst.ne):
+        result[block] = np.where(holds(column, row[block[2]]), source[block], np.float32(0))
+
+
+def cases() -> Iterator[Case]:
+    """Every type on several sizes, batches, special values, gaps in the result, in place, nothing."""
+    for name, kind in (("upper-diag", 0), ("upper", 1), ("lower-diag", 2), ("lower", 3)):
+        for n in (1, 2, 17):
+            yield Case(f"{name}-n{n}", Operand("F32", (n, n, 2, 2)), (Operand("F32", (n, n, 2, 2)),), {"type": kind})
+        special = Operand("F32", (16, 16), fill="special")
+        yield Case(f"{name}-special", Operand("F32", special.ne), (special,), {"type": kind})
+        yield Case(f"{name}-in-place", Operand("F32", (5, 5, 3), alias="src0"), (Operand("F32", (5, 5, 3)),), {"type": kind})
+    yield Case("dst-gaps", Operand("F32", (5, 5, 3), nb=(4, 32, 192, 576)), (Operand("F32", (5, 5, 3)),), {"type": 0})
+    yield Case("empty", Operand("F32", (0, 0, 3)), (Operand("F32", (0, 0, 3)),), {"type": 0})
+
+
+OP = Op(
+    name="TRI",
+    sources=(Source("x", ("F32",), "ne = (n, n, b2, b3)"),),
+    types=("F32",),
+    params=(Param("type", "i32", 0, "ggml_tri_type: 0 upper with diagonal, 1 upper, 2 lower with diagonal, 3 lower"),),
+    shape=shape,
+    oracle=oracle,
+    cases=cases,
+    tolerance=EXACT,
+    in_place=True,
+)
