@@ -264,6 +264,7 @@ def test_installed_lists_what_can_be_run(world: World) -> None:
     assert upstream.installed() == []
     world.place()
     assert [build.protocol for build in upstream.installed()] == ["3.6.1"]
+    assert [row.protocol for row, build in upstream.listing() if build is None] == sorted({*HELD, *NOT_HELD} - {"3.6.1"})
 
 
 # --- installing -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@
 What is genuine stays in processes of its own; see `running`. Nothing here opens a socket.
 """
 
-from ggml_rpc_ref.upstream.builds import Build, cache_dir, find, install, installed
+from ggml_rpc_ref.upstream.builds import Build, cache_dir, find, install, installed, listing
 from ggml_rpc_ref.upstream.display import shown_progress
 from ggml_rpc_ref.upstream.environment import Failed, OnProgress, Progress
 from ggml_rpc_ref.upstream.gemma import find_model, model, model_path
@@ -32,6 +32,7 @@ __all__ = [
     "generate",
     "install",
     "installed",
+    "listing",
     "model",
     "model_path",
     "serve",

@@ -11,11 +11,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.upstream.environment import (
     Failed,
     OnProgress,
@@ -77,18 +76,21 @@ def find(version: str) -> Build:
     return build
 
 
+def listing() -> list[tuple[Release, Build | None]]:
+    """Return every protocol version, oldest first, with the build that can be run here or None."""
+    return [(row, _find_or_none(row)) for row in RELEASES.values()]
+
+
 def installed() -> list[Build]:
     """Return the builds that can be run here, oldest protocol first."""
-    return list(_installed())
+    return [build for _, build in listing() if build is not None]
 
 
-def _installed() -> Iterator[Build]:
-    for row in RELEASES.values():
-        if row.package_version is not None:
-            try:
-                yield find(row.protocol)
-            except Misuse:
-                continue
+def _find_or_none(row: Release) -> Build | None:
+    try:
+        return find(row.protocol)
+    except (Misuse, Unsupported):
+        return None
 
 
 def install(version: str, on_progress: OnProgress = ignore_progress) -> Build:
