@@ -139,19 +139,19 @@ def test_bulk_input_is_the_recorded_one() -> None:
 @cache
 def bulk() -> npt.NDArray[np.float32]:
     """The values of the recipe in inputs.json."""
-    x = np.arange(1000 * 256 * 4, dtype=np.uint64)
+    x = np.arange(2000 * 256 * 4, dtype=np.uint64)
     x = x * 0x9E3779B1 % 2**32
     x = (x ^ x >> 15) * 0x85EBCA77 % 2**32
     x = (x ^ x >> 13) * 0xC2B2AE3D % 2**32
     x = x ^ x >> 16
-    uniform = ((x >> 8) / 2**24).astype(np.float32).reshape(1000, 256, 4)
+    uniform = ((x >> 8) / 2**24).astype(np.float32).reshape(2000, 256, 4)
     a, b, c, d = (uniform[:, :, k] for k in range(4))
-    rows = np.empty((1000, 256), np.float32)
+    rows = np.empty((2000, 256), np.float32)
     rows[0::4] = a[0::4] - np.float32(0.5)
     rows[1::4] = a[1::4] * b[1::4] * c[1::4]
     rows[2::4] = (1 + b[2::4] / np.float32(16)) * np.where(a[2::4] < 0.5, np.float32(-1), np.float32(1))
     rows[3::4] = (a[3::4] + b[3::4]) + (c[3::4] + d[3::4]) - np.float32(2)
-    return rows * np.exp2(np.arange(1000) % 13 - 6).astype(np.float32)[:, None]
+    return rows * np.exp2(np.arange(2000) % 13 - 6).astype(np.float32)[:, None]
 
 
 def test_only_q8_k_and_iq4_nl_leave_bytes_to_chance() -> None:

@@ -130,8 +130,8 @@ def search_with_minimum(
         best = np.where(better, trial_error, best)
         scale, minimum = np.where(better, trial_scale, scale), np.where(better, trial_minimum, minimum)
         levels = np.where(better, trial, levels)
-    flat = high == low
-    return np.where(flat, f32(0), scale), -np.where(flat, low, minimum), np.where(flat, 0, levels)
+    # Upstream returns early for equal elements, with levels and scale 0: here a span of 0 leads to the same.
+    return scale, -minimum, levels
 
 
 def least_squares(

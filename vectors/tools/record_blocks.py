@@ -314,8 +314,9 @@ def float_cases(rng: np.random.Generator) -> Iterator[tuple[str, Values]]:
     huge_power = np.float32(2.0) ** np.repeat(np.array([-100, -60, 60, 100], np.float32), 64)
     steps = np.repeat(rng.integers(1, 90, 8), 32).astype(np.int32)
     yield "some bits below far powers of two", (huge_power.view(np.int32) - steps).view(np.float32).reshape(1, 256)
-    infinite = rows(2)
+    infinite = rows(4)
     infinite[0, ::37], infinite[1, 5::61] = np.inf, -np.inf
+    infinite[2, :128], infinite[3, 64:] = -np.inf, np.inf
     yield "infinities", infinite
     nan = rows(2)
     nan[0, ::41], nan[1, 31::32] = np.nan, np.nan
@@ -330,9 +331,9 @@ def float_cases(rng: np.random.Generator) -> Iterator[tuple[str, Values]]:
     yield "runs of 16 of chosen maxima", peaks.reshape(2, 256).astype(np.float32)
 
 
-BULK_ROWS = 1000
+BULK_ROWS = 2000
 BULK_RECIPE = (
-    "1000 rows of 256 elements from four uniform numbers a, b, c, d each, in [0, 1) with 24 bits: the number k of element i is "
+    "2000 rows of 256 elements from four uniform numbers a, b, c, d each, in [0, 1) with 24 bits: the number k of element i is "
     "x = (4 i + k) * 0x9E3779B1; x ^= x >> 15; x *= 0x85EBCA77; x ^= x >> 13; x *= 0xC2B2AE3D; x ^= x >> 16 (all modulo 2**32), "
     "then (x >> 8) / 2**24. In float32, row r has (by r % 4) a - 1/2; a * b * c; 1 + b / 16, negative where a < 1/2; or "
     "((a + b) + (c + d)) - 2; times 2**(r % 13 - 6)."
