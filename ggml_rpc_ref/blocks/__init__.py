@@ -4,7 +4,9 @@ One file per family: plain, legacy (Q4_0 ... Q8_1), k (Q2_K ... Q8_K), iq, terna
 shows its block layouts and formulas, declares a numpy dtype per block and lists its codecs in `FORMATS`.
 
 What is proven, and against what: tests/test_blocks.py compares with vectors/upstream-3.6.1-*/blocks, recorded from the
-genuine library. A NaN counts as equal to any NaN there: which of two NaN operands survives is the compiler's choice.
+genuine library. A NaN counts as equal to any NaN there: which of two NaN operands survives is the compiler's choice. For
+the same reason a block made from NaNs with unusual payload bits can differ from upstream's (seen with Q4_K and Q5_K only);
+blocks made from finite numbers, infinities and the default NaN do not.
 """
 
 from __future__ import annotations
@@ -29,10 +31,13 @@ FORMATS: dict[str, BlockFormat] = {
 CAN_DEQUANTISE: frozenset[DType] = frozenset(BY_NAME[name] for name in FORMATS)
 """Types that `dequantise` takes: all of 3.6.1. Q1_0 and Q2_0 are later."""
 
-CAN_QUANTISE: frozenset[DType] = frozenset(BY_NAME[name] for name, row in FORMATS.items() if row.quantise is not None)
-"""Types that `quantise` makes: those with a from_float in upstream's CPU backend, and I8, I16, I64 and F64 by C's cast.
+CAN_QUANTISE: frozenset[DType] = frozenset(
+    BY_NAME[name] for name, row in FORMATS.items() if row.quantise is not None and name not in plain.C_CASTS
+)
+"""Types that upstream's CPU backend writes (its from_float): all but IQ1, IQ2, IQ3, I8, I16, I64 and F64.
 
-The others (IQ1, IQ2, IQ3) upstream quantises offline only: CPY and SET_ROWS into them find no routine.
+IQ1, IQ2 and IQ3 upstream quantises offline only; CPY and SET_ROWS into them find no routine, and neither does `quantise`.
+The plain four `quantise` makes all the same, by C's cast.
 """
 
 SLAB_ELEMENTS = 1 << 18
@@ -81,7 +86,7 @@ def quantise(dtype: DType, values: Values) -> Bytes:
 
     Raises:
         Misuse: values is not float32 or n is not a multiple of the block.
-        Unsupported: upstream's CPU backend does not write the type either (see `CAN_QUANTISE`).
+        Unsupported: upstream's CPU backend does not write the type either (IQ1, IQ2, IQ3; and the types after 3.6.1).
     """
     codec = _format(dtype)
     if codec.quantise is None:

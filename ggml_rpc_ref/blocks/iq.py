@@ -185,8 +185,8 @@ def shifted_lattice(scales: Values, grid: Values, shifts: Values) -> Values:
 def quantise_iq4_nl(values: Values) -> Blocks:
     """Fit one scale to the levels that the largest magnitude suggests.
 
-    Of a block that is all but zero (below 1e-15) upstream writes d = 0 and leftover bytes of an earlier block as qs; here
-    they are code 8, whose product with d is +0.
+    Of a block that is all but zero (below 1e-15) upstream writes d = 0 and as qs what its scratch array holds: the codes of
+    the row's last other block, or at the row's beginning whatever lay on the stack. Here they are code 8: +0 under d = 0.
     """
     x = columns(values)
     scales, codes = search_iq4(x, IQ4_LEVELS[0], 0)

@@ -92,17 +92,9 @@ def search_with_minimum(
 ) -> tuple[Values, Values, Ints]:
     """Choose a scale and a minimum for levels 0 ... limit, for Q2_K, Q4_K and Q5_K (make_qkx2_quants).
 
-    Starts from the range of the sub-block and tries steps + 1 scales for limit + first + step * i levels; each fixes the
-    levels, from which a weighted least-squares fit gives scale and minimum.
-
-    Args:
-        x: elements, shape (elements, sub-blocks).
-        weights: how much each element's error counts, shape as x.
-        limit: greatest level.
-        first: see above.
-        step: see above.
-        steps: see above.
-        absolute: compare sums of absolute errors rather than of squares.
+    Starts from the range of the sub-block divided by limit, then tries the range divided by limit + first + step * i for
+    i = 0 ... steps. Each fixes the levels, from which a weighted least-squares fit gives scale and minimum. The least sum of
+    weighted errors wins: of absolute errors if `absolute`, else of squares.
 
     Returns:
         The scale, the negated minimum (0 or more) and the levels.

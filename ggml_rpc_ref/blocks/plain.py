@@ -88,6 +88,9 @@ def quantise_i64(values: Values) -> Blocks:
     return np.where(fits, values[:, 0], f32(-(2**63))).astype("<i8")
 
 
+C_CASTS = frozenset({"I8", "I16", "I64", "F64"})
+"""Types that upstream has no conversion from float32 to; here it is C's cast."""
+
 FORMATS: dict[str, BlockFormat] = {
     "F32": BlockFormat(np.dtype("<f4"), dequantise_cast, quantise_f32),
     "F16": BlockFormat(np.dtype("<f2"), dequantise_f16, quantise_f16),
