@@ -723,6 +723,7 @@ def test_accept_without_descriptors_is_survived(
         pass
     assert not failures
     assert "Too many open files" in caplog.text
+    assert caplog.text.count("could not be accepted") == 1
 
 
 def test_no_more_threads_costs_one_connection(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,7 @@ class Server:
             peer.turn_away(f"{type(error).__name__}: {error}")
 
     def _is_allowed(self, address: str) -> bool:
-        ip = ipaddress.ip_address(address.partition("%")[0])
+        ip = ipaddress.ip_address(address)
         mapped = getattr(ip, "ipv4_mapped", None) or ip
         return not self.allow or any(ip in network or mapped in network for network in self.allow)
 
