@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import require_even_rows
+from ggml_rpc_ref.ops.elementwise import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source
 from ggml_rpc_ref.ops.slabs import row_blocks
 
@@ -24,6 +24,7 @@ def shape(node: Node) -> None:
     logits, wanted = node.source(0), node.source(1)
     node.require(wanted.ne == logits.ne, f"src1.ne {logits.ne}", wanted.ne)
     node.require(node.dst.ne == (1, 1, 1, 1), "one element", node.dst.ne)
+    require_dense_rows(node, logits, wanted)
     require_even_rows(node, logits, wanted)
 
 

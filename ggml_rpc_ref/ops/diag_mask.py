@@ -12,10 +12,13 @@ PARAMS = (Param("n_past", "i32", 0, "columns of the first row, beyond the first 
 
 
 def shape(node: Node) -> None:
-    """Refuse other dimensions than the source's, gaps within rows, a negative n_past."""
-    src0 = node.source(0)
-    node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
-    require_dense_rows(node, src0, node.dst)
+    """Refuse other dimensions than the source's, views not changed in place, matrices unevenly spaced, a negative n_past."""
+    src0, dst = node.source(0), node.dst
+    node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
+    in_place = dst.storage is src0.storage and dst.offset == src0.offset and dst.nb == src0.nb
+    node.require(in_place or (dst.is_contiguous and src0.is_contiguous), "contiguous tensors, or a view in place", dst.nb)
+    require_dense_rows(node, src0, dst)
+    node.require(dst.ne[3] == 1 or dst.nb[3] == dst.ne[2] * dst.nb[2], "matrices that are nb[2] apart throughout", dst.nb)
     node.require(node.i32("n_past") >= 0, "n_past >= 0", node.i32("n_past"))
 
 

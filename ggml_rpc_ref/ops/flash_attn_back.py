@@ -23,6 +23,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ggml_rpc_ref.ops.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.mul_mat import plain_result
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
 from ggml_rpc_ref.ops.slabs import rows_per_slab
 from ggml_rpc_ref.tensor import F32Array, Quad, Tensor
@@ -43,7 +44,8 @@ def shape(node: Node) -> None:
     node.require(keys >= queries, f"at least {queries} keys", keys)
     length = sum(_padded(t) for t in (q, k, v))
     node.require(node.dst.ne == (length, 1, 1, 1), f"{length} elements", node.dst.ne)
-    require_dense_rows(node, q, k, v, node.dst)
+    require_dense_rows(node, q, k, v)
+    plain_result(node)
     node.require(node.i32("masked") in (0, 1), "masked 0 or 1", node.i32("masked"))
 
 

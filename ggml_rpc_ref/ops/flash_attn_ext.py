@@ -30,7 +30,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.mul_mat import WEIGHTS, grouped, packed_rows, weights
+from ggml_rpc_ref.ops.mul_mat import WEIGHTS, grouped, packed_rows, plain_result, weights
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
 from ggml_rpc_ref.ops.slabs import rows_per_slab
 from ggml_rpc_ref.ops.soft_max import check_mask, check_sinks, slopes
@@ -48,6 +48,7 @@ def shape(node: Node) -> None:
     want = (v.ne[0], q.ne[2], q.ne[1], q.ne[3])
     node.require(node.dst.ne == want and node.dst.is_contiguous, f"a contiguous result of ne {want}", node.dst.ne)
     packed_rows(node, q, k, v)
+    plain_result(node)
     if mask is not None:
         check_mask(node, mask, columns=k.ne[1], rows=q.ne[1])
     check_sinks(node, node.optional(4))

@@ -30,7 +30,7 @@ def shape(node: Node) -> None:
         node.require(n == shared or not a.dtype.is_quantised, f"ne[{dim}] of {shared}, as a block type doesn't broadcast", n)
     want = (a.ne[0], b.ne[0], b.ne[2], b.ne[3])
     node.require(node.dst.ne == want and node.dst.is_contiguous, f"a contiguous result of ne {want}", node.dst.ne)
-    packed_rows(node, a)
+    packed_rows(node, a, node.dst)
 
 
 def oracle(node: Node) -> None:

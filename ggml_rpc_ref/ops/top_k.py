@@ -14,7 +14,7 @@ Source: ggml_compute_forward_top_k_f32 in ggml-cpu/ops.cpp, ggml_top_k in ggml.c
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.argsort import INT32_MAX, ranked
-from ggml_rpc_ref.ops.elementwise import require_even_rows
+from ggml_rpc_ref.ops.elementwise import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
 from ggml_rpc_ref.ops.slabs import row_blocks
 
@@ -24,6 +24,7 @@ def shape(node: Node) -> None:
     src0 = node.source(0)
     node.require(node.dst.ne[1:] == src0.ne[1:], f"ne (k, {src0.ne[1]}, {src0.ne[2]}, {src0.ne[3]})", node.dst.ne)
     node.require(node.dst.ne[0] <= src0.ne[0] <= INT32_MAX, f"k at most {src0.ne[0]}", node.dst.ne[0])
+    require_dense_rows(node, src0, node.dst)
     require_even_rows(node, src0, node.dst)
 
 
