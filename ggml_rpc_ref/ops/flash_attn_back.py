@@ -25,7 +25,6 @@ import numpy as np
 from ggml_rpc_ref.ops.elementwise import require_dense_rows
 from ggml_rpc_ref.ops.mul_mat import plain_result
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
-from ggml_rpc_ref.ops.slabs import rows_per_slab
 from ggml_rpc_ref.tensor import F32Array, Quad, Tensor
 
 ALIGNMENT = 16
@@ -55,21 +54,20 @@ def _padded(tensor: Tensor) -> int:
 
 
 def oracle(node: Node) -> None:
-    """Compute head by head, as many queries at a time as their weights fit a slab; write when all is known."""
+    """Compute query by query, each with the keys that it sees; write when all is known."""
     q, k, v, grad = (node.source(i).array for i in range(4))
+    queries, keys = q.shape[2], k.shape[2]
     total = np.zeros(node.dst.ne[0], np.float32)
     grad_q, grad_k, grad_v = _gradients(node, total)
-    step = rows_per_slab(4 * k.shape[2])
     with np.errstate(all="ignore"):
-        for i3, head in np.ndindex(*q.shape[:2]):
-            shared = head % k.shape[1]
-            for start in range(0, q.shape[2], step):
-                rows = slice(start, min(start + step, q.shape[2]))
-                out = grad[i3, head, rows]
-                weights, scores = _attention(node, q[i3, head, rows], k[i3, shared], out @ v[i3, shared], start)
-                grad_q[i3, head, rows] = scores @ k[i3, shared]
-                grad_k[i3, shared] += scores.T @ q[i3, head, rows]
-                grad_v[i3, shared] += out.T @ weights
+        for i3, head, query in np.ndindex(*q.shape[:3]):
+            at = i3, head % k.shape[1]
+            seen = keys - queries + query + 1 if node.i32("masked") else keys
+            row, out, key = q[i3, head, query], grad[i3, head, query], k[at][:seen]
+            weights, scores = _attention(row, key, out @ v[at][:, :seen])
+            grad_q[i3, head, query] = scores @ key
+            grad_k[at][:seen] += np.outer(scores, row)
+            grad_v[at][:, :seen] += np.outer(out, weights)
     node.dst.store(total)
 
 
@@ -82,18 +80,13 @@ def _gradients(node: Node, total: F32Array) -> list[F32Array]:
     return parts
 
 
-def _attention(node: Node, q: F32Array, k: F32Array, weight_gradient: F32Array, start: int) -> tuple[F32Array, F32Array]:
-    """Return the weights of some queries, the first of which has that index, and the gradient of their scores."""
-    scale = np.float32(1) / np.sqrt(np.float32(q.shape[-1]))
-    scores = q @ k.T * scale
-    if node.i32("masked"):
-        queries, keys = node.source(0).ne[1], node.source(1).ne[1]
-        last = np.arange(start, start + len(q))[:, None] + keys - queries
-        scores = np.where(np.arange(keys) <= last, scores, np.float32(-np.inf))
-    weights = np.exp(scores - np.max(scores, axis=-1, keepdims=True, initial=-np.inf))
-    weights *= (1 / np.sum(weights, axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
-    dot = np.sum(weights * weight_gradient, axis=-1, keepdims=True)
-    return weights, weights * (weight_gradient - dot) * scale
+def _attention(q: F32Array, k: F32Array, weight_gradient: F32Array) -> tuple[F32Array, F32Array]:
+    """Return the weights of the keys that a query sees, and the gradient of its scores."""
+    scale = np.float32(1) / np.sqrt(np.float32(len(q)))
+    scores = k @ q * scale
+    weights = np.exp(scores - np.max(scores))
+    weights *= np.float32(1 / np.sum(weights, dtype=np.float64))
+    return weights, weights * (weight_gradient - np.dot(weights, weight_gradient)) * scale
 
 
 def cases() -> Iterator[Case]:
