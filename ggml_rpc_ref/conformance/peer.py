@@ -8,6 +8,7 @@ refusal, and one byte too many or too few before it shows.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -132,7 +133,7 @@ class Subject:
                 if broken.verdict is not Verdict.HANG:
                     raise
                 self.facts.one_client = True
-                self.peers.pop().close()
+                self.peers[-1].is_waiting = True
             finally:
                 self.timeout = keep
         return not self.facts.one_client
@@ -158,8 +159,8 @@ class Subject:
         return OP_TABLES[PROFILES[self.facts.version].ops].index(name)
 
     def close(self) -> None:
-        """End every connection."""
-        for peer in self.peers:
+        """End every connection, those last that the server has still to turn to."""
+        for peer in sorted(self.peers, key=lambda peer: peer.is_waiting):
             peer.close()
 
 
@@ -170,11 +171,14 @@ class Peer:
         stream: connected.
         subject: the server.
         number: counts the connections of a case, for the transcript.
+
+    Attributes:
+        is_waiting: whether it was left without an answer because the server serves another one first.
     """
 
     def __init__(self, stream: Stream, subject: Subject, number: int) -> None:
         self._stream, self.subject, self._number = stream, subject, number
-        self.version = subject.facts.version
+        self.version, self.is_waiting = subject.facts.version, False
 
     # --------------------------------------------------------------------------------------------------------- sending
 
@@ -200,7 +204,10 @@ class Peer:
         self._stream.reset()
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; one whose HELLO is still to be answered only then: upstream dies of SIGPIPE otherwise."""
+        if self.is_waiting:
+            with contextlib.suppress(PeerClosed, DeadlineMissed):
+                self._stream.receive(64)
         self._stream.close()
 
     # ------------------------------------------------------------------------------------------------------- receiving
@@ -231,6 +238,10 @@ class Peer:
             )
         if not ending.closed:
             raise Broken("the server to end the connection after our FIN", "it stayed open", verdict=Verdict.HANG)
+
+    def wait_end(self) -> None:
+        """Wait until the server has ended the connection or the deadline has passed, whatever comes."""
+        self._stream.wait_closed()
 
     def reply(self, request: Any) -> Any:
         """Return the reply to a request that has been sent; its size must be the one that the table says."""

@@ -78,6 +78,8 @@ def serve(request: dict[str, Any]) -> NoReturn:
     """Run the server; say on standard output when it answers, and as which protocol version."""
     # Python's own handler of Ctrl-C would only run when the C function returns, which it never does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Python ignores SIGPIPE; rpc-server does not, and a client that has gone when it is answered ends it (main of rpc-server.cpp).
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     host, port = request["host"], claim_port(request["host"], request["port"])
     major = int(request["protocol"].split(".")[0])
     ggml = Ggml()

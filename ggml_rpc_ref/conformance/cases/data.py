@@ -77,7 +77,7 @@ def read_before_by_wrapping(subject: Subject, offset: int) -> None:
     peer.refuses(GetTensor(tensor=tensor_in(peer.alloc(SIZE), [16], offset=1024), offset=offset, size=8))
 
 
-@case("data.offset-wrap/get-offset-plus-size", may_crash=True)
+@case("data.in-tensor/get-offset-plus-size-wraps", may_crash=True)
 def offset_and_size_wrap(subject: Subject) -> None:
     """GET_TENSOR with offset 32 and a size of 2^64-16, whose sum wraps to 16: refused."""
     peer = subject.connect()
@@ -284,7 +284,7 @@ def _ask_cache(peer: Peer, tensor: RpcTensor, hash: int) -> None:
 
 @case("data.in-tensor/hash-hit-too-long", may_crash=True)
 def known_hash_too_long(subject: Subject) -> None:
-    """SET_TENSOR_HASH of data that the server has, on a tensor of 64 bytes in a buffer with room: 0 or refused, nothing written."""
+    """SET_TENSOR_HASH of data that the server has, on a tensor of 64 bytes in a buffer with room: nothing is written behind it."""
     peer, head = subject.connect(), b"hash-hit-too-long".ljust(32, b"!")
     buffer, hash = peer.alloc(BULK), fnv1a_of_zeros(head, BULK - len(head))
     bulk, small = tensor_in(buffer, [BULK], "I8"), tensor_in(buffer, [16])
@@ -293,13 +293,12 @@ def known_hash_too_long(subject: Subject) -> None:
     peer.ask(BufferClear(remote_ptr=buffer.remote_ptr, value=GUARD))
     request = SetTensorHash(tensor=small, offset=0, hash=hash)
     try:
-        result = peer.ask(request).result
+        peer.ask(request)
     except Broken as broken:
         if broken.verdict is not Verdict.FAIL:
             raise
         return  # refused; whether the server lives is looked at after every case
-    require(result == 0, "0 or an end", result)
-    require(peer.read(bulk, 4096) == bytes([GUARD]) * 4096, "nothing written", "the data")
+    require(peer.read(bulk, 4096, 64) == bytes([GUARD]) * 4096, "nothing written behind the tensor", "something")
 
 
 # ---------------------------------------------------------------------------------------------------- copy, copy-fits

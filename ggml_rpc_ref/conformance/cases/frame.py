@@ -295,6 +295,22 @@ def compute_in_order(subject: Subject) -> None:
         require(peer.reply(read).data == _f32(x + 0.5), f"{x + 0.5}", "another sum")
 
 
+@case("frame.reply-order/set-recompute-get")
+def recompute_in_order(subject: Subject) -> None:
+    """SET_TENSOR, GRAPH_RECOMPUTE and GET_TENSOR three times in one piece: each read shows the sum of the write just before."""
+    peer = subject.connect()
+    arena = Arena(peer)
+    left = arena.leaf([1], [1.0])
+    total = arena.node("ADD", [left, left], [1])
+    arena.compute(total)
+    read = GetTensor(tensor=total, offset=0, size=4)
+    rounds = [[SetTensor(tensor=left, offset=0, data=_f32(x)), GraphRecompute(device=0), read] for x in (3, 4, 5)]
+    peer.send(*[message for turn in rounds for message in turn])
+    for x in (3, 4, 5):
+        got = peer.reply(read).data
+        require(got == _f32(2 * x), f"{2 * x}", got.hex())
+
+
 # -------------------------------------------------------------------------------------------------------- segmentation
 
 
@@ -305,8 +321,8 @@ def _conversation(peer: Peer) -> tuple[bytes, list[object]]:
     total = arena.node("ADD", [left, left], [2])
     requests: list[object] = [
         SetTensor(tensor=left, offset=4, data=_f32(7.0)),
-        arena.graph(total),
         DeviceCount(),
+        arena.graph(total),
         GraphRecompute(device=0),
         GetTensor(tensor=total, offset=0, size=8),
         GetAllocSize(tensor=left),
@@ -323,7 +339,7 @@ def _check_conversation(peer: Peer, answered: list[object]) -> None:
 
 @case("frame.segmentation/byte-by-byte")
 def one_byte_at_a_time(subject: Subject) -> None:
-    """SET_TENSOR, GRAPH_COMPUTE, DEVICE_COUNT, GRAPH_RECOMPUTE, GET_TENSOR and GET_ALLOC_SIZE byte by byte: each is answered."""
+    """SET_TENSOR, DEVICE_COUNT, GRAPH_COMPUTE, GRAPH_RECOMPUTE, GET_TENSOR and GET_ALLOC_SIZE byte by byte: each is answered."""
     peer = subject.connect()
     piece, answered = _conversation(peer)
     for at in range(len(piece)):
@@ -382,5 +398,6 @@ def large_data(subject: Subject) -> None:
     piece = codec.encode_request(SetTensor(tensor=tensor, offset=0, data=data), peer.version)
     for at in range(0, len(piece), 65521):
         peer.send(piece[at : at + 65521])
+    peer.sync()
     got = peer.read(tensor, size)
     require(got == data, "the bytes sent", "other bytes")

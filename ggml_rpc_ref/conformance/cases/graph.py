@@ -195,7 +195,7 @@ def long_ring(subject: Subject) -> None:
     arena.refuses(total)
 
 
-@case("graph.deep/chain-of-{}", each={"1000": 1000, "20000": 20_000}, may_crash=True)
+@case("graph.deep/chain-of-{}", each={"1000": 1000, "20000": 20_000}, may_crash=True, patience=4.0)
 def deep_chain(subject: Subject, length: int) -> None:
     """A node whose source is the last of a chain of {} views, each the source of the next, the first listed first: computed."""
     _chain(subject, length)
@@ -207,7 +207,7 @@ def very_deep_chain(subject: Subject) -> None:
     _chain(subject, 300_000)
 
 
-@case("graph.deep/users-first", may_crash=True)
+@case("graph.deep/users-first", may_crash=True, patience=4.0)
 def deep_chain_backwards(subject: Subject) -> None:
     """The chain of 20,000 views with the last one listed first: computed."""
     _chain(subject, 20_000, backwards=True)

@@ -6,9 +6,9 @@ import struct
 from collections.abc import Sequence
 
 from ggml_rpc_ref.conformance.arena import Arena, pack
-from ggml_rpc_ref.conformance.case import Broken, case
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Subject
-from ggml_rpc_ref.spec.messages import FreeBuffer, GetTensor, GraphRecompute, RpcTensor, SetTensor
+from ggml_rpc_ref.spec.messages import FreeBuffer, GraphRecompute, RpcTensor
 
 # ----------------------------------------------------------------------------------------------------------- recompute
 
@@ -40,20 +40,6 @@ def recompute_new(subject: Subject) -> None:
         arena.peer.write(left, pack("F32", [turn, -turn]))
         arena.peer.tell(GraphRecompute(device=0))
         arena.expect(node, [2 * turn, -2 * turn])
-
-
-@case("graph.recompute/one-piece")
-def recompute_pipelined(subject: Subject) -> None:
-    """SET_TENSOR, GRAPH_RECOMPUTE and GET_TENSOR three times in one piece: each time the new sum."""
-    arena = Arena(subject.connect())
-    left, node = _doubling(arena, [1, 2])
-    read = GetTensor(tensor=node, offset=0, size=8)
-    rounds = [[SetTensor(tensor=left, offset=0, data=pack("F32", [x, x])), GraphRecompute(device=0), read] for x in (3, 4, 5)]
-    arena.peer.send(*[message for turn in rounds for message in turn])
-    for x in (3, 4, 5):
-        got = arena.peer.reply(read).data
-        if got != pack("F32", [2 * x, 2 * x]):
-            raise Broken(f"{2 * x} twice", f"got {got.hex()}")
 
 
 @case("graph.recompute/last-of-two")
@@ -128,6 +114,15 @@ def recompute_views(subject: Subject) -> None:
 @case("graph.recompute-stored/none")
 def recompute_without_graph(subject: Subject) -> None:
     """GRAPH_RECOMPUTE on a connection that has computed nothing: refused."""
+    subject.connect().refuses(GraphRecompute(device=0))
+
+
+@case("graph.recompute-stored/earlier-connection")
+def recompute_of_earlier_connection(subject: Subject) -> None:
+    """GRAPH_RECOMPUTE on a new connection after one that had computed a graph has ended: refused."""
+    first = Arena(subject.connect())
+    _doubling(first, [1, 2])
+    first.peer.close()
     subject.connect().refuses(GraphRecompute(device=0))
 
 

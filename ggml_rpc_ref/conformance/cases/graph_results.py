@@ -170,8 +170,6 @@ EXTRAS: dict[str, Sum] = {
     "pad": Sum("PAD", [Source([2], [1, 2])], [4], [1, 2, 0, 0], params=_i32(0, 2, 0, 0, 0, 0, 0, 0)),
     "outer-product": Sum("OUT_PROD", [Source([2], [1, 2]), Source([2], [3, 4])], [2, 2], [3, 6, 4, 8], ROUNDED),
     "norm": Sum("NORM", [Source([2], [1, 3])], [2], [-1, 1], ROUNDED, _f32(0)),
-    "add-f64": Sum("ADD", [Source([2], [1, 2], "F64"), Source([2], [3, 4], "F64")], [2], [4, 6], type="F64"),
-    "mul-mat-i8": Sum("MUL_MAT", [Source([2], [1, 2], "I8"), Source([2], [3, 4])], [1], [11]),
 }
 """The same, of which a server may lack any: computed or refused, but nothing else."""
 
@@ -193,6 +191,10 @@ def computes(subject: Subject, sum: Sum) -> None:
 @case("graph.op-supported/{}", each=EXTRAS, may_crash=True)
 def computes_or_refuses(subject: Subject, sum: Sum) -> None:
     """A graph of one node that a server may have no kernel for, {}: refused, or computed as worked out by hand."""
+    _computed_or_refused(subject, sum)
+
+
+def _computed_or_refused(subject: Subject, sum: Sum) -> None:
     arena = Arena(subject.connect())
     node = _place(arena, sum)
     try:
@@ -353,6 +355,19 @@ BAD_TYPES: dict[str, Sum] = {
     ),
 }
 """Nodes whose types their op does not take in any backend."""
+
+
+ODD_TYPES: dict[str, Sum] = {
+    "add-f64": Sum("ADD", [Source([2], [1, 2], "F64"), Source([2], [3, 4], "F64")], [2], [4, 6], type="F64"),
+    "mul-mat-i8": Sum("MUL_MAT", [Source([2], [1, 2], "I8"), Source([2], [3, 4])], [1], [11]),
+}
+"""Nodes whose types their op need not take, and what they compute where it does."""
+
+
+@case("graph.type/{}", each=ODD_TYPES, may_crash=True)
+def odd_type(subject: Subject, sum: Sum) -> None:
+    """A node whose types its op need not take, {}: refused, or computed as worked out by hand."""
+    _computed_or_refused(subject, sum)
 
 
 @case("graph.type/{}", each=BAD_TYPES, may_crash=True)
