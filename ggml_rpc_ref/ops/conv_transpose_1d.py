@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.conv_2d import ODD_VALUES, SUM_OF_PRODUCTS
+from ggml_rpc_ref.ops.conv_2d import BY_KERNEL, F16_SUM_OF_PRODUCTS, ODD_VALUES
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source
 from ggml_rpc_ref.tensor import Quad
 
@@ -56,14 +56,14 @@ def _case(
     """Return the case of a kernel (K, Cout, Cin) and an input of a length; nbs are their strides."""
     sources = (Operand(kernel_type, kernel, nbs[0]), Operand("F32", (length, kernel[2]), nbs[1], fill))
     dst = Operand("F32", ((length - 1) * stride + kernel[0], kernel[1]))
-    return Case(name, dst, sources, {"s0": stride, "p0": 0, "d0": 1})
+    return Case(name, dst, sources, {"s0": stride, "p0": 0, "d0": 1}, BY_KERNEL[kernel_type])
 
 
 def cases() -> Iterator[Case]:
     """Strides below, at and above the kernel's length, channel counts around vector widths, types, gaps, special values."""
     for stride in (1, 2, 3, 5):
         yield _case(f"stride-{stride}", (3, 2, 4), 7, stride)
-    for channels in (1, 7, 32, 67):
+    for channels in (1, 7, 32, 67, 257):
         yield _case(f"{channels}-channels", (4, 3, channels), 9, 2)
         yield _case(f"{channels}-channels-f16", (4, 3, channels), 9, 2, kernel_type="F16")
     yield _case("one-tap", (1, 5, 3), 4, 1)
@@ -90,5 +90,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     cases=cases,
-    tolerance=SUM_OF_PRODUCTS,
+    tolerance=F16_SUM_OF_PRODUCTS,
 )

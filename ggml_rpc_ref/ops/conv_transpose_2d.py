@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.conv_2d import ODD_VALUES, SUM_OF_PRODUCTS
+from ggml_rpc_ref.ops.conv_2d import BY_KERNEL, F16_SUM_OF_PRODUCTS, ODD_VALUES
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source
 from ggml_rpc_ref.tensor import Quad
 
@@ -66,7 +66,8 @@ def _case(
     """Return the case of a kernel and images of a size; nbs are their strides."""
     sources = (Operand(kernel_type, kernel, nbs[0]), Operand("F32", (*image, kernel[3], images), nbs[1], fill))
     width, height = ((image[a] - 1) * stride + kernel[a] for a in (0, 1))
-    return Case(name, Operand("F32", (width, height, kernel[2], images)), sources, {"stride": stride})
+    dst = Operand("F32", (width, height, kernel[2], images))
+    return Case(name, dst, sources, {"stride": stride}, BY_KERNEL[kernel_type])
 
 
 def cases() -> Iterator[Case]:
@@ -75,7 +76,7 @@ def cases() -> Iterator[Case]:
         tail = kernel_type.lower()
         for stride in (1, 2, 4):
             yield _case(f"stride-{stride}-{tail}", (3, 2, 2, 4), (5, 6), stride, kernel_type=kernel_type)
-        for channels in (1, 7, 67):
+        for channels in (1, 7, 67, 257):
             yield _case(f"{channels}-channels-{tail}", (2, 3, 3, channels), (4, 3), 2, kernel_type=kernel_type)
         yield _case(f"one-tap-{tail}", (1, 1, 5, 3), (4, 3), kernel_type=kernel_type)
         yield _case(f"one-pixel-{tail}", (6, 5, 2, 3), (1, 1), 4, kernel_type=kernel_type)
@@ -97,5 +98,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     cases=cases,
-    tolerance=SUM_OF_PRODUCTS,
+    tolerance=F16_SUM_OF_PRODUCTS,
 )

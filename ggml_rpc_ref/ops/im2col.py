@@ -3,8 +3,9 @@
     dst[ic*KH*KW + kh*KW + kw, ow, oh, n] = src1[ow*s0 + kw*d0 - p0, oh*s1 + kh*d1 - p1, ic, n], and 0 on padding
 
 With is_2D = 1: src0 is the kernel, ne = (KW, KH, IC, OC); src1 the image, ne = (IW, IH, IC, N); dst ne = (IC*KH*KW, OW, OH, N).
-With any other is_2D (one dimension): src0 ne = (KW, IC, OC), src1 ne = (IW, IC, N), dst ne = (IC*KW, OW, N); s1, p1, d1 not
-read. OW and OH are (I + 2p - d(K - 1) - 1) / s + 1 with a division that truncates towards 0, at least 1.
+With any other is_2D (one dimension): src0 ne = (KW, IC, OC), src1 ne = (IW, IC, N), dst ne = (IC*KW, OW, N); s1 and d1 are not
+read, and a p1 other than 0 puts every window on padding. OW and OH are (I + 2p - d(K - 1) - 1) / s + 1 with a division that
+truncates towards 0, at least 1.
 
 src0 lends its dimensions only. dst F32 takes an F32 image and a kernel of any type; dst F16 an F32 or F16 image and an F16
 kernel. The elements of src1's image planes must be without gaps (nb[1] = IW elements where IH > 1): upstream reads them so
@@ -67,6 +68,9 @@ def oracle(node: Node) -> None:
     """Move the elements under each window into its row."""
     pixels = node.source(1).array
     flat = node.i32("is_2D") != 1
+    if flat and node.i32("p1"):
+        node.dst.array[...] = 0
+        return
     images = pixels[0][:, :, None, None] if flat else pixels[:, :, None]  # to (n, channels, depth, height, width)
     write_rows(node.dst, images, _axes(node))
 
@@ -128,6 +132,7 @@ def cases() -> Iterator[Case]:
     yield _case("flat", (3, 4, 5), (11, 4, 3), **flat)  # type: ignore[arg-type]
     yield _case("flat-padded-strided-dilated", (3, 4, 5), (23, 4, 2), s=(2, 0), p=(3, 0), d=(3, 0), flat=True)
     yield _case("flat-f16", (4, 7, 2), (31, 7, 2), s=(1, 0), p=(2, 0), d=(1, 0), flat=True, types="F16 F32 F16")
+    yield _case("flat-with-a-second-padding", (3, 4, 5), (11, 4, 3), p=(0, 1), d=(1, 0), flat=True)
     yield _case("flat-rows-apart", (3, 4, 5), (11, 4, 3), nb=(4, 64, 300, 1000), **flat)  # type: ignore[arg-type]
 
 

@@ -29,6 +29,9 @@ def shape(node: Node) -> None:
     node.require(gradient.ne[2:] == dst.ne[2:], f"src0.ne[2:] {dst.ne[2:]} as the result", gradient.ne)
     for name, tensor in (("src0", gradient), ("src1", forward), ("dst", dst)):
         node.require(tensor.is_contiguous and tensor.nb[0] == 4, f"{name} to be contiguous", tensor.nb)
+    # the kernel walks through dst by nb[2] until its extent is used up, whether there is one plane or many
+    plane = 4 * dst.ne[0] * dst.ne[1]
+    node.require(dst.nb[2] == plane or dst.nelements == 0, f"nb[2] == {plane}", dst.nb[2])
     for number in (0, 1):
         check_windows(node, windows(node, number, dst.ne[number], gradient.ne[number]))
     node.require(node.i32("k0") * node.i32("k1") < 2**31, "k0 * k1 < 2^31", (node.i32("k0"), node.i32("k1")))
@@ -39,7 +42,7 @@ def oracle(node: Node) -> None:
     """Add each gradient where its window says, plane by plane."""
     gradient, forward, dst = (tensor.array for tensor in (node.source(0), node.source(1), node.dst))
     rows, columns = (windows(node, a, dst.shape[3 - a], gradient.shape[3 - a]) for a in (1, 0))
-    gradients, planes = (array.reshape(-1, *array.shape[2:]) for array in (gradient, forward))
+    gradients, planes = (array.reshape(len(array) * array.shape[1], *array.shape[2:]) for array in (gradient, forward))
     spread = _to_the_largest if node.i32("op") == MAX else _to_all
     dst[...] = spread(gradients, planes, rows, columns).reshape(dst.shape)
 

@@ -12,7 +12,7 @@ n_seqs].
 Sources in slot order: s F32, contiguous, ne = (d_state, dim, n_head, slots). x F32, ne = (dim, n_head, n_t, n_seqs). dt F32,
 contiguous, ne = (n_head, n_t, n_seqs). A F32, contiguous, ne = (1 or d_state, n_head). B and C F32, ne = (d_state, n_group,
 n_t, n_seqs). ids I32, ne = (n_seqs), each from 0 to slots - 1 (checked when the node runs). x, B and C: the matrices of a token
-without gaps, tokens and sequences anywhere. At least one token. softplus is rounded to float32 inside, by definition (1 +
+without gaps, tokens and sequences whole floats apart. At least one token. softplus is rounded to float32 inside, by definition (1 +
 exp(x) is 1 below -17).
 
 Source: ggml_ssm_scan in ggml.c; ggml_compute_forward_ssm_scan_f32 in ggml-cpu/ops.cpp; ggml_compute_softplus_f32 in
@@ -25,7 +25,7 @@ import numpy as np
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source, Tolerance
-from ggml_rpc_ref.tensor import Array, F32Array, Quad, Tensor
+from ggml_rpc_ref.tensor import Array, F32Array, Quad
 
 STATE, X, DT, A, B, C, IDS = range(7)
 
@@ -58,12 +58,9 @@ def _check_strides(node: Node) -> None:
     one = 4 * state.ne[0] * state.ne[1] * state.ne[2]  # the kernel steps through dst's states by it, even where s has one slot
     node.require(tensors[X].ne[3] <= 1 or state.nb[3] == one, f"s.nb[3] == {one}", state.nb[3])
     for slot in (X, B, C):
-        node.require(_packed(tensors[slot]), f"src[{slot}] with nb[1] == {4 * tensors[slot].ne[0]}", tensors[slot].nb)
-
-
-def _packed(tensor: Tensor) -> bool:
-    """Whether the matrices of ne[0] and ne[1] have no gaps."""
-    return tensor.ne[1] <= 1 or tensor.nb[1] == 4 * tensor.ne[0]
+        ne, nb = tensors[slot].ne, tensors[slot].nb
+        node.require(ne[1] <= 1 or nb[1] == 4 * ne[0], f"src[{slot}] with nb[1] == {4 * ne[0]}", nb)
+        node.require(nb[2] % 4 == nb[3] % 4 == 0, f"src[{slot}] with tokens and sequences whole floats apart", nb)
 
 
 @np.errstate(all="ignore")
