@@ -2,9 +2,9 @@
 
     dst[i0, i, j, k] = src0[i0, i, j, k] + src1[i0, src2[i, j]]
 
-All F32 but the indices. src0: ne = (n, m, t, r3), rows dense. src1: ne = (n, rows), rows dense; further dimensions are not reached.
-src2: I32, ne = (m, t), any strides; each 0 <= index < rows. dst: src0's ne, rows dense; may be src0's memory. Empty: nothing is
-computed, and no index is looked at.
+All F32 but the indices. src0: ne = (n, m, t, r3), rows dense. src1: ne = (n, rows), rows dense. src2: I32, ne = (m, t), any
+strides; each 0 <= index < rows. dst: src0's ne, rows dense; may be src0's memory. Empty: nothing is computed, and no index is
+looked at.
 
 Source: ggml_add_id in ggml.c, ggml_compute_forward_add_id_f32 in ggml-cpu/ops.cpp.
 """
@@ -23,8 +23,8 @@ def shape(node: Node) -> None:
     """Refuse dimensions that do not fit together, gaps within rows."""
     src0, src1, src2, dst = node.source(0), node.source(1), node.source(2), node.dst
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
-    node.require(src1.ne[0] == src0.ne[0], f"src1.ne[0] == {src0.ne[0]}", src1.ne[0])
-    node.require(src2.ne[:2] == src0.ne[1:3], f"src2.ne ({src0.ne[1]}, {src0.ne[2]}, …)", src2.ne)
+    node.require(src1.ne == (src0.ne[0], src1.ne[1], 1, 1), f"src1.ne ({src0.ne[0]}, rows)", src1.ne)
+    node.require(src2.ne == (*src0.ne[1:3], 1, 1), f"src2.ne {src0.ne[1:3]}", src2.ne)
     require_dense_rows(node, src0, src1, dst)
 
 

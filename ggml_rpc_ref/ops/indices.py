@@ -13,7 +13,7 @@ def checked_indices(node: Node, slot: int, count: int) -> npt.NDArray[np.int64]:
     Raises:
         Violation: graph.index, for the first that is not.
     """
-    index = node.source(slot).array.astype(np.int64)
+    index: npt.NDArray[np.int64] = node.source(slot).array.astype(np.int64)
     wrong = (index < 0) | (index >= count)
     if wrong.any():
         where = tuple(int(i) for i in np.argwhere(wrong)[0])

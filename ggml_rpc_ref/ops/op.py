@@ -172,7 +172,7 @@ class Operand:
             "uniform:LO:HI", "index:N" (random integers in [0, N)), "arange" (0, 1, 2, …), "zeros",
             "special" (NaN, ±inf, ±0, tiny, huge among normals),
             "permutation" (each row a shuffle of 0..ne0-1), "mask" (0 or -inf), "values:a,b,c…" (repeated),
-            "blocks" (random bytes of a block type, its scales small).
+            "blocks" (random bytes of a block type, its scales small), "bits" (random bytes).
         alias: "" for memory of its own, "src0".. for the memory of that source (views, in-place results).
         offset: byte offset within that memory.
     """
@@ -263,8 +263,24 @@ class Op:
                 raise Violation("graph.type", f"{self.name}.src[{index}].type", tensor.dtype.name, detail)
         if dst.dtype.name not in self.types:
             raise Violation("graph.type", f"{self.name}.type", dst.dtype.name, f"the result is {', '.join(self.types)}")
+        node.require(self.view or elements_lie_apart(dst), "a result whose elements share no bytes", dst.nb)
         self.shape(node)
         return node
+
+
+def elements_lie_apart(tensor: Tensor) -> bool:
+    """Whether no two elements share a byte, as far as sorted strides tell: each is at least the extent of the smaller ones.
+
+    Refuses a few interleaved layouts that would do; what clients make, boxes in a contiguous tensor and their permutations, passes.
+    """
+    if 0 in tensor.ne:
+        return True
+    lengths, end = (tensor.ne[0] // tensor.dtype.block, *tensor.ne[1:]), tensor.dtype.size
+    for stride, length in sorted(zip(tensor.nb, lengths, strict=True)):
+        if length > 1 and stride < end:
+            return False
+        end += (length - 1) * stride
+    return True
 
 
 def can_repeat(small: Tensor, large: Tensor) -> bool:
@@ -272,8 +288,3 @@ def can_repeat(small: Tensor, large: Tensor) -> bool:
     if small.nelements == 0 or large.nelements == 0:
         return small.nelements == large.nelements
     return all(n % m == 0 for m, n in zip(small.ne, large.ne, strict=True))
-
-
-def have_room(tensor: Tensor) -> bool:
-    """Whether a tensor's extent suffices for its elements; where not, strides make elements share bytes: any number of them."""
-    return tensor.nbytes >= tensor.nrows * tensor.dtype.size * (tensor.ne[0] // tensor.dtype.block)

@@ -63,11 +63,18 @@ def make(operand: Operand, seed: int) -> Tensor:
     """Return the operand as a tensor in memory of its own, guard bytes around it, gaps between elements set to the guard byte."""
     dtype, rng = BY_NAME[operand.dtype], np.random.default_rng(seed)
     tensor = allocate(dtype, operand.quad, operand.nb, fill=GUARD_BYTE, guard=GUARD)
-    if operand.fill == "blocks":
+    if operand.fill == "bits":
+        tensor.array[...] = _random_bits(tensor.array, rng)
+    elif operand.fill == "blocks":
         tensor.array[...] = _random_blocks(dtype.name, tensor.array.shape, rng)
     elif operand.nb is None or tensor.nelements:
         tensor.store(elements(operand.fill, tensor.shape, rng))
     return tensor
+
+
+def _random_bits(like: Array, rng: np.random.Generator) -> Array:
+    """Every bit pattern that the type has room for."""
+    return rng.integers(0, 256, (*like.shape[:-1], like.shape[-1] * like.itemsize), np.uint8).view(like.dtype)
 
 
 def _random_blocks(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array:

@@ -3,8 +3,8 @@
     dst[i] = src0[i] / sqrt(mean over the row of src0² + eps)
 
 src0: F32 ne = (n, r1, r2, r3), rows contiguous (nb[0] = 4), rows anywhere. dst: F32, the same ne; may be src0's own memory.
-A row with NaN becomes NaN; a row with an infinity becomes 0 where finite and NaN where infinite. n = 0 or no rows: nothing
-is computed. eps must not be negative (upstream asserts it).
+A row with NaN becomes NaN; a row with an infinity, or squares that overflow float32, becomes 0 where finite and NaN where
+infinite. n = 0 or no rows: nothing is computed. eps must not be negative (upstream asserts it).
 
 Source: ggml_compute_forward_rms_norm_f32 in ggml-cpu/ops.cpp (sum of squares in double, scale in float).
 """
@@ -13,25 +13,29 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ggml_rpc_ref.ops.elementwise import map_values, require_dense_rows
 from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.tensor import Array, F32Array
 
 
 def shape(node: Node) -> None:
     """Refuse differing dimensions, rows with gaps between elements, a negative or NaN eps."""
     src0 = node.source(0)
     node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
-    node.require(src0.nb[0] == 4, "src0.nb[0] == 4", src0.nb[0])
-    node.require(node.dst.nb[0] == 4, "nb[0] == 4", node.dst.nb[0])
+    require_dense_rows(node, src0, node.dst)
     node.require(node.f32("eps") >= 0.0, "eps >= 0", node.f32("eps"))
 
 
 def oracle(node: Node) -> None:
-    """Compute the formula; the mean in float64, as upstream sums in double."""
-    x = node.source(0).values()
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mean = np.sum(np.square(x, dtype=np.float64), axis=-1, keepdims=True) / max(x.shape[-1], 1)
-        scale = 1.0 / np.sqrt(mean.astype(np.float32) + np.float32(node.f32("eps")))
-        node.dst.store(x * scale.astype(np.float32))
+    """Compute the formula; squares in float32 and their sum in float64, as upstream."""
+    eps = np.float32(node.f32("eps"))
+
+    def normalised(x: F32Array) -> Array:
+        mean = np.sum(x * x, axis=-1, dtype=np.float64, keepdims=True) / x.shape[-1]
+        scaled: Array = x * (np.float32(1) / np.sqrt(mean.astype(np.float32) + eps))
+        return scaled
+
+    map_values(node, normalised)
 
 
 def cases() -> Iterator[Case]:

@@ -12,17 +12,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import map_values
+from ggml_rpc_ref.ops.elementwise import map_values, require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
 from ggml_rpc_ref.tensor import Array, F32Array
 
 
 def shape(node: Node) -> None:
-    """Refuse other dimensions than the source's, and gaps on either side."""
+    """Refuse other dimensions than the source's, gaps on either side, and an nb[1] that is not the distance of rows.
+
+    Where ne[1] is 1, a contiguous tensor may have any nb[1]; upstream steps by it through all rows.
+    """
     src0 = node.source(0)
     node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
-    node.require(src0.is_contiguous, "a contiguous source", src0.nb)
-    node.require(node.dst.is_contiguous, "a contiguous result", node.dst.nb)
+    node.require(src0.is_contiguous and node.dst.is_contiguous, "both contiguous", (src0.nb, node.dst.nb))
+    require_dense_rows(node, src0, node.dst)
+    require_even_rows(node, src0, node.dst)
 
 
 def oracle(node: Node) -> None:

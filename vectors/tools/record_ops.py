@@ -155,8 +155,8 @@ class SpawnedServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def connect(self) -> Wire:
-        """Return a connection to a live server."""
-        if self.process is not None and self._exits_soon(self.process):
+        """Return a connection to a live server. After a `ServerGone`, ask for `last_words` first: that waits for its end."""
+        if self.process is not None and self.process.poll() is not None:
             self.process = None
         if self.process is None:
             with socket.socket() as probe:
