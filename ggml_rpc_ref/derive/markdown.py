@@ -1,0 +1,31 @@
+"""The little Markdown that the derived parts are made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table; cells are Markdown already, but for "|"."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def escape(text: str) -> str:
+    """Return plain text so that Markdown shows it as it stands; what is between backticks is left alone."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"[*<>\[\]\\]|(?<!\w)_|_(?!\w)", r"\\\g<0>", part) for part in parts)
+
+
+def prose(docstring: str) -> str:
+    """Return a docstring's body: paragraphs joined to one line each, what is indented by four as it stands."""
+    blocks = []
+    for indented, group in groupby(docstring.split("\n"), lambda line: None if not line.strip() else line.startswith("    ")):
+        lines = list(group)
+        if indented:
+            blocks.append("```text\n" + "\n".join(line[4:].rstrip() for line in lines) + "\n```")
+        elif indented is not None:
+            blocks.append(escape(" ".join(line.strip() for line in lines)))
+    return "\n\n".join(blocks)

@@ -1,0 +1,202 @@
+"""One section per operation, what several of them share, the block types and the support matrix, out of `ops` and `blocks`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from itertools import groupby
+from types import ModuleType
+
+import numpy as np
+
+from ggml_rpc_ref.blocks import fp4, iq, iq_tables, k, legacy, plain, ternary
+from ggml_rpc_ref.derive.markdown import escape, prose, table
+from ggml_rpc_ref.ops import OPS, activations, arithmetic, compare, copying, custom, recurrence, sliding_window, views
+from ggml_rpc_ref.ops.op import ANY, BLOCKS, PLAIN, READABLE_BLOCKS, WRITABLE_BLOCKS, Op, Param, Tolerance
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, OP_TABLES
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES
+
+WITNESS = "vectors/upstream-3.6.1-llama-cpp-python-0.3.20/ops"
+"""Where the recorded cases of each op lie, from SPEC.md."""
+
+SHARED: dict[str, ModuleType] = {
+    "Arithmetic types": arithmetic,
+    "Copying": copying,
+    "Activations": activations,
+    "Sliding windows": sliding_window,
+    "Recurrence": recurrence,
+    "Views that compute nothing": views,
+    "When a result is right": compare,
+}
+"""Heading to the module whose docstring says what several ops share."""
+
+REFERENCES = {
+    "`arithmetic.TYPES`": "[Arithmetic types](#arithmetic-types)",
+    "`copying`": "[Copying](#copying)",
+    "recurrence.py": "[Recurrence](#recurrence)",
+    "`activations.gelu`": "[Activations](#activations)",
+    "`activations.TABLE`": "[Activations](#activations)",
+    "`PARTNER`": "column Partner of the [table of types](#types)",
+    "`ROUNDED` has the bound by type": "the bound by type stands below",
+    "`op.WRITABLE_BLOCKS`": "[writable](#words-for-types-and-layouts)",
+    "`Tolerance`": "tolerance",
+}
+"""What docstrings say for readers of the code, to what a reader of SPEC.md needs."""
+
+GROUPS = {
+    "any type": ANY,
+    "any plain type": PLAIN,
+    "any block type": BLOCKS,
+    "readable block types": READABLE_BLOCKS,
+    "writable block types": WRITABLE_BLOCKS,
+}
+"""Words for many types at once, largest groups first."""
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Drop the types that 3.6.1 does not know."""
+    return tuple(name for name in names if BY_NAME[name].number < PROFILES[DEFAULT].type_count)
+
+
+def type_names(names: tuple[str, ...]) -> str:
+    """Return types as words: groups where they are complete, the rest by name."""
+    left, words = set(_known(names)), []
+    for group, members in GROUPS.items():
+        if left.issuperset(_known(members)):
+            words.append(group)
+            left -= set(_known(members))
+    return ", ".join([*(name for name in BY_NAME if name in left), *words])
+
+
+def refer(text: str) -> str:
+    """Replace words for readers of the code by links within SPEC.md."""
+    for word, link in REFERENCES.items():
+        text = text.replace(word, link)
+    return text
+
+
+def body(docstring: str) -> tuple[str, str, str]:
+    """Split an op file's docstring into its first sentence, the rest, and where upstream has it."""
+    title, _, rest = inspect.cleandoc(docstring).partition("\n")
+    rest, _, source = rest.partition("\nSource: ")
+    return title.partition(": ")[2], rest.strip("\n"), " ".join(source.split())
+
+
+def operations() -> str:
+    """Return a section per op, in the order of their numbers."""
+    return "\n\n".join(_section(number, OPS[name]) for number, name in enumerate(OP_TABLES["3.6.1"]))
+
+
+def _section(number: int, op: Op) -> str:
+    if op.name in CUSTOM_OPS:
+        return f"### {op.name}\n\nOp {number}. {refer(prose(inspect.cleandoc(custom.__doc__ or '')))}"
+    module = sys.modules[f"ggml_rpc_ref.ops.{op.name.lower()}"]
+    title, text, source = body(module.__doc__ or "")
+    parts = [f"### {op.name}", f"Op {number}: {escape(title)}", refer(prose(text)), *_tables(op), f"Upstream: {escape(source)}"]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _tables(op: Op) -> list[str]:
+    sources = table(
+        ("Source", "Name", "Types", "What"),
+        ((f"src[{slot}]{' (optional)' if s.optional else ''}", s.name, type_names(s.types), escape(s.doc))
+         for slot, s in enumerate(op.sources)),
+    )  # fmt: skip
+    params = table(
+        ("Slot", "op_params", "Type", "Meaning"), ((_slots(p), f"`{p.name}`", _kind(p), escape(p.doc)) for p in op.params)
+    )
+    place = ", possibly in the memory of a source" if op.in_place else ""
+    facts = f"Result: {type_names(op.types)}{place}. Tolerance: {_tolerance(op.tolerance)}."
+    cases = list(op.cases())
+    if others := list(dict.fromkeys(c.tolerance for c in cases if c.tolerance not in (None, op.tolerance))):
+        facts += " Some cases otherwise:\n\n" + "\n".join(f"- {_tolerance(t)}" for t in others if t)
+    witness = f"Witness: {len(cases)} cases in [{op.name.lower()}.json]({WITNESS}/{op.name.lower()}.json)."
+    return [part for part, there in ((sources, op.sources), (params, op.params), (facts, True), (witness, cases)) if there]
+
+
+def _slots(param: Param) -> str:
+    width = param.count * (2 if param.kind == "i64" else 1)
+    return str(param.slot) if width == 1 else f"{param.slot}–{param.slot + width - 1}"
+
+
+def _kind(param: Param) -> str:
+    return param.kind if param.count == 1 else f"{param.kind}[{param.count}]"
+
+
+def _tolerance(t: Tolerance) -> str:
+    if t == Tolerance(reason=t.reason):
+        return escape(t.reason)
+    return refer(f"rtol {t.rtol:g}, atol {t.atol:g}, nmse {t.nmse:g}: {escape(t.reason)}")
+
+
+# ------------------------------------------------------------------------------------------------------------ shared
+
+
+def shared() -> str:
+    """Return what several ops share, a section each."""
+    parts = []
+    for heading, module in SHARED.items():
+        text = inspect.cleandoc(module.__doc__ or "").partition("\nSource: ")[0].rstrip()
+        parts.append(f"### {heading}\n\n{refer(prose(text))}\n\n{_facts(module)}".rstrip())
+    return "\n\n".join(parts)
+
+
+def _facts(module: ModuleType) -> str:
+    """What the module holds beside its docstring."""
+    if module is arithmetic:
+        return table(("src0", "src1", "Result"), arithmetic.TYPES)
+    if module is activations:
+        functions = (activations.gelu, activations.gelu_of_f32, activations.gelu_quick, activations.gelu_erf, activations.silu)
+        rows = "\n".join(f"- {f.__name__}: {escape((f.__doc__ or '').removeprefix('Return '))}" for f in functions)
+        return f"{rows}\n\nTolerance of those that are looked up: {_tolerance(activations.TABLE)}."
+    return ""
+
+
+BLOCK_FAMILIES: dict[str, ModuleType] = {"plain": plain, "legacy": legacy, "k": k, "iq": iq, "ternary": ternary, "fp4": fp4}
+
+
+def blocks(family: str) -> str:
+    """Return the layouts and formulas of a family of types."""
+    return prose(inspect.cleandoc(BLOCK_FAMILIES[family].__doc__ or ""))
+
+
+def grids() -> str:
+    """Return the lattices of the IQ types as numbers whose digits are the levels of the elements."""
+    parts = []
+    for name in ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1"):
+        grid = getattr(iq_tables, f"{name}_GRID").astype(int)
+        levels, digits = np.unique(grid, return_inverse=True)
+        entries, length = grid.shape
+        numbers = digits.reshape(grid.shape) @ len(levels) ** np.arange(length)
+        lines = "\n".join(" ".join(map(str, numbers[start : start + 24])) for start in range(0, entries, 24))
+        digits_of = f"digits in base {len(levels)}, levels {' '.join(map(str, levels))}"
+        head = f"**{name}**: {entries} entries of {length} elements, {digits_of}."
+        parts.append(f"{head}\n\n<details><summary>Entries</summary>\n\n```text\n{lines}\n```\n\n</details>")
+    return "\n\n".join(parts)
+
+
+# ------------------------------------------------------------------------------------------------------------ matrix
+
+
+def support_matrix() -> str:
+    """Return which op takes which types where, by backend; types that all ops treat alike share a column."""
+    roles = {name: tuple(_roles(OPS[op], name) for op in OP_TABLES["3.6.1"]) for name in _known(ANY)}
+    columns = [(key, [n for n, _ in group]) for key, group in groupby(sorted(roles.items(), key=lambda i: i[1]), lambda i: i[1])]
+    columns.sort(key=lambda column: BY_NAME[column[1][0]].number)
+    head = ("Op", "oracle", *("<br>".join(names) for _, names in columns))
+    rows = (
+        (
+            f"[{op}](#{op.lower()})",
+            "refused" if op in CUSTOM_OPS else "yes",
+            *("" if op in CUSTOM_OPS else key[row] for key, _ in columns),
+        )
+        for row, op in enumerate(OP_TABLES["3.6.1"])
+    )
+    return table(head, rows)
+
+
+def _roles(op: Op, name: str) -> str:
+    """Where a type may stand: slots of sources, d for the result."""
+    slots = [str(slot) for slot, source in enumerate(op.sources) if name in source.types]
+    return " ".join([*slots, *(["d"] if name in op.types else [])])

@@ -1,0 +1,285 @@
+"""The tables of messages, sizes, types, numbers and rules, out of `spec`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import assert_never
+
+from ggml_rpc_ref import codec
+from ggml_rpc_ref.blocks import CAN_DEQUANTISE, CAN_QUANTISE
+from ggml_rpc_ref.conformance import CASES
+from ggml_rpc_ref.derive.markdown import escape, table
+from ggml_rpc_ref.ops.mul_mat import PARTNER
+from ggml_rpc_ref.spec.dtypes import DEAD_NUMBERS, DTYPES
+from ggml_rpc_ref.spec.messages import (
+    REQUESTS,
+    Empty,
+    Field,
+    GetTensor,
+    NoReply,
+    Reply,
+    Request,
+    RpcTensor,
+    all_fields,
+    command_name,
+    fields,
+)
+from ggml_rpc_ref.spec.opcodes import GLU_OPS, OP_TABLES, UNARY_OPS
+from ggml_rpc_ref.spec.rules import RULES, Rule
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, V1_0_0, Version
+from ggml_rpc_ref.spec.wire import Array, Chars, Counted, Int, Record, Tail, Wire
+
+# ---------------------------------------------------------------------------------------------------------- messages
+
+
+def wire_name(wire: Wire, count: str = "") -> str:
+    """Return a wire type as the tables write it, e.g. "u32[4]"."""
+    match wire:
+        case Int():
+            return f"{'i' if wire.signed else 'u'}{8 * wire.width}"
+        case Chars():
+            return f"u8[{wire.length}]"
+        case Record():
+            return "[RpcTensor](#rpctensor)" if wire.cls is RpcTensor else wire.cls.__name__
+        case Array():
+            return (
+                f"{wire_name(wire.of)} × {wire.length}" if isinstance(wire.of, Record) else f"{wire_name(wire.of)}[{wire.length}]"
+            )
+        case Counted():
+            return f"{wire_name(wire.of)} × {count}" if isinstance(wire.of, Record) else f"{wire_name(wire.of)}[{count}]"
+        case Tail():
+            return "u8[]"
+        case _:
+            assert_never(wire)
+
+
+def wire_size(wire: Int | Chars | Record | Array, version: Version = DEFAULT) -> int:
+    """Return the bytes of a wire type of fixed size."""
+    match wire:
+        case Int():
+            return wire.width
+        case Chars():
+            return wire.length
+        case Record():
+            return codec.minimum_size(wire.cls, version)
+        case Array():
+            return wire.length * wire_size(wire.of, version)
+        case _:
+            assert_never(wire)
+
+
+def layout(cls: type, version: Version = DEFAULT) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield a record's rows: offset, size, field, type, meaning; a count is a row of its own before what it counts."""
+    at, more = 0, ""
+    for field in fields(cls, version):
+        wire, name = field.wire, f"`{field.name}`"
+        if isinstance(wire, Tail):
+            yield f"{at}{more}", "the rest", name, wire_name(wire), escape(field.doc)
+        elif isinstance(wire, Counted):
+            count, each = f"n_{field.name}", wire_size(wire.of, version)
+            yield f"{at}{more}", "4", f"`{count}`", "u32", f"how many `{field.name}` follow"
+            yield f"{at + 4}{more}", f"{each}·{count}", name, wire_name(wire, count), escape(field.doc)
+            at, more = at + 4, f"{more} + {each}·{count}"
+        else:
+            yield f"{at}{more}", str(wire_size(wire, version)), name, wire_name(wire), escape(field.doc)
+            at += wire_size(wire, version)
+
+
+def record(cls: type) -> str:
+    """Return the table of a record's fields."""
+    rows = table(("Offset", "Size", "Field", "Type", "Meaning"), layout(cls))
+    return f"{rows}\n\n{_history(all_fields(cls))}".rstrip()
+
+
+def message(cls: type) -> str:
+    """Return what the table says of a command: its request, its reply, and how other versions differ."""
+    row = REQUESTS[cls]
+    version = max(row.since, DEFAULT)
+    since = f", since {row.since}" if row.since > V1_0_0 else ""
+    parts = [
+        f"Command {row.number}{since}. {escape(cls.__doc__ or '')}",
+        _layout_of(cls, "Request", version),
+        _reply_of(row, version),
+    ]
+    return "\n\n".join([*parts, _history(all_fields(cls), row)]).rstrip()
+
+
+def _layout_of(cls: type, what: str, version: Version) -> str:
+    rows = list(layout(cls, version))
+    if not rows:
+        return f"**{what}**: no payload; the size is 0."
+    return f"**{what}**, {size_of(cls, version)}:\n\n" + table(("Offset", "Size", "Field", "Type", "Meaning"), rows)
+
+
+def _reply_of(row: Request, version: Version) -> str:
+    reply = row.reply(version)
+    if isinstance(reply, NoReply):
+        return "**Reply**: none. The server writes nothing, the client reads nothing."
+    if reply is Empty:
+        return "**Reply**: empty: eight zero bytes, which are a size of 0."
+    return _layout_of(reply, "Reply", version)
+
+
+def _history(known: Sequence[Field], row: Request | None = None) -> str:
+    """Say what other versions have otherwise."""
+    replies = row.replies if row is not None else ()
+    answers = all_fields(replies[-1][1]) if replies and isinstance(replies[-1][1], type) and replies[-1][1] is not Empty else ()
+    marks = [mark for field in known for mark in _marks(field, row)]
+    marks += [f"in the reply {mark}" for field in answers for mark in _marks(field, row)]
+    if len(replies) > 1:
+        marks.append("reply " + ", ".join(f"{_reply_name(reply)} since {since}" for since, reply in replies))
+    return f"Other versions: {'; '.join(marks)}." if marks else ""
+
+
+def _marks(field: Field, row: Request | None) -> Iterator[str]:
+    if field.since > (V1_0_0 if row is None else row.since):
+        yield f"`{field.name}` ({wire_name(field.wire)}: {escape(field.doc)}) since {field.since}"
+    if field.until is not None:
+        yield f"`{field.name}` until {field.until}, not included"
+
+
+def _reply_name(reply: Reply) -> str:
+    if isinstance(reply, NoReply):
+        return "none"
+    return "empty" if reply is Empty else f"of {size_of(reply, DEFAULT)}"
+
+
+def size_of(cls: type, version: Version) -> str:
+    """Return a record's size in words, e.g. "12 + 8·n_nodes + 296·n_tensors bytes"."""
+    terms = [str(codec.minimum_size(cls, version))]
+    for field in fields(cls, version):
+        if isinstance(field.wire, Counted):
+            terms.append(f"{wire_size(field.wire.of, version)}·n_{field.name}")
+        elif isinstance(field.wire, Tail):
+            terms.append(f"the length of `{field.name}`")
+    return " + ".join(terms).removeprefix("0 + ") + (" byte" if terms == ["1"] else " bytes" if "data" not in terms[-1] else "")
+
+
+def commands() -> str:
+    """Return the table of commands: number, name, since when, sizes, reply."""
+    rows = []
+    for row in REQUESTS.values():
+        name = command_name(row.cls)
+        version = max(row.since, DEFAULT)
+        rows.append((row.number, f"[{name}](#{name.lower()})", row.since, *_cells(row, version), escape(row.cls.__doc__ or "")))
+    return table(("No.", "Command", "Since", "Request", "Reply", "What it does"), rows)
+
+
+def _cells(row: Request, version: Version) -> tuple[str, str]:
+    """Request and reply size, short."""
+    if row.since > version:
+        return "", ""
+    reply = row.reply(version)
+    if isinstance(reply, NoReply):
+        answer = "none"
+    elif row.cls is GetTensor or (reply is not Empty and not codec.is_fixed(reply, version)):
+        answer = "n"
+    else:
+        answer = "0" if reply is Empty else str(codec.minimum_size(reply, version))
+    return f"{codec.minimum_size(row.cls, version)}{'' if codec.is_fixed(row.cls, version) else '+'}", answer
+
+
+def sizes() -> str:
+    """Return payload sizes, request / reply, by version; neighbouring versions that agree share a column."""
+    columns = [(v, [" / ".join(_cells(row, v)).strip(" /") for row in REQUESTS.values()]) for v in PROFILES]
+    head, cells = ["Command"], []
+    for column, group in groupby(columns, lambda pair: pair[1]):
+        span = [version for version, _ in group]
+        head.append(str(span[0]) if len(span) == 1 else f"{span[0]} – {span[-1]}")
+        cells.append(column)
+    names = [f"{row.number} {command_name(row.cls)}" for row in REQUESTS.values()]
+    return table(head, zip(names, *cells, strict=True))
+
+
+def versions() -> str:
+    """Return one row per protocol version."""
+    rows = []
+    for version, profile in PROFILES.items():
+        hello = REQUESTS[_HELLO]
+        ops = f"{profile.ops} ({len(OP_TABLES[profile.ops])})" if profile.ops else "drifted inside the version"
+        name = f"**{version}**" if version == DEFAULT else str(version)
+        rows.append(
+            (name, profile.date, " / ".join(_cells(hello, version)), ops, profile.type_count, "yes" if profile.proven else "")
+        )
+    return table(("Version", "Merged", "HELLO", "Op table (ops)", "First unknown type", "Held to recorded bytes"), rows)
+
+
+_HELLO = next(cls for cls, row in REQUESTS.items() if row.number == 14)
+
+# ----------------------------------------------------------------------------------------------------------- numbers
+
+
+def types() -> str:
+    """Return one row per ggml_type, and the numbers that name none."""
+    rows = [
+        (
+            dtype.number,
+            dtype.name,
+            dtype.block,
+            dtype.size,
+            dtype.since,
+            "yes" if dtype in CAN_DEQUANTISE and dtype.name not in ("Q8_1", "Q8_K") else "",
+            "yes" if dtype in CAN_QUANTISE else "",
+            PARTNER.get(dtype.name, ""),
+        )
+        for dtype in DTYPES
+    ]
+    head = ("Number", "Type", "Elements per block", "Bytes per block", "Since", "Read as F32", "Written from F32", "Partner")
+    dead = "\n".join(f"- {number}: {reason}" for number, reason in DEAD_NUMBERS.items())
+    return f"{table(head, rows)}\n\nNumbers that name no type any more:\n\n{dead}"
+
+
+def op_numbers() -> str:
+    """Return every op's number in every op table."""
+    names = dict.fromkeys(name for ops in (OP_TABLES["3.6.1"], OP_TABLES["4.0.3"]) for name in ops)
+    others = [name for name in OP_TABLES if name != "3.6.1"]
+
+    def number(op: str, name: str) -> str:
+        ops = OP_TABLES[name]
+        return str(ops.index(op)) if op in ops else ""
+
+    rows = ((f"[{op}](#{_anchor(op)})", f"**{number(op, '3.6.1')}**", *(number(op, name) for name in others)) for op in names)
+    return table(("Op", "**3.6.1**", *others), rows).replace("****", "")
+
+
+def _anchor(op: str) -> str:
+    return op.lower() if op in OP_TABLES["3.6.1"] else "op-numbers"
+
+
+def unary_numbers() -> str:
+    """Return the numbers of UNARY's functions."""
+    return table(("Number", "Function"), enumerate(UNARY_OPS))
+
+
+def glu_numbers() -> str:
+    """Return the numbers of GLU's gates."""
+    return table(("Number", "Gate"), enumerate(GLU_OPS))
+
+
+# ------------------------------------------------------------------------------------------------------------- rules
+
+
+def rules(section: str) -> str:
+    """Return a section's rules, and below them the conformance cases that test each."""
+    rows = [rule for rule in RULES.values() if rule.id.partition(".")[0] == section]
+    head = ("Rule", "Level", "Sentence", "This reference", "Genuine 3.6.1, observed", "Cases")
+    cells = (
+        (_target(rule), rule.level, *map(escape, (rule.sentence, rule.outcome, rule.observed)), len(_words(rule))) for rule in rows
+    )
+    lists = "\n".join(f"- `{rule.id}/` {', '.join(_words(rule)) or 'none'}" for rule in rows)
+    return f"{table(head, cells)}\n\n<details><summary>Cases by rule</summary>\n\n{lists}\n\n</details>"
+
+
+def _target(rule: Rule) -> str:
+    return f'<a id="{rule.id}"></a>`{rule.id}`'
+
+
+def _words(rule: Rule) -> list[str]:
+    """What follows the slash in the ids of a rule's cases."""
+    return [case.id.partition("/")[2] for case in CASES.values() if case.rule is rule]
+
+
+def rule_links() -> str:
+    """Return the definitions that make [rule.id] a link."""
+    return "\n".join(f"[{id}]: #{id}" for id in RULES)
