@@ -153,6 +153,11 @@ class Connection:
         """Whether the peer may end the conversation here: no message has begun and no reply is awaited."""
         return self._state is _State.HEAD and not self._buffer and not self.expected
 
+    @property
+    def pending(self) -> bytes:
+        """The first bytes, at most 64, that have been received and not yet become an event; for messages."""
+        return bytes(self._buffer[:64])
+
     def next_event(self) -> Event | NeedData:
         """Return the next event, or NEED_DATA.
 

@@ -1,0 +1,358 @@
+"""The graph builder: what it sends against the genuine client's recorded graph, and what its ops compute on both servers."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ggml_rpc_ref import codec, upstream
+from ggml_rpc_ref.errors import Misuse, Unsupported
+from ggml_rpc_ref.graph import Graph, RemoteTensor, quad, sources_first
+from ggml_rpc_ref.net.client import connect
+from ggml_rpc_ref.net.devices import Device
+from ggml_rpc_ref.net.server import Server
+from ggml_rpc_ref.serve import make_host
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.messages import GraphCompute
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
+from ggml_rpc_ref.tensor import contiguous_nb
+
+FRAMES = Path(__file__).parents[1] / "vectors" / "upstream-3.6.1-llama-cpp-python-0.3.20" / "frames.json"
+
+
+# ------------------------------------------------------------------------------------------------------------- no server
+
+
+class Space:
+    """Memory that is numbers only."""
+
+    def __init__(self, remote_ptr: int, base: int, size: int) -> None:
+        self.remote_ptr, self.base, self.size = remote_ptr, base, size
+
+
+class Nowhere:
+    """A device without a server."""
+
+    index, alignment = 3, 32
+
+    def __init__(self, version: Version = DEFAULT) -> None:
+        self.version, self.rooms, self.sent = version, list[Space](), list[codec.Graph]()
+
+    def alloc(self, size: int) -> Space:
+        self.rooms.append(Space(len(self.rooms) + 1, 2**40 * (len(self.rooms) + 1), size))
+        return self.rooms[-1]
+
+    def alloc_size(self, tensor: RemoteTensor) -> int:
+        return tensor.nbytes + 1000
+
+    def write(self, tensor: RemoteTensor, data: Any, offset: int = 0) -> None:
+        raise AssertionError("nothing is to be written")
+
+    def read(self, tensor: RemoteTensor, offset: int, size: int) -> Any:
+        raise AssertionError("nothing is to be read")
+
+    def compute(self, graph: codec.Graph) -> None:
+        self.sent.append(graph)
+
+    def leaf(self, dtype: str, *ne: int) -> RemoteTensor:
+        row = BY_NAME[dtype]
+        leaf = RemoteTensor(self, row, quad(ne), contiguous_nb(row, quad(ne)), len(ne))
+        leaf.room = self.alloc(leaf.nbytes)
+        return leaf
+
+
+@pytest.fixture
+def home() -> Nowhere:
+    return Nowhere()
+
+
+def as_recorded() -> tuple[Graph, dict[str, Any]]:
+    """The graph of vectors/tools/record_frames.py built with ours, and its fields as recorded."""
+    recorded = next(
+        frame["fields"]
+        for connection in json.loads(FRAMES.read_text())["connections"]
+        for frame in connection["frames"]
+        if frame["command"] == "GRAPH_COMPUTE"
+    )
+    home = Nowhere()
+    graph = Graph(home)
+    weights, x, wide = home.leaf("Q8_0", 96, 5), home.leaf("F32", 96, 3), home.leaf("F32", 7, 4, 2)
+    x.flags, wide.flags = 1, 4
+    # the genuine builder visits depth first, so its order of nodes is that of the sources
+    product = graph.mul_mat(weights, x)
+    graph.nodes.append(wide)  # ggml lists a leaf with the flag PARAM among the nodes
+    window = graph.view(wide, 5, 3, nb=(4, 28, 84, 84), offset=124)
+    scaled = graph.scale(graph.rms_norm(graph.add(product, window), 1e-6), -2.5, 0.125)
+    straight = graph.cont(graph.transpose(scaled))
+    straight.flags |= 2
+    q, positions, factors = home.leaf("F32", 32, 2, 3), home.leaf("I32", 3), home.leaf("F32", 8)
+    rope = {"n_dims": 16, "mode": 2, "n_ctx_orig": 8192, "freq_base": 1e6, "freq_scale": 0.25, "ext_factor": 1.0}
+    more = {"attn_factor": 1.5, "beta_fast": 32.0, "beta_slow": 2.0}
+    rotated = graph.op("ROPE", [q, positions, factors], params=rope | more)
+    heads = graph.permute(rotated, 0, 2, 1, 3)
+    k, v, mask, sinks = home.leaf("F16", 32, 8, 2), home.leaf("F16", 32, 8, 2), home.leaf("F16", 8, 3), home.leaf("F32", 2)
+    attention: dict[str, Any] = {"scale": 0.1768, "max_bias": 0.0, "logit_softcap": 30.0, "prec": 10}
+    graph.op("FLASH_ATTN_EXT", [heads, k, v, mask, sinks], params=attention, ne=(32, 2, 3), dtype="F32")
+    elsewhere = home.leaf("F16", 9, 8, 7, 6)
+    elsewhere.room = None
+    graph.reshape(elsewhere, 72, 42)
+    return graph, recorded
+
+
+def test_a_graph_is_sent_as_the_genuine_client_sends_it() -> None:
+    """Order of nodes and tensors, geometry, ops, parameters, flags, sources; ids and addresses are each client's own."""
+    graph, recorded = as_recorded()
+    graph._place()
+    sent = graph.encode()
+    theirs = {record["id"]: index for index, record in enumerate(recorded["tensors"])}
+    ours = {int(number): index for index, number in enumerate(sent.tensors["id"])}
+    assert [ours[int(node)] for node in sent.nodes] == [theirs[node] for node in recorded["nodes"]]
+    for name in ("type", "ne", "nb", "op", "op_params", "flags", "view_offs"):
+        assert sent.tensors[name].tolist() == [record[name] for record in recorded["tensors"]], name
+    # ids become places in the list, 0 stays what no tensor has
+    assert [[ours.get(id_) for id_ in src] for src in sent.tensors["src"].tolist()] == [
+        [theirs.get(id_) for id_ in record["src"]] for record in recorded["tensors"]
+    ]
+    assert [ours.get(id_) for id_ in sent.tensors["view_src"].tolist()] == [
+        theirs.get(record["view_src"]) for record in recorded["tensors"]
+    ]
+
+
+def test_views_lie_where_what_they_show_lies() -> None:
+    graph, _ = as_recorded()
+    graph._place()
+    sent = graph.encode()
+    place = {int(tensor["id"]): tensor for tensor in sent.tensors}
+    for tensor in sent.tensors:
+        if tensor["view_src"]:
+            shown = place[int(tensor["view_src"])]
+            assert not shown["view_src"]  # views of views name the tensor that has the memory
+            assert tensor["buffer"] == shown["buffer"]
+            assert int(tensor["data"]) == (int(shown["data"]) + int(tensor["view_offs"]) if shown["buffer"] else 0)
+
+
+def test_a_view_of_a_view_counts_from_the_memory(home: Nowhere) -> None:
+    graph, x = Graph(home), home.leaf("F32", 10, 10)
+    inner = graph.view(graph.view(x, 10, 5, offset=40), 4, 2, nb=(4, 40, 80, 80), offset=8)
+    assert (inner.view_src, inner.view_offs, inner.src[0]) == (x, 48, graph.nodes[0])
+    assert inner.op_params[:4] == struct.pack("<i", 8)
+
+
+def test_results_lie_side_by_side_aligned_in_one_buffer(home: Nowhere) -> None:
+    graph, x = Graph(home), home.leaf("F32", 3, 3)
+    before = len(home.rooms)
+    nodes = [graph.scale(x, 1.0), graph.add(x, x), graph.transpose(x), graph.mul(x, x)]
+    graph.compute()
+    graph.compute()
+    assert [room.size for room in home.rooms[before:]] == [192]
+    assert [node.offset for node in nodes if node.view_src is None] == [0, 64, 128]
+    assert nodes[2].owner is x
+
+
+def test_ops_that_want_more_room_are_asked_about(home: Nowhere) -> None:
+    graph, _ = as_recorded()
+    home = graph.home  # type: ignore[assignment]
+    graph.compute()
+    attended = next(node for node in graph.nodes if node.op == "FLASH_ATTN_EXT")
+    assert home.rooms[-1].size >= attended.offset + attended.nbytes + 1000
+
+
+def test_sources_come_first_each_once(home: Nowhere) -> None:
+    graph, x = Graph(home), home.leaf("F32", 4)
+    a = graph.scale(x, 2.0)
+    b = graph.add(a, x)
+    c = graph.add(b, a)
+    assert list(sources_first([c, b])) == [x, a, b, c]
+
+
+def test_a_chain_of_many_thousands(home: Nowhere) -> None:
+    """No recursion: Python's stack ends at a thousand."""
+    graph, x = Graph(home), home.leaf("F32", 1)
+    for _ in range(5_000):
+        x = graph.scale(x, 1.0)
+    assert len(list(sources_first([x]))) == 5_001
+
+
+def test_what_is_sent_is_a_whole_message(home: Nowhere) -> None:
+    graph, x = Graph(home), home.leaf("F32", 4)
+    graph.scale(x, 2.0, name="ü" * 60)
+    graph.compute()
+    message = codec.decode(GraphCompute, home.sent[0].encode())
+    assert (message.device, len(message.nodes), len(message.tensors)) == (3, 1, 2)
+    assert message.tensors[1].name == ("ü" * 31).encode() + b"\xc3\0"  # 63 bytes, as snprintf cuts them
+    assert message.tensors[1].flags == 16
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        pytest.param(lambda g, x: g.mul_mat(x, g.transpose(x)), r"MUL_MAT can't be so: graph\.shape", id="shape"),
+        pytest.param(lambda g, x: g.op("CLAMP", [x], params={"low": 1.0}), "no parameter 'low'; it has min, max", id="name"),
+        pytest.param(lambda g, x: g.op("GLU", [None], params={}), "GLU has no source, so ne and dtype must be", id="source"),
+        pytest.param(lambda g, x: g.op("ADD", [x]), r"ADD can't be so: graph\.arity", id="arity"),
+        pytest.param(lambda g, x: g.op("GET_ROWS", [x, x]), r"GET_ROWS can't be so: graph\.type", id="type"),
+        pytest.param(lambda g, x: g.permute(x, 0, 1, 2, 2), "is no order of the dimensions", id="permute"),
+        pytest.param(lambda g, x: g.reshape(x, 5, 2), r"RESHAPE can't be so", id="reshape"),
+        pytest.param(lambda g, x: g.reshape(x, 1, 2, 3, 2, 1), "up to four dimensions", id="five"),
+        pytest.param(lambda g, x: g.add(x, Nowhere().leaf("F32", 4, 3)), "every source must be on the graph", id="home"),
+        pytest.param(lambda g, x: g.op("NOT_AN_OP", [x], params={"a": 1}), "parameters of NOT_AN_OP have no names", id="op"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_is_said_at_once(home: Nowhere, build: Callable[[Graph, RemoteTensor], object], sentence: str) -> None:
+    graph = Graph(home)
+    with pytest.raises(Misuse, match=sentence):
+        build(graph, home.leaf("F32", 4, 3))
+
+
+def test_ops_get_the_number_of_the_version() -> None:
+    for version, number in ((Version(3, 0, 0), 89), (Version(3, 5, 0), 94), (DEFAULT, 95), (Version(7, 0, 0), 100)):
+        home = Nowhere(version)
+        node = Graph(home).op("GLU", [home.leaf("F32", 8, 2)], params={"kind": 2}, ne=(4, 2))
+        assert node.wire().op == number
+    old = Nowhere(Version(2, 0, 0))
+    with pytest.raises(Unsupported, match=r"protocol 2\.0\.0 has no number for SCALE that is known"):
+        Graph(old).scale(old.leaf("F32", 4), 1.0).wire()
+
+
+# ------------------------------------------------------------------------------------------------------- on both servers
+
+
+@pytest.fixture(params=["own", "genuine"])
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+    if request.param == "own":
+        with Server(make_host("oracle")) as server, connect(server.endpoint) as client:
+            yield client.devices[0]
+        return
+    server: upstream.Server = request.getfixturevalue("upstream_server")
+    with connect(server.endpoint) as client:
+        yield client.devices[0]
+
+
+RANDOM = np.random.default_rng(20261122)
+A, B = (RANDOM.standard_normal(shape).astype(np.float32) for shape in ((5, 64), (3, 64)))
+X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+
+
+def near(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> None:
+    assert got.shape == want.shape
+    assert got.dtype == want.dtype
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_two_matrices_in_ten_lines(device: Device) -> None:
+    a, b = device.tensor(A), device.tensor(B)
+    graph = device.graph()
+    c = graph.mul_mat(a, b)
+    graph.compute()
+    near(c.numpy(), B @ A.T)
+
+
+def soft_max(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+MASK = np.where(np.arange(12).reshape(3, 4) % 3, 0, -np.inf).astype(np.float32)
+
+IDS = np.array([[2, 0], [1, 1]], np.int32)
+
+OPS: dict[str, tuple[Callable[[Device, Graph, RemoteTensor], RemoteTensor], npt.NDArray[Any]]] = {
+    "add": (lambda d, g, x: g.add(x, x), X + X),
+    "add-row": (lambda d, g, x: g.add(x, d.tensor(X[0, 0])), X + X[0, 0]),
+    "mul": (lambda d, g, x: g.mul(x, x), X * X),
+    "scale": (lambda d, g, x: g.scale(x, -2.0, 0.5), X * -2 + 0.5),
+    "rms-norm": (lambda d, g, x: g.rms_norm(x, 1e-3), X / np.sqrt((X**2).mean(-1, keepdims=True) + np.float32(1e-3))),
+    "soft-max": (lambda d, g, x: g.soft_max(x, scale=0.5), soft_max(X * 0.5)),
+    "soft-max-mask": (lambda d, g, x: g.soft_max(x, d.tensor(MASK)), soft_max(X + MASK)),
+    "permute": (lambda d, g, x: g.cont(g.permute(x, 0, 2, 1, 3)), np.ascontiguousarray(X.transpose(1, 0, 2))),
+    "permute-cycle": (lambda d, g, x: g.cont(g.permute(x, 1, 2, 0, 3)), np.ascontiguousarray(X.transpose(1, 2, 0))),
+    "permuted-view": (lambda d, g, x: g.permute(x, 0, 2, 1, 3), X.transpose(1, 0, 2)),
+    "transpose": (lambda d, g, x: g.cont(g.transpose(x)), np.ascontiguousarray(X.transpose(0, 2, 1))),
+    "transposed-view": (lambda d, g, x: g.transpose(x), X.transpose(0, 2, 1)),
+    "view": (lambda d, g, x: g.cont(g.view(x, 2, 3, nb=(4, 16, 48, 96), offset=8)), X[0, :, 2:4]),
+    "view-in-place": (lambda d, g, x: g.view(x, 2, 3, nb=(4, 16, 48, 96), offset=8), X[0, :, 2:4]),
+    "reshape": (lambda d, g, x: g.reshape(x, 12, 2), X.reshape(2, 12)),
+    "get-rows": (lambda d, g, x: g.get_rows(x, d.tensor(IDS)), np.stack([X[0][[2, 0]], X[1][[1, 1]]])),
+    "cpy": (lambda d, g, x: g.cpy(x, d.empty("F16", (4, 3, 2))), X.astype(np.float16)),
+    "any-op": (lambda d, g, x: g.op("CLAMP", [x], params={"min": 3.0, "max": 7.0}), X.clip(3, 7)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_ops_mean_on_a_server_what_numpy_means(device: Device, name: str) -> None:
+    build, want = OPS[name]
+    graph = device.graph()
+    result = build(device, graph, device.tensor(X))
+    graph.compute()
+    near(result.numpy(), want)
+
+
+def test_cpy_writes_into_the_tensor(device: Device) -> None:
+    into = device.tensor(np.zeros((2, 3, 4), np.float32))
+    graph = device.graph()
+    graph.cpy(device.tensor(X), into)
+    graph.compute()
+    near(into.numpy(), X)
+
+
+def test_weights_of_a_block_type(device: Device) -> None:
+    a, b = device.tensor(A, "Q8_0"), device.tensor(B)
+    graph = device.graph()
+    c = graph.mul_mat(a, b)
+    graph.compute()
+    assert np.abs(c.numpy() - B @ A.T).max() < 0.3
+
+
+def test_recompute_takes_the_data_as_they_are_now(device: Device) -> None:
+    a, b = device.tensor(A), device.tensor(B)
+    graph = device.graph()
+    c = graph.mul_mat(a, b)
+    graph.compute()
+    b.write(3 * B)
+    graph.compute()
+    near(c.numpy(), 3 * B @ A.T)
+
+
+def test_a_result_is_read_only_after_it_has_memory(device: Device) -> None:
+    x = device.tensor(X)
+    node = device.graph().scale(x, 2.0, name="later")
+    with pytest.raises(Misuse, match="later has no memory yet: compute its graph first"):
+        node.numpy()
+
+
+def test_an_unchanged_graph_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(make_host("oracle,oracle")) as server, connect(server.endpoint) as client:
+        commands: list[str] = []
+        compute, request = client.compute, client.request
+        monkeypatch.setattr(client, "compute", lambda graph: (commands.append("compute"), compute(graph)))
+        monkeypatch.setattr(client, "request", lambda message: (commands.append(type(message).__name__), request(message))[1])
+        one, two = client.devices
+
+        def sent(action: Callable[[], None]) -> list[str]:
+            commands.clear()
+            action()
+            return [name for name in commands if name in ("compute", "GraphRecompute")]
+
+        graphs = []
+        for device in (one, one, two):
+            graphs.append(device.graph())
+            graphs[-1].scale(device.tensor(X), 2.0)
+        first, second, elsewhere = graphs
+        assert sent(first.compute) == ["compute"]
+        assert sent(first.compute) == ["GraphRecompute"]
+        assert sent(elsewhere.compute) == ["compute"]
+        assert sent(first.compute) == ["GraphRecompute"]  # each device keeps its own
+        assert sent(second.compute) == ["compute"]
+        assert sent(first.compute) == ["compute"]
+        first.scale(first.nodes[0], 3.0)
+        assert sent(first.compute) == ["compute"]
+        one.alloc(1).free()
+        assert sent(first.compute) == ["compute"]  # freeing may have dropped it
+        near(first.nodes[1].numpy(), 6 * X)
