@@ -105,7 +105,8 @@ def conform(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take.")] = 5.0,
     expect: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Known failures, case id to verdict and reason; anything else fails the run.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Known failures, case id to verdict and reason; anything else fails the run."),
     ] = None,
     i_own_this_target: Annotated[
         bool, typer.Option("--i-own-this-target", help="Also run what is known to crash servers on another machine.")
@@ -128,6 +129,40 @@ def show(name: Annotated[str, typer.Argument(metavar="RULE-OR-CASE", help="For i
 
     for line in conformance.show(name):
         typer.echo(line)
+
+
+@app.command()
+def probe(
+    target: Annotated[str, typer.Argument(metavar="HOST:PORT", help="A server; [::1]:50052 for IPv6; port 50052 if left out.")],
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long all of it may take.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ask a server for its version, devices, memory, alignment and largest buffer; changes nothing on it."""
+    from ggml_rpc_ref import probe as probing
+
+    raise typer.Exit(probing.run(target, timeout, as_json=as_json))
+
+
+@app.command()
+def gen(
+    spec: Annotated[Path, typer.Argument(metavar="[SPEC.md]", help="The text whose derived parts are meant.")] = Path("SPEC.md"),
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 where text and tables disagree.")] = False,
+    header: Annotated[bool, typer.Option("--header", help="Print a C header with the protocol's records and numbers.")] = False,
+) -> None:
+    """Write what the tables say into SPEC.md's derived parts, or compare."""
+    from ggml_rpc_ref import derive
+
+    if header:
+        typer.echo(derive.header(), nl=False)
+        return
+    if not spec.is_file():
+        raise Misuse(f"{spec} is no file; run this where SPEC.md lies, or name it")
+    text = spec.read_text(encoding="utf-8")
+    derived = derive.rewrite(text)
+    if check and derived != text:
+        _fail(f"{spec} is outdated: {', '.join(derive.outdated(text))}; `ggml-rpc-ref gen` rewrites it", NON_CONFORMANT)
+    if not check and derived != text:
+        spec.write_text(derived, encoding="utf-8")
 
 
 def main() -> None:
