@@ -13,17 +13,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ggml_rpc_ref.ops.elementwise import require_even_rows
 from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source
 from ggml_rpc_ref.ops.slabs import row_blocks
 
 
 def shape(node: Node) -> None:
-    """Refuse differing dimensions, gaps, a gradient that is not one number."""
+    """Refuse differing dimensions, gaps, an nb[1] of ne[1] = 1 that is no row's distance, a gradient that is not one number."""
     grad, logits, wanted = (node.source(i) for i in range(3))
     node.require(grad.ne == (1, 1, 1, 1), "src0 of one element", grad.ne)
     node.require(wanted.ne == logits.ne and node.dst.ne == logits.ne, f"ne {logits.ne} throughout", (wanted.ne, node.dst.ne))
     for tensor in (logits, wanted, node.dst):
         node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb)
+    require_even_rows(node, logits, wanted, node.dst)
 
 
 def oracle(node: Node) -> None:

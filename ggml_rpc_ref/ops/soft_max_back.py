@@ -13,16 +13,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ggml_rpc_ref.ops.elementwise import require_even_rows
 from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
 from ggml_rpc_ref.ops.slabs import row_blocks
 
 
 def shape(node: Node) -> None:
-    """Refuse other dimensions than the first source's, gaps, slopes."""
+    """Refuse other dimensions than the first source's, gaps, an nb[1] of ne[1] = 1 that is no row's distance, slopes."""
     dy, y = node.source(0), node.source(1)
     node.require(y.ne == dy.ne and node.dst.ne == dy.ne, f"ne {dy.ne} throughout", (y.ne, node.dst.ne))
     for tensor in (dy, y, node.dst):
         node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb)
+    require_even_rows(node, dy, y, node.dst)
     node.require(node.f32("max_bias") == 0.0, "max_bias 0", node.f32("max_bias"))
 
 
