@@ -1,7 +1,7 @@
 """The numbers of ggml_op by op table: an op's number is its place, and each insertion upstream shifts the rest.
 
-Transcribed from ggml.h of each release (enum ggml_op, the names in order); 3.6.1 is compared with the names that the genuine library
-gives its ops, in vectors/upstream-3.6.1-*/enums.json.
+Transcribed from ggml.h of each release (enum ggml_op, the names in order); 3.6.1 is compared with what the genuine
+library calls its ops, in vectors/upstream-3.6.1-*/enums.json.
 """
 
 from __future__ import annotations
