@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from ggml_rpc_ref.conformance import (
 )
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import parse_endpoint
+
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ def conform(target: Target, wishes: Wishes) -> int:
     """Judge a target, print the report, and return the exit status."""
     cases = select(wishes.only)
     expected = load(wishes.expect) if wishes.expect else None
+    # SIGTERM would end us without a word, and leave a server behind that nobody owns
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
     with _progress(target.name, cases) as on_result:
         report = run(target, cases, Options(wishes.timeout, wishes.owned), on_result)
     if wishes.as_json:

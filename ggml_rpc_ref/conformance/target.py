@@ -96,8 +96,8 @@ class Spawned:
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name, self.endpoint, self._command = name, Endpoint(LOOPBACK, 0), list(command)
         self._process: subprocess.Popen[bytes] | None = None
-        self._directory = tempfile.TemporaryDirectory(prefix="ggml-rpc-ref-conform-")
-        self._log = Path(self._directory.name) / "server.log"
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._log = Path(os.devnull)
 
     @property
     def pid(self) -> int | None:
@@ -111,6 +111,9 @@ class Spawned:
             ConnectionError: where it does not.
         """
         self._end()
+        if self._directory is None:
+            self._directory = tempfile.TemporaryDirectory(prefix="ggml-rpc-ref-conform-")
+            self._log = Path(self._directory.name) / "server.log"
         port = free_port(LOOPBACK)
         chosen = Endpoint(LOOPBACK, port) if any("{port}" in part for part in self._command) else None
         command = [part.replace("{port}", str(port)).replace("{tmp}", self._directory.name) for part in self._command]
@@ -157,7 +160,9 @@ class Spawned:
     def stop(self) -> None:
         """End it and forget its log."""
         self._end()
-        self._directory.cleanup()
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = None
 
     def _end(self) -> None:
         process, self._process = self._process, None

@@ -1,0 +1,549 @@
+"""The suite finds what is wrong and nothing else: on our server, on servers that break one rule each, on processes that die."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from ggml_rpc_ref import upstream
+from ggml_rpc_ref.conformance import (
+    CASES,
+    NO_FAULT,
+    Case,
+    Given,
+    Options,
+    Report,
+    Result,
+    Spawned,
+    Verdict,
+    as_json,
+    as_text,
+    exit_status,
+    from_command,
+    load,
+    run,
+    select,
+    show,
+    surprises,
+)
+from ggml_rpc_ref.conformance import runner as runner_module
+from ggml_rpc_ref.conformance.case import Broken, NotJudged
+from ggml_rpc_ref.conformance.peer import Facts, Subject
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.net.stream import Endpoint, free_port
+from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.spec.versions import V3_6_1
+
+sys.path.insert(0, str(Path(__file__).parent))
+from sabotage import NO_CASE, SABOTAGES, InProcess
+
+HERE = Path(__file__).parent
+SLOW = "graph.deep/chain-of-300000"
+FAKE = [sys.executable, str(HERE / "fake_server.py"), "{port}"]
+
+
+def quick() -> list[Case]:
+    return [case for case in select() if case.id != SLOW]
+
+
+def judge(target: Any, cases: Sequence[Case], timeout: float = 10.0) -> Report:
+    return run(target, cases, Options(timeout=timeout))
+
+
+def broken_rules(report: Report) -> set[str]:
+    return {result.rule for result in report.results if result.verdict not in NO_FAULT}
+
+
+def said(report: Report) -> str:
+    return "\n".join(as_text(report))
+
+
+# ---------------------------------------------------------------------------------------------------------- the registry
+
+
+def test_ids_are_those_that_were_given_out() -> None:
+    """An id never changes and never goes: people cite it and pin it. A new case adds a line to the file."""
+    given = (HERE / "conformance_ids.txt").read_text().split()
+    assert sorted(CASES) == sorted(given)
+
+
+def test_every_case_says_what_it_is() -> None:
+    for case in CASES.values():
+        assert re.fullmatch(r"[a-z]+\.[a-z-]+/[a-z0-9]+(-[a-z0-9]+)*", case.id), case.id
+        assert re.fullmatch(r"[A-Z][^{}]{20,170}\.", case.doc), f"{case.id}: {case.doc}"
+        assert case.rule.id == case.id.split("/")[0]
+
+
+def test_every_rule_has_a_case_and_a_sabotage() -> None:
+    judged = {case.rule.id for case in CASES.values()}
+    assert judged | set(NO_CASE) == set(RULES)
+    assert judged == set(SABOTAGES)
+    assert not judged & set(NO_CASE)
+
+
+def test_every_command_has_a_good_path_and_wrong_sizes() -> None:
+    presence = [id for id in CASES if id.startswith("frame.reply-presence/")]
+    sizes = {id.split("/")[1].rpartition("-")[0] for id in CASES if id.startswith("frame.size-fixed/")}
+    assert len(presence) == 17 + 1  # the commands of 3.6.1, and "nothing unasked"
+    assert len(sizes & {id.split("/")[1] for id in presence}) == 15  # all but SET_TENSOR and GRAPH_COMPUTE
+
+
+# ----------------------------------------------------------------------------------------------------------- our server
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, dict[str, set[str]]]:
+    """All cases on our server in this process, and for each case the rules that the server said it refused for."""
+    refusals: dict[str, set[str]] = {}
+    current: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if getattr(record, "event", "") == "refused":
+                refusals.setdefault(current[-1], set()).add(record.rule)  # type: ignore[attr-defined]
+
+    def named(case: Case) -> Case:
+        def ask(subject: Subject) -> None:
+            current.append(case.id)
+            case.run(subject)
+
+        return replace(case, run=ask)
+
+    log, listener = logging.getLogger("ggml_rpc_ref.net.server"), Listener()
+    log.addHandler(listener)
+    try:
+        report = judge(InProcess(tmp_path_factory.mktemp("cache")), [named(case) for case in select()], timeout=30.0)
+    finally:
+        log.removeHandler(listener)
+    return report, refusals
+
+
+def test_our_server_passes_every_case(own: tuple[Report, dict[str, set[str]]]) -> None:
+    report, _ = own
+    assert broken_rules(report) == set(), said(report)
+    assert Counter(result.verdict for result in report.results) == {Verdict.PASS: len(CASES)}, said(report)
+
+
+ALSO_REFUSED_AS: dict[str, set[str]] = {
+    "frame.size-bounded": {"data.in-tensor", "graph.size-exact"},
+    "session.survives": {"buffer.known"},
+    "session.frees": {"buffer.known", "tensor.buffer-known"},
+    "session.isolated": {"buffer.known", "tensor.buffer-known", "graph.null-data", "graph.recompute-stored"},
+    "buffer.freed-once": {"buffer.known"},
+    "graph.recompute-freed": {"graph.recompute-stored"},
+    "graph.op-supported": {"graph.type"},
+}
+"""Rules whose cases another rule may refuse first, because what is sent breaks both."""
+
+
+def test_our_server_refuses_each_case_for_its_own_rule(own: tuple[Report, dict[str, set[str]]]) -> None:
+    """So a case breaks nothing but the rule that it names."""
+    _, refusals = own
+    strays = {
+        id: rules - {CASES[id].rule.id} - ALSO_REFUSED_AS.get(CASES[id].rule.id, set()) for id, rules in refusals.items() if id
+    }
+    assert {id: rules for id, rules in strays.items() if rules} == {}
+    assert len(refusals) > 300  # the listener heard something
+
+
+# ------------------------------------------------------------------------------------------------------------- sabotage
+
+
+def one_of_each() -> list[Case]:
+    """The first case of every rule."""
+    return list({case.rule.id: case for case in reversed(quick())}.values())
+
+
+@pytest.mark.parametrize("rule", SABOTAGES)
+def test_the_rule_that_a_server_breaks_is_named_and_no_other(rule: str, tmp_path: Path) -> None:
+    sabotage = SABOTAGES[rule]
+    chosen = {case.id: case for case in (*one_of_each(), *(case for case in quick() if case.rule.id == rule))}
+    report = judge(InProcess(tmp_path, sabotage), list(chosen.values()), sabotage.timeout)
+    assert broken_rules(report) == {rule}, said(report)
+    assert exit_status(report) == (0 if RULES[rule].level == "SHOULD" else exit_status(report) or 1)
+
+
+@pytest.mark.parametrize("rule", ["buffer.known", "tensor.in-buffer", "graph.shape"])
+def test_of_all_cases_none_accuses_another_rule(rule: str, tmp_path: Path) -> None:
+    report = judge(InProcess(tmp_path, SABOTAGES[rule]), quick())
+    assert broken_rules(report) == {rule}, said(report)
+    assert sum(result.verdict is Verdict.FAIL for result in report.results) >= 10
+
+
+# ------------------------------------------------------------------------------------------------- processes that die
+
+
+def fake(behaviour: str) -> Spawned:
+    return Spawned(f"a fake that will {behaviour}", [*FAKE, behaviour])
+
+
+UNKNOWN, AFTER = CASES["frame.command-known/17"], CASES["session.hello-once/at-once"]
+GOOD = [CASES["device.count/at-least-1"], CASES["frame.command-known/unfinished"]]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "verdict", "words"),
+    [
+        ("exit", Verdict.CRASH, "exit status 7; last words: that was too much"),
+        ("kill", Verdict.CRASH, "killed by SIGKILL"),
+        ("hang", Verdict.HANG, "neither an end nor an answer"),
+        ("hang-all", Verdict.HANG, "does not answer"),
+    ],
+)
+def test_a_crash_or_hang_is_the_cases_own_and_the_next_gets_a_fresh_server(behaviour: str, verdict: Verdict, words: str) -> None:
+    timeout = 0.5 if verdict is Verdict.HANG else 10.0
+    report = judge(fake(behaviour), [GOOD[0], UNKNOWN, *GOOD], timeout)
+    assert [result.verdict for result in report.results] == [Verdict.PASS, verdict, Verdict.PASS, Verdict.PASS], said(report)
+    assert words in report.results[1].detail
+    assert report.results[1].rule == "frame.command-known"
+    assert exit_status(report) == 4
+
+
+def test_a_server_that_is_not_ours_is_given_up_when_it_is_gone() -> None:
+    port = free_port()
+    command = [part.replace("{port}", str(port)) for part in (*FAKE, "exit")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        report = judge(Given(Endpoint("127.0.0.1", port)), [GOOD[0], UNKNOWN, *GOOD])
+    assert [result.verdict for result in report.results] == [Verdict.PASS, Verdict.CRASH, Verdict.SKIP, Verdict.SKIP]
+    assert exit_status(report) == 4
+    assert "frame.command-known/17" in report.results[2].detail
+
+
+def test_a_server_that_never_listens_is_unreachable() -> None:
+    with pytest.raises(ConnectionError, match=r"ended before it listened: exit status 3; last words: no"):
+        judge(Spawned("a dud", [sys.executable, "-c", "print('no'); raise SystemExit(3)", "{port}"]), GOOD)
+
+
+def test_another_version_is_named_with_ours() -> None:
+    with pytest.raises(ConnectionError, match=r"speaks protocol 4\.0\.0; this suite judges 3\.6\.1"):
+        judge(fake("new"), GOOD)
+
+
+def test_the_spawned_process_is_gone_afterwards() -> None:
+    target = fake("close")
+    judge(target, GOOD)
+    assert target.pid is None
+
+
+# ---------------------------------------------------------------------------------------------------- runner and verdicts
+
+
+def invented(ask: Callable[[Subject], None], rule: str = "data.copy", **fields: Any) -> Case:
+    return Case(f"{rule}/invented", "Asks something invented for a test.", ask, **fields)
+
+
+def _raise(error: Exception) -> Callable[[Subject], None]:
+    def ask(subject: Subject) -> None:
+        raise error
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "rule", "words"),
+    [
+        (Broken("this", "that"), "FAIL", "data.copy", "expected this; that"),
+        (Broken("this", "that", "device.count"), "FAIL", "device.count", "expected this; that"),
+        (Broken("this", "that", verdict=Verdict.HANG), "HANG", "data.copy", "expected this; that"),
+        (NotJudged("it has no such thing"), "UNSUPPORTED", "data.copy", "it has no such thing"),
+        (NotJudged("we can't see it", Verdict.SKIP), "SKIP", "data.copy", "we can't see it"),
+        (ZeroDivisionError("oops"), "ERROR", "data.copy", "ZeroDivisionError at test_conformance.py"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_case_raises_becomes_its_verdict(error: Exception, verdict: str, rule: str, words: str) -> None:
+    (result,) = judge(fake("close"), [invented(_raise(error))]).results
+    assert (result.verdict, result.rule) == (verdict, rule)
+    assert words in result.detail
+
+
+def test_a_case_that_may_crash_needs_leave_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "is_loopback", lambda host: False)
+    case = invented(lambda subject: None, may_crash=True)
+    (result,) = judge(fake("close"), [case]).results
+    assert result.verdict is Verdict.SKIP
+    assert "--i-own-this-target" in result.detail
+    (result,) = run(fake("close"), [case], Options(owned=True)).results
+    assert result.verdict is Verdict.PASS
+
+
+def test_a_failure_shows_what_was_said() -> None:
+    report = judge(fake("exit"), [UNKNOWN])
+    assert report.results[0].transcript[0].startswith("1 sent 9 literal bytes 9 bytes 0e0000")
+    assert any(line.startswith("1 got 11 bytes 0300") for line in report.results[0].transcript)
+
+
+def made(*verdicts: tuple[str, Verdict], rule: str = "") -> Report:
+    """A report of cases with these ids and verdicts."""
+    results = [Result(CASES[id], verdict, rule or CASES[id].rule.id, "this", "that", 0.5) for id, verdict in verdicts]
+    return Report("a server", Facts(V3_6_1), results=results)
+
+
+SHOULD, MUST, OTHER = "data.empty/set-at-end", "data.copy/same-buffer", "data.copy/onto-itself"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status"),
+    [
+        ([(MUST, Verdict.PASS)], 0),
+        ([(MUST, Verdict.FAIL)], 1),
+        ([(MUST, Verdict.DESYNC)], 1),
+        ([(SHOULD, Verdict.FAIL)], 0),
+        ([(SHOULD, Verdict.CRASH)], 4),
+        ([(MUST, Verdict.UNSUPPORTED), (OTHER, Verdict.SKIP)], 0),
+        ([(MUST, Verdict.FAIL), (OTHER, Verdict.CRASH)], 4),
+        ([(MUST, Verdict.HANG)], 4),
+        ([(MUST, Verdict.CRASH), (OTHER, Verdict.ERROR)], 5),
+        ([], 0),
+    ],
+)
+def test_exit_status(verdicts: list[tuple[str, Verdict]], status: int) -> None:
+    assert exit_status(made(*verdicts)) == status
+
+
+# -------------------------------------------------------------------------------------------------------------- expected
+
+
+def expectations(tmp_path: Path, rows: object) -> dict[str, Any]:
+    path = tmp_path / "expected.json"
+    path.write_text(json.dumps(rows))
+    return load(path)
+
+
+def row(verdict: str) -> dict[str, str]:
+    return {"verdict": verdict, "reason": "known"}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected", "status", "news"),
+    [
+        (Verdict.FAIL, {MUST: row("FAIL")}, 0, ""),
+        (Verdict.CRASH, {MUST: row("CRASH")}, 0, ""),
+        (Verdict.SKIP, {MUST: row("FAIL")}, 0, ""),
+        (Verdict.FAIL, {}, 1, f"{MUST}: FAIL, which is not expected"),
+        (Verdict.PASS, {MUST: row("FAIL")}, 1, f"{MUST}: PASS where FAIL is expected (known)"),
+        (Verdict.CRASH, {MUST: row("FAIL")}, 4, f"{MUST}: CRASH where FAIL is expected (known)"),
+        (Verdict.UNSUPPORTED, {MUST: row("FAIL")}, 1, f"{MUST}: UNSUPPORTED where FAIL is expected (known)"),
+        (Verdict.PASS, {"data.copy/gone": row("FAIL")}, 1, "data.copy/gone: no case has this id"),
+        (Verdict.PASS, {OTHER: row("FAIL")}, 0, ""),  # not run, so nothing is known of it
+    ],
+)
+def test_expected_failures_are_strict(verdict: Verdict, expected: dict[str, Any], status: int, news: str, tmp_path: Path) -> None:
+    report, known = made((MUST, verdict)), expectations(tmp_path, expected)
+    assert surprises(report.results, known) == ([news] if news else [])
+    assert exit_status(report, known) == status
+
+
+@pytest.mark.parametrize("rows", [[], {"a": {}}, {"a": row("MAYBE")}, {"a": "FAIL"}, {"a": {"verdict": "FAIL"}}])
+def test_a_file_of_another_form_is_misuse(rows: object, tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match="no file of expected failures"):
+        expectations(tmp_path, rows)
+
+
+def test_a_missing_file_is_misuse(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match="can't read"):
+        load(tmp_path / "nowhere.json")
+
+
+# --------------------------------------------------------------------------------------------------------------- reports
+
+
+def test_text_has_one_line_a_failure_under_its_rule() -> None:
+    report = made(
+        (MUST, Verdict.FAIL), (OTHER, Verdict.PASS), (SHOULD, Verdict.FAIL), ("frame.size-bounded/set-tensor-2-63", Verdict.CRASH)
+    )
+    assert said(report).splitlines() == [
+        f"frame.size-bounded (MUST): {RULES['frame.size-bounded'].sentence}",
+        "  CRASH       frame.size-bounded/set-tensor-2-63: expected this; that",
+        "",
+        f"data.empty (SHOULD): {RULES['data.empty'].sentence}",
+        f"  FAIL        {SHOULD}: expected this; that",
+        "",
+        f"data.copy (MUST): {RULES['data.copy'].sentence}",
+        f"  FAIL        {MUST}: expected this; that",
+        "",
+        "a server, protocol 3.6.1, 1 device: 4 cases, 1 PASS, 2 FAIL, 1 CRASH (1 of them of a SHOULD)",
+    ]
+
+
+def test_text_says_where_a_case_stumbled_over_another_rule() -> None:
+    text = said(made((MUST, Verdict.DESYNC), rule="frame.reply-presence"))
+    assert text.splitlines()[0].startswith("frame.reply-presence (MUST): ")
+    assert f"  DESYNC      {MUST} (met on the way): expected this; that" in text.splitlines()
+
+
+def test_text_tells_expected_failures_from_news(tmp_path: Path) -> None:
+    known = expectations(tmp_path, {MUST: row("FAIL"), OTHER: row("FAIL")})
+    lines = list(as_text(made((MUST, Verdict.FAIL), (OTHER, Verdict.PASS)), known))
+    assert f"  FAIL        {MUST}: expected this; that [expected]" in lines
+    assert f"unexpected: {OTHER}: PASS where FAIL is expected (known)" in lines
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["schema_version", "tool", "target", "started", "counts", "unexpected", "exit_status", "cases"],
+    "additionalProperties": False,
+    "properties": {
+        "schema_version": {"const": 1},
+        "tool": {"type": "object", "required": ["name", "version"]},
+        "target": {
+            "type": "object",
+            "required": ["name", "protocol", "device_count"],
+            "properties": {"protocol": {"type": "string", "pattern": r"^\d+\.\d+\.\d+$"}},
+        },
+        "started": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"},
+        "counts": {"type": "object", "propertyNames": {"enum": list(Verdict)}, "additionalProperties": {"type": "integer"}},
+        "unexpected": {"type": ["array", "null"], "items": {"type": "string"}},
+        "exit_status": {"enum": [0, 1, 4, 5]},
+        "cases": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "verdict", "level", "rule", "detail", "duration"],
+                "additionalProperties": False,
+                "properties": {
+                    "id": {"type": "string"},
+                    "verdict": {"enum": list(Verdict)},
+                    "level": {"enum": ["MUST", "SHOULD", "MAY"]},
+                    "rule": {"enum": list(RULES)},
+                    "broken_rule": {"enum": list(RULES)},
+                    "detail": {"type": "string"},
+                    "duration": {"type": "number", "minimum": 0},
+                    "expected": {"type": "string"},
+                    "actual": {"type": "string"},
+                    "transcript": {"type": "array", "items": {"type": "string"}, "maxItems": 40},
+                },
+            },
+        },
+    },
+}
+
+
+def test_json_is_as_promised() -> None:
+    report = judge(fake("exit"), [GOOD[0], UNKNOWN])
+    found = json.loads(json.dumps(as_json(report)))
+    jsonschema.validate(found, SCHEMA)
+    good, bad = found["cases"]
+    assert set(good) == {"id", "verdict", "level", "rule", "detail", "duration"}
+    assert (bad["verdict"], bad["rule"], bad["broken_rule"], bad["level"]) == (
+        "CRASH",
+        "frame.command-known",
+        "frame.command-known",
+        "MUST",
+    )
+    assert found["counts"] == {"PASS": 1, "CRASH": 1}
+    assert found["exit_status"] == 4
+
+
+def test_show_explains_rules_and_cases() -> None:
+    rule = "\n".join(show("data.in-tensor"))
+    assert RULES["data.in-tensor"].sentence in rule
+    assert RULES["data.in-tensor"].observed in rule
+    assert "data.in-tensor/set-one-past-end  SET_TENSOR of a range" in rule
+    assert CASES[MUST].doc in "\n".join(show(MUST))
+    with pytest.raises(Misuse, match="no rule and no case"):
+        list(show("data.nothing"))
+
+
+def test_patterns_choose_by_case_and_by_rule() -> None:
+    assert [case.id for case in select(["data.copy/same-*"])] == [MUST]
+    assert {case.rule.id for case in select(["data.copy*", "device.count"])} == {"data.copy", "data.copy-fits", "device.count"}
+    with pytest.raises(Misuse, match=r"no case and no rule matches 'data\.nothing'"):
+        select(["data.copy", "data.nothing"])
+
+
+# ---------------------------------------------------------------------------------------------------------- command line
+
+
+def command_line(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ggml_rpc_ref", *words], capture_output=True, text=True, timeout=120, cwd=HERE.parent, check=False
+    )
+
+
+def spawn(behaviour: str) -> list[str]:
+    return ["conform", "--spawn", shlex.join([*FAKE, behaviour]), "--only", "frame.command-known/*"]
+
+
+def test_the_default_judges_our_own_server() -> None:
+    done = command_line("conform", "--only", "device.*", "--only", "graph.computes/add")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "ggml-rpc-ref serve, protocol 3.6.1, 2 devices: 22 cases, 22 PASS\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "where", "text"),
+    [
+        (spawn("close"), 0, "stdout", "7 cases, 7 PASS"),
+        (spawn("exit"), 4, "stdout", "the server died: exit status 7"),
+        ([*spawn("exit"), "--json"], 4, "stdout", '"verdict": "CRASH"'),
+        (spawn("new"), 3, "stderr", "speaks protocol 4.0.0; this suite judges 3.6.1"),
+        (["conform", "127.0.0.1:1", "--timeout", "1"], 3, "stderr", "can't connect to 127.0.0.1:1"),
+        (["conform", "127.0.0.1:0"], 2, "stderr", "is no endpoint"),
+        (["conform", "127.0.0.1:1", "--spawn", "x {port}"], 2, "stderr", "not both"),
+        (["conform", "--spawn", "rpc-server -p 50052"], 2, "stderr", "must hold {port}"),
+        (["conform", "--spawn", "no-such-program-anywhere {port}"], 2, "stderr", "can't start"),
+        (["conform", "--only", "nothing.*"], 2, "stderr", "matches 'nothing.*'"),
+        (["conform", "--expect", "/nowhere.json"], 2, "stderr", "can't read /nowhere.json"),
+        (["conform", "--list", "--only", "device.count"], 0, "stdout", "device.count/at-least-1  MUST: DEVICE_COUNT: at least 1."),
+        (["conform", "--list", "--json"], 0, "stdout", '"schema_version": 1'),
+        (["show", "data.copy"], 0, "stdout", RULES["data.copy"].sentence),
+        (["show", "data.nothing"], 2, "stderr", "no rule and no case has the id 'data.nothing'"),
+    ],
+    ids=lambda value: "-".join(value)[-40:] if isinstance(value, list) else "",
+)
+def test_command_line(words: list[str], status: int, where: str, text: str) -> None:
+    done = command_line(*words)
+    assert (done.returncode, text in getattr(done, where)) == (status, True), done
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stdout
+
+
+def test_a_signal_ends_the_server_too() -> None:
+    words = [sys.executable, "-m", "ggml_rpc_ref", "conform", "--spawn", shlex.join([*FAKE, "hang-all"]), "--timeout", "60"]
+    with subprocess.Popen([*words, "--only", "frame.command-known/17"], cwd=HERE.parent) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        deadline = time.monotonic() + 60
+        while not (found := children.read_text().split()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 130
+    assert found
+    assert not Path(f"/proc/{found[0]}").exists()
+
+
+def test_a_command_is_cut_as_a_shell_would() -> None:
+    assert from_command("a 'b c' {port}").name == "a 'b c' {port}"
+    with pytest.raises(Misuse, match="No closing quotation"):
+        from_command("a 'b {port}")
+
+
+# --------------------------------------------------------------------------------------------------------------- upstream
+
+
+@pytest.mark.upstream
+def test_the_genuine_server_fails_exactly_what_is_known_of_it(upstream_build: upstream.Build) -> None:
+    """Two CPU devices and a cache, so that as much as can be is judged. Each reason was read in the sources of the release."""
+    request = {"host": "127.0.0.1", "threads": 2, "devices": 2, "cache_dir": "{tmp}", "protocol": "3.6.1", "owned": False}
+    script = upstream.running.SCRIPT
+    words = json.dumps(request | {"port": 0}).replace('"port": 0', '"port": {port}')
+    target = Spawned("genuine rpc-server", [str(upstream_build.python), "-I", str(script), "serve", words])
+    report, known = judge(target, select(), timeout=3.0), load(HERE / "upstream_expected.json")
+    assert surprises(report.results, known) == [], said(report)
+    assert exit_status(report, known) == 0
