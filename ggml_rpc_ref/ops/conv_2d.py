@@ -63,13 +63,14 @@ def convolve(images: Array, kernels: Array, axes: Axes, result: Array) -> None:
         axes: the windows along depth, height and width.
         result: shape (n, outputs, depth, height, width), written in place.
     """
-    if result.size == 0:
+    if kernels.size == 0 or result.size == 0:
+        result[...] = 0
         return
-    weights = kernels.T.astype(np.float64)
+    weights = kernels.astype(np.float64)
     for block in blocks(images, axes):
-        taps = block.values.reshape(*block.values.shape[:3], weights.shape[0])
-        sums = taps.astype(kernels.dtype, copy=False).astype(np.float64) @ weights
-        result[block.images, :, block.depth, block.rows] = sums.transpose(0, 3, 1, 2)
+        part = result[block.images, :, block.depth, block.rows]
+        taps = block.values.reshape(len(block.values), weights.shape[1], part.shape[2] * part.shape[3])
+        part[...] = (weights @ taps.astype(kernels.dtype, copy=False).astype(np.float64)).reshape(part.shape)
 
 
 def _case(

@@ -14,13 +14,15 @@ Source: ggml_conv_2d_dw_direct in ggml.c; ggml_compute_forward_conv_2d_dw in ggm
 """
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 
 from ggml_rpc_ref.ops.conv_2d import ODD_VALUES, SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.slabs import rows_per_slab
 from ggml_rpc_ref.ops.sliding_window import Axis, axis, params
-from ggml_rpc_ref.tensor import Quad, Tensor
+from ggml_rpc_ref.tensor import Array, Quad, Tensor
 
 CWHN: Quad = (2, 0, 1, 3)
 KERNEL_CWHN: Quad = (3, 2, 0, 1)
@@ -70,22 +72,24 @@ def _axes(node: Node) -> tuple[Axis, Axis]:
 
 @np.errstate(all="ignore")
 def oracle(node: Node) -> None:
-    """Compute the formula tap by tap, one image at a time, sums in float64."""
-    kernel, images, dst = node.source(0).array[:, 0].astype(np.float64), node.source(1).array, node.dst.array
+    """Compute the formula tap by tap, some channels of an image at a time, sums in float64."""
+    kernel, images, dst = node.source(0).array[:, 0], node.source(1).array, node.dst.array
     height, width = _axes(node)
-    if dst.size == 0:
-        return
-    rows, columns = height.taps(0, height.outputs), width.taps(0, width.outputs)
-    row_inside, column_inside = height.is_inside(rows), width.is_inside(columns)
-    results = np.zeros(dst.shape, np.float32)
-    for n, image in enumerate(images):
-        total = np.zeros(dst.shape[1:])
-        for kh, kw in np.ndindex(height.kernel, width.kernel):
-            oh, ow = np.flatnonzero(row_inside[:, kh])[:, None], np.flatnonzero(column_inside[:, kw])
-            taps = image[:, rows[oh, kh], columns[ow, kw]]
-            total[:, oh, ow] += kernel[:, kh, kw, None, None] * taps
-        results[n] = total
+    results = np.empty(dst.shape, np.float32)
+    step = rows_per_slab(8 * height.outputs * width.outputs)
+    for n, first in product(range(len(dst)), range(0, dst.shape[1], step)):
+        part = slice(first, first + step)
+        results[n, part] = _filter(images[n, part], kernel[part].astype(np.float64), height, width)
     dst[...] = results
+
+
+def _filter(image: Array, kernel: Array, height: Axis, width: Axis) -> Array:
+    """Return the sums over the taps of each channel, float64 of shape (channels, output height, output width)."""
+    total = np.zeros((len(image), height.outputs, width.outputs))
+    for kh, kw in np.ndindex(height.kernel, width.kernel):
+        (of_row, row), (of_column, column) = height.span(kh, 0, height.outputs), width.span(kw, 0, width.outputs)
+        total[:, of_row, of_column] += kernel[:, kh, kw, None, None] * image[:, row, column]
+    return total
 
 
 def _case(

@@ -78,11 +78,14 @@ def oracle(node: Node) -> None:
 @np.errstate(all="ignore")
 def write_rows(dst: Tensor, images: Array, axes: Axes) -> None:
     """Write the windows of images, shape (n, channels, depth, height, width), one per row of a contiguous result."""
+    if dst.nelements == 0:
+        return
     depth, height, width = axes
     rows = dst.array.reshape(len(images), depth.outputs, height.outputs, width.outputs, dst.ne[0])
     for block in blocks(images, axes):
+        windows = block.values.transpose(0, 5, 6, 1, 2, 3, 4)
         part = rows[block.images, block.depth, block.rows]
-        part[...] = block.values.reshape(part.shape).astype(rows.dtype, copy=False)
+        part[...] = windows.reshape(part.shape).astype(rows.dtype, copy=False)
 
 
 def _case(

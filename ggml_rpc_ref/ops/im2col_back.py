@@ -51,16 +51,16 @@ def oracle(node: Node) -> None:
     height, width = _axes(node)
     flat = node.i32("is_2D") != 1
     dst, gradient = node.dst.array, node.source(0)
+    if gradient.nelements == 0:
+        dst[...] = 0
+        return
     dst = dst[0][:, :, None] if flat else dst  # to (n, channels, height, width)
     out_w, out_h = gradient.ne[1], 1 if flat else gradient.ne[2]
     received = gradient.array.reshape(len(dst), out_h, out_w, dst.shape[1], height.kernel, width.kernel)
     total = np.zeros(dst.shape, np.float32)
-    rows, columns = height.taps(0, out_h), width.taps(0, out_w)
-    row_inside, column_inside = height.is_inside(rows), width.is_inside(columns)
     for kh, kw in np.ndindex(height.kernel, width.kernel):
-        oh, ow = np.flatnonzero(row_inside[:, kh]), np.flatnonzero(column_inside[:, kw])
-        part = received[..., kh, kw][:, oh[:, None], ow].transpose(0, 3, 1, 2)
-        total[:, :, rows[oh, kh][:, None], columns[ow, kw]] += part
+        (of_row, row), (of_column, column) = height.span(kh, 0, out_h), width.span(kw, 0, out_w)
+        total[:, :, row, column] += received[:, of_row, of_column, :, kh, kw].transpose(0, 3, 1, 2)
     dst[...] = total
 
 

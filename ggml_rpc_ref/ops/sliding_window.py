@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ggml_rpc_ref.ops.op import Node, Param
 from ggml_rpc_ref.tensor import Array
 
-Indices = npt.NDArray[np.int64]
 Axes = tuple["Axis", "Axis", "Axis"]
 """Depth, height and width."""
 
@@ -48,14 +45,13 @@ class Axis:
         room = self.size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1
         return (abs(room) // self.stride) * (1 if room >= 0 else -1) + 1
 
-    def taps(self, start: int, stop: int) -> Indices:
-        """Return the input index under each tap of the outputs from start to stop, shape (outputs, kernel)."""
-        first = np.arange(start, stop, dtype=np.int64) * self.stride - self.padding
-        return first[:, None] + np.arange(self.kernel, dtype=np.int64) * self.dilation
-
-    def is_inside(self, taps: Indices) -> npt.NDArray[np.bool_]:
-        """Return for each tap whether it stands on the input, not on padding."""
-        return (taps >= 0) & (taps < self.size)
+    def span(self, tap: int, start: int, stop: int) -> tuple[slice, slice]:
+        """Return which of the outputs from start to stop have this tap on the input, counted from start, and the elements there."""
+        shift = tap * self.dilation - self.padding
+        first = max(start, -(shift // self.stride))
+        count = max(0, min(stop, (self.size - 1 - shift) // self.stride + 1) - first)
+        begin = first * self.stride + shift
+        return slice(first - start, first - start + count), slice(begin, begin + count * self.stride, self.stride)
 
 
 POINT = Axis(1, 1)
@@ -85,7 +81,7 @@ class Block:
         images: which images.
         depth: index of the output plane.
         rows: which output rows of it.
-        values: the elements, 0 on padding, shape (images, rows, output width, channels, kernel depth, height, width).
+        values: the elements, 0 on padding, shape (images, channels, kernel depth, height, width, rows, output width).
     """
 
     images: slice
@@ -112,16 +108,14 @@ def blocks(images: Array, axes: Axes) -> Iterator[Block]:
                 yield Block(part, plane, span, _gather(images[part], axes, plane, span))
 
 
-def _gather(images: Array, axes: Axes, plane: int, span: slice) -> Array:
+def _gather(images: Array, axes: Axes, plane: int, rows: slice) -> Array:
     """Return the elements under the windows of some rows of one output plane; see `Block.values`."""
     depth, height, width = axes
-    d, h, w = depth.taps(plane, plane + 1), height.taps(span.start, span.stop), width.taps(0, width.outputs)
-    d, h = d[..., None, None, None, None], h[..., None, None]
-    shape = (*images.shape[:2], *np.broadcast_shapes(d.shape, h.shape, w.shape))
-    if images.size == 0:
-        return np.zeros(shape, images.dtype)[:, :, 0].transpose(0, 3, 5, 1, 2, 4, 6)
-    at: tuple[Any, ...] = tuple(np.clip(index, 0, along.size - 1) for index, along in zip((d, h, w), axes, strict=True))
-    values = images[(slice(None), slice(None), *at)]
-    for index, along in zip((d, h, w), axes, strict=True):
-        np.copyto(values, 0, where=~along.is_inside(index))
-    return values[:, :, 0].transpose(0, 3, 5, 1, 2, 4, 6)
+    kernel = (depth.kernel, height.kernel, width.kernel)
+    values = np.zeros((*images.shape[:2], *kernel, rows.stop - rows.start, width.outputs), images.dtype)
+    for kd, kh, kw in np.ndindex(kernel):
+        planes, at = depth.span(kd, plane, plane + 1)
+        (of_row, row), (of_column, column) = height.span(kh, rows.start, rows.stop), width.span(kw, 0, width.outputs)
+        if planes.stop > planes.start:
+            values[:, :, kd, kh, kw, of_row, of_column] = images[:, :, at.start, row, column]
+    return values

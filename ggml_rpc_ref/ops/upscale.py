@@ -12,7 +12,7 @@ corners: 0):
                trunc(x + support + offset) that lie in the plane, weighed by a triangle max(0, 1 - |p - x + offset| / support);
                the sum is divided by the sum of weights, pixels of weight 0 are left out
 
-Bilinear and bicubic weigh along width and height; the dimensions 2 and 3 are always nearest. Coordinates and weights are
+Bilinear and bicubic weigh along width and height; the dimensions 2 and 3 are always nearest. Coordinates are
 computed in float32: that decides which pixel is taken, so it is part of the definition. src0 and dst: F32, lying anywhere, any
 ne; dst's ne say the size. A weight of 0 times NaN or infinity is NaN, except in antialias and nearest.
 
@@ -87,12 +87,12 @@ class Taps:
 
     Attributes:
         index: shape (taps, outputs), within the source.
-        weight: float32 of that shape.
+        weight: of that shape.
         counts: whether the element is looked at; where not it does no harm even if it is NaN.
     """
 
     index: Array
-    weight: F32Array
+    weight: Array
     counts: Array
 
     def part(self, outputs: slice) -> "Taps":
@@ -128,12 +128,12 @@ def bilinear(scale: Scale) -> Taps:
 
 
 def bicubic(scale: Scale) -> Taps:
-    """Return the four neighbours of each output's centre."""
+    """Return the four neighbours of each output's centre; the cubics in float64, for upstream's compiler fuses their steps."""
     x = scale.centres() - scale.offset
     left = np.floor(x)
-    part, a = x - left, np.float32(-0.75)
-    near = [((a + 2) * t - (a + 3)) * t * t + 1 for t in (part, 1 - part)]
-    far = [((a * t - 5 * a) * t + 8 * a) * t - 4 * a for t in (part + 1, 2 - part)]
+    part, a = x - left, -0.75
+    near = [((a + 2) * t - (a + 3)) * t * t + 1 for t in (part.astype(np.float64), (1 - part).astype(np.float64))]
+    far = [((a * t - 5 * a) * t + 8 * a) * t - 4 * a for t in ((part + 1).astype(np.float64), (2 - part).astype(np.float64))]
     weight = np.stack([far[0], *near, far[1]])
     return Taps(scale.clamp(left.astype(np.int64) + np.arange(-1, 3)[:, None]), weight, np.ones(weight.shape, bool))
 
