@@ -127,7 +127,8 @@ def _kind(param: Param) -> str:
 def _tolerance(t: Tolerance) -> str:
     if t == Tolerance(reason=t.reason):
         return escape(t.reason)
-    return refer(f"rtol {t.rtol:g}, atol {t.atol:g}, nmse {t.nmse:g}: {escape(t.reason)}")
+    bounds = ", ".join(f"{name} {value:g}" for name, value in (("rtol", t.rtol), ("atol", t.atol), ("nmse", t.nmse)) if value)
+    return refer(f"{bounds}: {escape(t.reason)}")
 
 
 # ------------------------------------------------------------------------------------------------------------ shared
