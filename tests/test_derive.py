@@ -195,6 +195,13 @@ def test_every_op_of_3_6_1_has_a_section_in_order() -> None:
     assert (headings[29][0], headings[86][0], headings[95][0]) == ("MUL_MAT", "UNARY", "GLU")
 
 
+def test_as_many_cases_are_recorded_as_a_section_says() -> None:
+    said = re.findall(r"^Witness: (\d+) cases in \[(\w+\.json)\]", operations.operations(), re.MULTILINE)
+    recorded = {name: len(json.loads((UPSTREAM / "ops" / name).read_text())["cases"]) for _, name in said}
+    assert {name: int(count) for count, name in said} == recorded
+    assert len(said) == 92  # all but the four custom ops
+
+
 def test_no_section_refers_readers_to_python() -> None:
     text = operations.operations() + operations.shared()
     assert re.findall(r"`[a-z_]+\.[A-Za-z_]+`|\b[a-z_]+\.py\b|`[A-Z_]{3,}`", text) == []
