@@ -47,8 +47,8 @@ def surprises(results: Iterable[Result], expected: Mapping[str, Expected]) -> li
 
 
 def _surprise(result: Result, expected: Expected | None) -> str:
-    if result.verdict is Verdict.SKIP:
-        return ""
+    if result.verdict in (Verdict.SKIP, Verdict.UNSUPPORTED):
+        return ""  # not judged here, so nothing was learnt of it
     if expected is None:
         return "" if result.verdict in NO_FAULT else f"{result.case.id}: {result.verdict}, which is not expected"
     if result.verdict is expected.verdict:

@@ -269,7 +269,8 @@ class Peer:
         except DeadlineMissed:
             self._note("got", b"", "nothing")
             raise Broken(REFUSAL, "neither an end nor an answer came in time", verdict=Verdict.HANG) from None
-        data += self._stream.wait_closed(REST).leftover
+        if not _is_whole(data):
+            data += self._stream.wait_closed(REST).leftover
         self._note("got", data, "")
         raise Broken(REFUSAL, self._meaning(data))
 
@@ -351,6 +352,11 @@ def _is_silent(request: object, version: Version) -> bool:
     else:
         row = REQUESTS[type(request)]
     return row is not None and row.reply(version) is NO_REPLY
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether a reply's size field and all that it announces are there."""
+    return len(data) >= 8 and len(data) - 8 >= codec.REPLY_HEAD.unpack_from(data)[0]
 
 
 def _label(what: object) -> str:
