@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from ggml_rpc_ref import cli_upstream
 from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
 
 OK, NON_CONFORMANT, USAGE, UNREACHABLE, CRASHED, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
@@ -48,7 +49,7 @@ def serve(
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="TCP port; 0: any free one.")] = 50052,
     cache: Annotated[bool, typer.Option("--cache", "-c", help="Keep large uploads on disk, where rpc-server -c has them.")] = False,
     threads: Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads of numpy's BLAS; 0: half the cores.")] = 0,
-    device: Annotated[str, typer.Option("--device", "-d", help="Devices, separated by commas.")] = "oracle",
+    device: Annotated[str, typer.Option("--device", "-d", help="Devices, separated by commas: oracle, upstream-cpu.")] = "oracle",
     memory: Annotated[
         str,
         typer.Option(
@@ -163,6 +164,9 @@ def gen(
         _fail(f"{spec} is outdated: {', '.join(derive.outdated(text))}; `ggml-rpc-ref gen` rewrites it", NON_CONFORMANT)
     if not check and derived != text:
         spec.write_text(derived, encoding="utf-8")
+
+
+app.add_typer(cli_upstream.app, name="upstream")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What the command `serve` does: options to a `Host`, a log for people or for programs, and a server until a signal ends it.
 
-    host = make_host("oracle,oracle", memory=parse_size("4G"))
-    run(Server(host, "127.0.0.1", 50052))
+host = make_host("oracle,oracle", memory=parse_size("4G"))
+run(Server(host, "127.0.0.1", 50052))
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ import numpy as np
 
 from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.backends.oracle import Oracle
+from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.handlers import Device, Host
 from ggml_rpc_ref.memory import DeviceMemory, ValueCache
@@ -31,8 +32,8 @@ from ggml_rpc_ref.tensor_cache import DEFAULT_LIMIT, TensorCache, default_direct
 
 log = logging.getLogger(__name__)
 
-BACKENDS: Final[dict[str, type[Backend]]] = {"oracle": Oracle}
-"""What `-d` may name."""
+BACKENDS: Final[dict[str, Callable[[], Backend]]] = {"oracle": Oracle, "upstream-cpu": UpstreamCpu}
+"""What `-d` may name: the definitions themselves, or with upstream's roundings put in."""
 DEFAULT_VALUES = 2 * 2**30
 """Bytes of float32 copies of quantised weights that are kept unless said otherwise."""
 LEVELS = ("debug", "info", "warning", "error")

@@ -66,11 +66,11 @@ def oracle(node: Node) -> None:
             keys, values = (t[i3 * len(t) // len(q)] for t in (k, v))
             for start in range(0, q.shape[2], step):
                 rows = slice(start, start + step)
-                attended = _attend(node, q[i3, :, rows], keys, values[:, : k.shape[2]], _mask(node, i3, rows))
+                attended = _attend(node, q[i3, :, rows], keys, values[:, : k.shape[2]], mask_of(node, i3, rows))
                 result[i3, rows] = attended.swapaxes(0, 1)
 
 
-def _mask(node: Node, i3: int, rows: slice) -> F32Array | None:
+def mask_of(node: Node, i3: int, rows: slice) -> F32Array | None:
     """Return what is added to the scores, shape (heads, queries, keys) or with 1 for heads where all have the same."""
     mask, (_, queries, heads, _), keys = node.optional(3), node.source(0).ne, node.source(1).ne[1]
     if mask is None:
@@ -84,15 +84,24 @@ def _mask(node: Node, i3: int, rows: slice) -> F32Array | None:
 
 def _attend(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None) -> F32Array:
     """Return (heads, queries, dv) for q (heads, queries, dk), k (heads / a, keys, dk), v (heads / c, keys, dv)."""
-    scores = _per_head(q, k.swapaxes(-1, -2))
+    scores = masked_scores(node, q, k, bias)
+    total = _exponentiate(scores, node.optional(4))
+    return _weighted_sum(scores, v) * np.where(total == 0, 0, 1 / total)
+
+
+def masked_scores(node: Node, q: F32Array, k: F32Array, bias: F32Array | None, dots: F32Array | None = None) -> F32Array:
+    """Return w (heads, queries, keys), -inf for a hidden key, for q (heads, queries, dk) and k (heads / a, keys, dk).
+
+    A backend that multiplies otherwise brings its own products, `dots`, which are changed.
+    """
+    scores = _per_head(q, k.swapaxes(-1, -2)) if dots is None else dots
     scores *= np.float32(node.f32("scale"))
     if (cap := np.float32(node.f32("logit_softcap"))) != 0:
         scores = cap * np.tanh(scores / cap)
     if bias is not None:
         scores += bias
         np.copyto(scores, -np.inf, where=np.isneginf(bias))
-    total = _exponentiate(scores, node.optional(4))
-    return _weighted_sum(scores, v) * np.where(total == 0, 0, 1 / total)
+    return scores
 
 
 def _per_head(x: F32Array, y: F32Array) -> F32Array:

@@ -1,0 +1,217 @@
+"""The oracle with the roundings of upstream's CPU backend put in, so that a stock client sees the numbers that it would see there.
+
+The oracle multiplies activations as they are. Upstream's CPU rounds them first, and a small model's greedy tokens notice: its two
+best logits may lie 0.01 apart, the rounding moves them by 0.3. Which one is "right" is not a question of semantics, so the ops
+don't know of it; this backend does:
+
+    MUL_MAT, MUL_MAT_ID     src1 is rounded to the partner type of src0's (`ops.mul_mat.PARTNER`), then multiplied
+    FLASH_ATTN_EXT          with fewer than 64 queries Q is rounded to the partner of K's type, F16 keys are multiplied and F16
+                            values summed in the processor's F16 arithmetic (`half`); with 64 or more, F32 or F16 K and V are
+                            computed in F32, as the oracle does
+    UNARY, GLU              GELU and GELU_QUICK of an F32 are looked up by its F16, the results are F16
+
+Everything else is the oracle's. What remains against the genuine server is the order of float32 sums.
+
+Source: ggml-cpu.c (vec_dot_type), ops.cpp (flash_attn_ext_f16_one_chunk, reduce_partials), vec.h (ggml_vec_mad_f16, GELU tables).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from ggml_rpc_ref.backends.half import Half, of_this_processor
+from ggml_rpc_ref.ops import flash_attn_ext
+from ggml_rpc_ref.ops.activations import gelu_quick
+from ggml_rpc_ref.ops.glu import halves
+from ggml_rpc_ref.ops.mul_mat import PARTNER
+from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
+from ggml_rpc_ref.tensor import Array, F32Array, Tensor, allocate
+
+TILE = 64
+"""Queries from which on upstream computes attention in tiles, in F32 (GGML_FA_TILE_Q)."""
+VECTOR = 16
+"""Floats of a vector register; the tiled way wants dv to be a multiple. 16 is AVX-512's; AVX2 has 8."""
+SPLIT = 512
+"""Keys from which on a single query's keys are shared out among the threads."""
+
+
+class UpstreamCpu:
+    """Computes nodes as upstream's CPU backend rounds them.
+
+    Args:
+        threads: number of threads of the upstream server to be matched: a single query's keys are summed in so many parts.
+        half: its processor's F16 arithmetic; by default that of the processor we run on.
+    """
+
+    name = "upstream-cpu"
+
+    def __init__(self, threads: int = 1, half: Half | None = None) -> None:
+        self.threads, self.half = threads, half or of_this_processor()
+
+    def compile(self, node: Node) -> Callable[[], None]:
+        """Return the op's oracle, with upstream's rounding before or within it where it has one."""
+        match node.op.name:
+            case "MUL_MAT" | "MUL_MAT_ID":
+                return partial(multiply, node)
+            case "FLASH_ATTN_EXT":
+                return partial(attend, node, self.threads, self.half)
+            case "GLU" if GLU_OPS[node.i32("kind")] in LOOKED_UP and node.dst.dtype.name == "F32":
+                return partial(gate, node)
+            case "UNARY" if UNARY_OPS[node.i32("kind")] in LOOKED_UP and node.dst.dtype.name == "F32":
+                return partial(activate, node)
+            case _:
+                return partial(node.op.oracle, node)
+
+
+def rounded(tensor: Tensor, type_name: str) -> Tensor:
+    """Return a tensor's values rounded to a type, as F32 in memory of their own; the tensor itself where it has the type."""
+    if tensor.dtype.name == type_name:
+        return tensor
+    narrow = allocate(BY_NAME[type_name], tensor.ne)
+    narrow.store(tensor.values())
+    wide = allocate(BY_NAME["F32"], tensor.ne)
+    wide.store(narrow.values())
+    return wide
+
+
+def with_source(node: Node, slot: int, tensor: Tensor) -> Node:
+    """Return the node with another source in a slot."""
+    return Node(node.dst, (*node.src[:slot], tensor, *node.src[slot + 1 :]), node.op_params, node.op)
+
+
+def multiply(node: Node) -> None:
+    """Round src1 to the partner type of src0's, then multiply."""
+    partner = PARTNER[node.source(0).dtype.name]
+    node.op.oracle(with_source(node, 1, rounded(node.source(1), partner)))
+
+
+# --------------------------------------------------------------------------------------------------------- activations
+
+
+def _by_f16(function: Callable[[Array], Array], x: F32Array) -> F32Array:
+    """Look a function up by F16: argument and result are rounded to F16."""
+    found: F32Array = function(x.astype(np.float16).astype(np.float32)).astype(np.float16).astype(np.float32)
+    return found
+
+
+def _gelu(x: F32Array) -> F32Array:
+    """ggml_vec_gelu_f32: outside ±10 the table is not asked."""
+    return np.where(x <= -10, np.float32(0), np.where(x >= 10, x, _by_f16(_gelu_in_f32, x)))
+
+
+def _gelu_in_f32(x: Array) -> Array:
+    """ggml_gelu_f32, from which the table is made: its roundings decide some of the table's."""
+    one, half, root, cubic = (np.float32(number) for number in (1, 0.5, 0.79788456080286535587989211986876, 0.044715))
+    return half * x * (one + np.tanh(root * x * (one + cubic * x * x)))
+
+
+LOOKED_UP: dict[str, Callable[[F32Array], F32Array]] = {
+    "GELU": _gelu,
+    "GEGLU": _gelu,
+    "GELU_QUICK": partial(_by_f16, gelu_quick),
+    "GEGLU_QUICK": partial(_by_f16, gelu_quick),
+}
+"""Kinds of UNARY and GLU whose function upstream looks up."""
+
+
+def activate(node: Node) -> None:
+    """Apply a looked-up function."""
+    with np.errstate(all="ignore"):
+        node.dst.store(LOOKED_UP[UNARY_OPS[node.i32("kind")]](node.source(0).values()))
+
+
+def gate(node: Node) -> None:
+    """Gate one half with the looked-up function of the other; GEGLU is 0 where x <= -10, whatever it gates."""
+    x, y = halves(node)
+    kind = GLU_OPS[node.i32("kind")]
+    with np.errstate(all="ignore"):
+        result = LOOKED_UP[kind](x) * y
+        node.dst.store(np.where(x <= -10, np.float32(0), result) if kind == "GEGLU" else result)
+
+
+# ----------------------------------------------------------------------------------------------------------- attention
+
+
+def attend(node: Node, threads: int, half: Half) -> None:
+    """Attend the way that upstream takes for these shapes and types."""
+    q, k, v = node.source(0), node.source(1), node.source(2)
+    alike = k.dtype == v.dtype and k.dtype.name in ("F32", "F16") and q.dtype.name == "F32"
+    if alike and q.ne[1] >= TILE and v.ne[0] % VECTOR == 0:
+        return node.op.oracle(node)
+    narrow = with_source(node, 0, rounded(q, PARTNER[k.dtype.name]))
+    if v.dtype.name != "F16" or k.ne[1] == 0:
+        return node.op.oracle(narrow)
+    splits = threads if alike and q.ne[1] == q.ne[3] == 1 and k.ne[1] >= SPLIT else 1
+    return _attend_in_f16(narrow, splits, half)
+
+
+def _attend_in_f16(node: Node, splits: int, half: Half) -> None:
+    """Attend with the running sum in F16, the keys in `splits` parts that are joined at the end."""
+    q, k, v = (node.source(slot).values() for slot in range(3))
+    keys, sinks = k.shape[2], node.optional(4)
+    part = -(-keys // splits)
+    with np.errstate(all="ignore"):
+        for i3 in range(q.shape[0]):
+            k3, v3 = (tensor[i3 * len(tensor) // len(q)] for tensor in (k, v))
+            bias = flash_attn_ext.mask_of(node, i3, slice(0, q.shape[2]))
+            dots = half.dots(q[i3], _per_head(k3, q.shape[1])) if node.source(1).dtype.name == "F16" else None
+            scores = flash_attn_ext.masked_scores(node, q[i3], k3, bias, dots)
+            values = _per_head(v3, q.shape[1])
+            sums = [running_sum(scores[..., at : at + part], values[:, at : at + part], half) for at in range(0, keys, part)]
+            if sinks is not None:
+                sums[0] = joined(sums[0], (sinks.array[0, 0, 0, :, None], *_SINK))
+            top, total, weighted = sums[0]
+            for more in sums[1:]:
+                top, total, weighted = joined((top, total, weighted), more)
+            scale = np.where(total == 0, np.float32(0), np.float32(1) / total)
+            node.dst.array[i3] = (weighted * scale[..., None]).swapaxes(0, 1)
+
+
+def _per_head(shared: F32Array, heads: int) -> F32Array:
+    """Repeat matrices that neighbouring heads share."""
+    return np.repeat(shared, heads // len(shared), axis=0)
+
+
+Sum = tuple[Array, Array, Array]
+"""Largest score (heads, queries), sum of weights (heads, queries), weighted sum of values (heads, queries, dv)."""
+
+
+_SINK = (np.ones((1, 1), np.float32), np.zeros((1, 1, 1), np.float32))
+"""A sink's sum of weights, and its weighted sum."""
+
+
+def running_sum(scores: F32Array, values: F32Array, half: Half) -> Sum:
+    """Return the sums over the keys in their order, the weighted one rounded to F16 at each step.
+
+    Args:
+        scores: (heads, queries, keys); -inf for a key that takes no part.
+        values: (heads, keys, dv), of F16 precision.
+        half: how F16 is computed with.
+    """
+    top = np.maximum.accumulate(scores, axis=-1)
+    before = np.concatenate((np.full_like(top[..., :1], -np.inf), top[..., :-1]), axis=-1)
+    is_new = scores > before
+    kept = np.where(is_new, np.exp(before - top), np.float32(1))
+    weights = np.where(is_new, np.float32(1), np.where(np.isneginf(scores), np.float32(0), np.exp(scores - top)))
+    total = np.zeros(scores.shape[:2], np.float32)
+    weighted = np.zeros((*scores.shape[:2], values.shape[-1]), np.float32)
+    for key in np.flatnonzero(~np.isneginf(scores).all(axis=(0, 1))):
+        weight, keep = weights[..., key], kept[..., key]
+        if is_new[..., key].any():
+            weighted = half.scale(weighted, keep[..., None])
+        weighted = half.add_scaled(weighted, values[:, None, key], weight[..., None])
+        total = total * keep + weight
+    return top[..., -1], total, weighted
+
+
+def joined(one: Sum, other: Sum) -> Sum:
+    """Return the sums over the keys of both."""
+    top = np.maximum(one[0], other[0])
+    scales = [np.where(np.isneginf(part[0]), np.float32(0), np.exp(part[0] - top)) for part in (one, other)]
+    total = one[1] * scales[0] + other[1] * scales[1]
+    return top, total, one[2] * scales[0][..., None] + other[2] * scales[1][..., None]

@@ -1,0 +1,77 @@
+"""The command group `upstream`: genuine llama.cpp builds, from the package index, by protocol version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggml_rpc_ref import upstream
+
+app = typer.Typer(help="Genuine llama.cpp builds by protocol version: list, install, serve, generate.", no_args_is_help=True)
+
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="A protocol version, for instance 3.6.1.")]
+
+
+@app.command("list")
+def list_builds(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """List every protocol version, the package that holds it, and whether it is installed."""
+    rows = [
+        {"protocol": row.protocol, "package": row.package_version, "installed": build is not None, "why_not": row.why}
+        for row, build in upstream.listing()
+    ]
+    if as_json:
+        typer.echo(json.dumps({"schema_version": 1, "versions": rows}))
+        return
+    for row in rows:
+        package = f"llama-cpp-python {row['package']}" if row["package"] else f"none: {row['why_not']}"
+        typer.echo(f"{row['protocol']:<7} {'installed' if row['installed'] else '':<10} {package}")
+
+
+@app.command()
+def install(version: Version) -> None:
+    """Build a version into the user's cache directory: 6 to 8 minutes on two cores; needs a C++ compiler."""
+    with upstream.shown_progress(f"llama.cpp {version}") as on_progress:
+        build = upstream.install(version, on_progress)
+    typer.echo(str(build.root))
+
+
+@app.command()
+def model() -> None:
+    """Fetch the small real model that `generate` uses by default: Gemma 3 270M, 240 MB, under Gemma's terms of use."""
+    with upstream.shown_progress("Gemma 3 270M") as on_progress:
+        path = upstream.model(on_progress)
+    typer.echo(str(path))
+
+
+@app.command()
+def serve(
+    version: Version,
+    host: Annotated[str, typer.Option("--host", "-H", help="IPv4 address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="TCP port; 0: any free one.")] = 50052,
+    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads. [default: half the cores]")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="How many times the CPU is served.")] = 1,
+    cache_dir: Annotated[Path | None, typer.Option(help="Where large uploads are kept.")] = None,
+) -> None:
+    """Run the genuine server in the foreground; this process becomes it."""
+    upstream.serve(version, host=host, port=port, threads=threads, devices=devices, cache_dir=cache_dir)
+
+
+@app.command()
+def generate(
+    version: Version,
+    prompt: Annotated[str, typer.Option(help="The text to continue.")],
+    rpc: Annotated[
+        list[str] | None, typer.Option(metavar="HOST:PORT", help="A server; several share the layers. [default: compute here]")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(metavar="FILE", help="A GGUF file. [default: Gemma 3 270M]")] = None,
+    n_predict: Annotated[int, typer.Option("--n-predict", "-n", min=1, help="Tokens to generate.")] = 32,
+    top: Annotated[int, typer.Option(min=0, help="How many of the best logits to report for each step, in JSON.")] = 0,
+    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="The client's own threads.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: tokens, text, logits, timings.")] = False,
+) -> None:
+    """Have the genuine client load a model onto servers, all layers, and continue a prompt greedily."""
+    said = upstream.generate(version, rpc=rpc, prompt=prompt, model=model, n_predict=n_predict, top=top, threads=threads)
+    typer.echo(said.to_json() if as_json else said.text)

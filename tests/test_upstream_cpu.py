@@ -1,0 +1,106 @@
+"""The backend that rounds as upstream's CPU does, against the bytes recorded from it: a thousand times nearer than the oracle.
+
+That is two things at once: proof that the oracle's distance from upstream is rounding and nothing else, for each type of weights.
+The recording machine had AVX512-FP16, so its F16 arithmetic is `half.Native`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ggml_rpc_ref.backends.half import Native, ThroughFloat32
+from ggml_rpc_ref.backends.upstream_cpu import LOOKED_UP, UpstreamCpu
+from ggml_rpc_ref.ops import OPS, recipes
+from ggml_rpc_ref.ops.op import Case
+from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
+from ggml_rpc_ref.tensor import PlainStorage, Tensor
+
+WITNESS = Path(__file__).parents[1] / "vectors" / "upstream-3.6.1-llama-cpp-python-0.3.20" / "ops"
+
+SUMS_ROUNDED = 1e-6
+"""Bound on the normalised squared error where upstream rounds a sum that we don't: Q8_1 keeps each block's sum in F16; F16 weights
+are multiplied by sgemm in an order of its own."""
+FLOAT_ORDER = 1e-8
+"""Bound where only the order of float32 sums and the library's exp and tanh differ; a few F16 results then fall otherwise."""
+
+
+def bound(case: Case) -> float:
+    types = [operand.dtype for operand in case.src if operand is not None]
+    return SUMS_ROUNDED if {"Q4_1", "Q5_1"} & set(types) or types[0] == "F16" else FLOAT_ORDER
+
+
+def is_rounded(name: str, case: Case) -> bool:
+    """Whether the backend computes this case otherwise than the oracle."""
+    if name in ("UNARY", "GLU"):
+        kinds = UNARY_OPS if name == "UNARY" else GLU_OPS
+        return kinds[int(case.params["kind"])] in LOOKED_UP and case.dst.dtype == "F32"  # type: ignore[arg-type]
+    return True
+
+
+def rows() -> Iterator[Any]:
+    for name in ("MUL_MAT", "MUL_MAT_ID", "FLASH_ATTN_EXT", "GLU", "UNARY"):
+        for number, case in enumerate(OPS[name].cases()):
+            if is_rounded(name, case):
+                yield pytest.param(name, number, case, id=f"{name}-{case.id}")
+
+
+@pytest.mark.parametrize(("name", "number", "case"), list(rows()))
+def test_results_are_those_recorded_but_for_the_order_of_sums(name: str, number: int, case: Case) -> None:
+    dst, src = recipes.build(name, case)
+    entry = json.loads((WITNESS / f"{name.lower()}.json").read_text())["cases"][number]
+    (recorded,) = (zlib.decompress(base64.b64decode(text)) for text in entry["expected"].values())
+    if dst.nelements:
+        UpstreamCpu(1, Native()).compile(OPS[name].check(dst, src, OPS[name].pack(case.params)))()
+    actual, expected = dst.values().astype(np.float64), like(dst, recorded).values().astype(np.float64)
+    finite = np.isfinite(expected)
+    assert np.array_equal(finite, np.isfinite(actual))
+    assert np.array_equal(expected[~finite], actual[~finite], equal_nan=True)
+    error = float(np.sum(np.square(actual[finite] - expected[finite])))
+    assert error <= bound(case) * float(np.sum(np.square(expected[finite])))
+
+
+def like(tensor: Tensor, content: bytes) -> Tensor:
+    """The tensor's geometry over recorded bytes, which are those between the guard bytes."""
+    guard = bytes(recipes.GUARD)
+    storage = PlainStorage(np.frombuffer(guard + content + guard, np.uint8))
+    return Tensor(tensor.dtype, tensor.ne, tensor.nb, storage, tensor.offset)
+
+
+def test_a_split_sum_is_the_whole_sum_within_rounding() -> None:
+    case = next(case for case in OPS["FLASH_ATTN_EXT"].cases() if case.id == "keys-515-f16")
+    results = []
+    for threads in (1, 2, 3):
+        dst, src = recipes.build("FLASH_ATTN_EXT", case)
+        UpstreamCpu(threads, ThroughFloat32()).compile(
+            OPS["FLASH_ATTN_EXT"].check(dst, src, OPS["FLASH_ATTN_EXT"].pack(case.params))
+        )()
+        results.append(dst.values().copy())
+    assert not np.array_equal(results[0], results[1])
+    for other in results[1:]:
+        np.testing.assert_allclose(other, results[0], rtol=0.02, atol=2e-3)
+
+
+def test_f16_sums_are_rounded_at_each_step_where_the_processor_adds_in_f16() -> None:
+    """4096 + 1 + 1 is 4096 in F16, whose numbers lie 4 apart there; 4098 where it is summed in float32."""
+    q, k = np.zeros((1, 1, 384), np.float32), np.ones((1, 1, 384), np.float32)
+    q[..., 0], q[..., 128], q[..., 256] = 4096, 1, 1
+    assert Native().dots(q, k).item() == 4096
+    assert ThroughFloat32().dots(q, k).item() == 4098
+
+
+def test_elements_left_over_are_computed_in_float32() -> None:
+    q, k = np.zeros((1, 1, 130), np.float32), np.ones((1, 1, 130), np.float32)
+    q[..., 0], q[..., 128], q[..., 129] = 4096, 1, 1
+    assert Native().dots(q, k).item() == 4098
+    y, x, factor = np.zeros((1, 1, 129), np.float32), np.full((1, 1, 129), 3, np.float32), np.full((1, 1, 1), 1.00044, np.float32)
+    # in F16 the factor is 1; in float32 the product is 3.00132, and F16 numbers lie 1/512 apart there
+    assert Native().add_scaled(y, x, factor)[0, 0, [0, 128]].tolist() == [3, 3 + 1 / 512]
+    assert Native().scale(x, factor)[0, 0, [0, 128]].tolist() == [3, 3 + 1 / 512]
