@@ -29,12 +29,13 @@ def shape(node: Node) -> None:
 
 def oracle(node: Node) -> None:
     """Compute the formula token by token."""
-    scale = node.f32("scale")
+    scale = np.float32(node.f32("scale"))
 
     def step(state: Array, token: list[Array]) -> tuple[Array, Array]:
         k, v, q, g = token
         state = state * g[..., None] + k[..., None] * v[..., None, :]
-        return state, np.einsum("nhi,nhij->nhj", q * scale, state)
+        scaled = q.astype(np.float32) * scale  # a float upstream: a huge scale overflows here
+        return state, np.einsum("nhi,nhij->nhj", scaled.astype(np.float64), state)
 
     run(node, STREAMS, STATE, step)
 
