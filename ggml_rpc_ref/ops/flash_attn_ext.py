@@ -7,7 +7,8 @@ For query j, head h and batch b, over the keys i, with kh = h / (heads / K's hea
     dst[b][j][h] = sum of exp(w[i] - max) V[b''][vh][i] / (sum of exp(w[i] - max) + exp(sink[h] - max))
 
 max is the largest of the w and the sink; without sinks their term is missing. slope as in SOFT_MAX (ALiBi, by max_bias).
-A key whose slope * mask is -inf takes no part, whatever K and V hold there. A query without any key left gives 0.
+A key whose slope * mask is -inf takes no part, whatever K and V hold there. A query without any key left gives 0. A score of NaN or
++inf gives NaN.
 
 src0: Q, F32 ne = (dk, queries, heads, batch). src1: K ne = (dk, keys, heads / a, batch / b). src2: V ne = (dv, at least keys,
 heads / c, batch / d). K and V may be of any float or block type with a dot product, also of two types. Elements (or blocks) of
@@ -18,7 +19,8 @@ prec is 0 (default) or 10 (F32); both mean the same on the CPU. max_bias > 0 nee
 
 Upstream's CPU has two ways. From 64 queries on (F32 or F16 K and V of one type, dv a multiple of the vector width) it computes
 in F32. Otherwise it rounds Q to the partner of K's type (see MUL_MAT) and, where V is F16, keeps the running sum in F16; the
-tolerance says how far that goes. In the first way a hidden key with NaN or infinities in K or V spoils the row, here never; and
+tolerance says how far that goes; there a score of +inf takes all the weight instead of giving NaN. In the first way a hidden key
+with NaN or infinities in K or V spoils the row, here never; and
 with logit_softcap but no mask, where the keys are no multiple of 64, it counts the missing keys of its last tile as keys of score
 -logit_softcap (tanh of their -inf) and value 0, which is a defect: seen with 70 keys, where results came out up to 2 % too small.
 
@@ -177,6 +179,7 @@ def _mask_cases(q: Operand, k: Operand, v: Operand) -> Iterator[Case]:
     yield attention("mask-heads", q, k, v, Operand("F16", (17, 3, 2), fill="mask"))
     yield attention("alibi", q, k, v, far, max_bias=8.0)
     yield attention("alibi-heads", q, k, v, Operand("F16", (17, 3, 4), fill="uniform:-8:0"), max_bias=2.0)
+    yield attention("alibi-heads-shared", q, k, v, Operand("F16", (17, 3, 2), fill="uniform:-8:0"), max_bias=4.0)
     six = Operand("F32", (32, 3, 6))
     yield attention("alibi-six", six, k, v, far, max_bias=8.0)
     yield attention("softcap", q, k, v, mask, logit_softcap=2.0)
@@ -221,6 +224,13 @@ def _odd_cases(q: Operand, k: Operand, v: Operand) -> Iterator[Case]:
     yield attention("prec-f32", q, k, v, prec=10)
     yield attention("scale-zero", q, k, v, scale=0.0)
     yield attention("scale-large", q, k, v, scale=8.0)
+    sound, hides = Operand("F32", (1, 8, 2)), Operand("F16", (8, 3), fill="values:0,1,0,0,-inf,0,2,0,1,0,0,0,0,1,0,2")
+    for value in ("nan", "inf"):
+        numbers = f"0.5,-1,2,1,1,-2,1.5,1,0.5,-1,2,1,{value},-2,1.5,1"  # key 4 of head 1, which only query 1 sees
+        spoilt = Operand("F32", (1, 8, 2), fill=f"values:{numbers}")
+        yield attention(f"spoilt-v-{value}", Operand("F32", (1, 3, 4)), sound, spoilt, hides)
+    nan = Operand("F32", (1, 8, 2), fill="values:0.5,-1,2,1,1,-2,1.5,1,0.5,-1,2,1,nan,-2,1.5,1")
+    yield attention("spoilt-k-nan", Operand("F32", (1, 3, 4)), nan, sound, hides)
     yield attention("no-keys", q, Operand("F16", (32, 0, 2)), Operand("F16", (32, 0, 2)))
     yield attention("no-queries", Operand("F32", (32, 0, 4)), k, v)
 
