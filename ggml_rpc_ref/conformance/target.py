@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, free_port, open_stream
+from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, free_port, open_stream
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 60.0
@@ -133,11 +133,9 @@ class Spawned:
             if end := self.death():
                 raise ConnectionError(f"{self.name} ended before it listened: {end}")
             endpoint = endpoint or self._announced()
-            if endpoint:
-                with contextlib.suppress(ConnectionError, DeadlineMissed):
-                    open_stream(*endpoint, timeout=1.0).close()
-                    self.endpoint = endpoint
-                    return
+            if endpoint and _answers(endpoint):
+                self.endpoint = endpoint
+                return
             time.sleep(0.02)
         raise ConnectionError(f"{self.name} did not listen within {START_TIMEOUT:g} s{self._last_words()}")
 
@@ -203,6 +201,21 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _answers(endpoint: Endpoint) -> bool:
+    """Whether something listens there and has dealt with a HELLO, in whatever way.
+
+    Connecting alone is not enough: with a backlog of 1 (upstream's) a connection still in the queue makes the kernel drop the next
+    one, which TCP tries again a second later.
+    """
+    try:
+        with open_stream(*endpoint, timeout=1.0) as stream, contextlib.suppress(PeerClosed, DeadlineMissed):
+            stream.send(b"\x0e" + bytes(8))
+            stream.receive_exactly(11)
+    except (ConnectionError, DeadlineMissed):
+        return False
+    return True
 
 
 def _environ() -> dict[str, str]:
