@@ -21,7 +21,7 @@ from ggml_rpc_ref.handlers import Host, Session
 from ggml_rpc_ref.net.client import Client, connect
 from ggml_rpc_ref.net.server import Server
 from ggml_rpc_ref.serve import make_host
-from ggml_rpc_ref.spec.messages import REQUESTS, DeviceCount, GetTensor, RpcTensor, command_name
+from ggml_rpc_ref.spec.messages import REQUESTS, DeviceCount, FreeBuffer, GetTensor, RpcTensor, command_name
 from ggml_rpc_ref.spec.versions import Version
 
 MIB = 2**20
@@ -486,6 +486,26 @@ def test_a_refusal_of_what_has_no_reply_names_it(own: tuple[Client, list[str]]) 
         ConnectionError, match=r"it refused GET_DEVICE_MEMORY or what went before it without reply \(SET_TENSOR\), or died"
     ):
         device.memory()
+
+
+def test_a_reply_confirms_what_went_before_it(own: tuple[Client, list[str]]) -> None:
+    client, _ = own
+    client.devices[0].tensor(np.zeros(4, np.int8))
+    client.devices[0].memory()
+    with pytest.raises(ConnectionError, match=r"it refused FREE_BUFFER, or died"):
+        client.request(FreeBuffer(remote_ptr=1))
+
+
+def test_after_a_failure_the_socket_is_closed() -> None:
+    with talking((COUNT, reply(b"\0" * 5))) as client:
+        with pytest.raises(Violation):
+            _ = client.devices
+        assert client._stream._socket.fileno() == -1
+
+
+def test_the_time_for_answers_is_another_than_that_for_connecting() -> None:
+    with scripted((HELLO, WELCOME), (COUNT, None)) as endpoint, connect(endpoint, timeout=0.1, connect_timeout=9) as client:
+        assert client.timeout == 0.1
 
 
 def test_a_time_out_in_the_middle() -> None:

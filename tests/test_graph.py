@@ -103,6 +103,7 @@ def as_recorded() -> tuple[Graph, dict[str, Any]]:
     elsewhere = home.leaf("F16", 9, 8, 7, 6)
     elsewhere.room = None
     graph.reshape(elsewhere, 72, 42)
+    graph.cpy(home.leaf("F32", 4, 3), home.leaf("F16", 4, 3))
     return graph, recorded
 
 
@@ -170,6 +171,9 @@ def test_sources_come_first_each_once(home: Nowhere) -> None:
     b = graph.add(a, x)
     c = graph.add(b, a)
     assert list(sources_first([c, b])) == [x, a, b, c]
+    y, into = home.leaf("F32", 4), home.leaf("F16", 4)
+    d = graph.cpy(y, into)
+    assert list(sources_first([d])) == [y, into, d]
 
 
 def test_a_chain_of_many_thousands(home: Nowhere) -> None:

@@ -222,6 +222,21 @@ def test_a_hostile_server_ends_in_a_sentence(name: str) -> None:
     assert endpoint in report.error
 
 
+def test_the_time_allowed_is_for_all_answers_together() -> None:
+    """Five answers, each in time by itself."""
+
+    def slow(sock: socket.socket) -> None:
+        number = b"\x08" + bytes(7) + b"\x01" + bytes(7)
+        for reply in (WELCOME, COUNT_1, b"\x10" + bytes(23), number, number):
+            time.sleep(0.2)
+            answers(reply)(sock)
+
+    with serving(slow) as endpoint:
+        report = probe(endpoint, timeout=0.5)
+    assert report.error is not None
+    assert "within" in report.error
+
+
 def test_nobody_there() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

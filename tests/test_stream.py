@@ -83,6 +83,7 @@ def test_bytes_arrive_as_sent(host: str) -> None:
         stream.send(b"a", bytearray(b""), memoryview(b"bc"))
         assert stream.receive_exactly(3) == b"abc"
         assert (stream.sent, stream.received) == (3, 3)
+        assert stream._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 def test_a_name_is_resolved_and_each_of_its_addresses_tried() -> None:

@@ -254,7 +254,7 @@ class Stream:
         deadline, data = self._deadline(timeout), bytearray()
         while deadline.count < size:
             data += bytes(min(size - len(data), CHUNK))
-            self._fill(data, min(size, len(data)), deadline)
+            self._fill(data, deadline)
         return bytes(data)
 
     def receive_into(self, view: memoryview, timeout: float | None = None) -> None:
@@ -263,13 +263,13 @@ class Stream:
         Raises:
             PeerClosed, DeadlineMissed: with the bytes that had come; they are in the view.
         """
-        self._fill(view, len(view), self._deadline(timeout))
+        self._fill(view, self._deadline(timeout))
 
-    def _fill(self, room: bytearray | memoryview, size: int, deadline: _Deadline) -> None:
-        """Receive into `room` from where the call has got to, up to `size`."""
+    def _fill(self, room: bytearray | memoryview, deadline: _Deadline) -> None:
+        """Receive into `room` from where the call has got to, up to its end."""
         with memoryview(room) as view:
-            while deadline.count < size:
-                self._receive(view[deadline.count : size], deadline, bytes(view[: min(deadline.count, SEEN)]))
+            while deadline.count < len(view):
+                self._receive(view[deadline.count :], deadline, bytes(view[: min(deadline.count, SEEN)]))
 
     def _receive(self, view: memoryview, deadline: _Deadline, seen: bytes = b"") -> int:
         """Receive some bytes; the peer's end and the deadline become the two errors of this module."""

@@ -176,8 +176,10 @@ def computing(make: Maker, backend: c_void_p, kind: c_void_p) -> None:
     call(ggml, "ggml_backend_buft_get_alloc_size", c_size_t, kind, attended)
     elsewhere = make.elsewhere("elsewhere", F16, 9, 8, 7, 6)
     seen = c_void_p(call(ggml, "ggml_reshape_2d", c_void_p, make.context, elsewhere, c_int64(72), c_int64(42)))
+    fresh, halves = make.new("fresh", F32, 4, 3), make.new("halves", F16, 4, 3)
+    copied = make.view("copied", "ggml_cpy", fresh, halves)
     graph = c_void_p(call(ggml, "ggml_new_graph", c_void_p, make.context))
-    for end in (straight, rotated, attended, seen):
+    for end in (straight, rotated, attended, seen, copied):
         call(ggml, "ggml_build_forward_expand", None, graph, end)
     for _ in range(2):  # GRAPH_COMPUTE, then GRAPH_RECOMPUTE
         status = call(ggml, "ggml_backend_graph_compute", c_int, backend, graph)
