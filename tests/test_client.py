@@ -65,7 +65,7 @@ def own() -> Iterator[tuple[Client, list[str]]]:
         yield client, seen
 
 
-@pytest.fixture(params=["own", "genuine"])
+@pytest.fixture(params=["own", pytest.param("genuine", marks=pytest.mark.upstream)])
 def client(request: pytest.FixtureRequest) -> Iterator[Client]:
     """A client of our server, then of the genuine one."""
     if request.param == "own":

@@ -228,7 +228,7 @@ def test_ops_get_the_number_of_the_version() -> None:
 # ------------------------------------------------------------------------------------------------------- on both servers
 
 
-@pytest.fixture(params=["own", "genuine"])
+@pytest.fixture(params=["own", pytest.param("genuine", marks=pytest.mark.upstream)])
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     if request.param == "own":
         with Server(make_host("oracle")) as server, connect(server.endpoint) as client:
