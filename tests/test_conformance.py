@@ -170,8 +170,9 @@ def test_what_says_that_it_is_refused_is(own: tuple[Report, dict[str, set[str]]]
 
 
 def one_of_each() -> list[Case]:
-    """The first case of every rule."""
-    return list({case.rule.id: case for case in reversed(quick())}.values())
+    """The first case of every rule, those left out that take a tenth of a second; the complete runs below have them."""
+    slow = re.compile(r"data\.hash-hit/.*|session\.survives/.*-20|graph\.deep/.*0000")
+    return list({case.rule.id: case for case in reversed(quick()) if not slow.fullmatch(case.id)}.values())
 
 
 @pytest.mark.parametrize("rule", SABOTAGES)
