@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -243,6 +244,9 @@ def test_the_server_frees_what_a_closed_client_had() -> None:
             client.devices[0].alloc(1000)
             assert client.devices[0].memory().free == 0
         with connect(endpoint) as client:
+            end = time.monotonic() + 10  # the server notices on a thread of its own
+            while client.devices[0].memory().free == 0 and time.monotonic() < end:
+                time.sleep(0.01)
             client.devices[0].alloc(1000)
 
 
