@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"spec"},
     "codec": FOUNDATION,
     "fnv": FOUNDATION,
+    "recording": FOUNDATION | {"fnv"},
     "connection": PROTOCOL,
     "blocks": FOUNDATION | {"blocks"},
     "tensor": FOUNDATION | {"blocks"},
