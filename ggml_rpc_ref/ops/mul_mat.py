@@ -189,5 +189,11 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     cases=cases,
-    tolerance=Tolerance(1e-5, 1e-6, 5e-4, "src1 is rounded to src0's partner type first; `ROUNDED` has the bound by type"),
+    tolerance=Tolerance(
+        1e-5,
+        1e-6,
+        5e-3,
+        "src1 is rounded to src0's partner type first: `ROUNDED` has the bound by type for even activations; a real model's have "
+        "outliers, which cost more (up to 1.4e-3 seen in Gemma 3 270M)",
+    ),
 )

@@ -1,0 +1,67 @@
+"""A stock llama.cpp runs a real model on our server: Gemma 3 270M, two prompts, 32 tokens each, beside the genuine server.
+
+Greedy tokens of so small a model hang on rounding: upstream's CPU rounds the activations of every product to 8 bits, which moves a
+logit by 0.15 on average and 0.6 at most, and the two best may lie 0.008 apart. So tokens are compared step by step on the genuine
+server's own text (each step sees the same tokens before it), and a step may differ only where the genuine server's two best logits
+lie nearer together than that rounding reaches in this run. What the rounding does is measured, not assumed: by the distance between
+our two devices, of which one computes without it (oracle) and one with it (upstream-cpu). That nothing but rounding is at work,
+test_model_nodes.py shows node by node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from ggml_rpc_ref import serve, upstream
+from ggml_rpc_ref.net.server import Server
+
+STEPS = 32
+PROMPTS = {
+    "short": "The capital of France is",
+    "long": "The following is a long story about a river. " * 22 + "In the end, the river",
+}
+TOP = 64
+
+
+def generate(endpoint: str, model: Path, prompt: str, tokens: tuple[int, ...] | None = None) -> upstream.Generation:
+    return upstream.generate("3.6.1", rpc=endpoint, model=model, prompt=prompt, n_predict=STEPS, tokens=tokens, top=TOP)
+
+
+@pytest.fixture(scope="module")
+def endpoints() -> Iterator[dict[str, str]]:
+    with Server(serve.make_host("oracle")) as oracle, Server(serve.make_host("upstream-cpu")) as rounding:
+        yield {"oracle": oracle.endpoint, "upstream-cpu": rounding.endpoint}
+
+
+@pytest.mark.upstream
+@pytest.mark.parametrize("which", PROMPTS)
+def test_the_model_says_what_it_says_on_the_genuine_server(
+    which: str, endpoints: dict[str, str], upstream_server: upstream.Server, gemma_model: Path
+) -> None:
+    prompt = PROMPTS[which]
+    genuine = generate(upstream_server.endpoint, gemma_model, prompt)
+    assert which != "long" or len(genuine.prompt_tokens) > 200
+    assert len(genuine.tokens) == STEPS
+    ours = {name: generate(endpoint, gemma_model, prompt, genuine.tokens) for name, endpoint in endpoints.items()}
+    reach = max(distances(ours["oracle"], ours["upstream-cpu"]))
+    usual = mean(distances(ours["oracle"], ours["upstream-cpu"]))
+    assert reach < 1.5, "the rounding of activations does not reach this far; something else is wrong"
+    for name, said in ours.items():
+        assert mean(distances(genuine, said)) < 2 * usual, f"{name} is further from the genuine server than rounding explains"
+        assert sum(a == b for a, b in zip(said.tokens, genuine.tokens, strict=True)) >= STEPS - 6
+        for step, (chosen, wanted) in enumerate(zip(said.tokens, genuine.tokens, strict=True)):
+            (_, best), (_, second) = genuine.top[step][:2]
+            assert chosen == wanted or best - second < reach, f"{name}, step {step}: {chosen} is not {wanted}"
+
+
+def distances(one: upstream.Generation, other: upstream.Generation) -> list[float]:
+    """How far the logits of the two best tokens of each step lie apart."""
+    found = []
+    for a, b in zip(one.top, other.top, strict=True):
+        known = dict(b)
+        found += [abs(logit - known[token]) for token, logit in a[:2]]
+    return found
