@@ -1,0 +1,105 @@
+"""The door of the command line: documented exit codes, one sentence on stderr, results on stdout, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ggml_rpc_ref
+from ggml_rpc_ref import cli, upstream
+from ggml_rpc_ref.errors import Misuse, Violation
+
+
+COMMAND = Path(sys.executable).parent / "ggml-rpc-ref"
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ggml_rpc_ref", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | environment, check=False)
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"ggml-rpc-ref {ggml_rpc_ref.__version__}\n", "")
+
+
+def test_each_command_of_the_readme_exists() -> None:
+    text = run("--help", COLUMNS="200").stdout
+    for command in ("serve", "conform", "show", "probe", "upstream", "gen"):
+        assert f" {command} " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("nonsense",), 2, "No such command"),
+        (("serve", "-d", "abacus"), 2, "there is no device 'abacus'"),
+        (("serve", "-m", "much"), 2, "'much' is no size"),
+        (("probe", "127.0.0.1:0"), 2, "127.0.0.1:0"),
+        (("probe", "127.0.0.1:1"), 3, "127.0.0.1:1"),
+        (("conform", "127.0.0.1:1"), 3, "127.0.0.1:1"),
+        (("show", "no.such-rule"), 2, "no.such-rule"),
+        (("gen", "no-such-file.md"), 2, "no-such-file.md is no file"),
+        (("upstream", "install", "9.9.9"), 2, "ggml-rpc-ref upstream list"),
+        (("upstream", "install", "3.5.0"), 2, "no release of llama-cpp-python speaks protocol 3.5.0"),
+        (("upstream", "serve", "3.6.1"), 2, "ggml-rpc-ref upstream install 3.6.1"),
+        (("upstream", "generate", "3.6.1", "--prompt", "x"), 2, "ggml-rpc-ref upstream install 3.6.1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_failure_is_a_sentence_and_a_code(arguments: tuple[str, ...], code: int, words: str, tmp_path: Path) -> None:
+    done = run(*arguments, XDG_CACHE_HOME=str(tmp_path), COLUMNS="200")
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_upstream_list_names_every_version(tmp_path: Path) -> None:
+    listed = json.loads(run("upstream", "list", "--json", XDG_CACHE_HOME=str(tmp_path)).stdout)
+    assert listed["schema_version"] == 1
+    assert [row["protocol"] for row in listed["versions"]] == list(upstream.RELEASES)
+    assert not any(row["installed"] for row in listed["versions"])
+    lines = run("upstream", "list", XDG_CACHE_HOME=str(tmp_path)).stdout.splitlines()
+    assert len(lines) == len(upstream.RELEASES)
+    assert any(line.startswith("3.6.1 ") and "llama-cpp-python 0.3.20" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Misuse("say it otherwise"), 2),
+        (Violation("device.count", "device_count", 0), 3),
+        (ConnectionError("gone"), 3),
+        (TimeoutError("late"), 3),
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError("oops"), 5),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_every_error_has_its_code(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(standalone_mode: bool) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("ggml-rpc-ref: ")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not COMMAND.exists(), reason="the command is not installed beside this Python: pip install -e '.[test]'")
+def test_the_shell_completes_commands() -> None:
+    asked = {"_GGML_RPC_REF_COMPLETE": "complete_bash", "COMP_WORDS": "ggml-rpc-ref con", "COMP_CWORD": "1"}
+    done = subprocess.run([COMMAND], capture_output=True, text=True, timeout=60, env=os.environ | asked, check=False)
+    assert done.stdout.split() == ["conform"]
