@@ -14,7 +14,6 @@ import ggml_rpc_ref
 from ggml_rpc_ref import cli, upstream
 from ggml_rpc_ref.errors import Misuse, Violation
 
-
 COMMAND = Path(sys.executable).parent / "ggml-rpc-ref"
 
 
