@@ -183,8 +183,8 @@ FLAG_INPUT, FLAG_OUTPUT, FLAG_PARAM, FLAG_LOSS, FLAG_COMPUTE = 1, 2, 4, 8, 16
 class HelloReply:
     """The server's protocol version."""
 
-    major: Annotated[int, U8, "major version: differs, refuse"]
-    minor: Annotated[int, U8, "minor version: above the client's own, refuse"]
+    major: Annotated[int, U8, "major version; a client closes where it is not its own"]
+    minor: Annotated[int, U8, "minor version; a client closes where it is above its own"]
     patch: Annotated[int, U8, "patch: op numbers may differ; not compared"]
     padding: Annotated[int, U8, "zero", Since(V4_0_0)] = 0
     conn_caps: Annotated[bytes, Chars(24), "transport capabilities; zero: TCP only", Since(V4_0_0)] = bytes(24)
