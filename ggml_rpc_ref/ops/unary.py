@@ -10,7 +10,7 @@
      5 ELU x where x > 0, else eˣ - 1      16 GELU_ERF x/2 (1 + erf(x/√2))
      6 RELU x where x > 0, else 0 (NaN: 0) 17 XIELU alpha_p x² + beta x where x > 0,
      7 SIGMOID 1 / (1 + e⁻ˣ)                        else alpha_n (e^min(x, eps) - 1 - x) + beta x
-     8 GELU see `activations.gelu`         18 FLOOR   19 CEIL
+     8 GELU gelu(x), see Activations       18 FLOOR   19 CEIL
      9 GELU_QUICK x / (1 + e^(-1.702 x))   20 ROUND halves away from zero
     10 SILU x / (1 + e⁻ˣ)                  21 TRUNC towards zero
 
