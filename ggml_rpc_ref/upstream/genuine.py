@@ -181,7 +181,7 @@ def generate(request: dict[str, Any]) -> dict[str, Any]:
         refuse(f"a prompt of {len(prompt)} tokens and {n_predict} more do not fit in a context of {request['n_ctx']}")
     if any(not 0 <= token < llama.llama_vocab_n_tokens(vocabulary) for token in prompt + (forced or [])):
         refuse(f"the model knows the tokens 0 to {llama.llama_vocab_n_tokens(vocabulary) - 1} only")
-    context, context_ms = timed(lambda: open_context(llama, model, request["n_ctx"], request["threads"], request["batch"]))
+    context, context_ms = timed(lambda: open_context(llama, model, request["n_ctx"], request["threads"]))
     steps = Steps(llama, context, vocabulary, request["top"])
     steps.take(prompt)
     while len(steps.tokens) < n_predict and (forced is not None or not steps.ended()):
@@ -271,11 +271,9 @@ def load_model(llama: Any, path: str, devices: list[int]) -> Any:
     return model
 
 
-def open_context(llama: Any, model: Any, n_ctx: int, threads: int, batch: int | None) -> Any:
-    """Make the context: room for `n_ctx` tokens, all of which may come at once; `batch` of them are computed in one graph."""
+def open_context(llama: Any, model: Any, n_ctx: int, threads: int) -> Any:
+    """Make the context: room for `n_ctx` tokens, all of which may come in one batch."""
     parameters = llama.llama_context_default_params()
-    if batch is not None:
-        parameters.n_ubatch = batch
     parameters.n_ctx = parameters.n_batch = n_ctx
     parameters.n_threads = parameters.n_threads_batch = threads
     context = llama.llama_init_from_model(model, parameters)

@@ -202,7 +202,6 @@ def generate(
     top: int = 0,
     n_ctx: int = 1024,
     threads: int | None = None,
-    batch: int | None = None,
     timeout: float = 600.0,
 ) -> Generation:
     """Have a genuine client load a model onto RPC servers, all layers, and continue a prompt greedily.
@@ -218,8 +217,6 @@ def generate(
         top: how many of the best logits to report for each step.
         n_ctx: room for prompt and continuation, in tokens.
         threads: the client's own, for what it computes itself; default half the cores.
-        batch: tokens of the prompt that one graph computes (n_ubatch); default llama.cpp's own, 512. Mathematically it makes no
-            difference, so how far it moves the logits shows how far the build's roundings do.
         timeout: seconds until the client is ended.
 
     Failed where the client can't do it or dies, as llama.cpp does when a server closes a connection.
@@ -236,7 +233,6 @@ def generate(
         "top": top,
         "n_ctx": n_ctx,
         "threads": _threads(threads),
-        "batch": batch,
     }
     reply = _run_client(build, json.dumps(request), timeout)
     timings = reply["timings"]
