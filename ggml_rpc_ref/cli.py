@@ -145,6 +145,25 @@ def probe(
 
 
 @app.command()
+def proxy(
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where clients connect; port 0: any free one.")],
+    upstream: Annotated[str, typer.Option(metavar="HOST:PORT", help="The server.")],
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every byte to this file, for decode.")] = None,
+    leave_out: Annotated[
+        str, typer.Option(metavar="SIZE", help="With --record: of data over this size keep length and hash. [default: keep all]")
+    ] = "",
+    explain: Annotated[bool, typer.Option("--explain", help="Print one line for each message.")] = False,
+    delay: Annotated[
+        list[str] | None, typer.Option(metavar="CMD=MS", help="Hold these requests back so long; may be repeated.")
+    ] = None,
+) -> None:
+    """Forward between clients and a server, and say or record what passes; changes no byte. Ends with Ctrl-C."""
+    from ggml_rpc_ref import proxying
+
+    proxying.run(listen, upstream, record, leave_out, explain=explain, delays=delay or [])
+
+
+@app.command()
 def gen(
     spec: Annotated[Path, typer.Argument(metavar="[SPEC.md]", help="The text whose derived parts are meant.")] = Path("SPEC.md"),
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 where text and tables disagree.")] = False,
@@ -164,6 +183,24 @@ def gen(
         _fail(f"{spec} is outdated: {', '.join(derive.outdated(text))}; `ggml-rpc-ref gen` rewrites it", NON_CONFORMANT)
     if not check and derived != text:
         spec.write_text(derived, encoding="utf-8")
+
+
+@app.command()
+def decode(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Raw bytes, hex text, a recording, or a pcap file; -: stdin.")],
+    kind: Annotated[str, typer.Option("--as", metavar="KIND", help="raw, hex, recording or pcap. [default: by its bytes]")] = "",
+    role: Annotated[str, typer.Option(metavar="client|server", help="Who sent raw bytes or hex text.")] = "client",
+    proto: Annotated[str, typer.Option(metavar="VERSION", help="Protocol. [default: what the server announces, or 3.6.1]")] = "",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="pcap: the server's port.")] = None,
+    graph: Annotated[str, typer.Option(metavar="text|dot", help="List or draw the graphs instead.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="Show every field of every tensor.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Explain bytes of the protocol, field by field; 1: they break off or break a rule."""
+    from ggml_rpc_ref.decode import command
+
+    wanted = command.options(kind, role, proto, port, graph, full=full, as_json=as_json)
+    raise typer.Exit(command.run(file, wanted))
 
 
 app.add_typer(cli_upstream.app, name="upstream")

@@ -44,9 +44,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "net/stream": PROTOCOL,
     "net/client": ARITHMETIC | PROTOCOL | {"fnv", "graph", "net/stream", "net/devices"},
     "net/devices": ARITHMETIC | PROTOCOL | {"graph", "net/client"},
+    "follow": PROTOCOL | {"recording"},
+    "net/proxy": PROTOCOL | {"recording", "follow", "net/sockets", "net/stream"},
+    "proxying": PROTOCOL | {"recording", "serve", "net/proxy", "net/stream"},
     "probe": FOUNDATION | {"net/client", "net/stream"},
     "conformance": PROTOCOL | {"tensor", "ops", "blocks", "fnv", "conformance", "net/stream", "net/client"},
     "upstream": FOUNDATION | {"upstream"},
+    "decode": PROTOCOL | {"recording", "ops", "decode"},
     # SPEC.md describes ops and block types by their rows and docstrings, and lists the cases that test each rule
     "derive": FOUNDATION | {"codec", "ops", "blocks", "conformance"},
 }
@@ -54,12 +58,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 OUTSIDE: dict[str, set[str]] = {
     "typer": {"cli", "cli_upstream"},
-    "rich": {"cli", "conformance", "probe", "upstream"},
+    "rich": {"cli", "conformance", "decode", "probe", "upstream"},
+    "scapy": {"decode"},
     "cffi": {"backends"},
     "pycuda": {"backends"},
     "hypothesis": {"derive", "fuzz"},
 }
-SOCKETS = {"net/server", "net/stream", "net/client", "upstream"}
+SOCKETS = {"net/server", "net/proxy", "net/stream", "net/client", "upstream"}
 FREE = {"cli", "cli_upstream", "__init__", "__main__"}
 
 

@@ -1,0 +1,270 @@
+"""A proxy that stands between a client and a server: forwards every byte as it is, follows, tells and records.
+
+    with Proxy(Endpoint("127.0.0.1", 50052)) as proxy:
+        print(proxy.endpoint)
+
+Two threads a connection, one for each direction; each receives into one buffer of its own and sends from there. A side's end of
+sending (FIN) is passed on as such, a reset as a reset, and no deadline is kept beyond the one for reaching the server. Bytes are
+followed before they are sent on, so that a reply is never seen before its request. What can't be followed is forwarded as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+from ggml_rpc_ref.follow import Exchange, Follower, describe
+from ggml_rpc_ref.net.sockets import address_text, listen
+from ggml_rpc_ref.net.stream import Endpoint
+from ggml_rpc_ref.recording import Direction, Recorder
+
+log = logging.getLogger(__name__)
+
+ROOM: Final = 2**20
+"""Bytes received at once."""
+REACH: Final = 10.0
+"""Seconds that the server may take to accept a connection."""
+PATIENCE: Final = 5.0
+"""Seconds that `shutdown` waits for connections to end."""
+
+
+class Proxy:
+    """A proxy that listens from its construction on, and forwards from `with` or `serve_forever` on.
+
+    Args:
+        upstream: the server.
+        address: IPv4 or IPv6 address or host name to bind.
+        port: TCP port; 0: one that the kernel chooses.
+        recorder: gets every byte; closed by whoever made it.
+        explain: log one line for each message.
+        delays: request class to seconds that its bytes wait before they are sent on; what was received with them waits as well.
+
+    Raises:
+        Misuse: where the address can't be bound.
+    """
+
+    def __init__(
+        self,
+        upstream: Endpoint,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        recorder: Recorder | None = None,
+        explain: bool = False,
+        delays: Mapping[type, float] | None = None,
+    ) -> None:
+        self.upstream, self.recorder, self.explain, self.delays = upstream, recorder, explain, dict(delays or {})
+        self.stopping = False
+        self._listeners = listen(address, port)
+        self._woken, self._wake = socket.socketpair()
+        self._accepting: threading.Thread | None = None
+        self._pairs: dict[_Pair, threading.Thread] = {}
+        self._accepted = 0
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, as "127.0.0.1:50052"; of several addresses the first."""
+        return address_text(self._listeners[0].getsockname())
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return all(ipaddress.ip_address(listener.getsockname()[0]).is_loopback for listener in self._listeners)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._pairs)
+
+    def __enter__(self) -> Self:
+        self._accepting = threading.Thread(target=self._accept_all, name="accept", daemon=True)
+        self._accepting.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def serve_forever(self) -> None:
+        """Forward until `stop` is called, then shut down. Runs in the calling thread."""
+        try:
+            self._accept_all()
+        finally:
+            self.shutdown()
+
+    def stop(self) -> None:
+        """Ask `serve_forever` to end; may be called by a signal handler."""
+        self.stopping = True
+        with contextlib.suppress(OSError):  # it has ended already
+            self._wake.send(b"\0")
+
+    def shutdown(self) -> None:
+        """Stop listening and end every connection; a second time does nothing."""
+        self.stop()
+        if self._accepting is not None:
+            self._accepting.join()
+        for listener in (*self._listeners, self._woken, self._wake):
+            listener.close()
+        pairs = dict(self._pairs)
+        for pair in pairs:
+            pair.hang_up()
+        end = time.monotonic() + PATIENCE
+        for thread in pairs.values():
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def _accept_all(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for sock in (*self._listeners, self._woken):
+                selector.register(sock, selectors.EVENT_READ)
+            while not self.stopping:
+                for key, _ in selector.select():
+                    if key.fileobj is not self._woken:
+                        self._accept(key.fileobj)
+
+    def _accept(self, listener: Any) -> None:
+        try:
+            client, address = listener.accept()
+        except BlockingIOError:  # it has gone again
+            return
+        except OSError as error:
+            log.warning("a connection could not be accepted: %s", error.strerror)
+            time.sleep(0.1)  # without descriptors or memory the same would come again at once
+            return
+        self._accepted += 1
+        pair = _Pair(self, self._accepted, client, address_text(address))
+        thread = threading.Thread(target=self._converse, args=(pair,), daemon=True)
+        self._pairs[pair] = thread
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no more threads
+            log.warning("a connection could not be served: %s", error)
+            del self._pairs[pair]
+            pair.close()
+
+    def _converse(self, pair: _Pair) -> None:
+        try:
+            pair.converse()
+        finally:
+            pair.close()
+            del self._pairs[pair]
+
+
+class _Pair:
+    """A connection from the client and the one to the server that belongs to it."""
+
+    def __init__(self, proxy: Proxy, number: int, client: socket.socket, name: str) -> None:
+        self.proxy, self.number, self.name = proxy, number, name
+        self.client = client
+        self.server: socket.socket | None = None
+        self.is_reset = False
+        self.follower: Follower | None = Follower(number, proxy.recorder, self._tell if proxy.explain else None)
+        self._warned = False
+        self._lock = threading.Lock()
+
+    def converse(self) -> None:
+        """Forward in both directions until both have ended."""
+        self.client.setblocking(True)
+        log.info("connection %d: from %s", self.number, self.name)
+        try:
+            self.server = socket.create_connection(self.proxy.upstream, timeout=REACH)
+        except OSError as error:
+            log.warning("connection %d: can't reach %s: %s", self.number, self.proxy.upstream, error.strerror or error)
+            self.is_reset = True
+            return
+        self.server.settimeout(None)
+        for sock in (self.client, self.server):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.proxy.stopping:
+            return
+        back = threading.Thread(target=self._forward, args=(self.server, self.client, Direction.TO_CLIENT), daemon=True)
+        back.start()
+        self._forward(self.client, self.server, Direction.TO_SERVER)
+        back.join()
+        log.info("connection %d: %s", self.number, "reset" if self.is_reset else "ended")
+
+    def _forward(self, source: socket.socket, target: socket.socket, direction: Direction) -> None:
+        room = memoryview(bytearray(ROOM))
+        while True:
+            try:
+                count = source.recv_into(room)
+            except OSError:
+                self.is_reset = True
+                self._wake(target)
+                return
+            if not count:
+                break
+            self._follow(direction, room[:count])
+            try:
+                target.sendall(room[:count])
+            except OSError:
+                self.is_reset = True  # the other thread, which receives from this target, finds its end by itself
+                return
+        self._end(direction)
+        if not self.is_reset:
+            with contextlib.suppress(OSError):  # gone already
+                target.shutdown(socket.SHUT_WR)
+
+    @staticmethod
+    def _wake(sock: socket.socket) -> None:
+        """End the receiving of the thread that waits for this socket's peer, who notices nothing of it."""
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RD)
+
+    # --------------------------------------------------------------------------------------------------------- following
+
+    def _follow(self, direction: Direction, view: memoryview) -> None:
+        with self._lock:
+            if self.follower is None:
+                return
+            try:
+                begun = self.follower.feed(direction, view)
+            except OSError as error:
+                self._stop_recording(error)
+                return
+            violation = self.follower.violation
+            if violation is not None and not self._warned:
+                self._warned = True
+                log.warning("connection %d: can't be followed any more, only forwarded: %s", self.number, violation)
+        wait = sum(self.proxy.delays.get(cls, 0.0) for cls in begun) if self.proxy.delays else 0.0
+        if wait:
+            time.sleep(wait)
+
+    def _end(self, direction: Direction) -> None:
+        with self._lock:
+            try:
+                if self.follower is not None:
+                    self.follower.end(direction)
+            except OSError as error:
+                self._stop_recording(error)
+
+    def _stop_recording(self, error: OSError) -> None:
+        self.follower = None
+        log.error("connection %d: recording has stopped, forwarding goes on: %s", self.number, error.strerror or error)
+
+    def _tell(self, exchange: Exchange) -> None:
+        log.info("%s", describe(exchange))
+
+    # ------------------------------------------------------------------------------------------------------------ ending
+
+    def hang_up(self) -> None:
+        """End both connections, from another thread; the ones that forward notice."""
+        for sock in (self.client, self.server):
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close both connections, with a reset if that is how one of them ended."""
+        for sock in (self.client, self.server):
+            if sock is not None:
+                if self.is_reset:
+                    with contextlib.suppress(OSError):
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.close()
