@@ -16,7 +16,8 @@
 
 src0, dst: the same ne, rows dense; may share memory. Types: F32, F16 or BF16 on both sides, or F16 or BF16 to F32; GELU, GELU_ERF,
 GELU_QUICK and SILU take F32 or F16 only, the same on both sides. GELU of F32 is 0 up to -10 and x from 10 on; -inf in the others of
-that family, and in GELU of F16, gives NaN. XIELU needs even rows. Empty: nothing is computed.
+that family, and in GELU of F16, gives NaN. XIELU needs rows evenly spaced on both sides. Empty:
+nothing is computed.
 
 GELU and GELU_QUICK of F32 are table look-ups by F16 on upstream's CPU: see `activations.TABLE`; beyond ±65504 its GELU_QUICK
 therefore overflows, which this oracle does not follow.
