@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from ggml_rpc_ref.tensor import F32Array, Quad, Tensor
 
-SLAB_BYTES = 64 << 20
+SLAB_BYTES = 32 << 20
 """Bytes of float32 that an op converts or computes at one time, about."""
 
 Block = tuple[slice, slice, slice]
