@@ -208,6 +208,39 @@ def test_a_reset_is_passed_on(ends: Ends, proxy: Proxy, way: int) -> None:
     wait_until(lambda: proxy.connections == 0)
 
 
+def test_large_data_passes_whole_and_is_still_followed(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ggml_rpc_ref")
+    data = np.random.default_rng(3).integers(0, 256, 9 * 2**20 + 3, np.uint8).tobytes()
+    stream = HELLO + struct.pack("<BQ", 6, 304 + len(data)) + TENSOR + bytes(8) + data + ALIGNMENT
+    with (
+        Proxy(sink.endpoint, explain=True) as proxy,
+        socket.create_connection(parse_endpoint(proxy.endpoint), timeout=10) as client,
+        sink.accept() as peer,
+    ):
+        sender = threading.Thread(target=client.sendall, args=(stream,))
+        sender.start()
+        assert receive(peer, len(stream)) == stream
+        sender.join()
+        peer.sendall(HELLO_REPLY + ALIGNMENT_REPLY)
+        wait_until(lambda: "GET_ALIGNMENT device=0 (4 B) → alignment=32 (8 B)" in caplog.text)
+    assert f"I8[6, 1, 1, 1] offset=0 ({304 + len(data)} B), no reply" in caplog.text
+
+
+@pytest.mark.parametrize("way", [0, 1], ids=["from the client", "from the server"])
+def test_a_reset_in_the_middle_of_large_data_is_passed_on(ends: Ends, proxy: Proxy, way: int) -> None:
+    client, peer = ends
+    head = HELLO + struct.pack("<BQ", 6, 304 + 2**30) + TENSOR + bytes(8) + bytes(3 * 2**20)
+    sender = threading.Thread(target=client.sendall, args=(head,))
+    sender.start()
+    assert receive(peer, len(head)) == head
+    sender.join()
+    ends[way].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    ends[way].close()
+    with pytest.raises(ConnectionResetError):
+        ends[1 - way].recv(1)
+    wait_until(lambda: proxy.connections == 0)
+
+
 def test_both_ends_gone_leave_nothing(ends: Ends, proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
     for sock in ends:
         sock.close()
