@@ -1,0 +1,195 @@
+"""What the command `decode` does: read an input, print what it says, and what is wrong with it.
+
+What could be decoded goes to standard output; one sentence about the first fault to standard error, and then the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ggml_rpc_ref.connection import Role
+from ggml_rpc_ref.decode import graphs, json_form, text
+from ggml_rpc_ref.decode.messages import Reader, announced
+from ggml_rpc_ref.decode.model import Fault, Message
+from ggml_rpc_ref.decode.sources import KINDS, Kind, Source, read
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+
+OK, BAD_INPUT = 0, 1
+"""Exit codes, as in `cli`."""
+STYLES: Final = {"offset": "dim", "hex": "cyan", "name": "bold", "value": "green", "doc": "dim"}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says.
+
+    Attributes:
+        kind: what the input is; None: told from its first bytes.
+        role: who sent raw bytes.
+        version: the version meant; None: what a server announces, else 3.6.1.
+        port: the server's port in captures.
+        full: walk tensors in arrays too.
+        graph: list or draw graphs instead of messages.
+        as_json: print one JSON document.
+    """
+
+    kind: Kind | None = None
+    role: Role = Role.CLIENT
+    version: Version | None = None
+    port: int | None = None
+    full: bool = False
+    graph: Literal["text", "dot"] | None = None
+    as_json: bool = False
+
+
+def options(kind: str, role: str, proto: str, port: int | None, graph: str, *, full: bool, as_json: bool) -> Options:
+    """Return the command line's words as options.
+
+    Raises:
+        Misuse: for a word that is none of those possible.
+    """
+    chosen = next((known for known in KINDS if known == kind), None)
+    if kind and chosen is None:
+        raise Misuse(f"--as {kind}: it is one of {', '.join(KINDS)}")
+    if role not in ("client", "server"):
+        raise Misuse(f"--role {role}: it is client or server")
+    drawn: Literal["text", "dot"] | None = "text" if graph == "text" else "dot" if graph == "dot" else None
+    if graph and drawn is None:
+        raise Misuse(f"--graph {graph}: it is text or dot")
+    if drawn and as_json:
+        raise Misuse("--graph and --json: choose one")
+    return Options(chosen, Role(role), _version(proto), port, full, drawn, as_json)
+
+
+def _version(proto: str) -> Version | None:
+    if not proto:
+        return None
+    try:
+        version = Version.parse(proto)
+    except ValueError as error:
+        raise Misuse(f"--proto: {error}") from None
+    if version not in PROFILES:
+        raise Misuse(f"--proto {proto}: known are {', '.join(map(str, PROFILES))}")
+    return version
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What an input says: its messages in the order in which they began, each with the version by which it was read."""
+
+    source: Source
+    messages: list[tuple[Message, Version]]
+
+    @property
+    def faults(self) -> list[Fault]:
+        """Everything that is wrong, messages first."""
+        found = [message.fault for message, _ in self.messages if message.fault is not None]
+        found += [
+            Fault("stream", f"ends: {stream.lost}", "", stream.end, conversation.where(role))
+            for conversation in self.source.conversations
+            for role, stream in conversation.sides.items()
+            if self.source.kind == "pcap" and stream.lost
+        ]
+        return [*found, self.source.fault] if self.source.fault is not None else found
+
+
+def decode_file(path: Path, wanted: Options) -> Decoded:
+    """Decode a file; never fails for what is in it.
+
+    Raises:
+        Misuse: where the file can't be read.
+    """
+    source = read(path, wanted.kind, role=wanted.role, port=wanted.port)
+    messages = []
+    for conversation in source.conversations:
+        version = wanted.version or announced(conversation) or DEFAULT
+        reader = Reader(conversation, version, wanted.full)
+        messages += [(message, version) for message in (*reader.requests(), *reader.replies())]
+    messages.sort(key=lambda pair: (pair[0].order, pair[0].sender.value, pair[0].offset))
+    return Decoded(source, messages)
+
+
+def run(file: str, wanted: Options) -> int:
+    """Decode a file, or standard input where it is "-"; print, and return the exit code."""
+    if file != "-":
+        return _show(decode_file(Path(file), wanted), wanted)
+    with tempfile.NamedTemporaryFile() as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.flush()
+        return _show(decode_file(Path(copy.name), wanted), wanted)
+
+
+def _show(decoded: Decoded, wanted: Options) -> int:
+    try:
+        _print(decoded, wanted)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads has seen enough, e.g. `head`
+    for note in decoded.source.notes:
+        print(f"ggml-rpc-ref: {note}", file=sys.stderr)
+    faults = decoded.faults
+    if not faults:
+        return OK
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    print(f"ggml-rpc-ref: {faults[0]}{more}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _print(decoded: Decoded, wanted: Options) -> None:
+    if wanted.as_json:
+        print(json.dumps(_document(decoded)))
+    elif wanted.graph is not None:
+        sys.stdout.writelines(f"{line}\n" for line in _graph_lines(decoded, wanted.graph))
+    else:
+        several = decoded.source.kind in ("recording", "pcap")
+        _print_lines(line for message, _ in decoded.messages for line in text.lines(message, with_connection=several))
+
+
+def _document(decoded: Decoded) -> dict[str, Any]:
+    return {
+        "schema_version": json_form.SCHEMA_VERSION,
+        "kind": decoded.source.kind,
+        "messages": [json_form.message_form(message) for message, _ in decoded.messages],
+        "faults": [json_form.fault_form(fault) for fault in decoded.faults],
+    }
+
+
+def _graph_lines(decoded: Decoded, form: Literal["text", "dot"]) -> Iterator[str]:
+    found = [(message, graphs.of(message, version)) for message, version in decoded.messages]
+    views = [
+        (f"graph {number}, connection {message.connection}, offset {message.offset}", view)
+        for number, (message, view) in enumerate((message, view) for message, view in found if view is not None)
+    ]
+    if form == "dot":
+        yield from graphs.as_dot(views)
+        return
+    for title, view in views:
+        yield from graphs.as_text(view, title)
+
+
+def _print_lines(lines: Iterable[text.Line]) -> None:
+    """Print lines; in colours on a terminal, unless NO_COLOR is set."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines:
+        shown = Text(str(line), "bold yellow" if not line.offset else "")
+        if line.offset:
+            at = 2
+            for cell, width in zip(line._fields, (10, 27, 18, 26, len(line.doc)), strict=True):
+                shown.stylize(STYLES[cell], at, at + max(width, len(getattr(line, cell))))
+                at += max(width, len(getattr(line, cell)) + 2)
+        console.print(shown)

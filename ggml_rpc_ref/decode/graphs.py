@@ -1,0 +1,117 @@
+"""The graphs of GRAPH_COMPUTE messages, listed or drawn: `decode --graph text|dot`.
+
+A tensor is called by its place in the message, %0, %1, …: ids are addresses of the client's and say nothing. The arrays of
+`codec.Graph` are what is read; a reference to an id that has no tensor is shown as such, since graphs are also looked at when
+something is wrong with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ggml_rpc_ref import codec
+from ggml_rpc_ref.decode import words
+from ggml_rpc_ref.decode.model import Message
+from ggml_rpc_ref.spec.messages import GraphCompute
+from ggml_rpc_ref.spec.versions import Version
+
+
+class View:
+    """A graph made readable.
+
+    Args:
+        graph: the message.
+        version: whose op table is meant.
+    """
+
+    def __init__(self, graph: codec.Graph, version: Version) -> None:
+        self.device, self.version = graph.device, version
+        self.nodes: list[int] = graph.nodes.tolist()
+        names = graph.tensors.dtype.names or ()
+        columns = [graph.tensors[name].tolist() for name in names]
+        self.tensors: list[words.Values] = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        self.places: dict[int, int] = {}
+        for place, tensor in enumerate(self.tensors):
+            self.places.setdefault(tensor["id"], place)
+
+    def label(self, id: int) -> str:
+        """Return what a tensor is called."""
+        return f"%{self.places[id]}" if id in self.places else f"missing {id:#x}"
+
+    def op(self, tensor: words.Values) -> str:
+        """Return the tensor's op, with the function's name for UNARY and GLU."""
+        return words.full_op_name(tensor["op"], tensor["op_params"], self.version)
+
+    def sources(self, tensor: words.Values) -> list[int]:
+        """Return the ids of the sources, in the order of their slots; empty slots at the end left out."""
+        ids: list[int] = list(tensor["src"])
+        while ids and not ids[-1]:
+            ids.pop()
+        return ids
+
+
+def of(message: Message, version: Version) -> View | None:
+    """Return a message's graph; None where it is no GRAPH_COMPUTE or not all there."""
+    if message.cls is not GraphCompute or message.fault is not None:
+        return None
+    return View(codec.Graph.decode(message.payload, version), version)
+
+
+def as_text(view: View, title: str) -> Iterator[str]:
+    """Yield a graph's lines: the nodes in the order of execution, then the tensors that are not computed."""
+    yield f"{title}: device {view.device}, {len(view.nodes)} nodes, {len(view.tensors)} tensors"
+    for number, id in enumerate(view.nodes):
+        place = view.places.get(id)
+        yield f"  {number:4}  " + (f"missing {id:#x}" if place is None else _node(view, place))
+    computed = set(view.nodes)
+    rest = [place for place, tensor in enumerate(view.tensors) if tensor["id"] not in computed]
+    if rest:
+        yield "  not computed:"
+    for place in rest:
+        yield f"        {_node(view, place)}"
+
+
+def _node(view: View, place: int) -> str:
+    tensor = view.tensors[place]
+    sources = ", ".join(view.label(id) if id else "-" for id in view.sources(tensor))
+    params = words.params_text(tensor["op"], tensor["op_params"], view.version) if tensor["op"] else ""
+    call = f"{view.op(tensor)}({', '.join(part for part in (sources, params) if part)})"
+    shape = f"{words.type_name(tensor['type'])} {words.shape_text(tensor['ne'])}"
+    seen = f"  view of {view.label(tensor['view_src'])} + {tensor['view_offs']}" if tensor["view_src"] else ""
+    flags = f"  {words.flags_text(tensor['flags'])}" if tensor["flags"] else ""
+    return f'%{place} = {call}  {shape}  "{words.text_of(tensor["name"])}"{seen}{flags}'
+
+
+def as_dot(views: list[tuple[str, View]]) -> Iterator[str]:
+    """Yield the lines of one Graphviz file: a cluster for each graph, sources as arrows, views as dashed ones."""
+    yield "digraph ggml_rpc {"
+    yield '  rankdir=TB; node [shape=box, fontname="monospace", fontsize=10];'
+    for number, (title, view) in enumerate(views):
+        yield f"  subgraph cluster_{number} {{"
+        yield f'    label="{title}";'
+        yield from (f"    {line}" for line in _dot_lines(view, f"g{number}_"))
+        yield "  }"
+    yield "}"
+
+
+def _dot_lines(view: View, prefix: str) -> Iterator[str]:
+    computed = set(view.nodes)
+    for place, tensor in enumerate(view.tensors):
+        first = view.op(tensor) if tensor["op"] else ""
+        shape = f"{words.type_name(tensor['type'])} {words.shape_text(tensor['ne'])}"
+        label = "\\n".join(text for text in (f"%{place} {first}".strip(), shape, _dot_name(tensor["name"])) if text)
+        style = "" if tensor["id"] in computed else ", style=rounded"
+        yield f'{prefix}{place} [label="{label}"{style}];'
+        for slot, id in enumerate(view.sources(tensor)):
+            if id:
+                yield f'{_dot_end(view, prefix, id)} -> {prefix}{place} [label="{slot}"];'
+        if tensor["view_src"]:
+            yield f'{_dot_end(view, prefix, tensor["view_src"])} -> {prefix}{place} [style=dashed, label="+{tensor["view_offs"]}"];'
+
+
+def _dot_name(name: bytes) -> str:
+    return words.text_of(name).replace("\\", "\\\\")
+
+
+def _dot_end(view: View, prefix: str, id: int) -> str:
+    return f"{prefix}{view.places[id]}" if id in view.places else f'"missing {id:#x}"'

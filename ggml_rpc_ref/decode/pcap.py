@@ -1,0 +1,202 @@
+"""Captured packets to streams: the one door to scapy (extra `pcap`).
+
+TCP is put together by sequence number: what was sent again is dropped, what came early waits, a byte that the
+capture lost ends the stream.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ggml_rpc_ref.connection import Role
+from ggml_rpc_ref.decode.model import Fault
+from ggml_rpc_ref.decode.sources import PCAPNG_MAGIC, Source
+from ggml_rpc_ref.decode.streams import Conversation, Stream
+from ggml_rpc_ref.errors import Misuse
+
+HELLO_STARTS: Final = (b"\x0e" + bytes(8), b"\x0e\x18" + bytes(7))
+"""How a client's bytes begin: HELLO without payload, or with the 24 bytes of 4.0.0 and later."""
+USUAL_PORT: Final = 50052
+SYN, ACK = 0x02, 0x10
+
+End = tuple[str, int]
+"""Address and port."""
+
+
+@dataclass(slots=True)
+class Half:
+    """One direction of a TCP connection, being put together."""
+
+    stream: Stream = field(default_factory=Stream)
+    begun: bool = False
+    next_seq: int = 0
+    waiting: dict[int, tuple[bytes, int, int]] = field(default_factory=dict)
+
+    def begin(self, seq: int) -> None:
+        """Say where the bytes begin."""
+        self.begun, self.next_seq = True, seq
+
+    def segment(self, seq: int, data: bytes, order: int, time_ns: int) -> None:
+        """Take a segment; the first copy of a byte counts."""
+        if not self.begun:
+            self.begin(seq)
+        self._place(self._ahead(seq), data, order, time_ns)
+        while ready := [seq for seq in self.waiting if self._ahead(seq) <= 0]:
+            for early in ready:
+                self._place(self._ahead(early), *self.waiting.pop(early))
+
+    def _ahead(self, seq: int) -> int:
+        """Return how far a sequence number lies ahead of the next byte; numbers wrap at 2^32."""
+        return (seq - self.next_seq + 2**31) % 2**32 - 2**31
+
+    def _place(self, ahead: int, data: bytes, order: int, time_ns: int) -> None:
+        if ahead > 0:
+            seq = (self.next_seq + ahead) % 2**32
+            if len(data) > len(self.waiting.get(seq, (b"", 0, 0))[0]):
+                self.waiting[seq] = (data, order, time_ns)
+            return
+        fresh = data[-ahead:] if ahead else data
+        if fresh:
+            self.stream.append(fresh, order, time_ns)
+            self.next_seq = (self.next_seq + len(fresh)) % 2**32
+
+    def finish(self) -> Stream:
+        """Return the stream; bytes behind a gap can't be placed."""
+        if self.waiting:
+            gap = min(map(self._ahead, self.waiting))
+            self.stream.lost = f"the capture lacks the next {gap} bytes of the TCP stream"
+        return self.stream
+
+
+@dataclass(slots=True)
+class Flow:
+    """A TCP connection; `halves` by sender, `client` once it is known who that is."""
+
+    ends: tuple[End, End]
+    client: End | None = None
+    whole: bool = False
+    halves: dict[End, Half] = field(default_factory=dict)
+
+    def roles(self, port: int | None) -> tuple[End, End]:
+        """Return client and server: by SYN, else by the server's port, else the lower port is the server's."""
+        first, second = self.ends
+        if self.client is not None:
+            return (first, second) if self.client == first else (second, first)
+        servers = [end for end in self.ends if end[1] == (port or USUAL_PORT)] or [min(self.ends, key=lambda end: end[1])]
+        return (second, first) if servers[0] == first else (first, second)
+
+
+def read(path: Path, port: int | None = None) -> Source:
+    """Read the ggml RPC conversations of a capture.
+
+    Args:
+        path: a pcap or pcapng file.
+        port: the server's port; None: connections whose client begins with HELLO.
+
+    Raises:
+        Misuse: without scapy. What is damaged is the source's `fault`, and what came before is there.
+    """
+    source = Source("pcap")
+    flows: list[Flow] = []
+    try:
+        _packets(path, flows)
+    except Misuse:
+        raise
+    except Exception as error:  # scapy raises whatever a damaged file leads it to
+        said = str(error) or type(error).__name__
+        source.fault = Fault("file", f"{path} is damaged or no capture: {said}")
+    else:
+        source.fault = _breaks_off(path)
+    used = [flow for flow in flows if any(half.stream.end for half in flow.halves.values())]
+    found = [_conversation(flow, port) for flow in used]
+    source.conversations = [conversation for conversation in found if _is_ours(conversation, port)]
+    for number, conversation in enumerate(source.conversations, 1):
+        conversation.number = number
+        conversation.label = f"connection {number} ({conversation.label})"
+    skipped = len(found) - len(source.conversations)
+    if skipped:
+        chosen = f"on port {port}" if port else "beginning with HELLO (--port chooses by the server's port)"
+        source.notes.append(f"{skipped} of {len(found)} TCP connections are not {chosen} and are left out")
+    if not source.conversations and source.fault is None:
+        source.fault = Fault("file", f"{path} holds no TCP connection that begins with HELLO; --port names the server's port")
+    return source
+
+
+def _is_ours(conversation: Conversation, port: int | None) -> bool:
+    if port is not None:
+        return conversation.label.endswith(f":{port}")
+    start = bytes(conversation.sides[Role.CLIENT].view(0, 9))
+    return bool(start) and any(hello.startswith(start) for hello in HELLO_STARTS)
+
+
+def _conversation(flow: Flow, port: int | None) -> Conversation:
+    client, server = flow.roles(port)
+    halves = {Role.CLIENT: flow.halves.get(client, Half()), Role.SERVER: flow.halves.get(server, Half())}
+    label = f"{client[0]}:{client[1]} to {server[0]}:{server[1]}"
+    return Conversation(0, {role: half.finish() for role, half in halves.items()}, flow.whole, label)
+
+
+def _packets(path: Path, flows: list[Flow]) -> None:
+    """Feed every TCP segment of a capture to its flow."""
+    logging.getLogger("scapy").setLevel(logging.ERROR)  # it warns of interfaces and routes, which nobody asked for
+    try:
+        from scapy.layers import inet, inet6, l2  # noqa: F401  (l2: link layers register themselves)
+        from scapy.packet import Padding
+        from scapy.utils import PcapReader
+    except ImportError:
+        raise Misuse("captures are read with scapy, which is not installed: pip install 'ggml-rpc-ref[pcap]'") from None
+    current: dict[frozenset[End], Flow] = {}
+    reader: Any = PcapReader  # it takes files, though scapy's annotations say str; and left to open one, it may leave it open
+    with path.open("rb") as file, reader(file) as packets:
+        for order, packet in enumerate(packets):
+            ip = packet.getlayer(inet.IP) or packet.getlayer(inet6.IPv6)
+            tcp = packet.getlayer(inet.TCP)
+            if ip is None or tcp is None:
+                continue
+            data = bytes(tcp.payload)
+            if Padding in tcp:
+                data = data[: len(data) - len(tcp[Padding].load)]
+            _segment(tcp, ((ip.src, tcp.sport), (ip.dst, tcp.dport)), data, (order, int(packet.time * 10**9)), current, flows)
+
+
+def _segment(
+    tcp: Any, ends: tuple[End, End], data: bytes, when: tuple[int, int], current: dict[frozenset[End], Flow], flows: list[Flow]
+) -> None:
+    """Hand a segment to its flow; a SYN with another number begins a new one between the same ends."""
+    sender, key = ends[0], frozenset(ends)
+    syn, ack = bool(int(tcp.flags) & SYN), bool(int(tcp.flags) & ACK)
+    flow = current.get(key)
+    used = flow is not None and any(half.stream.end for half in flow.halves.values())
+    if flow is None or (syn and not ack and used):
+        flow = current[key] = Flow(ends)
+        flows.append(flow)
+    half = flow.halves.setdefault(sender, Half())
+    if syn:
+        if not half.begun:
+            half.begin((tcp.seq + 1) % 2**32)
+        flow.client = ends[1] if ack else sender
+        flow.whole = flow.whole or not ack
+    if data:
+        half.segment((tcp.seq + syn) % 2**32, data, *when)
+
+
+def _breaks_off(path: Path) -> Fault | None:
+    """Walk a capture's own framing: scapy ends without a word where the file does."""
+    data = path.read_bytes()
+    order: Literal["little", "big"]
+    if data[:4] == PCAPNG_MAGIC:
+        order, at, length_at, extra, least = "little" if data[8:9] == b"\x4d" else "big", 0, 4, 0, 12
+    else:
+        order, at, length_at, extra, least = "little" if data[:1] in (b"\xd4", b"\x4d") else "big", 24, 8, 16, 0
+    while at < len(data):
+        field_end = at + length_at + 4
+        length = int.from_bytes(data[at + length_at : field_end], order) + extra
+        if length < least:
+            return Fault("file", f"{path} at offset {at} is damaged: a block of {length} bytes")
+        if field_end > len(data) or at + length > len(data):
+            return Fault("file", f"{path} at offset {at} breaks off in the middle of a packet")
+        at += length
+    return None
