@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ggml_rpc_ref import cli_upstream
+from ggml_rpc_ref import cli_upstream, cli_vectors
 from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
 
 OK, NON_CONFORMANT, USAGE, UNREACHABLE, CRASHED, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
@@ -204,6 +204,7 @@ def decode(
 
 
 app.add_typer(cli_upstream.app, name="upstream")
+app.add_typer(cli_vectors.app, name="vectors")
 
 
 def main() -> None:
