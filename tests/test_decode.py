@@ -547,6 +547,50 @@ def test_captures(tmp_path: Path, name: str, shift: int, syns: bool) -> None:
 
 
 @needs_scapy
+def test_padding_of_short_frames_is_no_data(tmp_path: Path) -> None:
+    """An empty segment fills 54 bytes of an Ethernet frame of 60."""
+    from scapy.layers.l2 import Ether
+
+    rows = [*SYNS, (CLIENT, 100, b"", "A"), (CLIENT, 100, HELLO)]
+    packets = [Ether(bytes(segment(*row)).ljust(60, b"\xaa")) for row in rows]
+    assert names(capture(tmp_path / "x.pcap", packets)) == ["HELLO"]
+
+
+@needs_scapy
+@pytest.mark.parametrize("link", ["Ether", "CookedLinux", "Loopback"])
+@pytest.mark.parametrize("form", ["wrpcap", "wrpcapng"])
+@pytest.mark.parametrize("ip", ["IP", "IPv6"])
+def test_forms_of_captures(tmp_path: Path, link: str, form: str, ip: str) -> None:
+    from scapy import utils
+    from scapy.layers import inet, inet6, l2
+    from scapy.packet import Raw
+
+    net = inet.IP(src="10.0.0.1", dst="10.0.0.2") if ip == "IP" else inet6.IPv6(src="::1", dst="::2")
+    kinds = {"Ether": l2.Ether, "CookedLinux": l2.CookedLinux, "Loopback": l2.Loopback}
+    head = kinds[link](**({"type": 30} if (link, ip) == ("Loopback", "IPv6") else {}))
+    path = tmp_path / "x"
+    getattr(utils, form)(str(path), [head / net / inet.TCP(sport=9, dport=50052, seq=7, flags="PA") / Raw(HELLO)])
+    assert kind_of(path.read_bytes()) == "pcap"
+    assert names(path) == ["HELLO"]
+    path.write_bytes(path.read_bytes()[:-3])
+    code, _, err = run(path)
+    assert code == 1
+    assert "breaks off" in err
+
+
+@needs_scapy
+def test_packets_that_were_captured_in_part(tmp_path: Path) -> None:
+    from scapy.layers.l2 import Ether
+
+    whole = [segment(*row) for row in [*SYNS, (CLIENT, 100, SAID), (CLIENT, 100 + len(SAID), DEVICE_COUNT)]]
+    packets = [*whole[:2], Ether(bytes(whole[2])[: 54 + 13]), whole[3]]
+    code, out, err = run(capture(tmp_path / "x.pcap", packets))
+    assert (code, out.count("->")) == (1, 2)
+    assert f"the capture lacks the next {len(SAID) - 13} bytes of the TCP stream" in err
+    assert "more)" not in err
+
+
+@needs_scapy
 def test_a_capture_with_a_lost_packet(tmp_path: Path) -> None:
     rows = [*SYNS, (CLIENT, 100, SAID[:20]), (CLIENT, 130, SAID[30:])]
     path = capture(tmp_path / "x.pcap", [segment(*row) for row in rows])

@@ -91,13 +91,14 @@ class Decoded:
 
     @property
     def faults(self) -> list[Fault]:
-        """Everything that is wrong, messages first."""
+        """Everything that is wrong, messages first; a stream that ends too early only where no message says so."""
         found = [message.fault for message, _ in self.messages if message.fault is not None]
+        faulty = {(message.connection, message.sender) for message, _ in self.messages if message.fault is not None}
         found += [
             Fault("stream", f"ends: {stream.lost}", "", stream.end, conversation.where(role))
             for conversation in self.source.conversations
             for role, stream in conversation.sides.items()
-            if self.source.kind == "pcap" and stream.lost
+            if self.source.fault is None and stream.lost and (conversation.number, role) not in faulty
         ]
         return [*found, self.source.fault] if self.source.fault is not None else found
 

@@ -21,6 +21,8 @@ HELLO_STARTS: Final = (b"\x0e" + bytes(8), b"\x0e\x18" + bytes(7))
 """How a client's bytes begin: HELLO without payload, or with the 24 bytes of 4.0.0 and later."""
 USUAL_PORT: Final = 50052
 SYN, ACK = 0x02, 0x10
+IPV6_FAMILIES: Final = (24, 28, 30)
+"""AF_INET6 of the BSDs and macOS in their loopback captures (tcpdump.org, LINKTYPE_NULL); scapy on Linux knows only its own."""
 
 End = tuple[str, int]
 """Address and port."""
@@ -116,6 +118,9 @@ def read(path: Path, port: int | None = None) -> Source:
     for number, conversation in enumerate(source.conversations, 1):
         conversation.number = number
         conversation.label = f"connection {number} ({conversation.label})"
+        if source.fault is not None:
+            for stream in conversation.sides.values():
+                stream.lost = stream.lost or source.fault.problem
     skipped = len(found) - len(source.conversations)
     if skipped:
         chosen = f"on port {port}" if port else "beginning with HELLO (--port chooses by the server's port)"
@@ -143,11 +148,13 @@ def _packets(path: Path, flows: list[Flow]) -> None:
     """Feed every TCP segment of a capture to its flow."""
     logging.getLogger("scapy").setLevel(logging.ERROR)  # it warns of interfaces and routes, which nobody asked for
     try:
-        from scapy.layers import inet, inet6, l2  # noqa: F401  (l2: link layers register themselves)
-        from scapy.packet import Padding
+        from scapy.layers import inet, inet6, l2
+        from scapy.packet import Padding, bind_bottom_up
         from scapy.utils import PcapReader
     except ImportError:
         raise Misuse("captures are read with scapy, which is not installed: pip install 'ggml-rpc-ref[pcap]'") from None
+    for family in IPV6_FAMILIES:
+        bind_bottom_up(l2.Loopback, inet6.IPv6, type=family)
     current: dict[frozenset[End], Flow] = {}
     reader: Any = PcapReader  # it takes files, though scapy's annotations say str; and left to open one, it may leave it open
     with path.open("rb") as file, reader(file) as packets:
