@@ -1,0 +1,230 @@
+"""The golden vectors' own rules, the check of them, and the consumers in vectors/README.md, run as they stand there."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from ggml_rpc_ref import vectors
+from ggml_rpc_ref.errors import Misuse
+
+HERE = Path(__file__).parent.parent / "vectors"
+UPSTREAM = HERE / "upstream-3.6.1-llama-cpp-python-0.3.20"
+ONE_OF_EACH = {
+    "frames": "frames.json", "enums": "enums.json", "layout": "layout.json", "ops": "ops/set_rows.json",
+    "blocks": "blocks/Q8_K.json", "block_inputs": "blocks/inputs.json",
+}  # fmt: skip
+
+
+def test_every_vector_follows_its_rules() -> None:
+    assert vectors.verify(HERE) == []
+
+
+def test_every_file_has_a_kind() -> None:
+    known = {path for _, path in vectors.files(HERE)}
+    assert set(HERE.glob("upstream-*/**/*.json")) == known
+    assert {path.stem for path in (HERE / "schema").glob("*.json")} == set(vectors.KINDS)
+
+
+def test_the_size_in_git_is_bounded() -> None:
+    assert sum(path.stat().st_size for path in HERE.rglob("*") if path.is_file()) < 25 * 10**6
+
+
+@pytest.mark.parametrize("kind", list(vectors.KINDS))
+def test_schemas_are_schemas_and_describe_every_field(kind: str) -> None:
+    schema = vectors.load(HERE / "schema" / f"{kind}.json")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    closed = [part for part in walk(schema) if part.get("type") == "object" and "properties" in part]
+    assert closed
+    assert all("additionalProperties" in part for part in closed), "unknown fields are refused"
+
+
+def walk(value: Any) -> list[dict[str, Any]]:
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return ([value] if isinstance(value, dict) else []) + [part for entry in below for part in walk(entry)]
+
+
+# ---------------------------------------------------------------------------------------------------------- seeing it bite
+
+
+def change(path: str, value: Any) -> Callable[[Any], None]:
+    """Return what sets a path like "cases.0.id" of a JSON value."""
+
+    def apply(content: Any) -> None:
+        *way, last = path.split(".")
+        for step in way:
+            content = content[int(step) if isinstance(content, list) else step]
+        content[int(last) if isinstance(content, list) else last] = value
+
+    return apply
+
+
+SPOILT = [
+    ("frames", "connections.0.frames.0.extra", 1),
+    ("frames", "connections.0.frames.0.payload", "0"),
+    ("frames", "connections.0.frames.0.command", "HALLO"),
+    ("frames", "connections.0.frames.0.number", 13),
+    ("frames", "connections.0.frames.0.reply", None),
+    ("frames", "connections.0.frames.0.reply.fields.minor", -1),
+    ("frames", "connections.0.frames.0.sha256", "x"),
+    ("frames", "connections", []),
+    ("enums", "ops.1", "NONE"),
+    ("enums", "types.0.quantised", 1),
+    ("enums", "schema_version", 2),
+    ("layout", "structures.Tensor.size", "296"),
+    ("layout", "structures.Tensor.fields.id.width", 8),
+    ("ops", "cases.0.op_params", "00"),
+    ("ops", "cases.0.src.0.ne", [1, 2, 3]),
+    ("ops", "cases.0.src.0", 1),
+    ("ops", "cases.0.expected", {}),
+    ("ops", "cases.0.expected.dest", "AAAA"),
+    ("ops", "cases.0.tolerance", {"rtol": 0}),
+    ("ops", "tolerance.atol", True),
+    ("blocks", "dequantise.0.blocks", "!"),
+    ("blocks", "bytes_per_block", 0),
+    ("blocks", "quantise.0.case", None),
+    ("block_inputs", "bulk.sha256", "00"),
+]
+
+
+@pytest.mark.parametrize(("kind", "path", "value"), SPOILT, ids=[f"{kind}: {path}={value}" for kind, path, value in SPOILT])
+def test_both_checks_see_what_is_wrong(kind: str, path: str, value: Any) -> None:
+    schema = vectors.load(HERE / "schema" / f"{kind}.json")
+    content = vectors.load(UPSTREAM / ONE_OF_EACH[kind])
+    spoilt = copy.deepcopy(content)
+    change(path, value)(spoilt)
+    for check in (lambda c: list(jsonschema.Draft202012Validator(schema).iter_errors(c)), lambda c: structural(c, schema)):
+        assert not check(content)
+        assert check(spoilt)
+
+
+def structural(content: Any, schema: Any) -> list[str]:
+    return list(vectors.structural(content, schema, schema, "$"))
+
+
+def test_the_structural_check_agrees_on_every_file() -> None:
+    for kind, path in vectors.files(HERE):
+        assert structural(vectors.load(path), vectors.load(HERE / "schema" / f"{kind}.json")) == []
+
+
+def test_the_structural_check_refuses_keywords_it_does_not_know() -> None:
+    with pytest.raises(Misuse, match="'maximum' is not known"):
+        structural(1, {"maximum": 2})
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A directory with one file of each kind, in order."""
+    shutil.copytree(HERE / "schema", tmp_path / "schema")
+    for name in ONE_OF_EACH.values():
+        target = tmp_path / UPSTREAM.name / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(UPSTREAM / name, target)
+    (tmp_path / "ids.txt").write_text("".join(f"{line}\n" for line in vectors.list_ids(tmp_path)))
+    assert vectors.verify(tmp_path) == []
+    return tmp_path
+
+
+def edit(path: Path, replace: Callable[[str], str]) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert replace(text) != text
+    path.write_text(replace(text), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "replace", "fault"),
+    [
+        ("ops/set_rows.json", lambda t: t.replace('"id": "f16"', '"id": "f32"', 1), "the id 'f32' stands there twice"),
+        ("ops/set_rows.json", lambda t: t.replace('"id": "f16"', '"id": "f16-new"', 1), "set_rows.json f16' is there no more"),
+        ("ops/set_rows.json", lambda t: t.replace('"id": "f16"', '"id": "f16-new"', 1), "1 ids are new"),
+        ("enums.json", lambda t: t + "\n", "is not written as its recorder writes it"),
+        ("frames.json", lambda t: t.replace(",", ", ", 1), "is not written as its recorder writes it"),
+        ("layout.json", lambda t: t[:-10], "layout.json: Expecting"),
+        ("blocks/Q8_K.json", lambda t: t.replace('"number"', '"nummer"', 1), "nummer"),
+    ],
+    ids=["twice", "gone", "new", "newline", "spaces", "truncated", "field"],
+)  # fmt: skip
+def test_faults_have_a_sentence(small: Path, file: str, replace: Callable[[str], str], fault: str) -> None:
+    edit(small / UPSTREAM.name / file, replace)
+    assert any(fault in sentence for sentence in vectors.verify(small))
+
+
+def test_no_vectors_at_all(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match="holds no vectors"):
+        vectors.verify(tmp_path)
+
+
+@pytest.mark.parametrize(("spoil", "code", "words"), [(False, 0, "0 faults in 6 files"), (True, 1, "1 faults in 6 files")])
+def test_the_command(small: Path, spoil: bool, code: int, words: str) -> None:
+    if spoil:
+        edit(small / UPSTREAM.name / "enums.json", lambda text: text + "\n")
+    ran = subprocess.run([sys.executable, "-m", "ggml_rpc_ref", "vectors", "verify", str(small)], capture_output=True, text=True)
+    assert (ran.returncode, words in ran.stderr, "Traceback" in ran.stderr) == (code, True, False)
+
+
+def test_the_command_lists_ids(small: Path) -> None:
+    ran = subprocess.run([sys.executable, "-m", "ggml_rpc_ref", "vectors", "list", str(small)], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, (small / "ids.txt").read_text())
+
+
+# --------------------------------------------------------------------------------------------------------------- consumers
+
+
+def block(language: str) -> str:
+    """Return the README's one block of code in a language."""
+    (code,) = re.findall(rf"```{language}\n(.*?)```", (HERE / "README.md").read_text(encoding="utf-8"), re.S)
+    return str(code)
+
+
+def leaves(value: Any) -> int:
+    """How many numbers and strings a JSON value holds."""
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 1 if below is None else sum(map(leaves, below))
+
+
+def broken_frames(tmp_path: Path) -> Path:
+    """A copy of the witness in which one tensor's data address is another."""
+    shutil.copy(UPSTREAM / "layout.json", tmp_path)
+    content = json.loads((UPSTREAM / "frames.json").read_text())
+    frame = next(f for row in content["connections"] for f in row["frames"] if f["command"] == "SET_TENSOR")
+    frame["fields"]["tensor"]["data"] += 1
+    (tmp_path / "frames.json").write_text(vectors.canonical("frames", content))
+    return tmp_path
+
+
+def test_the_consumer_in_python_is_short_runs_and_sees_a_fault(tmp_path: Path) -> None:
+    script = tmp_path / "consumer.py"
+    script.write_text(block("python"))
+    assert len([line for line in block("python").splitlines() if line.strip()]) < 40
+    good = subprocess.run([sys.executable, "-I", str(script), str(UPSTREAM)], capture_output=True, text=True)
+    assert good.returncode == 0, good.stderr
+    frames = [f for row in vectors.load(UPSTREAM / "frames.json")["connections"] for f in row["frames"]]
+    read = [f for f in frames if f["command"] != "GRAPH_COMPUTE" and "payload" in f]
+    assert len(read) == len(frames) - 2
+    assert int(good.stdout.split()[0]) == sum(leaves(side["fields"]) for f in read for side in (f, f["reply"]) if side)
+    bad = subprocess.run([sys.executable, "-I", str(script), str(broken_frames(tmp_path))], capture_output=True, text=True)
+    assert bad.returncode == 1
+    assert "AssertionError: data:" in bad.stderr
+
+
+def test_the_consumer_in_c_runs_and_sees_a_fault(tmp_path: Path) -> None:
+    if (compiler := shutil.which("gcc") or shutil.which("cc")) is None:
+        pytest.skip("no C compiler: neither gcc nor cc is on the path")
+    source, program = tmp_path / "consumer.c", tmp_path / "consumer"
+    source.write_text(block("c"))
+    subprocess.run([compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program)], check=True)
+    good = subprocess.run([program, UPSTREAM / "frames.json"], capture_output=True, text=True)
+    assert (good.returncode, good.stdout) == (0, "18 tensors agree\n"), good.stderr
+    bad = subprocess.run([program, broken_frames(tmp_path) / "frames.json"], capture_output=True, text=True)
+    assert bad.returncode == 1
+    assert 'a tensor differs in: {"command":"SET_TENSOR"' in bad.stderr
