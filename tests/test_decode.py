@@ -283,6 +283,7 @@ def test_the_short_form_has_the_same_values(put: Any) -> None:
     tensors = short["fields"][-1]["fields"]
     assert len(tensors) == 25
     assert [tensor["value"] for tensor in tensors] == values_of(full["fields"])["tensors"]
+    assert [tensor["offset"] for tensor in tensors] == [tensor["offset"] for tensor in full["fields"][-1]["fields"]]
 
 
 def test_a_graph_as_text(put: Any) -> None:
@@ -392,6 +393,23 @@ def test_a_recording_is_told_in_order(put: Any) -> None:
         "connection 1  client -> server  DEVICE_COUNT  offset 9, payload 0 bytes  at 0.000000 s",
         "connection 1  server -> client  HELLO reply  offset 0, payload 3 bytes  at 0.000000 s",
         "connection 1  server -> client  DEVICE_COUNT reply  offset 11, payload 4 bytes  at 0.000000 s",
+    ]
+
+
+def test_a_message_has_the_time_of_its_first_byte(put: Any) -> None:
+    chunks = [
+        chunk(0, HELLO, time_ns=1),
+        chunk(1, HELLO_REPLY, time_ns=2),
+        chunk(0, DEVICE_COUNT[:1], time_ns=3),
+        chunk(0, DEVICE_COUNT[1:], time_ns=4),
+        chunk(1, COUNT_REPLY, time_ns=5),
+    ]
+    messages = as_json(put(RECORDING_START + b"".join(chunks)))["messages"]
+    assert [(message["name"], message["time_ns"]) for message in messages] == [
+        ("HELLO", 1),
+        ("HELLO reply", 2),
+        ("DEVICE_COUNT", 3),
+        ("DEVICE_COUNT reply", 5),
     ]
 
 
@@ -613,6 +631,14 @@ def test_other_connections_of_a_capture_are_left_out(tmp_path: Path) -> None:
     assert err.startswith("ggml-rpc-ref: 1 of 2 TCP connections are not beginning with HELLO")
     code, out, err = run(path, Options(port=80))
     assert (code, "!! command is 71" in out) == (1, True)
+
+
+@needs_scapy
+@pytest.mark.parametrize("syns", [True, False], ids=["from-syn", "without-syn"])
+def test_hello_comes_first_where_the_capture_has_the_beginning(tmp_path: Path, syns: bool) -> None:
+    rows = [*(SYNS if syns else ()), (CLIENT, 100, DEVICE_COUNT)]
+    code, _, err = run(capture(tmp_path / "x.pcap", [segment(*row) for row in rows]), Options(port=50052))
+    assert (code, "[session.hello-first: " in err) == ((1, True) if syns else (0, False))
 
 
 @needs_scapy
