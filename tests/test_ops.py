@@ -155,6 +155,7 @@ class Mutant:
 
     case: Case
     op_params: bytes
+    refilled: bool = False
 
     @property
     def operands(self) -> list[Operand]:
@@ -165,10 +166,17 @@ class Mutant:
         return geometry(self.case.dst), tuple(None if operand is None else geometry(operand) for operand in self.case.src)
 
     def could_come(self) -> bool:
-        """Whether what the executor checks before an op's own rules, whole blocks, lets this pass, and a test has room for it."""
+        """Whether memory checks before an op's own rules, for whole blocks in their place, let this pass, and a test has room."""
         tensors = [geometry(operand) for operand in self.operands]
-        whole = all(tensor.ne[0] % tensor.dtype.block == 0 for tensor in tensors)
-        return whole and all(t.nelements <= MOST_ELEMENTS and t.nbytes <= MOST_BYTES for t in tensors) and self._dst_fits()
+        whole = all(t.ne[0] % t.dtype.block == 0 and (t.dtype.block == 1 or t.nb[0] >= t.dtype.size) for t in tensors)
+        small = all(max(*t.ne, t.nelements) <= MOST_ELEMENTS and t.nbytes <= MOST_BYTES for t in tensors)
+        return whole and small and self._dst_fits()
+
+    def is_tame(self) -> bool:
+        """Whether its numbers are the case's: others may overflow or tie, and then the order of work decides what comes out."""
+        tensors = [geometry(operand) for operand in self.operands]
+        torn = any(stride % tensor.dtype.size for tensor in tensors for stride in tensor.nb)
+        return not (self.refilled or torn or any(operand.fill == "special" for operand in self.operands))
 
     def _dst_fits(self) -> bool:
         dst = self.case.dst
@@ -187,6 +195,7 @@ def mutants(draw: st.DrawFn, op: Op) -> Mutant:
     case = draw(st.sampled_from(cases_of(op.name)))
     op_params = bytearray(op.pack(case.params))
     operands: dict[int, Operand] = {slot: operand for slot, operand in enumerate(case.src) if operand is not None} | {-1: case.dst}
+    refilled = False
     for _ in range(draw(st.integers(1, 3))):
         what = draw(st.sampled_from((*["one"] * 3, *["all"] * 2, "parameter")))
         if what == "parameter":
@@ -197,6 +206,7 @@ def mutants(draw: st.DrawFn, op: Op) -> Mutant:
         value, dtype, fill = draw(st.sampled_from(EDGES)), draw(st.sampled_from(TYPES)), draw(st.sampled_from(FILLS))
         for slot in [draw(st.sampled_from(sorted(operands)))] if what == "one" else list(operands):
             operands[slot] = changed(operands[slot], kind, dims, value, dtype, fill)
+            refilled |= kind == "fill"
             if kind == "drop" and slot >= 0:
                 del operands[slot]
             elif kind == "add":
@@ -205,7 +215,7 @@ def mutants(draw: st.DrawFn, op: Op) -> Mutant:
     if dst.alias and int(dst.alias.removeprefix("src")) not in operands:
         dst = replace(dst, alias="", offset=0)
     src = tuple(operands.get(slot) for slot in range(MAX_SRC))
-    return Mutant(replace(case, dst=dst, src=src), bytes(op_params))
+    return Mutant(replace(case, dst=dst, src=src), bytes(op_params), refilled)
 
 
 def changed(operand: Operand, kind: str, dims: list[int], value: int, dtype: str, fill: str) -> Operand:
@@ -216,7 +226,7 @@ def changed(operand: Operand, kind: str, dims: list[int], value: int, dtype: str
             ne[dim] = value
             return with_geometry(operand, ne, nb if kind == "ne, nb" else None)
         case "nb" | "nb doubled":
-            nb[dim] = value if kind == "nb" else 2 * nb[dim]
+            nb[dim] = value if kind == "nb" else min(2 * nb[dim], 2**32 - 1)
             return with_geometry(operand, ne, nb)
         case "swap" | "swap, nb":
             ne[dim], ne[other] = ne[other], ne[dim]
@@ -325,12 +335,15 @@ def test_oracle_agrees_with_a_live_server(op: Op, genuine: Any) -> None:
                 raise AssertionError(f"{op.name}-{case.id} with salt {salt!r}: {error}") from error
 
 
-UPSTREAM_IS_WRONG = {"COUNT_EQUAL": "upstream counts other rows, some of them outside, where ne[2] or ne[3] is above 1"}
-"""Ops that are accepted where the genuine server's answer is a defect of its own; the op's docstring says more."""
+NOT_COMPARABLE = {
+    "COUNT_EQUAL": "upstream counts other rows, some of them outside, where ne[2] or ne[3] is above 1",
+    "ARGSORT": "the order of equal elements is whatever upstream's std::sort makes of that row length",
+}
+"""Ops that are accepted where the genuine server's answer is a defect or an accident; their docstrings say more."""
 
 
 @pytest.mark.upstream
-@pytest.mark.parametrize("name", [name for name in OPS if cases_of(name) and name not in UPSTREAM_IS_WRONG])
+@pytest.mark.parametrize("name", [name for name in OPS if cases_of(name) and name not in NOT_COMPARABLE])
 def test_mutated_nodes_that_are_accepted_agree_with_a_live_server(name: str, genuine: Any) -> None:
     """The rest of the refusal property: what an op does not refuse, it computes as the genuine server does, which survives it."""
     op, (tool, server) = OPS[name], genuine
@@ -340,7 +353,7 @@ def test_mutated_nodes_that_are_accepted_agree_with_a_live_server(name: str, gen
     @settings(max_examples=60, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(mutant=mutants(op), salt=st.integers(0, 2**32 - 1))
     def check(mutant: Mutant, salt: int) -> None:
-        if not mutant.could_come() or any(operand.fill in ("bits", "normal:1e30") for operand in mutant.operands):
+        if not mutant.could_come() or not mutant.is_tame():
             return
         dst, src = recipes.build(name, mutant.case, str(salt))
         if dst.nelements == 0 or any(overlaps_askew(dst, tensor) for tensor in src if tensor is not None):

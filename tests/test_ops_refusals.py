@@ -485,6 +485,7 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     *((op, "n7", {"dst": {"ne": (7, 9)}}, "as the source") for op in ("NORM", "L2_NORM", "RMS_NORM")),
     ("GROUP_NORM", "groups2", {"params": {"n_groups": 0}}, "n_groups >= 1"),
     ("GROUP_NORM", "groups2", {"params": {"n_groups": -2}}, "n_groups >= 1"),
+    ("GROUP_NORM", "groups2", {"params": {"n_groups": 2**31 - 1}}, "no overflow of int"),
     ("GROUP_NORM", "groups2", {"dst": {"ne": (7, 3, 6, 3)}}, "ne (7, 3, 6, 2) as the source"),
     ("GROUP_NORM", "groups2", {"src0": {"nb": (8, 56, 168, 1008)}}, "nb[0] == 4"),
     ("RMS_NORM_BACK", "n7", {"src1": {"ne": (7, 2)}}, "the same ne three times"),

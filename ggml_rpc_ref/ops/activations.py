@@ -16,8 +16,9 @@ F64Array = npt.NDArray[np.float64]
 
 TABLE = Tolerance(
     1.1e-3,
-    2e-4,
-    reason="upstream's CPU looks GELU and GELU_QUICK of an F32 up by F16, with F16 results: x and f(x) are rounded to 11 bits",
+    6e-5,
+    reason="upstream's CPU looks GELU and GELU_QUICK of an F32 up by F16, with F16 results: x and f(x) are rounded to 11 bits; "
+    "the atol is the most, near x = -2, by which that exceeds the rtol",
 )
 
 ERF_IS_ONE = 6.0

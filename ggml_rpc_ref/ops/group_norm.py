@@ -19,9 +19,10 @@ from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
 
 
 def shape(node: Node) -> None:
-    """Refuse differing dimensions, gaps within rows, fewer than one group."""
+    """Refuse differing dimensions, gaps within rows, fewer than one group or more than upstream can count."""
     node.require(node.dst.ne == node.source(0).ne, f"ne {node.source(0).ne} as the source", node.dst.ne)
-    node.require(node.i32("n_groups") >= 1, "n_groups >= 1", node.i32("n_groups"))
+    groups = node.i32("n_groups")
+    node.require(1 <= groups <= 2**31 - node.dst.ne[2], "n_groups >= 1, and no overflow of int when channels are added", groups)
     require_dense_rows(node, node.source(0), node.dst)
 
 

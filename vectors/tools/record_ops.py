@@ -70,6 +70,8 @@ LITERAL_BYTES = 256
 
 # --- the wire, as far as it is needed here ------------------------------------------------------------------------------
 
+TIMEOUT = 30
+"""Seconds without an answer after which a server counts as gone."""
 HELLO, ALLOC, BASE, FREE, SET, GET, GRAPH = 14, 0, 3, 4, 6, 8, 10
 
 
@@ -92,7 +94,7 @@ class Wire:
     """A connection to a server of protocol 3.6.1: one method per command that this program needs."""
 
     def __init__(self, host: str, port: int) -> None:
-        self.socket = socket.create_connection((host, port), timeout=120)
+        self.socket = socket.create_connection((host, port), timeout=TIMEOUT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         version = tuple(self.ask(HELLO, b""))
         if version != (3, 6, 1):
@@ -115,7 +117,7 @@ class Wire:
         while missing:
             try:
                 part = self.socket.recv(missing)
-            except ConnectionError:
+            except OSError:  # reset, or nothing came for TIMEOUT seconds
                 part = b""
             if not part:
                 raise ServerGone("connection closed")
@@ -186,9 +188,11 @@ class SpawnedServer:
         raise SystemExit("the server did not come up within 30 s")
 
     def last_words(self) -> str:
-        """Return what the dead server wrote last on stderr: the assertion that failed."""
-        if self.process is None or not self._exits_soon(self.process):
-            return "the server closed the connection and lives"
+        """Return what the dead server wrote last on stderr: the assertion that failed. One that lives on hangs, and is ended."""
+        if self.process is None:
+            return "it was not running"
+        if not self._exits_soon(self.process):
+            self.process.kill()
         lines = self.process.communicate()[1].decode(errors="replace").splitlines()
         return next((line for line in lines if "GGML_ASSERT" in line or "GGML_ABORT" in line or ".cpp:" in line or ".c:" in line),
                     f"exit status {self.process.returncode}")  # fmt: skip
