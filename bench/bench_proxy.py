@@ -9,7 +9,6 @@ and everything else, uploads measure the cores. Splicing (no copy in the proxy) 
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
@@ -22,37 +21,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from servers import SENTINEL, ask, connect, ours, place, upload
 
-from ggml_rpc_ref import codec
-from ggml_rpc_ref.net.stream import Stream, open_stream, parse_endpoint
-from ggml_rpc_ref.spec.messages import (
-    AllocBuffer,
-    AllocBufferReply,
-    BufferGetBase,
-    BufferGetBaseReply,
-    GetAlignment,
-    GetAlignmentReply,
-    Hello,
-    HelloReply,
-    RpcTensor,
-    SetTensor,
-)
+from ggml_rpc_ref.net.stream import Stream
+from ggml_rpc_ref.spec.messages import GetAlignmentReply
 
 BULK = 256 * 2**20
 """Bytes of an upload."""
-I8 = 24
-SENTINEL = codec.encode_request(GetAlignment())
-
-
-@contextmanager
-def ours() -> Iterator[str]:
-    command = [sys.executable, "-m", "ggml_rpc_ref", "serve", "-p", "0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        try:
-            yield json.loads(process.stdout.readline())["endpoint"]
-        finally:
-            process.terminate()
 
 
 @contextmanager
@@ -85,17 +60,6 @@ def streams(endpoint: str, request: pytest.FixtureRequest, tmp_path: Path) -> It
         yield first, second
 
 
-def connect(endpoint: str) -> Stream:
-    stream = open_stream(*parse_endpoint(endpoint))
-    ask(stream, codec.encode_request(Hello()), HelloReply)
-    return stream
-
-
-def ask(stream: Stream, request: bytes, reply: type) -> Any:
-    stream.send(request)
-    return codec.decode(reply, stream.receive_exactly(8 + codec.minimum_size(reply))[8:])
-
-
 def turns(calls: list[Callable[[], object]], rounds: int) -> list[float]:
     """Return the median seconds of each call, taken in turns."""
     seconds: list[list[float]] = [[] for _ in calls]
@@ -117,22 +81,8 @@ def test_round_trip(benchmark: Any, streams: tuple[Stream, Stream]) -> None:
 
 def test_upload(benchmark: Any, streams: tuple[Stream, Stream]) -> None:
     data = np.random.default_rng(1).integers(0, 256, BULK, np.uint8).data
-    calls = [partial(upload, stream, place(stream), data) for stream in streams]
+    calls = [partial(upload, stream, place(stream, BULK), data) for stream in streams]
     direct, proxied = turns(calls, 9)
     benchmark.extra_info.update(direct_s=direct, proxied_s=proxied, ratio=proxied / direct)
     print(f"\nupload: direct {BULK / direct / 1e9:.2f} GB/s, proxied {BULK / proxied / 1e9:.2f} GB/s, ratio {proxied / direct:.2f}")
     benchmark.pedantic(calls[-1], rounds=1)
-
-
-def place(stream: Stream) -> RpcTensor:
-    """Return a tensor of BULK bytes in a buffer of its own."""
-    buffer: AllocBufferReply = ask(stream, codec.encode_request(AllocBuffer(size=BULK)), AllocBufferReply)
-    base: BufferGetBaseReply = ask(stream, codec.encode_request(BufferGetBase(remote_ptr=buffer.remote_ptr)), BufferGetBaseReply)
-    return RpcTensor(id=1, type=I8, buffer=buffer.remote_ptr, ne=(BULK, 1, 1, 1), nb=(1, BULK, BULK, BULK), data=base.base_ptr)
-
-
-def upload(stream: Stream, tensor: RpcTensor, data: memoryview) -> None:
-    """SET_TENSOR, which has no reply, and then a request that has one."""
-    request = codec.encode(SetTensor(tensor=tensor, offset=0))
-    stream.send(codec.request_head(SetTensor, len(request) + len(data)) + request, data)
-    ask(stream, SENTINEL, GetAlignmentReply)

@@ -1,0 +1,91 @@
+"""The servers that benchmarks measure, ours and the genuine one, each a process of its own; and the calls that all of them make."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ggml_rpc_ref import codec, upstream
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.net.stream import Stream, open_stream, parse_endpoint
+from ggml_rpc_ref.spec.messages import (
+    AllocBuffer,
+    AllocBufferReply,
+    BufferGetBase,
+    BufferGetBaseReply,
+    GetAlignment,
+    GetAlignmentReply,
+    Hello,
+    HelloReply,
+    RpcTensor,
+    SetTensor,
+)
+
+THREADS = 1
+"""Threads of either server's arithmetic. Upstream's threads wait for each other by spinning: with two of them on two cores that
+others use too, an ADD of 2 MiB took 0.09 ms at best and 20 ms, a time slice, at the median."""
+I8 = 24
+SENTINEL = codec.encode_request(GetAlignment())
+
+
+@contextmanager
+def ours() -> Iterator[str]:
+    """Give the endpoint of `ggml-rpc-ref serve`."""
+    command = [sys.executable, "-m", "ggml_rpc_ref", "serve", "-p", "0", "-t", str(THREADS), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())["endpoint"]
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def genuine() -> Iterator[str]:
+    """Give the endpoint of the genuine 3.6.1 server; skip where that isn't installed."""
+    try:
+        upstream.find("3.6.1")
+    except Misuse as missing:
+        pytest.skip(str(missing))
+    with upstream.server("3.6.1", threads=THREADS) as server:
+        yield server.endpoint
+
+
+def connect(endpoint: str) -> Stream:
+    """Return a connection on which HELLO is done."""
+    stream = open_stream(*parse_endpoint(endpoint))
+    ask(stream, codec.encode_request(Hello()), HelloReply)
+    return stream
+
+
+def ask(stream: Stream, request: bytes, reply: type) -> Any:
+    """Send a request and return its reply, which is of fixed size."""
+    stream.send(request)
+    return codec.decode(reply, stream.receive_exactly(8 + codec.minimum_size(reply))[8:])
+
+
+def place(stream: Stream, size: int) -> RpcTensor:
+    """Return a tensor of so many bytes in a buffer of its own."""
+    buffer: AllocBufferReply = ask(stream, codec.encode_request(AllocBuffer(size=size)), AllocBufferReply)
+    base: BufferGetBaseReply = ask(stream, codec.encode_request(BufferGetBase(remote_ptr=buffer.remote_ptr)), BufferGetBaseReply)
+    return RpcTensor(id=1, type=I8, buffer=buffer.remote_ptr, ne=(size, 1, 1, 1), nb=(1, size, size, size), data=base.base_ptr)
+
+
+def upload(stream: Stream, tensor: RpcTensor, data: memoryview, offset: int = 0) -> None:
+    """SET_TENSOR, which has no reply, and then a request that has one."""
+    request = codec.encode(SetTensor(tensor=tensor, offset=offset))
+    stream.send(codec.request_head(SetTensor, len(request) + len(data)) + request, data)
+    ask(stream, SENTINEL, GetAlignmentReply)
+
+
+def download(stream: Stream, request: bytes, room: memoryview) -> None:
+    """Send a GET_TENSOR and receive its bytes into `room`."""
+    stream.send(request)
+    stream.receive_exactly(8)
+    stream.receive_into(room)
