@@ -527,6 +527,27 @@ def test_one_change_makes_it_meaningless(op: str, name: str, changes: Changes, w
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(("op", "name", "slot", "count"), [
+    ("GET_ROWS", "batches", 1, 7), ("SET_ROWS", "batches", 1, 9), ("SET_ROWS", "i32", 1, 9), ("ADD_ID", "batch", 2, 6),
+    ("GET_ROWS_BACK", "once-each", 1, 5),
+], ids=["GET_ROWS", "SET_ROWS-i64", "SET_ROWS-i32", "ADD_ID", "GET_ROWS_BACK"])  # fmt: skip
+@pytest.mark.parametrize("value", ["-1", "count", "most", "least"])
+def test_an_index_out_of_range_is_refused_and_nothing_written(op: str, name: str, slot: int, count: int, value: str) -> None:
+    case = next(case for case in OPS[op].cases() if case.id == name)
+    dst, src = recipes.build(op, case)
+    index = src[slot]
+    assert index is not None
+    bad = {"-1": -1, "count": count, "most": np.iinfo(index.array.dtype).max, "least": np.iinfo(index.array.dtype).min}[value]
+    index.array[0, 0, 0, 1] = bad
+    before = dst.array.copy()
+    with pytest.raises(Violation) as caught:
+        OPS[op].oracle(OPS[op].check(dst, src, OPS[op].pack(case.params)))
+    assert (caught.value.rule, caught.value.field, caught.value.value) == ("graph.index", f"{op}.src[{slot}][1,0,0,0]", bad)
+    assert np.array_equal(dst.array, before)
+    index.array[0, 0, 0, 1] = count - 1
+    OPS[op].oracle(OPS[op].check(dst, src, OPS[op].pack(case.params)))
+
+
 @pytest.mark.parametrize("value", [-1, 4, 2**31 - 1, -(2**31)])
 def test_ssm_scan_refuses_an_id_that_names_no_slot(value: int) -> None:
     """Issue #25765 of llama.cpp: upstream reads at whatever offset the ids give."""

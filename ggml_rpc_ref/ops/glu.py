@@ -105,6 +105,9 @@ def cases() -> Iterator[Case]:
         yield Case(f"{kind}-gaps".lower(), Operand("F32", (9, 4, 3)), (gaps,), params, tolerance)
         odd = Operand("F32", (16, 6), fill="values:nan,inf,-inf,0,-0.0,1e-40,-1e-20,6e3,-6e3,88.8,-104,0.5,-0.5,11,-11,9.99")
         yield Case(f"{kind}-special".lower(), Operand("F32", odd.ne), (odd, Operand("F32", odd.ne)), params, tolerance)
+        gates = "values:nan,inf,-inf,0,-0.0,0.5,-0.5,6e3,-6e3,88.8,11,-11"
+        both = (Operand("F32", odd.ne, fill=gates), Operand("F32", odd.ne, fill="values:inf,1,nan,-inf,2"))
+        yield Case(f"{kind}-special-both".lower(), Operand("F32", odd.ne), both, params, tolerance)
     odd_row = Operand("F32", (7, 3))
     yield Case("odd-row", Operand("F32", (3, 3)), (odd_row,), {"kind": 2}, FLOAT32)
     view = Operand("F32", (9, 4), nb=(4, 72, 288, 288))

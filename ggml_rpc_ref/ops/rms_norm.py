@@ -49,6 +49,8 @@ def cases() -> Iterator[Case]:
     yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x,), {"eps": 1e-6})
     gaps = Operand("F32", (16, 4, 3, 2), nb=(4, 96, 480, 2048))
     yield Case("gaps", Operand("F32", gaps.ne), (gaps,), {"eps": 1e-5})
+    large = Operand("F32", (16, 2), fill="values:2e19,1,-1,0.5,-3,7,1e10,0")
+    yield Case("squares-overflow", Operand("F32", large.ne), (large,), {"eps": 1e-6})
     special = Operand("F32", (8, 64), fill="special")
     yield Case("special", Operand("F32", special.ne), (special,), {"eps": 1e-5})
 

@@ -165,6 +165,8 @@ def _geometry_cases() -> Iterator[Case]:
             tolerance_of(kind),
         )
         yield Case(f"{kind}-empty".lower(), Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), params, tolerance_of(kind))
+    wide_eps = {"kind": UNARY_OPS.index("XIELU"), "alpha_n": 0.8, "alpha_p": 1.3, "beta": 0.5, "eps": -0.75}
+    yield Case("xielu-eps", Operand("F32", (33, 2)), (Operand("F32", (33, 2)),), wide_eps, FLOAT32)
     halves = Operand(
         "F32", (12,), fill="values:0.5,1.5,2.5,-0.5,-1.5,-2.5,0.49999997,-0.49999997,8388607.5,-8388607.5,1e30,4503599627370497"
     )
