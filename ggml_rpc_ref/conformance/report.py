@@ -27,7 +27,7 @@ def exit_status(report: Report, expected: Mapping[str, Expected] | None = None) 
     A broken SHOULD alone is 0. With expected failures only what they don't foresee counts, and being surprised is 1 at least.
     """
     known = expected or {}
-    new = [r for r in report.results if r.case.id not in known or r.verdict is not known[r.case.id].verdict]
+    new = [r for r in report.results if r.case.id not in known or r.verdict not in known[r.case.id].verdicts]
     verdicts = {r.verdict for r in new if level(r) == "MUST" or r.verdict in (Verdict.CRASH, Verdict.HANG, Verdict.ERROR)}
     if Verdict.ERROR in verdicts:
         return OUR_FAULT
@@ -79,7 +79,7 @@ def _lines(results: Iterable[Result], expected: Mapping[str, Expected]) -> Itera
             continue
         for result in group:
             stumbled = "" if result.rule == result.case.rule.id else " (met on the way)"
-            foreseen = " [expected]" if result.case.id in expected and expected[result.case.id].verdict is verdict else ""
+            foreseen = " [expected]" if result.case.id in expected and verdict in expected[result.case.id].verdicts else ""
             yield f"  {verdict:<11} {result.case.id}{stumbled}: {result.detail}{foreseen}"
 
 
