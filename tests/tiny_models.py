@@ -25,7 +25,7 @@ WINDOW = 8
 """Sliding window in tokens: shorter than the prompts of the tests, so that it cuts."""
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
-Metadata = dict[str, int | float | str]
+Metadata = dict[str, int | float | list[int]]
 
 
 def outer(*, norm_bias: bool = False, output: bool = True) -> Shapes:
@@ -93,6 +93,18 @@ def llama() -> Shapes:
         yield from forward(layer)
 
 
+def qwen2vl() -> Shapes:
+    """Rotary positions in sections: four positions a token, which for text are equal."""
+    yield from outer()
+    for layer in layers():
+        yield from norm(f"{layer}.attn_norm")
+        yield from attention(layer)
+        for name, heads in ("q", HEADS), ("k", HEADS_KV), ("v", HEADS_KV):
+            yield f"{layer}.attn_{name}.bias", (heads * HEAD,)
+        yield from norm(f"{layer}.ffn_norm")
+        yield from forward(layer)
+
+
 def gemma2() -> Shapes:
     """Soft-capped attention and logits, sliding window in every second layer, output matrix shared with the embedding."""
     yield from outer(output=False)
@@ -149,6 +161,22 @@ def mamba(inner: int = 2 * EMBEDDING, state: int = 16, rank: int = 4) -> Shapes:
         yield from linear(f"{layer}.ssm_dt", rank, inner, bias=True)
         yield f"{layer}.ssm_a", (state, inner)
         yield f"{layer}.ssm_d", (inner,)
+        yield from linear(f"{layer}.ssm_out", inner, EMBEDDING)
+
+
+def mamba2(inner: int = 2 * EMBEDDING, state: int = 32, heads: int = 8, groups: int = 2) -> Shapes:
+    """State-space heads: one rate of decay for a whole head, groups of heads that share their inputs."""
+    convolved = inner + 2 * groups * state
+    yield from outer()
+    for layer in layers():
+        yield from norm(f"{layer}.attn_norm")
+        yield from linear(f"{layer}.ssm_in", EMBEDDING, inner + convolved + heads)
+        yield f"{layer}.ssm_conv1d.weight", (4, convolved)
+        yield f"{layer}.ssm_conv1d.bias", (convolved,)
+        yield f"{layer}.ssm_dt.bias", (heads,)
+        yield f"{layer}.ssm_a", (1, heads)
+        yield f"{layer}.ssm_d", (1, heads)
+        yield f"{layer}.ssm_norm.weight", (inner // groups, groups)
         yield from linear(f"{layer}.ssm_out", inner, EMBEDDING)
 
 
@@ -232,6 +260,7 @@ MIXTURE: Metadata = {"expert_count": EXPERTS, "expert_used_count": EXPERTS_USED,
 CAPPED: Metadata = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "attention.sliding_window": WINDOW}
 """Caps low enough to bend what these weights give."""
 STATE_SPACE: Metadata = {"ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16, "ssm.time_step_rank": 4}
+STATE_HEADS: Metadata = STATE_SPACE | {"ssm.state_size": 32, "ssm.time_step_rank": 8, "ssm.group_count": 2}
 DELTA_NET: Metadata = {
     "ssm.conv_kernel": 4,
     "ssm.inner_size": 4 * HEAD,
@@ -248,11 +277,13 @@ RWKV7: Metadata = {"wkv.head_size": EMBEDDING, **{f"attention.{name}_lora_rank":
 
 MODELS: dict[str, tuple[Callable[[], Shapes], Metadata]] = {
     "llama": (llama, RMS | ATTENTION),
+    "qwen2vl": (qwen2vl, RMS | ATTENTION | {"rope.dimension_sections": [2, 3, 3, 0]}),
     "gemma2": (gemma2, RMS | ATTENTION | CAPPED),
     "bloom": (bloom, LAYER_NORM | {"attention.head_count": HEADS}),
     "qwen3moe": (qwen3moe, RMS | ATTENTION | MIXTURE),
     "gpt-oss": (gpt_oss, RMS | ATTENTION | MIXTURE | {"attention.sliding_window": WINDOW}),
     "mamba": (mamba, RMS | STATE_SPACE),
+    "mamba2": (mamba2, RMS | STATE_HEADS),
     "rwkv6": (rwkv6, LAYER_NORM | RWKV6),
     "rwkv7": (rwkv7, LAYER_NORM | RWKV7),
     "qwen3next": (qwen3next, RMS | ATTENTION | MIXTURE | DELTA_NET),
@@ -267,8 +298,13 @@ def write(architecture: str, path: Path) -> None:
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_tokenizer_model("none")
     for key, value in (common | {"vocab_size": VOCABULARY} | metadata).items():
-        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
-        add(f"{architecture}.{key}", value)
+        match value:
+            case float():
+                writer.add_float32(f"{architecture}.{key}", value)
+            case int():
+                writer.add_uint32(f"{architecture}.{key}", value)
+            case list():
+                writer.add_array(f"{architecture}.{key}", value)
     for name, ne in shapes():
         # a seed of its own for each tensor: adding one does not change the others
         random = np.random.default_rng(zlib.crc32(f"{architecture} {name}".encode()))
