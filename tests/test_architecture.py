@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vectors": FOUNDATION,
     "decode": PROTOCOL | {"recording", "ops", "decode"},
     # SPEC.md describes ops and block types by their rows and docstrings, and lists the cases that test each rule
-    "derive": FOUNDATION | {"codec", "ops", "blocks", "conformance"},
+    "derive": FOUNDATION | {"codec", "ops", "blocks", "backends", "conformance"},
 }
 """What each part may import of ours; a part is a module or package of the top level, or a module of net."""
 

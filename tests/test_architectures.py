@@ -157,9 +157,11 @@ def test_the_logits_are_the_genuine_servers(architecture: str, genuine_server: u
     scale = np.sqrt(np.mean(np.square(wanted)))
     for device, bound in row.bounds.items():
         said, graphs = generate_here(device, model, genuine.tokens)
+        clear = np.array([best - second > 2 * bound * scale for (_, best), (_, second), *_ in genuine.top])
+        assert clear.any(), "every step is a near tie, so the tokens say nothing"
         distance = float(np.abs(logits(said) - wanted).max() / scale)
         assert distance < bound, f"{device}: {distance}"
-        assert said.tokens == genuine.tokens, device
+        assert np.array_equal(np.array(said.tokens)[clear], np.array(genuine.tokens)[clear]), device
         # one graph for the prompt and one for a token, which is then computed again and again
         assert len(graphs) == 2
         for ops in graphs:

@@ -40,6 +40,10 @@ SPLIT = 512
 """Keys from which on a single query's keys are shared out among the threads."""
 
 
+ROUNDED_OPS = frozenset({"MUL_MAT", "MUL_MAT_ID", "FLASH_ATTN_EXT", "UNARY", "GLU"})
+"""Ops that this backend computes otherwise than the oracle, for some of their types or kinds."""
+
+
 class UpstreamCpu:
     """Computes nodes as upstream's CPU backend rounds them.
 
@@ -55,6 +59,8 @@ class UpstreamCpu:
 
     def compile(self, node: Node) -> Callable[[], None]:
         """Return the op's oracle, with upstream's rounding before or within it where it has one."""
+        if node.op.name not in ROUNDED_OPS:
+            return partial(node.op.oracle, node)
         match node.op.name:
             case "MUL_MAT" | "MUL_MAT_ID":
                 return partial(multiply, node)

@@ -94,7 +94,7 @@ _ROWS = (
     Rule("graph.node-known", "MUST", "A server refuses a graph whose nodes name an id that has no tensor record; 0 is none.", _REFUSE, "closes; crashes for id 0 (SEC-06)"),
     Rule("graph.node-unique", "MUST", "A server refuses a graph that lists a node twice.", _REFUSE, "computes it twice (OBS-5)"),
     Rule("graph.source-known", "MUST", "A server refuses a graph in which a src or view_src, unless 0, names an id that has no tensor record.", _REFUSE, "closes where a node reaches it"),
-    Rule("graph.acyclic", "MUST", "A server refuses a graph in which a tensor is, through src and view_src, its own source.", _REFUSE, "accepts and computes whatever comes"),
+    Rule("graph.acyclic", "MUST", "A server refuses a graph in which a tensor is, through src and view_src, its own source; a CPY that names itself as src[1] (ggml_cast) is none.", _REFUSE, "accepts and computes whatever comes"),
     Rule("graph.deep", "MUST", "A chain of sources may be as long as the graph; its length does not break the server.", "computes", "recursion: the stack overflows near 300,000 (SEC-24)"),
     Rule("graph.null-data", "MUST", "A server refuses a tensor in a graph that has an address but no live buffer; one with neither is accepted as long as no computed node touches it.", _REFUSE, "closes for the first (SEC-04), accepts the second (FUN-01)"),
     Rule("graph.op-known", "MUST", "A server refuses a node to be computed whose op is not in its version's op table.", _REFUSE, "aborts (FUN-16)"),
