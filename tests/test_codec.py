@@ -1,4 +1,4 @@
-"""The codec against bytes written by hand from shared/facts/protocol.md, and its two readers against one another.
+"""The codec against bytes written by hand from the structures of ggml-rpc.cpp, and its two readers against one another.
 
 Sizes and offsets here are transcribed from the layouts of ggml-rpc.cpp, never computed by the code under test. What the genuine
 3.6.1 sent stands in vectors/upstream-3.6.1-*/frames.json and is tested in test_frames.py.
@@ -344,7 +344,7 @@ def test_a_client_needs_only_the_head_to_refuse_a_size(version: Version, request
 
 
 def test_how_many_there_are() -> None:
-    """A message or field that vanishes, or comes, shows here (protocol.md 2.0, 2.1, 2.9)."""
+    """A message or field that vanishes, or comes, shows here."""
     versions = (V1, V2, V3, V35, V361, V4, V5, V6, V7, V8)
     assert [len(m.by_number(version)) for version in versions] == [15, 15, 16, 17, 17, 17, 18, 18, 18, 23]
     assert sorted(m.by_number(V361)) == list(range(17))
@@ -399,13 +399,13 @@ SIZES: dict[type, list[int | None]] = {
     m.CommFree:          [None] * 11 + [4],
     m.Empty:             [0] * 12,
 }  # fmt: skip
-"""Bytes of the fixed part by version; None: the version has no such request. From protocol.md 2.1 and 2.9."""
+"""Bytes of the fixed part by version; None: the version has no such request."""
 
 NO_REPLY_SINCE: dict[type, Version] = {
     m.SetTensor: V2, m.GraphCompute: V35, m.GraphRecompute: V35, m.FreeBuffer: V6, m.BufferClear: V6, m.InitTensor: V6,
     m.MemsetTensor: V6, m.SetTensor2d: V8, m.CommAllreduce: V8, m.CommFree: V8,
 }  # fmt: skip
-"""The first version that does not answer; from the table in protocol.md 1."""
+"""The first version that does not answer."""
 EMPTY_BEFORE = {m.SetTensor, m.FreeBuffer, m.BufferClear, m.InitTensor, m.MemsetTensor}
 
 
@@ -431,7 +431,7 @@ OFFSETS = {
     "id": 0, "type": 8, "buffer": 12, "ne": 20, "nb": 36, "op": 52, "op_params": 56, "flags": 120, "src": 124, "view_src": 204,
     "view_offs": 212, "data": 220, "name": 228,
 }  # fmt: skip
-"""protocol.md 2.0."""
+"""Offsets in the 296 bytes of a tensor record, by hand from ggml-rpc.cpp."""
 
 
 @pytest.mark.parametrize(("version", "last"), [(V361, "padding"), (V51, "use_count")])

@@ -1,5 +1,5 @@
 """The tables of `spec` against what the genuine 3.6.1 library says of itself (vectors/upstream-3.6.1-*/enums.json), and against
-counts and insertion points transcribed from facts/protocol.md 3.2 and 3.4 for the other versions.
+counts and insertion points transcribed from ggml.h for the other versions.
 """
 
 from __future__ import annotations

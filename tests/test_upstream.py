@@ -148,7 +148,7 @@ def gone(pid: int) -> bool:
 
 # --- the table ------------------------------------------------------------------------------------------------------------
 
-HELD = {  # shared/UPSTREAM.md
+HELD = {  # which protocol each package was found to hold
     "2.0.0": "0.3.16",
     "3.6.1": "0.3.20",
     "4.0.0": "0.3.28",

@@ -4,7 +4,7 @@ The numbers of `enum ggml_type` are never reused: a removed type leaves a hole (
 the builds that still list it. How many types a build knows is not tied to the protocol version; `since` names the first
 version all of whose builds, or at least the ones with a published package, carry the type.
 
-Sources: ggml.h, ggml.c (type_traits) and ggml-common.h of the 3.6.1 release; facts/protocol.md 3.4 for the later types.
+Sources: ggml.h, ggml.c (type_traits) and ggml-common.h of the 3.6.1 release; ggml.h of later releases for the later types.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A field is an annotation: type, wire type, meaning. `Since(v)` and `Until(v)` ma
 have: since is the first version that has it, until the first that has it no more. A request's replies are listed with the version
 from which each holds: a record, `Empty` (eight zero bytes on the wire: a size and nothing after it) or `NO_REPLY`.
 
-Source: the packed structures of ggml-rpc.cpp; facts/protocol.md 2.0 to 2.9. 3.6.1 is proven by the bytes in
+Source: the packed structures of ggml-rpc.cpp through its history. 3.6.1 is proven by the bytes in
 vectors/upstream-3.6.1-*/frames.json.
 """
 

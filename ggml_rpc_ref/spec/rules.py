@@ -2,7 +2,7 @@
 
 Ids are words and never change or come back with another meaning. Part before the dot: the section. "Refuse" means: no reply byte,
 that connection closed, its buffers freed, the process alive (the protocol has no error reply). `observed` says "aborts" where the
-whole server process dies, "closes" where it refuses as we do. Evidence: facts/robustness.md (SEC-, OBS-, FUN- numbers),
+whole server process dies, "closes" where it refuses as we do. Evidence: public reports (SEC-, OBS-, FUN- numbers: SPEC.md's appendix),
 ggml-rpc.cpp of 3.6.1; what `conform` found on the genuine server stands in tests/upstream_expected.json.
 """
 

@@ -1,6 +1,6 @@
 """One row per protocol version, and the rule by which a client accepts a server's.
 
-Sources: facts/protocol.md parts 2 and 6 (ggml-rpc.h through the history of ggml-org/ggml); 3.6.1 proven by the genuine build.
+Source: ggml-rpc.h through the history of ggml-org/ggml; 3.6.1 proven by the genuine build.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The closed set of wire types. Readers of the table are functions that match on them and end in `assert_never`.
 
-Everything on the wire is little-endian and packed: no gaps, no alignment (protocol.md 1; `#pragma pack(1)` in ggml-rpc.cpp).
+Everything on the wire is little-endian and packed: no gaps, no alignment (`#pragma pack(1)` in ggml-rpc.cpp).
 """
 
 from __future__ import annotations

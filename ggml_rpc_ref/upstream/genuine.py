@@ -1,7 +1,7 @@
 """What runs inside a genuine build, in that build's own Python: llama.cpp's RPC server, or a client that generates text.
 
 Our own Python never imports this file; `running.py` executes it. It therefore needs the standard library, the build's numpy and
-llama_cpp alone, and imports nothing of ours. Facts: shared/UPSTREAM.md, ggml-rpc.h of each release.
+llama_cpp alone, and imports nothing of ours. Facts: ggml-rpc.h of each release, and runs of it.
 
     python -I genuine.py serve '{"protocol": "3.6.1", "host": …}'     serves until it is ended
     python -I genuine.py generate < request.json                      prints one JSON object

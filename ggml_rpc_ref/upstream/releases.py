@@ -1,6 +1,6 @@
 """Which release of llama-cpp-python holds which protocol version: the table behind every `upstream` command.
 
-Sources: shared/UPSTREAM.md; the version constants in ggml-rpc.h of the sdists 0.3.8 to 0.3.36 (shared/facts/protocol.md, part 6).
+Source: the version constants in ggml-rpc.h of the sdists 0.3.8 to 0.3.36.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 A forwarder that keeps every byte stands between two processes of the genuine build (~/.cache/ggml-rpc-ref/upstream/3.6.1): its
 server, and `client()` below, which drives its client library through ctypes so that each of the 17 commands is sent at least once.
-Both directions are then cut into frames and read with `struct`, by the layouts of shared/facts/protocol.md, here and nowhere
+Both directions are then cut into frames and read with `struct`, by layouts written by hand, here and nowhere
 else: nothing in this file may come from ggml_rpc_ref's codec or tables. The result is
 vectors/upstream-3.6.1-llama-cpp-python-0.3.20/frames.json. Addresses and handles in it differ from one recording to the next.
 """

@@ -9,7 +9,7 @@ One file per op is written: `vectors/upstream-3.6.1-llama-cpp-python-0.3.20/ops/
 the oracle's worst error per op against these results; the exit status is 1 if any case failed.
 
 Independence: the inputs come from `ggml_rpc_ref.ops.recipes`, the geometry from the op's cases; the wire client below is written
-out by hand from the protocol's layout (shared/facts/protocol.md) and the expected bytes are what the server sent. The oracle runs
+out by hand from the protocol's layout and the expected bytes are what the server sent. The oracle runs
 only after them, for the table.
 
 A case is laid out in one server buffer as it lies in memory here: every operand's memory with its guard bytes, 64-byte aligned.
