@@ -21,14 +21,15 @@ from ggml_rpc_ref.executor import Plan, make_plan
 from ggml_rpc_ref.memory import Buffer, Memory
 from ggml_rpc_ref.net.client import Client
 from ggml_rpc_ref.net.server import Server
-from ggml_rpc_ref.ops.activations import TABLE
 from ggml_rpc_ref.ops.compare import compare_tensors
+from ggml_rpc_ref.ops.op import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import AllocBuffer, BufferGetBase, FreeBuffer, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 
 PROMPT = "The capital of France is the city that lies on the river"
+GATED = Tolerance(nmse=1e-6, reason="GELU is looked up by F16; what it gates, up to 1000 here, scales the error of each element")
 NEAR = 1e-8
 """Bound on the normalised squared error of upstream-cpu: float32 sums in another order, a few F16 results that fall otherwise."""
 
@@ -142,7 +143,7 @@ def test_each_node_of_the_models_graphs_is_what_the_genuine_server_computes(
                 restore(dst, before)
                 mirror.compute(node_id, dst)
                 where = f"{node.op.name} {dst.name}"
-                mismatch = compare_tensors(dst, snapshot(dst, by_oracle), TABLE if node.op.name == "GLU" else node.op.tolerance)
+                mismatch = compare_tensors(dst, snapshot(dst, by_oracle), GATED if node.op.name == "GLU" else node.op.tolerance)
                 assert mismatch is None, f"{where}: {mismatch}"
                 assert error(dst, snapshot(dst, by_rounding)) < NEAR, where
                 computed[node.op.name] += 1
