@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ import pytest
 from ggml_rpc_ref.backends.half import Native, ThroughFloat32
 from ggml_rpc_ref.backends.upstream_cpu import LOOKED_UP, UpstreamCpu
 from ggml_rpc_ref.ops import OPS, recipes
-from ggml_rpc_ref.ops.op import Case
+from ggml_rpc_ref.ops.flash_attn_ext import attention
+from ggml_rpc_ref.ops.op import Case, Operand
 from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 
@@ -104,3 +106,21 @@ def test_elements_left_over_are_computed_in_float32() -> None:
     # in F16 the factor is 1; in float32 the product is 3.00132, and F16 numbers lie 1/512 apart there
     assert Native().add_scaled(y, x, factor)[0, 0, [0, 128]].tolist() == [3, 3 + 1 / 512]
     assert Native().scale(x, factor)[0, 0, [0, 128]].tolist() == [3, 3 + 1 / 512]
+
+
+def test_attention_takes_its_keys_and_queries_in_slabs() -> None:
+    """16 heads, 32 queries and 2048 keys would take 1 GiB at once: 128 sums in float64 for each pair of query and key."""
+    q, k = Operand("F32", (128, 32, 16)), Operand("F16", (128, 2048, 2))
+    case = attention("slabs", q, k, k)
+    dst, src = recipes.build("FLASH_ATTN_EXT", case)
+    compute = UpstreamCpu(1, Native()).compile(OPS["FLASH_ATTN_EXT"].check(dst, src, OPS["FLASH_ATTN_EXT"].pack(case.params)))
+    tracemalloc.start()
+    try:
+        compute()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 300 * 2**20
+    rounded = dst.values().copy()
+    OPS["FLASH_ATTN_EXT"].oracle(OPS["FLASH_ATTN_EXT"].check(dst, src, OPS["FLASH_ATTN_EXT"].pack(case.params)))
+    assert np.sum(np.square(rounded - dst.values())) < 1e-3 * np.sum(np.square(dst.values()))

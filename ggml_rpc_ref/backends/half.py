@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ggml_rpc_ref.ops.slabs import rows_per_slab
 from ggml_rpc_ref.tensor import Array, F32Array
 
 LANES = 32
@@ -61,9 +62,14 @@ class Native:
 
     def dots(self, q: F32Array, k: F32Array) -> F32Array:
         """Sum in F16: four registers of 32 sums each, then the registers, then halves of the one that is left."""
+        step = rows_per_slab(8 * STEP * q.shape[0] * q.shape[1])
+        return np.concatenate([self._dots(q, k[:, at : at + step]) for at in range(0, k.shape[1], step)], axis=-1)
+
+    @staticmethod
+    def _dots(q: F32Array, k: F32Array) -> F32Array:
+        """The same for few keys: each pair of query and key takes 128 numbers on the way."""
         whole = q.shape[-1] // STEP * STEP
-        shape = (q.shape[0], q.shape[1], k.shape[1])
-        sums = np.zeros((*shape, STEP // LANES, LANES))
+        sums = np.zeros((q.shape[0], q.shape[1], k.shape[1], STEP // LANES, LANES))
         for at in range(0, whole, STEP):
             x, y = (t[..., at : at + STEP].reshape(*t.shape[:2], -1, LANES).astype(np.float64) for t in (q, k))
             sums = (sums + x[:, :, None] * y[:, None]).astype(np.float16).astype(np.float64)

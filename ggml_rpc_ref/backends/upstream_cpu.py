@@ -28,6 +28,7 @@ from ggml_rpc_ref.ops.activations import gelu_quick
 from ggml_rpc_ref.ops.glu import halves
 from ggml_rpc_ref.ops.mul_mat import PARTNER
 from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.ops.slabs import rows_per_slab
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor, allocate
@@ -157,30 +158,41 @@ def attend(node: Node, threads: int, half: Half) -> None:
 
 
 def _attend_in_f16(node: Node, splits: int, half: Half) -> None:
-    """Attend with the running sum in F16, the keys in `splits` parts that are joined at the end."""
+    """Attend with the running sum in F16, as many queries at a time as their scores, several times over, fit a slab."""
     q, k, v = (node.source(slot).values() for slot in range(3))
-    keys, sinks = k.shape[2], node.optional(4)
-    part = -(-keys // splits)
+    step = rows_per_slab(8 * 4 * q.shape[1] * k.shape[2])
     with np.errstate(all="ignore"):
         for i3 in range(q.shape[0]):
             k3, v3 = (tensor[i3 * len(tensor) // len(q)] for tensor in (k, v))
-            bias = flash_attn_ext.mask_of(node, i3, slice(0, q.shape[2]))
-            dots = half.dots(q[i3], _per_head(k3, q.shape[1])) if node.source(1).dtype.name == "F16" else None
-            scores = flash_attn_ext.masked_scores(node, q[i3], k3, bias, dots)
-            values = _per_head(v3, q.shape[1])
-            sums = [running_sum(scores[..., at : at + part], values[:, at : at + part], half) for at in range(0, keys, part)]
-            if sinks is not None:
-                sums[0] = joined(sums[0], (sinks.array[0, 0, 0, :, None], *_SINK))
-            top, total, weighted = sums[0]
-            for more in sums[1:]:
-                top, total, weighted = joined((top, total, weighted), more)
-            scale = np.where(total == 0, np.float32(0), np.float32(1) / total)
-            node.dst.array[i3] = (weighted * scale[..., None]).swapaxes(0, 1)
+            for start in range(0, q.shape[2], step):
+                rows = slice(start, start + step)
+                bias = flash_attn_ext.mask_of(node, i3, rows)
+                node.dst.array[i3, rows] = _attended(node, q[i3, :, rows], k3, v3, bias, splits, half).swapaxes(0, 1)
 
 
-def _per_head(shared: F32Array, heads: int) -> F32Array:
-    """Repeat matrices that neighbouring heads share."""
-    return np.repeat(shared, heads // len(shared), axis=0)
+def _attended(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None, splits: int, half: Half) -> Array:
+    """Return (heads, queries, dv), the keys summed in `splits` parts that are joined at the end.
+
+    Neighbouring heads share a matrix of keys and one of values, so their queries are folded into one list for each.
+    """
+    (heads, queries, dk), keys = q.shape, k.shape[1]
+    is_f16 = node.source(1).dtype.name == "F16"
+    dots = half.dots(q.reshape(len(k), -1, dk), k).reshape(heads, queries, keys) if is_f16 else None
+    scores = flash_attn_ext.masked_scores(node, q, k, bias, dots).reshape(len(v), -1, keys)
+    part = -(-keys // splits)
+    sums = [unfolded(running_sum(scores[..., at : at + part], v[:, at : at + part], half), heads) for at in range(0, keys, part)]
+    if (sinks := node.optional(4)) is not None:
+        sums[0] = joined(sums[0], (sinks.array[0, 0, 0, :, None], *_SINK))
+    top, total, weighted = sums[0]
+    for more in sums[1:]:
+        top, total, weighted = joined((top, total, weighted), more)
+    return weighted * np.where(total == 0, np.float32(0), np.float32(1) / total)[..., None]
+
+
+def unfolded(sums: Sum, heads: int) -> Sum:
+    """Return sums of queries that were listed by shared matrix, by head."""
+    top, total, weighted = sums
+    return top.reshape(heads, -1), total.reshape(heads, -1), weighted.reshape(heads, -1, weighted.shape[-1])
 
 
 Sum = tuple[Array, Array, Array]
