@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probe": FOUNDATION | {"net/client", "net/stream"},
     "conformance": PROTOCOL | {"tensor", "ops", "blocks", "fnv", "conformance", "net/stream", "net/client"},
     "upstream": FOUNDATION | {"upstream"},
-    "vectors": FOUNDATION,
+    "vectors": PROTOCOL | {"tensor", "ops", "blocks", "fnv", "recording", "follow", "conformance", "net/stream", "vectors"},
     "decode": PROTOCOL | {"recording", "ops", "decode"},
     # SPEC.md describes ops and block types by their rows and docstrings, and lists the cases that test each rule
     "derive": FOUNDATION | {"codec", "ops", "blocks", "backends", "conformance"},

@@ -1,0 +1,276 @@
+"""A conversation written down so that it can be held again: steps, each bytes to send or bytes to expect, with pointers as names.
+
+What goes over the wire is written as a list of pieces, joined without gaps:
+
+    "0e0000000000000000"              these bytes, in hexadecimal
+    "${buf0.base}+64"                 a u64: the value bound to this name, plus 64 (modulo 2^64)
+    {"repeat": "a5", "times": 4096}   these bytes so many times
+    {"omitted": 18874368, "fnv1a": "0123456789abcdef"}     data that is not in the vector: its size and its FNV-1a 64 hash
+    {"at_least": 1024, "width": 8}    received only: an unsigned number of so many bytes, not below this
+    {"any": "00f0e1d2c3b4a596"}       received only: so many bytes, whatever they are; these were recorded
+    {"values": "0000803f", "type": "F32", "nmse": 1e-06}   received only: numbers near these, by normalised mean squared error
+
+A name is bound by the first piece that receives it, or it is the client's to choose, and then the vector says its value. Everything
+that a player needs is here; vectors/schema/ says the same of the JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+U64: Final = 2**64
+_NAME: Final = re.compile(r"\$\{([a-z]+[0-9]+(?:\.[a-z_]+)?)\}(?:([+-])([0-9]+))?")
+_CHUNK: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Exactly:
+    """These bytes."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A little-endian u64: what is bound to `name`, plus `offset`, modulo 2^64."""
+
+    name: str
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Some bytes, so many times."""
+
+    data: bytes
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Omitted:
+    """Data that is known by its size and its FNV-1a 64 hash."""
+
+    size: int
+    fnv1a: int
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """A little-endian unsigned number of `width` bytes that is not below `least`. Received only."""
+
+    least: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Anything:
+    """As many bytes as were recorded, whatever they are. Received only."""
+
+    recorded: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Numbers whose normalised mean squared error against the recorded ones is at most `nmse`. Received only.
+
+    NaN and infinities stand where they were recorded.
+
+    Attributes:
+        recorded: their bytes.
+        type: "F32" or "F16".
+        nmse: limit.
+    """
+
+    recorded: bytes
+    type: str
+    nmse: float
+
+
+Piece = Exactly | Named | Repeated | Omitted | AtLeast | Anything | Near
+Act = Literal["send", "receive", "refused", "close"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that the client does or waits for.
+
+    Attributes:
+        connection: on which, from 1; one not seen before is opened.
+        act: "send"; "receive" one reply, with its size field; "refused": the server ends the connection without another byte;
+            "close": the client ends it.
+        pieces: of send and receive.
+        command: name of the command that is sent or answered, for readers; "" where it is none.
+        how: of close: "end" or "reset".
+    """
+
+    connection: int
+    act: Act
+    pieces: tuple[Piece, ...] = ()
+    command: str = ""
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A name that pieces use.
+
+    Attributes:
+        by: who chooses its value, "client" or "server".
+        value: the client's; of the server's what was recorded, or None.
+    """
+
+    by: str
+    value: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A conversation.
+
+    Attributes:
+        id: permanent.
+        about: what it shows, in a sentence.
+        steps: in order.
+        bindings: names to who chooses their value.
+        flags: what it needs or touches; vectors/flags.json describes each.
+    """
+
+    id: str
+    about: str
+    steps: tuple[Step, ...]
+    bindings: Mapping[str, Binding]
+    flags: tuple[str, ...] = ()
+
+
+# ------------------------------------------------------------------------------------------------------------ JSON
+
+
+def from_json(content: Any, about: str = "about") -> Script:
+    """Return the script in a JSON object that its schema allows; `about` is the field that says what it shows."""
+    bindings = {name: Binding(row["by"], _number(row.get("value"))) for name, row in content.get("bindings", {}).items()}
+    steps = tuple(step_from_json(step) for step in content["steps"])
+    return Script(content["id"], content[about], steps, bindings, tuple(content.get("flags", ())))
+
+
+def step_from_json(row: Any) -> Step:
+    """Return the step in a JSON object."""
+    for act in ("send", "receive"):
+        if act in row:
+            pieces = tuple(piece_from_json(piece) for piece in row[act])
+            return Step(row["connection"], act, pieces, row.get("command", ""))
+    if "refused" in row:
+        return Step(row["connection"], "refused")
+    return Step(row["connection"], "close", how=row["close"])
+
+
+def step_as_json(step: Step) -> dict[str, Any]:
+    """Return a step as its schema writes it."""
+    row: dict[str, Any] = {"connection": step.connection}
+    if step.command:
+        row["command"] = step.command
+    match step.act:
+        case "refused":
+            return row | {"refused": True}
+        case "close":
+            return row | {"close": step.how}
+    return row | {step.act: [piece_as_json(piece) for piece in step.pieces]}
+
+
+def piece_from_json(value: Any) -> Piece:
+    """Return the piece that a JSON value writes.
+
+    Raises:
+        ValueError: for one that is none.
+    """
+    match value:
+        case str() if found := _NAME.fullmatch(value):
+            offset = int(found[3] or 0)
+            return Named(found[1], -offset if found[2] == "-" else offset)
+        case str():
+            return Exactly(bytes.fromhex(value))
+        case {"repeat": data, "times": times}:
+            return Repeated(bytes.fromhex(data), times)
+        case {"omitted": size, "fnv1a": fnv1a}:
+            return Omitted(size, int(fnv1a, 16))
+        case {"at_least": least, "width": width}:
+            return AtLeast(least, width)
+        case {"any": recorded}:
+            return Anything(bytes.fromhex(recorded))
+        case {"values": recorded, "type": kind, "nmse": nmse}:
+            return Near(bytes.fromhex(recorded), kind, nmse)
+    raise ValueError(f"{str(value)[:60]!r} is no piece of a message")
+
+
+def piece_as_json(piece: Piece) -> Any:
+    """Return a piece as its schema writes it."""
+    match piece:
+        case Exactly(data):
+            return data.hex()
+        case Named(name, offset):
+            return f"${{{name}}}" + (f"{offset:+d}" if offset else "")
+        case Repeated(data, times):
+            return {"repeat": data.hex(), "times": times}
+        case Omitted(size, fnv1a):
+            return {"omitted": size, "fnv1a": f"{fnv1a:016x}"}
+        case AtLeast(least, width):
+            return {"at_least": least, "width": width}
+        case Anything(recorded):
+            return {"any": recorded.hex()}
+        case Near(recorded, kind, nmse):
+            return {"values": recorded.hex(), "type": kind, "nmse": nmse}
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text, 16)
+
+
+# ------------------------------------------------------------------------------------------------------------ bytes
+
+
+def size_of(pieces: Iterable[Piece]) -> int:
+    """Return how many bytes pieces are on the wire."""
+    return sum(map(_size, pieces))
+
+
+def _size(piece: Piece) -> int:
+    match piece:
+        case Exactly(data) | Anything(data) | Near(data):
+            return len(data)
+        case Named():
+            return 8
+        case Repeated(data, times):
+            return len(data) * times
+        case Omitted(size):
+            return size
+        case AtLeast(_, width):
+            return width
+
+
+def expand(pieces: Iterable[Piece], values: Mapping[str, int], data: Mapping[int, memoryview]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes that pieces to be sent stand for, in parts of 1 MiB at most where they are repeated.
+
+    Args:
+        pieces: none of those that are received only.
+        values: name to value.
+        data: FNV-1a 64 hash to the data that vectors omit.
+
+    Raises:
+        KeyError: for a name that is not bound, or data that is not there.
+    """
+    for piece in pieces:
+        match piece:
+            case Exactly(literal):
+                yield literal
+            case Named(name, offset):
+                yield ((values[name] + offset) % U64).to_bytes(8, "little")
+            case Repeated(literal, times):
+                most = max(1, _CHUNK // max(1, len(literal)))
+                for done in range(0, times, most):
+                    yield literal * min(most, times - done)
+            case Omitted(_, fnv1a):
+                yield data[fnv1a]
+            case _:
+                raise TypeError(f"{piece!r} can't be sent")
