@@ -18,7 +18,7 @@ import numpy as np
 from ggml_rpc_ref import codec
 from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.backends.oracle import Oracle
-from ggml_rpc_ref.connection import NEED_DATA, Connection, _State
+from ggml_rpc_ref.connection import NEED_DATA, Connection, Event, NeedData, Role, _State
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.executor import Plan, make_plan
 from ggml_rpc_ref.handlers import Device, Host, Region, Runnable, Session
@@ -387,6 +387,29 @@ class WantsWholeHeads(Connection):
         if self._state is _State.HEAD and not self._buffer and len(data) < self._head_size and self._opened:
             raise Violation("frame.segmentation", "read", len(data), "a whole head was hoped for")
         super().receive(data)
+
+
+@break_connection("frame.complete")
+class AnswersEarly(Connection):
+    """The last byte of a message is not waited for: it is taken to be zero, and swallowed when it comes."""
+
+    early = False
+
+    def receive(self, data: codec.Readable) -> None:
+        super().receive(data[1:] if self.early and data else data)
+        self.early = False
+        head = self.role is Role.SERVER and self._state is _State.HEAD
+        if head and len(self._buffer) == 8 and self._buffer[0] in (14, 15):
+            self._pad()  # the requests that are a head alone
+
+    def _read_payload(self) -> Event | NeedData:
+        if len(self._buffer) == self._payload_wanted - 1:
+            self._pad()
+        return super()._read_payload()
+
+    def _pad(self) -> None:
+        self._buffer += b"\0"
+        self.early = True
 
 
 # ----------------------------------------------------------------------------------------------------------- session

@@ -159,8 +159,8 @@ FAULTS = {
     ),
     "other-version": (b"\x0e\x18" + bytes(7) + bytes(24), "size is 24: this record has 0 bytes; it fits protocol 4.0.0, 4.0.1"),
     "minimum-size": (b"\x06\x08" + bytes(7) + bytes(8), "size is 8: its fixed part has 304 bytes [frame.size-minimum: "),
-    "cut-command": (HELLO[:4], "offset 1 (0x1): size is cut off: the bytes end after 3 of its 8 [session.survives: "),
-    "cut-field": (ALLOC[:-1], "offset 13 (0xd): size is cut off: the bytes end after 7 of its 8 [session.survives: "),
+    "cut-command": (HELLO[:4], "offset 1 (0x1): size is cut off: the bytes end after 3 of its 8 [frame.complete: "),
+    "cut-field": (ALLOC[:-1], "offset 13 (0xd): size is cut off: the bytes end after 7 of its 8 [frame.complete: "),
     "node-count": (
         b"\x0a\x14" + bytes(7) + bytes(4) + b"\xff\xff\xff\xff" + bytes(12),
         "offset 13 (0xd): number of nodes is 4294967295: the message has 20 bytes [graph.size-exact: ",
@@ -334,7 +334,7 @@ def test_genuine_bytes_cut_off_anywhere_small(put: Any) -> None:
         assert len(document["messages"]) == whole + (size not in ends), size
         if size not in ends:
             (fault,) = document["faults"]
-            assert fault["rule"] == "session.survives"
+            assert fault["rule"] == "frame.complete"
             assert fault["offset"] <= size
             assert fault["sentence"]
 
@@ -345,7 +345,7 @@ def test_genuine_bytes_cut_off_in_a_graph(put: Any) -> None:
     for size in [*range(1, 420), *range(420, len(data), 37)]:
         for full in (False, True):
             (message,) = as_json(put(data[:size]), full=full)["messages"]
-            assert message["fault"]["rule"] == "session.survives"
+            assert message["fault"]["rule"] == "frame.complete"
             assert size - 296 < message["fault"]["offset"] <= size
 
 
@@ -460,7 +460,7 @@ def test_data_left_out_of_a_recording(put: Any) -> None:
         ),
         (
             [chunk(0, HELLO + SET_TENSOR), chunk(2, struct.pack("<QQ", 999, 0))],
-            "offset 1321 (0x529): data is cut off: the bytes end after 999 of its 1000 [session.survives",
+            "offset 1321 (0x529): data is cut off: the bytes end after 999 of its 1000 [frame.complete",
         ),
         ([chunk(0, HELLO + ALLOC), chunk(0, HELLO)[:-1]], " breaks off: a chunk of 9 bytes, of which 8 are there"),
         ([chunk(0, HELLO + ALLOC[:-2]), b"\0\0"], "size is cut off: the bytes end after 6 of its 8; "),

@@ -32,9 +32,6 @@ from ggml_rpc_ref.spec.messages import (
 from ggml_rpc_ref.spec.versions import PROFILES, Version
 from ggml_rpc_ref.spec.wire import Tail
 
-CUT_OFF = {Role.CLIENT: "session.survives", Role.SERVER: "frame.reply-presence"}
-"""The rule about a message that ends too early, by who sent it."""
-
 
 def announced(conversation: Conversation) -> Version | None:
     """Return the version that the server's first reply announces, or None where that is no HELLO reply of a version we know."""
@@ -155,7 +152,7 @@ class Reader:
         offset = message.payload_offset
         raw = stream.view(offset, width)
         if len(raw) < width:
-            raise _cut_off(message.sender, name, len(raw), width, offset - message.offset)
+            raise _cut_off(name, len(raw), width, offset - message.offset)
         value = int.from_bytes(raw, "little")
         message.head.append(Item(name, offset, width, raw, value, "", doc))
         return value
@@ -177,7 +174,7 @@ class Reader:
         if cls is not None:
             self._check_size(message, cls, request)
         if short is not None:
-            raise _cut_off(message.sender, short.field, short.there, short.wanted, short.offset - message.offset)
+            raise _cut_off(short.field, short.there, short.wanted, short.offset - message.offset)
 
     def _left_out(self, stream: Stream, message: Message, there: int) -> LeftOut | None:
         """Data that a recording left out behind the bytes that are there; only fields without an end of their own can be."""
@@ -214,8 +211,8 @@ class Reader:
             message.fault = Fault(violation.field, problem, violation.rule, offset, where)
 
 
-def _cut_off(sender: Role, field: str, there: int, wanted: int, offset: int) -> Violation:
-    return Violation(CUT_OFF[sender], field, "cut off", f"the bytes end after {there} of its {wanted}", offset)
+def _cut_off(field: str, there: int, wanted: int, offset: int) -> Violation:
+    return Violation("frame.complete", field, "cut off", f"the bytes end after {there} of its {wanted}", offset)
 
 
 def _bytes_asked_for(request: Message | None) -> int | None:

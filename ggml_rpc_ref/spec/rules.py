@@ -44,6 +44,7 @@ _ROWS = (
     Rule("frame.reply-presence", "MUST", "A server answers exactly the requests that its version's table says are answered, with exactly the payload size it says.", "answers by the table", "does so"),
     Rule("frame.reply-order", "MUST", "Requests of a connection take effect, and replies are sent, in the order of the requests, pipelined or not.", "does so", "does so"),
     Rule("frame.segmentation", "MUST", "A message means the same however TCP cuts it up.", "does so", "does so"),
+    Rule("frame.complete", "MUST", "A message that has begun goes on to its last byte; of one that the connection's end cuts off, the receiver does nothing and answers nothing.", "ends the connection", "closes: a read that comes short ends the connection, for a stock client the process"),
     # ---------------------------------------------------------------------------------------------- session
     Rule("session.hello-first", "MUST", "A server refuses a connection whose first command is not HELLO.", _REFUSE, "closes, logs that the client should be updated"),
     Rule("session.hello-once", "MUST", "A server refuses a second HELLO.", _REFUSE, "closes"),

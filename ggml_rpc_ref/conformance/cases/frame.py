@@ -401,3 +401,35 @@ def large_data(subject: Subject) -> None:
     peer.sync()
     got = peer.read(tensor, size)
     require(got == data, "the bytes sent", "other bytes")
+
+
+# ------------------------------------------------------------------------------------------------------------ complete
+
+
+@case("frame.complete/{}", each={_words(cls): cls for cls in GOOD})
+def last_byte_missing(subject: Subject, cls: type) -> None:
+    """A good request without its last byte, and then our FIN: the connection ends without an answer."""
+    peer = subject.connect()
+    peer.send(codec.encode_request(GOOD[cls](_ready(peer, cls)), peer.version)[:-1])
+    peer.finish_sending()
+    peer.refused()
+
+
+@case("frame.complete/hello")
+def hello_not_finished(subject: Subject) -> None:
+    """HELLO without its last byte, and then our FIN: the connection ends without an answer."""
+    peer = subject.open()
+    peer.send(HELLO[:-1])
+    peer.finish_sending()
+    peer.refused()
+
+
+@case("frame.complete/after-whole-ones")
+def whole_ones_first(subject: Subject) -> None:
+    """Two DEVICE_COUNT and half of a third in one piece, and then our FIN: two replies, and then the end."""
+    peer = subject.connect()
+    peer.send(DEVICE_COUNT * 2 + DEVICE_COUNT[:5])
+    peer.finish_sending()
+    for _ in range(2):
+        peer.check_count(peer.reply(DeviceCount()))
+    peer.take_end()
