@@ -116,11 +116,11 @@ def conform(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
-    from ggml_rpc_ref.conformance import command
+    from ggml_rpc_ref.conformance import command, select
 
-    chosen = command.choose(target, spawn)
-    options = command.Wishes(tuple(only or ()), timeout, expect, i_own_this_target, as_json)
-    raise typer.Exit(command.list_cases(options) if list_cases else command.conform(chosen, options))
+    server, cases = command.choose(target, spawn), select(tuple(only or ()))
+    wishes = command.Wishes(timeout, expect, i_own_this_target, as_json)
+    raise typer.Exit(command.list_cases(cases, wishes) if list_cases else command.conform(server, cases, wishes))
 
 
 @app.command()

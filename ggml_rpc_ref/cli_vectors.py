@@ -1,4 +1,4 @@
-"""The command group `vectors`: list and verify the golden vectors."""
+"""The command group `vectors`: list, verify, play the golden vectors, and record new ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The golden vectors: list and verify them.", no_args_is_help=True)
+app = typer.Typer(help="The golden vectors: list, verify, record and play them.", no_args_is_help=True)
 
 Directory = Annotated[Path, typer.Argument(metavar="[DIRECTORY]", help="Where they lie.")]
 
@@ -31,3 +31,47 @@ def verify(directory: Directory = Path("vectors")) -> None:
         typer.echo(f"ggml-rpc-ref: {fault}", err=True)
     typer.echo(f"{len(faults)} faults in {len(list(vectors.files(directory)))} files", err=True)
     raise typer.Exit(1 if faults else 0)
+
+
+@app.command()
+def play(
+    target: Annotated[
+        str, typer.Argument(metavar="[HOST:PORT]", help="A server that runs already; without it our own is started and judged.")
+    ] = "",
+    spawn: Annotated[
+        str, typer.Option(metavar="'CMD … {port}'", help="Start this server on loopback, and again after each crash.")
+    ] = "",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Only vectors of this id or rule (sessions, ops/ADD, with *, ?); may be repeated."),
+    ] = None,
+    directory: Annotated[Path, typer.Option(help="Where the vectors lie.")] = Path("vectors"),
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A GGUF, or other data that vectors omit. [default: the model, if it is installed]"),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take; a session's 12 times.")
+    ] = 5,
+    expect: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Known failures, id to verdict and reason; anything else fails the run.")
+    ] = None,
+    i_own_this_target: Annotated[
+        bool, typer.Option("--i-own-this-target", help="Also play what is known to crash servers on another machine.")
+    ] = False,
+    list_cases: Annotated[bool, typer.Option("--list", help="Say what would be played, and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Play the vectors against a server; 0: it does as they say, 1: not, 4: it crashed or hung."""
+    from ggml_rpc_ref import upstream
+    from ggml_rpc_ref.conformance import command
+    from ggml_rpc_ref.vectors import omitted
+    from ggml_rpc_ref.vectors import play as playing
+
+    model = upstream.model_path()
+    found = list(playing.cases(directory, omitted.Files(data or ([model] if model.exists() else []))))
+    server, cases = command.choose(target, spawn), playing.select(found, tuple(only or ()))
+    wishes = command.Wishes(timeout, expect, i_own_this_target, as_json)
+    if list_cases:
+        raise typer.Exit(command.list_cases(cases, wishes))
+    raise typer.Exit(command.conform(server, cases, wishes, {case.id for case in found}))

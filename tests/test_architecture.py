@@ -61,6 +61,7 @@ OUTSIDE: dict[str, set[str]] = {
     "typer": {"cli", "cli_upstream", "cli_vectors"},
     "rich": {"cli", "conformance", "decode", "probe", "upstream"},
     "scapy": {"decode"},
+    "gguf": {"vectors"},
     "cffi": {"backends"},
     "pycuda": {"backends"},
     "hypothesis": {"derive", "fuzz"},

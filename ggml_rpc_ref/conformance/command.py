@@ -1,16 +1,17 @@
-"""What the commands `conform` and `conform --list` do: results on standard output, progress on standard error."""
+"""What the commands `conform` and `vectors play` do, and their --list: results on standard output, progress on standard error."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ggml_rpc_ref.conformance import (
+    CASES,
     NO_FAULT,
     Case,
     Given,
@@ -25,7 +26,6 @@ from ggml_rpc_ref.conformance import (
     from_command,
     load,
     run,
-    select,
 )
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import parse_endpoint
@@ -37,7 +37,6 @@ INTERRUPTED = 130
 class Wishes:
     """What was asked for on the command line; `ggml-rpc-ref conform --help` says what each means."""
 
-    only: tuple[str, ...] = ()
     timeout: float = 5.0
     expect: Path | None = None
     owned: bool = False
@@ -57,9 +56,8 @@ def choose(endpoint: str, spawn: str) -> Target:
     return from_command(spawn) if spawn else embedded()
 
 
-def list_cases(wishes: Wishes) -> int:
+def list_cases(cases: Sequence[Case], wishes: Wishes) -> int:
     """Print the cases that would be run."""
-    cases = select(wishes.only)
     if wishes.as_json:
         print(json.dumps({"schema_version": 1, "cases": [case_as_json(case) for case in cases]}, indent=1))
         return 0
@@ -69,14 +67,21 @@ def list_cases(wishes: Wishes) -> int:
     return 0
 
 
-def conform(target: Target, wishes: Wishes) -> int:
-    """Judge a target, print the report, and return the exit status."""
-    cases = select(wishes.only)
+def conform(target: Target, cases: Sequence[Case], wishes: Wishes, known: Collection[str] = CASES) -> int:
+    """Judge a target by these cases, print the report, and return the exit status.
+
+    Args:
+        target: whom.
+        cases: by what.
+        wishes: how, and what is printed.
+        known: the ids that an expected failure may have.
+    """
     expected = load(wishes.expect) if wishes.expect else None
     # SIGTERM would end us without a word, and leave a server behind that nobody owns
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
     with _progress(target.name, cases) as on_result:
         report = run(target, cases, Options(wishes.timeout, wishes.owned), on_result)
+    report.known = known
     if wishes.as_json:
         print(json.dumps(as_json(report, expected), indent=1))
     else:

@@ -8,7 +8,7 @@ another way, and an id that no case has fail the run, so that the file can't rot
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +50,10 @@ def _verdicts(value: str | list[str]) -> tuple[Verdict, ...]:
     return verdicts
 
 
-def surprises(results: Iterable[Result], expected: Mapping[str, Expected]) -> list[str]:
-    """Return a sentence for each case that ended otherwise than expected, and for each id that is no case's."""
+def surprises(results: Iterable[Result], expected: Mapping[str, Expected], known: Collection[str] = CASES) -> list[str]:
+    """Return a sentence for each case that ended otherwise than expected, and for each id that is none of the `known`."""
     news = [_surprise(result, expected.get(result.case.id)) for result in results]
-    strangers = [f"{id}: no case has this id" for id in expected if id not in CASES]
+    strangers = [f"{id}: no case has this id" for id in expected if id not in known]
     return [sentence for sentence in news if sentence] + strangers
 
 

@@ -37,6 +37,8 @@ from ggml_rpc_ref.spec.opcodes import OP_TABLES
 from ggml_rpc_ref.spec.versions import PROFILES, Version
 
 T = TypeVar("T")
+Literal = bytes | bytearray | memoryview
+"""What stands for itself among the things to send."""
 
 REFUSAL = "the connection to be closed without a reply byte"
 SHOWN = 48
@@ -184,7 +186,7 @@ class Peer:
 
     def send(self, *what: object) -> None:
         """Send messages and literal bytes, all in one piece; a server that has closed meanwhile is noticed when we read."""
-        data = b"".join(bytes(w) if isinstance(w, bytes | bytearray) else codec.encode_request(w, self.version) for w in what)
+        data = b"".join(bytes(w) if isinstance(w, Literal) else codec.encode_request(w, self.version) for w in what)
         self._note("sent", data, ", ".join(map(_label, what)))
         try:
             self._stream.send(data)
@@ -347,7 +349,7 @@ class Peer:
 
 def _is_silent(request: object, version: Version) -> bool:
     """Whether a request gets no reply; literal bytes are told by their first."""
-    if isinstance(request, bytes | bytearray):
+    if isinstance(request, Literal):
         row = by_number(version).get(request[0])
     else:
         row = REQUESTS[type(request)]
@@ -360,7 +362,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _label(what: object) -> str:
-    return f"{len(what)} literal bytes" if isinstance(what, bytes | bytearray) else command_name(type(what))
+    return f"{len(what)} literal bytes" if isinstance(what, Literal) else command_name(type(what))
 
 
 def _bytes(data: bytes) -> str:

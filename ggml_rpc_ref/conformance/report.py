@@ -33,7 +33,7 @@ def exit_status(report: Report, expected: Mapping[str, Expected] | None = None) 
         return OUR_FAULT
     if verdicts & {Verdict.CRASH, Verdict.HANG}:
         return CRASHED
-    if verdicts - NO_FAULT or (expected is not None and surprises(report.results, expected)):
+    if verdicts - NO_FAULT or (expected is not None and surprises(report.results, expected, report.known)):
         return NON_CONFORMANT
     return OK
 
@@ -59,7 +59,7 @@ def as_text(report: Report, expected: Mapping[str, Expected] | None = None) -> I
         yield from _lines(results, expected or {})
         yield ""
     if expected is not None:
-        yield from (f"unexpected: {sentence}" for sentence in surprises(report.results, expected))
+        yield from (f"unexpected: {sentence}" for sentence in surprises(report.results, expected, report.known))
     yield _total(report)
 
 
@@ -106,7 +106,7 @@ def as_json(report: Report, expected: Mapping[str, Expected] | None = None) -> d
         },
         "started": report.started.isoformat(timespec="seconds"),
         "counts": counts(report.results),
-        "unexpected": None if expected is None else surprises(report.results, expected),
+        "unexpected": None if expected is None else surprises(report.results, expected, report.known),
         "exit_status": exit_status(report, expected),
         "cases": [_result_as_json(result) for result in report.results],
     }

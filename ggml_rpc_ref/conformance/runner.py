@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ggml_rpc_ref import codec
-from ggml_rpc_ref.conformance.case import NO_FAULT, Broken, Case, NotJudged, Verdict
+from ggml_rpc_ref.conformance.case import CASES, NO_FAULT, Broken, Case, NotJudged, Verdict
 from ggml_rpc_ref.conformance.peer import Facts, Subject
 from ggml_rpc_ref.conformance.target import DYING, Target, is_loopback
 from ggml_rpc_ref.net.stream import Endpoint
@@ -65,12 +65,21 @@ class Result:
 
 @dataclass(slots=True)
 class Report:
-    """A run: against whom, and what became of each case."""
+    """A run: against whom, and what became of each case.
+
+    Attributes:
+        target: the server, as it is called.
+        facts: what is known of it.
+        started: when.
+        results: in the order in which they came.
+        known: the ids that cases have, those that were not run among them.
+    """
 
     target: str
     facts: Facts
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     results: list[Result] = field(default_factory=list)
+    known: Collection[str] = field(default_factory=lambda: CASES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,13 +249,13 @@ def _size(piece: Piece) -> int:
             return width
 
 
-def expand(pieces: Iterable[Piece], values: Mapping[str, int], data: Mapping[int, memoryview]) -> Iterator[bytes | memoryview]:
+def expand(pieces: Iterable[Piece], values: Mapping[str, int], data: Mapping[Omitted, memoryview]) -> Iterator[bytes | memoryview]:
     """Yield the bytes that pieces to be sent stand for, in parts of 1 MiB at most where they are repeated.
 
     Args:
         pieces: none of those that are received only.
         values: name to value.
-        data: FNV-1a 64 hash to the data that vectors omit.
+        data: what vectors omit to the data.
 
     Raises:
         KeyError: for a name that is not bound, or data that is not there.
@@ -270,7 +270,7 @@ def expand(pieces: Iterable[Piece], values: Mapping[str, int], data: Mapping[int
                 most = max(1, _CHUNK // max(1, len(literal)))
                 for done in range(0, times, most):
                     yield literal * min(most, times - done)
-            case Omitted(_, fnv1a):
-                yield data[fnv1a]
+            case Omitted():
+                yield data[piece]
             case _:
                 raise TypeError(f"{piece!r} can't be sent")

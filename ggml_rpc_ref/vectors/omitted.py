@@ -1,0 +1,75 @@
+"""Data that vectors omit, found again by size and hash in files that are given: a model's tensors in a GGUF, or a file as a whole.
+
+The hashes are taken as they are asked for, and only of what has the size that is asked for.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.fnv import fnv1a
+from ggml_rpc_ref.vectors.script import Omitted
+
+GGUF_MAGIC: Final = b"GGUF"
+
+
+class Files(Mapping[Omitted, memoryview]):
+    """What is in some files, by size and FNV-1a 64 hash.
+
+    Raises:
+        Misuse: for a file that can't be read, or a GGUF where the package gguf is missing.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._unknown: dict[int, list[memoryview]] = defaultdict(list)
+        self._known: dict[Omitted, memoryview] = {}
+        for path in paths:
+            for part in _parts(path):
+                self._unknown[len(part)].append(part)
+
+    def __getitem__(self, piece: Omitted) -> memoryview:
+        """Return the data; KeyError where no file has it."""
+        candidates = self._unknown.get(piece.size, [])
+        while piece not in self._known and candidates:
+            part = candidates.pop()
+            self._known[Omitted(len(part), fnv1a(part))] = part
+        return self._known[piece]
+
+    def __iter__(self) -> Iterator[Omitted]:
+        """Yield what has been found so far."""
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+def _parts(path: Path) -> Iterator[memoryview]:
+    """Yield a GGUF's tensors as they lie there, or all of another file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(GGUF_MAGIC))
+            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if start else memoryview(b"")
+    except OSError as error:
+        raise Misuse(f"can't read {path}: {error.strerror}") from None
+    if start != GGUF_MAGIC:
+        yield whole
+        return
+    for tensor in _reader(path).tensors:
+        yield whole[tensor.data_offset : tensor.data_offset + tensor.n_bytes]
+
+
+def _reader(path: Path) -> Any:
+    try:
+        gguf = import_module("gguf")
+    except ImportError:
+        raise Misuse(f"{path} is a GGUF: `pip install 'ggml-rpc-ref[gguf]'` to read it") from None
+    try:
+        return gguf.GGUFReader(path)
+    except (ValueError, KeyError, IndexError, OSError) as error:
+        raise Misuse(f"{path} is no whole GGUF: {error}") from None
