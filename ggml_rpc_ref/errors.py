@@ -1,4 +1,4 @@
-"""The three errors of this library: whose fault it is decides which one is raised.
+"""The errors of this library: whose fault it is decides which one is raised.
 
 Nothing else is public: any other exception that leaves a public function is a defect of ours.
 """
@@ -25,6 +25,22 @@ class Violation(Exception):  # noqa: N818  (the field's word: a peer violates a 
 
 class Misuse(Exception):  # noqa: N818
     """The caller asked for something that can't be: one sentence that says what was wrong, where, and what to do."""
+
+
+class Damaged(Misuse):
+    """A file that is not, or no longer, what it is taken for.
+
+    Args:
+        path: the file.
+        offset: where in it.
+        field: what lies there, e.g. "direction".
+        problem: half a sentence that says what is wrong with it.
+        rule: id of the rule that it breaks, a key of `ggml_rpc_ref.spec.files.FILE_RULES`.
+    """
+
+    def __init__(self, path: object, offset: int, field: str, problem: str, rule: str) -> None:
+        self.offset, self.field, self.problem, self.rule = offset, field, problem, rule
+        super().__init__(f"{path} at offset {offset} is damaged: {field} {problem} [{rule}]")
 
 
 class Unsupported(Exception):  # noqa: N818

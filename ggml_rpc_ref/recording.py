@@ -23,14 +23,14 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import IntEnum
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.errors import Damaged, Misuse
 from ggml_rpc_ref.fnv import Fnv1a
 
 MAGIC: Final = b"ggml-rpc recording 1\n"
@@ -90,6 +90,7 @@ class Chunk:
         connection: number of the connection, from 1.
         data: the bytes; none where the side ended its sending, or where they were left out.
         left_out: the data that was left out in their place, or None.
+        at: offset of the chunk's payload in the file.
     """
 
     time_ns: int
@@ -97,6 +98,7 @@ class Chunk:
     connection: int
     data: bytes
     left_out: LeftOut | None = None
+    at: int = field(default=0, compare=False)
 
     @property
     def size(self) -> int:
@@ -232,7 +234,8 @@ def read_header(path: Path) -> Header:
     """Return what a recording says of itself.
 
     Raises:
-        Misuse: for a file that is none, or that can't be read.
+        Damaged: for a file that is none.
+        Misuse: for one that can't be read.
     """
     with _open(path) as file:
         return _header(file, path)
@@ -242,33 +245,35 @@ def read(path: Path) -> Iterator[Chunk]:
     """Yield every whole chunk of a recording, in the order of the file.
 
     Raises:
-        Misuse: for a file that is no recording; and after the last whole chunk, where the file breaks off or is damaged, with the
-            offset of that place.
+        Damaged: for a file that is no recording; and after the last whole chunk, where the file breaks off or is damaged, with the
+            offset of that place and the rule.
+        Misuse: for a file that can't be read.
     """
     with _open(path) as file:
         _header(file, path)
         size = os.fstat(file.fileno()).st_size
         while head := file.read(CHUNK_HEAD.size):
             at = file.tell() - len(head)
-            where = f"{path} at offset {at}"
             if len(head) < CHUNK_HEAD.size:
-                raise Misuse(f"{where} breaks off: {len(head)} of the {CHUNK_HEAD.size} bytes that begin a chunk")
-            yield _chunk(file, head, where, size)
+                there = f"breaks off: {len(head)} of the {CHUNK_HEAD.size} bytes that begin it"
+                raise Damaged(path, at, "chunk", there, "recording.chunk-head")
+            yield _chunk(file, head, path, at, size)
 
 
-def _chunk(file: BufferedReader, head: bytes, where: str, size: int) -> Chunk:
+def _chunk(file: BufferedReader, head: bytes, path: Path, at: int, size: int) -> Chunk:
     time_ns, direction, connection, length = CHUNK_HEAD.unpack(head)
     if direction > (Direction.TO_CLIENT | _LEFT_OUT):
-        raise Misuse(f"{where} is damaged: a chunk's direction is {direction}, and 0 to 3 are possible")
+        raise Damaged(path, at + 8, "direction", f"is {direction}; 0 to 3 are possible", "recording.direction")
     if direction & _LEFT_OUT and length != LEFT_OUT_BODY.size:
-        raise Misuse(f"{where} is damaged: what stands for data left out has {LEFT_OUT_BODY.size} bytes, not {length}")
-    there = size - file.tell()  # looked at first: a damaged length must not make us reserve memory
-    if length > there:
-        raise Misuse(f"{where} breaks off: a chunk of {length} bytes, of which {there} are there")
+        problem = f"is {length}; what stands for data left out has {LEFT_OUT_BODY.size} bytes"
+        raise Damaged(path, at + 13, "length", problem, "recording.left-out")
+    start = at + CHUNK_HEAD.size
+    if length > size - start:  # looked at first: a damaged length must not make us reserve memory
+        raise Damaged(path, at, "chunk", f"breaks off: {length} bytes, of which {size - start} are there", "recording.chunk-whole")
     data = file.read(length)
     if direction & _LEFT_OUT:
-        return Chunk(time_ns, Direction(direction & 1), connection, b"", LeftOut(*LEFT_OUT_BODY.unpack(data)))
-    return Chunk(time_ns, Direction(direction), connection, data)
+        return Chunk(time_ns, Direction(direction & 1), connection, b"", LeftOut(*LEFT_OUT_BODY.unpack(data)), start)
+    return Chunk(time_ns, Direction(direction), connection, data, None, start)
 
 
 def _open(path: Path) -> BufferedReader:
@@ -280,13 +285,15 @@ def _open(path: Path) -> BufferedReader:
 
 def _header(file: BufferedReader, path: Path) -> Header:
     if file.readline(len(MAGIC)) != MAGIC:
-        raise Misuse(f"{path} is no recording: its first line is not {MAGIC.decode().strip()!r}")
+        raise Damaged(path, 0, "first line", f"is not {MAGIC.decode().strip()!r}", "recording.magic")
     line = file.readline(LONGEST_HEADER)
     try:
-        found: Any = json.loads(line)
-        header = Header(**{field.name: found[field.name] for field in fields(Header)})
-    except (ValueError, TypeError, KeyError):
-        raise Misuse(f"{path} at offset {len(MAGIC)} is damaged: its second line is not the JSON header of a recording") from None
+        found: Any = json.loads(line) if line.endswith(b"\n") else None
+        header = Header(**{row.name: found[row.name] for row in fields(Header)})
+    except (ValueError, TypeError, KeyError, RecursionError):
+        problem = "is not the JSON object that says what the recording is"
+        raise Damaged(path, len(MAGIC), "second line", problem, "recording.header") from None
     if header.schema_version != 1:
-        raise Misuse(f"{path} is a recording of schema version {header.schema_version!r}; this program reads version 1")
+        problem = f"is {header.schema_version!r}; this program reads version 1"
+        raise Damaged(path, len(MAGIC), "schema_version", problem, "recording.header")
     return header

@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conformance": PROTOCOL | {"tensor", "ops", "blocks", "fnv", "conformance", "net/stream", "net/client"},
     "upstream": FOUNDATION | {"upstream"},
     "vectors": PROTOCOL | {"tensor", "ops", "blocks", "fnv", "recording", "follow", "conformance", "net/stream", "vectors"},
-    "decode": PROTOCOL | {"recording", "ops", "decode"},
+    "decode": PROTOCOL | {"recording", "ops", "vectors", "decode"},
     # SPEC.md describes ops and block types by their rows and docstrings, and lists the cases that test each rule
     "derive": FOUNDATION | {"codec", "ops", "blocks", "backends", "conformance"},
 }

@@ -67,7 +67,9 @@ def put(tmp_path: Path) -> Any:
 def as_json(path: Path, **wanted: Any) -> dict[str, Any]:
     code, out, err = run(path, Options(as_json=True, **wanted))
     document: dict[str, Any] = json.loads(out)
-    assert (code == 0) is (document["faults"] == []) is (err == "")
+    said = err.splitlines()
+    assert said[: len(document["notes"])] == [f"ggml-rpc-ref: {note}" for note in document["notes"]]
+    assert (code == 0) is (document["faults"] == []) is (len(said) == len(document["notes"]))
     return document
 
 
@@ -120,14 +122,15 @@ def test_hex_text_is_told_from_bytes(put: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "said", "messages"),
     [
-        (b"0e00000000000000000", "offset 18 (0x12): the last byte has one hexadecimal digit; it needs two", 1),
-        (b"0e0000000000000000 zz", "offset 19 (0x13): character 'z' is no hexadecimal digit", 1),
+        (b"0e00000000000000000", "offset 18 (0x12): last byte has one hexadecimal digit; it needs two [hex.pair: ", 1),
+        (b"0e0000000000000000 zz", "offset 19 (0x13): character 'z' is no hexadecimal digit [hex.digit: ", 1),
     ],
     ids=["odd", "no-digit"],
 )
 def test_bad_hex_text(put: Any, text: bytes, said: str, messages: int) -> None:
     code, out, err = run(put(text))
-    assert (code, out.count("->"), err) == (1, messages, f"ggml-rpc-ref: {said}\n")
+    assert (code, out.count("->"), err.count("\n")) == (1, messages, 1)
+    assert err.startswith(f"ggml-rpc-ref: {said}")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +199,8 @@ def test_what_came_before_a_fault_is_printed(put: Any) -> None:
 @pytest.mark.parametrize("as_json", [False, True])
 def test_an_empty_input(put: Any, as_json: bool) -> None:
     code, _, err = run(put(b""), Options(as_json=as_json))
-    assert (code, err) == (1, "ggml-rpc-ref: it is empty\n")
+    said = "offset 0 (0x0): input is empty [input.bytes: There is at least one byte to decode]"
+    assert (code, err) == (1, f"ggml-rpc-ref: {said}\n")
 
 
 def test_replies_alone_are_told_by_their_size(put: Any) -> None:
@@ -442,7 +446,7 @@ def test_data_left_out_of_a_recording(put: Any) -> None:
         "name": "data",
         "offset": 9 + 9 + 304,
         "size": 1000,
-        "word": "left out of the recording; FNV-1a 64 0x00000000000000ab",
+        "word": "left out; FNV-1a 64 0x00000000000000ab",
     }
 
 
@@ -462,9 +466,19 @@ def test_data_left_out_of_a_recording(put: Any) -> None:
             [chunk(0, HELLO + SET_TENSOR), chunk(2, struct.pack("<QQ", 999, 0))],
             "offset 1321 (0x529): data is cut off: the bytes end after 999 of its 1000 [frame.complete",
         ),
-        ([chunk(0, HELLO + ALLOC), chunk(0, HELLO)[:-1]], " breaks off: a chunk of 9 bytes, of which 8 are there"),
-        ([chunk(0, HELLO + ALLOC[:-2]), b"\0\0"], "size is cut off: the bytes end after 6 of its 8; "),
-        ([chunk(0, HELLO), b"\0" * 8 + b"\x09" + bytes(12)], "is damaged: a chunk's direction is 9"),
+        (
+            [chunk(0, HELLO + ALLOC), chunk(0, HELLO)[:-1]],
+            "offset 190 (0xbe): chunk breaks off: 9 bytes, of which 8 are there [recording.chunk-whole: ",
+        ),
+        (
+            [chunk(0, HELLO + ALLOC[:-2]), b"\0\0"],
+            "offset 22 (0x16): size is cut off: the bytes end after 6 of its 8; the file's chunk at offset 188 breaks off: 2 of "
+            "the 21 bytes that begin it [recording.chunk-head: ",
+        ),
+        (
+            [chunk(0, HELLO), b"\0" * 8 + b"\x09" + bytes(12)],
+            "offset 177 (0xb1): direction is 9; 0 to 3 are possible [recording.direction: ",
+        ),
     ],
     ids=["no-hello", "reply-to-nothing", "wrong-reply", "left-out-short", "cut-chunk", "cut-message", "bad-direction"],
 )
@@ -487,7 +501,7 @@ def test_a_recording_cut_off_anywhere(put: Any) -> None:
     whole = RECORDING_START + chunk(0, HELLO + ALLOC) + chunk(1, HELLO_REPLY + ALLOC_REPLY)
     for size in range(22, len(whole)):
         code, _, err = run(put(whole[:size]))
-        boundary = size in (len(RECORDING_START) - 1, len(RECORDING_START), len(RECORDING_START) + 21 + len(HELLO + ALLOC))
+        boundary = size in (len(RECORDING_START), len(RECORDING_START) + 21 + len(HELLO + ALLOC))
         assert (code, err.count("\n")) == ((0, 0) if boundary else (1, 1)), size
 
 

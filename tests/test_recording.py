@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.errors import Damaged, Misuse
 from ggml_rpc_ref.recording import Chunk, Direction, LeftOut, Recorder, is_recording, read, read_header
+from ggml_rpc_ref.spec.files import FILE_RULES
 
 UP, DOWN = Direction.TO_SERVER, Direction.TO_CLIENT
 HEADER = b'{"schema_version": 1, "protocol": "3.6.1", "endpoint": "a:1", "started": "s", "tool": "t"}\n'
@@ -107,7 +108,8 @@ def test_every_truncation_gives_what_is_whole_and_one_sentence(tmp_path: Path) -
         if length in ends:
             got.extend(chunk.time_ns for chunk in read(path))
         else:
-            with pytest.raises(Misuse, match=f"offset {max(end for end in ends if end <= length)} breaks off"):
+            start = max(end for end in ends if end <= length)
+            with pytest.raises(Damaged, match=rf"offset {start} is damaged: chunk breaks off: .* \[recording\.chunk-"):
                 got.extend(chunk.time_ns for chunk in read(path))
         assert got == [7, 8][: sum(end <= length for end in ends[1:])]
 
@@ -121,26 +123,41 @@ def test_what_is_whole_comes_before_the_sentence(tmp_path: Path) -> None:
         next(chunks)
 
 
+CHUNKS = len(START)
+
+
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "offset", "field", "rule", "problem"),
     [
-        (b"", "no recording"),
-        (b"ggml-rpc recording 2\n" + HEADER, "no recording"),
-        (b"ggml-rpc recording 1\n", "at offset 21 is damaged"),
-        (b"ggml-rpc recording 1\n[]\n", "at offset 21 is damaged"),
-        (b"ggml-rpc recording 1\n{}\n", "at offset 21 is damaged"),
-        (b"ggml-rpc recording 1\n" + HEADER.replace(b"1,", b"2,", 1), "reads version 1"),
-        (START + bytes(8) + b"\x04" + bytes(12), "direction is 4"),
-        (START + bytes(8) + b"\x02" + bytes(12), "has 16 bytes, not 0"),
-        (START + bytes(13) + b"\xff" * 8, "of 18446744073709551615 bytes, of which 0 are there"),
+        (b"", 0, "first line", "recording.magic", "is not 'ggml-rpc recording 1'"),
+        (b"ggml-rpc recording 2\n" + HEADER, 0, "first line", "recording.magic", "is not 'ggml-rpc recording 1'"),
+        (b"ggml-rpc recording 1\n", 21, "second line", "recording.header", "is not the JSON object"),
+        (b"ggml-rpc recording 1\n[]\n", 21, "second line", "recording.header", "is not the JSON object"),
+        (b"ggml-rpc recording 1\n{}\n", 21, "second line", "recording.header", "is not the JSON object"),
+        (START[:-1], 21, "second line", "recording.header", "is not the JSON object"),
+        (START[:21] + b"[" * 60_000 + b"\n", 21, "second line", "recording.header", "is not the JSON object"),
+        (START[:21] + b" " * 2**16 + HEADER, 21, "second line", "recording.header", "is not the JSON object"),
+        (START[:21] + HEADER.replace(b"1,", b"2,", 1), 21, "schema_version", "recording.header", "is 2; this program"),
+        (START + bytes(8) + b"\x04" + bytes(12), CHUNKS + 8, "direction", "recording.direction", "is 4; 0 to 3 are possible"),
+        (START + bytes(8) + b"\x02" + bytes(12), CHUNKS + 13, "length", "recording.left-out", "is 0; what stands for data"),
+        (START + ONE[:20], CHUNKS, "chunk", "recording.chunk-head", "breaks off: 20 of the 21"),
+        (START + bytes(13) + b"\xff" * 8, CHUNKS, "chunk", "recording.chunk-whole", "breaks off: 18446744073709551615 bytes, of"),
     ],
-    ids=["empty", "magic", "no header", "header no object", "header empty", "schema", "direction", "left out", "length"],
-)
-def test_what_is_damaged_gets_one_sentence(tmp_path: Path, content: bytes, sentence: str) -> None:
+    ids=["empty", "magic", "no-header", "no-object", "no-fields", "no-newline", "deep", "long", "schema", "direction", "left-out",
+         "head", "length"],
+)  # fmt: skip
+def test_what_is_damaged_gets_a_sentence_with_place_and_rule(
+    tmp_path: Path, content: bytes, offset: int, field: str, rule: str, problem: str
+) -> None:
     path = tmp_path / "r"
     path.write_bytes(content)
-    with pytest.raises(Misuse, match=sentence):
+    with pytest.raises(Damaged) as raised:
         list(read(path))
+    damage = raised.value
+    assert (damage.offset, damage.field, damage.rule) == (offset, field, rule)
+    assert damage.problem.startswith(problem)
+    assert str(damage) == f"{path} at offset {offset} is damaged: {field} {damage.problem} [{rule}]"
+    assert rule in FILE_RULES
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:

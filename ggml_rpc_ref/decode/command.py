@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import BinaryIO, Final, Literal
 
 from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.decode import graphs, json_form, text
@@ -84,18 +84,18 @@ def _version(proto: str) -> Version | None:
 
 @dataclass(slots=True)
 class Decoded:
-    """What an input says: its messages in the order in which they began, each with the version by which it was read."""
+    """What an input says: its messages in the order in which they began."""
 
     source: Source
-    messages: list[tuple[Message, Version]]
+    messages: list[Message]
 
     @property
     def faults(self) -> list[Fault]:
         """Everything that is wrong, messages first; a stream that ends too early only where no message says so."""
-        found = [message.fault for message, _ in self.messages if message.fault is not None]
-        faulty = {(message.connection, message.sender) for message, _ in self.messages if message.fault is not None}
+        found = [message.fault for message in self.messages if message.fault is not None]
+        faulty = {(message.connection, message.sender) for message in self.messages if message.fault is not None}
         found += [
-            Fault("stream", f"ends: {stream.lost}", "", stream.end, conversation.where(role))
+            Fault("stream", f"ends: {stream.lost.problem}", stream.lost.rule, stream.end, conversation.where(role))
             for conversation in self.source.conversations
             for role, stream in conversation.sides.items()
             if self.source.fault is None and stream.lost and (conversation.number, role) not in faulty
@@ -110,21 +110,41 @@ def decode_file(path: Path, wanted: Options) -> Decoded:
         Misuse: where the file can't be read.
     """
     source = read(path, wanted.kind, role=wanted.role, port=wanted.port)
-    messages = []
+    messages: list[Message] = []
     for conversation in source.conversations:
-        version = wanted.version or announced(conversation) or DEFAULT
-        reader = Reader(conversation, version, wanted.full)
-        messages += [(message, version) for message in (*reader.requests(), *reader.replies())]
-    messages.sort(key=lambda pair: (pair[0].order, pair[0].sender.value, pair[0].offset))
+        reader = Reader(conversation, wanted.version or announced(conversation) or DEFAULT, wanted.full)
+        messages += (*reader.requests(), *reader.replies())
+    messages.sort(key=lambda message: (message.order, message.sender.value, message.offset))
+    source.notes += _notes({message.version for message in messages})
     return Decoded(source, messages)
+
+
+def _notes(versions: set[Version]) -> Iterator[str]:
+    """Say how far the layouts of these versions can be trusted."""
+    for version in sorted(versions):
+        profile = PROFILES[version]
+        if not profile.proven:
+            ops = "" if profile.ops else "; its builds number ops differently, so ops have no names here"
+            yield f"protocol {version}: its layouts are from its sources and not held to recorded bytes, as 3.6.1's are{ops}"
 
 
 def run(file: str, wanted: Options) -> int:
     """Decode a file, or standard input where it is "-"; print, and return the exit code."""
-    if file != "-":
-        return _show(decode_file(Path(file), wanted), wanted)
+    path = Path(file)
+    try:
+        if file == "-":
+            return _copied(sys.stdin.buffer, wanted)
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe can be read once only
+            with path.open("rb") as pipe:
+                return _copied(pipe, wanted)
+    except OSError as error:
+        raise Misuse(f"can't read {file}: {error.strerror}") from None
+    return _show(decode_file(path, wanted), wanted)
+
+
+def _copied(stream: BinaryIO, wanted: Options) -> int:
     with tempfile.NamedTemporaryFile() as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
+        shutil.copyfileobj(stream, copy)
         copy.flush()
         return _show(decode_file(Path(copy.name), wanted), wanted)
 
@@ -147,29 +167,29 @@ def _show(decoded: Decoded, wanted: Options) -> int:
 
 def _print(decoded: Decoded, wanted: Options) -> None:
     if wanted.as_json:
-        print(json.dumps(_document(decoded)))
+        sys.stdout.writelines(_document(decoded))
     elif wanted.graph is not None:
         sys.stdout.writelines(f"{line}\n" for line in _graph_lines(decoded, wanted.graph))
     else:
-        several = decoded.source.kind in ("recording", "pcap")
-        _print_lines(line for message, _ in decoded.messages for line in text.lines(message, with_connection=several))
+        several = decoded.source.kind in ("recording", "pcap", "vector")
+        _print_lines(line for message in decoded.messages for line in text.lines(message, with_connection=several))
 
 
-def _document(decoded: Decoded) -> dict[str, Any]:
-    return {
-        "schema_version": json_form.SCHEMA_VERSION,
-        "kind": decoded.source.kind,
-        "messages": [json_form.message_form(message) for message, _ in decoded.messages],
-        "faults": [json_form.fault_form(fault) for fault in decoded.faults],
-    }
+def _document(decoded: Decoded) -> Iterator[str]:
+    """Yield one JSON document, a message a line: there may be more of them than memory."""
+    yield f'{{"schema_version": {json_form.SCHEMA_VERSION}, "kind": "{decoded.source.kind}", "messages": ['
+    for number, message in enumerate(decoded.messages):
+        yield ("," if number else "") + "\n" + json.dumps(json_form.message_form(message))
+    faults = [json_form.fault_form(fault) for fault in decoded.faults]
+    yield f'\n], "faults": {json.dumps(faults)}, "notes": {json.dumps(decoded.source.notes)}}}\n'
 
 
 def _graph_lines(decoded: Decoded, form: Literal["text", "dot"]) -> Iterator[str]:
-    found = [(message, graphs.of(message, version)) for message, version in decoded.messages]
-    views = [
-        (f"graph {number}, connection {message.connection}, offset {message.offset}", view)
-        for number, (message, view) in enumerate((message, view) for message, view in found if view is not None)
-    ]
+    found = (message for message in decoded.messages if graphs.is_whole(message))
+    views = (
+        (f"graph {number}, connection {message.connection}, offset {message.offset}", graphs.View.of(message))
+        for number, message in enumerate(found)
+    )
     if form == "dot":
         yield from graphs.as_dot(views)
         return

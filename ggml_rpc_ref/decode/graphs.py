@@ -7,7 +7,7 @@ something is wrong with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ggml_rpc_ref import codec
 from ggml_rpc_ref.decode import words
@@ -34,6 +34,11 @@ class View:
         for place, tensor in enumerate(self.tensors):
             self.places.setdefault(tensor["id"], place)
 
+    @classmethod
+    def of(cls, message: Message) -> View:
+        """Return a message's graph; it is a GRAPH_COMPUTE and all there."""
+        return cls(codec.Graph.decode(message.payload(), message.version), message.version)
+
     def label(self, id: int) -> str:
         """Return what a tensor is called."""
         return f"%{self.places[id]}" if id in self.places else f"missing {id:#x}"
@@ -50,11 +55,9 @@ class View:
         return ids
 
 
-def of(message: Message, version: Version) -> View | None:
-    """Return a message's graph; None where it is no GRAPH_COMPUTE or not all there."""
-    if message.cls is not GraphCompute or message.fault is not None:
-        return None
-    return View(codec.Graph.decode(message.payload, version), version)
+def is_whole(message: Message) -> bool:
+    """Whether a message is a GRAPH_COMPUTE and all there."""
+    return message.cls is GraphCompute and message.fault is None
 
 
 def as_text(view: View, title: str) -> Iterator[str]:
@@ -82,7 +85,7 @@ def _node(view: View, place: int) -> str:
     return f'%{place} = {call}  {shape}  "{words.text_of(tensor["name"])}"{seen}{flags}'
 
 
-def as_dot(views: list[tuple[str, View]]) -> Iterator[str]:
+def as_dot(views: Iterable[tuple[str, View]]) -> Iterator[str]:
     """Yield the lines of one Graphviz file: a cluster for each graph, sources as arrows, views as dashed ones."""
     yield "digraph ggml_rpc {"
     yield '  rankdir=TB; node [shape=box, fontname="monospace", fontsize=10];'

@@ -15,7 +15,6 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from ggml_rpc_ref.decode.model import Fault, Item, Message
-from ggml_rpc_ref.spec.rules import RULES
 
 SCHEMA_VERSION: Final = 1
 SHOWN_BYTES: Final = 64
@@ -39,12 +38,12 @@ def message_form(message: Message) -> dict[str, Any]:
 
 def fault_form(fault: Fault) -> dict[str, Any]:
     """Return a fault as plain data, with the sentence of its rule."""
-    return {**asdict(fault), "sentence": RULES[fault.rule].sentence if fault.rule else ""}
+    return {**asdict(fault), "sentence": fault.sentence}
 
 
 def _all(message: Message) -> Iterator[Item]:
     yield from message.head
-    yield from message.items
+    yield from message.read()
 
 
 def _item(item: Item) -> dict[str, Any]:

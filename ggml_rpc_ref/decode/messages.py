@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Final
 
 from ggml_rpc_ref import codec
 from ggml_rpc_ref.connection import Role
@@ -31,6 +35,9 @@ from ggml_rpc_ref.spec.messages import (
 )
 from ggml_rpc_ref.spec.versions import PROFILES, Version
 from ggml_rpc_ref.spec.wire import Tail
+
+DATA_SHOWN: Final = 64
+"""Bytes of data that are looked at, however many there are."""
 
 
 def announced(conversation: Conversation) -> Version | None:
@@ -145,7 +152,7 @@ class Reader:
 
     def _begin(self, stream: Stream, at: int, sender: Role) -> Message:
         mark = stream.mark(at)
-        return Message(sender, self.conversation.number, at, order=mark.order, time_ns=mark.time_ns)
+        return Message(sender, self.conversation.number, at, self.version, order=mark.order, time_ns=mark.time_ns)
 
     def _number(self, stream: Stream, message: Message, name: str, width: int, doc: str) -> int:
         """Read a number of the head."""
@@ -158,28 +165,42 @@ class Reader:
         return value
 
     def _payload(self, stream: Stream, message: Message, cls: type | None, request: Message | None = None) -> None:
-        """Read size and payload; the fields are kept as far as they are there, whatever is wrong with the size."""
+        """Read the size, and see whether it is right and all of the payload there."""
         size = message.payload_size = self._number(stream, message, "size", 8, "bytes of payload")
         base = message.payload_offset
-        view = message.payload = stream.view(base, size)
-        walk = Walk(view, base, size, self.version, self.full, self._left_out(stream, message, len(view)))
-        short = None
-        try:
-            if cls is None:
-                walk.opaque(message.items)
-            else:
-                walk.record(cls, message.items)
-        except Short as found:
-            short = found
+        there = stream.count(base, size)
+        only_fields = cls is not None and _carries_data(cls) and there == codec.minimum_size(cls, self.version)
+        left_out = stream.left_out(base + there) if only_fields else None
+        message.payload = partial(stream.view, base, self._shown(cls, size))
+        message.read = partial(self._items, message, there, left_out)
         if cls is not None:
             self._check_size(message, cls, request)
-        if short is not None:
-            raise _cut_off(short.field, short.there, short.wanted, short.offset - message.offset)
+        if there + (left_out.size if left_out else 0) < size:
+            self._walk(message, there, left_out, [])  # says where the bytes run out
 
-    def _left_out(self, stream: Stream, message: Message, there: int) -> LeftOut | None:
-        """Data that a recording left out behind the bytes that are there; only fields without an end of their own can be."""
-        carries_data = message.cls is not None and any(isinstance(row.wire, Tail) for row in all_fields(message.cls))
-        return stream.left_out(message.payload_offset + there) if carries_data and there < message.payload_size else None
+    def _shown(self, cls: type | None, size: int) -> int:
+        """Return how much of a payload is looked at."""
+        if cls is None:
+            return min(size, DATA_SHOWN)
+        return min(size, codec.minimum_size(cls, self.version) + DATA_SHOWN) if _carries_data(cls) else size
+
+    def _items(self, message: Message, there: int, left_out: LeftOut | None) -> list[Item]:
+        """Return the payload's fields as far as they are there, whatever is wrong with the size."""
+        found: list[Item] = []
+        with suppress(Violation):
+            self._walk(message, there, left_out, found)
+        return found
+
+    def _walk(self, message: Message, there: int, left_out: LeftOut | None, into: list[Item]) -> None:
+        base = message.payload_offset
+        walk = Walk(message.payload(), base, message.payload_size, there, self.version, self.full, left_out)
+        try:
+            if message.cls is None:
+                walk.opaque(into)
+            else:
+                walk.record(message.cls, into)
+        except Short as short:
+            raise _cut_off(short.field, short.there, short.wanted, short.offset - message.offset) from None
 
     def _check_size(self, message: Message, cls: type, request: Message | None) -> None:
         """Hold the size field to what the table, the counts and the request say."""
@@ -194,7 +215,7 @@ class Reader:
             raise Violation(found.rule, "size", found.value, found.detail + hint, head - 8) from None
         if cls is GraphCompute:
             try:
-                codec.graph_size(message.payload, size, self.version)
+                codec.graph_size(message.payload(), size, self.version)
             except Violation as found:
                 raise Violation(found.rule, found.field, found.value, found.detail, head + (found.offset or 0)) from None
         wanted = _bytes_asked_for(request)
@@ -204,11 +225,15 @@ class Reader:
     def _fail(self, stream: Stream, message: Message, violation: Violation) -> None:
         """Note what is wrong; offsets of violations count from the message's first byte here."""
         where = self.conversation.where(message.sender)
-        offset = message.offset + (violation.offset or 0)
-        message.fault = Fault.of(violation, offset, where)
-        if stream.lost and violation.value == "cut off":
-            problem = f"{message.fault.problem}; {stream.lost}"
-            message.fault = Fault(violation.field, problem, violation.rule, offset, where)
+        message.fault = Fault.of(violation, message.offset + (violation.offset or 0), where)
+        if stream.lost and violation.rule == "frame.complete":  # the file lacks them: the sender may have sent them
+            problem = f"{message.fault.problem}; {stream.lost.problem}"
+            message.fault = replace(message.fault, problem=problem, rule=stream.lost.rule)
+
+
+def _carries_data(cls: type | None) -> bool:
+    """Whether messages of this class end in data, which may be left out of recordings."""
+    return cls is not None and any(isinstance(row.wire, Tail) for row in all_fields(cls))
 
 
 def _cut_off(field: str, there: int, wanted: int, offset: int) -> Violation:

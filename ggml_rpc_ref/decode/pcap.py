@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 
 from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.decode.model import Fault
-from ggml_rpc_ref.decode.sources import PCAPNG_MAGIC, Source
-from ggml_rpc_ref.decode.streams import Conversation, Stream
+from ggml_rpc_ref.decode.sources import PCAPNG_MAGIC, Source, mapped
+from ggml_rpc_ref.decode.streams import Conversation, Lost, Stream
 from ggml_rpc_ref.errors import Misuse
 
 HELLO_STARTS: Final = (b"\x0e" + bytes(8), b"\x0e\x18" + bytes(7))
@@ -69,7 +69,7 @@ class Half:
         """Return the stream; bytes behind a gap can't be placed."""
         if self.waiting:
             gap = min(map(self._ahead, self.waiting))
-            self.stream.lost = f"the capture lacks the next {gap} bytes of the TCP stream"
+            self.stream.lost = Lost(f"the capture lacks the next {gap} bytes of the TCP stream", "capture.stream-whole")
         return self.stream
 
 
@@ -101,17 +101,10 @@ def read(path: Path, port: int | None = None) -> Source:
     Raises:
         Misuse: without scapy. What is damaged is the source's `fault`, and what came before is there.
     """
-    source = Source("pcap")
+    source = Source("pcap", fault=_breaks_off(path))
     flows: list[Flow] = []
-    try:
-        _packets(path, flows)
-    except Misuse:
-        raise
-    except Exception as error:  # scapy raises whatever a damaged file leads it to
-        said = str(error) or type(error).__name__
-        source.fault = Fault("file", f"{path} is damaged or no capture: {said}")
-    else:
-        source.fault = _breaks_off(path)
+    damage = _packets(path, flows)
+    source.fault = source.fault or damage
     used = [flow for flow in flows if any(half.stream.end for half in flow.halves.values())]
     found = [_conversation(flow, port) for flow in used]
     source.conversations = [conversation for conversation in found if _is_ours(conversation, port)]
@@ -120,13 +113,14 @@ def read(path: Path, port: int | None = None) -> Source:
         conversation.label = f"connection {number} ({conversation.label})"
         if source.fault is not None:
             for stream in conversation.sides.values():
-                stream.lost = stream.lost or source.fault.problem
+                stream.lost = stream.lost or Lost.because(source.fault)
     skipped = len(found) - len(source.conversations)
     if skipped:
         chosen = f"on port {port}" if port else "beginning with HELLO (--port chooses by the server's port)"
         source.notes.append(f"{skipped} of {len(found)} TCP connections are not {chosen} and are left out")
     if not source.conversations and source.fault is None:
-        source.fault = Fault("file", f"{path} holds no TCP connection that begins with HELLO; --port names the server's port")
+        wanted = f"has port {port}" if port else "begins with HELLO; --port names the server's port"
+        source.fault = Fault("capture", f"holds no TCP connection that {wanted}", "capture.conversation", 0)
     return source
 
 
@@ -144,12 +138,16 @@ def _conversation(flow: Flow, port: int | None) -> Conversation:
     return Conversation(0, {role: half.finish() for role, half in halves.items()}, flow.whole, label)
 
 
-def _packets(path: Path, flows: list[Flow]) -> None:
-    """Feed every TCP segment of a capture to its flow."""
+def _packets(path: Path, flows: list[Flow]) -> Fault | None:
+    """Feed every TCP segment of a capture to its flow; return what scapy could not read.
+
+    Raises:
+        Misuse: without scapy.
+    """
     logging.getLogger("scapy").setLevel(logging.ERROR)  # it warns of interfaces and routes, which nobody asked for
     try:
-        from scapy.layers import inet, inet6, l2
-        from scapy.packet import Padding, bind_bottom_up
+        from scapy.layers import inet6, l2
+        from scapy.packet import bind_bottom_up
         from scapy.utils import PcapReader
     except ImportError:
         raise Misuse("captures are read with scapy, which is not installed: pip install 'ggml-rpc-ref[pcap]'") from None
@@ -157,16 +155,31 @@ def _packets(path: Path, flows: list[Flow]) -> None:
         bind_bottom_up(l2.Loopback, inet6.IPv6, type=family)
     current: dict[frozenset[End], Flow] = {}
     reader: Any = PcapReader  # it takes files, though scapy's annotations say str; and left to open one, it may leave it open
-    with path.open("rb") as file, reader(file) as packets:
-        for order, packet in enumerate(packets):
-            ip = packet.getlayer(inet.IP) or packet.getlayer(inet6.IPv6)
-            tcp = packet.getlayer(inet.TCP)
-            if ip is None or tcp is None:
-                continue
-            data = bytes(tcp.payload)
-            if Padding in tcp:
-                data = data[: len(data) - len(tcp[Padding].load)]
-            _segment(tcp, ((ip.src, tcp.sport), (ip.dst, tcp.dport)), data, (order, int(packet.time * 10**9)), current, flows)
+    with path.open("rb") as file:
+        at = 0
+        try:
+            with reader(file) as packets:
+                at = file.tell()
+                for order, packet in enumerate(packets):
+                    _take(packet, order, current, flows)
+                    at = file.tell()
+        except Exception as error:  # scapy raises whatever a damaged file leads it to
+            said = " ".join(str(error).split()) or type(error).__name__
+            return Fault("packet" if at else "capture", f"can't be read: {said}", "capture.format", at)
+    return None
+
+
+def _take(packet: Any, order: int, current: dict[frozenset[End], Flow], flows: list[Flow]) -> None:
+    from scapy.layers import inet, inet6
+    from scapy.packet import Padding
+
+    ip, tcp = packet.getlayer(inet.IP) or packet.getlayer(inet6.IPv6), packet.getlayer(inet.TCP)
+    if ip is None or tcp is None:
+        return
+    data = bytes(tcp.payload)
+    if Padding in tcp:
+        data = data[: len(data) - len(tcp[Padding].load)]
+    _segment(tcp, ((ip.src, tcp.sport), (ip.dst, tcp.dport)), data, (order, int(packet.time * 10**9)), current, flows)
 
 
 def _segment(
@@ -192,18 +205,19 @@ def _segment(
 
 def _breaks_off(path: Path) -> Fault | None:
     """Walk a capture's own framing: scapy ends without a word where the file does."""
-    data = path.read_bytes()
+    data = mapped(path)
+    magic = bytes(data[:9])
     order: Literal["little", "big"]
-    if data[:4] == PCAPNG_MAGIC:
-        order, at, length_at, extra, least = "little" if data[8:9] == b"\x4d" else "big", 0, 4, 0, 12
+    if magic[:4] == PCAPNG_MAGIC:
+        order, at, length_at, extra, least = "little" if magic[8:9] == b"\x4d" else "big", 0, 4, 0, 12
     else:
-        order, at, length_at, extra, least = "little" if data[:1] in (b"\xd4", b"\x4d") else "big", 24, 8, 16, 0
+        order, at, length_at, extra, least = "little" if magic[:1] in (b"\xd4", b"\x4d") else "big", 24, 8, 16, 0
     while at < len(data):
         field_end = at + length_at + 4
         length = int.from_bytes(data[at + length_at : field_end], order) + extra
+        if field_end > len(data) or (length >= least and at + length > len(data)):
+            return Fault("packet", "breaks off in its middle", "capture.packet-whole", at)
         if length < least:
-            return Fault("file", f"{path} at offset {at} is damaged: a block of {length} bytes")
-        if field_end > len(data) or at + length > len(data):
-            return Fault("file", f"{path} at offset {at} breaks off in the middle of a packet")
+            return Fault("block length", f"is {length}; {least} is the least", "capture.block", at + length_at)
         at += length
     return None

@@ -1,4 +1,4 @@
-"""What can be decoded: raw bytes, hex text, recordings, pcap files; each becomes conversations.
+"""What can be decoded: raw bytes, hex text, recordings, pcap files, vectors; each becomes conversations.
 
 source = read(Path("session.rec"))
 for conversation in source.conversations: ...
@@ -6,6 +6,7 @@ for conversation in source.conversations: ...
 
 from __future__ import annotations
 
+import mmap
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Final, Literal
 from ggml_rpc_ref import recording
 from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.decode.model import Fault
-from ggml_rpc_ref.decode.streams import Conversation, Stream
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.decode.streams import SMALL, Conversation, Lost, Stream
+from ggml_rpc_ref.errors import Damaged, Misuse
 
-Kind = Literal["raw", "hex", "recording", "pcap"]
-KINDS: Final[tuple[Kind, ...]] = ("raw", "hex", "recording", "pcap")
+Kind = Literal["raw", "hex", "recording", "pcap", "vector"]
+KINDS: Final[tuple[Kind, ...]] = ("raw", "hex", "recording", "pcap", "vector")
 
 PCAP_MAGICS: Final = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1")
 """How pcap files begin: microseconds or nanoseconds, in either byte order."""
@@ -69,7 +70,11 @@ def read(path: Path, kind: Kind | None = None, *, role: Role = Role.CLIENT, port
             from ggml_rpc_ref.decode import pcap  # the one door to scapy
 
             return pcap.read(path, port)
-        return _bytes(path.read_bytes(), kind, role)
+        if kind == "vector":
+            from ggml_rpc_ref.decode import vector
+
+            return vector.read(path)
+        return _hex(path.read_bytes(), role) if kind == "hex" else _raw(path, role)
     except OSError as error:
         raise Misuse(f"can't read {path}: {error.strerror}") from None
 
@@ -81,17 +86,34 @@ def kind_of(start: bytes) -> Kind:
     if start[:4] in PCAP_MAGICS or (start[:4] == PCAPNG_MAGIC and start[8:12] in PCAPNG_ORDER):
         return "pcap"
     text = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
+    if text and start.lstrip()[:1] == b"{":
+        return "vector"
     return "hex" if text and start.strip()[:1] in HEX_STARTS else "raw"
 
 
-def _bytes(data: bytes, kind: Kind, role: Role) -> Source:
-    source = Source(kind)
-    if kind == "hex":
-        data, source.fault = from_hex(data)
-    if not data and source.fault is None:
-        source.fault = Fault("file", "it is empty")
-    source.conversations.append(Conversation(sides={role: Stream.of(data)}))
-    return source
+EMPTY: Final = Fault("input", "is empty", "input.bytes", 0)
+
+
+def _raw(path: Path, role: Role) -> Source:
+    data = mapped(path)
+    return Source("raw", [Conversation(sides={role: Stream.of(data)})], None if data else EMPTY)
+
+
+def _hex(text: bytes, role: Role) -> Source:
+    data, fault = from_hex(text)
+    return Source("hex", [Conversation(sides={role: Stream.of(memoryview(data))})], fault or (None if data else EMPTY))
+
+
+def mapped(path: Path) -> memoryview:
+    """Return a file's bytes without reading them into memory.
+
+    Raises:
+        OSError: where it can't be read.
+    """
+    with path.open("rb") as file:
+        if file.seek(0, 2) == 0:  # nothing can't be mapped
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def from_hex(text: bytes) -> tuple[bytes, Fault | None]:
@@ -102,29 +124,30 @@ def from_hex(text: bytes) -> tuple[bytes, Fault | None]:
     digits = good.replace(b" ", b"")
     data = bytes.fromhex(digits[: len(digits) // 2 * 2].decode())
     if wrong:
-        return data, Fault("file", f"character {wrong[0].decode('latin-1')!a} is no hexadecimal digit", "", wrong.start())
+        return data, Fault("character", f"{wrong[0].decode('latin-1')!a} is no hexadecimal digit", "hex.digit", wrong.start())
     if len(digits) % 2:
-        return data, Fault("file", "the last byte has one hexadecimal digit; it needs two", "", len(good.rstrip()) - 1)
+        return data, Fault("last byte", "has one hexadecimal digit; it needs two", "hex.pair", len(good.rstrip()) - 1)
     return data, None
 
 
 def _recording(path: Path) -> Source:
     """Put the chunks of a recording together; where it breaks off, what came before remains."""
-    source, found = Source("recording"), dict[int, Conversation]()
+    source, found, data = Source("recording"), dict[int, Conversation](), mapped(path)
     try:
         for order, chunk in enumerate(recording.read(path)):
             conversation = found.setdefault(chunk.connection, Conversation(chunk.connection, whole=True))
             role = Role.CLIENT if chunk.direction is recording.Direction.TO_SERVER else Role.SERVER
             stream = conversation.sides.setdefault(role, Stream())
-            if chunk.size:
-                stream.append(chunk.left_out or chunk.data, order, chunk.time_ns)
-    except Misuse as damage:
-        source.fault = Fault("file", str(damage))
+            if chunk.size:  # long ones stay in the file
+                piece = data[chunk.at : chunk.at + chunk.size] if len(chunk.data) > SMALL else chunk.data
+                stream.append(chunk.left_out or piece, order, chunk.time_ns)
+    except Damaged as damage:
+        source.fault = Fault.in_file(damage)
     for conversation in found.values():
         conversation.sides.setdefault(Role.CLIENT, Stream())
         conversation.label = f"connection {conversation.number}"
         if source.fault is not None:
             for stream in conversation.sides.values():
-                stream.lost = source.fault.problem
+                stream.lost = Lost.because(source.fault)
     source.conversations = list(found.values())
     return source

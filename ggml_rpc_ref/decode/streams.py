@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from ggml_rpc_ref.connection import Role
+from ggml_rpc_ref.decode.model import Fault
 from ggml_rpc_ref.recording import LeftOut
+
+SMALL: Final = 2**16
+"""Bytes of a piece that is copied together with its neighbours; larger ones are looked at where they lie."""
+
+
+class Lost(NamedTuple):
+    """Why a stream ends here although more passed: half a sentence, and the id of the file's rule."""
+
+    problem: str
+    rule: str
+
+    @classmethod
+    def because(cls, fault: Fault) -> Lost:
+        """Return that the file around the stream is damaged."""
+        return cls(f"the file's {fault.field} at offset {fault.offset} {fault.problem}", fault.rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +41,14 @@ class Stream:
     def __init__(self) -> None:
         self.end = 0
         """Bytes that passed."""
-        self.lost = ""
-        """Why the stream ends at `end` although more passed; "" where it doesn't."""
+        self.lost: Lost | None = None
+        """Why the stream ends at `end` although more passed; None where it doesn't."""
         self._starts: list[int] = []
-        self._parts: list[bytearray | LeftOut] = []
+        self._parts: list[bytearray | memoryview | LeftOut] = []
         self._marks: list[Mark] = []
 
     @classmethod
-    def of(cls, data: bytes) -> Stream:
+    def of(cls, data: bytes | memoryview) -> Stream:
         """Return a stream of these bytes in one piece."""
         stream = cls()
         stream.append(data, 0)
@@ -42,21 +59,39 @@ class Stream:
         size = piece.size if isinstance(piece, LeftOut) else len(piece)
         self._marks.append(Mark(self.end, order, time_ns))
         last = self._parts[-1] if self._parts else None
-        if isinstance(last, bytearray) and not isinstance(piece, LeftOut):
+        if isinstance(piece, LeftOut) or size > SMALL:
+            self._put(memoryview(piece).toreadonly() if not isinstance(piece, LeftOut) else piece)
+        elif isinstance(last, bytearray):
             last += piece
         else:
-            self._starts.append(self.end)
-            self._parts.append(piece if isinstance(piece, LeftOut) else bytearray(piece))
+            self._put(bytearray(piece))
         self.end += size
+
+    def _put(self, part: bytearray | memoryview | LeftOut) -> None:
+        self._starts.append(self.end)
+        self._parts.append(part)
 
     def view(self, at: int, size: int) -> memoryview:
         """Return the bytes from an offset on: `size` of them, or fewer where the stream ends or something was left out."""
-        index = bisect_right(self._starts, at) - 1
-        part = self._parts[index] if index >= 0 else b""
-        if isinstance(part, LeftOut):
-            return memoryview(b"")
-        first = at - self._starts[index] if index >= 0 else 0
-        return memoryview(part).toreadonly()[first : first + size]
+        pieces: list[memoryview] = []
+        index = max(bisect_right(self._starts, at) - 1, 0)
+        while size > 0 and index < len(self._parts):
+            part, skip = self._parts[index], at - self._starts[index]
+            if isinstance(part, LeftOut):
+                break
+            piece = memoryview(part).toreadonly()[skip : skip + size]
+            pieces.append(piece)
+            at, size, index = at + len(piece), size - len(piece), index + 1
+        return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+
+    def count(self, at: int, size: int) -> int:
+        """Return how many bytes `view` would return, without looking at them."""
+        index = max(bisect_right(self._starts, at) - 1, 0)
+        rest = range(index, len(self._parts))
+        stop = next(
+            (self._starts[n] for n in rest if isinstance(self._parts[n], LeftOut) or self._starts[n] >= at + size), self.end
+        )
+        return max(0, min(size, stop - at))
 
     def left_out(self, at: int) -> LeftOut | None:
         """Return what was left out from exactly this offset on."""

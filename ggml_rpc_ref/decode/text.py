@@ -35,7 +35,7 @@ def lines(message: Message, *, with_connection: bool) -> Iterator[Line]:
     yield Line("", "", headline(message, with_connection=with_connection))
     for item in message.head:
         yield from _item(item, 0)
-    for item in message.items:
+    for item in message.read():
         yield from _item(item, 0)
     if message.fault is not None:
         yield Line("", "", f"  !! {message.fault.field} {message.fault.problem}")
@@ -57,13 +57,13 @@ def _item(item: Item, depth: int) -> Iterator[Line]:
         for child in item.children:
             yield from _item(child, depth + 1)
         return
-    hexed = item.raw[:SHOWN_BYTES].hex(" ") + (" …" if len(item.raw) > SHOWN_BYTES else "")
+    hexed = item.raw[:SHOWN_BYTES].hex(" ") + (" …" if item.size > SHOWN_BYTES and item.raw else "")
     yield Line(offset, hexed, name, _value(item), item.doc)
 
 
 def _value(item: Item) -> str:
     if isinstance(item.value, memoryview):
-        return f"{len(item.raw)} bytes"
+        return f"{item.size} bytes"
     if item.value is None and item.word:
         return f"{item.size} bytes {item.word}"
     value = words.value_text(item.name, item.value)

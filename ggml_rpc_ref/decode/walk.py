@@ -35,17 +35,19 @@ class Walk:
     """A walk through one payload.
 
     Attributes:
-        view: the payload as far as it is there.
+        view: the payload as far as it is there; of data no more than the beginning is needed.
         base: offset of the payload in what its side sent.
         size: the size field: what the payload should have.
+        there: how much of the payload is there.
         version: whose layouts are meant.
         full: whether tensors in arrays are walked field by field; else each is one item with a dict of its values.
-        left_out: data that a recording left out where `view` ends.
+        left_out: data that a recording left out behind what is there.
     """
 
     view: memoryview
     base: int
     size: int
+    there: int
     version: Version
     full: bool = False
     left_out: LeftOut | None = None
@@ -152,15 +154,13 @@ class Walk:
         self._tail("payload", "payload", "the kind of this message can't be told", into)
 
     def _tail(self, key: str, name: str, doc: str, into: list[Item]) -> None:
-        wanted, offset = self.size - self.at, self.base + self.at
-        if self.left_out is not None and self.at == len(self.view):
-            kept_out = f"left out of the recording; FNV-1a 64 {self.left_out.fnv1a:#018x}"
-            into.append(Item(key, offset, self.left_out.size, self.view[self.at :], None, kept_out, doc))
+        wanted, there, offset = self.size - self.at, self.there - self.at, self.base + self.at
+        if self.left_out is not None and there == 0:
+            kept_out = f"left out; FNV-1a 64 {self.left_out.fnv1a:#018x}"
             there = self.left_out.size
+            into.append(Item(key, offset, there, self.view[:0], None, kept_out, doc))
         else:
-            raw = self.view[self.at : self.size]
-            self.at += len(raw)
-            there = len(raw)
+            raw = self.view[self.at :]
             into.append(Item(key, offset, there, raw, raw, "", doc))
         if there < wanted:
             raise Short(name, offset + there, wanted, there)

@@ -33,6 +33,8 @@ def type_name(number: int) -> str:
 def op_name(number: int, version: Version) -> str:
     """Return ggml's name of an op, by the op table of a version."""
     table = OP_TABLES.get(PROFILES[version].ops, ())
+    if not table:
+        return f"op {number}"  # the builds of this version don't agree on its name
     return table[number] if number < len(table) else f"unknown op {number}"
 
 

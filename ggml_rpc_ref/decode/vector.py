@@ -1,0 +1,161 @@
+"""Vectors to streams: the messages of frames.json, and the conversations of sessions and malformed cases.
+
+Names stand for the values that were recorded; what a vector leaves out stays left out. What a file must look like say the schemas
+in vectors/schema/; here it is read as far as it follows them.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ggml_rpc_ref import codec
+from ggml_rpc_ref.connection import Role
+from ggml_rpc_ref.decode.model import Fault
+from ggml_rpc_ref.decode.sources import Source, mapped
+from ggml_rpc_ref.decode.streams import Conversation, Stream
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.recording import LeftOut
+from ggml_rpc_ref.vectors import script
+
+MOST_REPEATED: Final = 2**28
+"""Bytes that one piece may repeat: a vector must not fill our memory."""
+RECIPE: Final = "byte i is i % 251"
+"""How frames.json describes data that it leaves out."""
+WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+"""What reading a document raises where it does not follow its schema."""
+
+
+def read(path: Path) -> Source:
+    """Read a vector file; what is damaged is the source's `fault`, and what came before is there.
+
+    Raises:
+        Misuse: for vectors that hold no messages.
+    """
+    source = Source("vector")
+    content, source.fault = _parse(bytes(mapped(path)))
+    if source.fault is not None:
+        return source
+    scripts = _scripts(content)
+    if not scripts and "connections" not in content:
+        raise Misuse(f"{path} holds no messages; `ggml-rpc-ref vectors verify` checks vectors of every kind")
+    builder = _Builder(source)
+    builder.frames(content.get("connections", ()))
+    for where, name, written in scripts:
+        builder.script(where, name, written)
+    return source
+
+
+def _parse(data: bytes) -> tuple[Any, Fault | None]:
+    try:
+        content = json.loads(data.decode("utf-8"))
+    except json.JSONDecodeError as error:
+        return None, Fault("JSON", f"breaks off or is none: {error.msg}", "vector.json", len(error.doc[: error.pos].encode()))
+    except UnicodeDecodeError as error:
+        return None, Fault("JSON", f"is not UTF-8: {error.reason}", "vector.json", error.start)
+    except (ValueError, RecursionError) as error:
+        return None, Fault("JSON", f"can't be read: {type(error).__name__}", "vector.json", 0)
+    if not isinstance(content, dict):
+        return None, Fault("JSON", "is no object", "vector.schema", 0)
+    return content, None
+
+
+def _scripts(content: Any) -> list[tuple[str, str, Any]]:
+    """Return the conversations of a file: path in the document, name, the conversation."""
+    if "steps" in content:
+        return [("", "", content)]
+    cases = content.get("cases")
+    rows = list(enumerate(cases)) if isinstance(cases, list) else []
+    return [(f"cases[{at}].", f"case {row.get('id')}, ", row) for at, row in rows if isinstance(row, dict) and "steps" in row]
+
+
+class _Builder:
+    """Puts the streams of one file together."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._order = source, 0
+
+    def frames(self, connections: Any) -> None:
+        """Add the conversations of frames.json."""
+        for at, connection in enumerate(connections):
+            added = self._add(f"connection {at + 1}")
+            for number, frame in _entries(connection, "frames"):
+                try:
+                    pieces = [codec.REQUEST_HEAD.pack(frame["number"], _size(frame)), *_payload(frame)]
+                    reply = frame["reply"] and bytes.fromhex(frame["reply"]["payload"])
+                except (*WRONG, struct.error) as error:
+                    self._fail(f"connections[{at}].frames[{number}]", error)
+                    return
+                self._say(added, Role.CLIENT, pieces)
+                if reply is not None:
+                    self._say(added, Role.SERVER, [codec.REPLY_HEAD.pack(len(reply)) + reply])
+
+    def script(self, where: str, name: str, written: Any) -> None:
+        """Add the conversations of a session or a case."""
+        added: dict[int, Conversation] = {}
+        for at, row in _entries(written, "steps"):
+            try:
+                step = script.step_from_json(row)
+                values = {key: int(binding.get("value", "0"), 16) for key, binding in written["bindings"].items()}
+                pieces = [_bytes(piece, values) for piece in step.pieces]
+            except WRONG as error:
+                self._fail(f"{where}steps[{at}]", error)
+                return
+            if step.connection not in added:
+                added[step.connection] = self._add(f"{name}connection {step.connection}")
+            self._say(added[step.connection], Role.SERVER if step.act == "receive" else Role.CLIENT, pieces)
+
+    def _add(self, label: str) -> Conversation:
+        conversation = Conversation(len(self._source.conversations) + 1, {Role.CLIENT: Stream()}, whole=True, label=label)
+        self._source.conversations.append(conversation)
+        return conversation
+
+    def _say(self, conversation: Conversation, sender: Role, pieces: list[bytes | LeftOut]) -> None:
+        stream = conversation.sides.setdefault(sender, Stream())
+        for piece in pieces:
+            if not isinstance(piece, bytes) or piece:
+                stream.append(piece, self._order)
+        self._order += 1
+
+    def _fail(self, where: str, error: Exception) -> None:
+        problem = f"does not follow the schema: {type(error).__name__}: {error}"
+        self._source.fault = self._source.fault or Fault(where, problem[:200], "vector.schema")
+
+
+def _entries(holder: Any, name: str) -> Iterator[tuple[int, Any]]:
+    rows = holder.get(name) if isinstance(holder, dict) else None
+    return enumerate(rows if isinstance(rows, list) else ())
+
+
+def _size(frame: Any) -> int:
+    there = len(frame.get("payload", frame.get("payload_start", ""))) // 2
+    return there + int(frame.get("then", {}).get("size", 0))
+
+
+def _payload(frame: Any) -> list[bytes | LeftOut]:
+    if "payload" in frame:
+        return [bytes.fromhex(frame["payload"])]
+    size, recipe = frame["then"]["size"], frame["then"]["recipe"]
+    if recipe != RECIPE or not 0 <= size <= MOST_REPEATED:
+        raise ValueError(f"recipe {recipe!r} for {size} bytes")
+    return [bytes.fromhex(frame["payload_start"]), (bytes(range(251)) * (size // 251 + 1))[:size]]
+
+
+def _bytes(piece: script.Piece, values: Mapping[str, int]) -> bytes | LeftOut:
+    """Return the bytes that were recorded where a piece stands."""
+    match piece:
+        case script.Exactly(data) | script.Anything(data) | script.Near(data):
+            return data
+        case script.Named(name, offset):
+            return ((values[name] + offset) % script.U64).to_bytes(8, "little")
+        case script.Repeated(data, times):
+            if len(data) * times > MOST_REPEATED:
+                raise ValueError(f"{len(data)} bytes {times} times are more than {MOST_REPEATED}")
+            return data * times
+        case script.Omitted(size, fnv1a):
+            return LeftOut(size, fnv1a)
+        case script.AtLeast(least, width):
+            return least.to_bytes(width, "little")
