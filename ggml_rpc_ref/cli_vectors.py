@@ -69,7 +69,8 @@ def play(
     from ggml_rpc_ref.vectors import play as playing
 
     model = upstream.model_path()
-    found = list(playing.cases(directory, omitted.Files(data or ([model] if model.exists() else []))))
+    given = omitted.Files(data or (), otherwise=[model] if model.exists() else [])
+    found = list(playing.cases(directory, given))
     server, cases = command.choose(target, spawn), playing.select(found, tuple(only or ()))
     wishes = command.Wishes(timeout, expect, i_own_this_target, as_json)
     if list_cases:

@@ -22,24 +22,38 @@ GGUF_MAGIC: Final = b"GGUF"
 class Files(Mapping[Omitted, memoryview]):
     """What is in some files, by size and FNV-1a 64 hash.
 
+    Args:
+        paths: the files, read at once.
+        otherwise: more files, read when something is asked for that the others don't have: gguf takes seconds over a vocabulary.
+
     Raises:
         Misuse: for a file that can't be read, or a GGUF where the package gguf is missing.
     """
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[Path], otherwise: Iterable[Path] = ()) -> None:
         self._unknown: dict[int, list[memoryview]] = defaultdict(list)
         self._known: dict[Omitted, memoryview] = {}
+        self._unread = list(otherwise)
         for path in paths:
-            for part in _parts(path):
-                self._unknown[len(part)].append(part)
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        for part in _parts(path):
+            self._unknown[len(part)].append(part)
 
     def __getitem__(self, piece: Omitted) -> memoryview:
         """Return the data; KeyError where no file has it."""
+        self._look_for(piece)
+        while piece not in self._known and self._unread:
+            self._read(self._unread.pop())
+            self._look_for(piece)
+        return self._known[piece]
+
+    def _look_for(self, piece: Omitted) -> None:
         candidates = self._unknown.get(piece.size, [])
         while piece not in self._known and candidates:
             part = candidates.pop()
             self._known[Omitted(len(part), fnv1a(part))] = part
-        return self._known[piece]
 
     def __iter__(self) -> Iterator[Omitted]:
         """Yield what has been found so far."""
