@@ -6,6 +6,7 @@ The expected bytes are in vectors/upstream-3.6.1-…/ops/, written by vectors/to
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import importlib.util
 import json
@@ -30,6 +31,7 @@ from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
 from ggml_rpc_ref.ops.op import BLOCKS, MAX_SRC, WRITABLE_BLOCKS, Case, Op, Operand, Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import PlainStorage, Tensor, contiguous_nb
+from ggml_rpc_ref.vectors import operands
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 WITNESS = VECTORS / "upstream-3.6.1-llama-cpp-python-0.3.20" / "ops"
@@ -145,6 +147,25 @@ def test_the_recorded_file_has_exactly_the_cases(op: Op) -> None:
     document = recorded(op.name)
     assert document["op"] == op.name
     assert [entry["id"] for entry in document["cases"]] == ids
+
+
+@pytest.mark.parametrize("name", ["SET_ROWS", "ROPE", "IM2COL"])
+def test_the_recorder_writes_the_inputs_that_are_there(name: str) -> None:
+    """Compressed perhaps by another zlib, but of the same operands, and all of their bytes."""
+    document, beside = recorder().with_inputs(OPS[name], without_payloads(recorded(name)))
+    assert without_payloads(document) == without_payloads(recorded(name))
+    there = operands.payloads(WITNESS / f"{name.lower()}.json")
+    for ours, theirs in zip(document["cases"], recorded(name)["cases"], strict=True):
+        for (_, a), (_, b) in zip(operands.owners(ours), operands.owners(theirs), strict=True):
+            assert operands.before(a, beside) == operands.before(b, there)
+
+
+def without_payloads(document: dict[str, Any]) -> dict[str, Any]:
+    copied: dict[str, Any] = copy.deepcopy(document)
+    for case in copied["cases"]:
+        for operand in (case["dst"], *case["src"]):
+            (operand or {}).pop("payload", None)
+    return copied
 
 
 # --- nodes that no op can mean ------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import re
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,8 @@ SPOILT = [
     ("ops", "cases.0.src.0", 1),
     ("ops", "cases.0.expected", {}),
     ("ops", "cases.0.expected.dest", "AAAA"),
+    ("ops", "cases.1.src.0.payload", {"at": 0}),
+    ("ops", "cases.1.src.0.payload", {"at": -1, "size": 1}),
     ("ops", "cases.0.tolerance", {"rtol": 0}),
     ("ops", "tolerance.atol", True),
     ("blocks", "dequantise.0.blocks", "!"),
@@ -130,6 +134,7 @@ def small(tmp_path: Path) -> Path:
         target = tmp_path / UPSTREAM.name / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(UPSTREAM / name, target)
+    shutil.copy(UPSTREAM / "ops" / "set_rows.inputs", tmp_path / UPSTREAM.name / "ops")
     (tmp_path / "ids.txt").write_text("".join(f"{line}\n" for line in vectors.list_ids(tmp_path)))
     assert vectors.verify(tmp_path) == []
     return tmp_path
@@ -159,6 +164,79 @@ def test_faults_have_a_sentence(small: Path, file: str, replace: Callable[[str],
     assert any(fault in sentence for sentence in vectors.verify(small))
 
 
+def payload_operand(content: Any, number: int) -> Any:
+    """The operand that has the payload of that number in an op's file."""
+    operands = [o for case in content["cases"] for o in (case["dst"], *case["src"]) if o is not None and "payload" in o]
+    return operands[number]
+
+
+def without(field: str) -> Callable[[Any], None]:
+    return lambda content: payload_operand(content, 0).pop(field)
+
+
+def bytes_instead(content: Any) -> None:
+    operand = payload_operand(content, 0)
+    operand["bytes"] = base64.b64encode(b"12345678").decode()
+    del operand["payload"]
+
+
+def shorter(content: Any) -> None:
+    case = content["cases"][0]
+    (name,) = case["expected"]
+    case["expected"][name] = base64.b64encode(zlib.compress(b"1234")).decode()
+
+
+def elsewhere(content: Any) -> None:
+    case = content["cases"][0]
+    case["expected"] = {"src9": next(iter(case["expected"].values()))}
+
+
+SPOILT_INPUTS: dict[str, tuple[Callable[[Any], None], Callable[[bytes], bytes], str]] = {
+    "file truncated": (lambda _: None, lambda data: data[:-1], "but the file of inputs ends at"),
+    "file longer": (lambda _: None, lambda data: data + b"x", "the payloads end at"),
+    "a bit flipped": (lambda _: None, lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:], "zlib stream"),
+    "no zlib": (lambda _: None, lambda data: bytes(2) + data[2:], "is no zlib stream: "),
+    "stream too short": (lambda c: change("payload.size", payload_operand(c, 0)["payload"]["size"] - 9)(payload_operand(c, 0)),
+                         lambda data: data, "is a zlib stream that breaks off after"),
+    "stream too long": (lambda c: change("payload.size", payload_operand(c, 0)["payload"]["size"] + 9)(payload_operand(c, 0)),
+                        lambda data: data, "has 9 bytes behind the end of its zlib stream"),
+    "another stream": (lambda c: change("payload", payload_operand(c, 1)["payload"])(payload_operand(c, 0)),
+                       lambda data: data, "has its payload at"),
+    "other bytes": (lambda c: change("sha256", 64 * "0")(payload_operand(c, 0)),
+                    lambda data: data, "holds other bytes than its sha256 is of"),
+    "other dimensions": (lambda c: change("ne.0", 5000)(payload_operand(c, 0)), lambda data: data, "its type, ne and nb make"),
+    "fewer dimensions": (lambda c: change("ne.0", 1)(payload_operand(c, 0)), lambda data: data, "unpacks to more than the"),
+    "neither bytes nor payload": (without("payload"), lambda data: data, "has neither bytes nor payload"),
+    "other literal bytes": (bytes_instead, lambda data: data, "holds 8 bytes, its type, ne and nb make"),
+    "a short result": (shorter, lambda data: data, "is expected to hold 4 bytes"),
+    "a result elsewhere": (elsewhere, lambda data: data, "src9 is expected to change and owns no memory"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SPOILT_INPUTS)
+def test_faults_of_inputs_have_a_sentence(small: Path, what: str) -> None:
+    spoil, damage, fault = SPOILT_INPUTS[what]
+    path = small / UPSTREAM.name / "ops" / "set_rows.json"
+    content = vectors.load(path)
+    spoil(content)
+    path.write_text(vectors.canonical("ops", content))
+    inputs = path.with_suffix(".inputs")
+    inputs.write_bytes(damage(inputs.read_bytes()))
+    said = vectors.verify(small)
+    assert any(fault in sentence for sentence in said), said
+    assert all(sentence.startswith(f"{UPSTREAM.name}/ops/set_rows.json: ") for sentence in said)
+
+
+def test_inputs_that_belong_to_nothing(small: Path) -> None:
+    (small / UPSTREAM.name / "ops" / "mul.inputs").write_bytes(b"")
+    assert vectors.verify(small) == [f"{UPSTREAM.name}/ops/mul.inputs belongs to no file of an op"]
+
+
+def test_inputs_that_are_gone(small: Path) -> None:
+    (small / UPSTREAM.name / "ops" / "set_rows.inputs").unlink()
+    assert all("but the file of inputs ends at 0" in sentence for sentence in vectors.verify(small)[:-1])
+
+
 def test_no_vectors_at_all(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="holds no vectors"):
         vectors.verify(tmp_path)
@@ -180,10 +258,9 @@ def test_the_command_lists_ids(small: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- consumers
 
 
-def block(language: str) -> str:
-    """Return the README's one block of code in a language."""
-    (code,) = re.findall(rf"```{language}\n(.*?)```", (HERE / "README.md").read_text(encoding="utf-8"), re.S)
-    return str(code)
+def block(language: str, number: int = 0) -> str:
+    """Return the README's block of code in a language, the first or a later one."""
+    return str(re.findall(rf"```{language}\n(.*?)```", (HERE / "README.md").read_text(encoding="utf-8"), re.S)[number])
 
 
 def leaves(value: Any) -> int:
@@ -204,8 +281,8 @@ def broken_frames(tmp_path: Path) -> Path:
 
 def test_the_consumer_in_python_is_short_runs_and_sees_a_fault(tmp_path: Path) -> None:
     script = tmp_path / "consumer.py"
-    script.write_text(block("python"))
-    assert len([line for line in block("python").splitlines() if line.strip()]) < 40
+    script.write_text(block("python", 1))
+    assert len([line for line in block("python", 1).splitlines() if line.strip()]) < 40
     good = subprocess.run([sys.executable, "-I", str(script), str(UPSTREAM)], capture_output=True, text=True)
     assert good.returncode == 0, good.stderr
     frames = [f for row in vectors.load(UPSTREAM / "frames.json")["connections"] for f in row["frames"]]
@@ -215,6 +292,33 @@ def test_the_consumer_in_python_is_short_runs_and_sees_a_fault(tmp_path: Path) -
     bad = subprocess.run([sys.executable, "-I", str(script), str(broken_frames(tmp_path))], capture_output=True, text=True)
     assert bad.returncode == 1
     assert "AssertionError: data:" in bad.stderr
+
+
+def test_the_consumer_of_ops_is_short_runs_and_sees_a_fault(tmp_path: Path) -> None:
+    script, ops = tmp_path / "consumer.py", tmp_path / "ops"
+    script.write_text(block("python"))
+    assert len([line for line in block("python").splitlines() if line.strip()]) < 40
+    good = subprocess.run([sys.executable, "-I", str(script), str(UPSTREAM)], capture_output=True, text=True)
+    cases = vectors.load(UPSTREAM / "ops" / "mul_mat.json")["cases"]
+    plain = [case for case in cases if {operand["type"] for operand in case["src"]} == {"F32"} and "alias" not in case["dst"]]
+    assert (good.returncode, good.stdout) == (0, f"{len(plain)} cases agree\n"), good.stderr
+    assert len(plain) > 20
+    ops.mkdir()
+    content = vectors.load(UPSTREAM / "ops" / "mul_mat.json")
+    case = next(case for case in content["cases"] if case["id"] == "f32-n5")
+    case["expected"]["dst"] = other_numbers(case["expected"]["dst"])
+    (ops / "mul_mat.json").write_text(vectors.canonical("ops", content))
+    shutil.copy(UPSTREAM / "ops" / "mul_mat.inputs", ops)
+    bad = subprocess.run([sys.executable, "-I", str(script), str(tmp_path)], capture_output=True, text=True)
+    assert bad.returncode == 1
+    assert re.fullmatch(r"AssertionError: f32-n5: \d+ elements are wrong", bad.stderr.splitlines()[-1])
+
+
+def other_numbers(encoded: str) -> str:
+    """A result whose first F32 is 1000 instead."""
+    data = bytearray(zlib.decompress(base64.b64decode(encoded)))
+    data[:4] = bytes.fromhex("00007a44")
+    return base64.b64encode(zlib.compress(bytes(data))).decode()
 
 
 def test_the_consumer_in_c_runs_and_sees_a_fault(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The lint over vectors/: every file against its JSON Schema, ids that are unique and never vanish, one way to write JSON.
 
 The schemas in vectors/schema/ are the documentation of the files. They are checked by jsonschema where it is installed (extra
-`test`), else by `structural`.
+`test`), else by `structural`. What no schema can say, the memories of the ops, `operands` reads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.vectors import operands
 from ggml_rpc_ref.vectors.structural import structural
 
 KINDS: Final = {
@@ -118,8 +119,14 @@ def verify(directory: Path) -> list[str]:
             names = ids(kind, content)
             present += [f"{where} {name}" for name in names]
             faults += [f"{where}: the id {name!r} stands there twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+            faults += [f"{where}: {fault}" for fault in operands.faults(path, content)] if kind == "ops" else []
         if path.read_text(encoding="utf-8") != canonical(kind, content):
             faults.append(f"{where}: is not written as its recorder writes it (key order, spaces, escapes, last newline)")
+    faults += [
+        f"{path.relative_to(directory)} belongs to no file of an op"
+        for path in sorted(directory.glob(f"upstream-*/ops/*{operands.SUFFIX}"))
+        if not path.with_suffix(".json").exists()
+    ]
     return faults + _vanished(directory, present)
 
 

@@ -4,8 +4,11 @@
     .venv/bin/python vectors/tools/record_ops.py --spawn RMS_NORM MUL       # these ops only
     .venv/bin/python vectors/tools/record_ops.py 127.0.0.1:50052 RMS_NORM   # on a server that runs already
     .venv/bin/python vectors/tools/record_ops.py --spawn --dry-run ADD      # compare with the oracle, write nothing
+    .venv/bin/python vectors/tools/record_ops.py --inputs                   # write the inputs of what is recorded, ask no server
 
-One file per op is written: `vectors/upstream-3.6.1-llama-cpp-python-0.3.20/ops/<op>.json`. The last lines on stdout are a table of
+Two files per op are written to `vectors/upstream-3.6.1-llama-cpp-python-0.3.20/ops/`: `<op>.json`, and `<op>.inputs` with the bytes
+of its longer operands, zlib streams one after the other. `--inputs` writes the second, and where each stream lies into the first,
+whose results stay as they are; the recipes' bytes must have the recorded SHA-256. The last lines on stdout are a table of
 the oracle's worst error per op against these results; the exit status is 1 if any case failed.
 
 Independence: the inputs come from `ggml_rpc_ref.ops.recipes`, the geometry from the op's cases; the wire client below is written
@@ -31,7 +34,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +69,7 @@ ENCODING = (
     "memories not named did not change. Gaps between an input's elements are 0xA5 bytes."
 )
 LITERAL_BYTES = 256
-"""Inputs up to this many bytes are written out beside their recipe."""
+"""Inputs up to this many bytes are written out beside their recipe, longer ones into the file of inputs."""
 
 # --- the wire, as far as it is needed here ------------------------------------------------------------------------------
 
@@ -327,6 +330,73 @@ def tensor_bytes(tensor: Tensor, memory: np.ndarray[Any, np.dtype[np.uint8]]) ->
     return memory[recipes.GUARD : len(memory) - recipes.GUARD].tobytes()
 
 
+def with_inputs(op: Op, document: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Return an op's JSON object with the places of its longer inputs, and the bytes of its file of inputs.
+
+    What a dst holds is left out where the node was seen to change every element of it: it has no bearing on the result, and
+    would be a third of all.
+
+    Raises:
+        ValueError: where the recipes give other bytes than were recorded.
+    """
+    cases, streams, end = [], [], 0
+    for case, entry in zip(op.cases(), document["cases"], strict=True):
+        dst, src = recipes.build(op.name, case)
+        operands = [entry["dst"], *entry["src"]]
+        for number, tensor in enumerate((dst, *src)):
+            if tensor is None or "sha256" not in operands[number]:
+                continue
+            data = tensor_bytes(tensor, tensor.storage.data)  # type: ignore[union-attr]
+            described = operands[number] | {"sha256": hashlib.sha256(data).hexdigest()}
+            if described != operands[number]:
+                raise ValueError(f"{op.name}-{entry['id']}: these are not the bytes that were recorded")
+            if "bytes" in described or (number == 0 and is_overwritten(dst, entry["expected"])):
+                continue
+            streams.append(zlib.compress(data, 9))
+            # the hash stays last: so a file gains lines and changes none
+            sha256 = described.pop("sha256")
+            operands[number] = described | {"payload": {"at": end, "size": len(streams[-1])}, "sha256": sha256}
+            end += len(streams[-1])
+        cases.append(entry | {"dst": operands[0], "src": operands[1:]})
+    return document | {"cases": cases}, b"".join(streams)
+
+
+def is_overwritten(dst: Tensor, expected: dict[str, str]) -> bool:
+    """Whether the node changed every element of a dst that has memory of its own."""
+    guard = bytes(recipes.GUARD)
+    memory = guard + zlib.decompress(base64.b64decode(expected["dst"])) + guard
+    before, after = (element_words(t) for t in (dst, replace(dst, storage=PlainStorage(np.frombuffer(memory, np.uint8)))))
+    return bool((before != after).any(axis=-1).all())
+
+
+def element_words(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the bytes of each element, or of each block, along the last axis."""
+    array = np.ascontiguousarray(tensor.array)
+    return array if tensor.dtype.is_quantised else array[..., None].view(np.uint8)
+
+
+def write(op: Op, document: dict[str, Any]) -> int:
+    """Write the files of an op, and return their size."""
+    document, streams = with_inputs(op, document)
+    text = json.dumps(document, indent=1) + "\n"
+    path = OUT / f"{op.name.lower()}.json"
+    OUT.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    if streams:
+        path.with_suffix(".inputs").write_bytes(streams)
+    else:
+        path.with_suffix(".inputs").unlink(missing_ok=True)
+    return len(text) + len(streams)
+
+
+def add_inputs(names: list[str]) -> None:
+    """Write the inputs of what is recorded already."""
+    for name in names:
+        path = OUT / f"{name.lower()}.json"
+        if path.exists():
+            print(f"{name:24} {write(OPS[name], json.loads(path.read_text())):9} bytes")
+
+
 def record_case(wire: Wire, op: Op, case: Case) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, np.dtype[np.uint8]]]]:
     """Return the JSON object of a case, and the memories as the server left them.
 
@@ -426,11 +496,8 @@ def record_op(server: SpawnedServer | RemoteServer, op: Op, *, dry_run: bool, co
         "tolerance": asdict(op.tolerance),
         "cases": entries,
     }
-    text = json.dumps(document, indent=1) + "\n"
-    if len(entries) == len(list(op.cases())) and entries and not dry_run:
-        OUT.mkdir(parents=True, exist_ok=True)
-        (OUT / f"{op.name.lower()}.json").write_text(text)
-    return len(entries), worst, complaints, len(text)
+    complete = len(entries) == len(list(op.cases())) and entries and not dry_run
+    return len(entries), worst, complaints, write(op, document) if complete else 0
 
 
 def main() -> int:
@@ -440,9 +507,13 @@ def main() -> int:
     parser.add_argument("--spawn", action="store_true", help="start the genuine server from the cached environment")
     parser.add_argument("--threads", type=int, default=1, help="threads of the spawned server (default 1)")
     parser.add_argument("--dry-run", action="store_true", help="compare with the oracle, write nothing")
+    parser.add_argument("--inputs", action="store_true", help="write the inputs of what is recorded already, and ask no server")
     options = parser.parse_args()
     names = list(options.where)
     server: SpawnedServer | RemoteServer
+    if options.inputs:
+        add_inputs(names or list(OPS))
+        return 0
     if options.spawn:
         server = SpawnedServer(options.threads)
     elif names and ":" in names[0]:

@@ -1,0 +1,123 @@
+"""The memories of an op vector: what each holds before the node runs, and what the genuine server left in it.
+
+An operand without an alias owns a memory. Up to 256 bytes stand in the JSON, more of them beside it in `<op>.inputs`: zlib streams
+without a gap, in the order in which the JSON names their operands. A dst with neither is one that the node overwrites wholly.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.tensor import extent
+
+SUFFIX: Final = ".inputs"
+"""What the file beside the JSON is called."""
+
+
+def owners(case: Any) -> Iterator[tuple[str, Any]]:
+    """Yield name ("dst", "src0" and so on) and JSON object of each operand of a case that owns its memory, as they stand there."""
+    named = {"dst": case["dst"]} | {f"src{slot}": operand for slot, operand in enumerate(case["src"])}
+    yield from ((name, operand) for name, operand in named.items() if operand is not None and "alias" not in operand)
+
+
+def size(operand: Any) -> int:
+    """Return the bytes of an operand from the first to the last element."""
+    a, b, c, d = operand["ne"]
+    e, f, g, h = operand["nb"]
+    return extent(BY_NAME[operand["type"]], (a, b, c, d), (e, f, g, h))
+
+
+def payloads(path: Path) -> bytes:
+    """Return the bytes of the file beside an op's JSON; none where no operand is that long."""
+    beside = path.with_suffix(SUFFIX)
+    return beside.read_bytes() if beside.exists() else b""
+
+
+def before(operand: Any, beside: bytes) -> bytes | None:
+    """Return what the memory that an operand owns holds before the node runs; None: whatever you like.
+
+    Args:
+        operand: its JSON object.
+        beside: the contents of `<op>.inputs`.
+
+    Raises:
+        ValueError: where these are not the bytes that were given to the genuine server, as half a sentence.
+    """
+    if "payload" in operand:
+        data = _payload(operand, beside)
+    elif "bytes" in operand:
+        data = base64.b64decode(operand["bytes"])
+    else:
+        return None
+    if len(data) != size(operand):
+        raise ValueError(f"holds {len(data)} bytes, its type, ne and nb make {size(operand)}")
+    if hashlib.sha256(data).hexdigest() != operand["sha256"]:
+        raise ValueError("holds other bytes than its sha256 is of")
+    return data
+
+
+def _payload(operand: Any, beside: bytes) -> bytes:
+    at, length = operand["payload"]["at"], operand["payload"]["size"]
+    if at + length > len(beside):
+        raise ValueError(f"has its payload from byte {at} to {at + length}, but the file of inputs ends at {len(beside)}")
+    return _inflated(beside[at : at + length], size(operand))
+
+
+def after(case: Any, name: str) -> bytes | None:
+    """Return what the genuine server left in a memory of a case, named by the operand that owns it; None: it did not change.
+
+    Raises:
+        ValueError: where the recorded bytes can't be read, as half a sentence.
+    """
+    if name not in case["expected"]:
+        return None
+    wanted = size(dict(owners(case))[name])
+    data = _inflated(base64.b64decode(case["expected"][name]), wanted)
+    if len(data) != wanted:
+        raise ValueError(f"is expected to hold {len(data)} bytes, its type, ne and nb make {wanted}")
+    return data
+
+
+def _inflated(stream: bytes, most: int) -> bytes:
+    """Return the at most so many bytes that a zlib stream holds."""
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(stream, most + 1)
+    except zlib.error as error:
+        raise ValueError(f"is no zlib stream: {error}") from None
+    if len(data) > most:
+        raise ValueError(f"unpacks to more than the {most} bytes that its type, ne and nb make")
+    if not inflater.eof:
+        raise ValueError(f"is a zlib stream that breaks off after {len(data)} bytes")
+    if inflater.unused_data:
+        raise ValueError(f"has {len(inflater.unused_data)} bytes behind the end of its zlib stream")
+    return data
+
+
+def faults(path: Path, content: Any) -> Iterator[str]:
+    """Yield what is wrong with the memories in an op's file, which its schema allows, and with the file beside it."""
+    beside, end = payloads(path), 0
+    for case in content["cases"]:
+        own = dict(owners(case))
+        yield from (
+            f"{case['id']}: {name} is expected to change and owns no memory" for name in case["expected"] if name not in own
+        )
+        for name, operand in own.items():
+            try:
+                if before(operand, beside) is None and (name != "dst" or after(case, name) is None):
+                    raise ValueError("has neither bytes nor payload, and no result that overwrites it")
+                after(case, name)
+            except ValueError as error:
+                yield f"{case['id']}: {name} {error}"
+            if "payload" in operand:
+                if operand["payload"]["at"] != end:
+                    yield f"{case['id']}: {name} has its payload at {operand['payload']['at']}, the one before ends at {end}"
+                end = operand["payload"]["at"] + operand["payload"]["size"]
+    if end != len(beside):
+        yield f"the payloads end at {end}, {path.with_suffix(SUFFIX).name} at {len(beside)}"
