@@ -521,6 +521,7 @@ def test_what_is_written_is_read(cls: type) -> None:
     def check(drawn: tuple[Any, Version]) -> None:
         message, version = drawn
         assert codec.decode(cls, codec.encode(message, version), version) == message
+        assert codec.decode_by_field(cls, codec.encode(message, version), version) == message
 
     check()
 
@@ -546,7 +547,7 @@ FIXED = [cls for cls in SIZES if codec.is_fixed(cls) and cls not in (m.Empty, m.
 
 
 @pytest.mark.parametrize("cls", FIXED, ids=lambda cls: cls.__name__)
-def test_the_two_readers_agree_on_any_bytes(cls: type) -> None:
+def test_the_dtype_is_the_definition_on_any_bytes(cls: type) -> None:
     @settings(max_examples=50)
     @given(st.data())
     def check(data: st.DataObject) -> None:
@@ -556,9 +557,29 @@ def test_the_two_readers_agree_on_any_bytes(cls: type) -> None:
         assert codec.layout(cls, version).itemsize == size
         if size:
             by_dtype = np.frombuffer(payload, codec.layout(cls, version))[0]
-            assert as_python(by_dtype) == as_tuple(codec.decode(cls, payload, version), version)
+            assert as_python(by_dtype) == as_tuple(codec.decode_by_field(cls, payload, version), version)
 
     check()
+
+
+@pytest.mark.parametrize("cls", SIZES, ids=lambda cls: cls.__name__)
+def test_records_at_once_are_the_definition_on_any_bytes(cls: type) -> None:
+    @settings(max_examples=50)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        version = data.draw(VERSIONS)
+        size = codec.minimum_size(cls, version)
+        payload = data.draw(st.binary(min_size=max(0, size - 1), max_size=size + 9))
+        assert outcome(codec.decode, cls, payload, version) == outcome(codec.decode_by_field, cls, payload, version)
+
+    check()
+
+
+def outcome(read: Any, *arguments: Any) -> Any:
+    try:
+        return read(*arguments)
+    except Violation as violation:
+        return str(violation)
 
 
 @given(any_message(m.GraphCompute))
