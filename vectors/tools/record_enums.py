@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,9 @@ def ask() -> dict[str, Any]:
         }
         for number in range(TYPES)
     ]
+    version, commit = (call(name, ctypes.c_char_p, 0).decode() for name in ("ggml_version", "ggml_commit"))
     return {
+        "build": f"ggml {version} ({commit}), built on the machine that recorded: {platform.machine()}",
         "ops": names("ggml_op_name", OPS),
         "unary_ops": names("ggml_unary_op_name", UNARY_OPS),
         "glu_ops": names("ggml_glu_op_name", GLU_OPS),

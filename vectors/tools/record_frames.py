@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import platform
 import socket
 import struct
 import subprocess
@@ -49,6 +50,8 @@ def client(port: int) -> None:
     """Drive the genuine client so that it sends every command."""
     library = Library()
     ggml, rpc = library.base, library.rpc
+    version, commit = (call(ggml, name, ctypes.c_char_p).decode() for name in ("ggml_version", "ggml_commit"))
+    print(f"ggml {version} ({commit}), built on the machine that recorded: {platform.machine()}")
     registry = call(rpc, "ggml_backend_rpc_add_server", c_void_p, b"127.0.0.1:%d" % port)
     for device in (0, 1):
         handle = call(ggml, "ggml_backend_reg_dev_get", c_void_p, c_void_p(registry), c_size_t(device))
@@ -371,7 +374,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache, upstream.server("3.6.1", threads=1, devices=2, cache_dir=Path(cache)) as server:
         host, _, port = server.endpoint.rpartition(":")
         with recorder((host, int(port))) as (ours, said):
-            subprocess.run([build.python, "-I", HERE, "client", str(ours)], check=True, timeout=120)
+            command = [build.python, "-I", HERE, "client", str(ours)]
+            library = subprocess.run(command, check=True, timeout=120, stdout=subprocess.PIPE, text=True).stdout.strip()
     connections = [{"frames": frames(bytes(client_said), bytes(server_said))} for client_said, server_said in said]
     seen = [frame["command"] for connection in connections for frame in connection["frames"]]
     assert set(seen) == set(NAMES), set(NAMES) - set(seen)
@@ -379,6 +383,7 @@ def main() -> None:
         "schema_version": 1,
         "protocol": "3.6.1",
         "package": "llama-cpp-python 0.3.20",
+        "build": library,
         "recorded_by": "vectors/tools/record_frames.py",
         "bytes": "hexadecimal; names and padding too. Other fields as the program's own struct layouts read them.",
         "connections": connections,
