@@ -1,8 +1,9 @@
 """Follow a conversation from between its two ends: bytes of both directions in, exchanges out. No I/O.
 
 Requests are read by a server's Connection and replies by a client's, which is told of every request that has been seen. Only
-fields pass through them; data parts are counted. Nothing here changes a byte, and nothing that the two ends do can raise: what
-breaks a rule is kept in `violation`, and from there on nothing is followed.
+fields pass through them; data parts are counted. A message of fixed size that comes whole and alone, as most do, is known by its
+first bytes and passes them by: its fields are read where somebody wants to be told, and otherwise never. Nothing here changes a
+byte, and nothing that the two ends do can raise: what breaks a rule is kept in `violation`, and from there on nothing is followed.
 """
 
 from __future__ import annotations
@@ -11,14 +12,27 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+import numpy as np
 
 from ggml_rpc_ref import codec
 from ggml_rpc_ref.connection import NEED_DATA, Connection, DataBegins, DataEnds, Event, Reply, Request, Role
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.recording import Direction, Recorder
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
-from ggml_rpc_ref.spec.messages import NO_REPLY, REQUESTS, GraphCompute, RpcTensor, command_name, fields
+from ggml_rpc_ref.spec.messages import (
+    NO_REPLY,
+    REQUESTS,
+    GetTensor,
+    GraphCompute,
+    Hello,
+    RpcTensor,
+    by_number,
+    command_name,
+    fields,
+)
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.spec.wire import Tail
 
@@ -71,36 +85,45 @@ class Follower:
         self.violation: Violation | None = None
         self._tell = tell
         self._ends = (Connection(Role.SERVER, version), Connection(Role.CLIENT, version))
+        self._opened = False
         self._seen = [0, 0]  # bytes of the message that is under way, by direction
-        self._asked: deque[tuple[Any, int, float]] = deque()
+        self._asked: deque[_Asked] = deque()
         self._begun: list[type] = []
+        self._now = 0
 
-    def feed(self, direction: Direction, view: memoryview) -> list[type]:
+    def feed(self, direction: Direction, view: memoryview, time_ns: int | None = None) -> list[type]:
         """Take bytes that pass; return the requests, by class, all of whose fields have come with them.
+
+        Args:
+            direction: which way they go.
+            view: the bytes.
+            time_ns: the `time.monotonic_ns` at which they came; None: now.
 
         Raises:
             OSError: where the recording can't be written.
         """
-        self._begun = []
+        self._begun, self._now = [], time_ns or time.monotonic_ns()
         recorded = 0
-        if self.violation is None:
+        if self.violation is None and not self._follow_whole(direction, view):
             try:
                 recorded = self._follow(direction, view)
             except Violation as violation:
                 self.violation = violation
         if self.recorder is not None:
-            self.recorder.write(direction, self.number, view[recorded:])
+            self.recorder.write(direction, self.number, view[recorded:], self._now)
         return self._begun
 
-    def end(self, direction: Direction) -> None:
+    def end(self, direction: Direction, time_ns: int | None = None) -> None:
         """Take note that this side has ended its sending."""
         if self.recorder is not None:
-            self.recorder.end(direction, self.number)
+            self.recorder.end(direction, self.number, time_ns)
 
     def _follow(self, direction: Direction, view: memoryview) -> int:
         """Read the fields, count the data; return how many of these bytes are already in the recording."""
         end, at, recorded = self._ends[direction], 0, 0
         while at < len(view):
+            if direction is Direction.TO_CLIENT and self._asked and not self._seen[direction]:
+                end.expected.append(self._asked[0].stub(self.version))
             if end.data_left:
                 count = min(end.data_left, len(view) - at)
                 end.data_placed(count)
@@ -111,7 +134,7 @@ class Follower:
             self._seen[direction] += count
             while (event := end.next_event()) is not NEED_DATA:
                 if isinstance(event, DataBegins) and self.recorder is not None:
-                    self.recorder.write(direction, self.number, view[recorded:at])
+                    self.recorder.write(direction, self.number, view[recorded:at], self._now)
                     self.recorder.begin_data(direction, self.number, event.size)
                     recorded = at
                 self._take(direction, event)
@@ -133,18 +156,18 @@ class Follower:
 
     def _request(self, message: Any) -> None:
         cls, size = _request_type(message), self._size(Direction.TO_SERVER)
+        self._opened = True
         self._ends[Direction.TO_SERVER].expected.clear()  # nothing is sent through this end
-        if REQUESTS[cls].reply(self.version) is NO_REPLY:
-            self._done(Exchange(self.number, message, size))
+        self._ask(_Asked(cls, size, self._now, message))
+
+    def _ask(self, asked: _Asked) -> None:
+        if REQUESTS[asked.cls].reply(self.version) is NO_REPLY:
+            self._done(asked)
             return
-        self._asked.append((message, size, time.monotonic()))
-        # the client's end finds the kind of the reply by the type of the request
-        self._ends[Direction.TO_CLIENT].expected.append(GraphCompute(nodes=(), tensors=()) if cls is GraphCompute else message)
+        self._asked.append(asked)
 
     def _reply(self, message: Any) -> None:
-        request, size, asked = self._asked.popleft()
-        reply_size = self._size(Direction.TO_CLIENT)
-        self._done(Exchange(self.number, request, size, message, reply_size, time.monotonic() - asked))
+        self._done(self._asked.popleft(), message, self._size(Direction.TO_CLIENT))
 
     def _size(self, direction: Direction) -> int:
         """Return the size of the payload that has come to its end, and begin to count the next."""
@@ -152,9 +175,84 @@ class Follower:
         size, self._seen[direction] = self._seen[direction] - head.size, 0
         return size
 
-    def _done(self, exchange: Exchange) -> None:
+    def _done(self, asked: _Asked, reply: Any = None, reply_size: int | None = None) -> None:
         if self._tell is not None:
-            self._tell(exchange)
+            seconds = 0.0 if reply_size is None else (self._now - asked.time_ns) / 1e9
+            self._tell(Exchange(self.number, asked.read(self.version), asked.size, reply, reply_size, seconds))
+
+    # ------------------------------------------------------------------------------------------------- whole messages
+
+    def _follow_whole(self, direction: Direction, view: memoryview) -> bool:
+        """Take a message of fixed size that these bytes are, no more and no less; False where they are anything else."""
+        if self._seen[direction] or not self._opened:
+            return False
+        return self._whole_request(view) if direction is Direction.TO_SERVER else self._whole_reply(view)
+
+    def _whole_request(self, view: memoryview) -> bool:
+        head = codec.REQUEST_HEAD.size
+        cls = _fixed_requests(self.version).get((bytes(view[:head]), len(view)))
+        if cls is None:
+            return False
+        self._begun.append(cls)
+        self._ask(_Asked(cls, len(view) - head, self._now, bytes(view[head:])))
+        return True
+
+    def _whole_reply(self, view: memoryview) -> bool:
+        if not self._asked:
+            return False
+        head, cls = codec.REPLY_HEAD.size, REQUESTS[self._asked[0].cls].reply(self.version)
+        assert isinstance(cls, type)  # one without a reply is not awaited
+        if (bytes(view[:head]), len(view)) != _fixed_reply(cls, self.version):
+            return False
+        message = codec.decode(cls, view[head:], self.version) if self._tell is not None else None
+        self._done(self._asked.popleft(), message, len(view) - head)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request that awaits its reply.
+
+    Attributes:
+        cls: its class.
+        size: bytes of its payload, data included.
+        time_ns: when it came to its end.
+        content: the message, without data, or the payload, not yet read.
+    """
+
+    cls: type
+    size: int
+    time_ns: int
+    content: Any
+
+    def read(self, version: Version) -> Any:
+        """Return the message."""
+        return codec.decode(self.cls, self.content, version) if isinstance(self.content, bytes) else self.content
+
+    def stub(self, version: Version) -> Any:
+        """Return what a client's Connection must know to read the reply: the class, and how much a GET_TENSOR asks for."""
+        if self.cls is GetTensor and isinstance(self.content, bytes):
+            (record,) = np.frombuffer(self.content, codec.layout(GetTensor, version))
+            return GetTensor(tensor=codec.ABSENT_TENSOR, offset=0, size=int(record["size"]))
+        return GraphCompute(nodes=(), tensors=()) if self.cls is GraphCompute else self.read(version)
+
+
+@cache
+def _fixed_requests(version: Version) -> dict[tuple[bytes, int], type]:
+    """Return the first nine bytes and the length to the class, of every request of fixed size but HELLO."""
+    sizes = {row.cls: codec.minimum_size(row.cls, version) for row in by_number(version).values() if row.cls is not Hello}
+    return {
+        (codec.request_head(cls, size, version), codec.REQUEST_HEAD.size + size): cls
+        for cls, size in sizes.items()
+        if codec.is_fixed(cls, version)
+    }
+
+
+@cache
+def _fixed_reply(cls: type, version: Version) -> tuple[bytes, int] | None:
+    """Return the first eight bytes and the length of a reply; None where its size is not fixed."""
+    size = codec.minimum_size(cls, version)
+    return (codec.REPLY_HEAD.pack(size), codec.REPLY_HEAD.size + size) if codec.is_fixed(cls, version) else None
 
 
 def _request_type(message: Any) -> type:

@@ -143,7 +143,7 @@ class Recorder:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         except OSError as error:
             raise Misuse(f"can't write the recording {path}: {error.strerror}") from None
-        self._start = time.monotonic_ns()
+        self._start, self._now = time.monotonic_ns(), 0
         self._put(MAGIC, json.dumps(asdict(header)).encode() + b"\n")
 
     def __enter__(self) -> Self:
@@ -152,8 +152,8 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def write(self, direction: Direction, connection: int, data: Readable) -> None:
-        """Append bytes that passed; nothing where there are none.
+    def write(self, direction: Direction, connection: int, data: Readable, time_ns: int | None = None) -> None:
+        """Append bytes that passed, at a `time.monotonic_ns` or now; nothing where there are none.
 
         Raises:
             OSError: where the file takes no more; the recording is readable up to there.
@@ -164,20 +164,20 @@ class Recorder:
         if skipped is not None:
             view = view[skipped.take(view) :]
             if skipped.left == 0:
-                self._write_skipped(direction, connection)
+                self._write_skipped(direction, connection, time_ns)
         if len(view):
-            self._chunk(int(direction), connection, view)
+            self._chunk(int(direction), connection, view, time_ns)
 
     def begin_data(self, direction: Direction, connection: int, size: int) -> None:
         """Say that the next `size` bytes of this direction are data; they are left out if that is what this recorder does."""
         if self.leave_out_over is not None and size > self.leave_out_over:
             self._skipped[connection, int(direction)] = _Skipped(size)
 
-    def end(self, direction: Direction, connection: int) -> None:
-        """Append that this side has ended its sending."""
+    def end(self, direction: Direction, connection: int, time_ns: int | None = None) -> None:
+        """Append that this side has ended its sending, at a `time.monotonic_ns` or now."""
         if (connection, int(direction)) in self._skipped:
-            self._write_skipped(direction, connection)
-        self._chunk(int(direction), connection, memoryview(b""))
+            self._write_skipped(direction, connection, time_ns)
+        self._chunk(int(direction), connection, memoryview(b""), time_ns)
 
     def close(self) -> None:
         """Close the file; a second time does nothing."""
@@ -186,16 +186,17 @@ class Recorder:
                 os.close(self._file)
             self._file = -1
 
-    def _write_skipped(self, direction: Direction, connection: int) -> None:
+    def _write_skipped(self, direction: Direction, connection: int, time_ns: int | None) -> None:
         skipped = self._skipped.pop((connection, int(direction)))
         body = LEFT_OUT_BODY.pack(skipped.count, skipped.hash.value)
-        self._chunk(int(direction) | _LEFT_OUT, connection, memoryview(body))
+        self._chunk(int(direction) | _LEFT_OUT, connection, memoryview(body), time_ns)
 
-    def _chunk(self, direction: int, connection: int, view: memoryview) -> None:
+    def _chunk(self, direction: int, connection: int, view: memoryview, time_ns: int | None) -> None:
         with self._lock:
             if self._file >= 0:
-                now = time.monotonic_ns() - self._start
-                self._put(CHUNK_HEAD.pack(now, direction, connection, len(view)), view)
+                # two threads may bring what they received in the other order than they looked at the clock
+                self._now = max(self._now, (time_ns or time.monotonic_ns()) - self._start)
+                self._put(CHUNK_HEAD.pack(self._now, direction, connection, len(view)), view)
 
     def _put(self, head: bytes, body: Readable) -> None:
         parts = [memoryview(head), memoryview(body)]

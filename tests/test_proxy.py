@@ -10,13 +10,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import ggml_rpc_ref
+from ggml_rpc_ref.codec import is_fixed, minimum_size
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fnv import definition
 from ggml_rpc_ref.follow import Exchange, Follower, describe
@@ -27,7 +30,8 @@ from ggml_rpc_ref.net.stream import Endpoint, free_port, parse_endpoint
 from ggml_rpc_ref.proxying import parse_delays, parse_listen
 from ggml_rpc_ref.recording import Direction, Recorder, read
 from ggml_rpc_ref.serve import make_host
-from ggml_rpc_ref.spec.messages import DeviceCount, GetAlignment, SetTensor
+from ggml_rpc_ref.spec.messages import REQUESTS, DeviceCount, GetAlignment, GetTensor, Hello, SetTensor, by_number, command_name
+from ggml_rpc_ref.spec.versions import DEFAULT
 
 UP, DOWN = Direction.TO_SERVER, Direction.TO_CLIENT
 HELLO = b"\x0e" + bytes(8)
@@ -53,12 +57,16 @@ CONVERSATION = [
 # ------------------------------------------------------------------------------------------------------------ following
 
 
-@pytest.mark.parametrize("piece", [1, 2, 7, 300, 10**6], ids=lambda piece: f"{piece} bytes at once")
-def test_a_conversation_is_followed_however_it_is_cut(piece: int) -> None:
+PIECES = [(1, 1), (2, 2), (7, 7), (300, 300), (10**6, 10**6), (10**6, 1), (1, 10**6)]
+
+
+@pytest.mark.parametrize("pieces", PIECES, ids=lambda pieces: f"{pieces[0]} bytes up, {pieces[1]} down")
+def test_a_conversation_is_followed_however_it_is_cut(pieces: tuple[int, int]) -> None:
     told: list[Exchange] = []
     follower = Follower(3, tell=told.append)
     begun: list[str] = []
     for direction, data in CONVERSATION:
+        piece = pieces[direction]
         for start in range(0, len(data), piece):
             begun += [cls.__name__ for cls in follower.feed(direction, memoryview(data)[start : start + piece])]
     assert follower.violation is None
@@ -89,6 +97,68 @@ def test_requests_sent_ahead_get_their_own_replies() -> None:
     assert [(type(e.request).__name__, e.reply_size) for e in told] == [
         ("Hello", 3), ("GetAlignment", 8), ("GetTensor", 6), ("GetAlignment", 8)
     ]  # fmt: skip
+
+
+def test_how_long_a_reply_took_is_counted_from_when_both_came() -> None:
+    told: list[Exchange] = []
+    follower = Follower(1, tell=told.append)
+    times = [(UP, HELLO, 5), (DOWN, HELLO_REPLY, 1005), (UP, ALIGNMENT, 3000), (DOWN, ALIGNMENT_REPLY, 253_000)]
+    for direction, data, time_ns in times:
+        follower.feed(direction, memoryview(data), time_ns)
+    assert [line.split(" in ")[1] for line in map(describe, told)] == ["1 µs", "250 µs"]
+
+
+@pytest.mark.parametrize("cls", [row.cls for row in by_number().values() if is_fixed(row.cls)], ids=command_name)
+def test_whole_messages_are_told_as_byte_by_byte(cls: type) -> None:
+    random, reply = np.random.default_rng(4), REQUESTS[cls].reply(DEFAULT)
+    payload = random.bytes(minimum_size(cls))
+    if cls is GetTensor:
+        payload = payload[:-8] + struct.pack("<Q", 90)
+    spoken = [] if cls is Hello else [(UP, HELLO), (DOWN, HELLO_REPLY)]
+    spoken.append((UP, struct.pack("<BQ", REQUESTS[cls].number, len(payload)) + payload))
+    if isinstance(reply, type):
+        answer = random.bytes(90 if cls is GetTensor else minimum_size(reply))
+        spoken.append((DOWN, struct.pack("<Q", len(answer)) + answer))
+    told: dict[int, list[Exchange]] = {1: [], 10**6: []}
+    for piece, exchanges in told.items():
+        follower = Follower(1, tell=exchanges.append)
+        for direction, data in spoken:
+            for start in range(0, len(data), piece):
+                follower.feed(direction, memoryview(data)[start : start + piece], 7)
+        assert follower.violation is None
+        assert [type(exchange.request) for exchange in exchanges] == ([cls] if cls is Hello else [Hello, cls])
+    assert told[1] == told[10**6]
+
+
+def test_data_that_look_like_a_message_are_data() -> None:
+    told: list[Exchange] = []
+    follower = Follower(1, tell=told.append)
+    head = struct.pack("<BQ", 6, 304 + len(ALIGNMENT)) + TENSOR + bytes(8)
+    for data in (HELLO, head, ALIGNMENT):
+        follower.feed(UP, memoryview(data))
+    follower.feed(DOWN, memoryview(HELLO_REPLY))
+    assert [type(exchange.request) for exchange in told] == [SetTensor, Hello]
+
+
+@pytest.mark.parametrize(
+    ("spoken", "rule"),
+    [
+        ([(UP, ALIGNMENT)], "session.hello-first"),
+        ([(UP, HELLO), (DOWN, HELLO_REPLY), (UP, HELLO)], "session.hello-once"),
+        ([(UP, HELLO), (DOWN, HELLO_REPLY), (DOWN, ALIGNMENT_REPLY)], "frame.reply-presence"),
+        ([(UP, HELLO), (UP, ALIGNMENT), (DOWN, HELLO_REPLY), (DOWN, struct.pack("<QQQ", 16, 1, 1))], "frame.size-fixed"),
+        ([(UP, HELLO), (UP, struct.pack("<BQQ", 1, 8, 0))], "frame.size-fixed"),
+        ([(UP, HELLO), (UP, GET), (DOWN, HELLO_REPLY), (DOWN, struct.pack("<Q", 5) + b"fooba")], "frame.reply-presence"),
+    ],
+    ids=["no hello", "hello again", "no request", "long reply", "long request", "short data"],
+)
+def test_whole_messages_out_of_order_are_seen(spoken: list[tuple[Direction, bytes]], rule: str) -> None:
+    follower = Follower(1)
+    for direction, data in spoken:
+        assert follower.violation is None
+        follower.feed(direction, memoryview(data))
+    assert follower.violation is not None
+    assert follower.violation.rule == rule
 
 
 @pytest.mark.parametrize(
@@ -312,9 +382,33 @@ def test_a_recording_that_cannot_go_on_does_not_stop_the_forwarding(sink: Sink, 
         recorder._file, spare = full.fileno(), recorder._file
         client.sendall(HELLO)
         assert receive(peer, len(HELLO)) == HELLO
+        wait_until(lambda: "recording has stopped" in caplog.text)
         recorder._file = spare
         full.close()
     assert caplog.text.count("recording has stopped, forwarding goes on: No space left on device") == 1
+
+
+def test_a_request_is_recorded_before_its_reply_though_both_are_sent_on_first(sink: Sink, tmp_path: Path) -> None:
+    class Hesitant(deque[Any]):
+        """Takes its time over requests, so that a reply could overtake one that was not put here before it was sent."""
+
+        def append(self, part: Any) -> None:
+            if part.direction is UP:
+                time.sleep(0.05)
+            super().append(part)
+
+    with Recorder(tmp_path / "r") as recorder, Proxy(sink.endpoint, recorder=recorder) as proxy:
+        with socket.create_connection(parse_endpoint(proxy.endpoint), timeout=10) as client, sink.accept() as peer:
+            (pair,) = proxy._pairs
+            pair._passing = Hesitant()
+            for question, answer in ((HELLO, HELLO_REPLY), (ALIGNMENT, ALIGNMENT_REPLY)):
+                client.sendall(question)
+                assert receive(peer, len(question)) == question
+                peer.sendall(answer)
+                assert receive(client, len(answer)) == answer
+        wait_until(lambda: proxy.connections == 0)
+    recorded = [(chunk.direction, chunk.data) for chunk in read(tmp_path / "r")]
+    assert recorded[:4] == [(UP, HELLO), (DOWN, HELLO_REPLY), (UP, ALIGNMENT), (DOWN, ALIGNMENT_REPLY)]
 
 
 # -------------------------------------------------------------------------------------------------------- conversations

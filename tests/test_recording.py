@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,17 @@ def test_what_is_written_has_the_documented_bytes(tmp_path: Path) -> None:
     assert chunks[8:24] == bytes.fromhex("00 01000000 0300000000000000") + b"abc"
     assert chunks[32:] == bytes.fromhex("01 04030201 0000000000000000")
     assert 0 < int.from_bytes(chunks[:8], "little") <= int.from_bytes(chunks[24:32], "little") < 60e9
+
+
+def test_times_are_those_given_and_never_run_backwards(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "r") as recorder:
+        start = time.monotonic_ns() + 10**9  # a second from now, so that it is after the recorder's start
+        recorder.write(UP, 1, b"a", start + 200)
+        recorder.write(DOWN, 1, b"b", start + 100)
+        recorder.end(UP, 1, start + 300)
+    times = [chunk.time_ns for chunk in read(tmp_path / "r")]
+    assert [time_ns - times[0] for time_ns in times] == [0, 0, 100]
+    assert 10**9 <= times[0] < 60 * 10**9
 
 
 @pytest.mark.parametrize("cuts", [(), (1,), (3, 4), (2, 6, 7)], ids=str)

@@ -4,8 +4,10 @@
         print(proxy.endpoint)
 
 Two threads a connection, one for each direction; each receives into one buffer of its own and sends from there. A side's end of
-sending (FIN) is passed on as such, a reset as a reset, and no deadline is kept beyond the one for reaching the server. Bytes are
-followed before they are sent on, so that a reply is never seen before its request. What can't be followed is forwarded as well.
+sending (FIN) is passed on as such, a reset as a reset, and no deadline is kept beyond the one for reaching the server.
+
+Bytes are noted, sent on, and then followed in the order in which they were noted, while their receiver is at work already; a reply
+is never followed before its request. Only who asks for delays has them followed first. What can't be followed is forwarded as well.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from ggml_rpc_ref.follow import Exchange, Follower, describe
@@ -156,6 +160,16 @@ class Proxy:
             del self._pairs[pair]
 
 
+@dataclass(slots=True)
+class _Part:
+    """Bytes that were received at once, none at the end of sending; where they lie, when they came, how long they wait."""
+
+    direction: Direction
+    view: memoryview
+    time_ns: int
+    delay: float = 0.0
+
+
 class _Pair:
     """A connection from the client and the one to the server that belongs to it."""
 
@@ -166,6 +180,8 @@ class _Pair:
         self.is_reset = False
         self.follower: Follower | None = Follower(number, proxy.recorder, self._tell if proxy.explain else None)
         self._warned = False
+        # every part is put here before it is sent, so a request stands before its reply; nobody sends with the lock held
+        self._passing: deque[_Part] = deque()
         self._lock = threading.Lock()
 
     def converse(self) -> None:
@@ -200,16 +216,28 @@ class _Pair:
                 return
             if not count:
                 break
-            self._follow(direction, room[:count])
             try:
-                target.sendall(room[:count])
+                self._pass(direction, room[:count], target)
             except OSError:
                 self.is_reset = True  # the other thread, which receives from this target, finds its end by itself
                 return
-        self._end(direction)
+        self._passing.append(_Part(direction, room[:0], time.monotonic_ns()))
+        self._follow_all()
         if not self.is_reset:
             with contextlib.suppress(OSError):  # gone already
                 target.shutdown(socket.SHUT_WR)
+
+    def _pass(self, direction: Direction, view: memoryview, target: socket.socket) -> None:
+        """Send bytes on and have them followed; afterwards, they may be overwritten."""
+        part = _Part(direction, view, time.monotonic_ns())
+        self._passing.append(part)
+        if self.proxy.delays:
+            self._follow_all()
+            time.sleep(part.delay)
+        try:
+            target.sendall(view)
+        finally:
+            self._follow_all()
 
     @staticmethod
     def _wake(sock: socket.socket) -> None:
@@ -219,30 +247,28 @@ class _Pair:
 
     # --------------------------------------------------------------------------------------------------------- following
 
-    def _follow(self, direction: Direction, view: memoryview) -> None:
+    def _follow_all(self) -> None:
+        """Follow what has been received; what this thread received is then done with, whichever thread has followed it."""
         with self._lock:
-            if self.follower is None:
-                return
-            try:
-                begun = self.follower.feed(direction, view)
-            except OSError as error:
-                self._stop_recording(error)
-                return
-            violation = self.follower.violation
-            if violation is not None and not self._warned:
-                self._warned = True
-                log.warning("connection %d: can't be followed any more, only forwarded: %s", self.number, violation)
-        wait = sum(self.proxy.delays.get(cls, 0.0) for cls in begun) if self.proxy.delays else 0.0
-        if wait:
-            time.sleep(wait)
+            while self._passing:
+                try:
+                    self._follow(self._passing.popleft())
+                except OSError as error:
+                    self._stop_recording(error)
 
-    def _end(self, direction: Direction) -> None:
-        with self._lock:
-            try:
-                if self.follower is not None:
-                    self.follower.end(direction)
-            except OSError as error:
-                self._stop_recording(error)
+    def _follow(self, part: _Part) -> None:
+        if self.follower is None:
+            return
+        if not part.view:
+            self.follower.end(part.direction, part.time_ns)
+            return
+        begun = self.follower.feed(part.direction, part.view, part.time_ns)
+        if self.proxy.delays:
+            part.delay = sum(self.proxy.delays.get(cls, 0.0) for cls in begun)
+        violation = self.follower.violation
+        if violation is not None and not self._warned:
+            self._warned = True
+            log.warning("connection %d: can't be followed any more, only forwarded: %s", self.number, violation)
 
     def _stop_recording(self, error: OSError) -> None:
         self.follower = None
