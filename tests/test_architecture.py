@@ -38,19 +38,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tensor_cache": FOUNDATION | {"fnv"},
     "handlers": ARITHMETIC | PROTOCOL | {"memory", "backends", "executor", "fnv", "tensor_cache"},
     "graph": ARITHMETIC | PROTOCOL,
-    "net/server": ARITHMETIC | PROTOCOL | {"memory", "backends", "handlers", "tensor_cache", "net/sockets"},
+    "net/server": ARITHMETIC | PROTOCOL | {"memory", "backends", "handlers", "tensor_cache", "net/listening", "net/sockets"},
     "serve": ARITHMETIC | {"memory", "backends", "handlers", "tensor_cache", "net/server"},
     "net/sockets": FOUNDATION,
+    "net/listening": FOUNDATION | {"net/sockets"},
     "net/stream": PROTOCOL,
     "net/client": ARITHMETIC | PROTOCOL | {"fnv", "graph", "net/stream", "net/devices"},
     "net/devices": ARITHMETIC | PROTOCOL | {"graph", "net/client"},
     "follow": PROTOCOL | {"recording"},
-    "net/proxy": PROTOCOL | {"recording", "follow", "net/sockets", "net/stream"},
+    "net/proxy": PROTOCOL | {"recording", "follow", "net/listening", "net/stream"},
     "proxying": PROTOCOL | {"recording", "serve", "net/proxy", "net/stream"},
     "probe": FOUNDATION | {"net/client", "net/stream"},
     "conformance": PROTOCOL | {"tensor", "ops", "blocks", "fnv", "conformance", "net/stream", "net/client"},
     "upstream": FOUNDATION | {"upstream"},
-    "vectors": PROTOCOL | {"tensor", "ops", "blocks", "fnv", "recording", "follow", "conformance", "net/stream", "vectors"},
+    "vectors": PROTOCOL | {"tensor", "ops", "blocks", "fnv", "recording", "conformance", "net/stream", "decode", "vectors"},
     "decode": PROTOCOL | {"recording", "ops", "vectors", "decode"},
     # SPEC.md describes ops and block types by their rows and docstrings, and lists the cases that test each rule
     "derive": FOUNDATION | {"codec", "ops", "blocks", "backends", "conformance"},
@@ -66,7 +67,7 @@ OUTSIDE: dict[str, set[str]] = {
     "pycuda": {"backends"},
     "hypothesis": {"derive", "fuzz"},
 }
-SOCKETS = {"net/server", "net/proxy", "net/stream", "net/client", "upstream"}
+SOCKETS = {"net/listening", "net/server", "net/proxy", "net/stream", "net/client", "upstream"}
 FREE = {"cli", "cli_upstream", "cli_vectors", "__init__", "__main__"}
 
 

@@ -349,6 +349,20 @@ def test_a_server_that_does_not_read_does_not_stop_its_replies(ends: Ends) -> No
     sender.join()
 
 
+def test_no_more_threads_costs_one_connection(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with socket.create_connection(parse_endpoint(proxy.endpoint), timeout=10) as client:
+            assert client.recv(1) == b""
+    assert "could not be served: can't start new thread" in caplog.text
+    assert proxy.connections == 0
+
+
 def test_shutdown_ends_open_connections(sink: Sink) -> None:
     with Proxy(sink.endpoint) as proxy:
         client = socket.create_connection(parse_endpoint(proxy.endpoint), timeout=10)
@@ -399,7 +413,7 @@ def test_a_request_is_recorded_before_its_reply_though_both_are_sent_on_first(si
 
     with Recorder(tmp_path / "r") as recorder, Proxy(sink.endpoint, recorder=recorder) as proxy:
         with socket.create_connection(parse_endpoint(proxy.endpoint), timeout=10) as client, sink.accept() as peer:
-            (pair,) = proxy._pairs
+            (pair,) = proxy._conversations
             pair._passing = Hesitant()
             for question, answer in ((HELLO, HELLO_REPLY), (ALIGNMENT, ALIGNMENT_REPLY)):
                 client.sendall(question)

@@ -828,7 +828,7 @@ def test_a_restart_binds_at_once(host: Host) -> None:
 
 
 def test_shutdown_does_not_wait_for_a_computation(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ggml_rpc_ref.net.server.PATIENCE", 0.2)
+    monkeypatch.setattr("ggml_rpc_ref.net.listening.PATIENCE", 0.2)
     computing, enough = threading.Event(), threading.Event()
 
     class Slow:

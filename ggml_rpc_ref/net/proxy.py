@@ -13,9 +13,7 @@ is never followed before its request. Only who asks for delays has them followed
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
-import selectors
 import socket
 import struct
 import threading
@@ -23,10 +21,10 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final
 
 from ggml_rpc_ref.follow import Exchange, Follower, describe
-from ggml_rpc_ref.net.sockets import address_text, listen
+from ggml_rpc_ref.net.listening import Listener
 from ggml_rpc_ref.net.stream import Endpoint
 from ggml_rpc_ref.recording import Direction, Recorder
 
@@ -36,12 +34,10 @@ ROOM: Final = 2**20
 """Bytes received at once."""
 REACH: Final = 10.0
 """Seconds that the server may take to accept a connection."""
-PATIENCE: Final = 5.0
-"""Seconds that `shutdown` waits for connections to end."""
 
 
-class Proxy:
-    """A proxy that listens from its construction on, and forwards from `with` or `serve_forever` on.
+class Proxy(Listener["_Pair"]):
+    """A proxy that forwards each connection to a server and back; as a `Listener` it begins and ends.
 
     Args:
         upstream: the server.
@@ -65,99 +61,13 @@ class Proxy:
         explain: bool = False,
         delays: Mapping[type, float] | None = None,
     ) -> None:
+        super().__init__(address, port)
         self.upstream, self.recorder, self.explain, self.delays = upstream, recorder, explain, dict(delays or {})
-        self.stopping = False
-        self._listeners = listen(address, port)
-        self._woken, self._wake = socket.socketpair()
-        self._accepting: threading.Thread | None = None
-        self._pairs: dict[_Pair, threading.Thread] = {}
         self._accepted = 0
 
-    @property
-    def endpoint(self) -> str:
-        """Where it listens, as "127.0.0.1:50052"; of several addresses the first."""
-        return address_text(self._listeners[0].getsockname())
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return all(ipaddress.ip_address(listener.getsockname()[0]).is_loopback for listener in self._listeners)
-
-    @property
-    def connections(self) -> int:
-        """How many connections are open now."""
-        return len(self._pairs)
-
-    def __enter__(self) -> Self:
-        self._accepting = threading.Thread(target=self._accept_all, name="accept", daemon=True)
-        self._accepting.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-
-    def serve_forever(self) -> None:
-        """Forward until `stop` is called, then shut down. Runs in the calling thread."""
-        try:
-            self._accept_all()
-        finally:
-            self.shutdown()
-
-    def stop(self) -> None:
-        """Ask `serve_forever` to end; may be called by a signal handler."""
-        self.stopping = True
-        with contextlib.suppress(OSError):  # it has ended already
-            self._wake.send(b"\0")
-
-    def shutdown(self) -> None:
-        """Stop listening and end every connection; a second time does nothing."""
-        self.stop()
-        if self._accepting is not None:
-            self._accepting.join()
-        for listener in (*self._listeners, self._woken, self._wake):
-            listener.close()
-        pairs = dict(self._pairs)
-        for pair in pairs:
-            pair.hang_up()
-        end = time.monotonic() + PATIENCE
-        for thread in pairs.values():
-            thread.join(max(0.0, end - time.monotonic()))
-
-    def _accept_all(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            for sock in (*self._listeners, self._woken):
-                selector.register(sock, selectors.EVENT_READ)
-            while not self.stopping:
-                for key, _ in selector.select():
-                    if key.fileobj is not self._woken:
-                        self._accept(key.fileobj)
-
-    def _accept(self, listener: Any) -> None:
-        try:
-            client, address = listener.accept()
-        except BlockingIOError:  # it has gone again
-            return
-        except OSError as error:
-            log.warning("a connection could not be accepted: %s", error.strerror)
-            time.sleep(0.1)  # without descriptors or memory the same would come again at once
-            return
+    def _conversation(self, sock: socket.socket, name: str) -> _Pair:
         self._accepted += 1
-        pair = _Pair(self, self._accepted, client, address_text(address))
-        thread = threading.Thread(target=self._converse, args=(pair,), daemon=True)
-        self._pairs[pair] = thread
-        try:
-            thread.start()
-        except RuntimeError as error:  # the system gives no more threads
-            log.warning("a connection could not be served: %s", error)
-            del self._pairs[pair]
-            pair.close()
-
-    def _converse(self, pair: _Pair) -> None:
-        try:
-            pair.converse()
-        finally:
-            pair.close()
-            del self._pairs[pair]
+        return _Pair(self, self._accepted, sock, name)
 
 
 @dataclass(slots=True)
@@ -185,7 +95,18 @@ class _Pair:
         self._lock = threading.Lock()
 
     def converse(self) -> None:
-        """Forward in both directions until both have ended."""
+        """Forward in both directions until both have ended, and close both."""
+        try:
+            self._forward_both()
+        finally:
+            self._close()
+
+    def turn_away(self, reason: str) -> None:
+        """End the connection before the server is asked for one."""
+        log.warning("connection %d: from %s, could not be served: %s", self.number, self.name, reason)
+        self._close()
+
+    def _forward_both(self) -> None:
         self.client.setblocking(True)
         log.info("connection %d: from %s", self.number, self.name)
         try:
@@ -286,7 +207,7 @@ class _Pair:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Close both connections, with a reset if that is how one of them ended."""
         for sock in (self.client, self.server):
             if sock is not None:

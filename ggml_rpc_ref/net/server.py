@@ -16,18 +16,17 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
-import selectors
 import socket
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final
 
 from ggml_rpc_ref.connection import MAX_GRAPH_SIZE, NEED_DATA, Connection, DataBegins, Request, Role
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.handlers import Host, Session
-from ggml_rpc_ref.net.sockets import address_text, listen, timeval
+from ggml_rpc_ref.net.listening import Listener
+from ggml_rpc_ref.net.sockets import timeval
 from ggml_rpc_ref.spec.messages import NO_REPLY, GetTensor, GetTensorReply, SetTensor
 
 log = logging.getLogger(__name__)
@@ -40,8 +39,6 @@ MOST: Final = 2**30
 """Bytes of data moved by one call: macOS refuses more than 2 GiB (llama.cpp #15188)."""
 DEFAULT_PORT: Final = 50052
 """rpc-server's."""
-PATIENCE: Final = 5.0
-"""Seconds that `shutdown` waits for connections that are computing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +66,8 @@ class Limits:
         return min(5.0, max(0.02, shortest / 4))
 
 
-class Server:
-    """A server that listens from its construction on, and answers from `with` or `serve_forever` on.
+class Server(Listener["_Peer"]):
+    """A server that answers each connection by itself; as a `Listener` it begins and ends.
 
     Args:
         host: what is served.
@@ -93,121 +90,21 @@ class Server:
     def __init__(
         self, host: Host, address: str = "127.0.0.1", port: int = 0, *, allow: Sequence[Network] = (), limits: Limits | None = None
     ) -> None:
+        super().__init__(address, port)
         self.host, self.allow, self.limits = host, tuple(allow), limits or Limits()
-        self.stopping = False
-        self._listeners = listen(address, port)
-        self._woken, self._wake = socket.socketpair()
-        self._accepting: threading.Thread | None = None
-        self._peers: dict[_Peer, threading.Thread] = {}
-        self._lock = threading.Lock()
 
-    @property
-    def endpoint(self) -> str:
-        """Where it listens, as "127.0.0.1:50052" or "[::1]:50052"; of several addresses the first."""
-        return address_text(self._listeners[0].getsockname())
+    def _conversation(self, sock: socket.socket, name: str) -> _Peer:
+        return _Peer(self, sock, name)
 
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return all(ipaddress.ip_address(listener.getsockname()[0]).is_loopback for listener in self._listeners)
-
-    @property
-    def connections(self) -> int:
-        """How many connections are open now."""
-        return len(self._peers)
-
-    def __enter__(self) -> Self:
-        self._accepting = threading.Thread(target=self._accept_all, name="accept", daemon=True)
-        self._accepting.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-
-    def serve_forever(self) -> None:
-        """Answer until `stop` is called, then shut down. Runs in the calling thread."""
-        try:
-            self._accept_all()
-        finally:
-            self.shutdown()
-
-    def stop(self) -> None:
-        """Ask `serve_forever` to end; may be called by a signal handler."""
-        self.stopping = True
-        with contextlib.suppress(OSError):  # it has ended already
-            self._wake.send(b"\0")
-
-    def shutdown(self) -> None:
-        """Stop listening, end every connection and free what they had; a second time does nothing."""
-        self.stop()
-        if self._accepting is not None:
-            self._accepting.join()
-        for listener in (*self._listeners, self._woken, self._wake):
-            listener.close()
-        with self._lock:
-            peers = dict(self._peers)
-        for peer in peers:
-            peer.hang_up()
-        end = time.monotonic() + PATIENCE
-        for thread in peers.values():
-            thread.join(max(0.0, end - time.monotonic()))
-
-    # -------------------------------------------------------------------------------------------------------- accepting
-
-    def _accept_all(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            for sock in (*self._listeners, self._woken):
-                selector.register(sock, selectors.EVENT_READ)
-            while not self.stopping:
-                for key, _ in selector.select():
-                    if key.fileobj is not self._woken:
-                        self._accept(key.fileobj)
-
-    def _accept(self, listener: Any) -> None:
-        """Take one connection; whatever goes wrong with it must not end the loop (SEC-36)."""
-        try:
-            sock, address = listener.accept()
-        except BlockingIOError:  # it has gone again
-            return
-        except OSError as error:
-            log.warning("a connection could not be accepted: %s", error.strerror)
-            time.sleep(0.1)  # without descriptors or memory the same would come again at once
-            return
-        peer = _Peer(self, sock, address_text(address))
-        try:
-            if not self._is_allowed(address[0]):
-                peer.turn_away("its address is not allowed")
-            elif len(self._peers) >= self.limits.connections:
-                peer.turn_away(f"{len(self._peers)} connections are open")
-            else:
-                self._start(peer)
-        except Exception as error:
-            peer.turn_away(f"{type(error).__name__}: {error}")
+    def _objection(self, address: str) -> str:
+        if not self._is_allowed(address):
+            return "its address is not allowed"
+        return f"{self.connections} connections are open" if self.connections >= self.limits.connections else ""
 
     def _is_allowed(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
         mapped = getattr(ip, "ipv4_mapped", None) or ip
         return not self.allow or any(ip in network or mapped in network for network in self.allow)
-
-    def _start(self, peer: _Peer) -> None:
-        thread = threading.Thread(target=self._converse, args=(peer,), name=f"peer {peer.name}", daemon=True)
-        with self._lock:
-            self._peers[peer] = thread
-        try:
-            thread.start()
-        except RuntimeError as error:  # the system gives no more threads
-            self._forget(peer)
-            peer.turn_away(str(error))
-
-    def _converse(self, peer: _Peer) -> None:
-        try:
-            peer.converse()
-        finally:
-            self._forget(peer)
-
-    def _forget(self, peer: _Peer) -> None:
-        with self._lock:
-            self._peers.pop(peer, None)
 
 
 class _Ended(Exception):  # noqa: N818

@@ -1,0 +1,174 @@
+"""What listens: accept connections, give each a thread of its own, end them all. What is said on them is not known here."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import selectors
+import socket
+import threading
+import time
+from abc import ABC, abstractmethod
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
+
+from ggml_rpc_ref.net.sockets import address_text, listen
+
+log = logging.getLogger(__name__)
+
+PATIENCE: Final = 5.0
+"""Seconds that `shutdown` waits for conversations to end."""
+
+
+class Conversation(Protocol):
+    """What happens on one accepted connection, whose socket it owns."""
+
+    name: str
+    """The peer, for messages."""
+
+    def converse(self) -> None:
+        """Talk until the connection ends, in a thread of its own; then nothing of it is left."""
+
+    def hang_up(self) -> None:
+        """End the connection from another thread; `converse` notices."""
+
+    def turn_away(self, reason: str) -> None:
+        """End the connection in place of `converse`."""
+
+
+C = TypeVar("C", bound=Conversation)
+
+
+class Listener(ABC, Generic[C]):
+    """Listens from its construction on, and accepts from `with` or `serve_forever` on.
+
+    Args:
+        address: IPv4 or IPv6 address or host name to bind, every address that the name has.
+        port: TCP port; 0: one that the kernel chooses.
+
+    Attributes:
+        stopping: whether `stop` has been called.
+
+    Raises:
+        Misuse: where the address can't be bound.
+    """
+
+    def __init__(self, address: str, port: int) -> None:
+        self.stopping = False
+        self._listeners = listen(address, port)
+        self._woken, self._wake = socket.socketpair()
+        self._accepting: threading.Thread | None = None
+        self._conversations: dict[C, threading.Thread] = {}
+        self._lock = threading.Lock()
+
+    @abstractmethod
+    def _conversation(self, sock: socket.socket, name: str) -> C:
+        """Return the conversation with a peer that has been accepted."""
+
+    def _objection(self, address: str) -> str:
+        """Return why a peer of this address is turned away; nothing where it is welcome."""
+        return ""
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, as "127.0.0.1:50052" or "[::1]:50052"; of several addresses the first."""
+        return address_text(self._listeners[0].getsockname())
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return all(ipaddress.ip_address(listener.getsockname()[0]).is_loopback for listener in self._listeners)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._conversations)
+
+    # --------------------------------------------------------------------------------------------------- beginning and end
+
+    def __enter__(self) -> Self:
+        self._accepting = threading.Thread(target=self._accept_all, name="accept", daemon=True)
+        self._accepting.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def serve_forever(self) -> None:
+        """Accept until `stop` is called, then shut down. Runs in the calling thread."""
+        try:
+            self._accept_all()
+        finally:
+            self.shutdown()
+
+    def stop(self) -> None:
+        """Ask `serve_forever` to end; may be called by a signal handler."""
+        self.stopping = True
+        with contextlib.suppress(OSError):  # it has ended already
+            self._wake.send(b"\0")
+
+    def shutdown(self) -> None:
+        """Stop listening and end every connection; a second time does nothing."""
+        self.stop()
+        if self._accepting is not None:
+            self._accepting.join()
+        for listener in (*self._listeners, self._woken, self._wake):
+            listener.close()
+        with self._lock:
+            conversations = dict(self._conversations)
+        for conversation in conversations:
+            conversation.hang_up()
+        end = time.monotonic() + PATIENCE
+        for thread in conversations.values():
+            thread.join(max(0.0, end - time.monotonic()))
+
+    # ----------------------------------------------------------------------------------------------------------- accepting
+
+    def _accept_all(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            for sock in (*self._listeners, self._woken):
+                selector.register(sock, selectors.EVENT_READ)
+            while not self.stopping:
+                for key, _ in selector.select():
+                    if key.fileobj is not self._woken:
+                        self._accept(key.fileobj)
+
+    def _accept(self, listener: Any) -> None:
+        """Take one connection; whatever goes wrong with it must not end the loop (SEC-36)."""
+        try:
+            sock, address = listener.accept()
+        except BlockingIOError:  # it has gone again
+            return
+        except OSError as error:
+            log.warning("a connection could not be accepted: %s", error.strerror)
+            time.sleep(0.1)  # without descriptors or memory the same would come again at once
+            return
+        conversation = self._conversation(sock, address_text(address))
+        try:
+            objection = self._objection(address[0])
+            if objection:
+                conversation.turn_away(objection)
+            else:
+                self._start(conversation)
+        except Exception as error:
+            conversation.turn_away(f"{type(error).__name__}: {error}")
+
+    def _start(self, conversation: C) -> None:
+        thread = threading.Thread(target=self._run, args=(conversation,), name=f"peer {conversation.name}", daemon=True)
+        with self._lock:
+            self._conversations[conversation] = thread
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no more threads
+            self._forget(conversation)
+            conversation.turn_away(str(error))
+
+    def _run(self, conversation: C) -> None:
+        try:
+            conversation.converse()
+        finally:
+            self._forget(conversation)
+
+    def _forget(self, conversation: C) -> None:
+        with self._lock:
+            self._conversations.pop(conversation, None)
