@@ -65,7 +65,7 @@ def play(
     """Play the vectors against a server; 0: it does as they say, 1: not, 4: it crashed or hung."""
     from ggml_rpc_ref import upstream
     from ggml_rpc_ref.conformance import command
-    from ggml_rpc_ref.vectors import omitted
+    from ggml_rpc_ref.vectors import omitted, play_ops
     from ggml_rpc_ref.vectors import play as playing
 
     model = upstream.model_path()
@@ -75,4 +75,26 @@ def play(
     wishes = command.Wishes(timeout, expect, i_own_this_target, as_json)
     if list_cases:
         raise typer.Exit(command.list_cases(cases, wishes))
-    raise typer.Exit(command.conform(server, cases, wishes, {case.id for case in found}))
+    raise typer.Exit(command.conform(server, cases, wishes, {case.id for case in found}, play_ops.summary))
+
+
+@app.command()
+def record(
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="What `proxy --record` wrote.")],
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write. [default: standard output]")] = None,
+    id: Annotated[str, typer.Option(metavar="ID", help="Its permanent name. [default: the recording's]")] = "",
+    about: Annotated[str, typer.Option(metavar="TEXT", help="What the conversation shows.")] = "",
+    client: Annotated[str, typer.Option(metavar="TEXT", help="Program and library that asked.")] = "not told",
+    server: Annotated[
+        str, typer.Option(metavar="TEXT", help="Program, library and options that answered. [default: its endpoint]")
+    ] = "",
+    cpu: Annotated[str, typer.Option(metavar="TEXT", help="The server's processor.")] = "not told",
+    command: Annotated[str, typer.Option(metavar="TEXT", help="What records it again.")] = "not told",
+    nmse: Annotated[float, typer.Option(min=0, help="How far computed numbers may lie from the recorded ones.")] = 5e-4,
+    flag: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A flag beside those that follow; repeatable.")] = None,
+) -> None:
+    """Make a session vector of a recording: its pointers become names; 0: all of it, 1: what is whole of a damaged one."""
+    from ggml_rpc_ref.vectors import session
+
+    labels = session.Labels(id, about, client, server, cpu, command, tuple(flag or ()), nmse)
+    raise typer.Exit(session.record(recording, output, labels))

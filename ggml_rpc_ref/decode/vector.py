@@ -157,5 +157,5 @@ def _bytes(piece: script.Piece, values: Mapping[str, int]) -> bytes | LeftOut:
             return data * times
         case script.Omitted(size, fnv1a):
             return LeftOut(size, fnv1a)
-        case script.AtLeast(least, width):
-            return least.to_bytes(width, "little")
+        case script.AtLeast(least, width, recorded):
+            return (least if recorded is None else recorded).to_bytes(width, "little")

@@ -6,7 +6,8 @@ What goes over the wire is written as a list of pieces, joined without gaps:
     "${buf0.base}+64"                 a u64: the value bound to this name, plus 64 (modulo 2^64)
     {"repeat": "a5", "times": 4096}   these bytes so many times
     {"omitted": 18874368, "fnv1a": "0123456789abcdef"}     data that is not in the vector: its size and its FNV-1a 64 hash
-    {"at_least": 1024, "width": 8}    received only: an unsigned number of so many bytes, not below this
+    {"at_least": 1024, "width": 8}    received only: an unsigned number of so many bytes, not below this; "recorded" says what was
+                                      recorded where that was more
     {"any": "00f0e1d2c3b4a596"}       received only: so many bytes, whatever they are; these were recorded
     {"values": "0000803f", "type": "F32", "nmse": 1e-06}   received only: numbers near these, by normalised mean squared error
 
@@ -59,10 +60,15 @@ class Omitted:
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """A little-endian unsigned number of `width` bytes that is not below `least`. Received only."""
+    """A little-endian unsigned number of `width` bytes that is not below `least`. Received only.
+
+    Attributes:
+        recorded: what was recorded; None: `least`.
+    """
 
     least: int
     width: int
+    recorded: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +202,7 @@ def piece_from_json(value: Any) -> Piece:
         case {"omitted": size, "fnv1a": fnv1a}:
             return Omitted(size, int(fnv1a, 16))
         case {"at_least": least, "width": width}:
-            return AtLeast(least, width)
+            return AtLeast(least, width, value.get("recorded"))
         case {"any": recorded}:
             return Anything(bytes.fromhex(recorded))
         case {"values": recorded, "type": kind, "nmse": nmse}:
@@ -215,8 +221,8 @@ def piece_as_json(piece: Piece) -> Any:
             return {"repeat": data.hex(), "times": times}
         case Omitted(size, fnv1a):
             return {"omitted": size, "fnv1a": f"{fnv1a:016x}"}
-        case AtLeast(least, width):
-            return {"at_least": least, "width": width}
+        case AtLeast(least, width, recorded):
+            return {"at_least": least, "width": width} | ({} if recorded is None else {"recorded": recorded})
         case Anything(recorded):
             return {"any": recorded.hex()}
         case Near(recorded, kind, nmse):

@@ -1,0 +1,198 @@
+"""What is known of the bytes that a server holds for a connection: written by its client, computed, or nothing.
+
+Requests are taken in their order; addresses are those of the conversation, so nothing need be known of buffers but their handles.
+Where nothing is certain, less is claimed: what a graph computes from bytes that nobody wrote is unknown like those.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+from itertools import product
+from math import prod
+from typing import Final, NamedTuple
+
+from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops.op import EXACT
+from ggml_rpc_ref.spec.dtypes import BY_NUMBER
+from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
+from ggml_rpc_ref.spec.opcodes import OP_TABLES
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES
+from ggml_rpc_ref.tensor import Quad, extent
+
+MOST_SPANS: Final = 2**10
+"""Stretches of a tensor that are told apart; one of more counts as a whole, gaps included."""
+END: Final = 2**65
+"""Beyond every address."""
+CONTENTS_READ: Final = {"CPY": 1, "SET_ROWS": 2}
+"""How many sources' contents an op reads, where the last one says only what is written to."""
+OP_NAMES: Final = OP_TABLES[PROFILES[DEFAULT].ops]
+
+
+class Known(IntEnum):
+    """What is known of bytes, from least to most."""
+
+    NOTHING = 0
+    """Nobody wrote them."""
+    COMPUTED = 1
+    """A graph computed them, and another server may round otherwise."""
+    EXACTLY = 2
+    """The client wrote them, or an op that rounds nothing made them of such bytes."""
+
+
+class Stretch(NamedTuple):
+    """Bytes from `start` to `stop` of which the same is known."""
+
+    start: int
+    stop: int
+    known: Known
+
+
+class Ranges:
+    """What is known by address."""
+
+    def __init__(self) -> None:
+        self._starts, self._known = [0], [Known.NOTHING]
+
+    def put(self, start: int, stop: int, known: Known) -> None:
+        """Say what is known of the bytes from start to stop from now on."""
+        if start >= stop:
+            return
+        behind = self._known[bisect_right(self._starts, stop) - 1]
+        first, last = bisect_left(self._starts, start), bisect_right(self._starts, stop)
+        self._starts[first:last] = [start, stop]
+        self._known[first:last] = [known, behind]
+
+    def get(self, start: int, stop: int) -> Iterator[Stretch]:
+        """Yield stretches that together are the bytes from start to stop."""
+        index = bisect_right(self._starts, start) - 1
+        while start < stop:
+            known = self._known[index]
+            while index + 1 < len(self._starts) and self._known[index + 1] == known:
+                index += 1
+            end = min(stop, self._starts[index + 1] if index + 1 < len(self._starts) else stop)
+            yield Stretch(start, end, known)
+            start, index = end, index + 1
+
+    def least(self, start: int, stop: int) -> Known:
+        """Return the least that is known of any of these bytes."""
+        return min((stretch.known for stretch in self.get(start, stop)), default=Known.EXACTLY)
+
+
+class Contents:
+    """What is known of the buffers of one connection."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[int, Ranges] = {}
+        self._graphs: dict[int, GraphCompute] = {}
+
+    def allocate(self, remote_ptr: int) -> None:
+        """Take note of a new buffer."""
+        self._buffers[remote_ptr] = Ranges()
+
+    def free(self, remote_ptr: int) -> None:
+        """Forget a buffer."""
+        self._buffers.pop(remote_ptr, None)
+
+    def clear(self, remote_ptr: int) -> None:
+        """Take note of BUFFER_CLEAR."""
+        if remote_ptr in self._buffers:
+            self._buffers[remote_ptr].put(0, END, Known.EXACTLY)
+
+    def write(self, tensor: RpcTensor, offset: int, size: int) -> None:
+        """Take note of data that the client wrote."""
+        if tensor.buffer in self._buffers:
+            start = tensor.data + offset
+            self._buffers[tensor.buffer].put(start, start + size, Known.EXACTLY)
+
+    def copy(self, src: RpcTensor, dst: RpcTensor) -> None:
+        """Take note of COPY_TENSOR: what is known of the bytes goes with them."""
+        if dst.buffer in self._buffers:
+            for start, stop, known in self._read(src.buffer, src.data, nbytes(src)):
+                self._buffers[dst.buffer].put(start - src.data + dst.data, stop - src.data + dst.data, known)
+
+    def read(self, tensor: RpcTensor, offset: int, size: int) -> list[Stretch]:
+        """Return what is known of bytes of a tensor; starts and stops count from the first of them."""
+        start = tensor.data + offset
+        return [Stretch(a - start, b - start, known) for a, b, known in self._read(tensor.buffer, start, size)]
+
+    def _read(self, remote_ptr: int, start: int, size: int) -> list[Stretch]:
+        ranges = self._buffers.get(remote_ptr)
+        return [Stretch(start, start + size, Known.NOTHING)] if ranges is None else list(ranges.get(start, start + size))
+
+    # ----------------------------------------------------------------------------------------------------------- graphs
+
+    def compute(self, graph: GraphCompute) -> None:
+        """Take note of GRAPH_COMPUTE, and keep the graph for GRAPH_RECOMPUTE."""
+        self._graphs[graph.device] = graph
+        self.recompute(graph.device)
+
+    def recompute(self, device: int) -> None:
+        """Take note of GRAPH_RECOMPUTE."""
+        if device in self._graphs:
+            tensors = {tensor.id: tensor for tensor in self._graphs[device].tensors}
+            for id in self._graphs[device].nodes:
+                if id in tensors:
+                    self._compute(tensors[id], tensors)
+
+    def _compute(self, node: RpcTensor, tensors: Mapping[int, RpcTensor]) -> None:
+        op = OPS.get(OP_NAMES[node.op]) if node.op < len(OP_NAMES) else None
+        ranges = self._buffers.get(node.buffer)
+        if op is None or op.view or ranges is None or not node.flags & FLAG_COMPUTE:
+            return
+        sources = [tensors[id] for id in node.src[: CONTENTS_READ.get(op.name)] if id in tensors]
+        known = min(map(self._least, sources), default=Known.EXACTLY)
+        if op.tolerance != EXACT or any(map(is_quantised, (node, *sources))):
+            known = min(known, Known.COMPUTED)
+        for start, stop in spans(node):
+            # SET_ROWS writes some rows only, and contents say which: of the others no more is known than before
+            before = list(ranges.get(start, stop)) if op.name == "SET_ROWS" else [Stretch(start, stop, known)]
+            for stretch in before:
+                ranges.put(stretch.start, stretch.stop, min(known, stretch.known))
+
+    def _least(self, tensor: RpcTensor) -> Known:
+        """Return the least that is known of any byte of a tensor."""
+        ranges = self._buffers.get(tensor.buffer)
+        if ranges is None:
+            return Known.NOTHING
+        return min((ranges.least(*span) for span in spans(tensor)), default=Known.EXACTLY)
+
+
+# ------------------------------------------------------------------------------------------------------------- tensors
+
+
+def nbytes(tensor: RpcTensor) -> int:
+    """Return ggml_nbytes of a tensor; 0 for an unknown type."""
+    dtype = BY_NUMBER.get(tensor.type)
+    return extent(dtype, _quad(tensor.ne), _quad(tensor.nb)) if dtype else 0
+
+
+def is_quantised(tensor: RpcTensor) -> bool:
+    """Whether a tensor's type has blocks."""
+    dtype = BY_NUMBER.get(tensor.type)
+    return dtype is not None and dtype.is_quantised
+
+
+def spans(tensor: RpcTensor) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of each stretch of addresses that a tensor's elements fill without gaps."""
+    dtype, size = BY_NUMBER.get(tensor.type), nbytes(tensor)
+    if dtype is None or size == 0:
+        return
+    run = dtype.size
+    outer: list[tuple[int, int]] = []
+    for length, stride in zip((tensor.ne[0] // dtype.block, *tensor.ne[1:]), tensor.nb, strict=True):
+        if stride == run and not outer:
+            run *= length
+        elif length > 1 and stride > 0:
+            outer.append((length, stride))
+    if prod(length for length, _ in outer) > MOST_SPANS:
+        run, outer = size, []
+    for steps in product(*(range(0, length * stride, stride) for length, stride in outer)):
+        start = tensor.data + sum(steps)
+        yield start, start + run
+
+
+def _quad(numbers: tuple[int, ...]) -> Quad:
+    a, b, c, d = numbers
+    return (a, b, c, d)

@@ -1,0 +1,190 @@
+"""A recording as a line of events: each message once it was complete, each end of a connection, in the order of the file.
+
+Messages are found by `decode`, which reads every stream as far as it follows the protocol; what a client sent beyond that is one
+event of bytes that no message can be made of.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ggml_rpc_ref import codec, recording
+from ggml_rpc_ref.connection import Role
+from ggml_rpc_ref.decode.messages import Reader, announced
+from ggml_rpc_ref.decode.model import Fault, Message
+from ggml_rpc_ref.decode.sources import read
+from ggml_rpc_ref.decode.streams import Conversation, Stream
+from ggml_rpc_ref.errors import Damaged, Misuse
+from ggml_rpc_ref.recording import Direction, LeftOut
+from ggml_rpc_ref.spec.files import FILE_RULES
+from ggml_rpc_ref.spec.messages import NO_REPLY, REQUESTS, GraphCompute
+from ggml_rpc_ref.spec.versions import DEFAULT
+
+Part = memoryview | LeftOut
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """A message, or bytes that are none.
+
+    Attributes:
+        connection: its number in the recording.
+        sender: which end sent it.
+        at: offset of its first byte in what that end sent.
+        parts: its bytes, with stretches that were left out; more than one only where something was.
+        message: None for bytes that are none.
+        order: number of the chunk that completed it.
+        request: the message that a reply answers; None for a request.
+    """
+
+    connection: int
+    sender: Role
+    at: int
+    parts: tuple[Part, ...]
+    message: Message | None
+    order: int
+    request: Said | None = None
+
+    @property
+    def cls(self) -> type | None:
+        """Its class in the table."""
+        return None if self.message is None else self.message.cls
+
+    def fields(self) -> Any:
+        """Return the message as an object of its class, data left out."""
+        assert self.message is not None
+        assert self.message.cls is not None
+        cls, payload = self.message.cls, self.message.payload()
+        return codec.decode(cls, payload if cls is GraphCompute else payload[: codec.minimum_size(cls)])
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A side has ended its sending, in the chunk of number `order`."""
+
+    connection: int
+    sender: Role
+    order: int
+
+
+Event = Said | Ended
+
+
+@dataclass(slots=True)
+class Timeline:
+    """What a recording holds.
+
+    Attributes:
+        header: what it says of itself.
+        events: in the order of the file.
+        faults: why it is not all of the recording, or not of a conversation; nothing where all is well.
+    """
+
+    header: recording.Header
+    events: list[Event]
+    faults: list[str] = field(default_factory=list)
+
+
+def read_timeline(path: Path) -> Timeline:
+    """Read a recording, as far as it goes.
+
+    Raises:
+        Damaged: for a file that is no recording.
+        Misuse: for one that can't be read, or of another protocol version than 3.6.1.
+    """
+    header, source = recording.read_header(path), read(path, "recording")
+    events: list[Event] = []
+    faults: list[Fault] = [] if source.fault is None else [source.fault]
+    for conversation in source.conversations:
+        _check_version(path, conversation)
+        said, fault = _said(conversation)
+        events += said
+        if fault is not None and source.fault is None:
+            faults.append(fault)
+    events += _placed(list(_ends(path)), [event for event in events if isinstance(event, Said)])
+    events.sort(key=lambda event: (event.order, isinstance(event, Ended), event.at if isinstance(event, Said) else 0))
+    return Timeline(header, events, [f"{path}: {fault}" for fault in faults])
+
+
+def _ends(path: Path) -> Iterator[Ended]:
+    """Yield the ends as far as the file goes; what is wrong with it is noted by who reads the messages."""
+    try:
+        for order, chunk in enumerate(recording.read(path)):
+            if not chunk.data and chunk.left_out is None:
+                yield Ended(chunk.connection, Role.CLIENT if chunk.direction is Direction.TO_SERVER else Role.SERVER, order)
+    except Damaged:
+        return
+
+
+def _placed(ends: list[Ended], said: list[Said]) -> Iterator[Ended]:
+    """Yield the ends where they belong among what was said.
+
+    A side that has ended may still be answered, and its peer may still send: the connection's end is where nothing more comes. And
+    a recorder may hear of an end after the next connection's first words; one before those are answered was before them (a client
+    closes a socket, then opens another, and upstream's server turns to that one when the first has ended).
+    """
+    said.sort(key=lambda event: event.order)
+    last = {event.connection: event.order for event in said}
+    first_words = {event.connection: event.order for event in reversed(said) if event.sender is Role.CLIENT}
+    first_answer = {event.connection: event.order for event in reversed(said) if event.sender is Role.SERVER}
+    for end in ends:
+        before = last.get(end.connection, 0)
+        overtaken = [at - 1 for other, at in first_words.items() if before < at < end.order < first_answer.get(other, 0)]
+        yield replace(end, order=max(before, min([end.order, *overtaken])))
+
+
+def _check_version(path: Path, conversation: Conversation) -> None:
+    version = announced(conversation)
+    if version is not None and version != DEFAULT:
+        raise Misuse(f"{path} holds a conversation of protocol {version}; sessions are of protocol {DEFAULT}")
+
+
+def _said(conversation: Conversation) -> tuple[list[Said], Fault | None]:
+    """Return what both ends said, up to where the file or the server's side can no longer be followed, and why it can't."""
+    reader = Reader(conversation, DEFAULT, full=True)
+    found: list[Said] = []
+    waiting: deque[Said] = deque()
+    fault = None
+    for message in reader.requests():
+        said, fault = _take(conversation, message)
+        if fault is not None:
+            break
+        found.append(said)
+        if said.cls is not None and REQUESTS[said.cls].reply(DEFAULT) is not NO_REPLY:
+            waiting.append(said)
+    for message in reader.replies():
+        said, wrong = _take(conversation, message, waiting.popleft() if waiting else None)
+        if wrong is not None or message.fault is not None:
+            return [said for said in found if said.order < message.order], fault or wrong or message.fault
+        found.append(said)
+    return found, fault
+
+
+def _take(conversation: Conversation, message: Message, request: Said | None = None) -> tuple[Said, Fault | None]:
+    """Return a message's bytes; of one that breaks a rule all that follow; and what the file lacks of them."""
+    stream = conversation.sides[message.sender]
+    end = stream.end if message.fault else message.payload_offset + message.payload_size
+    parts = tuple(_parts(stream, message.offset, end))
+    whole = None if message.fault else message
+    order = stream.mark(end - 1).order
+    said = Said(message.connection, message.sender, message.offset, parts, whole, order, request)
+    if message.fault is not None and message.fault.rule in FILE_RULES:
+        return said, message.fault
+    if sum(map(_size, parts)) != end - message.offset:
+        where = conversation.where(message.sender)
+        return said, Fault(message.name, "lacks other bytes than a whole data part", "recording.left-out", message.offset, where)
+    return said, None
+
+
+def _parts(stream: Stream, at: int, end: int) -> Iterator[Part]:
+    while at < end and _size(part := stream.left_out(at) or stream.view(at, end - at)):
+        yield part
+        at += _size(part)
+
+
+def _size(part: Part) -> int:
+    return part.size if isinstance(part, LeftOut) else len(part)

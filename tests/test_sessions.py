@@ -1,0 +1,671 @@
+"""Recordings made session vectors: conversations from their bytes, expected steps written by hand, and the bytes given back."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from ggml_rpc_ref import vectors
+from ggml_rpc_ref.errors import Damaged, Misuse
+from ggml_rpc_ref.recording import Recorder, read
+from ggml_rpc_ref.vectors import script
+from ggml_rpc_ref.vectors.session import Labels, make
+
+HERE = Path(__file__).parent.parent / "vectors"
+SCHEMA = json.loads((HERE / "schema" / "sessions.json").read_text())
+RECORDINGS = sorted(HERE.glob("upstream-*/sessions/*.recording"))
+STARTED = "2026-11-22T05:00:00.000+00:00"
+HEADER = {"schema_version": 1, "protocol": "3.6.1", "endpoint": "a:1", "started": STARTED, "tool": "t"}
+START = b"ggml-rpc recording 1\n" + json.dumps(HEADER).encode() + b"\n"
+UP, DOWN = 0, 1
+LEFT_OUT = 2
+
+# ------------------------------------------------------------------------------------------- conversations from their bytes
+
+HELLO, HELLO_REPLY = "0e0000000000000000", "0300000000000000030601"
+HANDLE, BASE, ID = 0x5500000000000010, 0x7F00000000001000, 0x7FFF00000000ABC0
+F32, F16, I32, Q8_0 = 0, 1, 26, 8
+
+
+class Talk:
+    """A recording that is being written, chunk by chunk, by the format's own description."""
+
+    def __init__(self) -> None:
+        self.chunks: list[tuple[int, int, bytes]] = []
+
+    def up(self, data: bytes, connection: int = 1) -> Talk:
+        self.chunks.append((UP, connection, data))
+        return self
+
+    def down(self, data: bytes, connection: int = 1) -> Talk:
+        self.chunks.append((DOWN, connection, data))
+        return self
+
+    def left_out(self, direction: int, size: int, fnv1a: int, connection: int = 1) -> Talk:
+        self.chunks.append((direction | LEFT_OUT, connection, struct.pack("<QQ", size, fnv1a)))
+        return self
+
+    def ends(self, *directions: int, connection: int = 1) -> Talk:
+        self.chunks += [(direction, connection, b"") for direction in directions]
+        return self
+
+    def hello(self, connection: int = 1) -> Talk:
+        return self.up(bytes.fromhex(HELLO), connection).down(bytes.fromhex(HELLO_REPLY), connection)
+
+    def buffer(self, handle: int = HANDLE, base: int = BASE, size: int = 4096, connection: int = 1, granted: int = 4096) -> Talk:
+        self.ask(0, struct.pack("<IQ", 0, size), struct.pack("<QQ", handle, granted), connection)
+        return self.ask(3, struct.pack("<Q", handle), struct.pack("<Q", base), connection)
+
+    def ask(self, command: int, payload: bytes, reply: bytes | None = b"", connection: int = 1) -> Talk:
+        self.up(request(command, payload), connection)
+        return self if reply is None else self.down(answer(reply), connection)
+
+    def set(self, record: bytes, data: bytes, offset: int = 0) -> Talk:
+        return self.up(request(6, record + struct.pack("<Q", offset) + data))
+
+    def get(self, record: bytes, data: bytes, offset: int = 0) -> Talk:
+        return self.ask(8, record + struct.pack("<QQ", offset, len(data)), data)
+
+    def compute(self, nodes: list[int], *records: bytes) -> Talk:
+        counts = struct.pack(f"<II{len(nodes)}QI", 0, len(nodes), *nodes, len(records))
+        return self.ask(10, counts + b"".join(records), None)
+
+    @property
+    def bytes(self) -> bytes:
+        rows = enumerate(self.chunks)
+        return START + b"".join(struct.pack("<QBIQ", at, way, number, len(data)) + data for at, (way, number, data) in rows)
+
+    def write(self, directory: Path, name: str = "talk.recording") -> Path:
+        path = directory / name
+        path.write_bytes(self.bytes)
+        return path
+
+
+def request(command: int, payload: bytes) -> bytes:
+    return struct.pack("<BQ", command, len(payload)) + payload
+
+
+def answer(payload: bytes) -> bytes:
+    return struct.pack("<Q", len(payload)) + payload
+
+
+def tensor(
+    id: int = ID, type: int = F32, ne: tuple[int, ...] = (4,), at: int = 0, *, buffer: int = HANDLE, data: int | None = None,
+    nb: tuple[int, ...] | None = None, op: int = 0, src: tuple[int, ...] = (), view_src: int = 0, flags: int = 16,
+) -> bytes:  # fmt: skip
+    """An rpc_tensor, laid out by hand."""
+    ne = (*ne, 1, 1, 1)[:4]
+    size = {F32: 4, F16: 2, I32: 4, Q8_0: 34}[type]
+    row = ne[0] // 32 * 34 if type == Q8_0 else ne[0] * size
+    strides = nb or (size, row, row * ne[1], row * ne[1] * ne[2])
+    sources = (*src, *[0] * 10)[:10]
+    place = (BASE + at) if data is None else data
+    fields = (id, type, buffer, *ne, *strides, op, *[0] * 16, flags, *sources, view_src, 0, place, b"t", b"")
+    return struct.pack("<QIQ4I4II16ii10QQQQ64s4s", *fields)
+
+
+def steps(directory: Path, talk: Talk, **labels: Any) -> list[Any]:
+    session = make(talk.write(directory), Labels(**labels))
+    assert session.faults == ()
+    jsonschema.Draft202012Validator(SCHEMA).validate(session.content)
+    check_bytes(directory / "talk.recording", session.content)
+    return [shown(step) for step in session.content["steps"]]
+
+
+def shown(step: Any) -> tuple[Any, ...]:
+    """A step on one line: connection, command, act, pieces."""
+    act = next(key for key in ("send", "receive", "refused", "close") if key in step)
+    return step["connection"], step.get("command", ""), act, step[act]
+
+
+# ----------------------------------------------------------------------------------------------------- the bytes given back
+
+
+def check_bytes(path: Path, content: Any) -> None:
+    """Hold a session to its recording: with what was recorded in the names' places it is the same bytes, on all connections."""
+    assert list(as_recorded(content).values()) == list(as_recorded_in(path).values())
+
+
+def as_recorded(content: Any) -> dict[tuple[int, str], list[Any]]:
+    written = script.from_json(content)
+    values = {name: binding.value for name, binding in written.bindings.items() if binding.value is not None}
+    sides: dict[tuple[int, str], list[Any]] = defaultdict(list)
+    for step in written.steps:
+        sides[step.connection, "up"] += []
+        sides[step.connection, "down" if step.act == "receive" else "up"] += [
+            p for piece in step.pieces for p in one(piece, values)
+        ]
+    return {key: joined(parts) for key, parts in sides.items() if joined(parts) != [b""]}
+
+
+def one(piece: script.Piece, values: dict[str, int]) -> Iterator[Any]:
+    match piece:
+        case script.Anything(data) | script.Near(data):
+            yield data
+        case script.AtLeast(least, width, recorded):
+            yield (least if recorded is None else recorded).to_bytes(width, "little")
+        case script.Omitted(size, fnv1a):
+            yield size, fnv1a
+        case script.Repeated(b"\0", size):
+            yield size, hash_of_zeros(size)
+        case _:
+            yield from map(bytes, script.expand([piece], values, {}))
+
+
+def as_recorded_in(path: Path) -> dict[tuple[int, str], list[Any]]:
+    sides: dict[tuple[int, str], list[Any]] = defaultdict(list)
+    for chunk in read(path):
+        sides[chunk.connection, "up"] += []
+        part = (chunk.left_out.size, chunk.left_out.fnv1a) if chunk.left_out else chunk.data
+        sides[chunk.connection, "down" if chunk.direction else "up"].append(part)
+    return {key: joined(parts) for key, parts in sides.items() if joined(parts) != [b""]}
+
+
+def joined(parts: list[Any]) -> list[Any]:
+    found: list[Any] = [b""]
+    for part in parts:
+        if isinstance(part, tuple):
+            found += [part, b""]
+        else:
+            found[-1] += part
+    return found
+
+
+def hash_of_zeros(size: int) -> int:
+    """FNV-1a 64 by its definition; of a zero byte only the product is left."""
+    value = 0xCBF29CE484222325
+    for _ in range(size):
+        value = value * 0x100000001B3 % 2**64
+    return value
+
+
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
+def test_every_recording_comes_back_byte_by_byte(path: Path) -> None:
+    check_bytes(path, json.loads(path.with_suffix(".json").read_text()))
+
+
+# ------------------------------------------------------------------------------------------------------------ by hand
+
+
+def test_a_conversation_from_its_bytes(tmp_path: Path) -> None:
+    record, data = tensor(at=64), struct.pack("<4f", 1, 2, 3, 4)
+    talk = Talk().hello().ask(15, b"", struct.pack("<I", 3)).ask(11, bytes(4), struct.pack("<QQ", 5, 7)).buffer()
+    talk.set(record, data).get(record, data[4:12], 4).ask(4, struct.pack("<Q", HANDLE)).ends(UP, DOWN)
+    session = make(talk.write(tmp_path), Labels(id="by-hand", about="All by hand.", client="c", server="s", cpu="p", command="m"))
+    ne, nb, op, flags = "04000000" + 3 * "01000000", "04000000" + 3 * "10000000", 68 * "00", "10000000"
+    fields = ["${tensor0}", "00000000", "${buf0.remote_ptr}", ne + nb + op + flags + 96 * "00", "${buf0.base}+64"]
+    last = (b"t" + bytes(67)).hex()
+    assert session.content == {
+        "schema_version": 1,
+        "id": "by-hand",
+        "protocol": "3.6.1",
+        "about": "All by hand.",
+        "flags": [],
+        "provenance": {
+            "client": "c", "server": "s", "cpu": "p", "recorded": STARTED, "command": "m",
+            "recording": "by-hand.recording", "sha256": session.content["provenance"]["sha256"],
+        },
+        "bindings": {
+            "buf0.remote_ptr": {"by": "server", "value": "0x5500000000000010"},
+            "buf0.base": {"by": "server", "value": "0x7f00000000001000"},
+            "tensor0": {"by": "client", "value": "0x7fff00000000abc0"},
+        },
+        "steps": [
+            {"connection": 1, "command": "HELLO", "send": ["0e0000000000000000"]},
+            {"connection": 1, "command": "HELLO", "receive": ["0300000000000000030601"]},
+            {"connection": 1, "command": "DEVICE_COUNT", "send": ["0f0000000000000000"]},
+            {"connection": 1, "command": "DEVICE_COUNT",
+             "receive": ["0400000000000000", {"at_least": 1, "width": 4, "recorded": 3}]},
+            {"connection": 1, "command": "GET_DEVICE_MEMORY", "send": ["0b040000000000000000000000"]},
+            {"connection": 1, "command": "GET_DEVICE_MEMORY",
+             "receive": ["1000000000000000", {"any": "05000000000000000700000000000000"}]},
+            {"connection": 1, "command": "ALLOC_BUFFER", "send": ["000c00000000000000000000000010000000000000"]},
+            {"connection": 1, "command": "ALLOC_BUFFER",
+             "receive": ["1000000000000000", "${buf0.remote_ptr}", {"at_least": 4096, "width": 8}]},
+            {"connection": 1, "command": "BUFFER_GET_BASE", "send": ["030800000000000000", "${buf0.remote_ptr}"]},
+            {"connection": 1, "command": "BUFFER_GET_BASE", "receive": ["0800000000000000", "${buf0.base}"]},
+            {"connection": 1, "command": "SET_TENSOR", "send": ["064001000000000000", *fields, last + "00" * 8 + data.hex()]},
+            {"connection": 1, "command": "GET_TENSOR",
+             "send": ["083801000000000000", *fields, last + "04000000000000000800000000000000"]},
+            {"connection": 1, "command": "GET_TENSOR", "receive": ["0800000000000000" + "0000004000004040"]},
+            {"connection": 1, "command": "FREE_BUFFER", "send": ["040800000000000000", "${buf0.remote_ptr}"]},
+            {"connection": 1, "command": "FREE_BUFFER", "receive": ["0000000000000000"]},
+            {"connection": 1, "close": "end"},
+        ],
+    }  # fmt: skip
+    jsonschema.Draft202012Validator(SCHEMA).validate(session.content)
+    check_bytes(tmp_path / "talk.recording", session.content)
+
+
+def last(directory: Path, talk: Talk, **labels: Any) -> Any:
+    """The last reply's payload."""
+    received = [pieces for _, _, act, pieces in steps(directory, talk, **labels) if act == "receive"]
+    return [received[-1][0][16:], *received[-1][1:]] if received[-1][0][16:] else received[-1][1:]
+
+
+def test_names_are_a_connections_and_a_handle_that_comes_again_gets_another(tmp_path: Path) -> None:
+    talk = (
+        Talk().hello().buffer().ask(4, struct.pack("<Q", HANDLE)).buffer(base=BASE + 64).hello(7).buffer(HANDLE, BASE, connection=7)
+    )
+    talk.set(tensor(at=64), b"a").ask(4, struct.pack("<Q", HANDLE), connection=7)
+    found = steps(tmp_path, talk)
+    bound = [pieces[1] for _, command, act, pieces in found if act == "receive" and command in ("ALLOC_BUFFER", "BUFFER_GET_BASE")]
+    assert bound == [f"${{buf{n}.{part}}}" for n in (0, 1, 2) for part in ("remote_ptr", "base")]
+    assert next(pieces[3:6:2] for _, command, _, pieces in found if command == "SET_TENSOR") == [
+        "${buf1.remote_ptr}",
+        "${buf1.base}",
+    ]
+    assert found[-2][:3] == (2, "FREE_BUFFER", "send")
+    assert found[-2][3][1] == "${buf2.remote_ptr}"
+
+
+def test_what_no_live_buffer_explains_stays_as_it_is(tmp_path: Path) -> None:
+    strange = tensor(buffer=HANDLE + 1), tensor(buffer=0, data=0), tensor(buffer=0, data=0x1234), tensor(data=0)
+    talk = Talk().hello().buffer()
+    for record in strange:
+        talk.set(record, b"")
+    found = [pieces for _, command, _, pieces in steps(tmp_path, talk) if command == "SET_TENSOR"]
+    assert [[piece for piece in pieces if piece.startswith("$")] for pieces in found] == [
+        ["${tensor0}"], ["${tensor0}"], ["${tensor0}"], ["${tensor0}", "${buf0.remote_ptr}"],
+    ]  # fmt: skip
+
+
+def test_an_address_before_its_base_and_ids_of_sources(tmp_path: Path) -> None:
+    talk = Talk().hello().buffer().set(tensor(5, data=BASE - 16, src=(0, 6, 5), view_src=7), b"")
+    (pieces,) = [pieces for _, command, _, pieces in steps(tmp_path, talk) if command == "SET_TENSOR"]
+    names = [piece for piece in pieces if piece.startswith("$")]
+    assert names == ["${tensor0}", "${buf0.remote_ptr}", "${tensor1}", "${tensor0}", "${tensor2}", "${buf0.base}-16"]
+
+
+def test_a_graph_names_its_nodes(tmp_path: Path) -> None:
+    talk = Talk().hello().buffer().compute([9, 8], tensor(8), tensor(9, src=(8,)))
+    (pieces,) = [pieces for _, command, _, pieces in steps(tmp_path, talk) if command == "GRAPH_COMPUTE"]
+    assert pieces[:3] == ["0a" + struct.pack("<QII", 620, 0, 2).hex(), "${tensor0}", "${tensor1}"]
+    assert [piece for piece in pieces if "tensor" in piece][2:] == ["${tensor1}", "${tensor0}", "${tensor1}"]
+
+
+BOUNDS = [
+    ("alloc", (0, struct.pack("<IQ", 0, 4096), struct.pack("<QQ", HANDLE, 4096)),
+     ["${buf0.remote_ptr}", {"at_least": 4096, "width": 8}]),
+    ("alloc more", (0, struct.pack("<IQ", 0, 4000), struct.pack("<QQ", HANDLE, 4096)),
+     ["${buf0.remote_ptr}", {"at_least": 4000, "width": 8, "recorded": 4096}]),
+    ("alloc failed", (0, struct.pack("<IQ", 0, 2**62), bytes(16)), ["00" * 16]),
+    ("alignment", (1, bytes(4), struct.pack("<Q", 32)), [{"any": "2000000000000000"}]),
+    ("max size", (2, bytes(4), b"\xff" * 8), [{"any": "ff" * 8}]),
+    ("base of nothing known", (3, struct.pack("<Q", 5), struct.pack("<Q", 6)), ["0600000000000000"]),
+    ("alloc size", (13, bytes(4) + tensor(ne=(3, 2)) + bytes(2960), struct.pack("<Q", 24)), [{"at_least": 24, "width": 8}]),
+    ("alloc size, more", (13, bytes(4) + tensor(type=Q8_0, ne=(64, 2)) + bytes(2960), struct.pack("<Q", 512)),
+     [{"at_least": 136, "width": 8, "recorded": 512}]),
+    ("copied", (9, tensor() + tensor(), b"\1"), ["01"]),
+    ("hash", (7, tensor() + bytes(16), b"\0"), ["00"]),
+    ("empty", (5, bytes(9), b""), []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ask", "expected"), [row[1:] for row in BOUNDS], ids=[row[0] for row in BOUNDS])
+def test_a_reply_is_what_any_right_server_answers(tmp_path: Path, ask: tuple[int, bytes, bytes], expected: list[Any]) -> None:
+    assert last(tmp_path, Talk().hello().ask(*ask)) == expected
+
+
+def test_the_number_of_devices_is_what_the_client_uses(tmp_path: Path) -> None:
+    talk = Talk().hello().ask(15, b"", struct.pack("<I", 5)).ask(1, struct.pack("<I", 2), bytes(8))
+    assert steps(tmp_path, talk)[3][3][1] == {"at_least": 3, "width": 4, "recorded": 5}
+    assert make(tmp_path / "talk.recording", Labels()).content["flags"] == ["two-devices"]
+
+
+# --------------------------------------------------------------------------------------------------------------- downloads
+
+NONE, ADD, RMS_NORM, CPY, VIEW, SET_ROWS, MUL_MAT = 0, 2, 25, 34, 37, 42, 29
+ZEROS, ONES = bytes(16), struct.pack("<4f", 1, 1, 1, 1)
+ANY, EXACT, NEAR = (
+    {"any": ONES.hex()}, ONES.hex(), {"values": ONES.hex(), "type": "F32", "nmse": 0.0005},
+)  # fmt: skip
+A, B, C = tensor(1), tensor(2, at=16), tensor(3, at=32)
+
+
+def node(op: int, *src: int, id: int = 9, at: int = 64, **more: Any) -> bytes:
+    return tensor(id, at=at, op=op, src=src, **more)
+
+
+def opened() -> Talk:
+    return Talk().hello().buffer()
+
+
+def filled() -> Talk:
+    return opened().set(A, ONES).set(B, ONES)
+
+
+def norm(talk: Talk, **more: Any) -> Talk:
+    return talk.compute([9], A, node(RMS_NORM, 1, **more))
+
+
+DOWNLOADS = [
+    ("nobody wrote it", opened().get(C, ONES), [ANY]),
+    ("written", opened().set(C, ONES).get(C, ONES), [EXACT]),
+    ("written in part", opened().set(C, ONES[4:12], 4).get(C, ONES), [{"any": "0000803f"}, ONES[4:12].hex(), {"any": "0000803f"}]),
+    ("cleared", opened().ask(5, struct.pack("<QB", HANDLE, 0)).get(C, ONES), [EXACT]),
+    ("computed", norm(filled()).get(node(0), ONES), [NEAR]),
+    ("computed, other type", norm(filled()).get(node(0, type=I32), ONES), [EXACT]),
+    ("computed, halves", norm(filled()).get(node(0, type=F16, ne=(8,)), ONES), [NEAR | {"type": "F16"}]),
+    ("computed, cut through a number", norm(filled()).get(node(0), ONES[:13], 2), [ONES[:13].hex()]),
+    ("computed beside it", norm(filled()).get(B, ONES), [EXACT]),
+    ("computed, then written", norm(filled()).set(node(0), ONES).get(node(0), ONES), [EXACT]),
+    ("computed, written, computed again",
+     norm(filled()).set(node(0), ONES).ask(16, bytes(4), None).get(node(0), ONES), [NEAR]),
+    ("computed and written", norm(filled()).get(tensor(8, ne=(8,), at=48), ONES[:4] * 8), [{"any": "0000803f" * 4},
+     {"values": "0000803f" * 4, "type": "F32", "nmse": 0.0005}]),
+    ("computed from what nobody wrote", norm(opened()).get(node(0), ONES), [ANY]),
+    ("computed from what was computed of nothing",
+     opened().compute([9, 8], A, node(RMS_NORM, 1), node(RMS_NORM, 9, id=8, at=96)).get(tensor(8, at=96), ONES), [ANY]),
+    ("not computed", norm(filled(), flags=0).get(node(0), ONES), [ANY]),
+    ("not a node", filled().compute([], A, node(RMS_NORM, 1)).get(node(0), ONES), [ANY]),
+    ("a view computes nothing", filled().compute([9], A, node(VIEW, 1)).get(node(0), ONES), [ANY]),
+    ("exact op of exact bytes", filled().compute([9], A, B, node(ADD, 1, 2)).get(node(0), ONES), [EXACT]),
+    ("exact op of computed bytes",
+     filled().compute([9, 8], A, node(RMS_NORM, 1), node(ADD, 9, 1, id=8, at=96)).get(tensor(8, at=96), ONES), [NEAR]),
+    ("copied into what nobody wrote", filled().compute([9], A, C, node(CPY, 1, 3, at=32, view_src=3)).get(C, ONES), [EXACT]),
+    ("rows set into what nobody wrote", filled().compute([9], A, B, C, node(SET_ROWS, 1, 2, 3, at=32)).get(C, ONES), [ANY]),
+    ("rows set into what was written",
+     filled().set(C, ONES).compute([9], A, B, C, node(SET_ROWS, 1, 2, 3, at=32)).get(C, ONES), [EXACT]),
+    ("between the rows of a result",
+     filled().compute([9], A, node(RMS_NORM, 1, ne=(1, 2), nb=(4, 8, 16, 16))).get(node(0), ONES),
+     [{"values": "0000803f", "type": "F32", "nmse": 0.0005}, {"any": "0000803f"},
+      {"values": "0000803f", "type": "F32", "nmse": 0.0005}, {"any": "0000803f"}]),
+    ("copied by COPY_TENSOR", norm(filled()).ask(9, node(0) + C, b"\1").get(C, ONES), [NEAR]),
+    ("COPY_TENSOR refused to copy", norm(filled()).ask(9, node(0) + C, b"\0").get(C, ONES), [ANY]),
+    ("written by its hash", opened().ask(7, C + bytes(16), b"\1").get(C, ONES), [EXACT]),
+    ("a hash that was not known", opened().ask(7, C + bytes(16), b"\0").get(C, ONES), [ANY]),
+    ("a buffer freed and made again", filled().ask(4, struct.pack("<Q", HANDLE)).buffer().get(A, ONES), [ANY]),
+    ("no buffer", filled().get(tensor(buffer=5), ONES), [ANY]),
+    ("nothing", filled().get(A, b""), []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("talk", "expected"), [row[1:] for row in DOWNLOADS], ids=[row[0] for row in DOWNLOADS])
+def test_a_download_is_compared_as_far_as_it_is_determined(tmp_path: Path, talk: Talk, expected: list[Any]) -> None:
+    assert last(tmp_path, talk) == expected
+
+
+def test_the_limit_is_the_callers(tmp_path: Path) -> None:
+    assert last(tmp_path, norm(filled()).get(node(0), ONES), nmse=0.25) == [NEAR | {"nmse": 0.25}]
+
+
+def test_requests_that_do_not_wait_for_replies(tmp_path: Path) -> None:
+    ask = request(8, A + struct.pack("<QQ", 0, 16))
+    talk = filled().up(ask).set(A, ZEROS).up(request(4, struct.pack("<Q", HANDLE))).up(count := request(15, b""))
+    talk.down(answer(ONES) + answer(b"") + answer(struct.pack("<I", 1)))
+    found = steps(tmp_path, talk)
+    assert [step[1:3] for step in found[-7:]] == [
+        ("GET_TENSOR", "send"), ("SET_TENSOR", "send"), ("FREE_BUFFER", "send"), ("DEVICE_COUNT", "send"),
+        ("GET_TENSOR", "receive"), ("FREE_BUFFER", "receive"), ("DEVICE_COUNT", "receive"),
+    ]  # fmt: skip
+    assert found[-4][3] == [count.hex()]
+    assert found[-3][3] == [answer(ONES).hex()]
+
+
+# ------------------------------------------------------------------------------------------------------------ data left out
+
+FOOBAR, SEVEN_ZEROS = 0x85944171F73967E8, hash_of_zeros(7)  # FNV-1a 64 of "foobar", as published
+
+
+def head(size: int) -> bytes:
+    return struct.pack("<BQ", 6, 304 + size) + C + bytes(8)
+
+
+def test_data_left_out_is_omitted_and_zeros_are_told_by_their_hash(tmp_path: Path) -> None:
+    talk = opened().up(head(6)).left_out(UP, 6, FOOBAR).up(head(7)).left_out(UP, 7, SEVEN_ZEROS).ask(15, b"", struct.pack("<I", 1))
+    sent = [pieces for _, command, _, pieces in steps(tmp_path, talk) if command == "SET_TENSOR"]
+    assert [pieces[-1] for pieces in sent] == [{"omitted": 6, "fnv1a": "85944171f73967e8"}, {"repeat": "00", "times": 7}]
+    assert make(tmp_path / "talk.recording", Labels()).content["flags"] == ["needs-data"]
+
+
+def test_a_download_left_out_is_told_by_its_hash_and_that_it_was_computed(tmp_path: Path) -> None:
+    ask = request(8, node(0) + struct.pack("<QQ", 0, 6))
+    for talk, notes in ((norm(filled()), 1), (filled().set(node(0), ZEROS), 0)):
+        talk.up(ask).down(struct.pack("<Q", 6)).left_out(DOWN, 6, FOOBAR)
+        assert last(tmp_path, talk) == [{"omitted": 6, "fnv1a": "85944171f73967e8"}]
+        assert len(make(tmp_path / "talk.recording", Labels()).notes) == notes
+
+
+# -------------------------------------------------------------------------------------------------------------------- ends
+
+CUT_OFF = request(6, A)[:40]
+ENDS = [
+    ("the client", Talk().hello().ends(UP, DOWN), ["close"]),
+    ("nobody", Talk().hello(), ["receive"]),
+    ("the server, asked nothing", Talk().hello().ends(DOWN, UP), ["close"]),
+    ("the server, asked something", Talk().hello().up(request(15, b"")).ends(DOWN, UP), ["send", "refused"]),
+    ("the server, sent something", opened().set(C, ONES).ends(DOWN, UP), ["send", "refused"]),
+    ("the client, not waiting", Talk().hello().up(request(15, b"")).ends(UP, DOWN), ["send", "close"]),
+    ("the client, still answered",
+     Talk().hello().up(request(15, b"")).ends(UP).down(answer(bytes(4))).ends(DOWN), ["receive", "close"]),
+    ("the server, still asked", Talk().hello().up(request(15, b"")).ends(DOWN).up(request(15, b"")).ends(UP), ["send", "refused"]),
+    ("in the middle of a request", Talk().hello().up(CUT_OFF).ends(UP, DOWN), ["send", "close"]),
+    ("a command that there is not", Talk().hello().up(b"\xee" + bytes(20)).up(b"more").ends(DOWN, UP), ["send", "refused"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("talk", "expected"), [row[1:] for row in ENDS], ids=[row[0] for row in ENDS])
+def test_who_ends_a_connection(tmp_path: Path, talk: Talk, expected: list[str]) -> None:
+    assert [act for _, _, act, _ in steps(tmp_path, talk)][-len(expected) :] == expected
+
+
+def test_bytes_that_are_no_request_are_sent_as_they_are(tmp_path: Path) -> None:
+    found = steps(tmp_path, Talk().hello().up(b"\xee" + bytes(20)).up(b"more").ends(DOWN))
+    assert found[-2] == (1, "", "send", [(b"\xee" + bytes(20) + b"more").hex()])
+
+
+def test_a_connection_ends_before_the_next_one_that_is_answered_after_it(tmp_path: Path) -> None:
+    hello = bytes.fromhex(HELLO)
+    one_at_a_time = Talk().hello(1).up(hello, 2).ends(UP, connection=1).down(bytes.fromhex(HELLO_REPLY), 2)
+    assert [(step[0], step[2]) for step in steps(tmp_path, one_at_a_time)][2:] == [(1, "close"), (2, "send"), (2, "receive")]
+    at_once = Talk().hello(1).hello(2).ends(UP, connection=1)
+    assert [(step[0], step[2]) for step in steps(tmp_path, at_once)][2:] == [(2, "send"), (2, "receive"), (1, "close")]
+    assert make(tmp_path / "talk.recording", Labels()).content["flags"] == ["concurrent-connections", "several-connections"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- generated
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_generated_conversations_come_back(tmp_path: Path, seed: int) -> None:
+    """Several connections at once, cut anyhow, every command, values at random; what it means does not matter here."""
+    random = Random(seed)
+    streams = [generated(random) for _ in range(random.randint(1, 4))]
+    path = tmp_path / "generated.recording"
+    with Recorder(path, leave_out_over=random.choice([None, 10, 300])) as recorder:
+        while any(streams):
+            number = random.choice([at for at, stream in enumerate(streams) if stream])
+            way, data, is_data = streams[number].pop(0)
+            if is_data:
+                recorder.begin_data(way, number + 1, len(data))
+            cuts = sorted(random.choices(range(len(data) + 1), k=random.choice([0, 0, 3])))
+            for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
+                recorder.write(way, number + 1, data[start:stop])
+    session = make(path, Labels())
+    assert session.faults == ()
+    jsonschema.Draft202012Validator(SCHEMA).validate(session.content)
+    found, wanted = as_recorded(session.content), as_recorded_in(path)
+    assert len(found) == len(wanted) == 2 * len(streams)
+    assert sorted(map(str, found.values())) == sorted(map(str, wanted.values()))
+
+
+def generated(random: Random) -> list[tuple[Any, bytes, bool]]:
+    """A connection: direction, bytes, whether they are a data part."""
+    from ggml_rpc_ref.recording import Direction
+
+    up, down = Direction.TO_SERVER, Direction.TO_CLIENT
+    handles = [HANDLE + 16 * n for n in range(3)]
+    found = [(up, bytes.fromhex(HELLO), False), (down, bytes.fromhex(HELLO_REPLY), False)]
+
+    def record() -> bytes:
+        ne = tuple(random.choice([0, 1, 2, 32]) for _ in range(4))
+        sources = tuple(random.choice([0, random.randint(1, 9), 2**64 - 1]) for _ in range(10))
+        place = random.choice([0, BASE + random.randint(-99, 4096), 2**64 - 1])
+        return tensor(
+            random.randint(0, 9), random.choice([F32, F16, I32, Q8_0]), ne, buffer=random.choice([0, *handles]), data=place,
+            op=random.randint(0, 99), src=sources, flags=random.choice([0, 16]), view_src=random.randint(0, 3),
+        )  # fmt: skip
+
+    def sized(size: int) -> bytes:
+        return random.choice([random.randbytes(size), bytes(size)])
+
+    for _ in range(40):
+        command, size, handle = random.randint(0, 16), random.randint(0, 400), struct.pack("<Q", random.choice(handles))
+        device = struct.pack("<I", random.randint(0, 2))
+        places = handle + struct.pack("<Q", random.choice([0, BASE, BASE + 8192]))
+        graph = struct.pack("<I3QI", 3, 1, 2, 3, 3) + record() + record() + record()
+        match command:
+            case 0:
+                rows = device + sized(8), random.choice([places, bytes(16)])
+            case 1 | 2:
+                rows = device, sized(8)
+            case 3:
+                rows = handle, places[8:]
+            case 4:
+                rows = handle, b""
+            case 5:
+                rows = handle + b"\7", b""
+            case 6:
+                rows = record() + struct.pack("<Q", random.randint(0, 99)), None
+            case 7:
+                rows = record() + bytes(16), random.choice([b"\0", b"\1"])
+            case 8:
+                rows = record() + struct.pack("<QQ", random.randint(0, 99), size), b""
+            case 9:
+                rows = record() + record(), random.choice([b"\0", b"\1"])
+            case 10:
+                rows = device + graph, None
+            case 11:
+                rows = device, sized(16)
+            case 12:
+                rows = record(), b""
+            case 13:
+                rows = device + record() * 11, sized(8)
+            case 14 | 15:
+                command, rows = 15, (b"", device)
+            case _:
+                rows = device, None
+        fields, reply = rows
+        data = sized(size) if command in (6, 8) else b""
+        announced = struct.pack("<BQ", command, len(fields) + (len(data) if command == 6 else 0))
+        found.append((up, announced + fields, False))
+        found += [(up, data, True)] if command == 6 else []
+        if reply is not None:
+            found.append((down, struct.pack("<Q", len(reply) + (len(data) if command == 8 else 0)) + reply, False))
+            found += [(down, data, True)] if command == 8 else []
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------ a stranger's file
+
+
+def test_every_truncation_gives_what_is_whole_and_one_sentence(tmp_path: Path) -> None:
+    talk = filled().get(A, ONES).ends(UP, DOWN)
+    whole = make(talk.write(tmp_path), Labels()).content["steps"]
+    data, path = talk.bytes, tmp_path / "cut.recording"
+    lengths = np.random.default_rng(1).integers(len(START), len(data), 150)
+    for length in map(int, lengths):
+        path.write_bytes(data[:length])
+        session = make(path, Labels())
+        count = len(session.content["steps"])
+        assert session.content["steps"] == whole[:count]
+        assert len(session.faults) <= 1
+        assert all("[recording.chunk-" in fault for fault in session.faults)
+
+
+def test_bytes_changed_anywhere_give_a_vector_or_a_sentence(tmp_path: Path) -> None:
+    talk = norm(filled()).up(head(6)).left_out(UP, 6, FOOBAR).get(node(0), ONES).ends(UP, DOWN)
+    data, random, path = talk.bytes, Random(1), tmp_path / "changed.recording"
+    outcomes = set()
+    for _ in range(400):
+        changed = bytearray(data)
+        for _ in range(random.choice([1, 1, 4])):
+            changed[random.randrange(len(START), len(data))] = random.choice([0, 1, 0x7F, 0xFF, random.randrange(256)])
+        path.write_bytes(changed)
+        try:
+            session = make(path, Labels())
+        except Misuse as error:
+            outcomes.add(type(error))
+            continue
+        outcomes.add(bool(session.faults))
+        if not session.faults:
+            jsonschema.Draft202012Validator(SCHEMA).validate(session.content)
+            assert sorted(map(str, as_recorded(session.content).values())) == sorted(map(str, as_recorded_in(path).values()))
+    assert {True, False} <= outcomes
+
+
+STRANGE = [
+    ("a reply of the wrong size", Talk().hello().ask(15, b"", bytes(5)), "4 bytes", 3),
+    ("a reply to nothing", Talk().hello().down(answer(b"")), "no request awaits one", 2),
+    ("a reply cut off", Talk().hello().up(request(15, b"")).down(answer(bytes(4))[:9]), "frame.complete", 3),
+    ("more left out than the data", opened().up(head(6)).left_out(UP, 7, FOOBAR), "recording.left-out", 6),
+    ("less left out than the data", opened().up(head(6)).left_out(UP, 5, FOOBAR).ends(UP), None, 8),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("talk", "words", "count"), [row[1:] for row in STRANGE], ids=[row[0] for row in STRANGE])
+def test_what_can_not_be_followed_ends_a_connection(tmp_path: Path, talk: Talk, words: str | None, count: int) -> None:
+    session = make(talk.write(tmp_path), Labels())
+    assert len(session.content["steps"]) == count, [shown(step) for step in session.content["steps"]]
+    assert len(session.faults) == (words is not None)
+    assert words is None or words in session.faults[0]
+
+
+def test_another_protocol_version_and_no_message(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match=r"holds a conversation of protocol 3\.0\.0; sessions are of protocol 3\.6\.1"):
+        make(Talk().up(bytes.fromhex(HELLO)).down(answer(b"\3\0\0")).write(tmp_path), Labels())
+    with pytest.raises(Misuse, match="holds no message"):
+        make(Talk().write(tmp_path), Labels())
+    (tmp_path / "none").write_bytes(b"GGUF")
+    with pytest.raises(Damaged, match=r"recording\.magic"):
+        make(tmp_path / "none", Labels())
+
+
+# --------------------------------------------------------------------------------------------------------------- the command
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "ggml_rpc_ref", "vectors", "record", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True)
+
+
+def test_the_command_prints_or_writes(tmp_path: Path) -> None:
+    path, output = filled().get(A, ONES).write(tmp_path, "My Talk.recording"), tmp_path / "out.json"
+    printed = command(path)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    content = json.loads(printed.stdout)
+    assert (content["id"], content["provenance"]["recording"]) == ("my-talk", "my-talk.recording")
+    assert vectors.canonical("sessions", content) == printed.stdout
+    ran = command(path, "--output", output, "--id", "x", "--about", "y", "--client", "c", "--server", "s", "--flag", "large")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    content = json.loads(output.read_text())
+    assert (content["id"], content["about"], content["flags"], content["provenance"]["client"]) == ("x", "y", ["large"], "c")
+
+
+def test_the_command_on_what_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "cut.recording"
+    path.write_bytes(filled().bytes[:-7])
+    ran = command(path)
+    assert (ran.returncode, len(json.loads(ran.stdout)["steps"])) == (1, 7)
+    assert "recording.chunk-whole" in ran.stderr
+    path.write_bytes(b"GGUF")
+    for arguments, code, words in (
+        ((path,), 1, "recording.magic"),
+        ((tmp_path / "none",), 2, "can't read"),
+        ((path, "--id", "A b"), 2, "'A b': ids and flags are made of a-z, 0-9 and -"),
+    ):
+        ran = command(*arguments)
+        assert (ran.returncode, ran.stdout, words in ran.stderr, "Traceback" in ran.stderr) == (code, "", True, False)
+        assert len(ran.stderr.splitlines()) == 1
