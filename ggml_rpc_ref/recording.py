@@ -18,12 +18,13 @@ Where chunks are cut means nothing: they are what the recorder happened to recei
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import IntEnum
 from io import BufferedReader
@@ -41,6 +42,8 @@ LEFT_OUT_BODY: Final = struct.Struct("<QQ")
 """Bytes left out, and their hash."""
 LONGEST_HEADER: Final = 2**16
 """Bytes of the header line; a longer one is none of ours."""
+MOST_COPIED: Final = 2**16
+"""Bytes of a chunk that are read into memory; those of a longer one stay in the file until they are looked at."""
 _LEFT_OUT: Final = 2
 
 Readable = bytes | bytearray | memoryview
@@ -88,17 +91,15 @@ class Chunk:
         time_ns: nanoseconds since the start.
         direction: which way.
         connection: number of the connection, from 1.
-        data: the bytes; none where the side ended its sending, or where they were left out.
+        data: the bytes, a view of the file where there are many; none where the side ended its sending, or they were left out.
         left_out: the data that was left out in their place, or None.
-        at: offset of the chunk's payload in the file.
     """
 
     time_ns: int
     direction: Direction
     connection: int
-    data: bytes
+    data: bytes | memoryview
     left_out: LeftOut | None = None
-    at: int = field(default=0, compare=False)
 
     @property
     def size(self) -> int:
@@ -252,29 +253,35 @@ def read(path: Path) -> Iterator[Chunk]:
     """
     with _open(path) as file:
         _header(file, path)
-        size = os.fstat(file.fileno()).st_size
-        while head := file.read(CHUNK_HEAD.size):
-            at = file.tell() - len(head)
-            if len(head) < CHUNK_HEAD.size:
-                there = f"breaks off: {len(head)} of the {CHUNK_HEAD.size} bytes that begin it"
-                raise Damaged(path, at, "chunk", there, "recording.chunk-head")
-            yield _chunk(file, head, path, at, size)
+        at = file.tell()
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))  # unmapped when nobody looks at it any more
+    while at < len(view):
+        chunk, end = _chunk(view, path, at)
+        yield chunk
+        at = end
 
 
-def _chunk(file: BufferedReader, head: bytes, path: Path, at: int, size: int) -> Chunk:
-    time_ns, direction, connection, length = CHUNK_HEAD.unpack(head)
+def _chunk(view: memoryview, path: Path, at: int) -> tuple[Chunk, int]:
+    """Return the chunk that begins at an offset, and where the next one does."""
+    start = at + CHUNK_HEAD.size
+    if start > len(view):
+        there = f"breaks off: {len(view) - at} of the {CHUNK_HEAD.size} bytes that begin it"
+        raise Damaged(path, at, "chunk", there, "recording.chunk-head")
+    time_ns, direction, connection, length = CHUNK_HEAD.unpack_from(view, at)
     if direction > (Direction.TO_CLIENT | _LEFT_OUT):
         raise Damaged(path, at + 8, "direction", f"is {direction}; 0 to 3 are possible", "recording.direction")
     if direction & _LEFT_OUT and length != LEFT_OUT_BODY.size:
         problem = f"is {length}; what stands for data left out has {LEFT_OUT_BODY.size} bytes"
         raise Damaged(path, at + 13, "length", problem, "recording.left-out")
-    start = at + CHUNK_HEAD.size
-    if length > size - start:  # looked at first: a damaged length must not make us reserve memory
-        raise Damaged(path, at, "chunk", f"breaks off: {length} bytes, of which {size - start} are there", "recording.chunk-whole")
-    data = file.read(length)
+    end = start + length
+    if end > len(view):
+        there = f"breaks off: {length} bytes, of which {len(view) - start} are there"
+        raise Damaged(path, at, "chunk", there, "recording.chunk-whole")
     if direction & _LEFT_OUT:
-        return Chunk(time_ns, Direction(direction & 1), connection, b"", LeftOut(*LEFT_OUT_BODY.unpack(data)), start)
-    return Chunk(time_ns, Direction(direction), connection, data, None, start)
+        left_out = LeftOut(*LEFT_OUT_BODY.unpack_from(view, start))
+        return Chunk(time_ns, Direction(direction & 1), connection, b"", left_out), end
+    data = view[start:end] if length > MOST_COPIED else bytes(view[start:end])
+    return Chunk(time_ns, Direction(direction), connection, data), end
 
 
 def _open(path: Path) -> BufferedReader:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import re
 import struct
 import sys
 from pathlib import Path
@@ -302,27 +303,94 @@ def test_a_graph_as_text(put: Any) -> None:
     assert len(lines) == 1 + 13 + 1 + 12
 
 
+DOT_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[A-Za-z_]\w*|-?\d+(?:\.\d+)?|->|[][{}=;,])')
+"""One token of Graphviz's language; what comes between is white space."""
+
+
+def statements(dot: str) -> list[tuple[str, str, dict[str, str]]]:
+    """Read the part of Graphviz's language that has digraphs, subgraphs, nodes, edges and attributes.
+
+    Returns:
+        Start, end ("" for a node), attributes of each node and edge.
+    """
+    found: list[tuple[str, str, dict[str, str]]] = []
+    tokens, at = [], 0
+    while dot[at:].strip():
+        token = DOT_TOKEN.match(dot, at)
+        assert token, f"no token at {dot[at : at + 40]!r}"
+        tokens.append(token[1])
+        at = token.end()
+    tokens.reverse()
+
+    def take(*wanted: str) -> str:
+        token = tokens.pop()
+        assert not wanted or token in wanted, (token, wanted, tokens[-5:])
+        return token
+
+    def attributes() -> dict[str, str]:
+        row: dict[str, str] = {}
+        while tokens[-1] == "[":
+            take("[")
+            while tokens[-1] != "]":
+                name, _, row[name] = take(), take("="), take()
+                if tokens[-1] in ",;":
+                    take()
+            take("]")
+        return row
+
+    def block() -> None:
+        take("{")
+        while tokens[-1] != "}":
+            name = take()
+            if name == "subgraph":
+                take()
+                block()
+            elif tokens[-1] == "=":
+                take("=")
+                take()
+            else:
+                end = (take("->"), take())[1] if tokens[-1] == "->" else ""
+                found.append((name, end, attributes()))
+            if tokens[-1] == ";":
+                take(";")
+        take("}")
+
+    take("digraph")
+    take()
+    block()
+    assert not tokens
+    return found
+
+
 def test_a_graph_as_dot(put: Any) -> None:
     code, out, _ = run(put(requests_of(GENUINE[5])), Options(graph="dot"))
+    rows = statements(out)
+    nodes = {start: row for start, end, row in rows if not end and start not in ("node", "edge")}
+    edges = {(start, end): row for start, end, row in rows if end}
     assert code == 0
-    assert out.startswith("digraph ggml_rpc {\n")
-    assert out.endswith("  }\n}\n")
-    assert '    g0_2 [label="%2 MUL_MAT\\nF32 [5, 3]\\nproduct"];\n' in out
-    assert '    g0_0 -> g0_2 [label="0"];\n' in out
-    assert '    g0_3 -> g0_4 [style=dashed, label="+124"];\n' in out
-    assert out.count('[label="%') == 25
+    assert nodes["g0_2"] == {"label": r'"%2 MUL_MAT\nF32 [5, 3]\nproduct"'}
+    assert edges["g0_2", "g0_5"] == {"label": '"0"'}
+    assert edges["g0_3", "g0_4"] == {"label": '"0, +124"', "style": "dashed"}
+    leaf = next(start for start, end in edges if end == "g0_2" and edges[start, end] == {"label": '"0"'})
+    assert nodes[leaf] == {"label": r'"%0\nQ8_0 [96, 5]\nblk.7.ffn_down.weight"', "style": "rounded"}
+    assert {end for pair in edges for end in pair} <= set(nodes)
+    assert sum("style" not in row for row in nodes.values()) == 13
+    assert nodes["g0_3"]["label"].endswith(r'\ngr\\xc3\\xb6\\xc3\\x9fer als ASCII"')  # a backslash is written twice there
 
 
 def test_a_graph_with_ids_that_lead_nowhere(put: Any) -> None:
     record = bytearray(296)
     record[0], record[52], record[124] = 9, 2, 7  # id 9, op ADD, src[0] = 7
-    payload = bytes(4) + b"\x01\0\0\0" + b"\x05" + bytes(7) + b"\x01\0\0\0" + record
+    payload = bytes(4) + b"\x02\0\0\0" + b"\x05" + bytes(7) + b"\x09" + bytes(7) + b"\x01\0\0\0" + record
     path = put(b"\x0a" + struct.pack("<Q", len(payload)) + payload)
     _, out, _ = run(path, Options(graph="text"))
     assert "   0  missing 0x5\n" in out
     assert "%0 = ADD(missing 0x7)" in out
     _, out, _ = run(path, Options(graph="dot"))
-    assert '"missing 0x7" -> g0_0 [label="0"];' in out
+    rows = statements(out)
+    assert ('"g0_missing 0x5"', "", {"label": '"missing 0x5"'}) in rows
+    assert ('"g0_0 0x7"', "", {"label": '"missing 0x7"'}) in rows
+    assert ('"g0_0 0x7"', "g0_0", {"label": '"0"'}) in rows
 
 
 # --------------------------------------------------------------------------------------------- truncated and corrupted
@@ -373,8 +441,10 @@ def test_one_wrong_byte_in_genuine_requests(tmp_path_factory: pytest.TempPathFac
     path = tmp_path_factory.getbasetemp() / "flipped"
     path.write_bytes(data)
     for wanted in (Options(), Options(graph="text"), Options(graph="dot")):
-        code, _, err = run(path, wanted)
+        code, out, err = run(path, wanted)
         assert err.count("\n") == code
+        if wanted.graph == "dot":
+            statements(out)
 
 
 # ---------------------------------------------------------------------------------------------------------- recordings

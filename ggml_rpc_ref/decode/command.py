@@ -129,10 +129,16 @@ def _notes(versions: set[Version]) -> Iterator[str]:
 
 
 def run(file: str, wanted: Options) -> int:
-    """Decode a file, or standard input where it is "-"; print, and return the exit code."""
+    """Decode a file, or standard input where it is "-"; print, and return the exit code.
+
+    Raises:
+        Misuse: where the file can't be read, or the output not be written.
+    """
     path = Path(file)
     try:
         if file == "-":
+            if sys.stdin is None:
+                raise Misuse("can't read -: standard input is closed")
             return _copied(sys.stdin.buffer, wanted)
         if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe can be read once only
             with path.open("rb") as pipe:
@@ -150,11 +156,16 @@ def _copied(stream: BinaryIO, wanted: Options) -> int:
 
 
 def _show(decoded: Decoded, wanted: Options) -> int:
+    if sys.stdout is None:
+        raise Misuse("can't write: standard output is closed")
     try:
         _print(decoded, wanted)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads has seen enough, e.g. `head`
+        _write_no_more()  # who reads has seen enough, e.g. `head`
+    except OSError as error:
+        _write_no_more()
+        raise Misuse(f"can't write: {error.strerror}") from None
     for note in decoded.source.notes:
         print(f"ggml-rpc-ref: {note}", file=sys.stderr)
     faults = decoded.faults
@@ -163,6 +174,11 @@ def _show(decoded: Decoded, wanted: Options) -> int:
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     print(f"ggml-rpc-ref: {faults[0]}{more}", file=sys.stderr)
     return BAD_INPUT
+
+
+def _write_no_more() -> None:
+    """Let what is still buffered for standard output vanish, so that the interpreter's end does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print(decoded: Decoded, wanted: Options) -> None:

@@ -8,6 +8,7 @@ something is wrong with them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from ggml_rpc_ref import codec
 from ggml_rpc_ref.decode import words
@@ -31,6 +32,7 @@ class View:
         columns = [graph.tensors[name].tolist() for name in names]
         self.tensors: list[words.Values] = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
         self.places: dict[int, int] = {}
+        self.computed = set(self.nodes)
         for place, tensor in enumerate(self.tensors):
             self.places.setdefault(tensor["id"], place)
 
@@ -66,8 +68,7 @@ def as_text(view: View, title: str) -> Iterator[str]:
     for number, id in enumerate(view.nodes):
         place = view.places.get(id)
         yield f"  {number:4}  " + (f"missing {id:#x}" if place is None else _node(view, place))
-    computed = set(view.nodes)
-    rest = [place for place, tensor in enumerate(view.tensors) if tensor["id"] not in computed]
+    rest = [place for place, tensor in enumerate(view.tensors) if tensor["id"] not in view.computed]
     if rest:
         yield "  not computed:"
     for place in rest:
@@ -85,10 +86,18 @@ def _node(view: View, place: int) -> str:
     return f'%{place} = {call}  {shape}  "{words.text_of(tensor["name"])}"{seen}{flags}'
 
 
+LAYOUT: Final = "rankdir=TB; splines=line; nslimit=2; nslimit1=2"
+"""Graphviz's attributes: dot 2.43 lays out the two graphs of 728 nodes with which Gemma 3 270M begins in seven seconds; without
+these attributes, and with every mask drawn once only, it had not done so after nine minutes."""
+
+
 def as_dot(views: Iterable[tuple[str, View]]) -> Iterator[str]:
-    """Yield the lines of one Graphviz file: a cluster for each graph, sources as arrows, views as dashed ones."""
+    """Yield the lines of one Graphviz file: a cluster for each graph, sources as arrows, dashed where they are viewed.
+
+    A tensor that is not computed stands beside each node that uses it: one mask for all layers would tie the whole drawing to it.
+    """
     yield "digraph ggml_rpc {"
-    yield '  rankdir=TB; node [shape=box, fontname="monospace", fontsize=10];'
+    yield f'  {LAYOUT}; node [shape=box, fontname="monospace", fontsize=10]; edge [fontsize=9];'
     for number, (title, view) in enumerate(views):
         yield f"  subgraph cluster_{number} {{"
         yield f'    label="{title}";'
@@ -98,23 +107,39 @@ def as_dot(views: Iterable[tuple[str, View]]) -> Iterator[str]:
 
 
 def _dot_lines(view: View, prefix: str) -> Iterator[str]:
-    computed = set(view.nodes)
-    for place, tensor in enumerate(view.tensors):
-        first = view.op(tensor) if tensor["op"] else ""
-        shape = f"{words.type_name(tensor['type'])} {words.shape_text(tensor['ne'])}"
-        label = "\\n".join(text for text in (f"%{place} {first}".strip(), shape, _dot_name(tensor["name"])) if text)
-        style = "" if tensor["id"] in computed else ", style=rounded"
-        yield f'{prefix}{place} [label="{label}"{style}];'
-        for slot, id in enumerate(view.sources(tensor)):
-            if id:
-                yield f'{_dot_end(view, prefix, id)} -> {prefix}{place} [label="{slot}"];'
-        if tensor["view_src"]:
-            yield f'{_dot_end(view, prefix, tensor["view_src"])} -> {prefix}{place} [style=dashed, label="+{tensor["view_offs"]}"];'
+    for id in dict.fromkeys(view.nodes):
+        place = view.places.get(id)
+        if place is None:
+            yield f'"{prefix}missing {id:#x}" [label="missing {id:#x}"];'
+            continue
+        node = f"{prefix}{place}"
+        yield _dot_node(view, place, node)
+        for source, (slots, is_viewed) in _uses(view, view.tensors[place]).items():
+            start, found = f"{prefix}{view.places.get(source)}", view.places.get(source)
+            if source not in view.computed:
+                start = f'"{node} {source:#x}"'
+                yield _dot_node(view, found, start) if found is not None else f'{start} [label="missing {source:#x}"];'
+            yield f'{start} -> {node} [label="{", ".join(slots)}"{", style=dashed" if is_viewed else ""}];'
+
+
+def _uses(view: View, tensor: words.Values) -> dict[int, tuple[list[str], bool]]:
+    """Return the ids that a tensor refers to: in which slots, and whether it is a view of it."""
+    uses: dict[int, tuple[list[str], bool]] = {}
+    for slot, id in enumerate(view.sources(tensor)):
+        if id:
+            uses.setdefault(id, ([], id == tensor["view_src"]))[0].append(str(slot))
+    if tensor["view_src"]:
+        uses.setdefault(tensor["view_src"], ([], True))[0].append(f"+{tensor['view_offs']}")
+    return uses
+
+
+def _dot_node(view: View, place: int, name: str) -> str:
+    tensor = view.tensors[place]
+    op = view.op(tensor) if tensor["op"] else ""
+    shape = f"{words.type_name(tensor['type'])} {words.shape_text(tensor['ne'])}"
+    label = "\\n".join(text for text in (f"%{place} {op}".strip(), shape, _dot_name(tensor["name"])) if text)
+    return f'{name} [label="{label}"{"" if tensor["id"] in view.computed else ", style=rounded"}];'
 
 
 def _dot_name(name: bytes) -> str:
     return words.text_of(name).replace("\\", "\\\\")
-
-
-def _dot_end(view: View, prefix: str, id: int) -> str:
-    return f"{prefix}{view.places[id]}" if id in view.places else f'"missing {id:#x}"'

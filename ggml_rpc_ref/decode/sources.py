@@ -15,7 +15,7 @@ from typing import Final, Literal
 from ggml_rpc_ref import recording
 from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.decode.model import Fault
-from ggml_rpc_ref.decode.streams import SMALL, Conversation, Lost, Stream
+from ggml_rpc_ref.decode.streams import Conversation, Lost, Stream
 from ggml_rpc_ref.errors import Damaged, Misuse
 
 Kind = Literal["raw", "hex", "recording", "pcap", "vector"]
@@ -132,15 +132,14 @@ def from_hex(text: bytes) -> tuple[bytes, Fault | None]:
 
 def _recording(path: Path) -> Source:
     """Put the chunks of a recording together; where it breaks off, what came before remains."""
-    source, found, data = Source("recording"), dict[int, Conversation](), mapped(path)
+    source, found = Source("recording"), dict[int, Conversation]()
     try:
         for order, chunk in enumerate(recording.read(path)):
             conversation = found.setdefault(chunk.connection, Conversation(chunk.connection, whole=True))
             role = Role.CLIENT if chunk.direction is recording.Direction.TO_SERVER else Role.SERVER
             stream = conversation.sides.setdefault(role, Stream())
-            if chunk.size:  # long ones stay in the file
-                piece = data[chunk.at : chunk.at + chunk.size] if len(chunk.data) > SMALL else chunk.data
-                stream.append(chunk.left_out or piece, order, chunk.time_ns)
+            if chunk.size:
+                stream.append(chunk.left_out or chunk.data, order, chunk.time_ns)
     except Damaged as damage:
         source.fault = Fault.in_file(damage)
     for conversation in found.values():
