@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,13 @@ def list_cases(cases: Sequence[Case], wishes: Wishes) -> int:
     return 0
 
 
-def conform(target: Target, cases: Sequence[Case], wishes: Wishes, known: Collection[str] = CASES) -> int:
+def conform(
+    target: Target,
+    cases: Sequence[Case],
+    wishes: Wishes,
+    known: Collection[str] = CASES,
+    summary: Callable[[Sequence[Result]], Iterable[str]] = lambda _: (),
+) -> int:
     """Judge a target by these cases, print the report, and return the exit status.
 
     Args:
@@ -75,6 +81,7 @@ def conform(target: Target, cases: Sequence[Case], wishes: Wishes, known: Collec
         cases: by what.
         wishes: how, and what is printed.
         known: the ids that an expected failure may have.
+        summary: gives lines to print below the report, where that is text.
     """
     expected = load(wishes.expect) if wishes.expect else None
     # SIGTERM would end us without a word, and leave a server behind that nobody owns
@@ -85,7 +92,7 @@ def conform(target: Target, cases: Sequence[Case], wishes: Wishes, known: Collec
     if wishes.as_json:
         print(json.dumps(as_json(report, expected), indent=1))
     else:
-        print("\n".join(as_text(report, expected)))
+        print("\n".join([*as_text(report, expected), *summary(report.results)]))
     return exit_status(report, expected)
 
 

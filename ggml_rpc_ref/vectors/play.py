@@ -1,7 +1,8 @@
 """Play vectors against a live server: the symbolic conversations of sessions/ and handmade/malformed/ as conformance cases.
 
 A step that sends is sent as it stands, with the names' values in their places; a reply is compared piece by piece, and binds the
-names that it brings. Verdicts, liveness after each case, restarts and reports are conformance's own.
+names that it brings. Verdicts, liveness after each case, restarts and reports are conformance's own. What ops compute is played by
+`play_ops`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fnv import fnv1a
 from ggml_rpc_ref.ops.compare import compare
 from ggml_rpc_ref.ops.op import Tolerance
+from ggml_rpc_ref.vectors import play_ops
 from ggml_rpc_ref.vectors.lint import files, load
 from ggml_rpc_ref.vectors.script import (
     U64,
@@ -65,7 +67,7 @@ SHAPE: Final = "frame.reply-presence"
 
 
 def cases(directory: Path, data: Mapping[Omitted, memoryview]) -> Iterator[Case]:
-    """Yield a case for each conversation in a directory of vectors.
+    """Yield a case for each conversation and each op's vector in a directory.
 
     Args:
         directory: that of the vectors.
@@ -76,6 +78,8 @@ def cases(directory: Path, data: Mapping[Omitted, memoryview]) -> Iterator[Case]
             yield _session(load(path), data)
         elif kind == "malformed":
             yield from (_malformed(row, data) for row in load(path)["cases"])
+        elif kind == "ops":
+            yield from play_ops.cases(path)
 
 
 def _session(content: Any, data: Mapping[Omitted, memoryview]) -> Case:

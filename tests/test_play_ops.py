@@ -1,0 +1,290 @@
+"""Playing op vectors: on our server and the genuine one they pass, and a server that errs is told which op and case, and how."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import signal
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggml_rpc_ref import codec, upstream
+from ggml_rpc_ref.backends import Backend
+from ggml_rpc_ref.conformance import Case, Given, Verdict, command, from_command, run
+from ggml_rpc_ref.conformance.runner import Report, Result
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.executor import Plan, make_plan
+from ggml_rpc_ref.handlers import Runnable
+from ggml_rpc_ref.memory import Memory
+from ggml_rpc_ref.net.stream import parse_endpoint
+from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.vectors import play, play_ops
+
+sys.path.insert(0, str(Path(__file__).parent))
+from sabotage import InProcess, Sabotage, Spoilt, multiplies_badly, skips_squares
+
+HERE = Path(__file__).parent.parent / "vectors"
+UPSTREAM = HERE / "upstream-3.6.1-llama-cpp-python-0.3.20"
+
+
+@cache
+def all_cases() -> tuple[Case, ...]:
+    return tuple(case for case in play.cases(HERE, {}) if case.id.startswith("ops/"))
+
+
+def some_cases() -> list[Case]:
+    """The first and the last case of each op."""
+    by_op: dict[str, list[Case]] = {}
+    for case in all_cases():
+        by_op.setdefault(case.id.split("/")[1], []).append(case)
+    return [case for found in by_op.values() for case in dict.fromkeys((found[0], found[-1]))]
+
+
+def of(*ops: str) -> list[Case]:
+    return [case for case in all_cases() if case.id.split("/")[1] in ops]
+
+
+def wrong(report: Report) -> dict[str, Result]:
+    return {result.case.id: result for result in report.results if result.verdict is not Verdict.PASS}
+
+
+# ------------------------------------------------------------------------------------------------------- servers that pass
+
+
+def test_every_vector_of_an_op_is_a_case() -> None:
+    ids = (HERE / "ids.txt").read_text().splitlines()
+    listed = [line.split("/ops/", 1)[1].split(".json ") for line in ids if "/ops/" in line]
+    assert [case.id for case in all_cases()] == [f"ops/{name.upper()}/{id}" for name, id in listed]
+    assert len(all_cases()) == 2251
+    assert len(some_cases()) == 184
+
+
+@pytest.mark.parametrize("device", ["oracle", "upstream-cpu"])
+def test_our_server_passes(device: str) -> None:
+    server = from_command(f"{sys.executable} -m ggml_rpc_ref serve -p {{port}} -d {device}")
+    report = run(server, some_cases())
+    assert not wrong(report)
+    assert len(report.results) == len(some_cases())
+
+
+def test_the_genuine_server_passes_all_of_them(upstream_server: upstream.Server) -> None:
+    report = run(Given(parse_endpoint(upstream_server.endpoint)), all_cases())
+    assert not {id: result.detail for id, result in wrong(report).items()}
+    assert len(report.results) == 2251
+
+
+# ------------------------------------------------------------------------------------------------------- servers that err
+
+
+def test_an_op_that_is_computed_wrongly_is_named_with_its_cases(tmp_path: Path) -> None:
+    report = run(InProcess(tmp_path, Sabotage(planner=multiplies_badly)), of("MUL", "MUL_MAT", "NONE"))
+    found = wrong(report)
+    # one off in the first of many numbers is within the error that rounding to Q8_1 and the like may make over all
+    assert len(found) > 50
+    for id, result in found.items():
+        assert (result.verdict, result.rule, id.split("/")[1]) == (Verdict.FAIL, "graph.computes", "MUL_MAT")
+    detail = found["ops/MUL_MAT/f32-k3-m5-n2"].detail
+    assert (
+        "dst of MUL_MAT of F32, F32 to F32 to be as recorded within rtol 1e-05, atol 1e-06 or nmse 1e-10; value at [0,0,0,0]: "
+        in detail
+    )
+    assert "1 of 10 wrong" in detail
+
+
+def test_an_op_that_is_passed_over_is_wrong(tmp_path: Path) -> None:
+    found = wrong(run(InProcess(tmp_path, Sabotage(planner=skips_squares)), of("SQR", "SQRT")))
+    assert {id.split("/")[1] for id in found} == {"SQR"}
+    assert len(found) == len([case for case in of("SQR") if "empty" not in case.id])
+    assert all(result.rule == "graph.computes" for result in found.values())
+
+
+def refuses_gelus(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+    """It lacks GLU, and says so."""
+    plan = make_plan(graph, memory, backend, version)
+    for step in plan.steps:
+        if step.node.op.name == "GLU":
+            raise Violation("graph.op-supported", "op", "GLU")
+    return plan
+
+
+def test_an_op_that_is_lacking_is_no_fault(tmp_path: Path) -> None:
+    report = run(InProcess(tmp_path, Sabotage(planner=refuses_gelus)), of("GLU", "GROUP_NORM"))
+    found = wrong(report)
+    assert {id.split("/")[1] for id in found} == {"GLU"}
+    assert {result.verdict for result in found.values()} == {Verdict.UNSUPPORTED}
+    assert {result.detail for result in found.values()} >= {"it refuses GLU of F32 to F32", "it refuses GLU of F32, F32 to F32"}
+
+
+def spoils(how: Callable[[Plan], None]) -> Callable[..., Runnable]:
+    def planner(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+        plan = make_plan(graph, memory, backend, version)
+        return Spoilt(plan, how, plan.buffers)
+
+    return planner
+
+
+def byte_before(plan: Plan) -> None:
+    for step in plan.steps:
+        step.node.dst.storage.data[step.node.dst.offset - 1] ^= 1  # type: ignore[union-attr]
+
+
+def byte_behind(plan: Plan) -> None:
+    for step in plan.steps:
+        step.node.dst.storage.data[step.node.dst.offset + step.node.dst.nbytes] ^= 1  # type: ignore[union-attr]
+
+
+def byte_of_a_source(plan: Plan) -> None:
+    for step in plan.steps:
+        source = step.node.source(0)
+        source.storage.data[source.offset + 2] ^= 1  # type: ignore[union-attr]
+
+
+BESIDE = [
+    (byte_before, "SOFT_MAX", "-1 bytes from the start of dst"),
+    (byte_behind, "SOFT_MAX", "bytes from the start of"),
+    (byte_of_a_source, "SUM_ROWS", "+2 bytes from the start of src0"),
+]
+
+
+@pytest.mark.parametrize(("how", "op", "words"), BESIDE, ids=[how.__name__ for how, _, _ in BESIDE])
+def test_bytes_beside_the_result_must_not_change(tmp_path: Path, how: Callable[[Plan], None], op: str, words: str) -> None:
+    cases = [case for case in of(op) if "in-place" not in case.id and "empty" not in case.id][:5]
+    found = wrong(run(InProcess(tmp_path, Sabotage(planner=spoils(how))), cases))
+    assert list(found) == [case.id for case in cases]
+    for result in found.values():
+        assert (result.verdict, result.rule) == (Verdict.FAIL, "data.round-trip")
+        assert f"expected {op} of F32" in result.detail
+        assert "to change no byte outside of its result's elements; 1 changed, the first " in result.detail
+        assert words in result.detail
+
+
+# ------------------------------------------------------------------------------------------------------ vectors made here
+
+
+def f32(*values: float) -> bytes:
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def operand(ne: list[int], nb: list[int], content: bytes | None = None, **more: Any) -> dict[str, Any]:
+    described = {"type": "F32", "ne": ne, "nb": nb, "offset": 0} | more
+    if content is not None:
+        described |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": base64.b64encode(content).decode()}
+    return described
+
+
+GAP = bytes(4 * [0xA5])
+GOOD: dict[str, Any] = {
+    "id": "made-here",
+    "op_params": 64 * "00",
+    "dst": operand([2, 2, 1, 1], [4, 12, 24, 24], f32(7, 7) + GAP + f32(7, 7)),
+    "src": [operand([2, 2, 1, 1], [4, 8, 16, 16], f32(1, 2, 3, 4)), operand([2, 1, 1, 1], [4, 8, 8, 8], f32(10, 20))],
+    "expected": {"dst": f32(11, 22) + bytes(4) + f32(13, 24)},
+}
+"""ADD of a row to two, into rows 12 bytes apart; what is expected in the gap is of no account."""
+IN_PLACE: dict[str, Any] = GOOD | {
+    "dst": operand([2, 2, 1, 1], [4, 8, 16, 16], alias="src0"),
+    "expected": {"src0": f32(11, 22, 13, 24)},
+}
+IN_PART: dict[str, Any] = GOOD | {
+    "dst": operand([2, 1, 1, 1], [4, 8, 8, 8], alias="src1", offset=8),
+    "src": [operand([2, 1, 1, 1], [4, 8, 8, 8], f32(3, 5)), operand([4, 1, 1, 1], [4, 16, 16, 16], f32(1, 2, 3, 4))],
+    "expected": {"src1": f32(1, 2, 9, 25)},
+}
+"""SQR into the second half of a source that it does not read."""
+EXACT = {"rtol": 0.0, "atol": 0.0, "nmse": 0.0, "reason": "no rounding"}
+
+
+def judged(path: Path, row: dict[str, Any], tolerance: dict[str, Any] = EXACT, op: str = "ADD") -> Result:
+    """Play one case on our server."""
+    row = copy.deepcopy(row)
+    row["expected"] = {name: base64.b64encode(zlib.compress(data)).decode() for name, data in row["expected"].items()}
+    file = path / "add.json"
+    file.write_text(json.dumps({"op": op, "tolerance": tolerance, "cases": [row]}))
+    (result,) = run(InProcess(path), list(play_ops.cases(file))).results
+    return result
+
+
+def off(row: dict[str, Any], *values: float) -> dict[str, Any]:
+    (name,) = row["expected"]
+    return row | {"expected": {name: f32(*values)}}
+
+
+MADE: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "good": (GOOD, EXACT, ""),
+    "dst may hold anything": (GOOD | {"dst": operand([2, 2, 1, 1], [4, 12, 24, 24])}, EXACT, ""),
+    "in place": (IN_PLACE, EXACT, ""),
+    "one number off": (off(IN_PLACE, 11, 22, 13, 25), EXACT, "bytes at [1,1,0,0]: 24.0 instead of 25.0; 1 of 4 wrong"),
+    "one number near": (off(IN_PLACE, 11, 22, 13, 24.01), EXACT | {"rtol": 1e-3}, ""),
+    "one number far": (off(IN_PLACE, 11, 22, 13, 24.03), EXACT | {"rtol": 1e-3}, "value at [1,1,0,0]: 24.0 instead of 24.03"),
+    "one number far and all together near": (off(IN_PLACE, 11, 22, 13, 24.03), EXACT | {"rtol": 1e-3, "nmse": 1e-3}, ""),
+    "NaN expected": (off(IN_PLACE, 11, 22, float("nan"), 24), EXACT | {"rtol": 1.0}, "class at [0,1,0,0]: 13.0 instead of nan"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MADE)
+def test_results_are_compared_by_the_rule(tmp_path: Path, what: str) -> None:
+    row, tolerance, words = MADE[what]
+    result = judged(tmp_path, row, tolerance)
+    assert (result.verdict, result.rule) == (Verdict.FAIL if words else Verdict.PASS, "graph.computes"), result.detail
+    assert words in result.detail
+
+
+def test_the_tolerance_of_a_case_comes_before_that_of_the_op(tmp_path: Path) -> None:
+    row = off(IN_PLACE, 11, 22, 13, 24.01)
+    assert judged(tmp_path, row | {"tolerance": EXACT}, EXACT | {"rtol": 1.0}).verdict is Verdict.FAIL
+    assert judged(tmp_path, row | {"tolerance": EXACT | {"rtol": 1.0}}).verdict is Verdict.PASS
+
+
+def test_a_result_may_be_a_part_of_a_memory(tmp_path: Path) -> None:
+    assert judged(tmp_path, IN_PART, op="SQR").verdict is Verdict.PASS
+    assert "at [1,0,0,0]: 25.0 instead of 24.0" in judged(tmp_path, off(IN_PART, 1, 2, 9, 24), op="SQR").detail
+    elsewhere = IN_PART | {"dst": IN_PART["dst"] | {"offset": 4}}
+    assert "at [0,0,0,0]: 9.0 instead of 2.0" in judged(tmp_path, elsewhere, op="SQR").detail
+
+
+def test_a_node_that_the_op_cannot_mean_is_refused(tmp_path: Path) -> None:
+    result = judged(tmp_path, GOOD, op="MUL_MAT")
+    assert (result.verdict, result.detail) == (Verdict.UNSUPPORTED, "it refuses MUL_MAT of F32, F32 to F32")
+
+
+def test_a_damaged_vector_is_not_judged(tmp_path: Path) -> None:
+    row = GOOD | {"src": [GOOD["src"][0] | {"sha256": 64 * "0"}, GOOD["src"][1]]}
+    result = judged(tmp_path, row)
+    assert result.verdict is Verdict.SKIP
+    assert result.detail.startswith("the vector is damaged: src0 holds other bytes than its sha256 is of; see")
+
+
+# --------------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def handler() -> Iterator[None]:
+    """Keeps what SIGTERM does, which the command changes."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("handler")
+def test_the_report_sums_up_each_op(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def errs(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+        refuses_gelus(graph, memory, backend, version)
+        return multiplies_badly(graph, memory, backend, version)
+
+    cases = [case for case in of("ABS", "MUL_MAT", "GLU", "SUM") if case.id.split("/")[1] != "MUL_MAT" or "f32-k" in case.id]
+    status = command.conform(InProcess(tmp_path, Sabotage(planner=errs)), cases, command.Wishes(), (), play_ops.summary)
+    *_, total, first, second = capsys.readouterr().out.splitlines()
+    assert status == 1
+    assert total.startswith("a server in this process, protocol 3.6.1, 2 devices: ")
+    number = len(of("GLU"))
+    assert first == f"GLU: 1 of {number} pass, {number - 1} UNSUPPORTED"
+    assert second == "MUL_MAT: 0 of 6 pass, 6 FAIL"
