@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.vectors import operands
+from ggml_rpc_ref.vectors import meaning, operands
 from ggml_rpc_ref.vectors.structural import structural
 
 KINDS: Final = {
@@ -106,6 +106,7 @@ def verify(directory: Path) -> list[str]:
     """Return what is wrong with the vectors, one sentence each; nothing where all is well."""
     faults: list[str] = []
     present: list[str] = []
+    sound: dict[str, tuple[str, Any]] = {}
     for kind, path in files(directory):
         where = str(path.relative_to(directory))
         try:
@@ -116,6 +117,7 @@ def verify(directory: Path) -> list[str]:
         wrong = list(_check(directory / "schema" / f"{kind}.json")(content))
         faults += [f"{where}: {fault}" for fault in wrong]
         if not wrong:
+            sound[where] = kind, content
             names = ids(kind, content)
             present += [f"{where} {name}" for name in names]
             faults += [f"{where}: the id {name!r} stands there twice" for name in dict.fromkeys(names) if names.count(name) > 1]
@@ -127,7 +129,7 @@ def verify(directory: Path) -> list[str]:
         for path in sorted(directory.glob(f"upstream-*/ops/*{operands.SUFFIX}"))
         if not path.with_suffix(".json").exists()
     ]
-    return faults + _vanished(directory, present)
+    return faults + list(meaning.faults(sound)) + _vanished(directory, present)
 
 
 def _vanished(directory: Path, present: list[str]) -> list[str]:

@@ -1,0 +1,249 @@
+"""The malformed vectors: as their tool writes them, linted, and played: our server refuses each for the rule that it names."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggml_rpc_ref import upstream, vectors
+from ggml_rpc_ref.backends.oracle import Oracle
+from ggml_rpc_ref.conformance import Given, Options, Result, Spawned, Verdict, run
+from ggml_rpc_ref.handlers import Device, Host
+from ggml_rpc_ref.memory import DeviceMemory
+from ggml_rpc_ref.net.server import Server
+from ggml_rpc_ref.net.stream import parse_endpoint
+from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.vectors import meaning, play
+
+HERE = Path(__file__).parent.parent / "vectors"
+TOOL = HERE / "tools" / "make_malformed.py"
+FILES = {path.stem: json.loads(path.read_text()) for path in sorted((HERE / "handmade" / "malformed").glob("*.json"))}
+CASES: dict[str, Any] = {case["id"]: case for content in FILES.values() for case in content["cases"]}
+PLAYED = {case.id.removeprefix("malformed/"): case for case in play.cases(HERE, {}) if case.id.startswith("malformed/")}
+
+
+def test_the_files_are_what_the_tool_writes_without_anything_of_ours(tmp_path: Path) -> None:
+    """-S: nothing that is installed can be imported, this package least of all."""
+    ran = subprocess.run([sys.executable, "-S", "-E", TOOL, tmp_path], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in (HERE / "handmade" / "malformed").iterdir()}
+
+
+def test_there_is_a_file_for_each_section() -> None:
+    assert list(FILES) == sorted({rule.partition(".")[0] for rule in RULES})
+    assert set(PLAYED) == set(CASES)
+
+
+NO_VECTOR = {
+    "frame.reply-presence": "good requests; every case ends with a request whose reply shows one too many or too few",
+    "frame.segmentation": "how TCP cuts a message up is nothing that bytes say",
+    "session.hello-version": "a good request, in every case",
+    "session.version-accepted": "binds clients",
+    "device.count": "a good request, in every case",
+    "device.memory": "a good request",
+    "device.alignment": "a good request",
+    "device.max-size": "a good request",
+    "buffer.alloc-size": "a good request, in nearly every case",
+    "buffer.disjoint": "addresses differ from run to run, and steps can't compare two of them",
+    "buffer.opaque": "what the server's own addresses are can't be seen in bytes",
+    "buffer.clean": "no bytes that a new buffer shows are wrong but a freed one's",
+    "buffer.clear": "a good request",
+    "data.partial": "good requests",
+    "data.hash-hit": "depends on what a server keeps; upstream keeps only what has more than 10 MiB",
+    "data.copy": "a good request, that a server may answer with 0",
+    "graph.op-supported": "a server may compute the op or refuse the graph: no outcome is the right one",
+    "graph.computes": "good graphs: ops/ and sessions/",
+}
+"""Rules without a malformed case, and why."""
+
+
+def test_every_rule_has_a_case_or_a_reason() -> None:
+    """Whether the MUSTs about a server's input are covered; what needs no wrong input is told apart here."""
+    covered = {case["rule"] for case in CASES.values()}
+    assert covered | set(NO_VECTOR) == set(RULES)
+    assert not covered & set(NO_VECTOR)
+
+
+def test_refusals_that_our_table_promises_have_a_refused_case() -> None:
+    refused = {case["rule"] for case in CASES.values() if case["outcome"] == "refused"}
+    assert {rule.id for rule in RULES.values() if rule.outcome == "refuses"} - set(NO_VECTOR) <= refused
+
+
+ADDRESSES = (
+    r"https://www\.cve\.org/CVERecord\?id=CVE-20\d\d-\d{4,6}",
+    r"https://github\.com/ggml-org/(llama\.cpp|ggml)/(issues|pull)/\d+",
+    r"GHSA(-[0-9a-z]{4}){3}",
+    r"(SEC|OBS|FUN)-\d\d?",
+)
+
+
+def test_references_can_be_followed() -> None:
+    """Ids of reports are those of SPEC.md's appendix, which names the CVE or the number that stands beside."""
+    text = (HERE.parent / "SPEC.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ((?:SEC|OBS|FUN)-\d+) \|(.*)$", text, re.M))
+    for case in CASES.values():
+        for reference in case["references"]:
+            assert any(re.fullmatch(form, reference) for form in ADDRESSES), reference
+        named = [row for id, row in rows.items() if id in case["references"]]
+        assert len(named) == sum(bool(re.fullmatch(ADDRESSES[-1], id)) for id in case["references"]), case["id"]
+        for number in re.findall(r"CVE-[0-9-]+|(?<=issues/)\d+|(?<=pull/)\d+|GHSA-\S+", " ".join(case["references"])):
+            assert any(number in row for row in named), f"{case['id']}: the appendix does not name {number} at its ids"
+
+
+def test_every_cve_of_the_record_has_a_case() -> None:
+    text = (HERE.parent / "SPEC.md").read_text(encoding="utf-8")
+    cited = {reference.rpartition("=")[2] for case in CASES.values() for reference in case["references"]}
+    assert set(re.findall(r"CVE-\d+-\d+", text)) - cited == set()
+
+
+def test_no_case_asks_the_player_for_much() -> None:
+    """Whole conversations stay small, so that any player can hold them: 1 MiB sent and 4 MiB received at most."""
+    sent = {id: sum(map(weight, case["steps"])) for id, case in CASES.items()}
+    assert max(sent.values()) < 2**20
+
+
+def weight(step: Any) -> int:
+    pieces = step.get("send", ())
+    return sum(len(p["repeat"]) * p["times"] // 2 if isinstance(p, dict) else len(p) // 2 for p in pieces)
+
+
+# ------------------------------------------------------------------------------------------------------------------ lint
+
+
+def small() -> dict[str, tuple[str, Any]]:
+    """A file with a refused case and an accepted one, and the flags that they have, as the lint takes them."""
+    content = copy.deepcopy(FILES["data"])
+    first = next(case for case in content["cases"] if case["outcome"] == "refused")
+    second = next(case for case in content["cases"] if case["outcome"] == "accepted")
+    content["cases"] = [first, second]
+    flags = {flag: {"description": "a", "effect": "b"} for flag in (*first["flags"], *second["flags"])}
+    return {"handmade/malformed/data.json": ("malformed", content), "flags.json": ("flags", {"schema_version": 1, "flags": flags})}
+
+
+SPOILT: list[tuple[Callable[[Any, Any], Any], str]] = [
+    (lambda case, _: case.update(rule="data.in-tenser"), "the rule 'data.in-tenser' does not exist"),
+    (lambda case, _: case.update(id="data.empty/one-past-end"), "its id does not begin with its rule, 'data.in-tensor'"),
+    (lambda case, _: case.update(id="graph.view/a", rule="graph.view"), "a case of 'graph.view' does not belong in this file"),
+    (lambda case, _: case.update(outcome="accepted"), "its outcome is 'accepted', and a step waits for a refusal"),
+    (lambda _, case: case.update(outcome="refused"), "its outcome is 'refused', and no step waits for a refusal"),
+    (lambda case, _: case["flags"].append("harmless"), "the flag 'harmless' is not described in flags.json"),
+    (lambda _, case: case.update(flags=[]), "flags.json: nothing has the flag 'should'"),
+    (lambda case, _: case["steps"].append(case["steps"][0]), "comes after the end of connection 1"),
+    (lambda case, _: case["steps"].pop(3), "sends ['buf0.remote_ptr'], which nothing has bound by then"),
+    (lambda case, _: case["bindings"].update({"buf9.base": {"by": "server"}}), "other names than it binds: ['buf9.base']"),
+    (lambda case, _: case["bindings"].pop("buf0.base"), "other names than it binds: ['buf0.base']"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "fault"), SPOILT, ids=[fault for _, fault in SPOILT])
+def test_the_lint_sees(spoil: Callable[[Any, Any], Any], fault: str) -> None:
+    contents = small()
+    assert list(meaning.faults(contents)) == []
+    spoil(*contents["handmade/malformed/data.json"][1]["cases"])
+    assert any(fault in sentence for sentence in meaning.faults(contents))
+
+
+def test_the_lint_is_part_of_verify(tmp_path: Path) -> None:
+    for kind in ("malformed", "flags"):
+        (tmp_path / "schema").mkdir(exist_ok=True)
+        (tmp_path / "schema" / f"{kind}.json").write_text((HERE / "schema" / f"{kind}.json").read_text())
+    contents = small()
+    contents["handmade/malformed/data.json"][1]["cases"][0]["outcome"] = "accepted"
+    for name, (kind, content) in contents.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(vectors.canonical(kind, content))
+    (tmp_path / "ids.txt").write_text("".join(f"{line}\n" for line in vectors.list_ids(tmp_path)))
+    (fault,) = vectors.verify(tmp_path)
+    assert "and a step waits for a refusal" in fault
+
+
+# ------------------------------------------------------------------------------------------------------------ our server
+
+
+@pytest.fixture(scope="module")
+def own() -> dict[str, tuple[Result, set[str]]]:
+    """Every case on our server with one device: what became of it, and the rules that the server said it refused for."""
+    rules: list[str] = []
+    results: dict[str, tuple[Result, set[str]]] = {}
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            rules.extend([record.rule] if hasattr(record, "rule") else ())
+
+    def take(result: Result) -> None:
+        results[result.case.id.removeprefix("malformed/")] = result, set(rules)
+        rules.clear()
+
+    log, listener = logging.getLogger("ggml_rpc_ref.net.server"), Listener()
+    log.addHandler(listener)
+    with Server(Host([Device("oracle", "numpy", DeviceMemory(2**30), Oracle())])) as server:
+        try:
+            run(Given(parse_endpoint(server.endpoint)), list(PLAYED.values()), Options(timeout=30.0), take)
+        finally:
+            log.removeHandler(listener)
+    return results
+
+
+REFUSED_AS = {
+    "frame.size-bounded/set-tensor-2-64-less-1": "data.in-tensor",
+    "frame.size-bounded/set-tensor-2-63": "data.in-tensor",
+    "frame.size-bounded/set-tensor-2-40": "data.in-tensor",
+    "session.survives/neighbour-unharmed": "buffer.known",
+    "session.frees/buffer-get-base": "buffer.known",
+    "session.frees/free-buffer": "buffer.known",
+    "session.frees/set-tensor": "tensor.buffer-known",
+    "session.frees/get-tensor": "tensor.buffer-known",
+    "session.isolated/buffer-get-base": "buffer.known",
+    "session.isolated/free-buffer": "buffer.known",
+    "session.isolated/buffer-clear": "buffer.known",
+    "session.isolated/set-tensor": "tensor.buffer-known",
+    "session.isolated/set-tensor-hash": "tensor.buffer-known",
+    "session.isolated/get-tensor": "tensor.buffer-known",
+    "session.isolated/copy-tensor-src": "tensor.buffer-known",
+    "session.isolated/copy-tensor-dst": "tensor.buffer-known",
+    "session.isolated/graph-compute": "graph.null-data",
+    "buffer.freed-once/at-once": "buffer.known",
+    "buffer.freed-once/beside-another": "buffer.known",
+    "graph.recompute-freed/only-buffer": "graph.recompute-stored",
+    "graph.recompute-freed/buffer-of-a-source": "graph.recompute-stored",
+    "graph.recompute-freed/allocated-again": "graph.recompute-stored",
+}
+"""Cases that our server refuses for another rule, which what is sent breaks as well: a handle that is freed, or another's,
+is one that it does not know."""
+
+
+@pytest.mark.parametrize("id", list(CASES))
+def test_our_server_does_as_the_case_says_and_for_its_rule(id: str, own: dict[str, tuple[Result, set[str]]]) -> None:
+    result, rules = own[id]
+    assert result.verdict is Verdict.PASS, result.detail
+    assert rules == ({REFUSED_AS.get(id, CASES[id]["rule"])} if CASES[id]["outcome"] == "refused" else set())
+
+
+def test_what_is_refused_for_another_rule_is_known(own: dict[str, tuple[Result, set[str]]]) -> None:
+    assert {id for id, (_, rules) in own.items() if rules - {CASES[id]["rule"]}} == set(REFUSED_AS)
+
+
+# ---------------------------------------------------------------------------------------------------- the genuine server
+
+
+@pytest.mark.upstream
+def test_the_genuine_server_does_as_was_observed(upstream_build: upstream.Build) -> None:
+    """One thread, because several spin while they wait."""
+    request = {"host": "127.0.0.1", "threads": 1, "devices": 1, "cache_dir": None, "protocol": "3.6.1", "owned": False}
+    words = json.dumps(request | {"port": 0}).replace('"port": 0', '"port": {port}')
+    target = Spawned("genuine rpc-server", [str(upstream_build.python), "-I", str(upstream.running.SCRIPT), "serve", words])
+    report = run(target, list(PLAYED.values()), Options(timeout=3.0))
+    found = {result.case.id.removeprefix("malformed/"): str(result.verdict) for result in report.results}
+    assert {id: verdict for id, verdict in found.items() if verdict not in CASES[id]["observed"]["verdict"]} == {}
+    assert Counter(found.values())["CRASH"] > 80

@@ -1,0 +1,62 @@
+"""Write the malformed vectors: bytes that are wrong, why, and what a server does with them.
+
+    python vectors/tools/make_malformed.py [DIRECTORY]
+
+Made by hand from the public record of what has gone wrong with servers of this protocol (SPEC.md, "Public record"); the bytes are
+laid out with `struct` in the package `malformed` beside this file, without any code of ggml_rpc_ref. What `observed` says was seen
+when each case was played against the genuine 3.6.1 server, each in a fresh process:
+
+    ggml-rpc-ref vectors play --spawn 'ggml-rpc-ref upstream serve 3.6.1 -p {port}' --only malformed
+
+What of the record no vector can say, and why, stands in vectors/README.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+from malformed import buffer, data, device, frame, graph, graph_nodes, session, tensor
+from malformed.case import Case
+
+OUT = Path(__file__).resolve().parents[1] / "handmade" / "malformed"
+SECTIONS: dict[str, Iterable[Case]] = {
+    "frame": frame.cases(),
+    "session": session.cases(),
+    "device": device.cases(),
+    "buffer": buffer.cases(),
+    "tensor": tensor.cases(),
+    "data": data.cases(),
+    "graph": chain(graph.cases(), graph_nodes.cases()),
+}
+
+
+def text(cases: Iterable[Case]) -> str:
+    """Return a file: a case, and each of its steps, on a line of its own."""
+    head = {
+        "schema_version": 1,
+        "protocol": "3.6.1",
+        "provenance": {
+            "made_by": "vectors/tools/make_malformed.py",
+            "sources": "the public record in SPEC.md; observed: llama-cpp-python 0.3.20, CPU",
+        },
+    }
+    content = json.dumps(head | {"cases": [case.json for case in cases]}, separators=(",", ":"), ensure_ascii=False)
+    for start in ('{"connection"', '{"id"'):
+        content = content.replace(start, f"\n{start}")
+    return content + "\n"
+
+
+def main() -> None:
+    """Write a file for each section."""
+    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
+    directory.mkdir(parents=True, exist_ok=True)
+    for section, cases in SECTIONS.items():
+        (directory / f"{section}.json").write_text(text(cases), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

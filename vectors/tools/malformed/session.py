@@ -1,0 +1,169 @@
+"""Connections: HELLO, what a connection leaves behind, and what belongs to another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from malformed.case import Case, Seen, accepted, refused
+from malformed.protocol import (
+    COMPUTE,
+    DEVICE_COUNT,
+    HELLO,
+    Request,
+    Step,
+    alive,
+    alloc_buffer,
+    buffer,
+    copy_tensor,
+    end,
+    f32,
+    get_tensor,
+    graph,
+    handle,
+    hello,
+    on_buffer,
+    opened,
+    raw,
+    read,
+    recompute,
+    refusal,
+    say,
+    set_tensor,
+    set_tensor_hash,
+    tensor,
+    u32,
+    write,
+    zeros,
+)
+
+WAITS = Seen(("UNSUPPORTED",), "serves one connection at a time: a second one gets no answer while the first is open")
+
+
+def cases() -> Iterator[Case]:
+    """Yield every case of the section."""
+    yield from hello_first()
+    yield from hello_once()
+    yield from survives()
+    yield from frees()
+    yield from isolated()
+    yield from concurrent()
+
+
+def hello_first() -> Iterator[Case]:
+    """Connections that begin with something else."""
+    first: dict[str, tuple[Step, str]] = {
+        "alloc-buffer": (say(alloc_buffer(64)), "ALLOC_BUFFER, as clients before 1.0.0 begin"),
+        "set-tensor": (say(Request("SET_TENSOR", [zeros(304)])), "SET_TENSOR, which has no reply"),
+        "get-device-memory": (say(Request("GET_DEVICE_MEMORY", [u32(0)])), "GET_DEVICE_MEMORY"),
+        "device-count": (say(DEVICE_COUNT), "DEVICE_COUNT"),
+        "graph-recompute": (say(recompute()), "GRAPH_RECOMPUTE, which has no reply"),
+        "unknown-99": (raw([b"\x63" + bytes(8)]), "a command that nobody knows"),
+        "zero-bytes": (raw([bytes(64)]), "64 zero bytes"),
+        "http": (raw([b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"]), "a request of HTTP"),
+        "tls": (raw([bytes.fromhex("1603010200010001fc0303") + bytes(53)]), "the beginning of TLS"),
+    }
+    for words, (step, what) in first.items():
+        yield refused(
+            f"session.hello-first/{words}",
+            f"The first bytes of the connection are {what}, and not HELLO: nothing says which version's layouts they have.",
+            "FUN-13",
+            "silent-desync",
+            [step],
+        )
+
+
+def hello_once() -> Iterator[Case]:
+    """A second HELLO."""
+    for words, before in {"at-once": hello(), "later": opened()}.items():
+        yield refused(
+            f"session.hello-once/{words}",
+            "HELLO a second time: what was agreed on would change in the middle of a conversation.",
+            "OBS-14",
+            "silent-desync",
+            [*before, say(HELLO)],
+        )
+
+
+def survives() -> Iterator[Case]:
+    """Connections that end at once, and a bad one beside a good one."""
+    for how in ("end", "reset"):
+        yield accepted(
+            f"session.survives/five-that-{how}-at-once",
+            "Five connections that end without a byte, as port scanners and health checks make them. A server whose accept loop"
+            " ends with one of them is gone.",
+            "SEC-36",
+            "resource-held",
+            [*(end(number, how) for number in range(1, 6)), *hello(6)],
+        )
+    kept, data = tensor(1024, [4]), f32(1, 2, 3, 4)
+    steps = [*opened(), write(kept, data), *hello(2), say(on_buffer("FREE_BUFFER", handle("buf0")), on=2), refusal(2)]
+    yield Case(
+        "session.survives/neighbour-unharmed",
+        "A second connection frees the first one's buffer and is refused. That must end the second one and nothing else: the first"
+        " one's data are as they were.",
+        "refused",
+        ("SEC-34",),
+        ("stale-handle", "concurrent-connections"),
+        WAITS,
+        [*steps, *read(kept, data), *alive()],
+    )
+
+
+def frees() -> Iterator[Case]:
+    """What a connection that has ended had."""
+    target = tensor(1024)
+    requests = {
+        "buffer-get-base": on_buffer("BUFFER_GET_BASE", handle("buf0")),
+        "free-buffer": on_buffer("FREE_BUFFER", handle("buf0")),
+        "set-tensor": set_tensor(target, bytes(64)),
+        "get-tensor": get_tensor(target, 64),
+    }
+    for words, request in requests.items():
+        yield refused(
+            f"session.frees/{words}",
+            f"{request.command} on a handle of a connection that has ended: what lies there now belongs to nobody, or to someone"
+            " else.",
+            "SEC-34",
+            "stale-handle",
+            [*opened(), end(), *hello(2), say(request, on=2)],
+        )
+
+
+def isolated() -> Iterator[Case]:
+    """What another live connection has."""
+    theirs, own = tensor(1024, id=1), tensor(1024, in_="buf1", id=2)
+    node = tensor(2048, in_="buf1", id=3, op=2, src=(1, 1), flags=COMPUTE)
+    requests = {
+        "buffer-get-base": on_buffer("BUFFER_GET_BASE", handle("buf0")),
+        "free-buffer": on_buffer("FREE_BUFFER", handle("buf0")),
+        "buffer-clear": on_buffer("BUFFER_CLEAR", handle("buf0"), b"\0"),
+        "set-tensor": set_tensor(theirs, bytes(64)),
+        "set-tensor-hash": set_tensor_hash(theirs),
+        "get-tensor": get_tensor(theirs, 64),
+        "copy-tensor-src": copy_tensor(theirs, own),
+        "copy-tensor-dst": copy_tensor(own, theirs),
+        "graph-compute": graph([3], [theirs, node]),
+    }
+    for words, request in requests.items():
+        yield refused(
+            f"session.isolated/{words}",
+            f"{request.command} that names a live buffer of another connection: one client would read, change or free what is"
+            " another's.",
+            "SEC-34",
+            "stale-handle memory-disclosure concurrent-connections",
+            [*opened(), *hello(2), *buffer("buf1", on=2), say(request, on=2)],
+            WAITS,
+        )
+
+
+def concurrent() -> Iterator[Case]:
+    """Two clients at once."""
+    yield accepted(
+        "session.concurrent/second-while-first-is-silent",
+        "Nothing is wrong: a second client comes while a first one is connected and silent. A server that serves one at a time can"
+        " be blocked by anyone who says nothing.",
+        "SEC-37",
+        "should resource-held concurrent-connections",
+        [*hello(), *hello(2)],
+        WAITS,
+    )
