@@ -26,6 +26,7 @@ from ggml_rpc_ref.executor import Plan, make_plan
 from ggml_rpc_ref.handlers import Runnable
 from ggml_rpc_ref.memory import Memory
 from ggml_rpc_ref.net.stream import parse_endpoint
+from ggml_rpc_ref.ops.op import Tolerance
 from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.vectors import play, play_ops
 
@@ -200,6 +201,24 @@ IN_PART: dict[str, Any] = GOOD | {
     "expected": {"src1": f32(1, 2, 9, 25)},
 }
 """SQR into the second half of a source that it does not read."""
+
+
+@pytest.mark.parametrize("alignment", [64, 256])
+def test_memories_lie_apart_and_aligned(alignment: int) -> None:
+    row = GOOD | {"dst": operand([2, 2, 1, 1], [4, 12, 24, 24])}
+    image = play_ops.Image.of(play_ops.Vector(Path("none"), "ADD", row, Tolerance()), alignment)
+    assert list(image.starts) == ["dst", "src0", "src1"]
+    contents = [b"\xff" * 20, f32(1, 2, 3, 4), f32(10, 20)]
+    rest = image.data
+    for start, content in reversed(list(zip(image.starts.values(), contents, strict=True))):
+        assert start % alignment == 0
+        assert rest[start : start + len(content)] == content
+        assert set(rest[start + len(content) :]) == set(rest[start - 64 : start]) == {0xA5}
+        assert len(rest) >= start + len(content) + 64
+        rest = rest[:start]
+    assert set(rest) == {0xA5}
+
+
 EXACT = {"rtol": 0.0, "atol": 0.0, "nmse": 0.0, "reason": "no rounding"}
 
 
