@@ -111,11 +111,17 @@ def decode_file(path: Path, wanted: Options) -> Decoded:
     """
     source = read(path, wanted.kind, role=wanted.role, port=wanted.port)
     messages: list[Message] = []
+    unanswered = []
     for conversation in source.conversations:
         reader = Reader(conversation, wanted.version or announced(conversation) or DEFAULT, wanted.full)
         messages += (*reader.requests(), *reader.replies())
+        if (request := reader.unanswered) is not None and source.kind in ("recording", "pcap"):
+            unanswered.append(f"{conversation.label}: {request.name} at offset {request.offset}")
     messages.sort(key=lambda message: (message.order, message.sender.value, message.offset))
     source.notes += _notes({message.version for message in messages})
+    if unanswered:
+        more = f" (and on {len(unanswered) - 1} more connections)" if len(unanswered) > 1 else ""
+        source.notes.append(f"{unanswered[0]} got no reply{more}: refused, by it or one before it, or the input ends too early")
     return Decoded(source, messages)
 
 

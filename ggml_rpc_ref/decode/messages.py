@@ -64,6 +64,12 @@ class Reader:
     def __init__(self, conversation: Conversation, version: Version, full: bool) -> None:
         self.conversation, self.version, self.full = conversation, version, full
         self._asked: deque[Message] = deque()
+        self._all_read = False
+
+    @property
+    def unanswered(self) -> Message | None:
+        """The first request that got no reply, though all that the server sent has been read without a fault."""
+        return self._asked[0] if self._asked and self._all_read else None
 
     # --------------------------------------------------------------------------------------------------------- requests
 
@@ -119,6 +125,7 @@ class Reader:
             if message.fault is not None:
                 return
             at = message.payload_offset + message.payload_size
+        self._all_read = stream is not None and not stream.lost
 
     def _reply(self, stream: Stream, message: Message) -> None:
         if Role.CLIENT not in self.conversation.sides:

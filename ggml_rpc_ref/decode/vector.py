@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,7 +43,8 @@ def read(path: Path) -> Source:
     if not scripts and "connections" not in content:
         raise Misuse(f"{path} holds no messages; `ggml-rpc-ref vectors verify` checks vectors of every kind")
     builder = _Builder(source)
-    builder.frames(content.get("connections", ()))
+    if not scripts:
+        builder.frames(content)
     for where, name, written in scripts:
         builder.script(where, name, written)
     return source
@@ -78,11 +79,11 @@ class _Builder:
     def __init__(self, source: Source) -> None:
         self._source, self._order = source, 0
 
-    def frames(self, connections: Any) -> None:
+    def frames(self, content: Any) -> None:
         """Add the conversations of frames.json."""
-        for at, connection in enumerate(connections):
+        for at, connection in enumerate(self._rows("", content, "connections")):
             added = self._add(f"connection {at + 1}")
-            for number, frame in _entries(connection, "frames"):
+            for number, frame in enumerate(self._rows(f"connections[{at}].", connection, "frames")):
                 try:
                     pieces = [codec.REQUEST_HEAD.pack(frame["number"], _size(frame)), *_payload(frame)]
                     reply = frame["reply"] and bytes.fromhex(frame["reply"]["payload"])
@@ -96,7 +97,7 @@ class _Builder:
     def script(self, where: str, name: str, written: Any) -> None:
         """Add the conversations of a session or a case."""
         added: dict[int, Conversation] = {}
-        for at, row in _entries(written, "steps"):
+        for at, row in enumerate(self._rows(where, written, "steps")):
             try:
                 step = script.step_from_json(row)
                 values = {key: int(binding.get("value", "0"), 16) for key, binding in written["bindings"].items()}
@@ -120,14 +121,19 @@ class _Builder:
                 stream.append(piece, self._order)
         self._order += 1
 
+    def _rows(self, where: str, holder: Any, name: str) -> list[Any]:
+        try:
+            rows = holder[name]
+            if isinstance(rows, list):
+                return rows
+            raise TypeError(f"{str(rows)[:40]!r} is no array")
+        except WRONG as error:
+            self._fail(f"{where}{name}", error)
+            return []
+
     def _fail(self, where: str, error: Exception) -> None:
         problem = f"does not follow the schema: {type(error).__name__}: {error}"
         self._source.fault = self._source.fault or Fault(where, problem[:200], "vector.schema")
-
-
-def _entries(holder: Any, name: str) -> Iterator[tuple[int, Any]]:
-    rows = holder.get(name) if isinstance(holder, dict) else None
-    return enumerate(rows if isinstance(rows, list) else ())
 
 
 def _size(frame: Any) -> int:
