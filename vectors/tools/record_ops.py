@@ -511,18 +511,19 @@ def main() -> int:
     options = parser.parse_args()
     names = list(options.where)
     server: SpawnedServer | RemoteServer
+    address = names.pop(0) if names and ":" in names[0] else ""
+    if not (address or options.spawn or options.inputs):
+        parser.error("give HOST:PORT, --spawn or --inputs")
+    if unknown := [name for name in names if name not in OPS]:
+        parser.error(f"unknown op {', '.join(unknown)}")
     if options.inputs:
         add_inputs(names or list(OPS))
         return 0
     if options.spawn:
         server = SpawnedServer(options.threads)
-    elif names and ":" in names[0]:
-        host, _, port = names.pop(0).rpartition(":")
-        server = RemoteServer(host, int(port))
     else:
-        parser.error("give HOST:PORT or --spawn")
-    if unknown := [name for name in names if name not in OPS]:
-        parser.error(f"unknown op {', '.join(unknown)}")
+        host, _, port = address.rpartition(":")
+        server = RemoteServer(host, int(port))
     command = "vectors/tools/record_ops.py" + (f" --spawn --threads {options.threads}" if options.spawn else " HOST:PORT")
     failures, rows = 0, []
     try:
