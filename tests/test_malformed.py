@@ -10,18 +10,20 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from ggml_rpc_ref import upstream, vectors
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.conformance import Given, Options, Result, Spawned, Verdict, run
-from ggml_rpc_ref.handlers import Device, Host
+from ggml_rpc_ref.handlers import Device, Host, Session, alloc_buffer
 from ggml_rpc_ref.memory import DeviceMemory
 from ggml_rpc_ref.net.server import Server
 from ggml_rpc_ref.net.stream import parse_endpoint
+from ggml_rpc_ref.spec.messages import AllocBuffer
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.vectors import meaning, play
 
@@ -232,6 +234,31 @@ def test_our_server_does_as_the_case_says_and_for_its_rule(id: str, own: dict[st
 
 def test_what_is_refused_for_another_rule_is_known(own: dict[str, tuple[Result, set[str]]]) -> None:
     assert {id for id, (_, rules) in own.items() if rules - {CASES[id]["rule"]}} == set(REFUSED_AS)
+
+
+def generous(session: Session, request: AllocBuffer) -> object:
+    return alloc_buffer(session, replace(request, size=request.size + 64 * (0 < request.size < 2**60)))
+
+
+class Generous(Session):
+    """64 bytes more in each buffer than were asked for, which no rule forbids."""
+
+    handlers: ClassVar = Session.handlers | {AllocBuffer: generous}
+
+
+class GenerousServer(Server):
+    session_type = Generous
+
+
+def test_a_server_of_another_kind_is_judged_by_what_fits_it() -> None:
+    """Two devices, and buffers with room behind: only the cases that say that they need otherwise are left out."""
+    host = Host([Device(f"oracle {n}", "numpy", DeviceMemory(2**30), Oracle()) for n in range(2)])
+    with GenerousServer(host) as server:
+        report = run(Given(parse_endpoint(server.endpoint)), list(PLAYED.values()), Options(timeout=30.0))
+    verdicts = {result.case.id.removeprefix("malformed/"): result.verdict for result in report.results}
+    odd = {id for id, case in CASES.items() if {"one-device", "exact-buffer-size"} & set(case["flags"])}
+    assert {id for id, verdict in verdicts.items() if verdict is Verdict.UNSUPPORTED} == odd
+    assert {id: verdict for id, verdict in verdicts.items() if id not in odd and verdict is not Verdict.PASS} == {}
 
 
 # ---------------------------------------------------------------------------------------------------- the genuine server

@@ -149,6 +149,8 @@ class _Player:
         """Look whether the server and we have what the conversation needs."""
         if "two-devices" in self.script.flags:
             self.subject.other_device()
+        if "one-device" in self.script.flags and self.subject.facts.device_count != 1:
+            raise NotJudged("it has more than one device")
         for step in self.script.steps:
             for piece in step.pieces:
                 if step.act == "send" and isinstance(piece, Omitted) and piece not in self.data:
@@ -187,7 +189,7 @@ class _Player:
         for piece in step.pieces:
             part = reply[at : at + size_of([piece])]
             if wrong := self._wrong(piece, part):
-                self._excuse(step, part)
+                self._excuse(step, piece, part)
                 raise Broken(f"{what} to hold {wrong[0]} at byte {at}", wrong[1], self._clause(step, piece))
             at += len(part)
 
@@ -197,10 +199,13 @@ class _Player:
             return self.rule
         return "graph.computes" if isinstance(piece, Near) else CLAUSES.get(step.command, "")
 
-    def _excuse(self, step: Step, part: memoryview) -> None:
+    def _excuse(self, step: Step, piece: Piece, part: memoryview) -> None:
         """Raise NotJudged where a difference says only that the server lacks what the conversation needs."""
         if step.command == "SET_TENSOR_HASH" and "needs-cache" in self.script.flags and not any(part):
             raise NotJudged("it keeps no cache")
+        exact = step.command == "ALLOC_BUFFER" and "exact-buffer-size" in self.script.flags
+        if exact and isinstance(piece, Exactly) and int.from_bytes(part, "little") > int.from_bytes(piece.data, "little"):
+            raise NotJudged("it gives more bytes than it is asked for")
 
     def _wrong(self, piece: Piece, part: memoryview) -> tuple[str, str] | None:
         """Return what should be there and what is, or None; bind a name that is new."""

@@ -92,7 +92,7 @@ def size_exact() -> Iterator[Case]:
             f"graph.size-exact/{words}",
             f"GRAPH_COMPUTE with {what}: what the counts say and what the message holds are not the same graph, and what is read"
             " beyond it is not the client's.",
-            "OBS-7 SEC-23",
+            "OBS-7 SEC-23" if "-2-" in words else "OBS-7",
             "silent-desync" if seen is IGNORES else "out-of-bounds-read",
             [*start(), say(Request("GRAPH_COMPUTE", payload))],
             seen,
@@ -311,17 +311,21 @@ def _nowhere() -> Iterator[Case]:
     nowhere = tensor(0, [4], id=3, buffer=0, data=0)
     idle = tensor(3072, [4], id=4, op=ADD, src=(3, 3))
     good: dict[str, tuple[list[int], list[Tensor], str]] = {
-        "nowhere-unused": ([2], [LEFT, TOTAL, nowhere], "a tensor with neither buffer nor address that no node uses"),
+        "nowhere-unused": ([2], [LEFT, TOTAL, nowhere], "a tensor that has neither buffer nor address, which no node uses"),
         "nowhere-without-elements": (
             [2],
             [LEFT, TOTAL, replace(nowhere, ne=(0, 1, 1, 1))],
-            "a tensor with neither buffer nor address, and without elements",
+            "a tensor that has neither buffer nor address nor elements",
         ),
-        "nowhere-not-computed": ([4, 2], [LEFT, TOTAL, nowhere, idle], "one that only a node without COMPUTE uses"),
+        "nowhere-not-computed": (
+            [4, 2],
+            [LEFT, TOTAL, nowhere, idle],
+            "a tensor that has neither buffer nor address, which only a node without COMPUTE uses",
+        ),
         "nowhere-viewed": (
             [2],
             [LEFT, TOTAL, nowhere, replace(nowhere, id=4, op=VIEW, src=(3,), view_src=3)],
-            "one, and a view of it, that no node uses",
+            "a tensor that has neither buffer nor address, and a view of it, which no node uses",
         ),
     }
     for words, (listed, records, what) in good.items():

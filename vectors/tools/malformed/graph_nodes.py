@@ -256,7 +256,9 @@ def shapes() -> Iterator[Case]:
         )
 
 
-INSIDE = Seen(("FAIL",), "looks at the corner farthest on by all four, which lies inside, and writes before the result")
+INSIDE = Seen(
+    ("FAIL",), "asserts that the last corner lies inside, summed up modulo 2^64, which it does, and writes before the result"
+)
 
 
 def regions() -> Iterator[Case]:
@@ -350,10 +352,10 @@ def _picked(op: int, index: int) -> Node:
 def indices() -> Iterator[Case]:
     """Indices among a tensor's data that are out of range."""
     aborts = Seen(("CRASH",), "the kernel asserts that an index is in range, and the process aborts")
-    far = Seen(("CRASH",), "asserts it in debug builds only; what it reads lies so far off that the process ends by SIGSEGV")
+    far = Seen(("CRASH",), "no release build looks at it; what is touched lies so far off that the process ends by SIGSEGV")
     near = {
-        MUL_MAT_ID: Seen(("FAIL", "CRASH"), "asserts it in debug builds only, and counts in memory behind its tables"),
-        SSM_SCAN: Seen(("FAIL",), "asserts it in debug builds only, and computes on what lies beside the states"),
+        MUL_MAT_ID: Seen(("FAIL", "CRASH"), "asserts it in debug builds only, and counts and writes in memory beside its tables"),
+        SSM_SCAN: Seen(("FAIL",), "does not look at it, and computes on what lies beside the states"),
     }
     for op in (GET_ROWS, ADD_ID, MUL_MAT_ID, SSM_SCAN):
         name = OPS[op].lower().replace("_", "-")
@@ -362,9 +364,9 @@ def indices() -> Iterator[Case]:
             yield refused(
                 f"graph.index/{name}-{words}",
                 f"{OPS[op]} with {index} among the indices that a tensor holds, where {rows} can be picked: the data were written"
-                " by the client and say where the kernel reads.",
+                " by the client and say where the kernel goes.",
                 "SEC-28",
-                "out-of-bounds-read memory-disclosure",
+                "out-of-bounds-read memory-disclosure" + " out-of-bounds-write" * (op == MUL_MAT_ID),
                 computing(_picked(op, index)),
                 aborts if op not in near else far if index == 2**31 - 1 else near[op],
             )
