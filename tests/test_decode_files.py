@@ -14,9 +14,10 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
-from ggml_rpc_ref import decode
+from ggml_rpc_ref import conformance, decode
 from ggml_rpc_ref.decode import Options
 from ggml_rpc_ref.decode.sources import kind_of
 from ggml_rpc_ref.errors import Misuse
@@ -31,6 +32,7 @@ RECORDING_START = (
 )
 VECTORS = Path(__file__).parents[1] / "vectors" / "upstream-3.6.1-llama-cpp-python-0.3.20"
 FRAMES = VECTORS / "frames.json"
+SCHEMA = json.loads((Path(decode.__file__).parent / "output.schema.json").read_text())
 
 
 def chunk(direction: int, data: bytes, connection: int = 1) -> bytes:
@@ -46,6 +48,7 @@ def run(path: object, capsys: pytest.CaptureFixture[str], **wanted: Any) -> tupl
 
 def document(path: object, capsys: pytest.CaptureFixture[str], **wanted: Any) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(run(path, capsys, as_json=True, **wanted)[1])
+    jsonschema.Draft202012Validator(SCHEMA).validate(found)
     return found
 
 
@@ -256,6 +259,7 @@ def test_harmed_files_get_a_sentence_and_never_a_traceback(
             assert code == len(said[:1]) <= 1, (kind, err)
             assert len([line for line in said if any(f"[{rule}: " in line for rule in (*RULES, *FILE_RULES))]) == code
             if wanted.get("as_json"):
+                jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(out))
                 assert bool(json.loads(out)["faults"]) is (code == 1)
 
 
@@ -412,3 +416,62 @@ def test_files_that_are_none(tmp_path: Path, words: str, code: int, said: str) -
 
 def test_a_vector_is_told_from_hex() -> None:
     assert [kind_of(start) for start in (b" \n{", b"{\xff", b"0e {")] == ["vector", "raw", "hex"]
+
+
+# --------------------------------------------------------------------------------------------------------------- rules
+
+PCAP_START = b"\xd4\xc3\xb2\xa1\x02\0\x04\0" + bytes(8) + b"\xff\xff\0\0\x01\0\0\0"
+PROVOKED: dict[str, tuple[str, bytes]] = {
+    "input.bytes": ("raw", b""),
+    "recording.magic": ("recording", b"ggml-rpc recording 2\n"),
+    "recording.header": ("recording", b"ggml-rpc recording 1\n{}\n"),
+    "recording.chunk-head": ("recording", RECORDING_START + bytes(20)),
+    "recording.direction": ("recording", RECORDING_START + bytes(8) + b"\x04" + bytes(12)),
+    "recording.left-out": ("recording", RECORDING_START + bytes(8) + b"\x02" + bytes(12)),
+    "recording.chunk-whole": ("recording", RECORDING_START + chunk(0, HELLO)[:-1]),
+    "capture.format": ("pcap", PCAP_START[:20]),
+    "capture.block": ("pcap", b"\x0a\x0d\x0d\x0a\x08\0\0\0\x4d\x3c\x2b\x1a"),
+    "capture.packet-whole": ("pcap", PCAP_START + bytes(8) + b"\x05\0\0\0\x05\0\0\0abcd"),
+    "capture.stream-whole": ("pcap", b""),  # written by the test: a segment that is not there
+    "capture.conversation": ("pcap", PCAP_START),
+    "hex.digit": ("hex", b"0e g"),
+    "hex.pair": ("hex", b"0e 0"),
+    "vector.json": ("vector", b"{"),
+    "vector.schema": ("vector", b"[]"),
+}
+"""Rule to kind and bytes of a file that breaks it."""
+
+
+def test_every_rule_for_files_can_be_provoked() -> None:
+    assert list(PROVOKED) == list(FILE_RULES)
+
+
+@pytest.mark.parametrize("rule", PROVOKED)
+def test_files_that_break_a_rule_name_it(put: Any, capsys: pytest.CaptureFixture[str], rule: str) -> None:
+    kind, data = PROVOKED[rule]
+    if kind == "pcap":
+        pytest.importorskip("scapy")
+    path = put(data)
+    if rule == "capture.stream-whole":
+        lacking_a_segment(path)
+    code, _, err = run(path, capsys, kind=kind)
+    assert (code, len(err)) == (1, 1)
+    assert f"[{rule}: {FILE_RULES[rule].sentence.rstrip('.')}]" in err[0]
+    assert "offset " in err[0]
+
+
+def lacking_a_segment(path: Path) -> None:
+    from scapy.layers.inet import IP, TCP
+    from scapy.layers.l2 import Ether
+    from scapy.packet import Raw
+    from scapy.utils import wrpcap
+
+    head = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP(src="10.0.0.1", dst="10.0.0.2")
+    wrpcap(str(path), [head / TCP(sport=9, dport=50052, seq=seq, flags="PA") / Raw(HELLO) for seq in (1, 19)])
+
+
+@pytest.mark.parametrize("rule", FILE_RULES)
+def test_rules_for_files_are_explained_and_described(rule: str) -> None:
+    assert list(conformance.show(rule))[:2] == [rule, f"  {FILE_RULES[rule].sentence}"]
+    assert f'<a id="{rule}"></a>`{rule}` | {FILE_RULES[rule].sentence}' in (Path(__file__).parents[1] / "SPEC.md").read_text()
+    assert rule not in RULES

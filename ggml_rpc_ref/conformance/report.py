@@ -13,6 +13,7 @@ from ggml_rpc_ref.conformance.case import CASES, NO_FAULT, Case, Verdict
 from ggml_rpc_ref.conformance.expect import Expected, surprises
 from ggml_rpc_ref.conformance.runner import Report, Result
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.spec.files import FILE_RULES
 from ggml_rpc_ref.spec.rules import RULES, Rule
 
 SCHEMA_VERSION = 1
@@ -154,11 +155,14 @@ def case_as_json(case: Case) -> dict[str, Any]:
 
 
 def show(name: str) -> Iterator[str]:
-    """Yield lines that explain a rule, or a case and its rule.
+    """Yield lines that explain a rule, or a case and its rule, or a rule of the files around the protocol.
 
     Raises:
         Misuse: for an id that neither has.
     """
+    if name in FILE_RULES:
+        yield from (name, f"  {FILE_RULES[name].sentence}", '  SPEC.md, chapter "Files around the protocol", describes the files')
+        return
     rule = CASES[name].rule if name in CASES else RULES.get(name)
     if rule is None:
         raise Misuse(f"no rule and no case has the id {name!r}; `ggml-rpc-ref conform --list` lists them")

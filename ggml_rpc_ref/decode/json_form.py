@@ -1,8 +1,9 @@
-"""What was decoded as one JSON document, for programs.
+"""What was decoded as one JSON document, for programs; output.schema.json beside this file describes it.
 
     {"schema_version": 1, "kind": "raw", "messages": [
         {"connection": 0, "sender": "client", "offset": 0, "name": "HELLO", "payload_size": 0, "fields": [
-            {"name": "command", "offset": 0, "size": 1, "value": 14, "word": "HELLO"}, …], "fault": null}, …], "faults": []}
+            {"name": "command", "offset": 0, "size": 1, "value": 14, "word": "HELLO"}, …], "fault": null, …}, …],
+     "faults": [], "notes": []}
 
 Offsets count from the first byte of what that side sent. Bytes are hexadecimal, the first 64 of them; a group has `fields` in place
 of a value; a tensor in an array that was not walked has its values by name.
@@ -27,6 +28,7 @@ def message_form(message: Message) -> dict[str, Any]:
         "connection": message.connection,
         "sender": message.sender.value,
         "time_ns": message.time_ns,
+        "version": str(message.version),
         "offset": message.offset,
         "name": message.name,
         "payload_offset": message.payload_offset,

@@ -125,7 +125,7 @@ class Reader:
             if message.fault is not None:
                 return
             at = message.payload_offset + message.payload_size
-        self._all_read = stream is not None and not stream.lost
+        self._all_read = stream is not None and not any(side.lost for side in self.conversation.sides.values())
 
     def _reply(self, stream: Stream, message: Message) -> None:
         if Role.CLIENT not in self.conversation.sides:

@@ -101,7 +101,9 @@ def _raw(path: Path, role: Role) -> Source:
 
 def _hex(text: bytes, role: Role) -> Source:
     data, fault = from_hex(text)
-    return Source("hex", [Conversation(sides={role: Stream.of(memoryview(data))})], fault or (None if data else EMPTY))
+    stream = Stream.of(memoryview(data))
+    stream.lost = Lost.because(fault) if fault else None
+    return Source("hex", [Conversation(sides={role: stream})], fault or (None if data else EMPTY))
 
 
 def mapped(path: Path) -> memoryview:

@@ -40,6 +40,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "support matrix": operations.support_matrix,
     **{f"rules {name}": partial(tables.rules, name) for name in dict.fromkeys(id.partition(".")[0] for id in RULES)},
     "rule links": tables.rule_links,
+    "file rules": tables.file_rules,
 }
 """Name between the marks to the function that writes the part."""
 

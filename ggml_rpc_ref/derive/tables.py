@@ -12,6 +12,7 @@ from ggml_rpc_ref.conformance import CASES
 from ggml_rpc_ref.derive.markdown import escape, table
 from ggml_rpc_ref.ops.mul_mat import PARTNER
 from ggml_rpc_ref.spec.dtypes import DEAD_NUMBERS, DTYPES
+from ggml_rpc_ref.spec.files import FILE_RULES
 from ggml_rpc_ref.spec.messages import (
     REQUESTS,
     Empty,
@@ -283,3 +284,9 @@ def _words(rule: Rule) -> list[str]:
 def rule_links() -> str:
     """Return the definitions that make [rule.id] a link."""
     return "\n".join(f"[{id}]: #{id}" for id in RULES)
+
+
+def file_rules() -> str:
+    """Return the rules of the files around the protocol."""
+    rows = ((f'<a id="{rule.id}"></a>`{rule.id}`', escape(rule.sentence)) for rule in FILE_RULES.values())
+    return table(("Rule", "Sentence"), rows)
