@@ -1,18 +1,16 @@
-"""Framing: command byte, size field, and messages that do not come to their end."""
+"""Framing: command byte, size field, order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from malformed.case import CLOSES, Case, Seen, accepted, refused
+from malformed.case import Case, Seen, accepted, refused
 from malformed.protocol import (
-    COMMANDS,
     COMPUTE,
     Piece,
     Request,
     Step,
     copy_tensor,
-    end,
     f32,
     get_alloc_size,
     get_tensor,
@@ -45,7 +43,6 @@ def cases() -> Iterator[Case]:
     yield from size_minimum()
     yield from size_bounded()
     yield from reply_order()
-    yield from complete()
 
 
 def command_known() -> Iterator[Case]:
@@ -217,7 +214,7 @@ def size_bounded() -> Iterator[Case]:
         )
 
 
-# ------------------------------------------------------------------------------------------------------------ order, ends
+# ------------------------------------------------------------------------------------------------------------ order
 
 
 def reply_order() -> Iterator[Case]:
@@ -234,41 +231,4 @@ def reply_order() -> Iterator[Case]:
             say(set_tensor(LEFT, data), graph([2], [LEFT, TOTAL]), get_tensor(TOTAL, 16)),
             hear("GET_TENSOR", sums),
         ],
-    )
-
-
-def complete() -> Iterator[Case]:
-    """Messages that the end of the connection cuts off."""
-    whole = set_tensor(tensor(1024), bytes(64))
-    cut: dict[str, tuple[list[Step], list[Piece], str]] = {
-        "hello-1-byte": ([], [bytes([COMMANDS["HELLO"]])], "HELLO"),
-        "hello-8-bytes": ([], [bytes([COMMANDS["HELLO"]]) + bytes(7)], "HELLO"),
-        "set-tensor-half-of-the-data": (opened(), [*whole.pieces[:-1], bytes(32)], "SET_TENSOR"),
-        "get-tensor-head-only": (opened(), get_tensor(tensor(), 64).pieces[:1], "GET_TENSOR"),
-        "graph-compute-half": (opened(), graph([2], [LEFT, TOTAL]).pieces[:8], "GRAPH_COMPUTE"),
-    }
-    for words, (before, pieces, command) in cut.items():
-        for how in ("end", "reset"):
-            yield accepted(
-                f"frame.complete/{words}-then-{how}",
-                f"{command} whose bytes stop in the middle, and then the connection {'ends' if how == 'end' else 'is reset'}: there"
-                " is nothing to do and nobody to answer. A server that waits, answers or ends with its client serves no one after.",
-                "SEC-36 SEC-38",
-                "resource-held",
-                [*before, raw(pieces), end(how=how), *hello(2)],
-                CLOSES,
-            )
-    yield accepted(
-        "frame.complete/replies-unread-then-reset",
-        "Four GET_TENSOR of 1 MiB whose replies nobody reads, then a reset: writing to a client that has gone must end its"
-        " connection, not the process (SIGPIPE).",
-        "SEC-38",
-        "resource-held",
-        [
-            *opened(2**20),
-            say(*[get_tensor(tensor(0, [2**18]), 2**20)] * 4),
-            end(how="reset"),
-            *hello(2),
-        ],
-        CLOSES,
     )

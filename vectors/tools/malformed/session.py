@@ -9,6 +9,7 @@ from malformed.protocol import (
     COMPUTE,
     DEVICE_COUNT,
     HELLO,
+    Piece,
     Request,
     Step,
     alive,
@@ -44,6 +45,7 @@ def cases() -> Iterator[Case]:
     yield from hello_first()
     yield from hello_once()
     yield from survives()
+    yield from cut_off()
     yield from frees()
     yield from isolated()
     yield from concurrent()
@@ -106,6 +108,45 @@ def survives() -> Iterator[Case]:
         ("stale-handle", "concurrent-connections"),
         WAITS,
         [*steps, *read(kept, data), *alive()],
+    )
+
+
+def cut_off() -> Iterator[Case]:
+    """Messages that the end of the connection cuts off, replies that nobody reads."""
+    whole = set_tensor(tensor(1024), bytes(64))
+    sums = graph([2], [tensor(1024, id=1), tensor(2048, id=2, op=2, src=(1, 1), flags=COMPUTE)])
+    serves_on = Seen(("PASS",), "closes the connection and serves on")
+    cut: dict[str, tuple[list[Step], list[Piece], str]] = {
+        "hello-1-byte": ([], [b"\x0e"], "HELLO"),
+        "hello-8-bytes": ([], [b"\x0e" + bytes(7)], "HELLO"),
+        "set-tensor-half-of-the-data": (opened(), [*whole.pieces[:-1], bytes(32)], "SET_TENSOR"),
+        "get-tensor-head-only": (opened(), get_tensor(tensor(), 64).pieces[:1], "GET_TENSOR"),
+        "graph-compute-half": (opened(), sums.pieces[:8], "GRAPH_COMPUTE"),
+    }
+    for words, (before, pieces, command) in cut.items():
+        for how in ("end", "reset"):
+            yield accepted(
+                f"session.survives/{words}-then-{how}",
+                f"{command} whose bytes stop in the middle, and then the connection {'ends' if how == 'end' else 'is reset'}: there"
+                " is nothing to do and nobody to answer. A server that waits, answers or ends with its client serves no one after.",
+                "SEC-36 SEC-38",
+                "resource-held",
+                [*before, raw(pieces), end(how=how), *hello(2)],
+                serves_on,
+            )
+    yield accepted(
+        "session.survives/replies-unread-then-reset",
+        "Four GET_TENSOR of 1 MiB whose replies nobody reads, then a reset: writing to a client that has gone must end its"
+        " connection, not the process (SIGPIPE).",
+        "SEC-38",
+        "resource-held",
+        [
+            *opened(2**20),
+            say(*[get_tensor(tensor(0, [2**18]), 2**20)] * 4),
+            end(how="reset"),
+            *hello(2),
+        ],
+        serves_on,
     )
 
 
