@@ -4,6 +4,8 @@ Requests are read by a server's Connection and replies by a client's, which is t
 fields pass through them; data parts are counted. A message of fixed size that comes whole and alone, as most do, is known by its
 first bytes and passes them by: its fields are read where somebody wants to be told, and otherwise never. Nothing here changes a
 byte, and nothing that the two ends do can raise: what breaks a rule is kept in `violation`, and from there on nothing is followed.
+
+The version is the one that the server announces; of those other than 3.6.1 only layouts are known, from their sources.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ggml_rpc_ref import codec
-from ggml_rpc_ref.connection import NEED_DATA, Connection, DataBegins, DataEnds, Event, Reply, Request, Role
+from ggml_rpc_ref.connection import NEED_DATA, Connection, DataBegins, DataEnds, Event, NeedData, Reply, Request, Role
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.recording import Direction, Recorder
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
@@ -28,14 +30,17 @@ from ggml_rpc_ref.spec.messages import (
     GetTensor,
     GraphCompute,
     Hello,
+    HelloReply,
     RpcTensor,
     by_number,
     command_name,
     fields,
 )
-from ggml_rpc_ref.spec.versions import DEFAULT, Version
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, V4_0_0, V8_0_0, Version
 from ggml_rpc_ref.spec.wire import Tail
 
+HELLO_WITH_CAPS = codec.minimum_size(Hello, V4_0_0)
+"""Bytes of HELLO's payload from 4.0.0 on."""
 ADDRESSES = frozenset({"remote_ptr", "base_ptr", "data", "buffer", "hash"})
 """Fields that are printed in hexadecimal."""
 
@@ -51,6 +56,7 @@ class Exchange:
         reply: the message; None where it is data, or where the request has no reply.
         reply_size: bytes of its payload; None where the request has no reply.
         seconds: from the end of the request to the end of the reply; 0 where it has none.
+        version: by whose layouts they were read.
     """
 
     connection: int
@@ -59,6 +65,7 @@ class Exchange:
     reply: Any = None
     reply_size: int | None = None
     seconds: float = 0.0
+    version: Version = DEFAULT
 
 
 class Follower:
@@ -68,10 +75,11 @@ class Follower:
         number: of the connection, from 1.
         recorder: gets every byte, whether followed or not.
         tell: called with each exchange once it is complete.
-        version: the protocol version whose layouts are expected.
+        version: the protocol version whose layouts are expected until the server says its own.
 
     Attributes:
         violation: what ended the following; None while it goes on.
+        version: whose layouts are read.
     """
 
     def __init__(
@@ -120,8 +128,9 @@ class Follower:
 
     def _follow(self, direction: Direction, view: memoryview) -> int:
         """Read the fields, count the data; return how many of these bytes are already in the recording."""
-        end, at, recorded = self._ends[direction], 0, 0
+        at, recorded = 0, 0
         while at < len(view):
+            end = self._ends[direction]  # another one, once the version is known
             if direction is Direction.TO_CLIENT and self._asked and not self._seen[direction]:
                 end.expected.append(self._asked[0].stub(self.version))
             if end.data_left:
@@ -132,13 +141,43 @@ class Follower:
                 end.receive(view[at : at + count])
             at += count
             self._seen[direction] += count
-            while (event := end.next_event()) is not NEED_DATA:
+            while (event := self._next_event(direction)) is not NEED_DATA:
                 if isinstance(event, DataBegins) and self.recorder is not None:
                     self.recorder.write(direction, self.number, view[recorded:at], self._now)
                     self.recorder.begin_data(direction, self.number, event.size)
                     recorded = at
                 self._take(direction, event)
         return recorded
+
+    def _next_event(self, direction: Direction) -> Event | NeedData:
+        try:
+            return self._ends[direction].next_event()
+        except Violation as violation:
+            if self._opened or (violation.rule, violation.value) != ("frame.size-fixed", HELLO_WITH_CAPS):
+                raise
+        self._speak(V4_0_0)  # its HELLO is that of all versions since
+        self._ends[direction].receive(codec.request_head(Hello, HELLO_WITH_CAPS, V4_0_0))
+        return self._ends[direction].next_event()
+
+    def _speak(self, version: Version) -> None:
+        """Read by another version's layouts from here on."""
+        self.version = version
+        self._ends = (Connection(Role.SERVER, version), Connection(Role.CLIENT, version))
+
+    def _agree(self, hello: HelloReply) -> None:
+        """Go on by the layouts of the version that the server has announced."""
+        said = Version(hello.major, hello.minor, hello.patch)
+        if said == self.version:
+            return
+        if said not in PROFILES or said >= V8_0_0:  # 8.0.0 uploads in ways that are not counted here
+            raise Violation("session.version-accepted", "version", said, "its messages can't be followed")
+        if self._asked or self._seen[Direction.TO_SERVER]:
+            raise Violation("session.hello-version", "version", said, "requests came before it was known")
+        self._speak(said)
+        requests = self._ends[Direction.TO_SERVER]
+        requests.receive(codec.encode_request(Hello(), said))  # has passed: HELLO comes no more
+        requests.next_event()
+        requests.expected.clear()
 
     def _take(self, direction: Direction, event: Event) -> None:
         match event:
@@ -168,6 +207,8 @@ class Follower:
 
     def _reply(self, message: Any) -> None:
         self._done(self._asked.popleft(), message, self._size(Direction.TO_CLIENT))
+        if isinstance(message, HelloReply):
+            self._agree(message)
 
     def _size(self, direction: Direction) -> int:
         """Return the size of the payload that has come to its end, and begin to count the next."""
@@ -178,7 +219,8 @@ class Follower:
     def _done(self, asked: _Asked, reply: Any = None, reply_size: int | None = None) -> None:
         if self._tell is not None:
             seconds = 0.0 if reply_size is None else (self._now - asked.time_ns) / 1e9
-            self._tell(Exchange(self.number, asked.read(self.version), asked.size, reply, reply_size, seconds))
+            request = asked.read(self.version)
+            self._tell(Exchange(self.number, request, asked.size, reply, reply_size, seconds, self.version))
 
     # ------------------------------------------------------------------------------------------------- whole messages
 
@@ -202,6 +244,8 @@ class Follower:
             return False
         head, cls = codec.REPLY_HEAD.size, REQUESTS[self._asked[0].cls].reply(self.version)
         assert isinstance(cls, type)  # one without a reply is not awaited
+        if cls is HelloReply:
+            return False  # it has to be read
         if (bytes(view[:head]), len(view)) != _fixed_reply(cls, self.version):
             return False
         message = codec.decode(cls, view[head:], self.version) if self._tell is not None else None
@@ -262,8 +306,9 @@ def _request_type(message: Any) -> type:
 # ------------------------------------------------------------------------------------------------------------ in words
 
 
-def describe(exchange: Exchange, version: Version = DEFAULT) -> str:
+def describe(exchange: Exchange) -> str:
     """Return an exchange on one line: command, fields, size; reply, its size, and how long it took."""
+    version = exchange.version
     line = f"#{exchange.connection} {command_name(_request_type(exchange.request))}{_fields(exchange.request, version)}"
     line += f" ({exchange.request_size} B)"
     if exchange.reply_size is None:

@@ -1,0 +1,99 @@
+"""Following conversations of other protocol versions than 3.6.1, byte by byte and in one piece."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from ggml_rpc_ref.follow import Exchange, Follower, describe
+from ggml_rpc_ref.recording import Direction, LeftOut, Recorder, read
+
+UP, DOWN = Direction.TO_SERVER, Direction.TO_CLIENT
+Turn = tuple[Direction, bytes]
+
+
+def asked(number: int, payload: bytes = b"") -> Turn:
+    return UP, struct.pack("<BQ", number, len(payload)) + payload
+
+
+def answered(payload: bytes = b"") -> Turn:
+    return DOWN, struct.pack("<Q", len(payload)) + payload
+
+
+ALLOCATED = answered(b"\x07" + bytes(7) + b"\0\x01" + bytes(6))
+TALKS: dict[str, tuple[list[Turn], list[str]]] = {
+    "1.0.0": (
+        [asked(14), answered(b"\1\0\0"), asked(6, bytes(304) + b"data"), answered(), asked(10, bytes(8)), answered(b"\0")],
+        [
+            "HELLO (0 B) → major=1 minor=0 patch=0 (3 B)",
+            "SET_TENSOR tensor=0x0:F32[0, 0, 0, 0] offset=0 (308 B) → (0 B)",
+            "GRAPH_COMPUTE device=0 0 nodes, 0 tensors (8 B) → result=0 (1 B)",
+        ],
+    ),
+    "2.0.0": (
+        [asked(14), answered(b"\2\0\0"), asked(1), answered(b"\x20" + bytes(7)), asked(0, b"\0\1" + bytes(6)), ALLOCATED],
+        [
+            "HELLO (0 B) → major=2 minor=0 patch=0 (3 B)",
+            "GET_ALIGNMENT (0 B) → alignment=32 (8 B)",
+            "ALLOC_BUFFER size=256 (8 B) → remote_ptr=0x7 remote_size=256 (16 B)",
+        ],
+    ),
+    "7.0.0": (
+        [asked(14, bytes(24)), answered(b"\7\0\0\0" + bytes(24)), asked(4, b"\7" + bytes(7)), asked(6, bytes(305) + b"data"),
+         asked(15), answered(b"\1\0\0\0")],
+        [
+            "HELLO conn_caps=0 (24 B) → major=7 minor=0 patch=0 padding=0 conn_caps=0 (28 B)",
+            "FREE_BUFFER remote_ptr=0x7 (8 B), no reply",
+            "SET_TENSOR tensor=0x0:F32[0, 0, 0, 0] cache_flag=0 offset=0 (309 B), no reply",
+            "DEVICE_COUNT (0 B) → device_count=1 (4 B)",
+        ],
+    ),
+}  # fmt: skip
+
+
+def lines(exchanges: list[Exchange]) -> list[str]:
+    return [describe(exchange).removeprefix("#1 ").partition(" in ")[0] for exchange in exchanges]
+
+
+@pytest.mark.parametrize("step", [1, 8, 10_000], ids=["byte-by-byte", "eights", "whole"])
+@pytest.mark.parametrize("version", TALKS)
+def test_the_server_s_version_is_followed(version: str, step: int) -> None:
+    talk, expected = TALKS[version]
+    told: list[Exchange] = []
+    follower = Follower(1, tell=told.append)
+    for direction, data in talk:
+        for at in range(0, len(data), step):
+            follower.feed(direction, memoryview(data)[at : at + step])
+    assert follower.violation is None
+    assert lines(told) == expected
+    assert str(follower.version) == version
+
+
+def test_data_of_another_version_are_left_out(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "r", leave_out_over=3) as recorder:
+        follower = Follower(1, recorder)
+        for direction, data in TALKS["7.0.0"][0]:
+            follower.feed(direction, memoryview(data))
+    assert [chunk.left_out for chunk in read(tmp_path / "r") if chunk.left_out] == [LeftOut(4, 0x855B556730A34A05)]
+
+
+@pytest.mark.parametrize(
+    ("talk", "rule"),
+    [
+        ([asked(14), answered(b"\x09\0\0")], "session.version-accepted"),
+        ([asked(14, bytes(24)), answered(b"\x08\0\0\0" + bytes(24))], "session.version-accepted"),
+        ([asked(14), asked(1), answered(b"\2\0\0")], "frame.size-fixed"),
+        ([asked(14), asked(15), answered(b"\2\0\0")], "session.hello-version"),
+        ([asked(14, bytes(23))], "frame.size-fixed"),
+        ([asked(15, bytes(24))], "session.hello-first"),
+    ],
+    ids=["9.0.0", "8.0.0", "alignment-before-reply", "count-before-reply", "hello-of-23", "no-hello"],
+)
+def test_what_can_t_be_followed_is_let_pass(talk: list[Turn], rule: str) -> None:
+    follower = Follower(1)
+    for direction, data in talk:
+        follower.feed(direction, memoryview(data))
+    assert follower.violation is not None
+    assert follower.violation.rule == rule
