@@ -27,11 +27,11 @@ Lanes = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
 Readable = bytes | bytearray | memoryview | Bytes
 
-LANE = 128
+LANE = 32
 """Bytes of a lane; with BLOCK, the sizes at which the arrays of a run stay inside a processor's second-level cache."""
 BLOCK = 2**20
 """Bytes hashed at once."""
-SHORT = 2**14
+SHORT = 2**12
 """Bytes up to which the plain loop is the faster."""
 
 
