@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ggml_rpc_ref import cli_upstream, cli_vectors
-from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
+from ggml_rpc_ref.errors import Damaged, Misuse, Unsupported, Violation
 
 OK, NON_CONFORMANT, USAGE, UNREACHABLE, CRASHED, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -187,8 +187,10 @@ def gen(
 
 @app.command()
 def decode(
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Raw bytes, hex text, a recording, or a pcap file; -: stdin.")],
-    kind: Annotated[str, typer.Option("--as", metavar="KIND", help="raw, hex, recording or pcap. [default: by its bytes]")] = "",
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Raw bytes, hex text, a recording, pcap or vector; -: stdin.")],
+    kind: Annotated[
+        str, typer.Option("--as", metavar="KIND", help="raw, hex, recording, pcap, vector. [default: by its bytes]")
+    ] = "",
     role: Annotated[str, typer.Option(metavar="client|server", help="Who sent raw bytes or hex text.")] = "client",
     proto: Annotated[str, typer.Option(metavar="VERSION", help="Protocol. [default: what the server announces, or 3.6.1]")] = "",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="pcap: the server's port.")] = None,
@@ -211,6 +213,8 @@ def main() -> None:
     """Run the command line; every failure is one sentence on stderr and a documented exit code, never a traceback."""
     try:
         app(standalone_mode=True)
+    except Damaged as error:
+        _fail(str(error), NON_CONFORMANT)
     except (Misuse, Unsupported) as error:
         _fail(str(error), USAGE)
     except Violation as error:

@@ -193,7 +193,7 @@ def test_what_came_before_a_fault_is_printed(put: Any) -> None:
     assert "DEVICE_COUNT" in out
     assert out.splitlines()[-2:] == [
         "  0000001b  01 00 00 00                device            1                         index below DEVICE_COUNT",
-        "  !! size is cut off: the bytes end after 2 of its 8",
+        "  !! size is cut off: the bytes end after 2 of its 8 [frame.complete]",
     ]
 
 

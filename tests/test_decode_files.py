@@ -17,7 +17,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from ggml_rpc_ref import conformance, decode
+from ggml_rpc_ref import cli, conformance, decode, recording
 from ggml_rpc_ref.decode import Options
 from ggml_rpc_ref.decode.sources import kind_of
 from ggml_rpc_ref.errors import Misuse
@@ -409,6 +409,25 @@ def test_files_that_are_none(tmp_path: Path, words: str, code: int, said: str) -
     assert done.returncode == code
     assert done.stderr.count("\n") == bool(said)
     assert said in done.stderr
+
+
+def test_an_encoding_that_lacks_a_character(tmp_path: Path) -> None:
+    file = tmp_path / "r"
+    file.write_bytes(b"\x08" + struct.pack("<Q", 312) + bytes(range(256)) + bytes(56))
+    done = started(str(file), env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u2026" in done.stdout
+
+
+def test_a_damaged_file_is_bad_input_for_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """Exit code 1, whoever reads it."""
+    path = tmp_path / "r"
+    path.write_bytes(b"no recording\n")
+    monkeypatch.setattr(cli, "app", lambda **_: recording.read_header(path))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "[recording.magic]" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------------------------- kinds

@@ -5,6 +5,7 @@ What could be decoded goes to standard output; one sentence about the first faul
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -164,6 +165,8 @@ def _copied(stream: BinaryIO, wanted: Options) -> int:
 def _show(decoded: Decoded, wanted: Options) -> int:
     if sys.stdout is None:
         raise Misuse("can't write: standard output is closed")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal's encoding may lack "…"
     try:
         _print(decoded, wanted)
         sys.stdout.flush()

@@ -38,7 +38,7 @@ def lines(message: Message, *, with_connection: bool) -> Iterator[Line]:
     for item in message.read():
         yield from _item(item, 0)
     if message.fault is not None:
-        yield Line("", "", f"  !! {message.fault.field} {message.fault.problem}")
+        yield Line("", "", f"  !! {message.fault.field} {message.fault.problem} [{message.fault.rule}]")
 
 
 def headline(message: Message, *, with_connection: bool) -> str:
