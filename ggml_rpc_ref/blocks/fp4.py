@@ -12,8 +12,9 @@
 
 Both keep half of the scale, so that the doubled values stay integers.
 
-Quantising: MXFP4's e is floor(log2(largest magnitude)) - 2, NVFP4's d is the largest magnitude / 6 rounded to UE4M3; each
-element becomes the code of least error, the first of equals.
+Quantising: MXFP4's exponent is floor(log2(largest magnitude)) - 2, e = 0 where all are 0. NVFP4's d is the largest magnitude / 6
+rounded to UE4M3, halves up: below 2**-6 to multiples of 2**-9, at most seven of them, and to 0x7E (448) from 248 on. Each element
+becomes the code of least error, the first of equals.
 
 Sources: ggml-common.h (block_mxfp4, block_nvfp4, kvalues_mxfp4), ggml-impl.h (ggml_e8m0_to_fp32_half, ggml_ue4m3_to_fp32,
 ggml_fp32_to_ue4m3), ggml-quants.c (quantize_row_mxfp4_ref, quantize_row_nvfp4_ref ...).

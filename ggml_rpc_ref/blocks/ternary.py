@@ -14,7 +14,7 @@ multiplying it by 3**k modulo 256 first drops the k digits before. Which element
     qs byte 32 + m        digit k   element 160 + k * 16 + m
     qh byte m             digit k   element 240 + k * 4 + m     (four digits, the fifth is 0)
 
-Quantising: d is the largest magnitude, t the element divided by it, rounded half away from zero.
+Quantising: d is the largest magnitude, t the element times 1 / d (0 where d is 0), rounded half away from zero.
 
 Sources: ggml-common.h (block_tq1_0, block_tq2_0), ggml-quants.c (dequantize_row_tq1_0, quantize_row_tq1_0_ref ...).
 """

@@ -3,8 +3,12 @@
     dst[k] = src0[k]     for k counting elements in ne order on both sides
 
 The same type: the bytes, whatever they mean. Between float types: rounded to nearest even, NaN stays NaN. F32 to I32: towards zero;
-NaN and what does not fit become -2**31, as x86 converts. A block type to F32, and a float type to a block type that the CPU
-backend can write (`op.WRITABLE_BLOCKS`).
+NaN and what does not fit become -2**31, as x86 converts. I32 to F32: rounded to nearest even. A block type to F32, and a float type
+to a block type that the CPU backend can write (`op.WRITABLE_BLOCKS`).
+
+With block types, what upstream's loops misread is refused. To a block type: dst contiguous, src0 of dense rows that are whole
+blocks of dst's type. To F32: dst's nb[0] = 4, and dst contiguous or of rows that are whole blocks. The same block type: both
+contiguous, or of one ne with dense rows, or dst with gaps.
 
 Source: ggml_compute_forward_dup and the functions it calls in ggml-cpu/ops.cpp.
 """

@@ -8,10 +8,10 @@ For sequence b, head h, and tokens t in order; j counts values, i keys; the stat
     out[j] = sum over i of state[j][i] * q[i] / sqrt(S)
 
 Sources in slot order: q, k F32, ne = (S, Hq, T, Bq), ne = (S, Hk, T, Bk); v F32, ne = (S, H, T, B): elements of a row
-neighbours, rows anywhere. Head h uses q's head h mod Hq, sequence b uses q's sequence b div (B / Bq); likewise k's. g F32,
-contiguous, ne = (1 or S, H, T, B). beta F32, contiguous, ne = (1, H, T, B). state F32, contiguous, S*S*H*B elements. dst: F32,
-contiguous, ne = (S*H, T*B + S*B): all out in the order of v, then the final states. Without tokens the states are copied. 3.6.1
-has no op_params here; K, the number of snapshots, came later.
+neighbours, rows anywhere. Head h uses q's head h mod Hq (Hq need not divide H), sequence b uses q's sequence b div (B / Bq);
+likewise k's. g F32, contiguous, ne = (1 or S, H, T, B). beta F32, contiguous, ne = (1, H, T, B). state F32, contiguous, S*S*H*B
+elements. dst: F32, contiguous, ne = (S*H, T*B + S*B): all out in the order of v, then the final states. Without tokens the
+states are copied. 3.6.1 has no op_params here; K, the number of snapshots, came later.
 
 Source: ggml_gated_delta_net in ggml.c; ggml_compute_forward_gated_delta_net_one_chunk in ggml-cpu/ops.cpp.
 """

@@ -3,7 +3,7 @@
     dst[o, r] = max or mean over k < k0 of src0[o*s0 - p0 + k, r]
 
 src0: F32 or F16, ne = (W, r1, r2, r3), elements of a row neighbours, all rows evenly spaced. dst: F32, ne = (OW, r1, r2, r3),
-likewise; OW is about (W + 2*p0 - k0) / s0 + 1 (see POOL_2D).
+likewise; OW, windows, strides and padding as in POOL_2D.
 
 Elements outside of the row are left out, and the mean divides by how many there were (0 where there were none), unlike
 POOL_2D's. The largest begins at -FLT_MAX; NaN as in POOL_2D.

@@ -2,6 +2,8 @@
 
     dst = (src0 - src1 · sum(src1 · src0) / (sum(src1²) + n eps)) / sqrt(mean(src1²) + eps)     over each row of n
 
+The two sums are rounded to float32 before anything is done with them: the difference cancels, and that decides its last digits.
+
 src0: the gradient of RMS_NORM's result. src1: what RMS_NORM was given. dst: all three F32, the same ne, rows dense. NaN and
 infinities by IEEE rules. eps is not checked: a negative one may give NaN. Empty: nothing is computed.
 

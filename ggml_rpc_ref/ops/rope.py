@@ -8,8 +8,9 @@ For token t of dimension 2 (position p = pos[t]) and pair number j:
     dst[a] = x[a] cos(angle) * s - x[b] sin(angle) * s
     dst[b] = x[a] sin(angle) * s + x[b] cos(angle) * s,   s = attn_factor, times 1 + 0.1 ln(1 / freq_scale) under YaRN
 
-ramp(j) falls from 1 to 0 between two correction dimensions, low = floor(c(beta_fast)) and high = ceil(c(beta_slow)) clamped to
-[0, n_dims - 1], where c(beta) = n_dims * ln(n_ctx_orig / (2 pi beta)) / (2 ln(freq_base)).
+ramp(j) = 1 - (j - low) / max(0.001, high - low), clamped to [0, 1], falls from 1 to 0 between two pair numbers: low =
+floor(c(beta_fast)), at least 0, and high = ceil(c(beta_slow)), at most n_dims - 1, with c(beta) = n_dims * ln(n_ctx_orig /
+(2 pi beta)) / (2 ln(freq_base)).
 
 mode says which elements form pair j and which position it uses:
     0 normal: (2j, 2j + 1).   2 neox: (j, j + n_dims/2).
@@ -17,8 +18,9 @@ mode says which elements form pair j and which position it uses:
     `sections` deals the pairs out to the four. With S = their sum and q = j mod S: mrope gives each axis a run of q of its
     section's length; imrope gives q to time, height, width in turn (q mod 3) while q < 3 * that section, the rest to extra.
     24 vision: the pairs are (j, j + n_dims) for j < n_dims = ne0/2, dealt as mrope, and the powers of theta_scale start anew where
-    an axis' section begins.
-Elements from n_dims on are copied (none in vision mode).
+    an axis' section begins; where several begin at one q, for an empty one, only the first of these axes starts anew.
+Elements from n_dims on are copied (none in vision mode). In the sectioned modes one of the first three sections is above 0, none
+below, and their sum at most ne0.
 
 src0: F32 or F16, ne = (ne0, heads, tokens, batch), elements of a row neighbours, rows anywhere. src1: I32 positions, ne = (tokens)
 or (4 * tokens). src2 (optional): F32 freq_factors, ne0 at least n_dims/2. dst: src0's type and ne; may be src0's own memory.
@@ -279,7 +281,7 @@ SOURCES = (
     Source("freq_factors", ("F32",), "ne0 at least n_dims/2, divisors of the angles", optional=True),
 )
 PARAMS = (
-    Param("n_dims", "i32", 1, "elements of a row that are rotated, even"),
+    Param("n_dims", "i32", 1, "elements of a row that are rotated, even, 0 to ne0"),
     Param("mode", "i32", 2, "0 normal, 2 neox, 8 mrope, 24 vision, 40 imrope"),
     Param("n_ctx_orig", "i32", 4, "context length of the training, for YaRN"),
     Param("freq_base", "f32", 5, "base of the geometric row of frequencies"),

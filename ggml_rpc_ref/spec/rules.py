@@ -40,7 +40,7 @@ _ROWS = (
     Rule("frame.command-known", "MUST", "A server refuses a command byte that its version does not define.", _REFUSE, "closes, logs the number"),
     Rule("frame.size-fixed", "MUST", "A server refuses a fixed-size request whose size field differs from its record's size, before reading the payload.", _REFUSE, "closes"),
     Rule("frame.size-minimum", "MUST", "A server refuses a SET_TENSOR or GRAPH_COMPUTE whose size field is below its fixed part.", _REFUSE, "closes, after it has read the payload"),
-    Rule("frame.size-bounded", "MUST", "A server allocates nothing on the strength of a size field or a count: it checks the header first and grows with what arrives.", _REFUSE, "allocates and zero-fills the announced size; dies of std::length_error near 2^64 (SEC-23)"),
+    Rule("frame.size-bounded", "MUST", "A server allocates nothing on the strength of a size field or a count: it grows with what arrives, and refuses without waiting for the rest once that shows the message to be wrong.", _REFUSE, "allocates and zero-fills the announced size; dies of std::length_error near 2^64 (SEC-23)"),
     Rule("frame.reply-presence", "MUST", "A server answers exactly the requests that its version's table says are answered, with exactly the payload size it says.", "answers by the table", "does so"),
     Rule("frame.reply-order", "MUST", "Requests of a connection take effect, and replies are sent, in the order of the requests, pipelined or not.", "does so", "does so"),
     Rule("frame.segmentation", "MUST", "A message means the same however TCP cuts it up.", "does so", "does so"),
