@@ -114,14 +114,14 @@ def test_a_session_vector_is_decoded_with_the_recorded_values(put: Any, capsys: 
 
 def test_the_cases_of_a_vector_are_told_apart(put: Any, capsys: pytest.CaptureFixture[str]) -> None:
     bad = {
-        "id": "frame.command-known/200",
+        "id": "frame.command-known/200\x1b[2J",
         "bindings": {},
         "steps": [{"connection": 1, "send": ["c8"]}, {"connection": 1, "refused": True}],
     }
     code, _, err = run(put(json.dumps({"cases": [{**SESSION, "id": "good/one"}, bad]})), capsys)
     assert (code, len(err)) == (1, 1)
     assert err[0].startswith(
-        "ggml-rpc-ref: case frame.command-known/200, connection 1, client's bytes, offset 0 (0x0): command is 200"
+        "ggml-rpc-ref: case frame.command-known/200\\x1b[2J, connection 1, client's bytes, offset 0 (0x0): command is 200"
     )
 
 
@@ -141,6 +141,17 @@ DAMAGED_VECTORS = {
     "endless": (
         _changed(2, {"connection": 1, "send": [{"repeat": "00", "times": 10**15}]}), 2, "steps[2] does not follow", "vector.schema"
     ),
+    "connection-no-number": (_changed(2, {"connection": [1], "send": ["0e"]}), 2, "steps[2] does not follow", "vector.schema"),
+    "size-no-number": (
+        _changed(2, {"connection": 1, "send": [{"omitted": "7", "fnv1a": "0"}]}), 2, "steps[2] does not follow", "vector.schema"
+    ),
+    "size-below-0": (
+        _changed(2, {"connection": 1, "send": [{"omitted": -7, "fnv1a": "0"}]}), 2, "steps[2] does not follow", "vector.schema"
+    ),
+    "endless-number": (
+        _changed(2, {"connection": 1, "receive": [{"at_least": 1, "width": 10**15}]}), 2, "steps[2] does not", "vector.schema"
+    ),
+    "no-bindings": (json.dumps({"steps": SESSION["steps"]}), 0, "bindings does not follow the schema: KeyError", "vector.schema"),
     "frames": (
         '{"connections": [{"frames": [{"number": 14, "payload": "", "reply": {"payload": "030601"}}, {"number": 256}]}]}',
         2, "connections[0].frames[1] does not follow the schema", "vector.schema",

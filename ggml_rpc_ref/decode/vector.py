@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ggml_rpc_ref import codec
 from ggml_rpc_ref.connection import Role
+from ggml_rpc_ref.decode import words
 from ggml_rpc_ref.decode.model import Fault
 from ggml_rpc_ref.decode.sources import Source, mapped
 from ggml_rpc_ref.decode.streams import Conversation, Stream
@@ -21,8 +22,8 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.recording import LeftOut
 from ggml_rpc_ref.vectors import script
 
-MOST_REPEATED: Final = 2**28
-"""Bytes that one piece may repeat: a vector must not fill our memory."""
+MOST: Final = 2**28
+"""Bytes that a file may stand for, those aside that it leaves out: a short one must not fill our memory."""
 RECIPE: Final = "byte i is i % 251"
 """How frames.json describes data that it leaves out."""
 WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
@@ -46,7 +47,7 @@ def read(path: Path) -> Source:
     if not scripts:
         builder.frames(content)
     for where, name, written in scripts:
-        builder.script(where, name, written)
+        builder.conversation(where, name, written)
     return source
 
 
@@ -70,14 +71,18 @@ def _scripts(content: Any) -> list[tuple[str, str, Any]]:
         return [("", "", content)]
     cases = content.get("cases")
     rows = list(enumerate(cases)) if isinstance(cases, list) else []
-    return [(f"cases[{at}].", f"case {row.get('id')}, ", row) for at, row in rows if isinstance(row, dict) and "steps" in row]
+    return [
+        (f"cases[{at}].", f"case {_printable(row.get('id'))}, ", row)
+        for at, row in rows
+        if isinstance(row, dict) and "steps" in row
+    ]
 
 
 class _Builder:
     """Puts the streams of one file together."""
 
     def __init__(self, source: Source) -> None:
-        self._source, self._order = source, 0
+        self._source, self._order, self._room = source, 0, MOST
 
     def frames(self, content: Any) -> None:
         """Add the conversations of frames.json."""
@@ -94,20 +99,31 @@ class _Builder:
                 if reply is not None:
                     self._say(added, Role.SERVER, [codec.REPLY_HEAD.pack(len(reply)) + reply])
 
-    def script(self, where: str, name: str, written: Any) -> None:
+    def conversation(self, where: str, name: str, written: Any) -> None:
         """Add the conversations of a session or a case."""
         added: dict[int, Conversation] = {}
+        try:
+            values = {key: int(binding.get("value", "0"), 16) for key, binding in written["bindings"].items()}
+        except WRONG as error:
+            self._fail(f"{where}bindings", error)
+            return
         for at, row in enumerate(self._rows(where, written, "steps")):
             try:
                 step = script.step_from_json(row)
-                values = {key: int(binding.get("value", "0"), 16) for key, binding in written["bindings"].items()}
-                pieces = [_bytes(piece, values) for piece in step.pieces]
+                number, pieces = int(step.connection), self._pieces(step, values)
             except WRONG as error:
                 self._fail(f"{where}steps[{at}]", error)
                 return
-            if step.connection not in added:
-                added[step.connection] = self._add(f"{name}connection {step.connection}")
-            self._say(added[step.connection], Role.SERVER if step.act == "receive" else Role.CLIENT, pieces)
+            if number not in added:
+                added[number] = self._add(f"{name}connection {number}")
+            self._say(added[number], Role.SERVER if step.act == "receive" else Role.CLIENT, pieces)
+
+    def _pieces(self, step: script.Step, values: Mapping[str, int]) -> list[bytes | LeftOut]:
+        """Return the bytes that were recorded, once it is sure that they are not too many."""
+        self._room -= script.size_of(piece for piece in step.pieces if not isinstance(piece, script.Omitted))
+        if self._room < 0:
+            raise ValueError(f"more than {MOST} bytes in all")
+        return [_bytes(piece, values) for piece in step.pieces]
 
     def _add(self, label: str) -> Conversation:
         conversation = Conversation(len(self._source.conversations) + 1, {Role.CLIENT: Stream()}, whole=True, label=label)
@@ -132,8 +148,13 @@ class _Builder:
             return []
 
     def _fail(self, where: str, error: Exception) -> None:
-        problem = f"does not follow the schema: {type(error).__name__}: {error}"
+        problem = f"does not follow the schema: {type(error).__name__}: {_printable(error)}"
         self._source.fault = self._source.fault or Fault(where, problem[:200], "vector.schema")
+
+
+def _printable(value: object) -> str:
+    """Return what a file says, so that it does nothing to a terminal."""
+    return words.text_of(str(value).encode("utf-8", "replace"))
 
 
 def _size(frame: Any) -> int:
@@ -145,7 +166,7 @@ def _payload(frame: Any) -> list[bytes | LeftOut]:
     if "payload" in frame:
         return [bytes.fromhex(frame["payload"])]
     size, recipe = frame["then"]["size"], frame["then"]["recipe"]
-    if recipe != RECIPE or not 0 <= size <= MOST_REPEATED:
+    if recipe != RECIPE or not 0 <= size <= MOST >> 4:
         raise ValueError(f"recipe {recipe!r} for {size} bytes")
     return [bytes.fromhex(frame["payload_start"]), (bytes(range(251)) * (size // 251 + 1))[:size]]
 
@@ -158,10 +179,10 @@ def _bytes(piece: script.Piece, values: Mapping[str, int]) -> bytes | LeftOut:
         case script.Named(name, offset):
             return ((values[name] + offset) % script.U64).to_bytes(8, "little")
         case script.Repeated(data, times):
-            if len(data) * times > MOST_REPEATED:
-                raise ValueError(f"{len(data)} bytes {times} times are more than {MOST_REPEATED}")
             return data * times
         case script.Omitted(size, fnv1a):
+            if not 0 <= size < script.U64:
+                raise ValueError(f"{size} bytes")
             return LeftOut(size, fnv1a)
         case script.AtLeast(least, width, recorded):
             return (least if recorded is None else recorded).to_bytes(width, "little")
