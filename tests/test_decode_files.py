@@ -156,6 +156,10 @@ DAMAGED_VECTORS = {
         '{"connections": [{"frames": [{"number": 14, "payload": "", "reply": {"payload": "030601"}}, {"number": 256}]}]}',
         2, "connections[0].frames[1] does not follow the schema", "vector.schema",
     ),
+    "reply-no-object": (
+        '{"connections": [{"frames": [{"number": 14, "payload": "", "reply": []}]}]}',
+        0, "connections[0].frames[0] does not follow the schema", "vector.schema",
+    ),
     "frames-of-numbers": ('{"connections": [1, {"frames": 2}]}', 0, "connections[0].frames does not follow", "vector.schema"),
     "connections-no-list": ('{"connections": 7}', 0, "connections does not follow the schema", "vector.schema"),
 }  # fmt: skip
@@ -272,6 +276,58 @@ def test_harmed_files_get_a_sentence_and_never_a_traceback(
             if wanted.get("as_json"):
                 jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(out))
                 assert bool(json.loads(out)["faults"]) is (code == 1)
+
+
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    2**70,
+    1e300,
+    "",
+    "0",
+    "zz",
+    "${buf0}",
+    "${buf0}+9",
+    [],
+    [[]],
+    {},
+    {"repeat": "00", "times": 3},
+)
+"""What may stand in a document in place of what belongs there."""
+
+
+def replaced(document: Any, chance: random.Random) -> Any:
+    """Return a document with one of its parts replaced or taken away."""
+    copy = json.loads(json.dumps(document))
+    at = copy
+    while True:
+        key = chance.choice(list(at) if isinstance(at, dict) else range(len(at)))
+        inner = at[key]
+        if isinstance(inner, dict | list) and inner and chance.random() < 0.8:
+            at = inner
+        elif isinstance(at, dict) and chance.random() < 0.3:
+            del at[key]
+            return copy
+        else:
+            at[key] = chance.choice(ODD)
+            return copy
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_vectors_with_odd_parts_get_a_sentence(put: Any, capsys: pytest.CaptureFixture[str], seed: int) -> None:
+    chance = random.Random(seed)
+    frames = json.loads(FRAMES.read_text())
+    frames["connections"] = [{"frames": row["frames"][:4]} for row in frames["connections"][:3]]
+    for document in [{"cases": [{**SESSION, "id": "x/y"}] * 2}, SESSION, frames] * 40:
+        path = put(json.dumps(replaced(document, chance)))
+        try:
+            code, _, err = run(path, capsys, kind="vector")
+        except Misuse:  # the name that says what the file holds is gone
+            continue
+        assert code in (0, 1)
+        assert sum("[" in line for line in err) == code, err
 
 
 @pytest.mark.parametrize("kind", ["raw", "hex", "recording", "pcap", "vector"])

@@ -91,7 +91,7 @@ class _Builder:
             for number, frame in enumerate(self._rows(f"connections[{at}].", connection, "frames")):
                 try:
                     pieces = [codec.REQUEST_HEAD.pack(frame["number"], _size(frame)), *_payload(frame)]
-                    reply = frame["reply"] and bytes.fromhex(frame["reply"]["payload"])
+                    reply = None if frame["reply"] is None else bytes.fromhex(frame["reply"]["payload"])
                 except (*WRONG, struct.error) as error:
                     self._fail(f"connections[{at}].frames[{number}]", error)
                     return
