@@ -30,7 +30,36 @@ The twelve scale bytes of Q3_K hold sixteen six-bit scales, stored as s + 32:
     byte 0-7    low four bits of s0..s7, above them the low four bits of s8..s15
     byte 8-11   top two bits of s0..s3, of s4..s7, of s8..s11, of s12..s15, from the low end up
 
-Q8_K is only ever written as an operand of dot products; upstream can store it all the same.
+Quantising, in float32 step by step in the order written; sums run from the first element to the last. X is the element of largest
+magnitude, the first of equals, and "in a..b" means: what lies outside becomes a or b. near(v) rounds to nearest even; it is the low
+23 bits of the float32 v + 1.5 * 2**23, less 2**22, which also says what becomes of a v that is too large. A near() that becomes a
+scale or a level of Q8_K is cut to its low byte: in Q6_K and Q8_K after "at most 127", in the others before they hold it to a range.
+
+    Q8_K   k = -127 / X    q = near(k * x), at most 127    d = 1 / k    all 0 where X is 0 (bsums upstream leaves unset)
+
+Q2_K, Q4_K and Q5_K look for a scale a and a minimum b of each sub-block (L = 3, 15, 31; f = -1/2, -1, -1/2; N = 15, 20, 15; weights
+w = |x| in Q2_K, else sqrt(sum of x² / 32) + |x|), with lo = min(0, least element) and hi the greatest:
+
+    first      a = 1 / (L / (hi - lo)), b = lo, q = near(L / (hi - lo) * (x - lo)) in 0..L     (hi = lo: a = 0 and q = 0 stay)
+    i = 0..N   q = near((f + 0.1 * i + L) / (hi - b) * (x - b)) in 0..L, with the best b so far; from this q
+               D = sum w * sum wqq - (sum wq)², nothing comes of it unless D > 0;
+               a = (sum w * sum wqx - sum wx * sum wq) / D, b = (sum wqq * sum wx - sum wq * sum wqx) / D;
+               where b > 0 instead b = 0, a = sum wqx / sum wqq
+    the best   has the least sum of w * |a * q + b - x| (Q2_K) or w * (a * q + b - x)² (the others), the first of equals
+    block      with A the greatest a, at least 0, and M = 63 (15 in Q2_K): s = near(M / A * a), at most M, d = A / M; likewise m and
+               dmin from -b; then q = near((x + dmin * m) / (d * s)) in 0..L with d and dmin as stored; the q found where d * s = 0
+
+Q3_K and Q6_K look for a scale alone (L = 4, 32; w = x * x), with S = sum w * x * q and T = sum w * q * q:
+
+    Q6_K       k = -L / X, then k = -(L + 0.1 * i) / X for i = -9..9 without 0: q = near(k * x) in -L..L - 1, a = S / T; a later
+               one is better where T > 0 and S² > (a * S of the best so far) * T
+    Q3_K       k = -L / X, q likewise; then five times each element in turn: with S' = S - w * x * q and T' = T - w * q * q, where
+               S' > 0, p = near(x * T' / S') in -4..3 takes q's place, and S" = S' + w * x * p, T" = T' + w * p * p that of S and T,
+               if it differs and T" > 0 and S"² * T > S² * T"; a = S / T in the end, 0 unless T > 0
+    sub-block  of magnitudes below 1e-15: a = 0, and the q found is -L
+    block      with A the a of largest magnitude: k = -32 / A, s = near(k * a) in -32..31 (Q3_K), or k = -128 / A, s = near(k * a),
+               at most 127 (Q6_K); d = 1 / k; then q = near(x / (d * s)) in -L..L - 1 with d as stored, the q found where d * s = 0;
+               A = 0 (Q3_K) or |A| < 1e-15 (Q6_K): d and all scale bytes are 0, in Q6_K every byte of the block
 
 Sources: ggml-common.h (block_q2_K ...), ggml-quants.c (dequantize_row_q2_K ..., get_scale_min_k4).
 """
