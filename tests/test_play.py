@@ -205,6 +205,13 @@ def test_what_the_server_lacks_is_no_fault(tmp_path: Path) -> None:
     steps = [sent(7), got("01", size=1, command="SET_TENSOR_HASH")]
     result = judged(Answering({7: reply(b"\0")}), vectors(tmp_path / "b", *steps, flags=("needs-cache",)))
     assert (result.verdict, result.detail) == (Verdict.UNSUPPORTED, "it keeps no cache")
+    whole = {"connection": 1, "command": "SET_TENSOR_HASH"}
+    for number, (expected, given, words) in enumerate(
+        [("01", b"\0", "it keeps no cache"), ("00", b"\1", "its cache has the data")]
+    ):
+        steps = [sent(7), whole | {"receive": ["0100000000000000" + expected]}]
+        result = judged(Answering({7: reply(given)}), vectors(tmp_path / str(number), *steps, flags=("needs-cache",)))
+        assert (result.verdict, words in result.detail) == (Verdict.UNSUPPORTED, True)
 
 
 # ------------------------------------------------------------------------------------------------------- data in files

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -16,11 +18,17 @@ import jsonschema
 import numpy as np
 import pytest
 
-from ggml_rpc_ref import vectors
+from ggml_rpc_ref import upstream, vectors
+from ggml_rpc_ref.conformance import Given, Options, run
 from ggml_rpc_ref.errors import Damaged, Misuse
+from ggml_rpc_ref.fnv import definition
+from ggml_rpc_ref.net.server import Server
+from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.recording import Recorder, read
-from ggml_rpc_ref.vectors import script
-from ggml_rpc_ref.vectors.session import Labels, make
+from ggml_rpc_ref.serve import make_host
+from ggml_rpc_ref.vectors import play, script
+from ggml_rpc_ref.vectors.omitted import Files
+from ggml_rpc_ref.vectors.session import Labels, faults, make
 
 HERE = Path(__file__).parent.parent / "vectors"
 SCHEMA = json.loads((HERE / "schema" / "sessions.json").read_text())
@@ -157,8 +165,6 @@ def one(piece: script.Piece, values: dict[str, int]) -> Iterator[Any]:
             yield (least if recorded is None else recorded).to_bytes(width, "little")
         case script.Omitted(size, fnv1a):
             yield size, fnv1a
-        case script.Repeated(b"\0", size):
-            yield size, hash_of_zeros(size)
         case _:
             yield from map(bytes, script.expand([piece], values, {}))
 
@@ -167,7 +173,9 @@ def as_recorded_in(path: Path) -> dict[tuple[int, str], list[Any]]:
     sides: dict[tuple[int, str], list[Any]] = defaultdict(list)
     for chunk in read(path):
         sides[chunk.connection, "up"] += []
-        part = (chunk.left_out.size, chunk.left_out.fnv1a) if chunk.left_out else chunk.data
+        part: Any = (chunk.left_out.size, chunk.left_out.fnv1a) if chunk.left_out else chunk.data
+        if chunk.left_out and chunk.left_out.fnv1a == hash_of_zeros(chunk.left_out.size):
+            part = bytes(chunk.left_out.size)
         sides[chunk.connection, "down" if chunk.direction else "up"].append(part)
     return {key: joined(parts) for key, parts in sides.items() if joined(parts) != [b""]}
 
@@ -183,11 +191,8 @@ def joined(parts: list[Any]) -> list[Any]:
 
 
 def hash_of_zeros(size: int) -> int:
-    """FNV-1a 64 by its definition; of a zero byte only the product is left."""
-    value = 0xCBF29CE484222325
-    for _ in range(size):
-        value = value * 0x100000001B3 % 2**64
-    return value
+    """FNV-1a 64 of so many zero bytes: the definition's exclusive or changes nothing, so a power of its factor is left."""
+    return 0xCBF29CE484222325 * pow(0x100000001B3, size, 2**64) % 2**64
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
@@ -251,7 +256,8 @@ def test_a_conversation_from_its_bytes(tmp_path: Path) -> None:
 def last(directory: Path, talk: Talk, **labels: Any) -> Any:
     """The last reply's payload."""
     received = [pieces for _, _, act, pieces in steps(directory, talk, **labels) if act == "receive"]
-    return [received[-1][0][16:], *received[-1][1:]] if received[-1][0][16:] else received[-1][1:]
+    first, *others = received[-1]
+    return [first[16:], *others] if first[16:] else others
 
 
 def test_names_are_a_connections_and_a_handle_that_comes_again_gets_another(tmp_path: Path) -> None:
@@ -421,6 +427,11 @@ FOOBAR, SEVEN_ZEROS = 0x85944171F73967E8, hash_of_zeros(7)  # FNV-1a 64 of "foob
 
 def head(size: int) -> bytes:
     return struct.pack("<BQ", 6, 304 + size) + C + bytes(8)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 1000])
+def test_the_hash_of_zeros_is_a_power(size: int) -> None:
+    assert hash_of_zeros(size) == definition(bytes(size))
 
 
 def test_data_left_out_is_omitted_and_zeros_are_told_by_their_hash(tmp_path: Path) -> None:
@@ -631,6 +642,119 @@ def test_another_protocol_version_and_no_message(tmp_path: Path) -> None:
     (tmp_path / "none").write_bytes(b"GGUF")
     with pytest.raises(Damaged, match=r"recording\.magic"):
         make(tmp_path / "none", Labels())
+
+
+# ------------------------------------------------------------------------------------------------------------ the two forms
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """A session and its recording; the session's path."""
+    session = make(norm(filled()).get(node(0), ONES).write(tmp_path, "pair.recording"), Labels(nmse=0.125, flags=("large",)))
+    (tmp_path / "pair.json").write_text(session.text)
+    return tmp_path / "pair.json"
+
+
+FORMS: list[tuple[str, Any, list[str]]] = [
+    ("in order", lambda content: None, []),
+    ("renamed", lambda content: content.update(id="other"), ["its id 'other' is not the name of the file"]),
+    ("a step", lambda content: content["steps"].pop(3), ["steps is not what `vectors record` makes of pair.recording: 4"]),
+    ("a value", lambda content: content["bindings"]["buf0.base"].update(value="0x1"), ["bindings is not what .*: buf0.base"]),
+    ("a flag", lambda content: content["flags"].remove("computed-values"), ["flags is not what"]),
+    ("the hash", lambda content: content["provenance"].update(sha256=64 * "0"), ["provenance is not what .*: sha256"]),
+    ("no recording", lambda content: content["provenance"].update(recording="gone.recording"), ["gone.recording is not there"]),
+]
+
+
+@pytest.mark.parametrize(("spoil", "expected"), [row[1:] for row in FORMS], ids=[row[0] for row in FORMS])
+def test_both_forms_say_the_same(pair: Path, spoil: Any, expected: list[str]) -> None:
+    content = json.loads(pair.read_text())
+    spoil(content)
+    found = [
+        fault for fault in faults(pair, content) if expected != ["its id 'other' is not the name of the file"] or "id" in fault
+    ]
+    assert len(found) == len(expected)
+    assert all(re.search(pattern, fault) for pattern, fault in zip(expected, found, strict=True)), found
+
+
+def test_a_damaged_recording_is_seen(pair: Path) -> None:
+    recording = pair.with_suffix(".recording")
+    recording.write_bytes(recording.read_bytes()[:-3])
+    assert any("recording.chunk-whole" in fault for fault in faults(pair, json.loads(pair.read_text())))
+    recording.write_bytes(b"none")
+    assert any("recording.magic" in fault for fault in faults(pair, json.loads(pair.read_text())))
+
+
+# ------------------------------------------------------------------------------------------------- the genuine, once more
+
+
+def recorder() -> Any:
+    """The module that records the sessions."""
+    tools = HERE / "tools"
+    spec = importlib.util.spec_from_file_location("record_sessions", tools / "record_sessions.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for their module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.upstream
+@pytest.mark.parametrize("id", ["views", "recompute", "two-clients", "hash-cache"])
+def test_a_second_recording_says_the_same(
+    id: str, tmp_path: Path, upstream_build: upstream.Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = recorder()
+    monkeypatch.setattr(module, "PORT", 0)  # any port: only llama.cpp's names of tensors tell it
+    monkeypatch.setattr(module, "OUT", tmp_path)
+    module.record(id, module.SESSIONS[id])
+    (recorded,) = [path for path in RECORDINGS if path.stem == id]
+    first, second = (json.loads(path.with_suffix(".json").read_text()) for path in (recorded, tmp_path / recorded.name))
+    assert without_anything(first["steps"]) == without_anything(second["steps"])
+    assert list(first["bindings"]) == list(second["bindings"])
+    assert (first["flags"], first["about"]) == (second["flags"], second["about"])
+    assert first["bindings"] != second["bindings"], "addresses differ from run to run"
+
+
+def without_anything(value: Any) -> Any:
+    """JSON without what is recorded where anything may stand."""
+    match value:
+        case {"any": str(recorded)}:
+            return {"any": len(recorded)}
+        case dict():
+            return {key: without_anything(entry) for key, entry in value.items()}
+        case list():
+            return [without_anything(entry) for entry in value]
+    return value
+
+
+def verdicts(endpoint: str, data: Files, *ids: str) -> dict[str, str]:
+    chosen = [case for case in play.cases(HERE, data) if case.id.startswith("sessions/") and (not ids or case.id[9:] in ids)]
+    report = run(Given(parse_endpoint(endpoint)), chosen, Options(timeout=10))
+    return {result.case.id.removeprefix("sessions/"): result.verdict.value for result in report.results}
+
+
+ALL_PASS = dict.fromkeys((path.stem for path in RECORDINGS), "PASS")
+WITHOUT_DATA = ALL_PASS | {"gemma-3-270m": "SKIP"}
+
+
+@pytest.mark.upstream
+def test_the_genuine_server_plays_them(tmp_path: Path, upstream_build: upstream.Build) -> None:
+    with upstream.server(upstream_build.protocol, devices=2, cache_dir=tmp_path) as server:
+        assert verdicts(server.endpoint, Files([])) == WITHOUT_DATA
+
+
+def test_our_server_plays_them(tmp_path: Path) -> None:
+    host = make_host("oracle,oracle", cache_dir=tmp_path)
+    with Server(host) as server:
+        assert verdicts(server.endpoint, Files([])) == WITHOUT_DATA
+
+
+@pytest.mark.upstream
+def test_our_server_plays_the_model_with_its_weights(gemma_model: Path) -> None:
+    with Server(make_host("oracle")) as server:
+        assert verdicts(server.endpoint, Files([gemma_model]), "gemma-3-270m") == {"gemma-3-270m": "PASS"}
 
 
 # --------------------------------------------------------------------------------------------------------------- the command

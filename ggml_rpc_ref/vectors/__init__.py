@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ggml_rpc_ref.vectors.lint import KINDS, canonical, files, ids, list_ids, load, verify
+from ggml_rpc_ref.vectors.form import canonical
+from ggml_rpc_ref.vectors.lint import KINDS, files, ids, list_ids, load, verify
 from ggml_rpc_ref.vectors.structural import structural
 
 __all__ = ["KINDS", "canonical", "files", "ids", "list_ids", "load", "structural", "verify"]

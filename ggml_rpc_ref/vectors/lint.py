@@ -1,7 +1,8 @@
 """The lint over vectors/: every file against its JSON Schema, ids that are unique and never vanish, one way to write JSON.
 
 The schemas in vectors/schema/ are the documentation of the files. They are checked by jsonschema where it is installed (extra
-`test`), else by `structural`. What no schema can say, the memories of the ops, `operands` reads.
+`test`), else by `structural`. What no schema can say: the memories of the ops, which `operands` reads, the two forms of a session,
+which `session` compares, and what `meaning` knows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.vectors import meaning, operands
+from ggml_rpc_ref.vectors import meaning, operands, session
+from ggml_rpc_ref.vectors.form import canonical
 from ggml_rpc_ref.vectors.structural import structural
 
 KINDS: Final = {
@@ -29,8 +31,6 @@ KINDS: Final = {
     "flags": "flags.json",
 }
 """Kind, which is also the name of its schema, to where its files lie."""
-LINES: Final = {"frames": ['{"command"'], "sessions": ['{"connection"'], "malformed": ['{"connection"', '{"id"']}
-"""Kinds of file that are written without indentation, to the objects that begin a line there."""
 IDS: Final = "ids.txt"
 """The list of every id that there has ever been, one "file id" a line; written by `vectors list`."""
 
@@ -89,17 +89,11 @@ def ids(kind: str, content: Any) -> list[str]:
     return ["type", *(f"{part}/{case['case']}" for part in ("dequantise", "quantise") for case in content.get(part, ()))]
 
 
-def canonical(kind: str, content: Any) -> str:
-    """Return the text that a file with this content has; that of the recorders."""
-    if kind in LINES:  # a message on one line, since indented they fill tens of thousands
-        text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-        for start in LINES[kind]:
-            text = text.replace(start, f"\n{start}")
-        return text + "\n"
-    return json.dumps(content, indent=1) + "\n"
-
-
 # ------------------------------------------------------------------------------------------------------------ verifying
+
+
+SPECIAL: Final[dict[str, Callable[[Path, Any], Iterator[str]]]] = {"ops": operands.faults, "sessions": session.faults}
+"""Kind to what yields a sentence for each fault in one of its files, beside what the schema says."""
 
 
 def verify(directory: Path) -> list[str]:
@@ -121,12 +115,13 @@ def verify(directory: Path) -> list[str]:
             names = ids(kind, content)
             present += [f"{where} {name}" for name in names]
             faults += [f"{where}: the id {name!r} stands there twice" for name in dict.fromkeys(names) if names.count(name) > 1]
-            faults += [f"{where}: {fault}" for fault in operands.faults(path, content)] if kind == "ops" else []
+            faults += [f"{where}: {fault}" for fault in SPECIAL[kind](path, content)] if kind in SPECIAL else []
         if path.read_text(encoding="utf-8") != canonical(kind, content):
             faults.append(f"{where}: is not written as its recorder writes it (key order, spaces, escapes, last newline)")
     faults += [
-        f"{path.relative_to(directory)} belongs to no file of an op"
-        for path in sorted(directory.glob(f"upstream-*/ops/*{operands.SUFFIX}"))
+        f"{path.relative_to(directory)} belongs to no vector"
+        for pattern in (f"upstream-*/ops/*{operands.SUFFIX}", f"upstream-*/sessions/*{session.SUFFIX}")
+        for path in sorted(directory.glob(pattern))
         if not path.with_suffix(".json").exists()
     ]
     return faults + list(meaning.faults(sound)) + _vanished(directory, present)

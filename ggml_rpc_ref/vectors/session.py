@@ -18,13 +18,15 @@ from typing import Any, Final
 
 from ggml_rpc_ref import codec
 from ggml_rpc_ref.errors import Damaged, Misuse
-from ggml_rpc_ref.vectors.lint import canonical
+from ggml_rpc_ref.vectors.form import canonical
 from ggml_rpc_ref.vectors.script import AtLeast, Exactly, Near, Omitted, Script, Step, step_as_json
 from ggml_rpc_ref.vectors.symboliser import NMSE, Symboliser
 from ggml_rpc_ref.vectors.timeline import read_timeline
 
 OK, BAD_INPUT = 0, 1
 """Exit codes, as in `cli`."""
+SUFFIX: Final = ".recording"
+"""How the names of recordings end."""
 WORDS: Final = re.compile("[a-z0-9-]+")
 """What ids and flags are made of."""
 
@@ -97,7 +99,7 @@ def make(path: Path, labels: Labels) -> Session:
         "cpu": labels.cpu,
         "recorded": timeline.header.started,
         "command": labels.command,
-        "recording": f"{id}.recording",
+        "recording": f"{id}{SUFFIX}",
         "sha256": sha256,
     }
     return Session(as_json(script, provenance), tuple(timeline.faults), tuple(symboliser.notes))
@@ -179,3 +181,43 @@ def record(path: Path, output: Path | None, labels: Labels) -> int:
     for sentence in (*session.notes, *session.faults[:1]):
         print(f"ggml-rpc-ref: {sentence}", file=sys.stderr)
     return BAD_INPUT if session.faults else OK
+
+
+# ------------------------------------------------------------------------------------------------------------ the two forms
+
+
+def faults(path: Path, content: Any) -> Iterator[str]:
+    """Yield what is wrong between a session and the recording beside it, a sentence each.
+
+    Args:
+        path: of the session's JSON.
+        content: what it holds; its schema allows it.
+    """
+    if content["id"] != path.stem:
+        yield f"its id {content['id']!r} is not the name of the file"
+    provenance = content["provenance"]
+    recording = path.with_name(provenance["recording"])
+    if not recording.exists():
+        yield f"the recording {recording.name} is not there"
+        return
+    near = (piece["nmse"] for step in content["steps"] for piece in step.get("receive", ()) if "nmse" in piece)
+    texts = {key: provenance[key] for key in ("client", "server", "cpu", "command")}
+    labels = Labels(content["id"], content["about"], **texts, flags=tuple(content["flags"]), nmse=next(near, NMSE))
+    try:
+        made = make(recording, labels)
+    except Misuse as error:
+        yield str(error)
+        return
+    yield from made.faults
+    for key, value in made.content.items():
+        if content[key] != value:
+            yield f"{key} is not what `vectors record` makes of {recording.name}{_first_difference(content[key], value)}"
+
+
+def _first_difference(found: Any, wanted: Any) -> str:
+    """Say where two lists, or two objects, differ first."""
+    if isinstance(wanted, list) and isinstance(found, list):
+        found, wanted = dict(enumerate(found, 1)), dict(enumerate(wanted, 1))
+    if not isinstance(wanted, dict):
+        return ""
+    return f": {next(key for key in (*wanted, *found) if found.get(key) != wanted.get(key))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -286,19 +287,32 @@ def _cut_data(parts: tuple[memoryview | LeftOut, ...]) -> Iterator[Piece]:
             yield Omitted(part.size, part.fnv1a)
 
 
+ZEROS: Final = re.compile(b"\0{256,}")
+"""A stretch that is written as so many zeros: absent sources, 296 of them each, are most of what a GET_ALLOC_SIZE is."""
+
+
 def joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Yield pieces with neighbouring literal bytes as one and without those of no bytes; one of none where nothing is left."""
-    literal: list[bytes] = []
-    count = 0
-    for piece in pieces:
+    """Yield pieces with neighbouring literal bytes as one, but long stretches of zeros as such; at least one piece."""
+    literal, count = bytearray(), 0
+    for piece in (*pieces, None):
         if isinstance(piece, Exactly):
-            literal.append(piece.data)
+            literal += piece.data
             continue
-        if any(literal):
+        for part in (*_told(bytes(literal)), *([] if piece is None else [piece])):
             count += 1
-            yield Exactly(b"".join(literal))
-        literal = []
-        count += 1
-        yield piece
-    if any(literal) or not count:
-        yield Exactly(b"".join(literal))
+            yield part
+        literal.clear()
+    if not count:
+        yield Exactly(b"")
+
+
+def _told(literal: bytes) -> Iterator[Piece]:
+    """Yield bytes as pieces."""
+    done = 0
+    for zeros in ZEROS.finditer(literal):
+        if zeros.start() > done:
+            yield Exactly(literal[done : zeros.start()])
+        yield Repeated(b"\0", len(zeros[0]))
+        done = zeros.end()
+    if done < len(literal):
+        yield Exactly(literal[done:])

@@ -80,7 +80,7 @@ class Timeline:
 
     Attributes:
         header: what it says of itself.
-        events: in the order of the file.
+        events: in the order of the file, as far as that is the order in which they happened.
         faults: why it is not all of the recording, or not of a conversation; nothing where all is well.
     """
 
@@ -105,9 +105,31 @@ def read_timeline(path: Path) -> Timeline:
         events += said
         if fault is not None and source.fault is None:
             faults.append(fault)
-    events += _placed(list(_ends(path)), [event for event in events if isinstance(event, Said)])
-    events.sort(key=lambda event: (event.order, isinstance(event, Ended), event.at if isinstance(event, Said) else 0))
-    return Timeline(header, events, [f"{path}: {fault}" for fault in faults])
+    last = {said.connection: said.order for said in sorted(events, key=lambda event: event.order)}
+    # a side that has ended may still be answered, and its peer may still send: an end is the end where nothing more comes
+    events += [replace(end, order=max(end.order, last.get(end.connection, 0))) for end in _ends(path)]
+    return Timeline(header, _in_order(events), [f"{path}: {fault}" for fault in faults])
+
+
+def _in_order(events: list[Event]) -> list[Event]:
+    """Return events in the order of the file, but that a connection's first words come just before their first answer.
+
+    Of several connections a recorder may hear in another order than they spoke: of the last answer and the end of one when the next
+    has said HELLO already, though upstream's server turns to that one after the first has ended. What is said before the first
+    answer has no effect before it either.
+    """
+    answered: dict[int, int] = {}
+    for event in events:
+        if isinstance(event, Said) and event.sender is Role.SERVER:
+            answered[event.connection] = min(event.order, answered.get(event.connection, event.order))
+
+    def place(event: Event) -> tuple[int, int, int, int]:
+        first = answered.get(event.connection, 0)
+        if isinstance(event, Ended):
+            return event.order, 1, event.order, 0
+        return (first, -1, event.order, event.at) if event.order < first else (event.order, 0, event.order, event.at)
+
+    return sorted(events, key=place)
 
 
 def _ends(path: Path) -> Iterator[Ended]:
@@ -118,23 +140,6 @@ def _ends(path: Path) -> Iterator[Ended]:
                 yield Ended(chunk.connection, Role.CLIENT if chunk.direction is Direction.TO_SERVER else Role.SERVER, order)
     except Damaged:
         return
-
-
-def _placed(ends: list[Ended], said: list[Said]) -> Iterator[Ended]:
-    """Yield the ends where they belong among what was said.
-
-    A side that has ended may still be answered, and its peer may still send: the connection's end is where nothing more comes. And
-    a recorder may hear of an end after the next connection's first words; one before those are answered was before them (a client
-    closes a socket, then opens another, and upstream's server turns to that one when the first has ended).
-    """
-    said.sort(key=lambda event: event.order)
-    last = {event.connection: event.order for event in said}
-    first_words = {event.connection: event.order for event in reversed(said) if event.sender is Role.CLIENT}
-    first_answer = {event.connection: event.order for event in reversed(said) if event.sender is Role.SERVER}
-    for end in ends:
-        before = last.get(end.connection, 0)
-        overtaken = [at - 1 for other, at in first_words.items() if before < at < end.order < first_answer.get(other, 0)]
-        yield replace(end, order=max(before, min([end.order, *overtaken])))
 
 
 def _check_version(path: Path, conversation: Conversation) -> None:

@@ -1,0 +1,217 @@
+"""Record whole conversations between the genuine 3.6.1 client and server: the witness of how the protocol is spoken.
+
+    .venv/bin/python vectors/tools/record_sessions.py                  # every session, about a minute
+    .venv/bin/python vectors/tools/record_sessions.py views indices    # these only
+
+Our proxy stands between two processes of the genuine build (~/.cache/ggml-rpc-ref/upstream/3.6.1), the server and a client, and
+changes no byte. The client is `session_scenarios.py`, or llama.cpp that loads a model and continues a prompt. Two files are written
+for each session: `<id>.recording`, every byte as it passed but for data that the session leaves out, and `<id>.json`, what
+`ggml-rpc-ref vectors record` makes of it. Sessions of llama.cpp need the packages of the extra `test` (gguf) and, for Gemma 3 270M,
+the model (`ggml-rpc-ref upstream model`).
+
+A second recording gives the same JSON but for `bindings`, `provenance` and what is not compared ("any"). The proxy's port is always
+the same, 50052, since llama.cpp names tensors by it ("RPC0[127.0.0.1:50052]#embd#0").
+
+Two conversations at the same time can't be recorded: the genuine server serves one client at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ggml_rpc_ref import upstream
+from ggml_rpc_ref.fnv import fnv1a
+from ggml_rpc_ref.net.proxy import Proxy
+from ggml_rpc_ref.net.stream import parse_endpoint
+from ggml_rpc_ref.recording import Recorder
+from ggml_rpc_ref.vectors import omitted
+from ggml_rpc_ref.vectors.script import Exactly, Omitted, from_json
+from ggml_rpc_ref.vectors.session import Labels, make
+from ggml_rpc_ref.vectors.symboliser import NMSE
+
+HERE = Path(__file__).resolve()
+OUT = HERE.parents[1] / "upstream-3.6.1-llama-cpp-python-0.3.20" / "sessions"
+PACKAGE = "llama-cpp-python 0.3.20 (ggml 0.9.11)"
+PORT = 50052
+TINY_PROMPT = [7, 191, 23, 250, 4, 118]
+"""Tokens of the tiny model, which has no vocabulary."""
+
+
+Play = Callable[[str, Recorder], None]
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is recorded.
+
+    Attributes:
+        about: what it shows.
+        play: has the client speak, through the proxy's endpoint; gets the recorder as well.
+        devices: how many the server has.
+        cached: whether the server keeps a cache, empty when it starts.
+        leave_out: data parts above so many bytes are left out.
+        nmse: limit for computed numbers.
+    """
+
+    about: str
+    play: Play
+    devices: int = 1
+    cached: bool = False
+    leave_out: int | None = None
+    nmse: float = NMSE
+
+
+def scenarios(*names: str) -> Play:
+    """Have the genuine client play scenarios, each in a process of its own."""
+
+    def play(endpoint: str, _: Recorder) -> None:
+        for name in names:
+            with client(endpoint, name):
+                pass
+
+    return play
+
+
+@contextmanager
+def client(endpoint: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a scenario in the genuine build's own Python; it must end well."""
+    name, *others = map(str, arguments)
+    script, port = HERE.with_name("session_scenarios.py"), endpoint.rpartition(":")[2]
+    command = [upstream.find("3.6.1").python, "-I", script, name, port, *others]
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        yield process
+        process.communicate(timeout=300)
+        log.seek(0)
+        assert process.returncode == 0, log.read()[-2000:]
+
+
+def tiny(endpoint: str, _: Recorder) -> None:
+    """Have llama.cpp load a model of 2 layers with random weights, and generate."""
+    sys.path.insert(0, str(HERE.parents[2] / "tests"))
+    import tiny_models
+
+    with tempfile.TemporaryDirectory() as directory:
+        model = Path(directory) / "tiny.gguf"
+        tiny_models.write("llama", model)
+        upstream.generate("3.6.1", rpc=endpoint, prompt=TINY_PROMPT, n_predict=4, model=model, n_ctx=64)
+
+
+def gemma(endpoint: str, recorder: Recorder) -> None:
+    """Have llama.cpp load Gemma 3 270M and generate.
+
+    The server chooses the tokens (llama_set_sampler), so that no logits are sent, which are 1 MiB each time. The best two lie 2.4
+    apart at least in each of the four steps, more than rounding moves them (tests/test_model.py). Inputs are kept, only weights are
+    left out.
+    """
+    with client(endpoint, "gemma", upstream.find_model(), "A B C D E", 4) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loaded\n"
+        time.sleep(0.5)  # the last weights have no reply: let the proxy take note of them
+        recorder.leave_out_over = None
+
+
+def check_left_out(content: Any) -> None:
+    """See that what was left out are the model's tensors, and nothing else; and that nothing of them was kept."""
+    model = omitted.Files([upstream.find_model()])
+    for step in from_json(content).steps:
+        for piece in step.pieces:
+            assert not isinstance(piece, Omitted) or piece in model, piece
+        if step.command == "SET_TENSOR" and isinstance(step.pieces[-1], Exactly):
+            data = step.pieces[-1].data[76:]  # behind the address come name, padding and offset
+            assert len(data) < 300 or Omitted(len(data), fnv1a(data)) not in model, "a weight was kept"
+
+
+SESSIONS = {
+    "devices": Session(
+        "What a client asks before all else: devices, memory, alignment, the largest buffer.", scenarios("devices")
+    ),
+    "buffers": Session("Buffers allocated, cleared, written, read and freed; one that is too large.", scenarios("buffers")),
+    "mul-mat-f32": Session("One product of F32 matrices.", scenarios("mul-mat-f32")),
+    "mul-mat-q4-k": Session("One product with weights in Q4_K: with GET_ALLOC_SIZE and INIT_TENSOR.", scenarios("mul-mat-q4-k")),
+    "recompute": Session(
+        "A graph computed, computed again on other inputs, and another graph in between.", scenarios("recompute"), nmse=1e-7
+    ),
+    "views": Session("Views, permutations, copies by a graph and by COPY_TENSOR.", scenarios("views"), nmse=1e-7),
+    "parts": Session("Tensors written and read in parts.", scenarios("parts"), nmse=1e-7),
+    "elsewhere": Session("A graph with tensors that lie in no buffer of the server.", scenarios("elsewhere"), nmse=1e-7),
+    "two-clients": Session(
+        "A client leaves without freeing its buffers, and another one comes.", scenarios("first-client", "second-client"), nmse=1e-7
+    ),
+    "two-devices": Session(
+        "A graph on each of two devices, and a tensor copied between them.", scenarios("two-devices"), devices=2, nmse=1e-7
+    ),
+    "hash-cache": Session(
+        "Data over 10 MiB, all zero, uploaded once and then found in the server's cache.", scenarios("hash-cache"), cached=True,
+        leave_out=2**20,
+    ),
+    "indices": Session("GET_ROWS, SET_ROWS and MUL_MAT_ID with indices in tensors.", scenarios("indices")),
+    "tiny-llama": Session("llama.cpp loads a transformer of 2 layers, in full, and generates 4 tokens.", tiny),
+    "gemma-3-270m": Session(
+        "llama.cpp loads Gemma 3 270M in Q4_K_M and has the server choose 4 tokens; the weights are left out.", gemma,
+        leave_out=300,
+    ),
+}  # fmt: skip
+"""Limits for computed numbers are those of test-backend-ops of the 3.6.1 release: 5e-4 where there are products, else 1e-7.
+Measured on our own server: 2.5e-5 for mul-mat-q4-k, 4.9e-7 for tiny-llama, 6e-15 or nothing for the others."""
+
+
+def record(id: str, session: Session) -> None:
+    """Record one session and write both forms."""
+    path = OUT / f"{id}.recording"
+    with ExitStack() as stack:
+        cache = Path(stack.enter_context(tempfile.TemporaryDirectory())) if session.cached else None
+        server = stack.enter_context(upstream.server("3.6.1", threads=1, devices=session.devices, cache_dir=cache))
+        writer = Recorder(path, endpoint=server.endpoint, tool=HERE.name, leave_out_over=session.leave_out)
+        recorder = stack.enter_context(writer)
+        proxy = stack.enter_context(Proxy(parse_endpoint(server.endpoint), port=PORT, recorder=recorder))
+        session.play(proxy.endpoint, recorder)
+        while proxy.connections:  # the client is gone; what it said last is still on its way
+            time.sleep(0.01)
+    made = make(path, labels(id, session))
+    assert not made.faults, made.faults
+    assert not made.notes, made.notes
+    if session.play is gemma:
+        check_left_out(made.content)
+    path.with_suffix(".json").write_text(made.text, encoding="utf-8")
+    sizes = [file.stat().st_size for file in (path, path.with_suffix(".json"))]
+    print(f"{id}: {len(made.content['steps'])} steps, {sizes[0]:,} and {sizes[1]:,} bytes")
+
+
+def labels(id: str, session: Session) -> Labels:
+    """Say what the recording can't say of itself."""
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    return Labels(
+        id=id,
+        about=session.about,
+        client=f"{PACKAGE}, driven by vectors/tools/{HERE.name}",
+        server=f"{PACKAGE}, 1 thread, devices: {session.devices} x CPU, cache: {'yes' if session.cached else 'no'}",
+        cpu=cpu,
+        command=f"vectors/tools/{HERE.name} {id}",
+        nmse=session.nmse,
+    )
+
+
+def main() -> None:
+    """Record the sessions named, or all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("id", nargs="*", help="sessions; default: all")
+    wanted = parser.parse_args().id or list(SESSIONS)
+    OUT.mkdir(exist_ok=True)
+    for id in wanted:
+        record(id, SESSIONS[id])
+
+
+if __name__ == "__main__":
+    main()
