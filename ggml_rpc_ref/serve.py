@@ -150,7 +150,9 @@ class Words(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; what isn't printable is escaped, since a peer may have chosen it."""
-        message = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in record.getMessage())
+        message = record.getMessage()
+        if not message.isprintable():
+            message = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message)
         line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.levelname.lower()}: {message}"
         return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
 
