@@ -50,6 +50,7 @@ def test_a_genuine_conversation_is_decoded(version: str, tmp_path: Path, caplog:
     found = Counter(message.name for message in decoded.messages if "GRAPH" in message.name)
     assert found == GRAPHS[version]
     check_logits(decoded, said)
+    check_uploads(decoded)
 
 
 def check_logits(decoded: decode.Decoded, said: upstream.Generation) -> None:
@@ -59,3 +60,14 @@ def check_logits(decoded: decode.Decoded, said: upstream.Generation) -> None:
     read = [np.frombuffer(bytes(message.payload()), "<f4")[:16] for message in replies]
     wanted = [[logit for _, logit in sorted(step)][:16] for step in said.top]
     np.testing.assert_allclose(read, wanted, rtol=1e-6)
+
+
+def check_uploads(decoded: decode.Decoded) -> None:
+    """What SET_TENSOR writes fills the tensor to its last byte, for each weight; so no field stands between where none was read."""
+    ends = set()
+    for message in decoded.messages:
+        if message.name == "SET_TENSOR":
+            tensor = {item.name: item.value for item in message.read()[0].children}
+            offset, data = message.read()[-2:]
+            ends.add(offset.value + data.size - tensor["nb"][3] * tensor["ne"][3])
+    assert ends == {0}
