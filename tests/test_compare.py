@@ -97,6 +97,7 @@ def test_blocks_are_compared_byte_by_byte_or_by_value() -> None:
     mismatch = compare_tensors(right, wrong, EXACT)
     assert mismatch is not None
     assert mismatch.index == (1, 0, 0, 0)
+    assert str(mismatch) == "byte 33 of block [1,0,0,0]: 0x7e instead of 0x7f; 1 of 2 blocks wrong"
     assert compare_tensors(right, wrong, Tolerance(atol=0.02)) is None
     assert compare_tensors(right, wrong, Tolerance(atol=0.002)) is not None
 

@@ -376,19 +376,22 @@ def test_a_missing_file_is_misuse(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- reports
 
 
-def test_text_has_one_line_a_failure_under_its_rule() -> None:
+def test_text_has_each_failure_and_what_was_asked_under_its_rule() -> None:
     report = made(
         (MUST, Verdict.FAIL), (OTHER, Verdict.PASS), (SHOULD, Verdict.FAIL), ("frame.size-bounded/set-tensor-2-63", Verdict.CRASH)
     )
     assert said(report).splitlines() == [
         f"frame.size-bounded (MUST): {RULES['frame.size-bounded'].sentence}",
         "  CRASH       frame.size-bounded/set-tensor-2-63: expected this; that",
+        f"              {CASES['frame.size-bounded/set-tensor-2-63'].doc}",
         "",
         f"data.empty (SHOULD): {RULES['data.empty'].sentence}",
         f"  FAIL        {SHOULD}: expected this; that",
+        f"              {CASES[SHOULD].doc}",
         "",
         f"data.copy (MUST): {RULES['data.copy'].sentence}",
         f"  FAIL        {MUST}: expected this; that",
+        f"              {CASES[MUST].doc}",
         "",
         "a server, protocol 3.6.1, 1 device: 4 cases, 1 PASS, 2 FAIL, 1 CRASH (1 of them of a SHOULD)",
     ]
@@ -404,6 +407,7 @@ def test_text_tells_expected_failures_from_news(tmp_path: Path) -> None:
     known = expectations(tmp_path, {MUST: row("FAIL"), OTHER: row("FAIL")})
     lines = list(as_text(made((MUST, Verdict.FAIL), (OTHER, Verdict.PASS)), known))
     assert f"  FAIL        {MUST}: expected this; that [expected]" in lines
+    assert f"              {CASES[MUST].doc}" not in lines
     assert f"unexpected: {OTHER}: PASS where FAIL is expected (known)" in lines
 
 

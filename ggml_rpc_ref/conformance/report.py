@@ -54,7 +54,7 @@ def counts(results: Iterable[Result]) -> dict[str, int]:
 
 
 def as_text(report: Report, expected: Mapping[str, Expected] | None = None) -> Iterator[str]:
-    """Yield lines: under each rule that is broken or was not judged its cases, one a line; then surprises and counts."""
+    """Yield lines: under each rule that is broken or was not judged its cases; then surprises and counts."""
     for rule, results in _by_rule(report.results):
         yield f"{rule.id} ({rule.level}): {rule.sentence}"
         yield from _lines(results, expected or {})
@@ -72,7 +72,7 @@ def _by_rule(results: Iterable[Result]) -> Iterator[tuple[Rule, list[Result]]]:
 
 
 def _lines(results: Iterable[Result], expected: Mapping[str, Expected]) -> Iterator[str]:
-    """Yield a line a case; cases in a row that were left out for the same reason share one."""
+    """Yield a line a case, and under an unforeseen failure what was asked; cases left out in a row for one reason share a line."""
     for (verdict, reason), alike in groupby(results, key=lambda r: (r.verdict, r.detail if r.verdict in NO_FAULT else r)):
         group = list(alike)
         if verdict in NO_FAULT and len(group) > 1:
@@ -82,6 +82,8 @@ def _lines(results: Iterable[Result], expected: Mapping[str, Expected]) -> Itera
             stumbled = "" if result.rule == result.case.rule.id else " (met on the way)"
             foreseen = " [expected]" if result.case.id in expected and verdict in expected[result.case.id].verdicts else ""
             yield f"  {verdict:<11} {result.case.id}{stumbled}: {result.detail}{foreseen}"
+            if verdict not in NO_FAULT and not foreseen:
+                yield f"              {result.case.doc}"
 
 
 def _total(report: Report) -> str:

@@ -32,6 +32,7 @@ class Mismatch:
         wrong: how many elements are out of tolerance.
         total: how many elements there are.
         nmse: mean squared error over the mean square of the expected values; 0 for "class" and "bytes".
+        byte: in a block type, which byte of the block at `index` the two values are; None: they are elements.
     """
 
     kind: str
@@ -41,10 +42,14 @@ class Mismatch:
     wrong: int
     total: int
     nmse: float = 0.0
+    byte: int | None = None
 
     def __str__(self) -> str:
         """Say it in one sentence."""
         where = ",".join(str(i) for i in self.index)
+        if self.byte is not None:
+            values = f"0x{int(self.actual):02x} instead of 0x{int(self.expected):02x}"
+            return f"byte {self.byte} of block [{where}]: {values}; {self.wrong} of {self.total} blocks wrong"
         tail = f", nmse {self.nmse:.3g}" if self.kind == "value" else ""
         return f"{self.kind} at [{where}]: {self.actual!r} instead of {self.expected!r}; {self.wrong} of {self.total} wrong{tail}"
 
@@ -118,7 +123,8 @@ def _compare_blocks(expected: Array, actual: Array) -> Mismatch | None:
     byte = int(np.flatnonzero(expected[where] != actual[where])[0])
     i3, i2, i1, i0 = where
     count = int(different.sum())
-    return Mismatch("bytes", (i0, i1, i2, i3), int(expected[where][byte]), int(actual[where][byte]), count, different.size)
+    values = int(expected[where][byte]), int(actual[where][byte])
+    return Mismatch("bytes", (i0, i1, i2, i3), *values, count, different.size, byte=byte)
 
 
 def worst_error(expected: Tensor, actual: Tensor) -> float:
