@@ -27,6 +27,7 @@ from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.recording import Recorder, read
 from ggml_rpc_ref.serve import make_host
 from ggml_rpc_ref.vectors import play, script
+from ggml_rpc_ref.vectors.contents import MOST_STRETCHES, Known, Ranges
 from ggml_rpc_ref.vectors.omitted import Files
 from ggml_rpc_ref.vectors.session import Labels, faults, make
 
@@ -287,6 +288,12 @@ def test_what_no_live_buffer_explains_stays_as_it_is(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_freed_buffer_has_no_name_any_more(tmp_path: Path) -> None:
+    found = steps(tmp_path, opened().ask(4, struct.pack("<Q", HANDLE)).set(A, b"").up(request(4, struct.pack("<Q", HANDLE))))
+    names = [piece for _, _, act, pieces in found[-2:] for piece in pieces if act == "send" and piece.startswith("${buf")]
+    assert names == []
+
+
 def test_an_address_before_its_base_and_ids_of_sources(tmp_path: Path) -> None:
     talk = Talk().hello().buffer().set(tensor(5, data=BASE - 16, src=(0, 6, 5), view_src=7), b"")
     (pieces,) = [pieces for _, command, _, pieces in steps(tmp_path, talk) if command == "SET_TENSOR"]
@@ -365,6 +372,7 @@ DOWNLOADS = [
     ("computed, other type", norm(filled()).get(node(0, type=I32), ONES), [EXACT]),
     ("computed, halves", norm(filled()).get(node(0, type=F16, ne=(8,)), ONES), [NEAR | {"type": "F16"}]),
     ("computed, cut through a number", norm(filled()).get(node(0), ONES[:13], 2), [ONES[:13].hex()]),
+    ("computed, whole numbers cut", norm(filled()).get(node(0), ONES[:12], 2), [ONES[:12].hex()]),
     ("computed beside it", norm(filled()).get(B, ONES), [EXACT]),
     ("computed, then written", norm(filled()).set(node(0), ONES).get(node(0), ONES), [EXACT]),
     ("computed, written, computed again",
@@ -401,6 +409,14 @@ DOWNLOADS = [
 @pytest.mark.parametrize(("talk", "expected"), [row[1:] for row in DOWNLOADS], ids=[row[0] for row in DOWNLOADS])
 def test_a_download_is_compared_as_far_as_it_is_determined(tmp_path: Path, talk: Talk, expected: list[Any]) -> None:
     assert last(tmp_path, talk) == expected
+
+
+def test_a_buffer_in_too_many_pieces_is_forgotten() -> None:
+    ranges = Ranges()
+    for start in range(0, 4 * MOST_STRETCHES, 4):
+        ranges.put(start, start + 1, Known.EXACTLY)
+    assert len(list(ranges.get(0, 4 * MOST_STRETCHES))) <= MOST_STRETCHES
+    assert ranges.least(0, 1) is Known.NOTHING
 
 
 def test_the_limit_is_the_callers(tmp_path: Path) -> None:

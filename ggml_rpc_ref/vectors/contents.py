@@ -23,6 +23,8 @@ from ggml_rpc_ref.tensor import Quad, extent
 
 MOST_SPANS: Final = 2**10
 """Stretches of a tensor that are told apart; one of more counts as a whole, gaps included."""
+MOST_STRETCHES: Final = 2**16
+"""Stretches of a buffer that are remembered; where there are more, a stranger's graph has seen to that, and all is forgotten."""
 END: Final = 2**65
 """Beyond every address."""
 CONTENTS_READ: Final = {"CPY": 1, "SET_ROWS": 2}
@@ -63,6 +65,8 @@ class Ranges:
         first, last = bisect_left(self._starts, start), bisect_right(self._starts, stop)
         self._starts[first:last] = [start, stop]
         self._known[first:last] = [known, behind]
+        if len(self._starts) > MOST_STRETCHES:
+            self._starts, self._known = [0], [Known.NOTHING]
 
     def get(self, start: int, stop: int) -> Iterator[Stretch]:
         """Yield stretches that together are the bytes from start to stop."""
@@ -88,12 +92,8 @@ class Contents:
         self._graphs: dict[int, GraphCompute] = {}
 
     def allocate(self, remote_ptr: int) -> None:
-        """Take note of a new buffer."""
+        """Take note of a new buffer; a handle that comes again is another one."""
         self._buffers[remote_ptr] = Ranges()
-
-    def free(self, remote_ptr: int) -> None:
-        """Forget a buffer."""
-        self._buffers.pop(remote_ptr, None)
 
     def clear(self, remote_ptr: int) -> None:
         """Take note of BUFFER_CLEAR."""

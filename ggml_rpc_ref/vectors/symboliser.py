@@ -133,7 +133,6 @@ class Symboliser:
             case AllocBuffer() if answer and answer.remote_ptr:
                 contents.allocate(answer.remote_ptr)
             case FreeBuffer(remote_ptr=handle):
-                contents.free(handle)
                 side.buffers.pop(handle, None)
             case BufferClear(remote_ptr=handle):
                 contents.clear(handle)
