@@ -162,9 +162,14 @@ def _said(conversation: Conversation) -> tuple[list[Said], Fault | None]:
         if said.cls is not None and REQUESTS[said.cls].reply(DEFAULT) is not NO_REPLY:
             waiting.append(said)
     for message in reader.replies():
-        said, wrong = _take(conversation, message, waiting.popleft() if waiting else None)
-        if wrong is not None or message.fault is not None:
-            return [said for said in found if said.order < message.order], fault or wrong or message.fault
+        request = waiting.popleft() if waiting else None
+        said, wrong = _take(conversation, message, request)
+        wrong = wrong or message.fault
+        if request is None and wrong is None:
+            where = conversation.where(message.sender)
+            wrong = Fault("reply", "is there, and nothing that asked for it", "frame.reply-presence", message.offset, where)
+        if wrong is not None:
+            return [said for said in found if said.order < message.order], fault or wrong
         found.append(said)
     return found, fault
 
