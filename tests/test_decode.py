@@ -560,6 +560,18 @@ def test_recordings_with_faults(put: Any, chunks: list[bytes], said: str) -> Non
     assert out.startswith("connection 1  ")
 
 
+@pytest.mark.parametrize("data", [HELLO + ALLOC[:-1], HELLO + b"\xc8"], ids=["cut-off", "unknown-command"])
+def test_replies_behind_a_fault_of_the_client_s_are_no_fault(put: Any, data: bytes) -> None:
+    """Which requests they answer is not known any more; their sizes tell what they may be."""
+    document = as_json(put(RECORDING_START + chunk(0, data) + chunk(1, HELLO_REPLY + ALLOC_REPLY + COUNT_REPLY)))
+    assert [message["name"] for message in document["messages"] if message["sender"] == "server"] == [
+        "HELLO reply",
+        "ALLOC_BUFFER or GET_DEVICE_MEMORY reply, by its size",
+        "DEVICE_COUNT reply, by its size",
+    ]
+    assert [fault["where"] for fault in document["faults"]] == ["connection 1, client's bytes"]
+
+
 def test_a_reply_of_other_length_than_asked_for(put: Any) -> None:
     get = b"\x08" + struct.pack("<Q", 312) + b"\x01" + bytes(303) + struct.pack("<Q", 5)
     data = chunk(0, HELLO + get) + chunk(1, HELLO_REPLY + b"\x04" + bytes(7) + b"abcd")

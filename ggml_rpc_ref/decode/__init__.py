@@ -1,7 +1,7 @@
-"""Bytes to annotated messages: raw bytes, hex text, recordings and captures, for people and for programs.
+"""Bytes to annotated messages: raw bytes, hex text, recordings, captures and vectors, for people and for programs.
 
     decoded = decode_file(Path("session.rec"), Options())
-    for message, version in decoded.messages: ...
+    for message in decoded.messages: ...
 
 Nothing that an input holds raises: what is wrong is among `decoded.faults`, and what came before it among the messages.
 """

@@ -64,7 +64,7 @@ class Reader:
     def __init__(self, conversation: Conversation, version: Version, full: bool) -> None:
         self.conversation, self.version, self.full = conversation, version, full
         self._asked: deque[Message] = deque()
-        self._all_read = False
+        self._all_asked = self._all_read = False
 
     @property
     def unanswered(self) -> Message | None:
@@ -89,6 +89,7 @@ class Reader:
             if REQUESTS[message.cls or Hello].reply(self.version) is not NO_REPLY:
                 self._asked.append(message)
             at = message.payload_offset + message.payload_size
+        self._all_asked = stream is not None and not stream.lost
 
     def _request(self, stream: Stream, message: Message) -> None:
         command = self._number(stream, message, "command", 1, "number of the command")
@@ -128,7 +129,7 @@ class Reader:
         self._all_read = stream is not None and not any(side.lost for side in self.conversation.sides.values())
 
     def _reply(self, stream: Stream, message: Message) -> None:
-        if Role.CLIENT not in self.conversation.sides:
+        if not self._asked and not self._all_asked:
             self._lone_reply(stream, message)
             return
         if not self._asked:
