@@ -48,13 +48,13 @@ def _forward(proxy: Proxy) -> None:
 
 
 def parse_listen(text: str) -> Endpoint:
-    """Return where to listen; port 0 means any free one.
+    """Return where to listen; without a host on 127.0.0.1, and port 0 means any free one.
 
     Raises:
         Misuse: for what is no endpoint.
     """
-    host, colon, port = text.rpartition(":")
-    return parse_endpoint(f"{host or '127.0.0.1'}:1")._replace(port=0) if colon and port == "0" else parse_endpoint(text)
+    where = f"127.0.0.1{text}" if text.startswith(":") else text
+    return parse_endpoint(f"{where[:-1]}1")._replace(port=0) if where.endswith(":0") else parse_endpoint(where)
 
 
 def parse_delays(texts: list[str]) -> dict[type, float]:

@@ -511,6 +511,7 @@ def test_delays_that_mean_nothing(text: str) -> None:
 def test_where_to_listen() -> None:
     assert parse_listen("127.0.0.1:0") == ("127.0.0.1", 0)
     assert parse_listen(":0") == ("127.0.0.1", 0)
+    assert parse_listen(":50053") == ("127.0.0.1", 50053)
     assert parse_listen("[::1]:7") == ("::1", 7)
     with pytest.raises(Misuse, match="no endpoint"):
         parse_listen("a b:0")

@@ -19,6 +19,8 @@ import pytest
 
 from ggml_rpc_ref import vectors
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.net.server import Server
+from ggml_rpc_ref.serve import make_host
 
 HERE = Path(__file__).parent.parent / "vectors"
 UPSTREAM = HERE / "upstream-3.6.1-llama-cpp-python-0.3.20"
@@ -300,8 +302,8 @@ def broken_frames(tmp_path: Path) -> Path:
 
 def test_the_consumer_in_python_is_short_runs_and_sees_a_fault(tmp_path: Path) -> None:
     script = tmp_path / "consumer.py"
-    script.write_text(block("python", 1))
-    assert len([line for line in block("python", 1).splitlines() if line.strip()]) < 40
+    script.write_text(block("python", 2))
+    assert len([line for line in block("python", 2).splitlines() if line.strip()]) < 40
     good = subprocess.run([sys.executable, "-I", str(script), str(UPSTREAM)], capture_output=True, text=True)
     assert good.returncode == 0, good.stderr
     frames = [f for row in vectors.load(UPSTREAM / "frames.json")["connections"] for f in row["frames"]]
@@ -338,6 +340,20 @@ def other_numbers(encoded: str) -> str:
     data = bytearray(zlib.decompress(base64.b64decode(encoded)))
     data[:4] = bytes.fromhex("00007a44")
     return base64.b64encode(zlib.compress(bytes(data))).decode()
+
+
+def test_the_player_of_sessions_is_short_runs_and_sees_a_fault(tmp_path: Path) -> None:
+    script, session = tmp_path / "player.py", tmp_path / "views.json"
+    script.write_text(block("python", 1))
+    assert len([line for line in block("python", 1).splitlines() if line.strip()]) < 40
+    shutil.copy(UPSTREAM / "sessions" / "views.json", session)
+    with Server(make_host("oracle,oracle", cache_dir=tmp_path / "cache")) as server:
+        for path in (session, UPSTREAM / "sessions" / "hash-cache.json", UPSTREAM / "sessions" / "tiny-llama.json"):
+            good = subprocess.run([sys.executable, "-I", script, path, server.endpoint], capture_output=True, text=True)
+            assert (good.returncode, good.stdout) == (0, f"{len(vectors.load(path)['steps'])} steps taken\n"), good.stderr
+        edit(session, lambda text: text.replace('"receive":["60000000000000000000', '"receive":["60000000000000000001', 1))
+        bad = subprocess.run([sys.executable, "-I", script, session, server.endpoint], capture_output=True, text=True)
+        assert (bad.returncode, "instead of 6000000000000000" in bad.stderr) == (1, True), bad.stderr
 
 
 def test_the_consumer_in_c_runs_and_sees_a_fault(tmp_path: Path) -> None:
