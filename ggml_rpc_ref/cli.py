@@ -55,7 +55,7 @@ def serve(
         typer.Option(
             "--mem",
             "-m",
-            help="Memory of each device: MiB, or with suffix K, M, G, T. [default: the machine's]",
+            help="Memory of each device: MiB, or with suffix K, M, G, T. (default: the machine's)",
             show_default=False,
         ),
     ] = "",
@@ -67,7 +67,7 @@ def serve(
     values_cache: Annotated[str, typer.Option(metavar="SIZE", help="Memory for float copies of quantised weights.")] = "2G",
     max_connections: Annotated[int, typer.Option(min=1, help="Connections at the same time.")] = 256,
     idle_timeout: Annotated[
-        float | None, typer.Option(min=0.1, metavar="SECONDS", help="End connections that are silent for so long. [default: never]")
+        float | None, typer.Option(min=0.1, metavar="SECONDS", help="End connections that are silent for so long. (default: never)")
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     as_json: Annotated[bool, typer.Option("--json", help="Log to stdout, one JSON object a line.")] = False,
@@ -150,7 +150,7 @@ def proxy(
     upstream: Annotated[str, typer.Option(metavar="HOST:PORT", help="The server.")],
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every byte to this file, for decode.")] = None,
     leave_out: Annotated[
-        str, typer.Option(metavar="SIZE", help="With --record: of data over this size keep length and hash. [default: keep all]")
+        str, typer.Option(metavar="SIZE", help="With --record: of data over this size keep length and hash. (default: keep all)")
     ] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Print one line for each message.")] = False,
     delay: Annotated[
@@ -189,10 +189,10 @@ def gen(
 def decode(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="Raw bytes, hex text, a recording, pcap or vector; -: stdin.")],
     kind: Annotated[
-        str, typer.Option("--as", metavar="KIND", help="raw, hex, recording, pcap, vector. [default: by its bytes]")
+        str, typer.Option("--as", metavar="KIND", help="raw, hex, recording, pcap, vector. (default: by its bytes)")
     ] = "",
     role: Annotated[str, typer.Option(metavar="client|server", help="Who sent raw bytes or hex text.")] = "client",
-    proto: Annotated[str, typer.Option(metavar="VERSION", help="Protocol. [default: what the server announces, or 3.6.1]")] = "",
+    proto: Annotated[str, typer.Option(metavar="VERSION", help="Protocol. (default: what the server announces, or 3.6.1)")] = "",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="pcap: the server's port.")] = None,
     graph: Annotated[str, typer.Option(metavar="text|dot", help="List or draw the graphs instead.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Show every field of every tensor.")] = False,

@@ -51,7 +51,7 @@ def serve(
     version: Version,
     host: Annotated[str, typer.Option("--host", "-H", help="IPv4 address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="TCP port; 0: any free one.")] = 50052,
-    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads. [default: half the cores]")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads. (default: half the cores)")] = None,
     devices: Annotated[int, typer.Option(min=1, help="How many times the CPU is served.")] = 1,
     cache_dir: Annotated[Path | None, typer.Option(help="Where large uploads are kept.")] = None,
 ) -> None:
@@ -64,9 +64,9 @@ def generate(
     version: Version,
     prompt: Annotated[str, typer.Option(help="The text to continue.")],
     rpc: Annotated[
-        list[str] | None, typer.Option(metavar="HOST:PORT", help="A server; several share the layers. [default: compute here]")
+        list[str] | None, typer.Option(metavar="HOST:PORT", help="A server; several share the layers. (default: compute here)")
     ] = None,
-    model: Annotated[Path | None, typer.Option(metavar="FILE", help="A GGUF file. [default: Gemma 3 270M]")] = None,
+    model: Annotated[Path | None, typer.Option(metavar="FILE", help="A GGUF file. (default: Gemma 3 270M)")] = None,
     n_predict: Annotated[int, typer.Option("--n-predict", "-n", min=1, help="Tokens to generate.")] = 32,
     top: Annotated[int, typer.Option(min=0, help="How many of the best logits to report for each step, in JSON.")] = 0,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="The client's own threads.")] = None,

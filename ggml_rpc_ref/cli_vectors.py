@@ -48,7 +48,7 @@ def play(
     directory: Annotated[Path, typer.Option(help="Where the vectors lie.")] = Path("vectors"),
     data: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="A GGUF, or other data that vectors omit. [default: the model, if it is installed]"),
+        typer.Option(metavar="FILE", help="A GGUF, or other data that vectors omit. (default: the model, if it is installed)"),
     ] = None,
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take; a session's 12 times.")
@@ -81,12 +81,12 @@ def play(
 @app.command()
 def record(
     recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="What `proxy --record` wrote.")],
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write. [default: standard output]")] = None,
-    id: Annotated[str, typer.Option(metavar="ID", help="Its permanent name. [default: the recording's]")] = "",
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write. (default: standard output)")] = None,
+    id: Annotated[str, typer.Option(metavar="ID", help="Its permanent name. (default: the recording's)")] = "",
     about: Annotated[str, typer.Option(metavar="TEXT", help="What the conversation shows.")] = "",
     client: Annotated[str, typer.Option(metavar="TEXT", help="Program and library that asked.")] = "not told",
     server: Annotated[
-        str, typer.Option(metavar="TEXT", help="Program, library and options that answered. [default: its endpoint]")
+        str, typer.Option(metavar="TEXT", help="Program, library and options that answered. (default: its endpoint)")
     ] = "",
     cpu: Annotated[str, typer.Option(metavar="TEXT", help="The server's processor.")] = "not told",
     command: Annotated[str, typer.Option(metavar="TEXT", help="What records it again.")] = "not told",

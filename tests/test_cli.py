@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,11 @@ def test_the_shell_completes_commands() -> None:
     asked = {"_GGML_RPC_REF_COMPLETE": "complete_bash", "COMP_WORDS": "ggml-rpc-ref con", "COMP_CWORD": "1"}
     done = subprocess.run([COMMAND], capture_output=True, text=True, timeout=60, env=os.environ | asked, check=False)
     assert done.stdout.split() == ["conform"]
+
+
+@pytest.mark.parametrize("path", sorted(Path(cli.__file__).parent.glob("cli*.py")), ids=lambda path: path.stem)
+def test_no_help_is_written_in_brackets(path: Path) -> None:
+    """Rich takes "[default: never]" for markup, and prints nothing."""
+    helps = re.findall(r'help="([^"]*)"', path.read_text())
+    assert helps
+    assert [text for text in helps if "[" in text] == []
