@@ -77,9 +77,9 @@ _ROWS = (
     Rule("tensor.in-buffer", "MUST", "A server refuses a tensor whose bytes, from data over ggml_nbytes, are not all inside its buffer; sums are taken without wrapping.", _REFUSE, "aborts (OBS-1)"),
     Rule("tensor.empty", "MUST", "A tensor with a dimension of 0 has no bytes and is accepted wherever its address lies in its buffer.", "accepts", "accepts"),
     Rule("tensor.init", "MUST", "INIT_TENSOR leaves the tensor's data as they are.", "does nothing", "does nothing on CPU"),
-    Rule("tensor.alloc-size", "MUST", "GET_ALLOC_SIZE answers at least ggml_nbytes of the tensor, the same each time.", "ggml_nbytes", "ggml_nbytes on CPU"),
+    Rule("tensor.alloc-size", "MUST", "GET_ALLOC_SIZE answers at least ggml_nbytes of the tensor, the same each time, and refuses one of 2^64 bytes or more.", "ggml_nbytes", "ggml_nbytes on CPU, modulo 2^64"),
     # ------------------------------------------------------------------------------------------------- data
-    Rule("data.in-tensor", "MUST", "A server refuses to write or read a range that leaves the tensor: offset and size are compared with ggml_nbytes without wrapping.", _REFUSE, "closes where the range leaves the buffer; aborts where it leaves the tensor only (OBS-2)"),
+    Rule("data.in-tensor", "MUST", "A server refuses to write or read a range that leaves the tensor: offset and size are compared with ggml_nbytes without wrapping.", _REFUSE, "closes where the range leaves the buffer; aborts where it leaves the tensor only (OBS-2); SET_TENSOR_HASH answers 0 where it has no such data"),
     Rule("data.offset-wrap", "MUST", "A server refuses an offset so large that address plus offset wraps round 2^64.", _REFUSE, "lets the sum wrap: the range may land in the buffer again (OBS-3)"),
     Rule("data.round-trip", "MUST", "GET_TENSOR answers the bytes that SET_TENSOR wrote there.", "does so", "does so"),
     Rule("data.partial", "MUST", "SET_TENSOR and GET_TENSOR of a part change and show that part only.", "does so", "does so"),

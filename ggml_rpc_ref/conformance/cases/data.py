@@ -60,6 +60,13 @@ def read_outside(subject: Subject, row: tuple[int, int]) -> None:
     peer.refuses(GetTensor(tensor=tensor_in(peer.alloc(SIZE), [16], offset=1024), offset=offset, size=size))
 
 
+@case("data.in-tensor/hash-offset-past-end")
+def hash_outside(subject: Subject) -> None:
+    """SET_TENSOR_HASH from behind the end of a tensor on, of data that nobody has: refused, not answered with 0."""
+    peer = subject.connect()
+    peer.refuses(SetTensorHash(tensor=tensor_in(peer.alloc(SIZE), [16], offset=1024), offset=65, hash=0x0123456789ABCDEF))
+
+
 # --------------------------------------------------------------------------------------------------------- offset-wrap
 
 

@@ -288,6 +288,50 @@ def cast(subject: Subject) -> None:
     arena.expect(node, [1, -2, 3, 4])
 
 
+@case("graph.computes/cast-as-leaf")
+def cast_of_another_graph(subject: Subject) -> None:
+    """A node whose source is a cast (a CPY that names itself) that is no node of this graph: no cycle, its bytes are read."""
+    arena = Arena(subject.connect())
+    source = arena.leaf([4], [1, -2, 3, 4])
+    cast = arena.leaf([4], [5, 6, 7, 8])
+    cast = arena.change(cast, op=subject.op("CPY"), flags=16, src=(source.id, cast.id))
+    node = arena.node("ADD", [cast, source], [4])
+    arena.compute(node)
+    arena.expect(node, [6, 4, 10, 12])
+
+
+@case("graph.computes/view-of-a-view")
+def view_of_a_view(subject: Subject) -> None:
+    """A VIEW whose view_src is a VIEW itself, not what that one is a view of: accepted, and read where its data says."""
+    arena = Arena(subject.connect())
+    outer = arena.view("VIEW", arena.leaf([8], [float(n) for n in range(8)]), [6], offset=8)
+    inner = arena.view("VIEW", outer, [2], offset=12)
+    node = arena.node("CONT", [inner], [2])
+    arena.compute(outer, inner, node)
+    arena.expect(node, [5, 6])
+
+
+@case("graph.computes/source-in-a-slot-too-many")
+def slot_too_many(subject: Subject) -> None:
+    """An ADD that names a tensor of integers as a third source, which ADD does not have: the sum of the first two."""
+    arena = Arena(subject.connect())
+    numbers, stranger = arena.leaf([2], [1, 2]), arena.leaf([3], [7, 8, 9], "I32")
+    node = arena.node("ADD", [numbers, numbers, stranger], [2])
+    arena.compute(node)
+    arena.expect(node, [2, 4])
+
+
+@case("graph.computes/strides-of-length-1")
+def strides_that_lead_nowhere(subject: Subject) -> None:
+    """SCALE, which wants its source contiguous, of a vector whose dimensions of length 1 have strides like a permuted view's."""
+    arena = Arena(subject.connect())
+    numbers = arena.leaf([4], [1, 2, 3, 4])
+    numbers = arena.change(numbers, nb=(4, 400, 8, 12))
+    node = arena.node("SCALE", [numbers], [4], params=_f32(3, 0))
+    arena.compute(node)
+    arena.expect(node, [3, 6, 9, 12])
+
+
 @case("graph.computes/in-place")
 def in_place(subject: Subject) -> None:
     """SCALE in place (its view_src is its source): the source's bytes are the result."""

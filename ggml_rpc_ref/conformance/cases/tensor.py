@@ -292,6 +292,14 @@ def alloc_size_of_strided(subject: Subject) -> None:
     require(got >= 216, "at least 216", got)
 
 
+@case("tensor.alloc-size/beyond-64-bits")
+def alloc_size_beyond_any_answer(subject: Subject) -> None:
+    """GET_ALLOC_SIZE of two dimensions of 2^32-1 and strides alike, 2^65 bytes: no answer holds it, refused."""
+    most = 2**32 - 1
+    tensor = replace(tensor_in(Buffer(0, 0, 0), [1, most, most]), nb=(4, most, most, most), data=0)
+    subject.connect().refuses(GetAllocSize(tensor=tensor))
+
+
 @case("tensor.alloc-size/placed")
 def alloc_size_of_placed(subject: Subject) -> None:
     """GET_ALLOC_SIZE of 16 floats that lie in a buffer: at least 64 bytes."""
