@@ -287,6 +287,24 @@ def test_a_reset_is_passed_on(ends: Ends, proxy: Proxy, way: int) -> None:
     wait_until(lambda: proxy.connections == 0)
 
 
+@pytest.mark.parametrize("way", [UP, DOWN], ids=["from the client", "from the server"])
+def test_a_reset_is_recorded_as_the_end_of_who_has_reset(sink: Sink, tmp_path: Path, way: Direction) -> None:
+    path = tmp_path / "r"
+    with (
+        Recorder(path) as recorder,
+        Proxy(sink.endpoint, recorder=recorder) as proxy,
+        socket.create_connection(parse_endpoint(proxy.endpoint), timeout=10) as client,
+        sink.accept() as peer,
+    ):
+        client.sendall(HELLO)
+        assert receive(peer, len(HELLO)) == HELLO
+        leaving = (client, peer)[way]
+        leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        leaving.close()
+        wait_until(lambda: proxy.connections == 0)
+    assert [(chunk.direction, chunk.data) for chunk in read(path)] == [(UP, HELLO), (way, b"")]
+
+
 def test_large_data_passes_whole_and_is_still_followed(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "ggml_rpc_ref")
     data = np.random.default_rng(3).integers(0, 256, 9 * 2**20 + 3, np.uint8).tobytes()

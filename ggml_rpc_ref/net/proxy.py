@@ -133,6 +133,7 @@ class _Pair:
                 count = source.recv_into(room)
             except OSError:
                 self.is_reset = True
+                self._note_end(direction)
                 self._wake(target)
                 return
             if not count:
@@ -142,11 +143,14 @@ class _Pair:
             except OSError:
                 self.is_reset = True  # the other thread, which receives from this target, finds its end by itself
                 return
-        self._passing.append(_Part(direction, room[:0], time.monotonic_ns()))
-        self._follow_all()
-        if not self.is_reset:
+        if not self.is_reset:  # else this end is our own doing: it is the other side that has reset the connection
+            self._note_end(direction)
             with contextlib.suppress(OSError):  # gone already
                 target.shutdown(socket.SHUT_WR)
+
+    def _note_end(self, direction: Direction) -> None:
+        self._passing.append(_Part(direction, memoryview(b""), time.monotonic_ns()))
+        self._follow_all()
 
     def _pass(self, direction: Direction, view: memoryview, target: socket.socket) -> None:
         """Send bytes on and have them followed; afterwards, they may be overwritten."""

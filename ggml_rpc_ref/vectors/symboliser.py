@@ -111,7 +111,7 @@ class Symboliser:
             return
         if event.sender is Role.CLIENT:
             side.is_over = True
-            yield Step(side.number, "close", how="end")
+            yield Step(side.number, "close", how="end")  # a recording does not tell a reset from an end
         elif side.awaited:  # a server that has answered all may have been stopped: nothing that another one must do
             side.is_over = True
             yield Step(side.number, "refused")
