@@ -17,9 +17,9 @@ as it is, not as it is stored, and 1 / d and 127 / |X| are rounded before they m
     Q5_0   d = X / -16          q = x * (1 / d) + 16.5           Q5_1   d = (hi - lo) / 31   m = lo   q = (x - lo) * (1 / d) + 0.5
     Q8_0   d = |X| / 127        q = x * (127 / |X|)              Q8_1   as Q8_0, s of d as it is and the levels that are stored
 
-q is cut to a whole number and held to the highest level; in Q8_0 and Q8_1 it is rounded to nearest even, and where 127 / |X|
-overflows all q are -128 and s is 0. Where d or |X| is 0 the factor is 0. What becomes of NaN and infinities stands in
-the vectors alone.
+q is cut to a whole number, 0 where that fits no int32, and held to the highest level; in Q8_0 and Q8_1 it is rounded to nearest
+even, and where 127 / |X| overflows all q are -128 and s is 0. Where d or |X| is 0 the factor is 0. What becomes of NaN and
+infinities among the elements stands in the vectors alone.
 
 Q8_0 and Q8_1 have two upstream routines that differ. The portable one (quantize_row_q8_0_ref, and the only one without
 AVX) multiplies by 1 / (amax / 127) and rounds ties away from zero. The one for AVX (ggml-cpu/arch/x86/quants.c)
