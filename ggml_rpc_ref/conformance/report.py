@@ -167,7 +167,8 @@ def show(name: str) -> Iterator[str]:
         return
     rule = CASES[name].rule if name in CASES else RULES.get(name)
     if rule is None:
-        raise Misuse(f"no rule and no case has the id {name!r}; `ggml-rpc-ref conform --list` lists them; a vector explains itself in its file")
+        elsewhere = "`ggml-rpc-ref conform --list` lists them; a vector explains itself in its file"
+        raise Misuse(f"no rule and no case has the id {name!r}; {elsewhere}")
     if name in CASES:
         yield from (name, f"  {CASES[name].doc}", "")
     yield f"{rule.id} ({rule.level})"
