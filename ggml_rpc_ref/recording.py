@@ -4,8 +4,9 @@
     {"schema_version": 1, "protocol": ...}\\n      one line of JSON: the header
     <QBIQ> bytes  <QBIQ> bytes  ...               chunks, in the order in which they were taken
 
-A chunk is 21 bytes, packed and little-endian, and then its payload: nanoseconds since the start (u64), direction (u8), number of
-the connection (u32, from 1), bytes of payload (u64). Bit 0 of the direction is 0 from client to server, 1 from server to client.
+A chunk is 21 bytes, packed and little-endian, and then its payload: nanoseconds from the start until it came (u64), direction
+(u8), number of the connection (u32, from 1), bytes of payload (u64). Bit 0 of the direction is 0 from client to server, 1 from
+server to client.
 
 - A chunk of no bytes says that this side has ended its sending.
 - Bit 1 of the direction (value 2) marks a stretch of data that was left out: the payload is 16 bytes, `<QQ`: how many bytes
