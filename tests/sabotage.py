@@ -403,7 +403,7 @@ class AnswersEarly(Connection):
             self._pad()  # the requests that are a head alone
 
     def _read_payload(self) -> Event | NeedData:
-        if len(self._buffer) == self._payload_wanted - 1:
+        if len(self._buffer) == self._payload_wanted - 1 and self._cls is not SetTensor:  # whose data don't come through `receive`
             self._pad()
         return super()._read_payload()
 

@@ -572,3 +572,25 @@ def test_the_genuine_server_fails_exactly_what_is_known_of_it(upstream_build: up
     report, known = judge(target, select(), timeout=3.0), load(HERE / "upstream_expected.json")
     assert surprises(report.results, known) == [], said(report)
     assert exit_status(report, known) == 0
+
+
+def test_a_signal_while_a_server_is_born_does_not_leave_it_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes when the process is there and nobody has its number yet."""
+
+    class Born(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            born.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    born: list[subprocess.Popen[bytes]] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+    target = fake("close")
+    monkeypatch.setattr(subprocess, "Popen", Born)
+    try:
+        with pytest.raises(SystemExit):
+            target.start()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        target.stop()
+    assert born[0].poll() is not None

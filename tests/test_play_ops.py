@@ -301,9 +301,10 @@ def test_the_report_sums_up_each_op(tmp_path: Path, capsys: pytest.CaptureFixtur
 
     cases = [case for case in of("ABS", "MUL_MAT", "GLU", "SUM") if case.id.split("/")[1] != "MUL_MAT" or "f32-k" in case.id]
     status = command.conform(InProcess(tmp_path, Sabotage(planner=errs)), cases, command.Wishes(), (), play_ops.summary)
-    *_, total, first, second = capsys.readouterr().out.splitlines()
+    *_, first, second, total = capsys.readouterr().out.splitlines()
     assert status == 1
     assert total.startswith("a server in this process, protocol 3.6.1, 2 devices: ")
     number = len(of("GLU"))
-    assert first == f"GLU: 1 of {number} pass, {number - 1} UNSUPPORTED"
+    assert first.startswith(f"GLU: 1 of {number} pass, {number - 1} UNSUPPORTED, of these ")
+    assert "with types that pass elsewhere (too strict a check?): ops/GLU/" in first
     assert second == "MUL_MAT: 0 of 6 pass, 6 FAIL"

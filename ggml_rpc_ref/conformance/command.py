@@ -81,7 +81,7 @@ def conform(
         cases: by what.
         wishes: how, and what is printed.
         known: the ids that an expected failure may have.
-        summary: gives lines to print below the report, where that is text.
+        summary: gives lines to print above the counts, where the report is text.
     """
     expected = load(wishes.expect) if wishes.expect else None
     # SIGTERM would end us without a word, and leave a server behind that nobody owns
@@ -92,7 +92,7 @@ def conform(
     if wishes.as_json:
         print(json.dumps(as_json(report, expected), indent=1))
     else:
-        print("\n".join([*as_text(report, expected), *summary(report.results)]))
+        print("\n".join(as_text(report, expected, summary(report.results))))
     return exit_status(report, expected)
 
 

@@ -53,14 +53,15 @@ def counts(results: Iterable[Result]) -> dict[str, int]:
 # ---------------------------------------------------------------------------------------------------------------- text
 
 
-def as_text(report: Report, expected: Mapping[str, Expected] | None = None) -> Iterator[str]:
-    """Yield lines: under each rule that is broken or was not judged its cases; then surprises and counts."""
+def as_text(report: Report, expected: Mapping[str, Expected] | None = None, summary: Iterable[str] = ()) -> Iterator[str]:
+    """Yield lines: under each rule that is broken or was not judged its cases; then surprises, the summary, and counts."""
     for rule, results in _by_rule(report.results):
         yield f"{rule.id} ({rule.level}): {rule.sentence}"
         yield from _lines(results, expected or {})
         yield ""
     if expected is not None:
         yield from (f"unexpected: {sentence}" for sentence in surprises(report.results, expected, report.known))
+    yield from summary
     yield _total(report)
 
 

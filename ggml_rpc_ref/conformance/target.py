@@ -13,8 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
@@ -120,9 +121,10 @@ class Spawned:
         with self._log.open("wb") as log:
             try:
                 # a session of its own: a wrapper script's children end with it
-                self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environ()
-                )
+                with _signals_kept():
+                    self._process = subprocess.Popen(
+                        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environ()
+                    )
             except OSError as error:
                 raise Misuse(f"can't start {shlex.join(command)}: {error.strerror}") from None
         self._await(chosen)
@@ -172,6 +174,24 @@ class Spawned:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(2.0)
                 return
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep SIGINT and SIGTERM until the block is through: one that ended us between a server's birth and our knowing it would leave
+    it behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: kept.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for found in kept:
+            signal.raise_signal(found)
 
 
 def embedded() -> Spawned:

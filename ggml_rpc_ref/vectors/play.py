@@ -154,8 +154,8 @@ class _Player:
         for step in self.script.steps:
             for piece in step.pieces:
                 if step.act == "send" and isinstance(piece, Omitted) and piece not in self.data:
-                    what = f"data of {piece.size} bytes with the hash {piece.fnv1a:016x}"
-                    raise NotJudged(f"{what} is not in the vector and was not given: --data FILE", Verdict.SKIP)
+                    what = f"data of {piece.size} bytes with the hash {piece.fnv1a:016x} is not in the vector"
+                    raise NotJudged(f"{what}: --data FILE, for a model's weights its GGUF (`upstream model`)", Verdict.SKIP)
 
     def _take(self, step: Step) -> None:
         peer = self._peer(step)
