@@ -30,6 +30,7 @@ from ggml_rpc_ref.spec.messages import (
     GetTensorReply,
     GraphCompute,
     GraphRecompute,
+    RpcTensor,
     SetTensor,
     SetTensorHash,
     command_name,
@@ -160,41 +161,43 @@ class Symboliser:
     def _marks(self, side: _Side, items: Iterable[Item]) -> Iterator[tuple[int, Named]]:
         """Yield offset and name of every field that is a handle, an address or an id."""
         for item in items:
-            if item.children:
-                there = {child.name: child for child in item.children}
-                yield from self._tensor_marks(side, there) if "view_src" in there else self._marks(side, item.children)
+            values = item.value if isinstance(item.value, dict) else {child.name: child.value for child in item.children}
+            if "view_src" in values:
+                yield from self._tensor_marks(side, item.offset, values)
+            elif item.children:
+                yield from self._marks(side, item.children)
             elif item.name == "remote_ptr":
-                yield from self._handle(side, item)
+                yield from self._handle(side, item.offset, item.value)
             elif item.name == "nodes":
-                yield from self._ids(item)
+                yield from self._ids(item.offset, *item.value)
 
-    def _tensor_marks(self, side: _Side, there: dict[str, Item]) -> Iterator[tuple[int, Named]]:
-        yield from self._ids(there["id"])
-        yield from self._handle(side, there["buffer"])
-        for name in ("src", "view_src"):
-            yield from self._ids(there[name])
-        buffer, address = side.buffers.get(there["buffer"].value), there["data"].value
+    def _tensor_marks(self, side: _Side, at: int, values: dict[str, Any]) -> Iterator[tuple[int, Named]]:
+        """Yield the marks of a tensor record whose first byte is at `at`, in the order of its fields."""
+        yield from self._ids(at + PLACES["id"], values["id"])
+        yield from self._handle(side, at + PLACES["buffer"], values["buffer"])
+        yield from self._ids(at + PLACES["src"], *values["src"])
+        yield from self._ids(at + PLACES["view_src"], values["view_src"])
+        buffer, address = side.buffers.get(values["buffer"]), values["data"]
         if buffer is not None and buffer.base is not None and address:
-            yield there["data"].offset, Named(f"{buffer.name}.base", address - buffer.base)
+            yield at + PLACES["data"], Named(f"{buffer.name}.base", address - buffer.base)
 
-    def _handle(self, side: _Side, item: Item) -> Iterator[tuple[int, Named]]:
-        if item.value in side.buffers:
-            yield item.offset, Named(f"{side.buffers[item.value].name}.remote_ptr")
+    def _handle(self, side: _Side, at: int, handle: int) -> Iterator[tuple[int, Named]]:
+        if handle in side.buffers:
+            yield at, Named(f"{side.buffers[handle].name}.remote_ptr")
 
-    def _ids(self, item: Item) -> Iterator[tuple[int, Named]]:
-        """Yield a name for each id in a field that holds one or several; 0 means none and stays what it is."""
-        ids = (item.value,) if isinstance(item.value, int) else item.value
+    def _ids(self, at: int, *ids: int) -> Iterator[tuple[int, Named]]:
+        """Yield a name for each of some ids, one behind the other; 0 means none and stays what it is."""
         for index, id in enumerate(ids):
             if id:
                 if id not in self._tensors:
                     self._tensors[id] = f"tensor{len(self._tensors)}"
                     self.bindings[self._tensors[id]] = Binding("client", id)
-                yield item.offset + 8 * index, Named(self._tensors[id])
+                yield at + 8 * index, Named(self._tensors[id])
 
     # ---------------------------------------------------------------------------------------------------------- replies
 
     def _reply(self, side: _Side, said: Said, request: Said) -> Iterator[Piece]:
-        whole = _literal(said.parts[0])
+        whole = bytes(_literal(said.parts[0]))
         head, payload = Exactly(whole[: codec.REPLY_HEAD.size]), whole[codec.REPLY_HEAD.size :]
         if said.cls is GetTensorReply:
             yield head
@@ -243,6 +246,8 @@ class Symboliser:
         return Exactly(data)
 
 
+PLACES: Final = {name: place[1] for name, place in (codec.layout(RpcTensor).fields or {}).items()}
+"""Field of a tensor record to its offset."""
 SET_TENSOR_SIZE: Final = codec.REQUEST_HEAD.size + codec.minimum_size(SetTensor)
 """Bytes of a SET_TENSOR before its data."""
 
@@ -260,19 +265,19 @@ def _at_least(least: int, recorded: int, width: int = 8) -> AtLeast:
     return AtLeast(least, width, None if recorded == least else recorded)
 
 
-def _literal(part: memoryview | LeftOut) -> bytes:
+def _literal(part: memoryview | LeftOut) -> memoryview:
     assert not isinstance(part, LeftOut)
-    return bytes(part)
+    return part
 
 
 def _cut(said: Said, marks: list[tuple[int, Named]]) -> Iterator[Piece]:
     """Yield a message's bytes with names at these offsets."""
-    done = 0
+    whole, done = _literal(said.parts[0]), 0
     for offset, name in marks:
-        yield Exactly(_literal(said.parts[0])[done:offset])
+        yield Exactly(bytes(whole[done:offset]))
         yield name
         done = offset + 8
-    yield Exactly(_literal(said.parts[0])[done:])
+    yield Exactly(bytes(whole[done:]))
     yield from _cut_data(said.parts[1:])
 
 

@@ -150,7 +150,7 @@ def _check_version(path: Path, conversation: Conversation) -> None:
 
 def _said(conversation: Conversation) -> tuple[list[Said], Fault | None]:
     """Return what both ends said, up to where the file or the server's side can no longer be followed, and why it can't."""
-    reader = Reader(conversation, DEFAULT, full=True)
+    reader = Reader(conversation, DEFAULT, full=False)
     found: list[Said] = []
     waiting: deque[Said] = deque()
     fault = None
