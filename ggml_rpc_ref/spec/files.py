@@ -31,7 +31,10 @@ _ROWS = (
     ),
     FileRule("recording.chunk-head", "A chunk begins with 21 bytes: time, direction, connection, length."),
     FileRule("recording.direction", "A chunk's direction is 0, 1, 2 or 3."),
-    FileRule("recording.left-out", "A chunk that stands for data left out has 16 bytes: how many they were, and their hash."),
+    FileRule(
+        "recording.left-out",
+        "A chunk that stands for data left out has 16 bytes, how many they were and their hash, and stands for a whole data part.",
+    ),
     FileRule("recording.chunk-whole", "A chunk has as many bytes as its length says."),
     FileRule("capture.format", "A capture is a pcap or pcapng file, and each packet can be taken apart."),
     FileRule("capture.block", "A block of a pcapng file has at least 12 bytes."),
