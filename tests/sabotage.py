@@ -894,7 +894,8 @@ class InProcess:
         wrong = sabotage or Sabotage()
         devices = [Device(f"oracle {n}", "numpy", DeviceMemory(2**30), Oracle()) for n in range(2)]
         host = Host(devices, tensors=TensorCache(cache), make_plan=wrong.planner)
-        kind = type("Sabotaged", (Server,), {"session_type": wrong.session, "connection_type": wrong.connection})
+        connection = type("Sabotaged", (wrong.connection,), {})  # so that what a class remembers ends with this server
+        kind = type("Sabotaged", (Server,), {"session_type": wrong.session, "connection_type": connection})
         self._server: Server = kind(host)
         self.endpoint: Endpoint = parse_endpoint(self._server.endpoint)
 
