@@ -32,15 +32,16 @@ class Damaged(Misuse):
 
     Args:
         path: the file.
-        offset: where in it.
+        offset: where in it; None where no byte can be named.
         field: what lies there, e.g. "direction".
         problem: half a sentence that says what is wrong with it.
         rule: id of the rule that it breaks, a key of `ggml_rpc_ref.spec.files.FILE_RULES`.
     """
 
-    def __init__(self, path: object, offset: int, field: str, problem: str, rule: str) -> None:
+    def __init__(self, path: object, offset: int | None, field: str, problem: str, rule: str) -> None:
         self.offset, self.field, self.problem, self.rule = offset, field, problem, rule
-        super().__init__(f"{path} at offset {offset} is damaged: {field} {problem} [{rule}]")
+        where = "" if offset is None else f" at offset {offset}"
+        super().__init__(f"{path}{where} is damaged: {field} {problem} [{rule}]")
 
 
 class Unsupported(Exception):  # noqa: N818

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -79,8 +80,11 @@ def vectors(tmp_path: Path, *steps: Any, bindings: Any = None, flags: tuple[str,
     """A directory with one session of these steps."""
     folder = tmp_path / "upstream-of-none" / "sessions"
     folder.mkdir(parents=True)
-    content = {"id": "tried", "about": "What is tried.", "flags": flags, "bindings": bindings or {}, "steps": [*OPENING, *steps]}
+    names = {name: {"by": "server"} for name in re.findall(r"\$\{(.*?)\}", json.dumps(steps))} | (bindings or {})
+    content = {"id": "tried", "about": "What is tried.", "flags": flags, "bindings": names, "steps": [*OPENING, *steps]}
     (folder / "tried.json").write_text(json.dumps(content))
+    (tmp_path / "schema").mkdir()
+    (tmp_path / "schema" / "sessions.json").write_text("{}")  # which allows everything
     return tmp_path
 
 

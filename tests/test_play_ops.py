@@ -228,7 +228,7 @@ def judged(path: Path, row: dict[str, Any], tolerance: dict[str, Any] = EXACT, o
     row["expected"] = {name: base64.b64encode(zlib.compress(data)).decode() for name, data in row["expected"].items()}
     file = path / "add.json"
     file.write_text(json.dumps({"op": op, "tolerance": tolerance, "cases": [row]}))
-    (result,) = run(InProcess(path), list(play_ops.cases(file))).results
+    (result,) = run(InProcess(path), list(play_ops.cases(file, json.loads(file.read_text())))).results
     return result
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import zlib
@@ -21,6 +23,7 @@ from ggml_rpc_ref import vectors
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.server import Server
 from ggml_rpc_ref.serve import make_host
+from ggml_rpc_ref.vectors import play
 
 HERE = Path(__file__).parent.parent / "vectors"
 UPSTREAM = HERE / "upstream-3.6.1-llama-cpp-python-0.3.20"
@@ -175,7 +178,7 @@ def edit(path: Path, replace: Callable[[str], str]) -> None:
         ("ops/set_rows.json", lambda t: t.replace('"id": "f16"', '"id": "f16-new"', 1), "1 ids are new"),
         ("enums.json", lambda t: t + "\n", "is not written as its recorder writes it"),
         ("frames.json", lambda t: t.replace(",", ", ", 1), "is not written as its recorder writes it"),
-        ("layout.json", lambda t: t[:-10], "layout.json: Expecting"),
+        ("layout.json", lambda t: t[:-10], "layout.json at offset 5313 is damaged: JSON breaks off or is none: Expecting"),
         ("blocks/Q8_K.json", lambda t: t.replace('"number"', '"nummer"', 1), "nummer"),
     ],
     ids=["twice", "gone", "new", "newline", "spaces", "truncated", "field"],
@@ -258,6 +261,118 @@ def test_inputs_that_are_gone(small: Path) -> None:
     assert all("but the file of inputs ends at 0" in sentence for sentence in vectors.verify(small)[:-1])
 
 
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "ggml_rpc_ref", "vectors", *arguments], capture_output=True, text=True)
+
+
+def schema_of_sessions(content: str) -> Callable[[Path], Any]:
+    return lambda directory: (directory / "schema" / "sessions.json").write_text(content)
+
+
+def json_text(text: str) -> Callable[[Path], Any]:
+    return lambda directory: (directory / SESSION).write_text(text)
+
+
+def session_with(path: str, value: Any, schema: str | None = None) -> Callable[[Path], Any]:
+    def harm(directory: Path) -> None:
+        content = vectors.load(directory / SESSION)
+        change(path, value)(content)
+        (directory / SESSION).write_text(vectors.canonical("sessions", content))
+        if schema is not None:
+            schema_of_sessions(schema)(directory)
+
+    return harm
+
+
+def op_with(path: str, value: Any) -> Callable[[Path], Any]:
+    def harm(directory: Path) -> None:
+        content = vectors.load(directory / OP)
+        change(path, value)(content)
+        (directory / OP).write_text(vectors.canonical("ops", content))
+
+    return harm
+
+
+def device_instead(directory: Path) -> None:
+    (directory / SESSION).unlink()
+    (directory / SESSION).symlink_to("/dev/null")  # not /dev/zero, which would fill the memory where this fails
+
+
+SESSION, OP = f"{UPSTREAM.name}/sessions/parts.json", f"{UPSTREAM.name}/ops/set_rows.json"
+STRANGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no JSON": (json_text("{"), "at offset 1 is damaged: JSON breaks off or is none"),
+    "brackets without end": (json_text("[" * 10**5), "JSON can't be read: RecursionError [vector.json]"),
+    "digits without end": (json_text("9" * 10**5), "JSON can't be read: ValueError [vector.json]"),
+    "not UTF-8": (lambda directory: (directory / SESSION).write_bytes(b'"\xff"'), "at offset 1 is damaged: JSON is not UTF-8"),
+    "no object": (json_text("null"), "is not of type object"),
+    "a device": (device_instead, "it is no file"),
+    "a field": (session_with("id", 5), "$.id: '5' is not of type string"),
+    "many bytes": (
+        session_with("steps.0.send", [{"repeat": "00", "times": 10**12}]),
+        "step 1 has 1e+12 bytes, more than 268435456",
+    ),
+    "an offset of many digits": (session_with("steps.0.send", ["${buf0.base}+" + 5000 * "9"]), "can't be followed: ValueError"),
+    "control characters": (session_with("about", "\x1b[2J"), "has control characters"),
+    "odd bytes of numbers": (
+        session_with("steps.1.receive", [{"values": "00", "type": "F32", "nmse": 1}]),
+        "are no numbers of their",
+    ),
+    "a schema that allows all": (session_with("bindings", 5, "{}"), "JSON can't be followed: "),
+    "a schema that is none": (schema_of_sessions("5"), "can't be followed: AttributeError"),
+    "a schema of itself": (
+        schema_of_sessions('{"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}'),
+        "can't be followed: RecursionError",
+    ),
+    "a schema elsewhere": (schema_of_sessions('{"$ref": "file:///etc/passwd"}'), "can't be followed: KeyError"),
+    "a schema of half a pattern": (
+        session_with("id", "parts", '{"properties": {"id": {"pattern": "("}}}'),
+        "can't be followed: error",
+    ),
+    "an unknown type": (op_with("cases.0.dst.type", "F33"), "dst has the type 'F33', which nothing knows"),
+    "a huge operand": (op_with("cases.0.dst.ne", [2**31, 2**31, 1, 1]), "reaches over"),
+    "an alias of nothing": (op_with("cases.0.src.0.alias", "src9"), "src0 has the alias 'src9', which owns no memory"),
+    "beyond its memory": (op_with("cases.0.src.0.offset", 2**40), "src0 reaches over the end of its memory"),
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_strangers_files_have_a_sentence_whoever_reads_them(small: Path, what: str) -> None:
+    harm, words = STRANGE[what]
+    harm(small)
+    assert any(words in sentence for sentence in vectors.verify(small)), vectors.verify(small)
+    with pytest.raises(Misuse, match=re.escape(words)):
+        list(play.cases(small, {}))
+
+
+def test_nothing_is_fetched_for_a_schema(small: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        schema_of_sessions(json.dumps({"$ref": f"http://127.0.0.1:{listener.getsockname()[1]}/"}))(small)
+        assert any("can't be followed" in sentence for sentence in vectors.verify(small))
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_a_damaged_vector_ends_the_commands_with_1(small: Path) -> None:
+    json_text("{")(small)
+    for arguments in (("list", str(small)), ("verify", str(small)), ("play", "--directory", str(small))):
+        ran = command(*arguments)
+        assert (ran.returncode, "parts.json at offset 1 is damaged" in ran.stderr, "Traceback" in ran.stderr) == (1, True, False)
+    assert f"{UPSTREAM.name}/frames.json 0.0/HELLO" in command("list", str(small)).stdout, "what comes before is listed"
+
+
+def test_a_list_of_ids_that_is_no_text(small: Path) -> None:
+    (small / "ids.txt").write_bytes(b"\xff")
+    assert any("can't be followed: UnicodeDecodeError" in sentence for sentence in vectors.verify(small))
+
+
+def test_a_recording_that_is_none_and_has_no_end(small: Path) -> None:
+    recording = small / UPSTREAM.name / "sessions" / "parts.recording"
+    recording.unlink()
+    os.mkfifo(recording)
+    assert f"{SESSION}: the recording parts.recording is not there" in vectors.verify(small)
+
+
 def test_no_vectors_at_all(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="holds no vectors"):
         vectors.verify(tmp_path)
@@ -267,12 +382,12 @@ def test_no_vectors_at_all(tmp_path: Path) -> None:
 def test_the_command(small: Path, spoil: bool, code: int, words: str) -> None:
     if spoil:
         edit(small / UPSTREAM.name / "enums.json", lambda text: text + "\n")
-    ran = subprocess.run([sys.executable, "-m", "ggml_rpc_ref", "vectors", "verify", str(small)], capture_output=True, text=True)
+    ran = command("verify", str(small))
     assert (ran.returncode, words in ran.stderr, "Traceback" in ran.stderr) == (code, True, False)
 
 
 def test_the_command_lists_ids(small: Path) -> None:
-    ran = subprocess.run([sys.executable, "-m", "ggml_rpc_ref", "vectors", "list", str(small)], capture_output=True, text=True)
+    ran = command("list", str(small))
     assert (ran.returncode, ran.stdout) == (0, (small / "ids.txt").read_text())
 
 

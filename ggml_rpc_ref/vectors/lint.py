@@ -1,20 +1,23 @@
 """The lint over vectors/: every file against its JSON Schema, ids that are unique and never vanish, one way to write JSON.
 
-The schemas in vectors/schema/ are the documentation of the files. They are checked by jsonschema where it is installed (extra
-`test`), else by `structural`. What no schema can say: the memories of the ops, which `operands` reads, the two forms of a session,
-which `session` compares, and what `meaning` knows.
+The schemas in vectors/schema/ are the documentation of the files; `structural` checks against them, and tests hold that to
+jsonschema, which would itself fetch what a stranger's "$ref" names, from the network or from files. What no schema can say: the
+memories of the ops, which `operands` reads, the two forms of a session, which `session` compares, and what `meaning` knows.
+
+A directory of vectors may come from strangers, its schemas too: whatever is in it makes a fault with a sentence, nothing else.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.errors import Damaged, Misuse
 from ggml_rpc_ref.vectors import meaning, operands, session
 from ggml_rpc_ref.vectors.form import canonical
 from ggml_rpc_ref.vectors.structural import structural
@@ -31,8 +34,12 @@ KINDS: Final = {
     "flags": "flags.json",
 }
 """Kind, which is also the name of its schema, to where its files lie."""
+JSON, SCHEMA = "vector.json", "vector.schema"
+"""Rules for files."""
 IDS: Final = "ids.txt"
 """The list of every id that there has ever been, one "file id" a line; written by `vectors list`."""
+ODD: Final = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError, re.error)
+"""What reading a file may raise that is not as its schema says, or whose schema allows anything."""
 
 
 def files(directory: Path) -> Iterator[tuple[str, Path]]:
@@ -47,25 +54,69 @@ def files(directory: Path) -> Iterator[tuple[str, Path]]:
     yield from found
 
 
-def list_ids(directory: Path) -> list[str]:
-    """Return "file id" of every vector, in the order of the files.
+def list_ids(directory: Path) -> Iterator[str]:
+    """Yield "file id" of every vector, in the order of the files.
 
     Raises:
-        Misuse: where there is none, or a file can't be read.
+        Misuse: where there is none, or a file can't be read or is damaged.
     """
-    return [f"{path.relative_to(directory)} {name}" for kind, path in files(directory) for name in ids(kind, load(path))]
+    for kind, path in files(directory):
+        content = following(directory, kind, path)
+        with reading(path):
+            yield from [f"{path.relative_to(directory)} {name}" for name in ids(kind, content)]
 
 
 def load(path: Path) -> Any:
     """Return a file's JSON.
 
     Raises:
-        Misuse: for what is no JSON, with the place.
+        Damaged: for what is no JSON, with the place.
+        Misuse: for what can't be read.
     """
+    if path.exists() and not path.is_file():
+        raise Misuse(f"can't read {path}: it is no file")  # a device or a pipe may have no end
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Misuse(f"{path}: {error}") from None
+    except OSError as error:
+        raise Misuse(f"can't read {path}: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        raise Damaged(path, len(error.doc[: error.pos].encode()), "JSON", f"breaks off or is none: {error.msg}", JSON) from None
+    except UnicodeDecodeError as error:
+        raise Damaged(path, error.start, "JSON", f"is not UTF-8: {error.reason}", JSON) from None
+    except (RecursionError, ValueError) as error:  # brackets or digits without end
+        raise Damaged(path, None, "JSON", f"can't be read: {type(error).__name__}", JSON) from None
+
+
+def following(directory: Path, kind: str, path: Path) -> Any:
+    """Return the JSON of a file that follows the schema of its kind.
+
+    Raises:
+        Damaged: for one that does not, with the first fault.
+        Misuse: for what can't be read.
+    """
+    content = load(path)
+    with reading(path):
+        for fault in _schema_faults(directory / "schema" / f"{kind}.json", content):
+            raise Damaged(path, None, "JSON", f"has a fault: {fault}", SCHEMA)
+    return content
+
+
+def playable(directory: Path, kind: str, path: Path) -> Any:
+    """Return the JSON of a file whose conversations or operands make sense, beside that it follows its schema; raises the same."""
+    content = following(directory, kind, path)
+    with reading(path):
+        for fault in (*meaning.conversations(kind, path.stem, content), *(operands.faults(path, content) if kind == "ops" else ())):
+            raise Damaged(path, None, "JSON", f"has a fault: {fault}", SCHEMA)
+    return content
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn into Damaged whatever odd contents of a file raise."""
+    try:
+        yield
+    except ODD as error:
+        raise Damaged(path, None, "JSON", f"can't be followed: {type(error).__name__}: {str(error)[:80]}", SCHEMA) from None
 
 
 def ids(kind: str, content: Any) -> list[str]:
@@ -100,31 +151,42 @@ def verify(directory: Path) -> list[str]:
     """Return what is wrong with the vectors, one sentence each; nothing where all is well."""
     faults: list[str] = []
     present: list[str] = []
-    sound: dict[str, tuple[str, Any]] = {}
+    contents: meaning.Contents = {}
     for kind, path in files(directory):
         where = str(path.relative_to(directory))
         try:
-            content = load(path)
+            with reading(path):
+                content = load(path)
+                wrong = list(_schema_faults(directory / "schema" / f"{kind}.json", content))
+                if not wrong:
+                    names = ids(kind, content)
+                    wrong = list(_beyond_schema(kind, path, content, names))
+                    contents[where] = kind, content
+                    present += [f"{where} {name}" for name in names]
+                faults += [f"{where}: {fault}" for fault in wrong]
+                if path.read_text(encoding="utf-8") != canonical(kind, content):
+                    faults.append(f"{where}: is not written as its recorder writes it (key order, spaces, escapes, last newline)")
         except Misuse as error:
             faults.append(str(error))
-            continue
-        wrong = list(_check(directory / "schema" / f"{kind}.json")(content))
-        faults += [f"{where}: {fault}" for fault in wrong]
-        if not wrong:
-            sound[where] = kind, content
-            names = ids(kind, content)
-            present += [f"{where} {name}" for name in names]
-            faults += [f"{where}: the id {name!r} stands there twice" for name in dict.fromkeys(names) if names.count(name) > 1]
-            faults += [f"{where}: {fault}" for fault in SPECIAL[kind](path, content)] if kind in SPECIAL else []
-        if path.read_text(encoding="utf-8") != canonical(kind, content):
-            faults.append(f"{where}: is not written as its recorder writes it (key order, spaces, escapes, last newline)")
     faults += [
         f"{path.relative_to(directory)} belongs to no vector"
         for pattern in (f"upstream-*/ops/*{operands.SUFFIX}", f"upstream-*/sessions/*{session.SUFFIX}")
         for path in sorted(directory.glob(pattern))
         if not path.with_suffix(".json").exists()
     ]
-    return faults + list(meaning.faults(sound)) + _vanished(directory, present)
+    try:
+        with reading(directory):
+            faults += [*meaning.flags(contents), *_vanished(directory, present)]
+    except Misuse as error:
+        faults.append(str(error))
+    return faults
+
+
+def _beyond_schema(kind: str, path: Path, content: Any, names: list[str]) -> Iterator[str]:
+    """Yield what is wrong with a file that its schema allows."""
+    yield from (f"the id {name!r} stands there twice" for name, times in Counter(names).items() if times > 1)
+    yield from SPECIAL[kind](path, content) if kind in SPECIAL else ()
+    yield from meaning.conversations(kind, path.stem, content)
 
 
 def _vanished(directory: Path, present: list[str]) -> list[str]:
@@ -140,15 +202,7 @@ def _vanished(directory: Path, present: list[str]) -> list[str]:
     return faults
 
 
-Check = Callable[[Any], Iterator[str]]
-
-
-@cache
-def _check(schema: Path) -> Check:
-    """Return what checks a file's content against a schema, yielding a sentence for each fault."""
+def _schema_faults(schema: Path, content: Any) -> Iterator[str]:
+    """Yield a sentence for each place where a file's content does not follow its schema."""
     rules = load(schema)
-    try:
-        validator = importlib.import_module("jsonschema").Draft202012Validator(rules)  # Any, with or without its types
-    except ImportError:
-        return lambda content: structural(content, rules, rules, "$")
-    return lambda content: (f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(content))
+    yield from structural(content, rules, rules, "$")

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 from ggml_rpc_ref.spec.rules import RULES
-from ggml_rpc_ref.vectors.script import Named, Script, Step, from_json
+from ggml_rpc_ref.vectors.script import Anything, AtLeast, Named, Near, Omitted, Script, Step, from_json, size_of
 
-Contents = Mapping[str, tuple[str, Any]]
+Contents = dict[str, tuple[str, Any]]
 """File, as "directory/name.json" below that of the vectors, to its kind and content."""
+MOST: Final = 2**28
+"""Bytes of a step that the vector itself makes: a line of JSON may say "times": 10^12, and both ends would have to hold that."""
 
 
-def faults(contents: Contents) -> Iterator[str]:
-    """Yield what is wrong in files that their schemas allow, a sentence each."""
-    for where, (kind, content) in contents.items():
-        for about, case in _conversations(kind, content):
-            script = from_json(case, about)
-            wrong = [*_order(script), *(_case(where, case, script) if kind == "malformed" else ())]
-            yield from (f"{where}: {script.id}: {fault}" for fault in wrong)
-    yield from _flags(contents)
+def conversations(kind: str, stem: str, content: Any) -> Iterator[str]:
+    """Yield what is wrong with the conversations in a file that its schema allows, a sentence each; `stem` is its name's."""
+    for about, case in _conversations(kind, content):
+        script = from_json(case, about)
+        wrong = [*_order(script), *(_case(stem, case, script) if kind == "malformed" else ())]
+        yield from (f"{script.id}: {fault}" for fault in wrong)
 
 
 def _conversations(kind: str, content: Any) -> Iterator[tuple[str, Any]]:
@@ -30,14 +30,14 @@ def _conversations(kind: str, content: Any) -> Iterator[tuple[str, Any]]:
         yield from (("reason", case) for case in content["cases"])
 
 
-def _case(where: str, case: Any, script: Script) -> Iterator[str]:
+def _case(stem: str, case: Any, script: Script) -> Iterator[str]:
     """Yield what is wrong with a malformed case's rule and outcome."""
     rule = case["rule"]
     if rule not in RULES:
         yield f"the rule {rule!r} does not exist"
     if not script.id.startswith(f"{rule}/"):
         yield f"its id does not begin with its rule, {rule!r}"
-    if not where.endswith(f"/{rule.split('.')[0]}.json"):
+    if stem != rule.split(".")[0]:
         yield f"a case of {rule!r} does not belong in this file"
     refusals = [step for step in script.steps if step.act == "refused"]
     if (case["outcome"] == "refused") is not bool(refusals):
@@ -45,13 +45,19 @@ def _case(where: str, case: Any, script: Script) -> Iterator[str]:
 
 
 def _order(script: Script) -> Iterator[str]:
-    """Yield what is wrong with the order of a conversation's steps, and with its names."""
+    """Yield what is wrong with a conversation's steps and their order, and with its names."""
+    if not script.about.isprintable():
+        yield "the sentence about it has control characters, which a terminal would obey"
     known, used, over = {name for name, row in script.bindings.items() if row.by == "client"}, set[str](), set[int]()
     for number, step in enumerate(script.steps, 1):
         if step.connection in over:
             yield f"step {number} comes after the end of connection {step.connection}"
         if step.act in ("refused", "close"):
             over.add(step.connection)
+        if (size := size_of(piece for piece in step.pieces if not isinstance(piece, Omitted))) > MOST:
+            yield f"step {number} has {size:.3g} bytes, more than {MOST}"
+        if step.act == "send" and any(isinstance(piece, AtLeast | Anything | Near) for piece in step.pieces):
+            yield f"step {number} sends what can only be received"
         names = _names(step)
         used |= names
         if step.act == "receive":
@@ -66,7 +72,7 @@ def _names(step: Step) -> set[str]:
     return {piece.name for piece in step.pieces if isinstance(piece, Named)}
 
 
-def _flags(contents: Contents) -> Iterator[str]:
+def flags(contents: Contents) -> Iterator[str]:
     """Yield a sentence for each flag that is used and not described, and the other way round."""
     described = {flag for kind, content in contents.values() if kind == "flags" for flag in content["flags"]}
     used: dict[str, str] = {}

@@ -18,6 +18,8 @@ from ggml_rpc_ref.tensor import extent
 
 SUFFIX: Final = ".inputs"
 """What the file beside the JSON is called."""
+MOST: Final = 2**28
+"""Bytes of an operand: its ne and nb may say anything, and whoever plays it has to hold that."""
 
 
 def owners(case: Any) -> Iterator[tuple[str, Any]]:
@@ -27,16 +29,25 @@ def owners(case: Any) -> Iterator[tuple[str, Any]]:
 
 
 def size(operand: Any) -> int:
-    """Return the bytes of an operand from the first to the last element."""
+    """Return the bytes of an operand from the first to the last element.
+
+    Raises:
+        ValueError: where its type is unknown, or they are too many to be made of a few words, as half a sentence.
+    """
     a, b, c, d = operand["ne"]
     e, f, g, h = operand["nb"]
-    return extent(BY_NAME[operand["type"]], (a, b, c, d), (e, f, g, h))
+    if operand["type"] not in BY_NAME:
+        raise ValueError(f"has the type {operand['type']!r}, which nothing knows")
+    bytes_ = extent(BY_NAME[operand["type"]], (a, b, c, d), (e, f, g, h))
+    if bytes_ > MOST:
+        raise ValueError(f"reaches over {bytes_:.3g} bytes, more than {MOST}")
+    return bytes_
 
 
 def payloads(path: Path) -> bytes:
     """Return the bytes of the file beside an op's JSON; none where no operand is that long."""
     beside = path.with_suffix(SUFFIX)
-    return beside.read_bytes() if beside.exists() else b""
+    return beside.read_bytes() if beside.is_file() else b""
 
 
 def before(operand: Any, beside: bytes) -> bytes | None:
@@ -100,6 +111,23 @@ def _inflated(stream: bytes, most: int) -> bytes:
     return data
 
 
+def _places(case: Any, own: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with where operands lie: each within the memory that it owns or that `alias` names."""
+    named = {"dst": case["dst"]} | {f"src{slot}": operand for slot, operand in enumerate(case["src"]) if operand is not None}
+    for name, operand in named.items():
+        owner = own.get(operand.get("alias", name))
+        if owner is None:
+            yield f"{name} has the alias {operand['alias']!r}, which owns no memory"
+            continue
+        try:
+            outside = operand["offset"] + size(operand) > size(owner)
+        except ValueError as error:
+            yield f"{name} {error}"
+        else:
+            if outside:
+                yield f"{name} reaches over the end of its memory"
+
+
 def faults(path: Path, content: Any) -> Iterator[str]:
     """Yield what is wrong with the memories in an op's file, which its schema allows, and with the file beside it."""
     beside, end = payloads(path), 0
@@ -108,6 +136,7 @@ def faults(path: Path, content: Any) -> Iterator[str]:
         yield from (
             f"{case['id']}: {name} is expected to change and owns no memory" for name in case["expected"] if name not in own
         )
+        yield from (f"{case['id']}: {fault}" for fault in _places(case, own))
         for name, operand in own.items():
             try:
                 if before(operand, beside) is None and (name != "dst" or after(case, name) is None):

@@ -23,7 +23,7 @@ from ggml_rpc_ref.fnv import fnv1a
 from ggml_rpc_ref.ops.compare import compare
 from ggml_rpc_ref.ops.op import Tolerance
 from ggml_rpc_ref.vectors import play_ops
-from ggml_rpc_ref.vectors.lint import files, load
+from ggml_rpc_ref.vectors.lint import files, playable, reading
 from ggml_rpc_ref.vectors.script import (
     U64,
     Anything,
@@ -62,6 +62,8 @@ CLAUSES: Final = {
 """Command to the rule that a reply breaks whose size is right and whose contents are not."""
 DTYPES: Final = {"F32": "<f4", "F16": "<f2"}
 """Type of numbers in a piece to numpy's name of it."""
+PLAYED: Final = frozenset({"sessions", "malformed", "ops"})
+"""Kinds of vectors that can be played."""
 SHAPE: Final = "frame.reply-presence"
 """The rule that a reply of the wrong size breaks."""
 
@@ -72,14 +74,22 @@ def cases(directory: Path, data: Mapping[Omitted, memoryview]) -> Iterator[Case]
     Args:
         directory: that of the vectors.
         data: what vectors omit to the data.
+
+    Raises:
+        Damaged: for a file that `vectors verify` would find a fault in, with the first one.
+        Misuse: for one that can't be read, or where there is none.
     """
     for kind, path in files(directory):
-        if kind == "sessions":
-            yield _session(load(path), data)
-        elif kind == "malformed":
-            yield from (_malformed(row, data) for row in load(path)["cases"])
-        elif kind == "ops":
-            yield from play_ops.cases(path)
+        if kind not in PLAYED:
+            continue
+        content = playable(directory, kind, path)
+        with reading(path):
+            if kind == "sessions":
+                yield _session(content, data)
+            elif kind == "malformed":
+                yield from [_malformed(row, data) for row in content["cases"]]
+            else:
+                yield from list(play_ops.cases(path, content))
 
 
 def _session(content: Any, data: Mapping[Omitted, memoryview]) -> Case:

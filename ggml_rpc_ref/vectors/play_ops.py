@@ -27,7 +27,6 @@ from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, MAX_SRC, GetAlignment, GraphCompute, RpcTensor
 from ggml_rpc_ref.tensor import Array, PlainStorage, Tensor
 from ggml_rpc_ref.vectors import operands
-from ggml_rpc_ref.vectors.lint import load
 
 GUARD, GUARD_BYTE = 64, 0xA5
 """Bytes before and behind each memory, and what they are."""
@@ -41,9 +40,8 @@ inputs = lru_cache(maxsize=2)(operands.payloads)
 """Path of an op's JSON to the bytes beside it; the cases of an op are played one after another."""
 
 
-def cases(path: Path) -> Iterator[Case]:
+def cases(path: Path, content: Any) -> Iterator[Case]:
     """Yield a case for each vector in an op's file."""
-    content = load(path)
     op = content["op"]
     for row in content["cases"]:
         vector = Vector(path, op, row, Tolerance(**row.get("tolerance", content["tolerance"])))

@@ -25,6 +25,8 @@ from typing import Any, Final, Literal
 U64: Final = 2**64
 _NAME: Final = re.compile(r"\$\{([a-z]+[0-9]+(?:\.[a-z_]+)?)\}(?:([+-])([0-9]+))?")
 _CHUNK: Final = 2**20
+WIDTHS: Final = {"F32": 4, "F16": 2}
+"""Type of numbers that need only be near to its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,9 @@ def piece_from_json(value: Any) -> Piece:
         case {"any": recorded}:
             return Anything(bytes.fromhex(recorded))
         case {"values": recorded, "type": kind, "nmse": nmse}:
-            return Near(bytes.fromhex(recorded), kind, nmse)
+            if kind not in WIDTHS or len(numbers := bytes.fromhex(recorded)) % WIDTHS[kind]:
+                raise ValueError(f"{str(value)[:60]!r} are no numbers of their type")
+            return Near(numbers, kind, float(nmse))
     raise ValueError(f"{str(value)[:60]!r} is no piece of a message")
 
 

@@ -197,7 +197,7 @@ def faults(path: Path, content: Any) -> Iterator[str]:
         yield f"its id {content['id']!r} is not the name of the file"
     provenance = content["provenance"]
     recording = path.with_name(provenance["recording"])
-    if not recording.exists():
+    if not recording.is_file():
         yield f"the recording {recording.name} is not there"
         return
     near = (piece["nmse"] for step in content["steps"] for piece in step.get("receive", ()) if "nmse" in piece)
