@@ -45,7 +45,7 @@ def play(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only vectors of this id or rule (sessions, ops/ADD, with *, ?); may be repeated."),
     ] = None,
-    directory: Annotated[Path, typer.Option(help="Where the vectors lie.")] = Path("vectors"),
+    directory: Annotated[Path, typer.Option(help="Where the vectors lie, or the file of one session.")] = Path("vectors"),
     data: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="A GGUF, or other data that vectors omit. (default: the model, if it is installed)"),

@@ -272,6 +272,16 @@ def test_the_command_plays_on_our_own_server(tmp_path: Path) -> None:
     assert found["cases"][0]["id"] == "sessions/tried"
 
 
+def test_the_command_plays_the_file_of_one_session(tmp_path: Path) -> None:
+    directory = vectors(tmp_path, {"connection": 1, "command": "DEVICE_COUNT", "send": [DEVICE_COUNT]}, got("02000000", size=4))
+    own = (directory / "upstream-of-none" / "sessions" / "tried.json").rename(tmp_path / "own.json")
+    ran = command("--directory", str(own))
+    assert (ran.returncode, "1 cases, 1 PASS" in ran.stdout) == (0, True), ran.stderr
+    own.write_text('{"id": "own"}')
+    ran = command("--directory", str(own))
+    assert (ran.returncode, "own.json is damaged: JSON can't be followed" in ran.stderr) == (1, True)
+
+
 def test_the_command_fails_names_the_step_and_knows_expected_failures(tmp_path: Path) -> None:
     directory = vectors(tmp_path, {"connection": 1, "command": "DEVICE_COUNT", "send": [DEVICE_COUNT]}, got("03000000", size=4))
     ran = command("--directory", str(directory))

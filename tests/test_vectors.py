@@ -311,6 +311,7 @@ STRANGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         session_with("steps.0.send", [{"repeat": "00", "times": 10**12}]),
         "step 1 has 1e+12 bytes, more than 268435456",
     ),
+    "nothing very often": (session_with("steps.0.send", [{"repeat": "", "times": 10**18}]), "is no piece of a message"),
     "an offset of many digits": (session_with("steps.0.send", ["${buf0.base}+" + 5000 * "9"]), "can't be followed: ValueError"),
     "control characters": (session_with("about", "\x1b[2J"), "has control characters"),
     "odd bytes of numbers": (

@@ -102,8 +102,11 @@ def following(directory: Path, kind: str, path: Path) -> Any:
 
 
 def playable(directory: Path, kind: str, path: Path) -> Any:
-    """Return the JSON of a file whose conversations or operands make sense, beside that it follows its schema; raises the same."""
-    content = following(directory, kind, path)
+    """Return the JSON of a file whose conversations or operands make sense, beside that it follows its schema; raises the same.
+
+    A file alone has no schema beside it; that it can be followed is what counts then.
+    """
+    content = load(path) if path == directory else following(directory, kind, path)
     with reading(path):
         for fault in (*meaning.conversations(kind, path.stem, content), *(operands.faults(path, content) if kind == "ops" else ())):
             raise Damaged(path, None, "JSON", f"has a fault: {fault}", SCHEMA)

@@ -72,14 +72,14 @@ def cases(directory: Path, data: Mapping[Omitted, memoryview]) -> Iterator[Case]
     """Yield a case for each conversation and each op's vector in a directory.
 
     Args:
-        directory: that of the vectors.
+        directory: that of the vectors, or one session's file.
         data: what vectors omit to the data.
 
     Raises:
         Damaged: for a file that `vectors verify` would find a fault in, with the first one.
         Misuse: for one that can't be read, or where there is none.
     """
-    for kind, path in files(directory):
+    for kind, path in [("sessions", directory)] if directory.is_file() else files(directory):
         if kind not in PLAYED:
             continue
         content = playable(directory, kind, path)

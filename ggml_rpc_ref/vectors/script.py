@@ -199,7 +199,7 @@ def piece_from_json(value: Any) -> Piece:
             return Named(found[1], -offset if found[2] == "-" else offset)
         case str():
             return Exactly(bytes.fromhex(value))
-        case {"repeat": data, "times": times}:
+        case {"repeat": data, "times": times} if data:
             return Repeated(bytes.fromhex(data), times)
         case {"omitted": size, "fnv1a": fnv1a}:
             return Omitted(size, int(fnv1a, 16))
