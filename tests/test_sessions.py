@@ -633,7 +633,13 @@ def test_bytes_changed_anywhere_give_a_vector_or_a_sentence(tmp_path: Path) -> N
     assert {True, False} <= outcomes
 
 
+def swapped(talk: Talk) -> Talk:
+    talk.chunks[-2:] = reversed(talk.chunks[-2:])
+    return talk
+
+
 STRANGE = [
+    ("a reply before what it answers", swapped(filled().get(node(0), ONES)), "before what asked for it", 8),
     ("a reply of the wrong size", Talk().hello().ask(15, b"", bytes(5)), "4 bytes", 3),
     ("a reply to nothing", Talk().hello().down(answer(b"")), "no request awaits one", 2),
     ("a reply cut off", Talk().hello().up(request(15, b"")).down(answer(bytes(4))[:9]), "frame.complete", 3),

@@ -165,9 +165,10 @@ def _said(conversation: Conversation) -> tuple[list[Said], Fault | None]:
         request = waiting.popleft() if waiting else None
         said, wrong = _take(conversation, message, request)
         wrong = wrong or message.fault
-        if request is None and wrong is None:
+        if wrong is None and (request is None or said.order < request.order):  # a request is recorded before it is forwarded
             where = conversation.where(message.sender)
-            wrong = Fault("reply", "is there, and nothing that asked for it", "frame.reply-presence", message.offset, where)
+            what = "is there, and nothing that asked for it" if request is None else "is there before what asked for it"
+            wrong = Fault("reply", what, "frame.reply-presence", message.offset, where)
         if wrong is not None:
             return [said for said in found if said.order < message.order], fault or wrong
         found.append(said)
