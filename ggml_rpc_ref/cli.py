@@ -212,21 +212,37 @@ app.add_typer(cli_vectors.app, name="vectors")
 def main() -> None:
     """Run the command line; every failure is one sentence on stderr and a documented exit code, never a traceback."""
     try:
-        app(standalone_mode=True)
+        _run()
     except Damaged as error:
         _fail(str(error), NON_CONFORMANT)
     except (Misuse, Unsupported) as error:
         _fail(str(error), USAGE)
     except Violation as error:
         _fail(f"the peer broke the protocol: {error}", UNREACHABLE)
-    except ConnectionError as error:
+    except BrokenPipeError:
+        _write_no_more()  # who reads has seen enough, e.g. `head`
+    except (ConnectionError, TimeoutError) as error:
         _fail(str(error), UNREACHABLE)
-    except TimeoutError as error:
-        _fail(str(error), UNREACHABLE)
+    except OSError as error:
+        _write_no_more()
+        _fail(f"{error.filename or 'standard output'}: {error.strerror}", USAGE)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
     except Exception as error:
         _fail(f"internal error, please report it: {type(error).__name__}: {error}", OUR_FAULT)
+
+
+def _run() -> None:
+    try:
+        app(standalone_mode=True)
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where an error has a sentence, and not at the interpreter's end
+
+
+def _write_no_more() -> None:
+    """Let what is still buffered for standard output vanish, so that the interpreter's end does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(sentence: str, code: int) -> None:

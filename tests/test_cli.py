@@ -111,3 +111,13 @@ def test_no_help_is_written_in_brackets(path: Path) -> None:
     helps = re.findall(r'help="([^"]*)"', path.read_text())
     assert helps
     assert [text for text in helps if re.search(r"\[[a-z#/@]", text)] == []
+
+
+@pytest.mark.parametrize(
+    "words", [["vectors", "list"], ["conform", "--list"], ["show", "frame.complete"], ["gen", "--header"]], ids=" ".join
+)
+def test_a_full_disk_has_a_sentence(words: list[str]) -> None:
+    command = [sys.executable, "-m", "ggml_rpc_ref", *words]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    assert (done.returncode, done.stderr) == (2, "ggml-rpc-ref: standard output: No space left on device\n")

@@ -21,7 +21,7 @@ from ggml_rpc_ref.conformance import Given, Options, Verdict, run
 from ggml_rpc_ref.conformance.runner import Report
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import Endpoint
-from ggml_rpc_ref.vectors import play
+from ggml_rpc_ref.vectors import omitted, play
 from ggml_rpc_ref.vectors.omitted import Files
 from ggml_rpc_ref.vectors.script import Omitted, piece_from_json, size_of
 
@@ -169,6 +169,8 @@ def test_data_that_is_omitted_comes_from_a_file_or_the_vector_is_skipped(tmp_pat
     directory = vectors(tmp_path, sent(6, {"omitted": 5, "fnv1a": "a430d84680aabd0b"}), got("", size=0))
     result = judged(server, directory)
     assert (result.verdict, "--data FILE" in result.detail) == (Verdict.SKIP, True)
+    result = judged(server, directory, Files([], otherwise=[tmp_path / "none"]))
+    assert (result.verdict, f"and can't read {tmp_path / 'none'}" in result.detail) == (Verdict.SKIP, True)
     (tmp_path / "other").write_bytes(b"HELLO")
     (tmp_path / "blob").write_bytes(b"hello")
     result = judged(server, directory, Files([tmp_path / "other", tmp_path / "blob"]))
@@ -254,6 +256,16 @@ def test_a_broken_gguf_has_a_sentence(tmp_path: Path, content: bytes) -> None:
         Files([tmp_path / "broken.gguf"])
     with pytest.raises(Misuse, match="can't read"):
         Files([tmp_path / "none"])
+
+
+def test_a_gguf_that_is_read_without_end_has_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array of 2^40 numbers is announced: the package reads on and on behind the end of the file."""
+    pytest.importorskip("gguf")
+    monkeypatch.setattr(omitted, "LONGEST", 1)
+    array = struct.pack("<QsIIQ", 1, b"a", 9, 4, 2**40)
+    (tmp_path / "endless.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + array + bytes(64))
+    with pytest.raises(Misuse, match=r"endless\.gguf is no whole GGUF"):
+        Files([tmp_path / "endless.gguf"])
 
 
 # --------------------------------------------------------------------------------------------------------- the command

@@ -159,6 +159,8 @@ def _version(endpoint: Endpoint, timeout: float) -> Version:
             return Version(*peer.take(size, "the reply to HELLO")[:3])
         except Broken as broken:
             said = broken.actual
+            if not subject.peers:
+                raise ConnectionError(said) from None
             if broken.verdict is Verdict.HANG:
                 raise TimeoutError(f"{endpoint} does not answer HELLO within {timeout:g} s: {said}") from None
         finally:

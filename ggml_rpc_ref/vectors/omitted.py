@@ -5,18 +5,23 @@ The hashes are taken as they are asked for, and only of what has the size that i
 
 from __future__ import annotations
 
+import json
 import mmap
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fnv import fnv1a
+from ggml_rpc_ref.vectors import gguf_tensors
 from ggml_rpc_ref.vectors.script import Omitted
 
 GGUF_MAGIC: Final = b"GGUF"
+LONGEST: Final = 120
+"""Seconds that reading a GGUF may take; a vocabulary of 262,144 tokens took 8."""
 
 
 class Files(Mapping[Omitted, memoryview]):
@@ -74,16 +79,24 @@ def _parts(path: Path) -> Iterator[memoryview]:
     if start != GGUF_MAGIC:
         yield whole
         return
-    for tensor in _reader(path).tensors:
-        yield whole[tensor.data_offset : tensor.data_offset + tensor.n_bytes]
+    for at, size in _tensors(path):
+        yield whole[at : at + size]
 
 
-def _reader(path: Path) -> Any:
+def _tensors(path: Path) -> list[list[int]]:
+    """Return offset and size of each tensor in a GGUF.
+
+    The package gguf reads it in a process of its own, within limits: of a damaged file it may read without end.
+    """
+    command = [sys.executable, "-m", "ggml_rpc_ref.vectors.gguf_tensors", str(path)]
     try:
-        gguf = import_module("gguf")
-    except ImportError:
-        raise Misuse(f"{path} is a GGUF: `pip install 'ggml-rpc-ref[gguf]'` to read it") from None
-    try:
-        return gguf.GGUFReader(path)
-    except (ValueError, KeyError, IndexError, OSError) as error:
-        raise Misuse(f"{path} is no whole GGUF: {error}") from None
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        raise Misuse(f"{path} is no whole GGUF: reading it did not end within {LONGEST} s") from None
+    if done.returncode == gguf_tensors.MISSING:
+        raise Misuse(f"{path} is a GGUF: `pip install 'ggml-rpc-ref[gguf]'` to read it")
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["the reader died"])[-1]
+        raise Misuse(f"{path} is no whole GGUF: {reason[:200]}")
+    found: list[list[int]] = json.loads(done.stdout)
+    return found

@@ -163,9 +163,18 @@ class _Player:
             raise NotJudged("it has more than one device")
         for step in self.script.steps:
             for piece in step.pieces:
-                if step.act == "send" and isinstance(piece, Omitted) and piece not in self.data:
-                    what = f"data of {piece.size} bytes with the hash {piece.fnv1a:016x} is not in the vector"
-                    raise NotJudged(f"{what}: --data FILE, for a model's weights its GGUF (`upstream model`)", Verdict.SKIP)
+                if step.act == "send" and isinstance(piece, Omitted):
+                    self._look_for(piece)
+
+    def _look_for(self, piece: Omitted) -> None:
+        """Raise NotJudged where we don't have data that is to be sent."""
+        what = f"data of {piece.size} bytes with the hash {piece.fnv1a:016x} is not in the vector"
+        try:
+            there = piece in self.data
+        except Misuse as error:
+            raise NotJudged(f"{what}, and {error}", Verdict.SKIP) from None
+        if not there:
+            raise NotJudged(f"{what}: --data FILE, for a model's weights its GGUF (`upstream model`)", Verdict.SKIP)
 
     def _take(self, step: Step) -> None:
         peer = self._peer(step)
