@@ -1,4 +1,4 @@
-"""How long a GRAPH_COMPUTE takes to read and write, by both readers: the graph of Gemma 3 270M has 1,009 tensors.
+"""How long a GRAPH_COMPUTE takes to read and write, by each reader: the graph of Gemma 3 270M has 1,009 tensors.
 
     .venv/bin/pytest bench/bench_codec.py --benchmark-only
 
@@ -15,7 +15,7 @@ import pytest
 
 from ggml_rpc_ref import codec
 from ggml_rpc_ref.connection import NEED_DATA, Connection, Request, Role
-from ggml_rpc_ref.spec.messages import GraphCompute, Hello, HelloReply, RpcTensor
+from ggml_rpc_ref.spec.messages import GetAllocSize, GraphCompute, Hello, HelloReply, RpcTensor
 
 SIZES = [pytest.param(1_009, 728, id="1009-tensors"), pytest.param(10_000, 7_000, id="10000-tensors")]
 sizes = pytest.mark.parametrize(("n_tensors", "n_nodes"), SIZES)
@@ -51,6 +51,13 @@ def test_encode_as_arrays(benchmark: Any, n_tensors: int, n_nodes: int) -> None:
 def test_encode_field_by_field(benchmark: Any, n_tensors: int, n_nodes: int) -> None:
     message = graph_of(n_tensors, n_nodes).message()
     assert len(benchmark(codec.encode, message)) == 12 + 8 * n_nodes + 296 * n_tensors
+
+
+@pytest.mark.parametrize("read", [codec.decode, codec.decode_by_field], ids=["at-once", "field-by-field"])
+@pytest.mark.parametrize("cls", [RpcTensor, GetAllocSize], ids=lambda cls: cls.__name__)
+def test_decode_a_record(benchmark: Any, cls: type, read: Any) -> None:
+    payload = np.random.default_rng(1).integers(0, 256, codec.minimum_size(cls), np.uint8).tobytes()
+    assert isinstance(benchmark(read, cls, payload), cls)
 
 
 @sizes

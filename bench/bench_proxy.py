@@ -12,14 +12,14 @@ What was found on a virtual machine with two cores, in its quieter moments:
   37 to 52, with --explain 52 to 67 and 70 to 82. On both cores two sleepers more are to be woken, which costs anything up to 40 µs
   each, as the host likes: where the bare relay added 17, 60 or 88 µs, the proxy added 21, 66 or 103.
 - An upload from a client at 10 Gbit/s takes 1 to 5 % longer with either server.
-- Over loopback an upload takes as long as through a bare relay: 1.2 to 1.3 times direct with the genuine server (1.13 to 1.18 for
-  256 MiB on a connection that has carried data before), 1.3 to 1.9 times with ours. Two cores allow little better: 256 MiB to ours
-  keep client and server busy for 57 and 49 ms, and any relay, which receives and sends them once more, for 90 ms. These 196 ms take
-  two cores 98 ms at best; the direct upload took 67 to 98 ms.
+- Over loopback an upload takes as long as through a bare relay: 1.14 to 1.3 times direct with the genuine server (ten quiet runs:
+  1.14 to 1.20, half of them at most 1.17), 1.3 to 1.9 times with ours. Two cores allow little better: 256 MiB to ours keep client
+  and server busy for 57 and 49 ms, and any relay, which receives and sends them once more, for 90 ms. These 196 ms take two cores
+  98 ms at best; the direct upload took 67 to 98.
 - Splicing instead of copying (os.splice through a pipe of 1 MiB) does not help: the relay is busy for 50 to 64 ms instead of 90,
   but the server for 80 to 86 instead of 50, since what it copies is in no cache near it any more. It took 1.4 to 2.4 times direct
   with ours, 1.11 to 1.21 with the genuine server. Neither do buffers of 4 MiB or more, nor reading ahead of a server that can't
-  take more yet.
+  take more yet, nor SCHED_BATCH or a lower priority for the proxy.
 - With --record of everything an upload goes as fast as the file takes it; with --leave-out every byte is hashed, 0.4 GB/s.
 """
 
