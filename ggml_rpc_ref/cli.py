@@ -15,7 +15,9 @@ from typing import Annotated
 import typer
 
 from ggml_rpc_ref import cli_upstream, cli_vectors
+from ggml_rpc_ref.cli_options import AsJson, Expect, Judged, Listing, Owned, Spawn
 from ggml_rpc_ref.errors import Damaged, Misuse, Unsupported, Violation
+from ggml_rpc_ref.stdout import write_no_more
 
 OK, NON_CONFORMANT, USAGE, UNREACHABLE, CRASHED, OUR_FAULT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -95,25 +97,16 @@ def serve(
 
 @app.command()
 def conform(
-    target: Annotated[
-        str, typer.Argument(metavar="[HOST:PORT]", help="A server that runs already; without it our own is started and judged.")
-    ] = "",
-    spawn: Annotated[
-        str, typer.Option(metavar="'CMD … {port}'", help="Start this server on loopback, and again after each crash.")
-    ] = "",
+    target: Judged = "",
+    spawn: Spawn = "",
     only: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Only cases or rules of this id (with *, ?); may be repeated.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take.")] = 5.0,
-    expect: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Known failures, case id to verdict and reason; anything else fails the run."),
-    ] = None,
-    i_own_this_target: Annotated[
-        bool, typer.Option("--i-own-this-target", help="Also run what is known to crash servers on another machine.")
-    ] = False,
-    list_cases: Annotated[bool, typer.Option("--list", help="Say what would be run, and end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    expect: Expect = None,
+    i_own_this_target: Owned = False,
+    list_cases: Listing = False,
+    as_json: AsJson = False,
 ) -> None:
     """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
     from ggml_rpc_ref.conformance import command, select
@@ -136,7 +129,7 @@ def show(name: Annotated[str, typer.Argument(metavar="RULE-OR-CASE", help="For i
 def probe(
     target: Annotated[str, typer.Argument(metavar="HOST:PORT", help="A server; [::1]:50052 for IPv6; port 50052 if left out.")],
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long all of it may take.")] = 10.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask a server for its version, devices, memory, alignment and largest buffer; changes nothing on it."""
     from ggml_rpc_ref import probe as probing
@@ -196,7 +189,7 @@ def decode(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="pcap: the server's port.")] = None,
     graph: Annotated[str, typer.Option(metavar="text|dot", help="List or draw the graphs instead.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Show every field of every tensor.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Explain bytes of the protocol, field by field; 1: they break off or break a rule."""
     from ggml_rpc_ref.decode import command
@@ -220,12 +213,12 @@ def main() -> None:
     except Violation as error:
         _fail(f"the peer broke the protocol: {error}", UNREACHABLE)
     except BrokenPipeError:
-        _write_no_more()  # who reads has seen enough, e.g. `head`
+        write_no_more()  # who reads has seen enough, e.g. `head`
     except (ConnectionError, TimeoutError) as error:
         _fail(str(error), UNREACHABLE)
     except OSError as error:
-        _write_no_more()
-        _fail(f"{error.filename or 'standard output'}: {error.strerror}", USAGE)
+        write_no_more()
+        _fail(f"{error.filename or 'standard output'}: {error.strerror or error}", USAGE)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
     except Exception as error:
@@ -238,11 +231,6 @@ def _run() -> None:
     finally:
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where an error has a sentence, and not at the interpreter's end
-
-
-def _write_no_more() -> None:
-    """Let what is still buffered for standard output vanish, so that the interpreter's end does not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(sentence: str, code: int) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ggml_rpc_ref.cli_options import AsJson, Expect, Judged, Listing, Owned, Spawn
+
 app = typer.Typer(help="The golden vectors: list, verify, record and play them.", no_args_is_help=True)
 
 Directory = Annotated[Path, typer.Argument(metavar="[DIRECTORY]", help="Where they lie.")]
@@ -35,12 +37,8 @@ def verify(directory: Directory = Path("vectors")) -> None:
 
 @app.command()
 def play(
-    target: Annotated[
-        str, typer.Argument(metavar="[HOST:PORT]", help="A server that runs already; without it our own is started and judged.")
-    ] = "",
-    spawn: Annotated[
-        str, typer.Option(metavar="'CMD … {port}'", help="Start this server on loopback, and again after each crash.")
-    ] = "",
+    target: Judged = "",
+    spawn: Spawn = "",
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only vectors of this id or rule (sessions, ops/ADD, with *, ?); may be repeated."),
@@ -53,14 +51,10 @@ def play(
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take; a session's 12 times.")
     ] = 5,
-    expect: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Known failures, id to verdict and reason; anything else fails the run.")
-    ] = None,
-    i_own_this_target: Annotated[
-        bool, typer.Option("--i-own-this-target", help="Also play what is known to crash servers on another machine.")
-    ] = False,
-    list_cases: Annotated[bool, typer.Option("--list", help="Say what would be played, and end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    expect: Expect = None,
+    i_own_this_target: Owned = False,
+    list_cases: Listing = False,
+    as_json: AsJson = False,
 ) -> None:
     """Play the vectors against a server; 0: it does as they say, 1: not, 4: it crashed or hung."""
     from ggml_rpc_ref import upstream

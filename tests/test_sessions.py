@@ -18,7 +18,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from ggml_rpc_ref import upstream, vectors
+from ggml_rpc_ref import script, upstream, vectors
 from ggml_rpc_ref.conformance import Given, Options, run
 from ggml_rpc_ref.errors import Damaged, Misuse
 from ggml_rpc_ref.fnv import definition
@@ -26,7 +26,7 @@ from ggml_rpc_ref.net.server import Server
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.recording import Recorder, read
 from ggml_rpc_ref.serve import make_host
-from ggml_rpc_ref.vectors import play, script
+from ggml_rpc_ref.vectors import play
 from ggml_rpc_ref.vectors.contents import MOST_STRETCHES, Known, Ranges
 from ggml_rpc_ref.vectors.omitted import Files
 from ggml_rpc_ref.vectors.session import Labels, faults, make

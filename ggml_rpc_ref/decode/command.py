@@ -23,6 +23,7 @@ from ggml_rpc_ref.decode.model import Fault, Message
 from ggml_rpc_ref.decode.sources import KINDS, Kind, Source, read
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+from ggml_rpc_ref.stdout import write_no_more
 
 OK, BAD_INPUT = 0, 1
 """Exit codes, as in `cli`."""
@@ -171,9 +172,9 @@ def _show(decoded: Decoded, wanted: Options) -> int:
         _print(decoded, wanted)
         sys.stdout.flush()
     except BrokenPipeError:
-        _write_no_more()  # who reads has seen enough, e.g. `head`
+        write_no_more()  # who reads has seen enough, e.g. `head`
     except OSError as error:
-        _write_no_more()
+        write_no_more()
         raise Misuse(f"can't write: {error.strerror}") from None
     for note in decoded.source.notes:
         print(f"ggml-rpc-ref: {note}", file=sys.stderr)
@@ -183,11 +184,6 @@ def _show(decoded: Decoded, wanted: Options) -> int:
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     print(f"ggml-rpc-ref: {faults[0]}{more}", file=sys.stderr)
     return BAD_INPUT
-
-
-def _write_no_more() -> None:
-    """Let what is still buffered for standard output vanish, so that the interpreter's end does not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print(decoded: Decoded, wanted: Options) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from ggml_rpc_ref.script import Anything, AtLeast, Named, Near, Omitted, Script, Step, from_json, size_of
 from ggml_rpc_ref.spec.rules import RULES
-from ggml_rpc_ref.vectors.script import Anything, AtLeast, Named, Near, Omitted, Script, Step, from_json, size_of
 
 Contents = dict[str, tuple[str, Any]]
 """File, as "directory/name.json" below that of the vectors, to its kind and content."""

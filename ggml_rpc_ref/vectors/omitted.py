@@ -16,8 +16,8 @@ from typing import Final
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fnv import fnv1a
+from ggml_rpc_ref.script import Omitted
 from ggml_rpc_ref.vectors import gguf_tensors
-from ggml_rpc_ref.vectors.script import Omitted
 
 GGUF_MAGIC: Final = b"GGUF"
 LONGEST: Final = 120

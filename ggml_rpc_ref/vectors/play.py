@@ -22,9 +22,7 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fnv import fnv1a
 from ggml_rpc_ref.ops.compare import compare
 from ggml_rpc_ref.ops.op import Tolerance
-from ggml_rpc_ref.vectors import play_ops
-from ggml_rpc_ref.vectors.lint import files, playable, reading
-from ggml_rpc_ref.vectors.script import (
+from ggml_rpc_ref.script import (
     U64,
     Anything,
     AtLeast,
@@ -40,6 +38,8 @@ from ggml_rpc_ref.vectors.script import (
     from_json,
     size_of,
 )
+from ggml_rpc_ref.vectors import play_ops
+from ggml_rpc_ref.vectors.lint import files, playable, reading
 
 REPLY_HEAD: Final = 8
 """Bytes of a reply's size field."""

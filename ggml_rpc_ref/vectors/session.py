@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from ggml_rpc_ref import codec
 from ggml_rpc_ref.errors import Damaged, Misuse
+from ggml_rpc_ref.script import AtLeast, Exactly, Near, Omitted, Script, Step, step_as_json
 from ggml_rpc_ref.vectors.form import canonical
-from ggml_rpc_ref.vectors.script import AtLeast, Exactly, Near, Omitted, Script, Step, step_as_json
 from ggml_rpc_ref.vectors.symboliser import NMSE, Symboliser
 from ggml_rpc_ref.vectors.timeline import read_timeline
 

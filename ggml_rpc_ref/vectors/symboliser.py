@@ -12,6 +12,7 @@ from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.decode.model import Item
 from ggml_rpc_ref.fnv import MODULUS, OFFSET_BASIS, PRIME
 from ggml_rpc_ref.recording import LeftOut
+from ggml_rpc_ref.script import Anything, AtLeast, Binding, Exactly, Named, Near, Omitted, Piece, Repeated, Step
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
@@ -36,7 +37,6 @@ from ggml_rpc_ref.spec.messages import (
     command_name,
 )
 from ggml_rpc_ref.vectors.contents import Contents, Known, Stretch, nbytes
-from ggml_rpc_ref.vectors.script import Anything, AtLeast, Binding, Exactly, Named, Near, Omitted, Piece, Repeated, Step
 from ggml_rpc_ref.vectors.timeline import Ended, Said, Timeline
 
 NMSE: Final = 5e-4

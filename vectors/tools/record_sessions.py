@@ -33,8 +33,8 @@ from ggml_rpc_ref.fnv import fnv1a
 from ggml_rpc_ref.net.proxy import Proxy
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.recording import Recorder
+from ggml_rpc_ref.script import Exactly, Omitted, from_json
 from ggml_rpc_ref.vectors import omitted
-from ggml_rpc_ref.vectors.script import Exactly, Omitted, from_json
 from ggml_rpc_ref.vectors.session import Labels, make
 from ggml_rpc_ref.vectors.symboliser import NMSE
 
