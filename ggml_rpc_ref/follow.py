@@ -41,6 +41,8 @@ from ggml_rpc_ref.spec.wire import Tail
 
 HELLO_WITH_CAPS = codec.minimum_size(Hello, V4_0_0)
 """Bytes of HELLO's payload from 4.0.0 on."""
+MOST_ASKED = 4096
+"""Requests that await replies at the same time; more are not remembered: a peer that only asks must not fill memory."""
 ADDRESSES = frozenset({"remote_ptr", "base_ptr", "data", "buffer", "hash"})
 """Fields that are printed in hexadecimal."""
 
@@ -98,6 +100,7 @@ class Follower:
         self._asked: deque[_Asked] = deque()
         self._begun: list[type] = []
         self._now = 0
+        self._recorded = 0  # bytes of the view being followed that are in the recording
 
     def feed(self, direction: Direction, view: memoryview, time_ns: int | None = None) -> list[type]:
         """Take bytes that pass; return the requests, by class, all of whose fields have come with them.
@@ -110,15 +113,16 @@ class Follower:
         Raises:
             OSError: where the recording can't be written.
         """
-        self._begun, self._now = [], time_ns or time.monotonic_ns()
-        recorded = 0
-        if self.violation is None and not self._follow_whole(direction, view):
+        self._begun, self._now, self._recorded = [], time_ns or time.monotonic_ns(), 0
+        if self.violation is None:
             try:
-                recorded = self._follow(direction, view)
+                if not self._follow_whole(direction, view):
+                    self._follow(direction, view)
             except Violation as violation:
                 self.violation = violation
+                self._asked.clear()
         if self.recorder is not None:
-            self.recorder.write(direction, self.number, view[recorded:], self._now)
+            self.recorder.write(direction, self.number, view[self._recorded :], self._now)
         return self._begun
 
     def end(self, direction: Direction, time_ns: int | None = None) -> None:
@@ -126,9 +130,9 @@ class Follower:
         if self.recorder is not None:
             self.recorder.end(direction, self.number, time_ns)
 
-    def _follow(self, direction: Direction, view: memoryview) -> int:
-        """Read the fields, count the data; return how many of these bytes are already in the recording."""
-        at, recorded = 0, 0
+    def _follow(self, direction: Direction, view: memoryview) -> None:
+        """Read the fields, count the data; up to where data begin the bytes go into the recording already."""
+        at = 0
         while at < len(view):
             end = self._ends[direction]  # another one, once the version is known
             if direction is Direction.TO_CLIENT and self._asked and not self._seen[direction]:
@@ -143,11 +147,10 @@ class Follower:
             self._seen[direction] += count
             while (event := self._next_event(direction)) is not NEED_DATA:
                 if isinstance(event, DataBegins) and self.recorder is not None:
-                    self.recorder.write(direction, self.number, view[recorded:at], self._now)
+                    self.recorder.write(direction, self.number, view[self._recorded : at], self._now)
                     self.recorder.begin_data(direction, self.number, event.size)
-                    recorded = at
+                    self._recorded = at
                 self._take(direction, event)
-        return recorded
 
     def _next_event(self, direction: Direction) -> Event | NeedData:
         try:
@@ -203,6 +206,8 @@ class Follower:
         if REQUESTS[asked.cls].reply(self.version) is NO_REPLY:
             self._done(asked)
             return
+        if len(self._asked) == MOST_ASKED:
+            raise Violation("frame.reply-presence", "requests", MOST_ASKED, "that many await replies; no more are remembered")
         self._asked.append(asked)
 
     def _reply(self, message: Any) -> None:

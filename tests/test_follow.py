@@ -97,3 +97,32 @@ def test_what_can_t_be_followed_is_let_pass(talk: list[Turn], rule: str) -> None
         follower.feed(direction, memoryview(data))
     assert follower.violation is not None
     assert follower.violation.rule == rule
+
+
+@pytest.mark.parametrize("limit", [None, 3], ids=["all", "left-out"])
+def test_what_breaks_a_rule_behind_data_is_recorded_once(tmp_path: Path, limit: int | None) -> None:
+    """Both come in one piece: the data have begun, and are in the recording, when the rest can't be followed."""
+    passed = asked(6, bytes(304) + b"data")[1] + asked(99, b"rest")[1]
+    with Recorder(tmp_path / "r", leave_out_over=limit) as recorder:
+        follower = Follower(1, recorder)
+        for direction, data in [asked(14), answered(b"\3\6\1"), (UP, passed)]:
+            follower.feed(direction, memoryview(data))
+    assert follower.violation is not None
+    assert sum(chunk.size for chunk in read(tmp_path / "r") if chunk.direction is UP) == 9 + len(passed)
+    kept = b"".join(b"data" if chunk.left_out else chunk.data for chunk in read(tmp_path / "r") if chunk.direction is UP)
+    assert kept == asked(14)[1] + passed
+
+
+@pytest.mark.parametrize("pieces", [1, 2], ids=["whole", "halves"])
+def test_requests_that_nobody_answers_are_not_remembered_without_end(pieces: int) -> None:
+    follower = Follower(1)
+    for direction, data in [asked(14), answered(b"\3\6\1")]:
+        follower.feed(direction, memoryview(data))
+    head = memoryview(asked(15)[1])
+    for number in range(4097):
+        assert follower.violation is None, number
+        for part in [head] if pieces == 1 else [head[:4], head[4:]]:
+            follower.feed(UP, part)
+    assert follower.violation is not None
+    assert (follower.violation.rule, follower.violation.value) == ("frame.reply-presence", 4096)
+    assert not follower._asked
