@@ -1,6 +1,6 @@
 """Record whole conversations between the genuine 3.6.1 client and server: the witness of how the protocol is spoken.
 
-    .venv/bin/python vectors/tools/record_sessions.py                  # every session, about a minute
+    .venv/bin/python vectors/tools/record_sessions.py                  # every session
     .venv/bin/python vectors/tools/record_sessions.py views indices    # these only
 
 Our proxy stands between two processes of the genuine build (~/.cache/ggml-rpc-ref/upstream/3.6.1), the server and a client, and
