@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ggml_rpc_ref import codec
-from ggml_rpc_ref.connection import NEED_DATA, Connection, Request, Role
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Request, Role
 from ggml_rpc_ref.spec.messages import GetAllocSize, GraphCompute, Hello, HelloReply, RpcTensor
 
 SIZES = [pytest.param(1_009, 728, id="1009-tensors"), pytest.param(10_000, 7_000, id="10000-tensors")]

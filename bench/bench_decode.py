@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ggml_rpc_ref import codec, decode
+from ggml_rpc_ref.commands import decode as command
 from ggml_rpc_ref.decode import Options
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import OP_TABLES
 
@@ -62,7 +63,7 @@ def test_decode(benchmark: Any, tmp_path: Path, name: str) -> None:
     def show() -> str:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            assert decode.run(str(path), WANTED[name]) == 0
+            assert command.run(str(path), WANTED[name]) == 0
         return out.getvalue()
 
     assert "tensor-1399" in benchmark(show) or name == "full-json"

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from servers import I8, SENTINEL, ask, connect, download, place, upload
 
-from ggml_rpc_ref import codec
-from ggml_rpc_ref.fnv import fnv1a
 from ggml_rpc_ref.net.stream import Stream
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.fnv import fnv1a
 from ggml_rpc_ref.spec.messages import GetAlignmentReply, GetAllocSize, GetAllocSizeReply, GetTensor, RpcTensor
 
 BULK = 64 * 2**20

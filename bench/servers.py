@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from ggml_rpc_ref import codec, upstream
+from ggml_rpc_ref import upstream
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import Stream, open_stream, parse_endpoint
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     AllocBufferReply,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
 
 if TYPE_CHECKING:
-    from ggml_rpc_ref.net.client import connect
+    from ggml_rpc_ref.client.client import connect
 
     __version__: str
 
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
     """Import what costs something only when it is asked for: `connect` needs numpy, `__version__` reads package metadata."""
     match name:
         case "connect":
-            from ggml_rpc_ref.net.client import connect
+            from ggml_rpc_ref.client.client import connect
 
             return connect
         case "__version__":

@@ -15,16 +15,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ggml_rpc_ref import codec
 from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.backends.oracle import Oracle
-from ggml_rpc_ref.connection import NEED_DATA, Connection, Event, NeedData, Role, _State
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.executor import Plan, make_plan
-from ggml_rpc_ref.handlers import Device, Host, Region, Runnable, Session
-from ggml_rpc_ref.memory import Buffer, DeviceMemory, Memory
-from ggml_rpc_ref.net.server import Server
 from ggml_rpc_ref.net.stream import Endpoint, parse_endpoint
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Event, NeedData, Role, _State
+from ggml_rpc_ref.server.executor import Plan, make_plan
+from ggml_rpc_ref.server.handlers import Device, Host, Region, Runnable, Session
+from ggml_rpc_ref.server.memory import Buffer, DeviceMemory, Memory
+from ggml_rpc_ref.server.server import Server
+from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,
@@ -58,7 +59,6 @@ from ggml_rpc_ref.spec.messages import (
 )
 from ggml_rpc_ref.spec.opcodes import OP_TABLES
 from ggml_rpc_ref.spec.versions import Version
-from ggml_rpc_ref.tensor_cache import TensorCache
 
 OPS = OP_TABLES["3.6.1"]
 SMALL = 2**20

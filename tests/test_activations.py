@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ggml_rpc_ref.ops.activations import erf, gelu_erf, gelu_of_f32, silu
+from ggml_rpc_ref.ops.shared.activations import erf, gelu_erf, gelu_of_f32, silu
 
 
 def test_erf_is_the_standard_librarys_to_the_last_bits() -> None:

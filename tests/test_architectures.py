@@ -25,11 +25,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggml_rpc_ref import codec, serve, upstream
+from ggml_rpc_ref import upstream
 from ggml_rpc_ref.backends import Backend
-from ggml_rpc_ref.executor import Plan, make_plan
-from ggml_rpc_ref.memory import Memory
-from ggml_rpc_ref.net.server import Server
+from ggml_rpc_ref.commands import serve
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.server.executor import Plan, make_plan
+from ggml_rpc_ref.server.memory import Memory
+from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.versions import Version
 
 sys.path.insert(0, str(Path(__file__).parent))

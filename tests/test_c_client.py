@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from ggml_rpc_ref import upstream
-from ggml_rpc_ref.handlers import Session
-from ggml_rpc_ref.net.server import Server
-from ggml_rpc_ref.serve import make_host
+from ggml_rpc_ref.commands.serve import make_host
+from ggml_rpc_ref.server.handlers import Session
+from ggml_rpc_ref.server.server import Server
 
 SOURCE = Path(__file__).with_name("c_client") / "matmul.c"
 Matrix = list[list[float]]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import ggml_rpc_ref
-from ggml_rpc_ref import cli, upstream
+from ggml_rpc_ref import upstream
+from ggml_rpc_ref.commands import main as cli
 from ggml_rpc_ref.errors import Misuse, Violation
 
 COMMAND = Path(sys.executable).parent / "ggml-rpc-ref"
@@ -105,11 +106,10 @@ def test_the_shell_completes_commands() -> None:
     assert done.stdout.split() == ["conform"]
 
 
-@pytest.mark.parametrize("path", sorted(Path(cli.__file__).parent.glob("cli*.py")), ids=lambda path: path.stem)
-def test_no_help_is_written_in_brackets(path: Path) -> None:
+def test_no_help_is_written_in_brackets() -> None:
     """Rich takes "[default: never]" for markup, and prints nothing."""
-    helps = re.findall(r'help="([^"]*)"', path.read_text())
-    assert helps
+    helps = [help for path in Path(cli.__file__).parent.glob("*.py") for help in re.findall(r'help="([^"]*)"', path.read_text())]
+    assert len(helps) > 40
     assert [text for text in helps if re.search(r"\[[a-z#/@]", text)] == []
 
 

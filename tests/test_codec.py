@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ggml_rpc_ref import codec
-from ggml_rpc_ref.connection import NEED_DATA, Connection, Data, DataBegins, DataEnds, Reply, Request, Role
 from ggml_rpc_ref.errors import Misuse, Violation
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Data, DataBegins, DataEnds, Reply, Request, Role
 from ggml_rpc_ref.spec import messages as m
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 from ggml_rpc_ref.spec.wire import Array, Chars, Counted, Int, Record, Tail, Wire

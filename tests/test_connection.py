@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ggml_rpc_ref import codec
-from ggml_rpc_ref.connection import NEED_DATA, Connection, Data, DataBegins, DataEnds, Reply, Request, Role
 from ggml_rpc_ref.errors import Misuse, Violation
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Data, DataBegins, DataEnds, Reply, Request, Role
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     AllocBufferReply,

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggml_rpc_ref import decode
-from ggml_rpc_ref.cli import app
-from ggml_rpc_ref.connection import Role
+from ggml_rpc_ref.commands import decode as command
+from ggml_rpc_ref.commands.decode import options
+from ggml_rpc_ref.commands.main import app
 from ggml_rpc_ref.decode import Options
-from ggml_rpc_ref.decode.command import options
 from ggml_rpc_ref.decode.sources import kind_of
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.protocol.connection import Role
 from ggml_rpc_ref.spec.versions import V8_0_0, Version
 
 HELLO = bytes([14]) + bytes(8)
@@ -51,7 +52,7 @@ def replies_of(frames: list[dict[str, Any]]) -> bytes:
 def run(path: Path, wanted: Options = Options()) -> tuple[int, str, str]:  # noqa: B008 (it is frozen)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = decode.run(str(path), wanted)
+        code = command.run(str(path), wanted)
     return code, out.getvalue(), err.getvalue()
 
 
@@ -794,7 +795,7 @@ def test_words_that_are_understood() -> None:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="No such file"):
-        decode.run(str(tmp_path / "none"), Options())
+        command.run(str(tmp_path / "none"), Options())
 
 
 def test_the_command_reads_standard_input() -> None:
@@ -817,6 +818,6 @@ def test_colours_on_a_terminal_unless_unwanted(put: Any, monkeypatch: pytest.Mon
         monkeypatch.setenv("NO_COLOR", "1")
     out = Terminal()
     with contextlib.redirect_stdout(out):
-        assert decode.run(str(put(HELLO)), Options()) == 0
+        assert command.run(str(put(HELLO)), Options()) == 0
     assert ("\x1b[" in out.getvalue()) is not no_colour
     assert "HELLO" in out.getvalue()

@@ -17,10 +17,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from ggml_rpc_ref import cli, conformance, decode, recording
+from ggml_rpc_ref import conformance, decode
+from ggml_rpc_ref.commands import decode as command
+from ggml_rpc_ref.commands import main as cli
 from ggml_rpc_ref.decode import Options
 from ggml_rpc_ref.decode.sources import kind_of
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.files import recording
 from ggml_rpc_ref.spec.files import FILE_RULES
 from ggml_rpc_ref.spec.rules import RULES
 
@@ -41,7 +44,7 @@ def chunk(direction: int, data: bytes, connection: int = 1) -> bytes:
 
 def run(path: object, capsys: pytest.CaptureFixture[str], **wanted: Any) -> tuple[int, str, list[str]]:
     """Exit code, output, lines of words."""
-    code = decode.run(str(path), Options(**wanted))
+    code = command.run(str(path), Options(**wanted))
     out, err = capsys.readouterr()
     return code, out, err.splitlines()
 
@@ -177,7 +180,7 @@ def test_damaged_vectors(put: Any, capsys: pytest.CaptureFixture[str], name: str
 
 def test_vectors_without_messages_say_what_is_meant_for_them() -> None:
     with pytest.raises(Misuse, match=r"enums\.json holds no messages; `ggml-rpc-ref vectors verify`"):
-        decode.run(str(VECTORS / "enums.json"), Options())
+        command.run(str(VECTORS / "enums.json"), Options())
 
 
 # ----------------------------------------------------------------------------------------------- every kind, damaged

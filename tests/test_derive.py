@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from ggml_rpc_ref import codec, derive
+from ggml_rpc_ref import derive
 from ggml_rpc_ref.derive import markdown, operations, tables
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec import messages
 
 ROOT = Path(__file__).parents[1]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ggml_rpc_ref.backends.oracle import Oracle
-from ggml_rpc_ref.codec import Graph, encode
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.executor import make_plan
-from ggml_rpc_ref.memory import DeviceMemory, Memory
+from ggml_rpc_ref.protocol.codec import Graph, encode
+from ggml_rpc_ref.server.executor import make_plan
+from ggml_rpc_ref.server.memory import DeviceMemory, Memory
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import OP_TABLES
 

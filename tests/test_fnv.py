@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ggml_rpc_ref.fnv import BLOCK, LANE, SHORT, Fnv1a, definition, fnv1a
+from ggml_rpc_ref.protocol.fnv import BLOCK, LANE, SHORT, Fnv1a, definition, fnv1a
 
 # from the tables of the FNV reference code (http://www.isthe.com/chongo/tech/comp/fnv/, draft-eastlake-fnv appendix C)
 PUBLISHED = [

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ggml_rpc_ref.follow import Exchange, Follower, describe
-from ggml_rpc_ref.recording import Direction, LeftOut, Recorder, read
+from ggml_rpc_ref.files.recording import Direction, LeftOut, Recorder, read
+from ggml_rpc_ref.proxy.follow import Exchange, Follower, describe
 
 UP, DOWN = Direction.TO_SERVER, Direction.TO_CLIENT
 Turn = tuple[Direction, bytes]

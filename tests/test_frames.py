@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ggml_rpc_ref import codec, fnv
-from ggml_rpc_ref.connection import NEED_DATA, Connection, Data, DataBegins, DataEnds, Reply, Request, Role
+from ggml_rpc_ref.protocol import codec, fnv
+from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Data, DataBegins, DataEnds, Reply, Request, Role
 from ggml_rpc_ref.spec import messages as m
 
 FILE = Path(__file__).parents[1] / "vectors" / "upstream-3.6.1-llama-cpp-python-0.3.20" / "frames.json"

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ggml_rpc_ref import tensor_cache
 from ggml_rpc_ref.backends.oracle import Oracle
-from ggml_rpc_ref.codec import Graph
 from ggml_rpc_ref.errors import Unsupported, Violation
-from ggml_rpc_ref.fnv import definition
-from ggml_rpc_ref.handlers import Device, Host, Session
-from ggml_rpc_ref.memory import Buffer, DeviceMemory, Memory, ValueCache
+from ggml_rpc_ref.protocol.codec import Graph
+from ggml_rpc_ref.protocol.fnv import definition
+from ggml_rpc_ref.server import tensor_cache
+from ggml_rpc_ref.server.handlers import Device, Host, Session
+from ggml_rpc_ref.server.memory import Buffer, DeviceMemory, Memory, ValueCache
+from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     AllocBuffer,
@@ -51,7 +52,6 @@ from ggml_rpc_ref.spec.messages import (
     by_number,
 )
 from ggml_rpc_ref.spec.versions import V3_0_0, V3_5_0, V3_6_1, V5_0_0
-from ggml_rpc_ref.tensor_cache import TensorCache
 
 F32, Q4_0, Q8_0, I8, DEAD_TYPE, UNKNOWN_TYPE = 0, 2, 8, 24, 4, 41
 TOP = 2**64

@@ -16,16 +16,17 @@ from typing import Any, ClassVar
 
 import pytest
 
-from ggml_rpc_ref import upstream, vectors
+from ggml_rpc_ref import golden as vectors
+from ggml_rpc_ref import upstream
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.conformance import Given, Options, Result, Spawned, Verdict, run
-from ggml_rpc_ref.handlers import Device, Host, Session, alloc_buffer
-from ggml_rpc_ref.memory import DeviceMemory
-from ggml_rpc_ref.net.server import Server
+from ggml_rpc_ref.golden import meaning, play
 from ggml_rpc_ref.net.stream import parse_endpoint
+from ggml_rpc_ref.server.handlers import Device, Host, Session, alloc_buffer
+from ggml_rpc_ref.server.memory import DeviceMemory
+from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.messages import AllocBuffer
 from ggml_rpc_ref.spec.rules import RULES
-from ggml_rpc_ref.vectors import meaning, play
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sabotage import SABOTAGES, InProcess
@@ -202,7 +203,7 @@ def own() -> dict[str, tuple[Result, set[str]]]:
         results[result.case.id.removeprefix("malformed/")] = result, set(rules)
         rules.clear()
 
-    log, listener = logging.getLogger("ggml_rpc_ref.net.server"), Listener()
+    log, listener = logging.getLogger("ggml_rpc_ref.server.server"), Listener()
     log.addHandler(listener)
     with Server(Host([Device("oracle", "numpy", DeviceMemory(2**30), Oracle())])) as server:
         try:

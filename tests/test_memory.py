@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.memory import ALIGNMENT, Buffer, DeviceMemory, Memory, ValueCache
+from ggml_rpc_ref.server.memory import ALIGNMENT, Buffer, DeviceMemory, Memory, ValueCache
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import RpcTensor
 from ggml_rpc_ref.spec.versions import DEFAULT, Version

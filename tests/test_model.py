@@ -19,8 +19,9 @@ from statistics import mean
 import gguf
 import pytest
 
-from ggml_rpc_ref import blocks, serve, upstream
-from ggml_rpc_ref.net.server import Server
+from ggml_rpc_ref import blocks, upstream
+from ggml_rpc_ref.commands import serve
+from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 
 STEPS = 32

@@ -15,14 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggml_rpc_ref import codec, connect, serve, upstream
+from ggml_rpc_ref import connect, upstream
 from ggml_rpc_ref.backends import Backend
-from ggml_rpc_ref.executor import Plan, make_plan
-from ggml_rpc_ref.memory import Buffer, Memory
-from ggml_rpc_ref.net.client import Client
-from ggml_rpc_ref.net.server import Server
-from ggml_rpc_ref.ops.compare import compare_tensors
+from ggml_rpc_ref.client.client import Client
+from ggml_rpc_ref.commands import serve
 from ggml_rpc_ref.ops.op import Tolerance
+from ggml_rpc_ref.ops.shared.compare import compare_tensors
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.server.executor import Plan, make_plan
+from ggml_rpc_ref.server.memory import Buffer, Memory
+from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import AllocBuffer, BufferGetBase, FreeBuffer, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.versions import Version

@@ -26,12 +26,13 @@ from hypothesis import strategies as st
 
 from ggml_rpc_ref.blocks import CAN_DEQUANTISE
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops import OPS, recipes, slabs
-from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.golden import operands
+from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.op import BLOCKS, MAX_SRC, WRITABLE_BLOCKS, Case, Op, Operand, Tolerance
+from ggml_rpc_ref.ops.shared import recipes, slabs
+from ggml_rpc_ref.ops.shared.compare import compare_tensors, element_bytes
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import PlainStorage, Tensor, contiguous_nb
-from ggml_rpc_ref.vectors import operands
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 WITNESS = VECTORS / "upstream-3.6.1-llama-cpp-python-0.3.20" / "ops"

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops import OPS, recipes
+from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.op import Case, Operand
+from ggml_rpc_ref.ops.shared import recipes
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import Tensor, contiguous_nb
 

@@ -11,9 +11,9 @@ import pytest
 
 from ggml_rpc_ref import decode, upstream
 from ggml_rpc_ref.decode import Options
-from ggml_rpc_ref.net.proxy import Proxy
+from ggml_rpc_ref.files.recording import Recorder
 from ggml_rpc_ref.net.stream import parse_endpoint
-from ggml_rpc_ref.recording import Recorder
+from ggml_rpc_ref.proxy.proxy import Proxy
 from ggml_rpc_ref.spec.versions import Version
 
 sys.path.insert(0, str(Path(__file__).parent))

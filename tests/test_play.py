@@ -20,10 +20,10 @@ import pytest
 from ggml_rpc_ref.conformance import Given, Options, Verdict, run
 from ggml_rpc_ref.conformance.runner import Report
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.files.conversation import Omitted, piece_from_json, size_of
+from ggml_rpc_ref.golden import omitted, play
+from ggml_rpc_ref.golden.omitted import Files
 from ggml_rpc_ref.net.stream import Endpoint
-from ggml_rpc_ref.script import Omitted, piece_from_json, size_of
-from ggml_rpc_ref.vectors import omitted, play
-from ggml_rpc_ref.vectors.omitted import Files
 
 HELLO, DEVICE_COUNT = "0e" + 8 * "00", "0f" + 8 * "00"
 HELLO_REPLY, COUNT_REPLY = "0300000000000000030601", "040000000000000001000000"

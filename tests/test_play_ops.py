@@ -17,18 +17,20 @@ from typing import Any
 
 import pytest
 
-from ggml_rpc_ref import codec, upstream
+from ggml_rpc_ref import upstream
 from ggml_rpc_ref.backends import Backend
-from ggml_rpc_ref.conformance import Case, Given, Verdict, command, from_command, run
+from ggml_rpc_ref.commands import conform as command
+from ggml_rpc_ref.conformance import Case, Given, Verdict, from_command, run
 from ggml_rpc_ref.conformance.runner import Report, Result
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.executor import Plan, make_plan
-from ggml_rpc_ref.handlers import Runnable
-from ggml_rpc_ref.memory import Memory
+from ggml_rpc_ref.golden import play, play_ops
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.ops.op import Tolerance
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.server.executor import Plan, make_plan
+from ggml_rpc_ref.server.handlers import Runnable
+from ggml_rpc_ref.server.memory import Memory
 from ggml_rpc_ref.spec.versions import Version
-from ggml_rpc_ref.vectors import play, play_ops
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sabotage import InProcess, Sabotage, Spoilt, multiplies_badly, skips_squares

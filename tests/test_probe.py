@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from ggml_rpc_ref import upstream
+from ggml_rpc_ref.commands.probe import DeviceReport, Report, probe, run
+from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.net.server import Server
-from ggml_rpc_ref.probe import DeviceReport, Report, probe, run
-from ggml_rpc_ref.serve import make_host
+from ggml_rpc_ref.server.server import Server
 
 MIB = 2**20
 WELCOME = b"\x03" + bytes(7) + b"\x03\x06\x01"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ggml_rpc_ref.errors import Damaged, Misuse
-from ggml_rpc_ref.recording import Chunk, Direction, LeftOut, Recorder, is_recording, read, read_header
+from ggml_rpc_ref.files.recording import Chunk, Direction, LeftOut, Recorder, is_recording, read, read_header
 from ggml_rpc_ref.spec.files import FILE_RULES
 
 UP, DOWN = Direction.TO_SERVER, Direction.TO_CLIENT

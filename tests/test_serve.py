@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from ggml_rpc_ref import serve
+from ggml_rpc_ref.commands import serve
+from ggml_rpc_ref.commands.serve import Json, Words, cache_directory, machine_memory, make_host, parse_network, parse_size
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.net.server import Server
-from ggml_rpc_ref.serve import Json, Words, cache_directory, machine_memory, make_host, parse_network, parse_size
+from ggml_rpc_ref.server.server import Server
 
 HELLO = struct.pack("<BQ", 14, 0)
 HELLO_REPLY = struct.pack("<Q3B", 3, 3, 6, 1)
@@ -248,7 +248,7 @@ def test_a_port_in_use_is_a_mistake() -> None:
 def test_threads_are_set_before_numpy_is_imported() -> None:
     script = """
 import os, sys
-import ggml_rpc_ref.cli
+import ggml_rpc_ref.commands.main
 assert "numpy" not in sys.modules
 import importlib.abc
 class Watch(importlib.abc.MetaPathFinder):
@@ -258,7 +258,7 @@ class Watch(importlib.abc.MetaPathFinder):
             os._exit(0)
 sys.meta_path.insert(0, Watch())
 sys.argv = ["x", "serve", "-t", "3"]
-ggml_rpc_ref.cli.main()
+ggml_rpc_ref.commands.main.main()
 """
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False, env=environ)

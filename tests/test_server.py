@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ggml_rpc_ref import tensor_cache
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.fnv import definition
-from ggml_rpc_ref.handlers import Device, Host, Session
-from ggml_rpc_ref.memory import DeviceMemory
-from ggml_rpc_ref.net.server import Limits, Server
+from ggml_rpc_ref.protocol.fnv import definition
+from ggml_rpc_ref.server import tensor_cache
+from ggml_rpc_ref.server.handlers import Device, Host, Session
+from ggml_rpc_ref.server.memory import DeviceMemory
+from ggml_rpc_ref.server.server import Limits, Server
+from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import GetAlignment, by_number
-from ggml_rpc_ref.tensor_cache import TensorCache
 
 MEMORY = 64 * 2**20
 """Bytes of each device here."""
@@ -492,7 +492,7 @@ def test_a_buffer_beyond_4_gib(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_data_move_in_several_calls(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done beyond 1 GiB, at a thousandth of the size."""
-    monkeypatch.setattr("ggml_rpc_ref.net.server.MOST", 2**20)
+    monkeypatch.setattr("ggml_rpc_ref.server.server.MOST", 2**20)
     size = 5 * 2**20 + 12345
     data = np.random.default_rng(5).integers(0, 256, size, np.uint8).tobytes()
     with connect(server) as client:

@@ -18,18 +18,20 @@ import jsonschema
 import numpy as np
 import pytest
 
-from ggml_rpc_ref import script, upstream, vectors
+from ggml_rpc_ref import golden as vectors
+from ggml_rpc_ref import upstream
+from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.conformance import Given, Options, run
 from ggml_rpc_ref.errors import Damaged, Misuse
-from ggml_rpc_ref.fnv import definition
-from ggml_rpc_ref.net.server import Server
+from ggml_rpc_ref.files import conversation as script
+from ggml_rpc_ref.files.recording import Recorder, read
+from ggml_rpc_ref.golden import play
+from ggml_rpc_ref.golden.contents import MOST_STRETCHES, Known, Ranges
+from ggml_rpc_ref.golden.omitted import Files
+from ggml_rpc_ref.golden.session import Labels, faults, make
 from ggml_rpc_ref.net.stream import parse_endpoint
-from ggml_rpc_ref.recording import Recorder, read
-from ggml_rpc_ref.serve import make_host
-from ggml_rpc_ref.vectors import play
-from ggml_rpc_ref.vectors.contents import MOST_STRETCHES, Known, Ranges
-from ggml_rpc_ref.vectors.omitted import Files
-from ggml_rpc_ref.vectors.session import Labels, faults, make
+from ggml_rpc_ref.protocol.fnv import definition
+from ggml_rpc_ref.server.server import Server
 
 HERE = Path(__file__).parent.parent / "vectors"
 SCHEMA = json.loads((HERE / "schema" / "sessions.json").read_text())
@@ -530,7 +532,7 @@ def test_generated_conversations_come_back(tmp_path: Path, seed: int) -> None:
 
 def generated(random: Random) -> list[tuple[Any, bytes, bool]]:
     """A connection: direction, bytes, whether they are a data part."""
-    from ggml_rpc_ref.recording import Direction
+    from ggml_rpc_ref.files.recording import Direction
 
     up, down = Direction.TO_SERVER, Direction.TO_CLIENT
     handles = [HANDLE + 16 * n for n in range(3)]

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggml_rpc_ref import tensor_cache
-from ggml_rpc_ref.fnv import definition, fnv1a
-from ggml_rpc_ref.tensor_cache import THRESHOLD, TensorCache, default_directory
+from ggml_rpc_ref.protocol.fnv import definition, fnv1a
+from ggml_rpc_ref.server import tensor_cache
+from ggml_rpc_ref.server.tensor_cache import THRESHOLD, TensorCache, default_directory
 
 SIZE = 4096
 """Bytes of the tensors here, with the threshold lowered: the rules are the same for 10 MiB."""

@@ -19,9 +19,10 @@ import pytest
 
 from ggml_rpc_ref.backends.half import Native, ThroughFloat32
 from ggml_rpc_ref.backends.upstream_cpu import LOOKED_UP, UpstreamCpu
-from ggml_rpc_ref.ops import OPS, recipes
+from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.flash_attn_ext import attention
 from ggml_rpc_ref.ops.op import Case, Operand
+from ggml_rpc_ref.ops.shared import recipes
 from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 

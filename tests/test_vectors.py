@@ -19,11 +19,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from ggml_rpc_ref import vectors
+from ggml_rpc_ref import golden as vectors
+from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.net.server import Server
-from ggml_rpc_ref.serve import make_host
-from ggml_rpc_ref.vectors import play
+from ggml_rpc_ref.golden import play
+from ggml_rpc_ref.server.server import Server
 
 HERE = Path(__file__).parent.parent / "vectors"
 UPSTREAM = HERE / "upstream-3.6.1-llama-cpp-python-0.3.20"

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ggml_rpc_ref.ops.slabs import rows_per_slab
+from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
 from ggml_rpc_ref.tensor import Array, F32Array
 
 LANES = 32

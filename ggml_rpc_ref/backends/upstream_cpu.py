@@ -24,11 +24,11 @@ import numpy as np
 
 from ggml_rpc_ref.backends.half import Half, of_this_processor
 from ggml_rpc_ref.ops import flash_attn_ext
-from ggml_rpc_ref.ops.activations import gelu_quick
 from ggml_rpc_ref.ops.glu import halves
 from ggml_rpc_ref.ops.mul_mat import PARTNER
 from ggml_rpc_ref.ops.op import Node
-from ggml_rpc_ref.ops.slabs import rows_per_slab
+from ggml_rpc_ref.ops.shared.activations import gelu_quick
+from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor, allocate

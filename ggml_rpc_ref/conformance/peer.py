@@ -13,10 +13,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ggml_rpc_ref import codec
 from ggml_rpc_ref.conformance.case import Broken, NotJudged, Verdict
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ggml_rpc_ref import codec
 from ggml_rpc_ref.conformance.case import CASES, NO_FAULT, Broken, Case, NotJudged, Verdict
 from ggml_rpc_ref.conformance.peer import Facts, Subject
 from ggml_rpc_ref.conformance.target import DYING, Target, is_loopback
 from ggml_rpc_ref.net.stream import Endpoint
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import DeviceCount, Hello
 from ggml_rpc_ref.spec.versions import V3_6_1, V4_0_0, Version
 

@@ -6,7 +6,7 @@
 Nothing that an input holds raises: what is wrong is among `decoded.faults`, and what came before it among the messages.
 """
 
-from ggml_rpc_ref.decode.command import Decoded, Options, decode_file, run
+from ggml_rpc_ref.decode.decoded import Decoded, Options, decode_file
 from ggml_rpc_ref.decode.model import Fault, Item, Message
 
-__all__ = ["Decoded", "Fault", "Item", "Message", "Options", "decode_file", "run"]
+__all__ = ["Decoded", "Fault", "Item", "Message", "Options", "decode_file"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ggml_rpc_ref import codec
 from ggml_rpc_ref.decode import words
 from ggml_rpc_ref.decode.model import Message
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import GraphCompute
 from ggml_rpc_ref.spec.versions import Version
 

@@ -13,13 +13,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from ggml_rpc_ref import codec
-from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.decode.model import Fault, Item, Message
 from ggml_rpc_ref.decode.streams import Conversation, Stream
 from ggml_rpc_ref.decode.walk import Short, Walk
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.recording import LeftOut
+from ggml_rpc_ref.files.recording import LeftOut
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.connection import Role
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.errors import Damaged, Violation
+from ggml_rpc_ref.protocol.connection import Role
 from ggml_rpc_ref.spec.files import FILE_RULES
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import DEFAULT, Version

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.decode.model import Fault
 from ggml_rpc_ref.decode.sources import PCAPNG_MAGIC, Source, mapped
 from ggml_rpc_ref.decode.streams import Conversation, Lost, Stream
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.protocol.connection import Role
 
 HELLO_STARTS: Final = (b"\x0e" + bytes(8), b"\x0e\x18" + bytes(7))
 """How a client's bytes begin: HELLO without payload, or with the 24 bytes of 4.0.0 and later."""

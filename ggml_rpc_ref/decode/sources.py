@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from ggml_rpc_ref import recording
-from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.decode.model import Fault
 from ggml_rpc_ref.decode.streams import Conversation, Lost, Stream
 from ggml_rpc_ref.errors import Damaged, Misuse
+from ggml_rpc_ref.files import recording
+from ggml_rpc_ref.protocol.connection import Role
 
 Kind = Literal["raw", "hex", "recording", "pcap", "vector"]
 KINDS: Final[tuple[Kind, ...]] = ("raw", "hex", "recording", "pcap", "vector")

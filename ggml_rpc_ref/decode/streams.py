@@ -6,9 +6,9 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.decode.model import Fault
-from ggml_rpc_ref.recording import LeftOut
+from ggml_rpc_ref.files.recording import LeftOut
+from ggml_rpc_ref.protocol.connection import Role
 
 SMALL: Final = 2**16
 """Bytes of a piece that is copied together with its neighbours; larger ones are looked at where they lie."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.decode import words
 from ggml_rpc_ref.decode.model import Item, Message
+from ggml_rpc_ref.protocol.connection import Role
 
 SHOWN_BYTES: Final = 8
 """Bytes of a field that are shown; no plain number has more."""

@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ggml_rpc_ref import codec, script
-from ggml_rpc_ref.connection import Role
 from ggml_rpc_ref.decode import words
 from ggml_rpc_ref.decode.model import Fault
 from ggml_rpc_ref.decode.sources import Source, mapped
 from ggml_rpc_ref.decode.streams import Conversation, Stream
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.recording import LeftOut
+from ggml_rpc_ref.files import conversation as script
+from ggml_rpc_ref.files.recording import LeftOut
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.connection import Role
 
 MOST: Final = 2**28
 """Bytes that a file may stand for, those aside that it leaves out: a short one must not fill our memory."""

@@ -10,10 +10,10 @@ from typing import Any, assert_never
 
 import numpy as np
 
-from ggml_rpc_ref import codec
 from ggml_rpc_ref.decode import words
 from ggml_rpc_ref.decode.model import Item
-from ggml_rpc_ref.recording import LeftOut
+from ggml_rpc_ref.files.recording import LeftOut
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import RpcTensor, fields
 from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.spec.wire import Array, Chars, Counted, Int, Record, Tail

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
-from ggml_rpc_ref import codec
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.dtypes import DTYPES
 from ggml_rpc_ref.spec.messages import Empty, RpcTensor, by_number, command_name, fields
 from ggml_rpc_ref.spec.opcodes import GLU_OPS, OP_TABLES, UNARY_OPS

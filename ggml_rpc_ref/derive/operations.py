@@ -12,8 +12,9 @@ import numpy as np
 from ggml_rpc_ref.backends.upstream_cpu import ROUNDED_OPS
 from ggml_rpc_ref.blocks import fp4, iq, iq_tables, k, legacy, plain, ternary
 from ggml_rpc_ref.derive.markdown import escape, prose, table
-from ggml_rpc_ref.ops import OPS, activations, arithmetic, compare, copying, custom, recurrence, sliding_window, views
+from ggml_rpc_ref.ops import OPS, custom
 from ggml_rpc_ref.ops.op import ANY, BLOCKS, PLAIN, READABLE_BLOCKS, WRITABLE_BLOCKS, Op, Param, Tolerance
+from ggml_rpc_ref.ops.shared import activations, arithmetic, compare, copying, recurrence, sliding_window, views
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, OP_TABLES
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import assert_never
 
-from ggml_rpc_ref import codec
 from ggml_rpc_ref.blocks import CAN_DEQUANTISE, CAN_QUANTISE
 from ggml_rpc_ref.conformance import CASES
 from ggml_rpc_ref.derive.markdown import escape, table
 from ggml_rpc_ref.ops.mul_mat import PARTNER
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.dtypes import DEAD_NUMBERS, DTYPES
 from ggml_rpc_ref.spec.files import FILE_RULES
 from ggml_rpc_ref.spec.messages import (

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.regions import PARAMS, region, region_cases, require_region
+from ggml_rpc_ref.ops.shared.regions import PARAMS, region, region_cases, require_region
 
 shape = require_region
 

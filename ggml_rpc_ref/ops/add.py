@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.arithmetic import arithmetic_cases, combine, require_arithmetic
-from ggml_rpc_ref.ops.elementwise import require_dense_rows
 from ggml_rpc_ref.ops.op import EXACT, FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.shared.arithmetic import arithmetic_cases, combine, require_arithmetic
+from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
 
 
 def shape(node: Node) -> None:

@@ -11,8 +11,8 @@ Source: ggml_add1 in ggml.c, ggml_compute_forward_add1 in ggml-cpu/ops.cpp.
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.elementwise import map_values, require_dense_rows
 from ggml_rpc_ref.ops.op import EXACT, FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.shared.elementwise import map_values, require_dense_rows
 
 BLOCK_TYPES = tuple(name for name in WRITABLE_BLOCKS if name in READABLE_BLOCKS)
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.tensor import Array, F32Array
 
 INT32_MAX = 2**31 - 1

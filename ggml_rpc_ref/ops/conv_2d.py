@@ -18,7 +18,7 @@ from math import prod
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source, Tolerance
-from ggml_rpc_ref.ops.sliding_window import POINT, Axes, Axis, axis, blocks, params
+from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axes, Axis, axis, blocks, params
 from ggml_rpc_ref.tensor import Array, Quad
 
 SUM_OF_PRODUCTS = Tolerance(1e-5, 2e-5, 1e-10, "float32 sums of products in another order; the atol covers products that cancel")

@@ -20,8 +20,8 @@ import numpy as np
 
 from ggml_rpc_ref.ops.conv_2d import ODD_VALUES, SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.slabs import rows_per_slab
-from ggml_rpc_ref.ops.sliding_window import Axis, axis, params
+from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
+from ggml_rpc_ref.ops.shared.sliding_window import Axis, axis, params
 from ggml_rpc_ref.tensor import Array, Quad, Tensor
 
 CWHN: Quad = (2, 0, 1, 3)

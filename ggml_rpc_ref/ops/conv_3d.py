@@ -16,7 +16,7 @@ from math import prod
 
 from ggml_rpc_ref.ops.conv_2d import BY_KERNEL, F16_SUM_OF_PRODUCTS, ODD_VALUES, convolve
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.sliding_window import Axes, Axis, axis, params
+from ggml_rpc_ref.ops.shared.sliding_window import Axes, Axis, axis, params
 from ggml_rpc_ref.tensor import Quad
 
 Triple = tuple[int, int, int]

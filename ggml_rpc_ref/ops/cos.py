@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import map_values, require_unary, unary_cases
 from ggml_rpc_ref.ops.op import FLOAT32, FLOATS, Case, Node, Op, Source
+from ggml_rpc_ref.ops.shared.elementwise import map_values, require_unary, unary_cases
 
 shape = require_unary
 

@@ -10,8 +10,8 @@ Source: ggml_cpy_impl and ggml_cast in ggml.c, ggml_compute_forward_dup in ggml-
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.copying import copy, require_copy
 from ggml_rpc_ref.ops.op import ANY, BLOCKS, EXACT, FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.shared.copying import copy, require_copy
 from ggml_rpc_ref.tensor import Quad
 
 

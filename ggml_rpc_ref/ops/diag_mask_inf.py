@@ -9,8 +9,8 @@ in place, and only with its matrices evenly spaced, as upstream steps from one t
 Source: ggml_compute_forward_diag_mask_f32 in ggml-cpu/ops.cpp.
 """
 
-from ggml_rpc_ref.ops import diag_mask
 from ggml_rpc_ref.ops.op import EXACT, Node, Op, Source
+from ggml_rpc_ref.ops.shared import diag_mask
 
 
 def oracle(node: Node) -> None:

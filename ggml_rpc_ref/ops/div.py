@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.arithmetic import arithmetic_cases, combine, require_arithmetic
 from ggml_rpc_ref.ops.op import EXACT, FLOATS, Case, Node, Op, Source
+from ggml_rpc_ref.ops.shared.arithmetic import arithmetic_cases, combine, require_arithmetic
 
 shape = require_arithmetic
 

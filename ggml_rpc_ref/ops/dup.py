@@ -11,8 +11,8 @@ Source: ggml_compute_forward_dup in ggml-cpu/ops.cpp.
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.copying import copy, require_copy
 from ggml_rpc_ref.ops.op import ANY, EXACT, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.shared.copying import copy, require_copy
 
 
 def shape(node: Node) -> None:

@@ -22,9 +22,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import require_dense_rows
 from ggml_rpc_ref.ops.mul_mat import plain_result
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
+from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
 from ggml_rpc_ref.tensor import F32Array, Quad, Tensor
 
 ALIGNMENT = 16

@@ -34,7 +34,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.mul_mat import WEIGHTS, grouped, packed_rows, plain_result, weights
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
-from ggml_rpc_ref.ops.slabs import rows_per_slab
+from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
 from ggml_rpc_ref.ops.soft_max import check_mask, check_sinks, slopes
 from ggml_rpc_ref.tensor import F32Array, Tensor
 

@@ -22,7 +22,7 @@ from itertools import product
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.recurrence import TOLERANCE
+from ggml_rpc_ref.ops.shared.recurrence import TOLERANCE
 from ggml_rpc_ref.tensor import Array, Quad
 
 Q, K, V, G, BETA, STATE = range(6)

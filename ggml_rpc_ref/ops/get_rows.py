@@ -13,10 +13,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import require_dense_rows
-from ggml_rpc_ref.ops.indices import checked_indices
 from ggml_rpc_ref.ops.op import EXACT, FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.slabs import rows_per_slab
+from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
 from ggml_rpc_ref.tensor import Array, F32Array, PlainStorage, Tensor, contiguous_nb
 
 

@@ -21,10 +21,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ggml_rpc_ref.ops.activations import TABLE, gelu, gelu_erf, gelu_of_f32, gelu_quick, silu
-from ggml_rpc_ref.ops.elementwise import part, require_even_rows
 from ggml_rpc_ref.ops.op import EXACT, FLOAT32, Case, Node, Op, Operand, Param, Source, Tolerance
-from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.activations import TABLE, gelu, gelu_erf, gelu_of_f32, gelu_quick, silu
+from ggml_rpc_ref.ops.shared.elementwise import part, require_even_rows
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.spec.opcodes import GLU_OPS
 from ggml_rpc_ref.tensor import Array, F32Array
 

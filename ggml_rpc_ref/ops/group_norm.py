@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import require_dense_rows
 from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
 
 
 def shape(node: Node) -> None:

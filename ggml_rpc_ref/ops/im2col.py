@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ggml_rpc_ref.ops.op import ANY, EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.sliding_window import POINT, Axes, Axis, axis, blocks, params
+from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axes, Axis, axis, blocks, params
 from ggml_rpc_ref.tensor import Array, Quad, Tensor
 
 

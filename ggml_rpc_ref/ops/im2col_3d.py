@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.im2col import write_rows
 from ggml_rpc_ref.ops.op import ANY, EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.sliding_window import Axes, Axis, axis, params
+from ggml_rpc_ref.ops.shared.sliding_window import Axes, Axis, axis, params
 from ggml_rpc_ref.tensor import Quad
 
 Triple = tuple[int, int, int]

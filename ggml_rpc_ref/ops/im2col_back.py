@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.sliding_window import POINT, Axis, axis, params
+from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axis, axis, params
 from ggml_rpc_ref.tensor import Quad
 
 

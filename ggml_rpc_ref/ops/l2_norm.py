@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import map_values
 from ggml_rpc_ref.ops.norm import norm_cases, shape
 from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.elementwise import map_values
 from ggml_rpc_ref.tensor import Array, F32Array
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ggml_rpc_ref.ops.op import BLOCKS, FLOAT32, Case, Node, Op, Operand, Param, Source, Tolerance
-from ggml_rpc_ref.ops.slabs import slabs
+from ggml_rpc_ref.ops.shared.slabs import slabs
 from ggml_rpc_ref.tensor import Array, Tensor
 
 _WITH_Q8_1 = ("Q4_1", "Q5_1")

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.indices import checked_indices
 from ggml_rpc_ref.ops.mul_mat import ACTIVATIONS, PARTNER, ROUNDED, WEIGHTS, packed_rows, paired, plain_result, weights
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source, Tolerance
-from ggml_rpc_ref.ops.slabs import matrix, slabs
+from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.slabs import matrix, slabs
 
 
 def shape(node: Node) -> None:

@@ -10,7 +10,7 @@ Source: ggml_op_is_empty in ggml-impl.h; ggml_compute_forward in ggml-cpu.c retu
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.op import ANY, EXACT, Case, Node, Op, Operand
-from ggml_rpc_ref.ops.views import compute_nothing
+from ggml_rpc_ref.ops.shared.views import compute_nothing
 
 
 def shape(node: Node) -> None:

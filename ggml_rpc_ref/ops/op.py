@@ -168,7 +168,8 @@ class Operand:
         dtype: name of the ggml type.
         ne: dimensions in ne order.
         nb: strides in ne order; None: contiguous.
-        fill: recipe for the elements, read by `ggml_rpc_ref.ops.recipes`: "normal" (mean 0, deviation 1), "normal:S" (deviation S),
+        fill: recipe for the elements, read by `ggml_rpc_ref.ops.shared.recipes`:
+            "normal" (mean 0, deviation 1), "normal:S" (deviation S),
             "uniform:LO:HI", "index:N" (random integers in [0, N)), "arange" (0, 1, 2, …), "zeros",
             "special" (NaN, ±inf, ±0, tiny, huge among normals),
             "permutation" (each row a shuffle of 0..ne0-1), "mask" (0 or -inf), "values:a,b,c…" (repeated),

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.optimiser import require_like_weight, require_same_place, require_settings
-from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.optimiser import require_like_weight, require_same_place, require_settings
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 
 
 def shape(node: Node) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.mul_mat import WEIGHTS, grouped, packed_rows, weights
 from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.slabs import slabs
+from ggml_rpc_ref.ops.shared.slabs import slabs
 
 TYPES = tuple(name for name in WEIGHTS if name not in ("F16", "BF16"))
 

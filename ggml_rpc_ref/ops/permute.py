@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import permutations
 
 from ggml_rpc_ref.ops.op import ANY, EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.views import compute_nothing, require_same_memory
+from ggml_rpc_ref.ops.shared.views import compute_nothing, require_same_memory
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import Quad, contiguous_nb
 

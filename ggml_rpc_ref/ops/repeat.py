@@ -10,10 +10,10 @@ Source: ggml_repeat in ggml.c, ggml_compute_forward_repeat in ggml-cpu/ops.cpp.
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.arithmetic import repeated
-from ggml_rpc_ref.ops.elementwise import require_dense_rows
 from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source, can_repeat
-from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.arithmetic import repeated
+from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 
 TYPES = ("F32", "I32", "F16", "BF16", "I16")
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import part, require_dense_rows
 from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source, can_repeat
-from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.elementwise import part, require_dense_rows
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 
 
 def shape(node: Node) -> None:

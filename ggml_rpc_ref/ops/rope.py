@@ -37,7 +37,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
-from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.tensor import Array, F32Array
 
 NORMAL, NEOX, MROPE, VISION, IMROPE = 0, 2, 8, 24, 40

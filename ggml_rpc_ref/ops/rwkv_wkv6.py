@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Case, Node, Op, Source
-from ggml_rpc_ref.ops.recurrence import STATE_SOURCE, TOLERANCE, case, check, run, stream
+from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, case, check, run, stream
 from ggml_rpc_ref.tensor import Array
 
 STREAMS = (0, 1, 2, 4)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import map_values, require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.op import EXACT, FLOAT32, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.ops.shared.elementwise import map_values, require_dense_rows, require_even_rows
 from ggml_rpc_ref.tensor import Array, F32Array
 
 

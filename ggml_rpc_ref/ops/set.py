@@ -13,7 +13,7 @@ Source: ggml_compute_forward_set in ggml-cpu/ops.cpp.
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.regions import PARAMS, region, region_cases, require_region
+from ggml_rpc_ref.ops.shared.regions import PARAMS, region, region_cases, require_region
 
 shape = require_region
 

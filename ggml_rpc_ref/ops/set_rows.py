@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import part, require_dense_rows
-from ggml_rpc_ref.ops.indices import checked_indices
 from ggml_rpc_ref.ops.op import ANY, EXACT, FLOATS, WRITABLE_BLOCKS, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.elementwise import part, require_dense_rows
+from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.tensor import allocate
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.slabs import Block, row_blocks
+from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
 from ggml_rpc_ref.tensor import F32Array, Tensor
 
 

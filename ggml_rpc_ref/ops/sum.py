@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import require_dense_rows
 from ggml_rpc_ref.ops.op import FLOATS, Case, Node, Op, Operand, Source, Tolerance
-from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 
 
 def shape(node: Node) -> None:

@@ -14,9 +14,9 @@ Source: ggml_compute_forward_top_k_f32 in ggml-cpu/ops.cpp, ggml_top_k in ggml.c
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.argsort import INT32_MAX, ranked
-from ggml_rpc_ref.ops.elementwise import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 
 
 def shape(node: Node) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.op import ANY, EXACT, Case, Node, Op, Operand, Source
 from ggml_rpc_ref.ops.permute import permuted
-from ggml_rpc_ref.ops.views import compute_nothing, require_same_memory
+from ggml_rpc_ref.ops.shared.views import compute_nothing, require_same_memory
 
 EXCHANGED = (1, 0, 2, 3)
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ggml_rpc_ref.ops.elementwise import require_dense_rows
 from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 
 HOLDS: dict[int, Callable[[Any, Any], Any]] = {0: ge, 1: gt, 2: le, 3: lt}
 """ggml_tri_type to the relation of column and row that the triangle holds."""

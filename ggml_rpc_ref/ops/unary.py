@@ -29,9 +29,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.activations import TABLE, gelu, gelu_erf, gelu_of_f32, gelu_quick, silu
-from ggml_rpc_ref.ops.elementwise import UNARY_TYPES, map_values, require_even_rows, require_unary
 from ggml_rpc_ref.ops.op import EXACT, FLOAT32, FLOATS, Case, Node, Op, Operand, Param, Source, Tolerance
+from ggml_rpc_ref.ops.shared.activations import TABLE, gelu, gelu_erf, gelu_of_f32, gelu_quick, silu
+from ggml_rpc_ref.ops.shared.elementwise import UNARY_TYPES, map_values, require_even_rows, require_unary
 from ggml_rpc_ref.spec.opcodes import UNARY_OPS
 from ggml_rpc_ref.tensor import Array, F32Array
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.conv_2d import ODD_VALUES
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
-from ggml_rpc_ref.ops.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.tensor import Array, F32Array, Quad
 
 NEAREST, BILINEAR, BICUBIC = 0, 1, 2

@@ -11,7 +11,7 @@ Source: ggml_view_impl in ggml.c.
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.op import ANY, EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.views import compute_nothing, require_same_memory
+from ggml_rpc_ref.ops.shared.views import compute_nothing, require_same_memory
 
 
 def shape(node: Node) -> None:

@@ -11,9 +11,9 @@ of its longer operands, zlib streams one after the other. `--inputs` writes the 
 whose results stay as they are; the recipes' bytes must have the recorded SHA-256. The last lines on stdout are a table of
 the oracle's worst error per op against these results; the exit status is 1 if any case failed.
 
-Independence: the inputs come from `ggml_rpc_ref.ops.recipes`, the geometry from the op's cases; the wire client below is written
-out by hand from the protocol's layout and the expected bytes are what the server sent. The oracle runs
-only after them, for the table.
+Independence: the inputs come from `ggml_rpc_ref.ops.shared.recipes`, the geometry from the op's cases; the wire client below is
+written out by hand from the protocol's layout and the expected bytes are what the server sent. The oracle runs only after them,
+for the table.
 
 A case is laid out in one server buffer as it lies in memory here: every operand's memory with its guard bytes, 64-byte aligned.
 The whole buffer is read back. Memories that changed are recorded ("dst", and sources that the op updates); a byte that changed
@@ -41,9 +41,10 @@ from typing import Any
 import numpy as np
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops import OPS, recipes
-from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes, worst_error
+from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.op import Case, Op, Operand
+from ggml_rpc_ref.ops.shared import recipes
+from ggml_rpc_ref.ops.shared.compare import compare_tensors, element_bytes, worst_error
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 
 PACKAGE = "llama-cpp-python 0.3.20 (ggml 0.9.11, protocol 3.6.1)"

@@ -29,14 +29,14 @@ from pathlib import Path
 from typing import Any
 
 from ggml_rpc_ref import upstream
-from ggml_rpc_ref.fnv import fnv1a
-from ggml_rpc_ref.net.proxy import Proxy
+from ggml_rpc_ref.files.conversation import Exactly, Omitted, from_json
+from ggml_rpc_ref.files.recording import Recorder
+from ggml_rpc_ref.golden import omitted
+from ggml_rpc_ref.golden.session import Labels, make
+from ggml_rpc_ref.golden.symboliser import NMSE
 from ggml_rpc_ref.net.stream import parse_endpoint
-from ggml_rpc_ref.recording import Recorder
-from ggml_rpc_ref.script import Exactly, Omitted, from_json
-from ggml_rpc_ref.vectors import omitted
-from ggml_rpc_ref.vectors.session import Labels, make
-from ggml_rpc_ref.vectors.symboliser import NMSE
+from ggml_rpc_ref.protocol.fnv import fnv1a
+from ggml_rpc_ref.proxy.proxy import Proxy
 
 HERE = Path(__file__).resolve()
 OUT = HERE.parents[1] / "upstream-3.6.1-llama-cpp-python-0.3.20" / "sessions"

@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from ggml_rpc_ref.ops import OPS, recipes
-from ggml_rpc_ref.ops.compare import compare_tensors, normalised_error, worst_error
+from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.op import Case, Op, Tolerance
+from ggml_rpc_ref.ops.shared import recipes
+from ggml_rpc_ref.ops.shared.compare import compare_tensors, normalised_error, worst_error
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 
 WITNESS = Path(__file__).resolve().parents[1] / "upstream-3.6.1-llama-cpp-python-0.3.20" / "ops"

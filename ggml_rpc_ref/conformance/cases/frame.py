@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ggml_rpc_ref import codec
 from ggml_rpc_ref.conformance.arena import Arena, pack, tensor_in
 from ggml_rpc_ref.conformance.case import case, require
 from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ggml_rpc_ref import codec
 from ggml_rpc_ref.conformance.arena import GUARD, Arena, nbytes, tensor_in
 from ggml_rpc_ref.conformance.case import case, require
 from ggml_rpc_ref.conformance.peer import Subject
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, OP_TABLES
 

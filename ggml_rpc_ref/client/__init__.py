@@ -1,0 +1,1 @@
+"""A client: connections, devices, tensors, and a builder of graphs."""

@@ -1,0 +1,253 @@
+"""What a server has, as a client sees it: devices, their memory, buffers, tensors.
+
+Made by `Client.devices`; every method here is one request, or the few that a stock client would send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from ggml_rpc_ref.client.graph import Graph, RemoteTensor, quad
+from ggml_rpc_ref.errors import Misuse, Violation
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.messages import (
+    REQUESTS,
+    AllocBuffer,
+    BufferClear,
+    BufferGetBase,
+    CopyTensor,
+    FreeBuffer,
+    GetAlignment,
+    GetAllocSize,
+    GetDeviceMemory,
+    GetMaxSize,
+    GraphRecompute,
+    InitTensor,
+    RpcTensor,
+)
+from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.tensor import NUMPY_TYPES, allocate, contiguous_nb
+
+if TYPE_CHECKING:
+    from ggml_rpc_ref.client.client import Client
+
+Bytes = npt.NDArray[np.uint8]
+Buffered = bytes | bytearray | memoryview | npt.NDArray[Any]
+
+PADDED_TO = 512
+"""Elements: for rows of a block type that are no multiple of it, GET_ALLOC_SIZE and INIT_TENSOR are sent (ggml-rpc.cpp)."""
+NUMPY_NAMES = {np.dtype(layout): name for name, layout in NUMPY_TYPES.items() if name != "BF16"}
+
+
+class Devices(Sequence["Device"]):
+    """As many devices as the server said, made when they are looked at: it may have said 2^32 - 1."""
+
+    def __init__(self, client: Client, count: int) -> None:
+        self._client, self._count, self.made = client, count, dict[int, Device]()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Device: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Device]: ...
+    def __getitem__(self, index: int | slice) -> Device | list[Device]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(self._count))]
+        at = range(self._count)[index]
+        return self.made.setdefault(at, Device(self._client, at))
+
+
+class DeviceMemory(NamedTuple):
+    """Bytes of a device."""
+
+    free: int
+    total: int
+
+
+class Device:
+    """A device of a server.
+
+    Attributes:
+        client: whose.
+        index: its number.
+    """
+
+    def __init__(self, client: Client, index: int) -> None:
+        self.client, self.index = client, index
+        self.last_graph = b""
+        self._alignment = self._max_size = 0
+
+    def __repr__(self) -> str:
+        return f"<device {self.index} of {self.client.endpoint}>"
+
+    @property
+    def version(self) -> Version:
+        """The protocol version that is spoken."""
+        return self.client.version
+
+    @property
+    def alignment(self) -> int:
+        """What addresses of tensors must be multiples of; asked for once."""
+        if not self._alignment:
+            alignment: int = self.client.request(GetAlignment(device=self.index)).alignment
+            if alignment.bit_count() != 1:
+                raise Violation("device.alignment", "alignment", alignment, f"{self} must say a power of two")
+            self._alignment = alignment
+        return self._alignment
+
+    @property
+    def max_size(self) -> int:
+        """The largest buffer, in bytes; asked for once."""
+        if not self._max_size:
+            self._max_size = int(self.client.request(GetMaxSize(device=self.index)).max_size)
+        return self._max_size
+
+    def memory(self) -> DeviceMemory:
+        """Ask how much memory it has, now."""
+        reply = self.client.request(GetDeviceMemory(device=self.index))
+        return DeviceMemory(reply.free_mem, reply.total_mem)
+
+    def alloc(self, size: int) -> RemoteBuffer:
+        """Reserve memory.
+
+        Raises:
+            Misuse: where the server has not as much.
+        """
+        reply = self.client.request(AllocBuffer(device=self.index, size=size))
+        if reply.remote_ptr == 0:
+            raise Misuse(f"{self} has no room for {size} bytes")
+        if reply.remote_size < size:
+            raise Violation("buffer.alloc-size", "remote_size", reply.remote_size, f"{size} bytes were asked for")
+        return RemoteBuffer(self.client, reply.remote_ptr, reply.remote_size)
+
+    # --------------------------------------------------------------------------------------------------------- tensors
+
+    def empty(
+        self, dtype: str, ne: Sequence[int], name: str = "", buffer: RemoteBuffer | None = None, offset: int = 0
+    ) -> RemoteTensor:
+        """Return a tensor with dimensions in ggml's order, in a buffer of its own or at an offset of one; its data are not set."""
+        row, dims = BY_NAME[dtype], quad(ne)
+        tensor = RemoteTensor(self, row, dims, contiguous_nb(row, dims), len(ne), name)
+        padded = row.is_quantised and dims[0] % PADDED_TO != 0
+        size = self.alloc_size(tensor) if padded else tensor.nbytes
+        tensor.room, tensor.offset = self.alloc(size) if buffer is None else buffer, offset
+        if padded:
+            self.client.request(InitTensor(tensor=tensor.wire()))
+        return tensor
+
+    def tensor(
+        self, array: npt.ArrayLike, dtype: str = "", name: str = "", buffer: RemoteBuffer | None = None, offset: int = 0
+    ) -> RemoteTensor:
+        """Send an array; shape (…, rows, columns) becomes ne (columns, rows, …).
+
+        Args:
+            array: up to four axes. Sent from where it lies if C-contiguous and of the type wanted.
+            dtype: the ggml type to convert or quantise to; none: that of the array.
+            name: for logs of the server.
+            buffer, offset: where to put it; none: a buffer of its own.
+        """
+        values = np.asarray(array)
+        dtype = dtype or NUMPY_NAMES.get(values.dtype, "")
+        if dtype not in BY_NAME:
+            raise Misuse(f"no ggml type holds {values.dtype}: name one with dtype=, or use one of {', '.join(NUMPY_TYPES)}")
+        tensor = self.empty(dtype, values.shape[::-1], name, buffer, offset)
+        if dtype != NUMPY_NAMES.get(values.dtype):
+            converted = allocate(tensor.dtype, tensor.ne)
+            converted.store(values.reshape(converted.shape))
+            values = converted.array
+        self.write(tensor, np.ascontiguousarray(values))
+        return tensor
+
+    def write(self, tensor: RemoteTensor, data: Buffered, offset: int = 0) -> None:
+        """Send bytes into a tensor, from its byte `offset` on."""
+        self.client.set_tensor(_placed(tensor), offset, data)
+
+    def read(self, tensor: RemoteTensor, offset: int, size: int) -> Bytes:
+        """Fetch bytes of a tensor."""
+        return self.client.get_tensor(_placed(tensor), offset, size)
+
+    def copy(self, source: RemoteTensor, target: RemoteTensor) -> bool:
+        """Copy bytes from tensor to tensor on the server; False where it can't."""
+        return bool(self.client.request(CopyTensor(src=_placed(source), dst=_placed(target))).result)
+
+    def init_tensor(self, tensor: RemoteTensor) -> None:
+        """Let the device prepare a tensor's memory."""
+        self.client.request(InitTensor(tensor=_placed(tensor)))
+
+    def alloc_size(self, tensor: RemoteTensor) -> int:
+        """Ask how many bytes a tensor needs, its sources considered."""
+        absent = codec.ABSENT_TENSOR
+        sources = tuple(absent if source is None else source.wire() for source in tensor.src)
+        size: int = self.client.request(GetAllocSize(device=self.index, tensor=tensor.wire(), srcs=sources)).alloc_size
+        return size
+
+    # ---------------------------------------------------------------------------------------------------------- graphs
+
+    def graph(self) -> Graph:
+        """Return an empty graph on this device."""
+        return Graph(self)
+
+    def compute(self, graph: codec.Graph) -> None:
+        """Compute a graph; the one that was sent last is not sent again but recomputed."""
+        payload = graph.encode(self.version)
+        with self.client.lock:
+            if payload == self.last_graph and self.version >= REQUESTS[GraphRecompute].since:
+                self.client.request(GraphRecompute(device=self.index))
+            else:
+                self.last_graph = b""
+                self.client.compute(graph)
+                self.last_graph = payload
+
+
+class RemoteBuffer:
+    """Memory on a device.
+
+    Attributes:
+        remote_ptr: its handle.
+        size: bytes.
+    """
+
+    def __init__(self, client: Client, remote_ptr: int, size: int) -> None:
+        self.client, self.size = client, size
+        self._remote_ptr, self._base, self._freed = remote_ptr, -1, False
+
+    @property
+    def remote_ptr(self) -> int:
+        """Its handle.
+
+        Raises:
+            Misuse: after `free`.
+        """
+        if self._freed:
+            raise Misuse("this buffer has been freed")
+        return self._remote_ptr
+
+    @property
+    def base(self) -> int:
+        """Address of its first byte; asked for once."""
+        if self._base < 0:
+            self._base = int(self.client.request(BufferGetBase(remote_ptr=self.remote_ptr)).base_ptr)
+        return self._base
+
+    def clear(self, value: int = 0) -> None:
+        """Set every byte."""
+        self.client.request(BufferClear(remote_ptr=self.remote_ptr, value=value))
+
+    def free(self) -> None:
+        """Give it back."""
+        self.client.request(FreeBuffer(remote_ptr=self.remote_ptr))
+        self._freed = True
+        self.client.forget_graphs()
+
+
+def _placed(tensor: RemoteTensor) -> RpcTensor:
+    if tensor.owner.room is None:
+        raise Misuse(f"{tensor.name or 'the tensor'} has no memory yet: compute its graph first")
+    return tensor.wire()

@@ -1,0 +1,94 @@
+"""The command group `vectors`: list, verify, play the golden vectors, and record new ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggml_rpc_ref.commands.options import AsJson, Expect, Judged, Listing, Owned, Spawn
+
+app = typer.Typer(help="The golden vectors: list, verify, record and play them.", no_args_is_help=True)
+
+Directory = Annotated[Path, typer.Argument(metavar="[DIRECTORY]", help="Where they lie.")]
+
+
+@app.command("list")
+def list_vectors(directory: Directory = Path("vectors")) -> None:
+    """Print file and id of every vector."""
+    from ggml_rpc_ref import golden as vectors
+
+    for line in vectors.list_ids(directory):
+        typer.echo(line)
+
+
+@app.command()
+def verify(directory: Directory = Path("vectors")) -> None:
+    """Check schemas, ids and form of every vector; 0: all is well, 1: not."""
+    from ggml_rpc_ref import golden as vectors
+
+    faults = vectors.verify(directory)
+    for fault in faults:
+        typer.echo(f"ggml-rpc-ref: {fault}", err=True)
+    typer.echo(f"{len(faults)} faults in {len(list(vectors.files(directory)))} files", err=True)
+    raise typer.Exit(1 if faults else 0)
+
+
+@app.command()
+def play(
+    target: Judged = "",
+    spawn: Spawn = "",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Only vectors of this id or rule (sessions, ops/ADD, with *, ?); may be repeated."),
+    ] = None,
+    directory: Annotated[Path, typer.Option(help="Where the vectors lie, or the file of one session.")] = Path("vectors"),
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A GGUF, or other data that vectors omit. (default: the model, if it is installed)"),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take; a session's 12 times.")
+    ] = 5,
+    expect: Expect = None,
+    i_own_this_target: Owned = False,
+    list_cases: Listing = False,
+    as_json: AsJson = False,
+) -> None:
+    """Play the vectors against a server; 0: it does as they say, 1: not, 4: it crashed or hung."""
+    from ggml_rpc_ref import upstream
+    from ggml_rpc_ref.commands import conform as command
+    from ggml_rpc_ref.golden import omitted, play_ops
+    from ggml_rpc_ref.golden import play as playing
+
+    model = upstream.model_path()
+    given = omitted.Files(data or (), otherwise=[model] if model.exists() else [])
+    found = list(playing.cases(directory, given))
+    server, cases = command.choose(target, spawn), playing.select(found, tuple(only or ()))
+    wishes = command.Wishes(timeout, expect, i_own_this_target, as_json)
+    if list_cases:
+        raise typer.Exit(command.list_cases(cases, wishes))
+    raise typer.Exit(command.conform(server, cases, wishes, {case.id for case in found}, play_ops.summary))
+
+
+@app.command()
+def record(
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="What `proxy --record` wrote.")],
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write. (default: standard output)")] = None,
+    id: Annotated[str, typer.Option(metavar="ID", help="Its permanent name. (default: the recording's)")] = "",
+    about: Annotated[str, typer.Option(metavar="TEXT", help="What the conversation shows.")] = "",
+    client: Annotated[str, typer.Option(metavar="TEXT", help="Program and library that asked.")] = "not told",
+    server: Annotated[
+        str, typer.Option(metavar="TEXT", help="Program, library and options that answered. (default: its endpoint)")
+    ] = "",
+    cpu: Annotated[str, typer.Option(metavar="TEXT", help="The server's processor.")] = "not told",
+    command: Annotated[str, typer.Option(metavar="TEXT", help="What records it again.")] = "not told",
+    nmse: Annotated[float, typer.Option(min=0, help="How far computed numbers may lie from the recorded ones.")] = 5e-4,
+    flag: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A flag beside those that follow; repeatable.")] = None,
+) -> None:
+    """Make a session vector of a recording: its pointers become names; 0: all of it, 1: what is whole of a damaged one."""
+    from ggml_rpc_ref.golden import session
+
+    labels = session.Labels(id, about, client, server, cpu, command, tuple(flag or ()), nmse)
+    raise typer.Exit(session.record(recording, output, labels))

@@ -1,0 +1,89 @@
+"""An input read to its end: its messages in the order in which they began, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ggml_rpc_ref.decode.messages import Reader, announced
+from ggml_rpc_ref.decode.model import Fault, Message
+from ggml_rpc_ref.decode.sources import Kind, Source, read
+from ggml_rpc_ref.protocol.connection import Role
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says.
+
+    Attributes:
+        kind: what the input is; None: told from its first bytes.
+        role: who sent raw bytes.
+        version: the version meant; None: what a server announces, else 3.6.1.
+        port: the server's port in captures.
+        full: walk tensors in arrays too.
+        graph: list or draw graphs instead of messages.
+        as_json: print one JSON document.
+    """
+
+    kind: Kind | None = None
+    role: Role = Role.CLIENT
+    version: Version | None = None
+    port: int | None = None
+    full: bool = False
+    graph: Literal["text", "dot"] | None = None
+    as_json: bool = False
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What an input says: its messages in the order in which they began."""
+
+    source: Source
+    messages: list[Message]
+
+    @property
+    def faults(self) -> list[Fault]:
+        """Everything that is wrong, messages first; a stream that ends too early only where no message says so."""
+        found = [message.fault for message in self.messages if message.fault is not None]
+        faulty = {(message.connection, message.sender) for message in self.messages if message.fault is not None}
+        found += [
+            Fault("stream", f"ends: {stream.lost.problem}", stream.lost.rule, stream.end, conversation.where(role))
+            for conversation in self.source.conversations
+            for role, stream in conversation.sides.items()
+            if self.source.fault is None and stream.lost and (conversation.number, role) not in faulty
+        ]
+        return [*found, self.source.fault] if self.source.fault is not None else found
+
+
+def decode_file(path: Path, wanted: Options) -> Decoded:
+    """Decode a file; never fails for what is in it.
+
+    Raises:
+        Misuse: where the file can't be read.
+    """
+    source = read(path, wanted.kind, role=wanted.role, port=wanted.port)
+    messages: list[Message] = []
+    unanswered = []
+    for conversation in source.conversations:
+        reader = Reader(conversation, wanted.version or announced(conversation) or DEFAULT, wanted.full)
+        messages += (*reader.requests(), *reader.replies())
+        if (request := reader.unanswered) is not None and source.kind in ("recording", "pcap"):
+            unanswered.append(f"{conversation.label}: {request.name} at offset {request.offset}")
+    messages.sort(key=lambda message: (message.order, message.sender.value, message.offset))
+    source.notes += _notes({message.version for message in messages})
+    if unanswered:
+        more = f" (and on {len(unanswered) - 1} more connections)" if len(unanswered) > 1 else ""
+        source.notes.append(f"{unanswered[0]} got no reply{more}: refused, by it or one before it, or the input ends too early")
+    return Decoded(source, messages)
+
+
+def _notes(versions: set[Version]) -> Iterator[str]:
+    """Say how far the layouts of these versions can be trusted."""
+    for version in sorted(versions):
+        profile = PROFILES[version]
+        if not profile.proven:
+            ops = "" if profile.ops else "; its builds number ops differently, so ops have no names here"
+            yield f"protocol {version}: its layouts are from its sources and not held to recorded bytes, as 3.6.1's are{ops}"

@@ -1,0 +1,308 @@
+"""Recordings of conversations: a file with every byte that passed, when, which way and on which connection.
+
+    ggml-rpc recording 1\\n                        the magic line
+    {"schema_version": 1, "protocol": ...}\\n      one line of JSON: the header
+    <QBIQ> bytes  <QBIQ> bytes  ...               chunks, in the order in which they were taken
+
+A chunk is 21 bytes, packed and little-endian, and then its payload: nanoseconds from the start until it came (u64), direction
+(u8), number of the connection (u32, from 1), bytes of payload (u64). Bit 0 of the direction is 0 from client to server, 1 from
+server to client.
+
+- A chunk of no bytes says that this side has ended its sending.
+- Bit 1 of the direction (value 2) marks a stretch of data that was left out: the payload is 16 bytes, `<QQ`: how many bytes
+  passed, and their FNV-1a 64 hash. Only whole data parts, those of SET_TENSOR and of GET_TENSOR's reply, are left out;
+  the fields before them, and every other byte of the conversation, are there.
+
+Where chunks are cut means nothing: they are what the recorder happened to receive at once.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from enum import IntEnum
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, Final, Self
+
+from ggml_rpc_ref.errors import Damaged, Misuse
+from ggml_rpc_ref.protocol.fnv import Fnv1a
+
+MAGIC: Final = b"ggml-rpc recording 1\n"
+"""The first line of every recording."""
+CHUNK_HEAD: Final = struct.Struct("<QBIQ")
+"""Nanoseconds since the start, direction, connection, bytes of payload."""
+LEFT_OUT_BODY: Final = struct.Struct("<QQ")
+"""Bytes left out, and their hash."""
+LONGEST_HEADER: Final = 2**16
+"""Bytes of the header line; a longer one is none of ours."""
+MOST_COPIED: Final = 2**16
+"""Bytes of a chunk that are read into memory; those of a longer one stay in the file until they are looked at."""
+_LEFT_OUT: Final = 2
+
+Readable = bytes | bytearray | memoryview
+
+
+class Direction(IntEnum):
+    """Which way bytes went."""
+
+    TO_SERVER = 0
+    TO_CLIENT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a recording says of itself.
+
+    Attributes:
+        schema_version: 1; raised when an old reader could no longer read the file.
+        protocol: the version that the recorder followed, e.g. "3.6.1".
+        endpoint: the server, as HOST:PORT.
+        started: when, as ISO 8601 in UTC; chunks count from here.
+        tool: what wrote the file.
+    """
+
+    schema_version: int
+    protocol: str
+    endpoint: str
+    started: str
+    tool: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Data that passed and was not kept: `size` bytes with the FNV-1a 64 hash `fnv1a`."""
+
+    size: int
+    fnv1a: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes that passed.
+
+    Attributes:
+        time_ns: nanoseconds since the start.
+        direction: which way.
+        connection: number of the connection, from 1.
+        data: the bytes, a view of the file where there are many; none where the side ended its sending, or they were left out.
+        left_out: the data that was left out in their place, or None.
+    """
+
+    time_ns: int
+    direction: Direction
+    connection: int
+    data: bytes | memoryview
+    left_out: LeftOut | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes passed."""
+        return len(self.data) if self.left_out is None else self.left_out.size
+
+
+# -------------------------------------------------------------------------------------------------------------- writing
+
+
+class Recorder:
+    """Writes a recording; may be used by several threads, one at a time for each direction of a connection.
+
+    Args:
+        path: the file; one that is there is replaced.
+        endpoint: the server, as HOST:PORT.
+        tool: what records.
+        protocol: the version that is followed.
+        leave_out_over: data parts of more bytes than this are replaced by their length and hash (a chunk whose direction has bit 1
+            set); None: every byte is kept. Who records says with `begin_data` where such a part begins.
+
+    Each chunk is one write to the file, so what passed before a crash is there.
+
+    Raises:
+        Misuse: where the file can't be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        endpoint: str = "",
+        tool: str = "ggml-rpc-ref",
+        protocol: str = "3.6.1",
+        leave_out_over: int | None = None,
+    ) -> None:
+        self.leave_out_over = leave_out_over
+        self._skipped: dict[tuple[int, int], _Skipped] = {}
+        self._lock = threading.Lock()
+        header = Header(1, protocol, endpoint, datetime.now(UTC).isoformat(timespec="milliseconds"), tool)
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        except OSError as error:
+            raise Misuse(f"can't write the recording {path}: {error.strerror}") from None
+        self._start, self._now = time.monotonic_ns(), 0
+        self._put(MAGIC, json.dumps(asdict(header)).encode() + b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, direction: Direction, connection: int, data: Readable, time_ns: int | None = None) -> None:
+        """Append bytes that passed, at a `time.monotonic_ns` or now; nothing where there are none.
+
+        Raises:
+            OSError: where the file takes no more; the recording is readable up to there.
+        """
+        view = memoryview(data)
+        key = (connection, int(direction))
+        skipped = self._skipped.get(key)
+        if skipped is not None:
+            view = view[skipped.take(view) :]
+            if skipped.left == 0:
+                self._write_skipped(direction, connection, time_ns)
+        if len(view):
+            self._chunk(int(direction), connection, view, time_ns)
+
+    def begin_data(self, direction: Direction, connection: int, size: int) -> None:
+        """Say that the next `size` bytes of this direction are data; they are left out if that is what this recorder does."""
+        if self.leave_out_over is not None and size > self.leave_out_over:
+            self._skipped[connection, int(direction)] = _Skipped(size)
+
+    def end(self, direction: Direction, connection: int, time_ns: int | None = None) -> None:
+        """Append that this side has ended its sending, at a `time.monotonic_ns` or now."""
+        if (connection, int(direction)) in self._skipped:
+            self._write_skipped(direction, connection, time_ns)
+        self._chunk(int(direction), connection, memoryview(b""), time_ns)
+
+    def close(self) -> None:
+        """Close the file; a second time does nothing."""
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+            self._file = -1
+
+    def _write_skipped(self, direction: Direction, connection: int, time_ns: int | None) -> None:
+        skipped = self._skipped.pop((connection, int(direction)))
+        body = LEFT_OUT_BODY.pack(skipped.count, skipped.hash.value)
+        self._chunk(int(direction) | _LEFT_OUT, connection, memoryview(body), time_ns)
+
+    def _chunk(self, direction: int, connection: int, view: memoryview, time_ns: int | None) -> None:
+        with self._lock:
+            if self._file >= 0:
+                # two threads may bring what they received in the other order than they looked at the clock
+                self._now = max(self._now, (time_ns or time.monotonic_ns()) - self._start)
+                self._put(CHUNK_HEAD.pack(self._now, direction, connection, len(view)), view)
+
+    def _put(self, head: bytes, body: Readable) -> None:
+        parts = [memoryview(head), memoryview(body)]
+        while parts:
+            written = os.writev(self._file, parts)
+            while parts and written >= len(parts[0]):
+                written -= len(parts.pop(0))
+            if parts:
+                parts[0] = parts[0][written:]
+
+
+class _Skipped:
+    """A data part that is being left out: how many bytes are still to come, and the hash of those that came."""
+
+    def __init__(self, size: int) -> None:
+        self.left, self.count, self.hash = size, 0, Fnv1a()
+
+    def take(self, view: memoryview) -> int:
+        """Hash what belongs to the part; return how many bytes that were."""
+        count = min(self.left, len(view))
+        self.hash.update(view[:count])
+        self.left -= count
+        self.count += count
+        return count
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+def is_recording(start: bytes) -> bool:
+    """Whether a file that begins with these bytes is a recording."""
+    return start.startswith(MAGIC)
+
+
+def read_header(path: Path) -> Header:
+    """Return what a recording says of itself.
+
+    Raises:
+        Damaged: for a file that is none.
+        Misuse: for one that can't be read.
+    """
+    with _open(path) as file:
+        return _header(file, path)
+
+
+def read(path: Path) -> Iterator[Chunk]:
+    """Yield every whole chunk of a recording, in the order of the file.
+
+    Raises:
+        Damaged: for a file that is no recording; and after the last whole chunk, where the file breaks off or is damaged, with the
+            offset of that place and the rule.
+        Misuse: for a file that can't be read.
+    """
+    with _open(path) as file:
+        _header(file, path)
+        at = file.tell()
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))  # unmapped when nobody looks at it any more
+    while at < len(view):
+        chunk, end = _chunk(view, path, at)
+        yield chunk
+        at = end
+
+
+def _chunk(view: memoryview, path: Path, at: int) -> tuple[Chunk, int]:
+    """Return the chunk that begins at an offset, and where the next one does."""
+    start = at + CHUNK_HEAD.size
+    if start > len(view):
+        there = f"breaks off: {len(view) - at} of the {CHUNK_HEAD.size} bytes that begin it"
+        raise Damaged(path, at, "chunk", there, "recording.chunk-head")
+    time_ns, direction, connection, length = CHUNK_HEAD.unpack_from(view, at)
+    if direction > (Direction.TO_CLIENT | _LEFT_OUT):
+        raise Damaged(path, at + 8, "direction", f"is {direction}; 0 to 3 are possible", "recording.direction")
+    if direction & _LEFT_OUT and length != LEFT_OUT_BODY.size:
+        problem = f"is {length}; what stands for data left out has {LEFT_OUT_BODY.size} bytes"
+        raise Damaged(path, at + 13, "length", problem, "recording.left-out")
+    end = start + length
+    if end > len(view):
+        there = f"breaks off: {length} bytes, of which {len(view) - start} are there"
+        raise Damaged(path, at, "chunk", there, "recording.chunk-whole")
+    if direction & _LEFT_OUT:
+        left_out = LeftOut(*LEFT_OUT_BODY.unpack_from(view, start))
+        return Chunk(time_ns, Direction(direction & 1), connection, b"", left_out), end
+    data = view[start:end] if length > MOST_COPIED else bytes(view[start:end])
+    return Chunk(time_ns, Direction(direction), connection, data), end
+
+
+def _open(path: Path) -> BufferedReader:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise Misuse(f"can't read {path}: {error.strerror}") from None
+
+
+def _header(file: BufferedReader, path: Path) -> Header:
+    if file.readline(len(MAGIC)) != MAGIC:
+        raise Damaged(path, 0, "first line", f"is not {MAGIC.decode().strip()!r}", "recording.magic")
+    line = file.readline(LONGEST_HEADER)
+    try:
+        found: Any = json.loads(line) if line.endswith(b"\n") else None
+        header = Header(**{row.name: found[row.name] for row in fields(Header)})
+    except (ValueError, TypeError, KeyError, RecursionError):
+        problem = "is not the JSON object that says what the recording is"
+        raise Damaged(path, len(MAGIC), "second line", problem, "recording.header") from None
+    if header.schema_version != 1:
+        problem = f"is {header.schema_version!r}; this program reads version 1"
+        raise Damaged(path, len(MAGIC), "schema_version", problem, "recording.header")
+    return header

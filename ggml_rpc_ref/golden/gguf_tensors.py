@@ -1,0 +1,39 @@
+"""Print where the tensors of a GGUF lie: `python -m ggml_rpc_ref.golden.gguf_tensors FILE`, run by `omitted`.
+
+A JSON list of [offset, bytes], or an exit status other than 0 and a sentence on standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+MISSING: Final = 3
+"""Exit status where the package gguf is not installed."""
+MEMORY: Final = 4 * 2**30
+"""Bytes that this process may have beside the file."""
+
+
+def main(path: Path) -> int:
+    """Print the list; return the exit status."""
+    try:
+        gguf = import_module("gguf")
+    except ImportError:
+        return MISSING
+    limit = path.stat().st_size + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        tensors = gguf.GGUFReader(path).tensors
+        print(json.dumps([[int(tensor.data_offset), int(tensor.n_bytes)] for tensor in tensors]))
+    except Exception as error:  # whatever a damaged file makes of the package
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,211 @@
+"""The lint over vectors/: every file against its JSON Schema, ids that are unique and never vanish, one way to write JSON.
+
+The schemas in vectors/schema/ are the documentation of the files; `structural` checks against them, and tests hold that to
+jsonschema, which would itself fetch what a stranger's "$ref" names, from the network or from files. What no schema can say: the
+memories of the ops, which `operands` reads, the two forms of a session, which `session` compares, and what `meaning` knows.
+
+A directory of vectors may come from strangers, its schemas too: whatever is in it makes a fault with a sentence, nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from ggml_rpc_ref.errors import Damaged, Misuse
+from ggml_rpc_ref.golden import meaning, operands, session
+from ggml_rpc_ref.golden.form import canonical
+from ggml_rpc_ref.golden.structural import structural
+
+KINDS: Final = {
+    "frames": "upstream-*/frames.json",
+    "enums": "upstream-*/enums.json",
+    "layout": "upstream-*/layout.json",
+    "ops": "upstream-*/ops/*.json",
+    "blocks": "upstream-*/blocks/[A-Z]*.json",
+    "block_inputs": "upstream-*/blocks/inputs.json",
+    "sessions": "upstream-*/sessions/*.json",
+    "malformed": "handmade/malformed/*.json",
+    "flags": "flags.json",
+}
+"""Kind, which is also the name of its schema, to where its files lie."""
+JSON, SCHEMA = "vector.json", "vector.schema"
+"""Rules for files."""
+IDS: Final = "ids.txt"
+"""The list of every id that there has ever been, one "file id" a line; written by `vectors list`."""
+ODD: Final = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError, re.error)
+"""What reading a file may raise that is not as its schema says, or whose schema allows anything."""
+
+
+def files(directory: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the kind and path of every vector file, in a fixed order.
+
+    Raises:
+        Misuse: where there is none.
+    """
+    found = [(kind, path) for kind, pattern in KINDS.items() for path in sorted(directory.glob(pattern))]
+    if not found:
+        raise Misuse(f"{directory} holds no vectors; run this where vectors/ lies, or name the directory")
+    yield from found
+
+
+def list_ids(directory: Path) -> Iterator[str]:
+    """Yield "file id" of every vector, in the order of the files.
+
+    Raises:
+        Misuse: where there is none, or a file can't be read or is damaged.
+    """
+    for kind, path in files(directory):
+        content = following(directory, kind, path)
+        with reading(path):
+            yield from [f"{path.relative_to(directory)} {name}" for name in ids(kind, content)]
+
+
+def load(path: Path) -> Any:
+    """Return a file's JSON.
+
+    Raises:
+        Damaged: for what is no JSON, with the place.
+        Misuse: for what can't be read.
+    """
+    if path.exists() and not path.is_file():
+        raise Misuse(f"can't read {path}: it is no file")  # a device or a pipe may have no end
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Misuse(f"can't read {path}: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        raise Damaged(path, len(error.doc[: error.pos].encode()), "JSON", f"breaks off or is none: {error.msg}", JSON) from None
+    except UnicodeDecodeError as error:
+        raise Damaged(path, error.start, "JSON", f"is not UTF-8: {error.reason}", JSON) from None
+    except (RecursionError, ValueError) as error:  # brackets or digits without end
+        raise Damaged(path, None, "JSON", f"can't be read: {type(error).__name__}", JSON) from None
+
+
+def following(directory: Path, kind: str, path: Path) -> Any:
+    """Return the JSON of a file that follows the schema of its kind.
+
+    Raises:
+        Damaged: for one that does not, with the first fault.
+        Misuse: for what can't be read.
+    """
+    content = load(path)
+    with reading(path):
+        for fault in _schema_faults(directory / "schema" / f"{kind}.json", content):
+            raise Damaged(path, None, "JSON", f"has a fault: {fault}", SCHEMA)
+    return content
+
+
+def playable(directory: Path, kind: str, path: Path) -> Any:
+    """Return the JSON of a file whose conversations or operands make sense, beside that it follows its schema; raises the same.
+
+    A file alone has no schema beside it; that it can be followed is what counts then.
+    """
+    content = load(path) if path == directory else following(directory, kind, path)
+    with reading(path):
+        for fault in (*meaning.conversations(kind, path.stem, content), *(operands.faults(path, content) if kind == "ops" else ())):
+            raise Damaged(path, None, "JSON", f"has a fault: {fault}", SCHEMA)
+    return content
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn into Damaged whatever odd contents of a file raise."""
+    try:
+        yield
+    except ODD as error:
+        raise Damaged(path, None, "JSON", f"can't be followed: {type(error).__name__}: {str(error)[:80]}", SCHEMA) from None
+
+
+def ids(kind: str, content: Any) -> list[str]:
+    """Return the ids of the vectors in a file that its schema allows."""
+    match kind:
+        case "frames":
+            rows = enumerate(content["connections"])
+            return [f"{at}.{n}/{frame['command']}" for at, row in rows for n, frame in enumerate(row["frames"])]
+        case "enums":
+            return [f"{key}/{index}" for key in ("ops", "unary_ops", "glu_ops", "types") for index in range(len(content[key]))]
+        case "layout":
+            return list(content["structures"])
+        case "ops" | "malformed":
+            return [case["id"] for case in content["cases"]]
+        case "sessions":
+            return [content["id"]]
+        case "flags":
+            return list(content["flags"])
+        case "block_inputs":
+            return [case["case"] for case in content["cases"]]
+    return ["type", *(f"{part}/{case['case']}" for part in ("dequantise", "quantise") for case in content.get(part, ()))]
+
+
+# ------------------------------------------------------------------------------------------------------------ verifying
+
+
+SPECIAL: Final[dict[str, Callable[[Path, Any], Iterator[str]]]] = {"ops": operands.faults, "sessions": session.faults}
+"""Kind to what yields a sentence for each fault in one of its files, beside what the schema says."""
+
+
+def verify(directory: Path) -> list[str]:
+    """Return what is wrong with the vectors, one sentence each; nothing where all is well."""
+    faults: list[str] = []
+    present: list[str] = []
+    contents: meaning.Contents = {}
+    for kind, path in files(directory):
+        where = str(path.relative_to(directory))
+        try:
+            with reading(path):
+                content = load(path)
+                wrong = list(_schema_faults(directory / "schema" / f"{kind}.json", content))
+                if not wrong:
+                    names = ids(kind, content)
+                    wrong = list(_beyond_schema(kind, path, content, names))
+                    contents[where] = kind, content
+                    present += [f"{where} {name}" for name in names]
+                faults += [f"{where}: {fault}" for fault in wrong]
+                if path.read_text(encoding="utf-8") != canonical(kind, content):
+                    faults.append(f"{where}: is not written as its recorder writes it (key order, spaces, escapes, last newline)")
+        except Misuse as error:
+            faults.append(str(error))
+    faults += [
+        f"{path.relative_to(directory)} belongs to no vector"
+        for pattern in (f"upstream-*/ops/*{operands.SUFFIX}", f"upstream-*/sessions/*{session.SUFFIX}")
+        for path in sorted(directory.glob(pattern))
+        if not path.with_suffix(".json").exists()
+    ]
+    try:
+        with reading(directory):
+            faults += [*meaning.flags(contents), *_vanished(directory, present)]
+    except Misuse as error:
+        faults.append(str(error))
+    return faults
+
+
+def _beyond_schema(kind: str, path: Path, content: Any, names: list[str]) -> Iterator[str]:
+    """Yield what is wrong with a file that its schema allows."""
+    yield from (f"the id {name!r} stands there twice" for name, times in Counter(names).items() if times > 1)
+    yield from SPECIAL[kind](path, content) if kind in SPECIAL else ()
+    yield from meaning.conversations(kind, path.stem, content)
+
+
+def _vanished(directory: Path, present: list[str]) -> list[str]:
+    path = directory / IDS
+    if not path.is_file():
+        return [f"{path} is missing: write it with `ggml-rpc-ref vectors list`"]
+    known = path.read_text(encoding="utf-8").splitlines()
+    there = set(present)
+    faults = [f"{IDS}: {line!r} is there no more, and ids never change" for line in known if line not in there]
+    new = there - set(known)
+    if new:
+        faults.append(f"{IDS}: {len(new)} ids are new, the first {min(new)!r}: run `ggml-rpc-ref vectors list > {path}`")
+    return faults
+
+
+def _schema_faults(schema: Path, content: Any) -> Iterator[str]:
+    """Yield a sentence for each place where a file's content does not follow its schema."""
+    rules = load(schema)
+    yield from structural(content, rules, rules, "$")

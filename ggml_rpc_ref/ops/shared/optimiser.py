@@ -1,0 +1,26 @@
+"""What the optimiser steps share: a weight that is updated in place, by tensors that lie as it does."""
+
+from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.tensor import Tensor
+
+
+def require_same_place(node: Node) -> None:
+    """Refuse a destination that is not the weight itself: upstream updates src0 and never looks at its result's memory."""
+    dst, weight = node.dst, node.source(0)
+    node.require(dst.storage is weight.storage and dst.offset == weight.offset, "the weight itself as result", dst.name)
+    node.require((dst.ne, dst.nb) == (weight.ne, weight.nb), f"the weight's ne {weight.ne} and nb {weight.nb}", (dst.ne, dst.nb))
+
+
+def require_like_weight(node: Node, *tensors: Tensor) -> None:
+    """Refuse tensors that don't lie as the weight does: upstream uses the weight's strides for all of them."""
+    weight = node.source(0)
+    require_dense_rows(node, weight)
+    for tensor in tensors:
+        same_nb = all(n == 1 or have == want for n, have, want in zip(weight.ne, tensor.nb, weight.nb, strict=True))
+        node.require(tensor.ne == weight.ne and same_nb, f"the weight's ne {weight.ne} and nb {weight.nb}", (tensor.ne, tensor.nb))
+
+
+def require_settings(node: Node, settings: Tensor, count: int) -> None:
+    """Refuse settings of another number, or with gaps."""
+    node.require(settings.nelements == count and settings.is_contiguous, f"{count} settings without gaps", settings.ne)

@@ -1,0 +1,1 @@
+"""Between a client and a server: forward, follow, record."""

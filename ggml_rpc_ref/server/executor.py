@@ -1,0 +1,258 @@
+"""A received graph becomes a Plan once: everything a peer could have got wrong is checked here, before anything is computed.
+
+Upstream's constructors check shapes; a graph from the wire has passed through none of them (SEC-25). So each node goes through its
+op's own rules again, and only then is compiled. What can't be known before, the contents of indices, the ops check as they run.
+
+Order of the checks: ids, links, cycles, each tensor's type and place, views, then each node that will be computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ggml_rpc_ref.backends import Backend
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops.op import MAX_SRC, Node
+from ggml_rpc_ref.protocol.codec import Graph
+from ggml_rpc_ref.server.memory import Buffer, Memory
+from ggml_rpc_ref.spec.messages import FLAG_COMPUTE
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, OP_TABLES, VIEW_OPS
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+from ggml_rpc_ref.tensor import Tensor
+
+MAX_OVERLAPPING_BYTES = 2**30
+"""The most that a source may come to as float32 when its elements share bytes (strides of 0, sliding windows): without a bound, a
+few bytes on the wire would make the server compute on terabytes."""
+
+NO_TENSOR = -1
+"""The index that stands for "no tensor" among links."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node of a plan, and what computes it."""
+
+    node: Node
+    backend: str
+    compute: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A graph that has been checked and can be run any number of times.
+
+    Attributes:
+        steps: the nodes to compute, in order; views and nodes without flag COMPUTE are not among them.
+        buffers: the buffers that its tensors lie in; once one of them is freed, the plan must not be run.
+    """
+
+    steps: tuple[Step, ...]
+    buffers: frozenset[Buffer]
+
+    def run(self) -> None:
+        """Compute every node in order, on the bytes that are there now.
+
+        Raises:
+            Violation: graph.index, for an index out of range among a tensor's contents; graph.op-supported, where memory runs out.
+        """
+        for step in self.steps:
+            try:
+                step.compute()
+            except MemoryError:
+                raise Violation("graph.op-supported", step.node.op.name, step.node.dst.name, "no memory to compute it") from None
+            step.node.dst.written()
+
+
+def make_plan(graph: Graph, memory: Memory, backend: Backend, version: Version = DEFAULT) -> Plan:
+    """Check a graph and compile it for a backend.
+
+    Args:
+        graph: as it came.
+        memory: the buffers of the connection that it came on.
+        backend: what computes its nodes.
+        version: decides which op a number means.
+
+    Raises:
+        Violation: for the first rule that the graph breaks; nothing has been computed then.
+    """
+    links, ops = Links.of(graph), OP_TABLES[PROFILES[version].ops]
+    links.check_acyclic(graph.tensors["op"] == ops.index("CPY"))
+    tensors = _tensors(graph, memory)
+    _check_views(graph, links, tensors)
+    steps = [step for index in links.nodes for step in _step(graph, links, tensors, index, ops, backend)]
+    return Plan(tuple(steps), frozenset(t.storage for t in tensors if isinstance(t.storage, Buffer)))
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The ids of a graph, resolved to positions in its list of tensors.
+
+    Attributes:
+        nodes: positions of the nodes, in the order of execution.
+        src: shape (n_tensors, 10), positions of the sources, NO_TENSOR where there is none.
+        view_src: shape (n_tensors,), position of what each is a view of, or NO_TENSOR.
+        ids: shape (n_tensors,), the ids themselves.
+    """
+
+    nodes: list[int]
+    src: npt.NDArray[np.int64]
+    view_src: npt.NDArray[np.int64]
+    ids: npt.NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, graph: Graph) -> Links:
+        """Resolve a graph's ids.
+
+        Raises:
+            Violation: graph.tensor-id, graph.tensor-unique, graph.node-known, graph.node-unique or graph.source-known.
+        """
+        ids = np.ascontiguousarray(graph.tensors["id"])
+        order = np.argsort(ids, kind="stable")
+        known = ids[order]
+        if len(known) and known[0] == 0:
+            raise Violation("graph.tensor-id", f"tensors[{order[0]}].id", 0, "0 means no tensor")
+        if len(twice := np.flatnonzero(known[1:] == known[:-1])):
+            raise Violation(
+                "graph.tensor-unique", f"tensors[{order[twice[0] + 1]}].id", hex(known[twice[0]]), "another tensor has it"
+            )
+        nodes = _positions(graph.nodes, known, order, "graph.node-known", "nodes[{0}]", none_allowed=False)
+        listed, counts = np.unique(nodes, return_counts=True)
+        if len(again := listed[counts > 1]):
+            raise Violation("graph.node-unique", "nodes", hex(ids[again[0]]), "it is listed twice")
+        src = _positions(graph.tensors["src"], known, order, "graph.source-known", "tensors[{0}].src[{1}]")
+        view_src = _positions(graph.tensors["view_src"], known, order, "graph.source-known", "tensors[{0}].view_src")
+        return cls(nodes.tolist(), src, view_src, ids)
+
+    def check_acyclic(self, copies: npt.NDArray[np.bool_]) -> None:
+        """Refuse a graph in which a tensor is, through src and view_src, its own source.
+
+        Args:
+            copies: which tensors are CPY nodes; one that names itself as src[1] is what ggml_cast makes, and no cycle.
+
+        Raises:
+            Violation: graph.acyclic.
+        """
+        src = self.src.copy()
+        src[copies & (src[:, 1] == np.arange(len(src))), 1] = NO_TENSOR
+        edges = np.column_stack((src, self.view_src))
+        if np.all(edges < np.arange(len(edges))[:, None]):
+            return  # sources come before their users, as a stock client sends them: no cycle is possible
+        # graphlib walks with a stack of its own: a chain of 300,000 sources must not end in a recursion (SEC-24)
+        sorter = TopologicalSorter({index: [e for e in row if e != NO_TENSOR] for index, row in enumerate(edges.tolist())})
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            position = error.args[1][0]
+            raise Violation("graph.acyclic", f"tensors[{position}]", hex(self.ids[position]), "it is its own source") from None
+
+
+def _positions(
+    wanted: npt.NDArray[Any],
+    known: npt.NDArray[np.uint64],
+    order: npt.NDArray[np.int64],
+    rule: str,
+    field: str,
+    none_allowed: bool = True,
+) -> npt.NDArray[np.int64]:
+    """Return where each wanted id stands in the list of tensors; NO_TENSOR for 0 where that is allowed."""
+    if len(known) == 0:
+        found = np.full(wanted.shape, NO_TENSOR, np.int64)
+        missing = wanted != 0 if none_allowed else np.ones(wanted.shape, bool)
+    else:
+        at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        matches = known[at] == wanted
+        found = np.where(matches, order[at], NO_TENSOR)
+        missing = ~matches & (wanted != 0) if none_allowed else ~matches
+    if missing.any():
+        where = tuple(int(axis[0]) for axis in np.nonzero(missing))
+        raise Violation(rule, field.format(*where), hex(int(wanted[where])), "no tensor of this graph has this id")
+    return found
+
+
+def _tensors(graph: Graph, memory: Memory) -> list[Tensor]:
+    """Bind every record to its bytes."""
+    columns = (graph.tensors[name].tolist() for name in Place._fields)
+    return [_tensor(Place(*values), memory) for values in zip(*columns, strict=True)]
+
+
+class Place(NamedTuple):
+    """The fields of an RpcTensor that say what it is and where it lies, as Python values."""
+
+    type: int
+    buffer: int
+    ne: tuple[int, ...]
+    nb: tuple[int, ...]
+    data: int
+    name: bytes
+
+
+def _tensor(place: Place, memory: Memory) -> Tensor:
+    tensor = memory.tensor(place, "tensor")
+    if tensor.storage is None and place.data != 0:
+        raise Violation(
+            "graph.null-data", f"tensor {tensor.name!r}.data", hex(place.data), "it names no live buffer of this connection"
+        )
+    return tensor
+
+
+def _check_views(graph: Graph, links: Links, tensors: list[Tensor]) -> None:
+    """Refuse a view that does not lie inside what it is a view of (OBS-9)."""
+    for index in np.flatnonzero(links.view_src != NO_TENSOR).tolist():
+        view, whole, offset = tensors[index], tensors[links.view_src[index]], int(graph.tensors["view_offs"][index])
+        if view.storage is None and whole.storage is None:
+            continue  # both are in memory of another server or not allocated (FUN-01): no byte of them is here
+        if view.storage is not whole.storage or view.offset != whole.offset + offset:
+            raise Violation(
+                "graph.view", f"tensor {view.name!r}.data", f"view_offs {offset}", "not where view_src and view_offs put it"
+            )
+        if offset + view.nbytes > whole.nbytes:
+            raise Violation(
+                "graph.view",
+                f"tensor {view.name!r}.view_offs",
+                offset,
+                f"its {view.nbytes} bytes leave the {whole.nbytes} of view_src",
+            )
+
+
+def _step(graph: Graph, links: Links, tensors: list[Tensor], index: int, ops: tuple[str, ...], backend: Backend) -> Iterable[Step]:
+    """Yield the step that computes a node; nothing for a node that computes nothing."""
+    record, dst = graph.tensors[index], tensors[index]
+    number = int(record["op"])
+    name = ops[number] if number < len(ops) else ""
+    if name in CUSTOM_OPS:
+        raise Violation("graph.op-custom", f"node {dst.name!r}.op", name, "its op_params would be a function pointer")
+    if not int(record["flags"]) & FLAG_COMPUTE:
+        return  # as upstream does since 2026-01-19 (llama.cpp #18550)
+    if not name:
+        raise Violation("graph.op-known", f"node {dst.name!r}.op", number, f"the op table has {len(ops)} ops")
+    if name in VIEW_OPS or dst.nelements == 0:
+        return  # upstream's CPU backend returns at once for both (ggml_compute_forward in ggml-cpu.c)
+    if name not in OPS:
+        raise Violation("graph.op-supported", f"node {dst.name!r}.op", name, "this server has no kernel for it")
+    positions = links.src[index].tolist()
+    src = tuple(None if at == NO_TENSOR else tensors[at] for at in positions)
+    _check_bytes(name, dst, src)
+    node = OPS[name].check(dst, src, record["op_params"].tobytes())
+    yield Step(node, backend.name, backend.compile(node))
+
+
+def _check_bytes(name: str, dst: Tensor, src: tuple[Tensor | None, ...]) -> None:
+    """Refuse a node whose operands have no bytes here, or share bytes among their elements beyond measure."""
+    for field, tensor in (("dst", dst), *((f"src[{i}]", src[i]) for i in range(MAX_SRC))):
+        if tensor is None:
+            continue
+        if tensor.storage is None:
+            raise Violation(
+                "graph.null-data", f"{name} {dst.name!r}.{field}", "null", "a computed node needs its bytes on this server"
+            )
+        if tensor.nelements // tensor.dtype.block * tensor.dtype.size <= tensor.nbytes:
+            continue
+        if tensor is dst or 4 * tensor.nelements > MAX_OVERLAPPING_BYTES:
+            raise Violation("graph.shape", f"{name} {dst.name!r}.{field}.nb", tensor.nb, "its elements share bytes")

@@ -1,0 +1,420 @@
+"""What a server does with each request: one function per request, message in, reply out. No sockets, no bytes of the wire.
+
+    host = Host([Device("oracle", "numpy", DeviceMemory(2**30), Oracle())])
+    with Session(host) as session:
+        reply = session.handle(AllocBuffer(device=0, size=4096))
+
+`Host` is what all connections share, `Session` what one connection has: its buffers and, for each device, the plan of the graph
+that it computed last. Whatever a peer asks for wrongly is a Violation; the connection is over then, and `close` frees what it had.
+
+The bytes of SET_TENSOR and GET_TENSOR are not handled here but moved by the owner of the socket, straight to and from `destination`
+and `source`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, Self
+
+from ggml_rpc_ref.backends import Backend
+from ggml_rpc_ref.errors import Unsupported, Violation
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.server.executor import make_plan
+from ggml_rpc_ref.server.memory import ALIGNMENT, Buffer, DeviceMemory, Memory, ValueCache
+from ggml_rpc_ref.server.tensor_cache import TensorCache
+from ggml_rpc_ref.spec.messages import (
+    NO_REPLY,
+    REQUESTS,
+    AllocBuffer,
+    AllocBufferReply,
+    BufferClear,
+    BufferGetBase,
+    BufferGetBaseReply,
+    CopyTensor,
+    CopyTensorReply,
+    DeviceCount,
+    DeviceCountReply,
+    Empty,
+    FreeBuffer,
+    GetAlignment,
+    GetAlignmentReply,
+    GetAllocSize,
+    GetAllocSizeReply,
+    GetDeviceMemory,
+    GetDeviceMemoryReply,
+    GetMaxSize,
+    GetMaxSizeReply,
+    GetTensor,
+    GraphCompute,
+    GraphComputeReply,
+    GraphRecompute,
+    Hello,
+    HelloReply,
+    InitTensor,
+    RpcTensor,
+    SetTensor,
+    SetTensorHash,
+    SetTensorHashReply,
+    by_number,
+    command_name,
+)
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
+from ggml_rpc_ref.tensor import MAX_BYTES, Tensor
+
+log = logging.getLogger(__name__)
+
+
+class Runnable(Protocol):
+    """A checked graph, as `executor.Plan` is one."""
+
+    @property
+    def buffers(self) -> frozenset[Buffer]:
+        """The buffers that its tensors lie in."""
+
+    def run(self) -> None:
+        """Compute it on the bytes that are there now."""
+
+
+MakePlan = Callable[[codec.Graph, Memory, Backend, Version], Runnable]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device of a server.
+
+    Attributes:
+        name: what `-d` calls it.
+        description: what it computes with, for people.
+        memory: the bytes that its buffers share.
+        backend: what computes its graphs.
+    """
+
+    name: str
+    description: str
+    memory: DeviceMemory
+    backend: Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What all connections of a server share.
+
+    Attributes:
+        devices: at least one, by index; the same ones for the server's whole life.
+        tensors: data of large uploads by hash; None: SET_TENSOR_HASH never finds any.
+        values: float32 copies of quantised weights; None: none are kept.
+        version: the protocol version that is spoken.
+        make_plan: checks and compiles a graph.
+    """
+
+    devices: Sequence[Device]
+    tensors: TensorCache | None = None
+    values: ValueCache | None = None
+    version: Version = DEFAULT
+    make_plan: MakePlan = make_plan
+
+    def __post_init__(self) -> None:
+        """Refuse a version that has a request without a handler here.
+
+        Raises:
+            Unsupported: naming the request.
+        """
+        for row in by_number(self.version).values():
+            if row.cls not in Session.handlers and row.cls not in (SetTensor, GetTensor, GraphCompute):
+                raise Unsupported(f"this server can't speak {self.version}: it does not answer {command_name(row.cls)}")
+
+
+class Region(NamedTuple):
+    """A range of bytes in a buffer."""
+
+    buffer: Buffer
+    start: int
+    stop: int
+
+    @property
+    def bytes(self) -> memoryview:
+        """The bytes themselves, in place."""
+        return self.buffer.data.data[self.start : self.stop]
+
+    def written(self) -> None:
+        """Say that they have changed."""
+        self.buffer.written(self.start, self.stop)
+
+
+class Session:
+    """One connection's share of a server: what its requests refer to.
+
+    Args:
+        host: what it shares with the others.
+
+    Attributes:
+        handlers: request class to the function that answers it; a subclass may replace some.
+        memory: its buffers.
+        plans: for each device that has computed a graph, the plan of the last one.
+    """
+
+    handlers: dict[type, Callable[[Session, Any], object]]
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.memory = Memory([device.memory for device in host.devices], host.values, host.version)
+        self.plans: dict[int, Runnable] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def handle(self, message: object) -> object:
+        """Do what a request asks for and return its reply: a record, or NO_REPLY.
+
+        Args:
+            message: any request but SetTensor and GetTensor, for which see `destination` and `source`; GRAPH_COMPUTE as
+                `codec.Graph`.
+
+        Raises:
+            Violation: for what the request must not ask for; call `close` then.
+        """
+        return self.handlers[type(message)](self, message)
+
+    def destination(self, message: SetTensor, size: int) -> Region:
+        """Return where the data of a SET_TENSOR belong; once they are there, call `placed` with the same region.
+
+        Args:
+            message: the request, without its data.
+            size: bytes of data that follow.
+
+        Raises:
+            Violation: as `region`.
+        """
+        return self.region(message.tensor, message.offset, size)
+
+    def placed(self, region: Region) -> object:
+        """Take note that all the data of a SET_TENSOR are in their place, and return its reply, as `handle` does."""
+        region.written()
+        if self.host.tensors is not None:
+            self.host.tensors.save(region.bytes)
+        return self.done(SetTensor)
+
+    def source(self, message: GetTensor) -> memoryview:
+        """Return the bytes that a GET_TENSOR asks for, in place.
+
+        Raises:
+            Violation: as `region`.
+        """
+        return self.region(message.tensor, message.offset, message.size).bytes
+
+    def region(self, wire: RpcTensor, offset: int, size: int) -> Region:
+        """Return a range of a tensor's bytes.
+
+        Args:
+            wire: the tensor.
+            offset: bytes from the tensor's first one.
+            size: bytes.
+
+        Raises:
+            Violation: as `placed_tensor`; data.offset-wrap, data.in-tensor.
+        """
+        tensor, buffer = self.placed_tensor(wire)
+        if wire.data + offset > MAX_BYTES:
+            raise Violation("data.offset-wrap", "offset", offset, f"it leaves 64 bits when added to the address {wire.data:#x}")
+        if offset > tensor.nbytes:
+            raise Violation("data.in-tensor", "offset", offset, f"the tensor has {tensor.nbytes} bytes")
+        if offset + size > tensor.nbytes:
+            raise Violation("data.in-tensor", "size", size, f"from offset {offset} the tensor has {tensor.nbytes - offset} bytes")
+        start = tensor.offset + offset
+        return Region(buffer, start, start + size)
+
+    def placed_tensor(self, wire: RpcTensor, name: str = "tensor") -> tuple[Tensor, Buffer]:
+        """Return a tensor that lies in a live buffer of this connection, and the buffer.
+
+        Raises:
+            Violation: tensor.type-known, tensor.block-multiple, tensor.in-buffer, tensor.buffer-known.
+        """
+        tensor = self.memory.tensor(wire, name)
+        buffer = self.memory.buffer(wire.buffer, "tensor.buffer-known", f"{name}.buffer")
+        return tensor, buffer
+
+    def device(self, index: int) -> Device:
+        """Return a device by the index that a request names.
+
+        Raises:
+            Violation: device.index.
+        """
+        if index >= len(self.host.devices):
+            raise Violation("device.index", "device", index, f"this server has {len(self.host.devices)}")
+        return self.host.devices[index]
+
+    def done(self, request: type) -> object:
+        """Return the reply of a request that says no more than that it was done, if this version has one."""
+        reply = REQUESTS[request].reply(self.host.version)
+        if reply is GraphComputeReply:
+            return GraphComputeReply(result=0)
+        return reply if reply is NO_REPLY else Empty()
+
+    def close(self) -> None:
+        """Free every buffer and forget every plan: the connection is over."""
+        self.plans.clear()
+        self.memory.close()
+
+
+# -------------------------------------------------------------------------------------------------------------- the server
+
+
+def hello(session: Session, _: Hello) -> HelloReply:
+    """Say which version's layouts are spoken."""
+    major, minor, patch = session.host.version
+    return HelloReply(major=major, minor=minor, patch=patch)
+
+
+def device_count(session: Session, _: DeviceCount) -> DeviceCountReply:
+    """Say how many devices there are."""
+    return DeviceCountReply(device_count=len(session.host.devices))
+
+
+def get_device_memory(session: Session, request: GetDeviceMemory) -> GetDeviceMemoryReply:
+    """Say how much memory a device may have, and how much of it no buffer of any connection has now."""
+    memory = session.device(request.device).memory
+    return GetDeviceMemoryReply(free_mem=memory.free, total_mem=memory.total)
+
+
+def get_alignment(session: Session, request: GetAlignment) -> GetAlignmentReply:
+    """Say what addresses of tensors must be multiples of."""
+    session.device(request.device)
+    return GetAlignmentReply(alignment=ALIGNMENT)
+
+
+def get_max_size(session: Session, request: GetMaxSize) -> GetMaxSizeReply:
+    """Say how large a buffer may be: as large as the device's memory."""
+    return GetMaxSizeReply(max_size=session.device(request.device).memory.total)
+
+
+# ----------------------------------------------------------------------------------------------------------------- buffers
+
+
+def alloc_buffer(session: Session, request: AllocBuffer) -> AllocBufferReply:
+    """Make a buffer of zero bytes; without room for it the reply is (0, 0) and the connection goes on."""
+    session.device(request.device)
+    buffer = session.memory.alloc(request.device, request.size)
+    if buffer is None:
+        log.info("no room for a buffer of %d bytes on device %d", request.size, request.device)
+        return AllocBufferReply(remote_ptr=0, remote_size=0)
+    return AllocBufferReply(remote_ptr=buffer.remote_ptr, remote_size=buffer.size)
+
+
+def buffer_get_base(session: Session, request: BufferGetBase) -> BufferGetBaseReply:
+    """Say where a buffer begins."""
+    return BufferGetBaseReply(base_ptr=session.memory.buffer(request.remote_ptr).base)
+
+
+def free_buffer(session: Session, request: FreeBuffer) -> object:
+    """Take a buffer away, and with it every stored plan that uses it (graph.recompute-freed)."""
+    buffer = session.memory.free(request.remote_ptr)
+    session.plans = {device: plan for device, plan in session.plans.items() if buffer not in plan.buffers}
+    return session.done(FreeBuffer)
+
+
+def buffer_clear(session: Session, request: BufferClear) -> object:
+    """Set every byte of a buffer."""
+    buffer = session.memory.buffer(request.remote_ptr)
+    buffer.data.fill(request.value)
+    buffer.written(0, buffer.size)
+    return session.done(BufferClear)
+
+
+# ----------------------------------------------------------------------------------------------------------------- tensors
+
+
+def set_tensor_hash(session: Session, request: SetTensorHash) -> SetTensorHashReply:
+    """Write data that the cache has under this hash and answer 1; answer 0 where it has none that fit.
+
+    The tensor is checked before the cache is asked, so that what is refused does not depend on what the cache holds. (Upstream
+    looks at the tensor only if it has the data; a stock client sends a good tensor either way.)
+    """
+    tensor, _ = session.placed_tensor(request.tensor)
+    room = session.region(request.tensor, request.offset, max(0, tensor.nbytes - request.offset))
+    if session.host.tensors is None:
+        return SetTensorHashReply(result=0)
+    count = session.host.tensors.load(request.hash, room.bytes)
+    room.written()
+    return SetTensorHashReply(result=0 if count is None else 1)
+
+
+def copy_tensor(session: Session, request: CopyTensor) -> CopyTensorReply:
+    """Copy the bytes of one tensor over another's, from whichever device to whichever.
+
+    As upstream's CPU backend does, it copies the source's bytes as they lie, strides and all.
+    """
+    src, src_buffer = session.placed_tensor(request.src, "src")
+    dst, dst_buffer = session.placed_tensor(request.dst, "dst")
+    if src.nbytes > dst.nbytes:
+        raise Violation("data.copy-fits", "dst", f"{dst.nbytes} bytes", f"the source has {src.nbytes}")
+    target = Region(dst_buffer, dst.offset, dst.offset + src.nbytes)
+    # memoryviews copy as memmove does: the two may overlap, and no copy is made between
+    target.bytes[:] = Region(src_buffer, src.offset, src.offset + src.nbytes).bytes
+    target.written()
+    return CopyTensorReply(result=1)
+
+
+def init_tensor(session: Session, request: InitTensor) -> object:
+    """Do nothing: this memory needs no padding. A tensor without a buffer is fine as well (FUN-21)."""
+    session.memory.tensor(request.tensor)
+    return session.done(InitTensor)
+
+
+def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply:
+    """Say how many bytes a tensor needs: ggml_nbytes, as upstream's CPU backend answers whatever the op."""
+    session.device(request.device)
+    tensor = session.memory.tensor(request.tensor)
+    for slot, wire in enumerate(request.srcs):
+        if wire.id != 0:
+            session.memory.tensor(wire, f"srcs[{slot}]")
+    if tensor.nbytes > MAX_BYTES:
+        raise Violation("tensor.alloc-size", "tensor.ne", request.tensor.ne, f"its {tensor.nbytes} bytes fit into no reply")
+    return GetAllocSizeReply(alloc_size=tensor.nbytes)
+
+
+# ------------------------------------------------------------------------------------------------------------------ graphs
+
+
+def graph_compute(session: Session, graph: codec.Graph) -> object:
+    """Check a graph, compute it, and keep its plan for GRAPH_RECOMPUTE; what was kept for the device is gone even if it fails."""
+    device = session.device(graph.device)
+    session.plans.pop(graph.device, None)
+    plan = session.host.make_plan(graph, session.memory, device.backend, session.host.version)
+    plan.run()
+    session.plans[graph.device] = plan
+    return session.done(GraphCompute)
+
+
+def graph_recompute(session: Session, request: GraphRecompute) -> object:
+    """Compute the device's stored plan again, on the data as they are now."""
+    session.device(request.device)
+    plan = session.plans.get(request.device)
+    if plan is None:
+        raise Violation("graph.recompute-stored", "device", request.device, "no graph is stored for it")
+    plan.run()
+    return session.done(GraphRecompute)
+
+
+Session.handlers = {
+    AllocBuffer: alloc_buffer,
+    GetAlignment: get_alignment,
+    GetMaxSize: get_max_size,
+    BufferGetBase: buffer_get_base,
+    FreeBuffer: free_buffer,
+    BufferClear: buffer_clear,
+    SetTensorHash: set_tensor_hash,
+    CopyTensor: copy_tensor,
+    codec.Graph: graph_compute,
+    GetDeviceMemory: get_device_memory,
+    InitTensor: init_tensor,
+    GetAllocSize: get_alloc_size,
+    Hello: hello,
+    DeviceCount: device_count,
+    GraphRecompute: graph_recompute,
+}
+"""In command-number order. SetTensor and GetTensor are not among them: their data move past this module."""

@@ -1,9 +1,0 @@
-"""The golden vectors: what is in them, their lint, and what plays them against a server."""
-
-from __future__ import annotations
-
-from ggml_rpc_ref.vectors.form import canonical
-from ggml_rpc_ref.vectors.lint import KINDS, files, ids, list_ids, load, verify
-from ggml_rpc_ref.vectors.structural import structural
-
-__all__ = ["KINDS", "canonical", "files", "ids", "list_ids", "load", "structural", "verify"]
