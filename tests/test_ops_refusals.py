@@ -12,8 +12,8 @@ import pytest
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.op import Case, Operand
-from ggml_rpc_ref.ops.shared import recipes
+from ggml_rpc_ref.ops.cases import cases_of, recipes
+from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import Tensor, contiguous_nb
 
@@ -520,7 +520,7 @@ def ids() -> list[str]:
 
 @pytest.mark.parametrize(("op", "name", "changes", "words"), ROWS, ids=ids())
 def test_one_change_makes_it_meaningless(op: str, name: str, changes: Changes, words: str) -> None:
-    case = next(case for case in OPS[op].cases() if case.id == name)
+    case = next(case for case in cases_of(op) if case.id == name)
     check(op, case, {})
     with pytest.raises(Violation) as caught:
         check(op, case, changes)
@@ -534,7 +534,7 @@ def test_one_change_makes_it_meaningless(op: str, name: str, changes: Changes, w
 ], ids=["GET_ROWS", "SET_ROWS-i64", "SET_ROWS-i32", "ADD_ID", "GET_ROWS_BACK"])  # fmt: skip
 @pytest.mark.parametrize("value", ["-1", "count", "most", "least"])
 def test_an_index_out_of_range_is_refused_and_nothing_written(op: str, name: str, slot: int, count: int, value: str) -> None:
-    case = next(case for case in OPS[op].cases() if case.id == name)
+    case = next(case for case in cases_of(op) if case.id == name)
     dst, src = recipes.build(op, case)
     index = src[slot]
     assert index is not None
@@ -553,7 +553,7 @@ def test_an_index_out_of_range_is_refused_and_nothing_written(op: str, name: str
 def test_ssm_scan_refuses_an_id_that_names_no_slot(value: int) -> None:
     """Issue #25765 of llama.cpp: upstream reads at whatever offset the ids give."""
     op = OPS["SSM_SCAN"]
-    case = next(case for case in op.cases() if case.id == "one-slot-for-all")
+    case = next(case for case in cases_of(op.name) if case.id == "one-slot-for-all")
     dst, src = recipes.build(op.name, case)
     ids = src[6]
     assert ids is not None

@@ -9,12 +9,11 @@ max(x, NaN) = NaN. Empty: nothing is computed.
 Source: ggml_clamp in ggml.c, ggml_compute_forward_clamp in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.elementwise import map_values, require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -37,26 +36,6 @@ def oracle(node: Node) -> None:
     map_values(node, clamped)
 
 
-def cases() -> Iterator[Case]:
-    """Both types, every order of bounds, infinite and NaN bounds, special values, in place, gaps."""
-    bounds = {
-        "usual": (-0.5, 1.25),
-        "equal": (0.75, 0.75),
-        "wrong-order": (1.0, -1.0),
-        "open": (float("-inf"), 0.5),
-        "zeros": (-0.0, 0.0),
-    }
-    bounds |= {"nan-min": (float("nan"), 1.0), "nan-max": (-1.0, float("nan")), "unrounded": (-0.1, 0.3)}
-    for name, (low, high) in bounds.items():
-        for dtype in ("F32", "F16"):
-            x = Operand(dtype, (16, 5), fill="special")
-            yield Case(f"{name}-{dtype}".lower(), Operand(dtype, x.ne), (x,), {"min": low, "max": high})
-    x, params = Operand("F32", (9, 4, 3, 2)), {"min": -0.5, "max": 0.5}
-    yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x,), params)
-    yield Case("gaps", Operand("F32", x.ne, (4, 40, 160, 480)), (Operand("F32", x.ne, (4, 48, 192, 576)),), params)
-    yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), params)
-
-
 OP = Op(
     name="CLAMP",
     sources=(Source("x", ("F32", "F16"), "rows dense and evenly spaced"),),
@@ -64,7 +43,6 @@ OP = Op(
     params=(Param("min", "f32", 0, "lower bound, which wins"), Param("max", "f32", 1, "upper bound")),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
     in_place=True,
 )

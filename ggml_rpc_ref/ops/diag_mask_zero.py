@@ -9,8 +9,9 @@ in place, and only with its matrices evenly spaced, as upstream steps from one t
 Source: ggml_compute_forward_diag_mask_f32 in ggml-cpu/ops.cpp.
 """
 
-from ggml_rpc_ref.ops.op import EXACT, Node, Op, Source
+from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared import diag_mask
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def oracle(node: Node) -> None:
@@ -25,7 +26,6 @@ OP = Op(
     params=diag_mask.PARAMS,
     shape=diag_mask.shape,
     oracle=oracle,
-    cases=diag_mask.cases,
     tolerance=EXACT,
     in_place=True,
 )

@@ -9,13 +9,12 @@ become NaN. Squares are taken in float32: they overflow. Empty: nothing is compu
 Source: ggml_compute_forward_l2_norm_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.norm import norm_cases, shape
-from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Param, Source
+from ggml_rpc_ref.ops.norm import shape
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.elementwise import map_values
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
 
 
@@ -30,11 +29,6 @@ def oracle(node: Node) -> None:
     map_values(node, normalised)
 
 
-def cases() -> Iterator[Case]:
-    """The cases of every norm over rows."""
-    yield from norm_cases()
-
-
 OP = Op(
     name="L2_NORM",
     sources=(Source("x", ("F32",), "rows dense"),),
@@ -42,7 +36,6 @@ OP = Op(
     params=(Param("eps", "f32", 0, "the least length, at least 0"),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=FLOAT32,
     in_place=True,
 )

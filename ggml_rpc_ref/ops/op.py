@@ -7,14 +7,15 @@ mean; `oracle()`, which computes; `cases()`, which lists inputs worth trying; an
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from ggml_rpc_ref.blocks import CAN_DEQUANTISE, CAN_QUANTISE
 from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops.tolerance import FLOAT32, Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
-from ggml_rpc_ref.tensor import Quad, Tensor
+from ggml_rpc_ref.tensor import Tensor
 
 FLOATS = ("F32", "F16", "BF16")
 """The plain floating types that most CPU kernels of upstream take."""
@@ -87,25 +88,6 @@ class Param:
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerance:
-    """How far a right answer may lie from the oracle's, and why.
-
-    A result is right when it has NaN and infinities where the oracle has them and, over the finite rest, either every
-    element is within ``atol + rtol * |oracle|`` or the normalised mean squared error is at most `nmse`. All three zero
-    means: the same bytes.
-    """
-
-    rtol: float = 0.0
-    atol: float = 0.0
-    nmse: float = 0.0
-    reason: str = "the same bytes: nothing is rounded"
-
-
-EXACT = Tolerance()
-FLOAT32 = Tolerance(1e-5, 1e-6, 1e-10, "float32 arithmetic in another order, or another library's exp/tanh/sin")
-
-
-@dataclass(frozen=True, slots=True)
 class Node:
     """One operation to perform: its destination, its sources and its parameters.
 
@@ -161,57 +143,6 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Operand:
-    """A tensor of a test case: geometry, and how its elements are made.
-
-    Attributes:
-        dtype: name of the ggml type.
-        ne: dimensions in ne order.
-        nb: strides in ne order; None: contiguous.
-        fill: recipe for the elements, read by `ggml_rpc_ref.ops.shared.recipes`:
-            "normal" (mean 0, deviation 1), "normal:S" (deviation S),
-            "uniform:LO:HI", "index:N" (random integers in [0, N)), "arange" (0, 1, 2, …), "zeros",
-            "special" (NaN, ±inf, ±0, tiny, huge among normals),
-            "permutation" (each row a shuffle of 0..ne0-1), "mask" (0 or -inf), "values:a,b,c…" (repeated),
-            "blocks" (random bytes of a block type, its scales small), "bits" (random bytes).
-        alias: "" for memory of its own, "src0".. for the memory of that source (views, in-place results).
-        offset: byte offset within that memory.
-    """
-
-    dtype: str
-    ne: tuple[int, ...]
-    nb: Quad | None = None
-    fill: str = "normal"
-    alias: str = ""
-    offset: int = 0
-
-    @property
-    def quad(self) -> Quad:
-        """The dimensions, padded with 1 to four."""
-        a, b, c, d = (*self.ne, 1, 1, 1)[:4]
-        return (a, b, c, d)
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Inputs worth trying on an op.
-
-    Attributes:
-        id: words that name it within its op, permanent.
-        dst: the destination's geometry. Its own fill matters only where the op leaves elements as they were.
-        src: operands by slot; None leaves a slot empty.
-        params: op_params by name.
-        tolerance: the rule for this case where its types are less exact than the op's own `Op.tolerance`; None: the op's.
-    """
-
-    id: str
-    dst: Operand
-    src: tuple[Operand | None, ...]
-    params: Params = field(default_factory=dict)
-    tolerance: Tolerance | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Op:
     """The facts of one operation.
 
@@ -222,7 +153,6 @@ class Op:
         types: names of the types that the destination may have.
         shape: refuses (Violation) a node whose types, dimensions, strides or parameters the op cannot mean.
         oracle: computes a node whose shape was accepted; refuses (Violation, graph.index) indices out of range among the contents.
-        cases: inputs worth trying, always the same ones.
         tolerance: how near to the oracle another implementation's result must lie.
         view: whether the op computes nothing (RESHAPE, VIEW, PERMUTE, TRANSPOSE, NONE): its destination shows bytes that are there.
         in_place: whether the destination may be the memory of a source.
@@ -233,7 +163,6 @@ class Op:
     types: tuple[str, ...]
     shape: Callable[[Node], None]
     oracle: Callable[[Node], None]
-    cases: Callable[[], Iterator[Case]]
     tolerance: Tolerance = FLOAT32
     params: tuple[Param, ...] = ()
     view: bool = False

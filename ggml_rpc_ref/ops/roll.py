@@ -8,12 +8,10 @@ amount is below its dimension's length, so no dimension is 0. NaN, infinities an
 Source: ggml_roll in ggml.c; ggml_compute_forward_roll_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.tensor import Quad
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -31,27 +29,6 @@ def oracle(node: Node) -> None:
     node.dst.array[...] = np.roll(node.source(0).array, node.i32s("shift")[::-1], (0, 1, 2, 3))
 
 
-def _case(name: str, x: Quad, shift: Quad, *, nbs: tuple[Quad | None, Quad | None] = (None, None), fill: str = "normal") -> Case:
-    """Return a case; nbs are the strides of source and result."""
-    return Case(name, Operand("F32", x, nbs[1]), (Operand("F32", x, nbs[0], fill),), {"shift": shift})
-
-
-def cases() -> Iterator[Case]:
-    """Every dimension, both directions, the greatest shifts, rows apart, special values."""
-    x = (7, 5, 4, 3)
-    for dim in range(4):
-        for amount in (1, -1, x[dim] - 1, 1 - x[dim]):
-            shift = (amount if dim == 0 else 0, amount if dim == 1 else 0, amount if dim == 2 else 0, amount if dim == 3 else 0)
-            yield _case(f"dim-{dim}-by-{amount}", x, shift)
-    yield _case("all", x, (3, -2, 1, -1))
-    yield _case("none", x, (0, 0, 0, 0))
-    yield _case("one-element", (1, 1, 1, 1), (0, 0, 0, 0))
-    yield _case("long", (1025, 2, 1, 1), (-513, 1, 0, 0))
-    yield _case("special", (33, 4, 1, 1), (8, 3, 0, 0), fill="special")
-    yield _case("rows-apart", (5, 3, 2, 2), (2, 1, -1, 1), nbs=((4, 24, 80, 200), (4, 40, 128, 300)))
-    yield _case("rows-permuted", (5, 3, 2, 2), (2, 1, -1, 1), nbs=((4, 80, 40, 20), (4, 20, 120, 60)))
-
-
 OP = Op(
     name="ROLL",
     sources=(Source("x", ("F32",), "ne = any without 0"),),
@@ -59,6 +36,5 @@ OP = Op(
     params=(Param("shift", "i32", 0, "elements to move by, dimension by dimension; negative moves towards index 0", count=4),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

@@ -32,16 +32,18 @@ ggml_rope_impl, ggml_rope_yarn_corr_dims in ggml.c.
 """
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, F32Array
 
 NORMAL, NEOX, MROPE, VISION, IMROPE = 0, 2, 8, 24, 40
+
 MODES = (NORMAL, NEOX, MROPE, VISION, IMROPE)
+
 TIME, HEIGHT, WIDTH, EXTRA = range(4)
 
 
@@ -201,85 +203,13 @@ PLAIN: dict[str, Value] = {
     "freq_base": 10000.0, "freq_scale": 1.0, "ext_factor": 0.0, "attn_factor": 1.0, "beta_fast": 32.0, "beta_slow": 1.0,
 }  # fmt: skip
 """Parameters of a rotation without YaRN."""
-YARN: dict[str, Value] = {"freq_scale": 0.25, "ext_factor": 1.0, "n_ctx_orig": 512}
-"""Changes to `PLAIN` that switch YaRN on, blending over pairs 3 to 16 of 32."""
-
-
-def rotation(
-    id: str, x: Operand, mode: int, n_dims: int, params: dict[str, Value] | None = None,
-    *, factors: str = "", positions: str = "index:1000", in_place: bool = False,
-) -> Case:  # fmt: skip
-    """Return a case of rotating x; params differ from `PLAIN`; factors and positions are fills."""
-    tokens, axes = x.quad[2], 4 if mode & MROPE else 1
-    src = [x, Operand("I32", (tokens * axes,), fill=positions)]
-    if factors:
-        src.append(Operand("F32", (x.ne[0] // 2 if mode == VISION else n_dims // 2,), fill=factors))
-    dst = Operand(x.dtype, x.ne, nb=x.nb if in_place else None, alias="src0" if in_place else "")
-    return Case(id, dst, tuple(src), PLAIN | {"mode": mode, "n_dims": n_dims} | (params or {}))
-
-
-def cases() -> Iterator[Case]:
-    """Every mode with and without YaRN and factors, both types, partial rotation, views, in place, special values."""
-    for name, mode in (("normal", NORMAL), ("neox", NEOX)):
-        yield from _pair_cases(name, mode)
-        yield from _view_cases(name, mode)
-    yield from _parameter_cases()
-    for name, mode, n_dims in (("mrope", MROPE, 64), ("imrope", IMROPE, 64), ("vision", VISION, 32)):
-        yield from _section_cases(name, mode, n_dims)
-    wide = Operand("F32", (96, 2, 3))
-    yield rotation("mrope-partial", wide, MROPE, 48, {"sections": (8, 8, 8, 0)})
-    yield rotation("imrope-partial", wide, IMROPE, 48, {"sections": (9, 8, 7, 0)})
-
-
-def _pair_cases(name: str, mode: int) -> Iterator[Case]:
-    x = Operand("F32", (64, 2, 5))
-    for dtype in ("F32", "F16"):
-        yield rotation(f"{name}-{dtype.lower()}", Operand(dtype, (64, 3, 5, 2)), mode, 64)
-        yield rotation(f"{name}-partial-{dtype.lower()}", Operand(dtype, (80, 3, 5)), mode, 34)
-    yield rotation(f"{name}-two", Operand("F32", (2, 3, 5)), mode, 2)
-    yield rotation(f"{name}-none", Operand("F32", (16, 3, 5)), mode, 0)
-    yield rotation(f"{name}-yarn", x, mode, 64, YARN)
-    yield rotation(f"{name}-yarn-half", x, mode, 48, YARN | {"ext_factor": 0.5, "attn_factor": 1.3})
-    yield rotation(f"{name}-factors", x, mode, 64, factors="uniform:0.5:8")
-    yield rotation(f"{name}-yarn-factors", x, mode, 32, YARN, factors="uniform:0.5:8")
-    yield rotation(f"{name}-special", Operand("F32", (32, 2, 4), fill="special"), mode, 32)
-
-
-def _view_cases(name: str, mode: int) -> Iterator[Case]:
-    yield rotation(f"{name}-gaps", Operand("F32", (16, 3, 4, 2), nb=(4, 96, 480, 2048)), mode, 16)
-    yield rotation(f"{name}-permuted", Operand("F32", (16, 3, 4, 2), nb=(4, 256, 64, 768)), mode, 16)
-    yield rotation(f"{name}-in-place", Operand("F32", (32, 3, 4, 2)), mode, 32, in_place=True)
-    yield rotation(f"{name}-in-place-f16", Operand("F16", (32, 3, 4, 2)), mode, 16, in_place=True)
-
-
-def _parameter_cases() -> Iterator[Case]:
-    x = Operand("F32", (64, 2, 4))
-    yield rotation("scale-down", x, NORMAL, 64, {"freq_scale": 0.125, "attn_factor": 0.5})
-    yield rotation("base-large", x, NEOX, 64, {"freq_base": 1e6}, positions="index:30000")
-    yield rotation("positions-negative", x, NEOX, 64, positions="values:-1,-7,-100,0")
-    yield rotation("positions-equal", x, NEOX, 64, positions="values:42")
-    yield rotation("positions-far", x, NORMAL, 64, positions="values:131071,100000,65536")
-    yield rotation("no-tokens", Operand("F32", (64, 2, 0)), NORMAL, 64)
-    yield rotation("yarn-betas", x, NEOX, 64, YARN | {"beta_fast": 4.0, "beta_slow": 2.0, "n_ctx_orig": 4096})
-    yield rotation("yarn-negative", x, NEOX, 64, YARN | {"ext_factor": -1.0})
-
-
-def _section_cases(name: str, mode: int, n_dims: int) -> Iterator[Case]:
-    x = Operand("F32", (64, 2, 3, 2))
-    dealt = {"three": (16, 8, 8, 0), "four": (8, 8, 8, 8), "short": (3, 2, 4, 1), "time": (32, 0, 0, 0), "no-time": (0, 5, 6, 0)}
-    for label, sections in dealt.items():
-        yield rotation(f"{name}-{label}", x, mode, n_dims, {"sections": sections})
-    yield rotation(f"{name}-f16", Operand("F16", x.ne), mode, n_dims, {"sections": (16, 8, 8, 0)})
-    yield rotation(f"{name}-yarn", x, mode, n_dims, YARN | {"sections": (16, 8, 8, 0)})
-    yield rotation(f"{name}-factors", x, mode, n_dims, {"sections": (8, 8, 4, 4)}, factors="uniform:0.5:8")
-    yield rotation(f"{name}-in-place", x, mode, n_dims, {"sections": (8, 8, 8, 8)}, in_place=True)
-
 
 SOURCES = (
     Source("x", ("F32", "F16"), "ne = (ne0, heads, tokens, batch)"),
     Source("pos", ("I32",), "ne = (tokens), or (4 * tokens) in the sectioned modes"),
     Source("freq_factors", ("F32",), "ne0 at least n_dims/2, divisors of the angles", optional=True),
 )
+
 PARAMS = (
     Param("n_dims", "i32", 1, "elements of a row that are rotated, even, 0 to ne0"),
     Param("mode", "i32", 2, "0 normal, 2 neox, 8 mrope, 24 vision, 40 imrope"),
@@ -292,6 +222,7 @@ PARAMS = (
     Param("beta_slow", "f32", 10, "turns within n_ctx_orig below which angles are scaled in full"),
     Param("sections", "i32", 11, "pairs for time, height, width, extra", count=4),
 )
+
 ANGLES = Tolerance(1e-4, 1e-4, 1e-7, "angles in float32: an error of 1e-7 of the angle; another library's powf, cosf, sinf, logf")
 
 OP = Op(
@@ -301,7 +232,6 @@ OP = Op(
     params=PARAMS,
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=ANGLES,
     in_place=True,
 )

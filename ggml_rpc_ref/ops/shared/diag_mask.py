@@ -1,10 +1,8 @@
 """What DIAG_MASK_INF and DIAG_MASK_ZERO share: a triangle of every matrix is replaced by one value."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Case, Node, Operand, Param
+from ggml_rpc_ref.ops.op import Node, Param
 from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 
@@ -29,21 +27,3 @@ def replace_above(node: Node, value: float) -> None:
     for block in row_blocks(node.dst.ne):
         above = column > row[block[2]] + node.i32("n_past")
         result[block] = np.where(above, np.float32(value), source[block])
-
-
-def cases() -> Iterator[Case]:
-    """Square, wide and tall matrices; n_past within and beyond; batches; gaps; in place; NaN on both sides."""
-    for n_past in (0, 1, 3, 5, 7, 100):
-        yield triangle(f"past-{n_past}", Operand("F32", (6, 5)), n_past)
-    yield triangle("wide", Operand("F32", (33, 3, 2, 2)), 4)
-    yield triangle("tall", Operand("F32", (3, 33, 2)), 0)
-    yield triangle("special", Operand("F32", (16, 16), fill="special"), 2)
-    yield triangle("in-place", Operand("F32", (6, 5, 2, 2)), 1, in_place=True)
-    yield triangle("in-place-gaps", Operand("F32", (6, 5, 3), nb=(4, 32, 160, 480)), 1, in_place=True)
-    yield triangle("empty", Operand("F32", (0, 5)), 1)
-
-
-def triangle(id: str, x: Operand, n_past: int, in_place: bool = False) -> Case:
-    """Return a case whose destination follows from x."""
-    dst = Operand("F32", x.ne, nb=x.nb if in_place else None, alias="src0" if in_place else "")
-    return Case(id, dst, (x,), {"n_past": n_past})
