@@ -13,7 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Node, Op, Source
 from ggml_rpc_ref.ops.shared.arithmetic import combine, require_arithmetic
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 

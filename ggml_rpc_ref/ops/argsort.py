@@ -13,7 +13,7 @@ Source: ggml_compute_forward_argsort_f32 in ggml-cpu/ops.cpp, ggml_argsort in gg
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array, F32Array

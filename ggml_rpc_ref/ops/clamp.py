@@ -12,7 +12,8 @@ Source: ggml_clamp in ggml.c, ggml_compute_forward_clamp in ggml-cpu/ops.cpp.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.shared.elementwise import map_values
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 

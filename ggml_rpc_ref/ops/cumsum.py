@@ -11,7 +11,7 @@ Source: ggml_vec_cumsum_f32 in ggml-cpu/vec.h, ggml_compute_forward_cumsum_f32 i
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 

@@ -26,6 +26,7 @@ OP = Op(
     params=diag_mask.PARAMS,
     shape=diag_mask.shape,
     oracle=oracle,
+    placement=diag_mask.placement,
     tolerance=EXACT,
     in_place=True,
 )

@@ -11,7 +11,7 @@ Source: ggml_fill in ggml.c, ggml_compute_forward_fill_f32 in ggml-cpu/ops.cpp.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 

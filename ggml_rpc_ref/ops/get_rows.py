@@ -12,8 +12,8 @@ Source: ggml_get_rows in ggml.c, ggml_compute_forward_get_rows in ggml-cpu/ops.c
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
 from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array, F32Array, PlainStorage, Tensor, contiguous_nb

@@ -11,8 +11,8 @@ Source: ggml_get_rows_back in ggml.c, ggml_compute_forward_get_rows_back in ggml
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
 from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 

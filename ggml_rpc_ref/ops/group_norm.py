@@ -13,7 +13,7 @@ Source: ggml_compute_forward_group_norm_f32 in ggml-cpu/ops.cpp (sums in double,
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 

@@ -11,7 +11,8 @@ Source: ggml_leaky_relu in ggml.c, ggml_vec_leaky_relu_f32 in ggml-cpu/vec.h.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.shared.elementwise import map_values
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.tolerance import Tolerance
 
 

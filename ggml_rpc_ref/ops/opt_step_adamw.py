@@ -14,7 +14,12 @@ Source: ggml_compute_forward_opt_step_adamw_f32 in ggml-cpu/ops.cpp, ggml_opt_st
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.optimiser import require_like_weight, require_same_place, require_settings
+from ggml_rpc_ref.ops.shared.optimiser import (
+    require_like_weight,
+    require_result_is_weight,
+    require_result_like_weight,
+    require_settings,
+)
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
@@ -23,7 +28,7 @@ def shape(node: Node) -> None:
     """Refuse a gradient or momenta that don't lie as the weight does, other than seven settings, another result than the weight."""
     require_like_weight(node, node.source(1), node.source(2), node.source(3))
     require_settings(node, node.source(4), 7)
-    require_same_place(node)
+    require_result_like_weight(node)
 
 
 def oracle(node: Node) -> None:
@@ -53,6 +58,7 @@ OP = Op(
     types=("F32",),
     shape=shape,
     oracle=oracle,
+    placement=require_result_is_weight,
     tolerance=FLOAT32,
     in_place=True,
 )

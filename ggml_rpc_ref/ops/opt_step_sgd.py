@@ -12,7 +12,12 @@ Source: ggml_compute_forward_opt_step_sgd_f32 in ggml-cpu/ops.cpp, ggml_opt_step
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.optimiser import require_like_weight, require_same_place, require_settings
+from ggml_rpc_ref.ops.shared.optimiser import (
+    require_like_weight,
+    require_result_is_weight,
+    require_result_like_weight,
+    require_settings,
+)
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
@@ -21,7 +26,7 @@ def shape(node: Node) -> None:
     """Refuse a gradient that doesn't lie as the weight does, other than two settings, another result than the weight."""
     require_like_weight(node, node.source(1))
     require_settings(node, node.source(2), 2)
-    require_same_place(node)
+    require_result_like_weight(node)
 
 
 def oracle(node: Node) -> None:
@@ -43,6 +48,7 @@ OP = Op(
     types=("F32",),
     shape=shape,
     oracle=oracle,
+    placement=require_result_is_weight,
     tolerance=FLOAT32,
     in_place=True,
 )

@@ -8,7 +8,7 @@ Source: ggml_permute in ggml.c.
 """
 
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.views import compute_nothing, require_same_memory
+from ggml_rpc_ref.ops.shared.views import compute_nothing, require_same_memory, require_same_type
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Quad
 
@@ -16,7 +16,7 @@ from ggml_rpc_ref.tensor import Quad
 def shape(node: Node) -> None:
     """Refuse axes that are no permutation, and a geometry that is not the source's under it."""
     src0, axes = node.source(0), node.i32s("axes")
-    require_same_memory(node)
+    require_same_type(node)
     node.require(sorted(axes) == [0, 1, 2, 3], "axes 0 to 3, each once", axes)
     node.require(node.dst.ne == permuted(src0.ne, axes), f"ne {permuted(src0.ne, axes)}", node.dst.ne)
     node.require(node.dst.nb == permuted(src0.nb, axes), f"nb {permuted(src0.nb, axes)}", node.dst.nb)
@@ -38,6 +38,7 @@ OP = Op(
     params=(Param("axes", "i32", 0, "where each axis of x goes, a permutation of 0 to 3", count=4),),
     shape=shape,
     oracle=oracle,
+    placement=require_same_memory,
     tolerance=EXACT,
     view=True,
 )

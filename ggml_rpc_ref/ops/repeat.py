@@ -8,9 +8,9 @@ NaN and all. Empty: nothing is computed.
 Source: ggml_repeat in ggml.c, ggml_compute_forward_repeat in ggml-cpu/ops.cpp.
 """
 
-from ggml_rpc_ref.ops.op import Node, Op, Source, can_repeat
+from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.arithmetic import repeated
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 

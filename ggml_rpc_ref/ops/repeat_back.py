@@ -9,8 +9,9 @@ Source: ggml_repeat_back in ggml.c, ggml_compute_forward_repeat_back_f32 in ggml
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node, Op, Source, can_repeat
-from ggml_rpc_ref.ops.shared.elementwise import part, require_dense_rows
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.elementwise import part
+from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 

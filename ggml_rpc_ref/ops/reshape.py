@@ -9,14 +9,14 @@ Source: ggml_reshape in ggml.c.
 """
 
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Source
-from ggml_rpc_ref.ops.shared.views import compute_nothing, require_same_memory
+from ggml_rpc_ref.ops.shared.views import compute_nothing, require_same_memory, require_same_type
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
     """Refuse another type, place or number of elements than the source's, and gaps on either side."""
     src0 = node.source(0)
-    require_same_memory(node)
+    require_same_type(node)
     node.require(node.dst.nelements == src0.nelements, f"{src0.nelements} elements as the source", node.dst.nelements)
     node.require(src0.is_contiguous, "a contiguous source", src0.nb)
     node.require(node.dst.is_contiguous, "a contiguous result", node.dst.nb)
@@ -30,6 +30,7 @@ OP = Op(
     types=ANY,
     shape=shape,
     oracle=oracle,
+    placement=require_same_memory,
     tolerance=EXACT,
     view=True,
 )

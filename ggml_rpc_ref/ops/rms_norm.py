@@ -12,7 +12,8 @@ Source: ggml_compute_forward_rms_norm_f32 in ggml-cpu/ops.cpp (sum of squares in
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_dense_rows
+from ggml_rpc_ref.ops.shared.elementwise import map_values
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
 

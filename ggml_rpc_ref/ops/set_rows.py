@@ -13,8 +13,9 @@ Source: ggml_set_rows in ggml.c, ggml_compute_forward_set_rows_f32 in ggml-cpu/o
 import numpy as np
 
 from ggml_rpc_ref.ops.op import ANY, FLOATS, WRITABLE_BLOCKS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import part, require_dense_rows
+from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import allocate

@@ -12,7 +12,7 @@ Source: ggml_compute_forward_soft_max_ext_back_f32 in ggml-cpu/ops.cpp, ggml_sof
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_even_rows
+from ggml_rpc_ref.ops.shared.layout import require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 

@@ -11,7 +11,7 @@ Source: ggml_compute_forward_sum_f32 (sum in double), _f16 and _bf16 (in float) 
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
 

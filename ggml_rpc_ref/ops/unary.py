@@ -31,7 +31,8 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.activations import gelu, gelu_erf, gelu_of_f32, gelu_quick, silu
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_even_rows, require_unary
+from ggml_rpc_ref.ops.shared.elementwise import map_values, require_unary
+from ggml_rpc_ref.ops.shared.layout import require_even_rows
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.spec.opcodes import UNARY_OPS
 from ggml_rpc_ref.tensor import Array, F32Array

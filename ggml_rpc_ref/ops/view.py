@@ -9,12 +9,17 @@ Source: ggml_view_impl in ggml.c.
 """
 
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.views import compute_nothing, require_same_memory
+from ggml_rpc_ref.ops.shared.views import compute_nothing, require_same_memory, require_same_type
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
-    """Refuse another type than the source's, or another place than offset says."""
+    """Refuse another type than the source's."""
+    require_same_type(node)
+
+
+def placement(node: Node) -> None:
+    """Refuse a destination that does not begin `offset` bytes after the source."""
     require_same_memory(node, node.i32("offset"))
 
 
@@ -27,6 +32,7 @@ OP = Op(
     params=(Param("offset", "i64", 0, "bytes from the first byte of x to the first of the view (a size_t)"),),
     shape=shape,
     oracle=oracle,
+    placement=placement,
     tolerance=EXACT,
     view=True,
 )

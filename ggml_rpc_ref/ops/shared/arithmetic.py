@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node, can_repeat
-from ggml_rpc_ref.ops.shared.elementwise import part, require_dense_rows
+from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.ops.shared.elementwise import part
+from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
 from ggml_rpc_ref.tensor import Array, F32Array
 

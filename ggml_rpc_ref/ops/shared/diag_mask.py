@@ -3,7 +3,7 @@
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Param
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 
 PARAMS = (Param("n_past", "i32", 0, "columns of the first row, beyond the first column, that are kept; at least 0"),)
@@ -13,11 +13,22 @@ def shape(node: Node) -> None:
     """Refuse other dimensions than the source's, views not changed in place, matrices unevenly spaced, a negative n_past."""
     src0, dst = node.source(0), node.dst
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
-    in_place = dst.storage is src0.storage and dst.offset == src0.offset and dst.nb == src0.nb
-    node.require(in_place or (dst.is_contiguous and src0.is_contiguous), "contiguous tensors, or a view in place", dst.nb)
+    node.require(are_contiguous(node) or dst.nb == src0.nb, "contiguous tensors, or a view in place", dst.nb)
     require_dense_rows(node, src0, dst)
     node.require(dst.ne[3] == 1 or dst.nb[3] == dst.ne[2] * dst.nb[2], "matrices that are nb[2] apart throughout", dst.nb)
     node.require(node.i32("n_past") >= 0, "n_past >= 0", node.i32("n_past"))
+
+
+def placement(node: Node) -> None:
+    """Refuse a view with gaps that is not changed in place: upstream's copy from src0 to dst asserts contiguous tensors."""
+    src0, dst = node.source(0), node.dst
+    in_place = dst.storage is src0.storage and dst.offset == src0.offset
+    node.require(in_place or are_contiguous(node), "contiguous tensors, or a view in place", dst.nb)
+
+
+def are_contiguous(node: Node) -> bool:
+    """Whether source and destination both are."""
+    return node.dst.is_contiguous and node.source(0).is_contiguous
 
 
 def replace_above(node: Node, value: float) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor
 
@@ -19,29 +20,6 @@ def require_unary(node: Node) -> None:
     pair = (src0.dtype.name, dst.dtype.name)
     node.require(pair in UNARY_TYPES, "types F32, F16 or BF16 on both sides, or F16 or BF16 to F32", pair)
     require_dense_rows(node, src0, dst)
-
-
-def require_dense_rows(node: Node, *tensors: Tensor) -> None:
-    """Refuse tensors whose nb[0] is not the size of an element (or block)."""
-    for tensor in tensors:
-        node.require(tensor.nb[0] == tensor.dtype.size, f"nb[0] == {tensor.dtype.size}", tensor.nb[0])
-
-
-def has_even_rows(tensor: Tensor) -> bool:
-    """Whether all rows, over ne[1], ne[2] and ne[3], are nb[1] apart.
-
-    Kernels that count rows in one loop and step by nb[1] need it; for others they would read somewhere else.
-    """
-    _, ne1, ne2, ne3 = tensor.ne
-    _, nb1, nb2, nb3 = tensor.nb
-    return (ne2 == 1 or nb2 == ne1 * nb1) and (ne3 == 1 or nb3 == ne1 * ne2 * nb1)
-
-
-def require_even_rows(node: Node, *tensors: Tensor) -> None:
-    """Refuse tensors whose rows are not dense and evenly spaced (ggml_is_contiguous_1 in ggml.c)."""
-    for tensor in tensors:
-        node.require(tensor.rows_are_contiguous, f"nb[0] == {tensor.dtype.size}", tensor.nb[0])
-        node.require(has_even_rows(tensor), "rows that are nb[1] apart throughout", tensor.nb)
 
 
 def part(tensor: Tensor, block: Block) -> Tensor:

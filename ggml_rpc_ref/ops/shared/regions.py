@@ -3,7 +3,9 @@
 Source: ggml_acc_impl and ggml_set_impl in ggml.c, ggml_compute_forward_acc_f32 and …_set_f32 in ggml-cpu/ops.cpp.
 """
 
-from ggml_rpc_ref.ops.op import Node, Param, elements_lie_apart
+from dataclasses import replace
+
+from ggml_rpc_ref.ops.op import Node, Param, elements_are_disjoint
 from ggml_rpc_ref.tensor import Tensor, extent
 
 PARAMS = (
@@ -17,8 +19,14 @@ PARAMS = (
 
 def region(tensor: Tensor, node: Node) -> Tensor:
     """Return the region of a tensor (dst or src0) that src1 meets, in place."""
-    nb = (tensor.dtype.size, node.i32("nb1"), node.i32("nb2"), node.i32("nb3"))
-    return Tensor(tensor.dtype, node.source(1).ne, nb, tensor.storage, tensor.offset + node.i32("offset"), tensor.name)
+    geometry = region_geometry(node)
+    return replace(geometry, storage=tensor.storage, offset=tensor.offset + node.i32("offset"), name=tensor.name)
+
+
+def region_geometry(node: Node) -> Tensor:
+    """Return the region without memory: dst's type, src1's ne, strides by op_params."""
+    dtype = node.dst.dtype
+    return Tensor(dtype, node.source(1).ne, (dtype.size, node.i32("nb1"), node.i32("nb2"), node.i32("nb3")))
 
 
 def require_region(node: Node) -> None:
@@ -31,8 +39,8 @@ def require_region(node: Node) -> None:
     layout = node.i32("nb1"), node.i32("nb2"), node.i32("nb3"), node.i32("offset")
     node.require(min(layout) >= 0, "nb1, nb2, nb3 and offset of at least 0", layout)
     node.require(all(number % dst.dtype.size == 0 for number in layout), f"multiples of {dst.dtype.size}", layout)
-    target = region(dst, node)
+    target = region_geometry(node)
     ne = [max(n, 1) for n in target.ne]  # upstream asserts the same of a region without elements
     end = node.i32("offset") + extent(dst.dtype, (ne[0], ne[1], ne[2], ne[3]), target.nb)
     node.require(end <= dst.nbytes, f"a region inside the {dst.nbytes} bytes of dst", layout)
-    node.require(elements_lie_apart(target), "a region whose elements lie apart", layout)
+    node.require(elements_are_disjoint(target), "a region whose elements lie apart", layout)

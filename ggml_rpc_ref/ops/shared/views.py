@@ -7,13 +7,18 @@ Their meaning is all geometry: which bytes of the source's memory the destinatio
 from ggml_rpc_ref.ops.op import Node
 
 
-def require_same_memory(node: Node, offset: int = 0) -> None:
-    """Refuse another type than the source's, or a destination that does not start `offset` bytes after the source.
-
-    Where only the geometry is known (neither has bytes here), only the type is checked.
-    """
+def require_same_type(node: Node) -> None:
+    """Refuse another type than the source's."""
     src0, dst = node.source(0), node.dst
     node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", dst.dtype.name)
+
+
+def require_same_memory(node: Node, offset: int = 0) -> None:
+    """Refuse a destination that does not begin `offset` bytes after the source.
+
+    Accepts any if only the geometry is known (neither has bytes here).
+    """
+    src0, dst = node.source(0), node.dst
     if dst.storage is None and src0.storage is None:
         return
     node.require(dst.storage is src0.storage, "the source's memory", "other memory")
