@@ -11,6 +11,7 @@ Source: ggml_arange in ggml.c, ggml_compute_forward_arange_f32 in ggml-cpu/ops.c
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
@@ -20,7 +21,8 @@ def shape(node: Node) -> None:
     with np.errstate(all="ignore"):
         steps = float(np.ceil((stop - start) / step))
     node.require(steps == node.dst.nelements, f"{steps} elements", node.dst.nelements)
-    node.require(node.dst.is_contiguous and node.dst.nb[0] == 4, "a contiguous result", node.dst.nb)
+    node.require(node.dst.is_contiguous, "a contiguous result", node.dst.nb)
+    require_dense_rows(node, node.dst)
 
 
 def oracle(node: Node) -> None:

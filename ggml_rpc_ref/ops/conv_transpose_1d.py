@@ -13,6 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.conv_2d import F16_SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 
 
 def shape(node: Node) -> None:
@@ -20,7 +21,7 @@ def shape(node: Node) -> None:
     kernel, x, dst, stride = node.source(0), node.source(1), node.dst, node.i32("s0")
     node.require(kernel.ne[3] == 1 and x.ne[2:] == (1, 1), "a kernel of three dimensions and a src1 of two", (kernel.ne, x.ne))
     node.require(kernel.ne[2] == x.ne[1], f"{x.ne[1]} input channels in the kernel", kernel.ne[2])
-    node.require(kernel.nb[0] == kernel.dtype.size and x.nb[0] == 4, "elements of a row to be neighbours", (kernel.nb, x.nb))
+    require_dense_rows(node, kernel, x)
     node.require((node.i32("p0"), node.i32("d0")) == (0, 1), "p0 == 0 and d0 == 1", (node.i32("p0"), node.i32("d0")))
     node.require(stride >= 1, "s0 >= 1", stride)
     ne = ((x.ne[0] - 1) * stride + kernel.ne[0], kernel.ne[1], 1, 1)

@@ -19,6 +19,7 @@ Source: ggml_gated_delta_net in ggml.c; ggml_compute_forward_gated_delta_net_one
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.recurrence import TOLERANCE
 from ggml_rpc_ref.tensor import Array
 
@@ -33,8 +34,7 @@ def shape(node: Node) -> None:
         node.require((tensor.ne[0], tensor.ne[2]) == (size, tokens), f"{name}.ne ({size}, .., {tokens}, ..)", tensor.ne)
         divides = tensor.ne[1] >= 1 and tensor.ne[3] >= 1 and sequences % tensor.ne[3] == 0
         node.require(divides, f"{name} of some heads and of sequences that divide {sequences}", tensor.ne)
-    for tensor in (q, k, v):
-        node.require(tensor.rows_are_contiguous, "elements of a row to be neighbours", tensor.nb)
+    require_contiguous_rows(node, q, k, v)
     node.require(g.ne in ((1, *v.ne[1:]), v.ne), f"g.ne (1 or {size}, {heads}, {tokens}, {sequences})", g.ne)
     node.require(beta.ne == (1, *v.ne[1:]), f"beta.ne (1, {heads}, {tokens}, {sequences})", beta.ne)
     node.require(state.nelements == size * size * heads * sequences, f"a state of {size * size * heads * sequences}", state.ne)

@@ -18,6 +18,7 @@ Source: ggml_im2col in ggml.c; ggml_compute_forward_im2col_f32, _f16 in ggml-cpu
 import numpy as np
 
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axes, axis, blocks, params
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array, Quad, Tensor
@@ -45,8 +46,8 @@ def _check_types(node: Node) -> None:
         node.require(image.dtype.name == "F32", "an F32 image for an F32 result", image.dtype.name)
     else:
         node.require(kernel.dtype.name == "F16", "an F16 kernel for an F16 result", kernel.dtype.name)
-        node.require(kernel.nb[0] == 2, "src0.nb[0] == 2", kernel.nb[0])
-    node.require(image.nb[0] == image.dtype.size, f"src1.nb[0] == {image.dtype.size}", image.nb[0])
+        require_dense_rows(node, kernel)
+    require_dense_rows(node, image)
 
 
 def _axes(node: Node) -> Axes:

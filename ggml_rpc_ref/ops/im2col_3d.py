@@ -13,6 +13,7 @@ Source: ggml_im2col_3d in ggml.c; ggml_compute_forward_im2col_3d_f32, _f16 in gg
 
 from ggml_rpc_ref.ops.im2col import write_rows
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.sliding_window import Axes, axis, params
 from ggml_rpc_ref.ops.tolerance import EXACT
 
@@ -22,7 +23,7 @@ def shape(node: Node) -> None:
     kernel, volume, dst, channels = node.source(0), node.source(1), node.dst, node.i32("IC")
     if dst.dtype.name == "F16":
         node.require(kernel.dtype.name == "F16", "an F16 kernel for an F16 result", kernel.dtype.name)
-    node.require(volume.nb[0] == 4, "src1.nb[0] == 4", volume.nb[0])
+    require_dense_rows(node, volume)
     node.require(channels >= 1 and volume.ne[3] % channels == 0, f"IC to divide src1.ne[3] = {volume.ne[3]}", channels)
     axes = _axes(node)
     depth, height, width = (a.outputs for a in axes)

@@ -16,6 +16,7 @@ Source: ggml_im2col_back in ggml.c; ggml_compute_forward_im2col_back_f32 in ggml
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axis, axis, params
 from ggml_rpc_ref.ops.tolerance import EXACT
 
@@ -24,7 +25,7 @@ def shape(node: Node) -> None:
     """Refuse a gradient whose rows are not the windows of so many channels, gaps in it or in dst's planes, shared bytes."""
     gradient, kernel, dst = node.source(0), node.source(1), node.dst
     node.require(gradient.is_contiguous, "a contiguous gradient", gradient.nb)
-    node.require(dst.nb[0] == 4, "nb[0] == 4", dst.nb[0])
+    require_dense_rows(node, dst)
     if node.i32("is_2D") == 1:
         taps, channels, images = kernel.ne[0] * kernel.ne[1], dst.ne[2], dst.ne[3]
         node.require(gradient.ne[3] == images, f"{images} images in the gradient", gradient.ne[3])

@@ -20,6 +20,7 @@ Q5_0, IQ4_NL with two or more rows of src1), ggml_mul_mat in ggml.c.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import BLOCKS, Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import operand, require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import slabs
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, Tensor
@@ -55,9 +56,13 @@ def can_mul_mat(node: Node, a: Tensor, b: Tensor) -> None:
 
 def packed_rows(node: Node, *tensors: Tensor) -> None:
     """Refuse rows with gaps between their elements or blocks, and rows that are no whole number of blocks."""
+    require_dense_rows(node, *tensors)
     for tensor in tensors:
-        node.require(tensor.nb[0] == tensor.dtype.size, f"elements of {tensor.name!r} to be neighbours", tensor.nb[0])
-        node.require(tensor.ne[0] % tensor.dtype.block == 0, f"rows of {tensor.name!r} in whole blocks", tensor.ne[0])
+        node.require(
+            tensor.ne[0] % tensor.dtype.block == 0,
+            f"{operand(node, tensor)}.ne[0] a multiple of {tensor.dtype.block}",
+            tensor.ne[0],
+        )
 
 
 def plain_result(node: Node) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.pool_2d import MAX, MEAN, Windows, check_windows, pool, windows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
-from ggml_rpc_ref.tensor import Tensor
 
 NO_HEIGHT = Windows(1, 1, 1, 1, 0)
 
@@ -29,16 +29,8 @@ def shape(node: Node) -> None:
     along = windows(node, 0, x.ne[0], dst.ne[0])
     check_windows(node, along)
     node.require(along.fits(), "as many outputs as windows fit", along)
-    for tensor in (x, dst):
-        node.require(tensor.nb[0] == tensor.dtype.size, "elements of a row to be neighbours", tensor.nb[0])
-        node.require(_evenly_spaced(tensor), "rows evenly spaced", tensor.nb)
-
-
-def _evenly_spaced(tensor: Tensor) -> bool:
-    """Whether row r lies r * nb[1] bytes after the first one, counted through all dimensions."""
-    _, ne1, ne2, ne3 = tensor.ne
-    _, nb1, nb2, nb3 = tensor.nb
-    return (ne2 == 1 or nb2 == ne1 * nb1) and (ne3 == 1 or nb3 == ne1 * ne2 * nb1)
+    require_dense_rows(node, x, dst)
+    require_even_rows(node, x, dst)
 
 
 def oracle(node: Node) -> None:

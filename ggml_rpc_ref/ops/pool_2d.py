@@ -22,6 +22,7 @@ from itertools import product
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array, Tensor
 
@@ -110,7 +111,7 @@ def check_windows(node: Node, along: Windows) -> None:
 
 def _check_planes(node: Node, x: Tensor) -> None:
     """Refuse rows with gaps, and planes that are not evenly spaced one after the other."""
-    node.require(x.nb[0] == x.dtype.size, "elements of a row to be neighbours", x.nb[0])
+    require_dense_rows(node, x)
     node.require(x.ne[3] == 1 or x.nb[3] == x.ne[2] * x.nb[2], "planes evenly spaced", x.nb)
     plane = (x.ne[1] - 1) * x.nb[1] + x.ne[0] * x.nb[0]
     node.require(x.nelements == 0 or plane <= x.nb[2], "planes one after the other", x.nb)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.pool_2d import LOWEST, MAX, MEAN, PARAMS, Windows, check_windows, windows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array
 
@@ -28,7 +29,8 @@ def shape(node: Node) -> None:
     node.require(forward.ne == dst.ne, f"src1.ne {dst.ne} as the result", forward.ne)
     node.require(gradient.ne[2:] == dst.ne[2:], f"src0.ne[2:] {dst.ne[2:]} as the result", gradient.ne)
     for name, tensor in (("src0", gradient), ("src1", forward), ("dst", dst)):
-        node.require(tensor.is_contiguous and tensor.nb[0] == 4, f"{name} to be contiguous", tensor.nb)
+        node.require(tensor.is_contiguous, f"{name} to be contiguous", tensor.nb)
+        require_dense_rows(node, tensor)
     # the kernel walks through dst by nb[2] until its extent is used up, whether there is one plane or many
     plane = 4 * dst.ne[0] * dst.ne[1]
     node.require(dst.nb[2] == plane or dst.nelements == 0, f"nb[2] == {plane}", dst.nb[2])

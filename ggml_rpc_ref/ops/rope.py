@@ -36,6 +36,7 @@ import math
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, F32Array
@@ -52,8 +53,7 @@ def shape(node: Node) -> None:
     x = node.source(0)
     node.require(node.dst.ne == x.ne, f"ne {x.ne} as the source", node.dst.ne)
     node.require(node.dst.dtype == x.dtype, f"type {x.dtype.name} as the source", node.dst.dtype.name)
-    for tensor in (x, node.dst):
-        node.require(tensor.nb[0] == x.dtype.size, "elements of a row to be neighbours", tensor.nb[0])
+    require_dense_rows(node, x, node.dst)
     _check_positions(node)
     _check_params(node)
 
@@ -62,10 +62,11 @@ def _check_positions(node: Node) -> None:
     x, positions, factors = node.source(0), node.source(1), node.optional(2)
     axes = 4 if node.i32("mode") & MROPE else 1
     node.require(positions.ne == (axes * x.ne[2], 1, 1, 1), f"{axes} positions per token", positions.ne)
-    node.require(positions.nb[0] == 4, "positions to be neighbours", positions.nb[0])
+    require_dense_rows(node, positions)
     if factors is not None:
         pairs = _rotated_pairs(node)
-        node.require(factors.ne[0] >= pairs and factors.nb[0] == 4, f"{pairs} frequency factors, neighbours", factors.ne[0])
+        node.require(factors.ne[0] >= pairs, f"at least {pairs} frequency factors", factors.ne[0])
+        require_dense_rows(node, factors)
 
 
 def _check_params(node: Node) -> None:

@@ -20,6 +20,7 @@ ggml.c.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import F32Array, Tensor
@@ -29,7 +30,7 @@ def shape(node: Node) -> None:
     """Refuse other dimensions, gaps between elements, a mask or sinks that don't fit, slopes without a mask."""
     x, mask, sinks = node.source(0), node.optional(1), node.optional(2)
     node.require(node.dst.ne == x.ne, f"ne {x.ne} as the source", node.dst.ne)
-    node.require(x.nb[0] == 4 and node.dst.nb[0] == 4, "elements of a row to be neighbours", (x.nb[0], node.dst.nb[0]))
+    require_dense_rows(node, x, node.dst)
     if mask is not None:
         check_mask(node, mask, columns=x.ne[0], rows=x.ne[1])
         node.require(mask.ne[0] == x.ne[0], f"a mask of {x.ne[0]} columns", mask.ne[0])
@@ -41,7 +42,7 @@ def check_mask(node: Node, mask: Tensor, *, columns: int, rows: int) -> None:
     """Refuse a mask with too few rows or columns, with gaps between elements, or whose matrices don't go round."""
     x = node.source(0)
     node.require(mask.ne[0] >= columns and mask.ne[1] >= rows, f"a mask of at least {columns} x {rows}", mask.ne)
-    node.require(mask.nb[0] == mask.dtype.size, "elements of the mask to be neighbours", mask.nb[0])
+    require_dense_rows(node, mask)
     for dim in (2, 3):
         n, m = x.ne[dim], mask.ne[dim]
         node.require(m > 0 and n % m == 0, f"ne[{dim}] of the mask to divide {n}", m)
@@ -51,7 +52,8 @@ def check_sinks(node: Node, sinks: Tensor | None) -> None:
     """Refuse sinks that are not one per head (dimension 2 of src0), neighbours."""
     if sinks is not None:
         heads = node.source(0).ne[2]
-        node.require(sinks.ne[0] == heads and sinks.nb[0] == 4, f"{heads} sinks, neighbours", sinks.ne[0])
+        node.require(sinks.ne[0] == heads, f"{heads} sinks, one per head", sinks.ne[0])
+        require_dense_rows(node, sinks)
         node.require(sinks.nelements > 0 or heads == 0, "sinks that are there", sinks.ne)
 
 

@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ggml_rpc_ref.ops.conv_2d import SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 
 
 def shape(node: Node) -> None:
@@ -24,8 +25,8 @@ def shape(node: Node) -> None:
     ne = (x.ne[1], x.ne[0] - kernel.ne[0] + 1, x.ne[2], 1)
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
     node.require(x.nb[:2] == (4, 4 * x.ne[0]), f"src0.nb[:2] == (4, {4 * x.ne[0]})", x.nb)
-    node.require(kernel.is_contiguous and kernel.nb[0] == 4, "a contiguous kernel", kernel.nb)
-    node.require(dst.nb[0] == 4, "nb[0] == 4", dst.nb[0])
+    node.require(kernel.is_contiguous, "a contiguous kernel", kernel.nb)
+    require_dense_rows(node, kernel, dst)
 
 
 @np.errstate(all="ignore")

@@ -21,8 +21,9 @@ ggml-impl.h.
 
 import numpy as np
 
-from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, F32Array
 
@@ -49,26 +50,26 @@ def shape(node: Node) -> None:
 
 def _check_strides(node: Node) -> None:
     tensors = [node.source(slot) for slot in range(7)]
-    for slot, tensor in enumerate(tensors):
-        node.require(tensor.nb[0] == 4, f"src[{slot}].nb[0] == 4", tensor.nb[0])
+    require_dense_rows(node, *tensors)
     for slot in (STATE, DT, A):
-        node.require(tensors[slot].is_contiguous, f"src[{slot}] to be contiguous", tensors[slot].nb)
+        node.require(tensors[slot].is_contiguous, f"src{slot} to be contiguous", tensors[slot].nb)
     state = tensors[STATE]
     one = 4 * state.ne[0] * state.ne[1] * state.ne[2]  # the kernel steps through dst's states by it, even where s has one slot
     node.require(tensors[X].ne[3] <= 1 or state.nb[3] == one, f"s.nb[3] == {one}", state.nb[3])
     for slot in (X, B, C):
         ne, nb = tensors[slot].ne, tensors[slot].nb
-        node.require(ne[1] <= 1 or nb[1] == 4 * ne[0], f"src[{slot}] with nb[1] == {4 * ne[0]}", nb)
-        node.require(nb[2] % 4 == nb[3] % 4 == 0, f"src[{slot}] with tokens and sequences whole floats apart", nb)
+        node.require(ne[1] <= 1 or nb[1] == 4 * ne[0], f"src{slot} with nb[1] == {4 * ne[0]}", nb)
+        node.require(nb[2] % 4 == nb[3] % 4 == 0, f"src{slot} with tokens and sequences whole floats apart", nb)
 
 
 @np.errstate(all="ignore")
 def oracle(node: Node) -> None:
     """Walk through the tokens, all sequences and heads at once, the state in float64."""
-    state, x, dt, a, b, c, ids = (node.source(slot).array for slot in range(7))
+    state, x, dt, a, b, c, _ = (node.source(slot).array for slot in range(7))
     if node.dst.nelements == 0:
         return
-    now = state[_slots(node, ids[0, 0, 0])].astype(np.float64)
+    ids = checked_indices(node, IDS, len(state))[0, 0, 0]
+    now = state[ids].astype(np.float64)
     y = np.empty(x.shape, np.float32)
     repeats = x.shape[2] // b.shape[2]
     delta = softplus(dt[0]).astype(np.float64)  # (sequences, tokens, heads)
@@ -84,15 +85,6 @@ def softplus(x: F32Array) -> F32Array:
     """Return ln(1 + exp(x)), or x above 20, in float32."""
     exponential = np.exp(np.minimum(x, np.float32(20)), dtype=np.float64).astype(np.float32)
     return np.where(x > 20, x, np.log(np.float32(1) + exponential, dtype=np.float64).astype(np.float32))
-
-
-def _slots(node: Node, ids: Array) -> Array:
-    """Return the ids; refuse one that names no slot."""
-    slots = node.source(STATE).ne[3]
-    wrong = np.flatnonzero((ids < 0) | (ids >= slots))
-    if wrong.size:
-        raise Violation("graph.index", f"SSM_SCAN.src[{IDS}][{wrong[0]}]", int(ids[wrong[0]]), f"need 0 <= index < {slots}")
-    return ids
 
 
 def _write(node: Node, y: Array, states: Array) -> None:

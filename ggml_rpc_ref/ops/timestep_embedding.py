@@ -13,6 +13,7 @@ Source: ggml_timestep_embedding in ggml.c; ggml_compute_forward_timestep_embeddi
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import F32Array
 
@@ -21,7 +22,7 @@ def shape(node: Node) -> None:
     """Refuse a result that is not dim by the number of steps, and rows with gaps."""
     steps, dst = node.source(0), node.dst
     node.require(dst.ne == (node.i32("dim"), steps.ne[0], 1, 1), f"ne ({node.i32('dim')}, {steps.ne[0]}, 1, 1)", dst.ne)
-    node.require(steps.nb[0] == 4 and dst.nb[0] == 4, "elements of a row to be neighbours", (steps.nb, dst.nb))
+    require_dense_rows(node, steps, dst)
     node.require(steps.nelements > 0 or dst.nelements == 0, "steps", steps.ne)
 
 

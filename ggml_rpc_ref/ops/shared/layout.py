@@ -20,10 +20,17 @@ def operand(node: Node, tensor: Tensor) -> str:
     return "dst" if tensor is node.dst else next(f"src{slot}" for slot, source in enumerate(node.src) if source is tensor)
 
 
-def require_even_rows(node: Node, *tensors: Tensor) -> None:
-    """Refuse tensors whose rows are not dense, or not evenly spaced (ggml_is_contiguous_1 in ggml.c)."""
+def require_contiguous_rows(node: Node, *tensors: Tensor) -> None:
+    """Refuse operands with gaps between the elements of a row; one element has none (ggml_is_contiguous_rows in ggml.c)."""
     for tensor in tensors:
-        node.require(tensor.rows_are_contiguous, f"nb[0] == {tensor.dtype.size}", tensor.nb[0])
+        if not tensor.rows_are_contiguous:
+            node.require(False, f"{operand(node, tensor)}.nb[0] == {tensor.dtype.size} (dense rows)", tensor.nb[0])
+
+
+def require_even_rows(node: Node, *tensors: Tensor) -> None:
+    """Refuse operands whose rows have gaps or are not evenly spaced (ggml_is_contiguous_1 in ggml.c)."""
+    require_contiguous_rows(node, *tensors)
+    for tensor in tensors:
         node.require(has_even_rows(tensor), "rows that are nb[1] apart throughout", tensor.nb)
 
 

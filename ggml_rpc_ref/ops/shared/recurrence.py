@@ -34,8 +34,8 @@ def check(node: Node, streams: Sequence[int], state_slot: int) -> None:
     size, heads, tokens, _ = ne = node.source(streams[0]).ne
     for slot in streams:
         tensor = node.source(slot)
-        node.require(tensor.ne == (*ne[:3], 1), f"src[{slot}].ne {(*ne[:3], 1)}", tensor.ne)
-        node.require(tensor.is_contiguous, f"src[{slot}] to be contiguous", tensor.nb)
+        node.require(tensor.ne == (*ne[:3], 1), f"src{slot}.ne {(*ne[:3], 1)}", tensor.ne)
+        node.require(tensor.is_contiguous, f"src{slot} to be contiguous", tensor.nb)
     state, dst = node.source(state_slot), node.dst
     sequences = state.ne[1]
     node.require(state.is_contiguous and dst.is_contiguous, "a contiguous state and result", (state.nb, dst.nb))

@@ -6,6 +6,7 @@ Source: ggml_acc_impl and ggml_set_impl in ggml.c, ggml_compute_forward_acc_f32 
 from dataclasses import replace
 
 from ggml_rpc_ref.ops.op import Node, Param, elements_are_disjoint
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.tensor import Tensor, extent
 
 PARAMS = (
@@ -35,7 +36,7 @@ def require_region(node: Node) -> None:
     node.require(dst.dtype == src0.dtype == src1.dtype, "one type throughout", (src0.dtype.name, src1.dtype.name, dst.dtype.name))
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
     node.require(src0.is_contiguous and dst.is_contiguous, "src0 and dst contiguous", (src0.nb, dst.nb))
-    node.require(src1.nb[0] == src1.dtype.size, f"src1.nb[0] == {src1.dtype.size}", src1.nb[0])
+    require_dense_rows(node, src1)
     layout = node.i32("nb1"), node.i32("nb2"), node.i32("nb3"), node.i32("offset")
     node.require(min(layout) >= 0, "nb1, nb2, nb3 and offset of at least 0", layout)
     node.require(all(number % dst.dtype.size == 0 for number in layout), f"multiples of {dst.dtype.size}", layout)
