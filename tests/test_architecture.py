@@ -9,6 +9,7 @@ spec  <-  errors  <-  protocol  <-  files, net  <-  client, proxy, conformance
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -118,6 +119,21 @@ def test_ops_do_not_import_their_cases(module: str) -> None:
     if not module.startswith("ops/cases/"):
         cases = {name for name in ours(module) if name.startswith("ops/cases")}
         assert not cases, f"{module} must not import {sorted(cases)}"
+
+
+def is_op(module: str) -> bool:
+    """Whether a file is the page of an op, rather than something that the ops are made of."""
+    return module.startswith("ops/") and module.count("/") == 1 and bool(re.search(r"^OPS? = ", FILES[module].read_text(), re.M))
+
+
+def test_no_op_imports_another() -> None:
+    """What several ops need is in ops/shared."""
+    ops = {module for module in FILES if is_op(module)}
+    assert len(ops) > 90
+    for module in FILES:
+        if module in ops or module.startswith("ops/shared/"):
+            others = {name for name in ours(module) if name in ops or name == "ops"}
+            assert not others, f"{module} must not import {sorted(others)}"
 
 
 def test_a_server_does_not_load_the_cases() -> None:

@@ -41,7 +41,7 @@ REFERENCES = {
     "recurrence.py": "[Recurrence](#recurrence)",
     "`activations.gelu`": "[Activations](#activations)",
     "`activations.TABLE`": "[Activations](#activations)",
-    "`PARTNER`": "column Partner of the [table of types](#types)",
+    "`VEC_DOT_TYPE`": "column Partner of the [table of types](#types)",
     "`ROUNDED` has the bound by type": "the bound by type stands below",
     "`op.WRITABLE_BLOCKS`": "[writable](#words-for-types-and-layouts)",
     "`Tolerance`": "tolerance",

@@ -15,10 +15,9 @@ import numpy as np
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.sorting import INT32_MAX
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array, F32Array
-
-INT32_MAX = 2**31 - 1
 
 
 def shape(node: Node) -> None:

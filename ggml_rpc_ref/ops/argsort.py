@@ -10,15 +10,11 @@ upstream's sort has no defined result with NaN. Empty: nothing is computed.
 Source: ggml_compute_forward_argsort_f32 in ggml-cpu/ops.cpp, ggml_argsort in ggml.c.
 """
 
-import numpy as np
-
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.sorting import INT32_MAX, ranked
 from ggml_rpc_ref.ops.tolerance import EXACT
-from ggml_rpc_ref.tensor import Array, F32Array
-
-INT32_MAX = 2**31 - 1
 
 RISING, FALLING = 0, 1
 
@@ -38,11 +34,6 @@ def oracle(node: Node) -> None:
     source, result, falling = node.source(0).array, node.dst.array, node.i32("order") == FALLING
     for block in row_blocks(node.dst.ne):
         result[block] = ranked(source[block], falling)
-
-
-def ranked(rows: F32Array, falling: bool) -> Array:
-    """Return the indices of each row in the order of its values, NaN last."""
-    return np.argsort(-rows if falling else rows, axis=-1, kind="stable")
 
 
 OP = Op(

@@ -17,8 +17,8 @@ from itertools import product
 
 import numpy as np
 
-from ggml_rpc_ref.ops.conv_2d import SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.convolution import SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
 from ggml_rpc_ref.ops.shared.sliding_window import Axis, axis, params
 from ggml_rpc_ref.tensor import Array, Quad, Tensor

@@ -13,8 +13,8 @@ Source: ggml_conv_3d_direct in ggml.c; ggml_compute_forward_conv_3d_impl in ggml
 
 from math import prod
 
-from ggml_rpc_ref.ops.conv_2d import F16_SUM_OF_PRODUCTS, convolve
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS, convolve
 from ggml_rpc_ref.ops.shared.sliding_window import Axes, axis, params
 
 

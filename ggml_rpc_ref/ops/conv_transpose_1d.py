@@ -11,8 +11,8 @@ Source: ggml_conv_transpose_1d in ggml.c; ggml_compute_forward_conv_transpose_1d
 
 import numpy as np
 
-from ggml_rpc_ref.ops.conv_2d import F16_SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 
 

@@ -20,9 +20,9 @@ Source: ggml_compute_forward_flash_attn_back_f32 in ggml-cpu/ops.cpp, ggml_flash
 
 import numpy as np
 
-from ggml_rpc_ref.ops.mul_mat import plain_result
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.matmul import require_ascending_result
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import F32Array, Tensor
 
@@ -43,7 +43,7 @@ def shape(node: Node) -> None:
     length = sum(_padded(t) for t in (q, k, v))
     node.require(node.dst.ne == (length, 1, 1, 1), f"{length} elements", node.dst.ne)
     require_dense_rows(node, q, k, v)
-    plain_result(node)
+    require_ascending_result(node)
     node.require(node.i32("masked") in (0, 1), "masked 0 or 1", node.i32("masked"))
 
 

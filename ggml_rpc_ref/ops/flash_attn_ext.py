@@ -30,10 +30,10 @@ ggml_flash_attn_ext, ggml_flash_attn_ext_add_sinks in ggml.c.
 
 import numpy as np
 
-from ggml_rpc_ref.ops.mul_mat import WEIGHTS, grouped, packed_rows, plain_result
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.attention import mask_of, masked_scores, multiply_by_head, require_mask, require_sinks
+from ggml_rpc_ref.ops.shared.matmul import WEIGHTS, require_ascending_result, require_whole_block_rows
 from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
-from ggml_rpc_ref.ops.soft_max import check_mask, check_sinks, slopes
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import F32Array, Tensor
 
@@ -48,11 +48,11 @@ def shape(node: Node) -> None:
             node.require(tensor.ne[dim] > 0 and q.ne[dim] % tensor.ne[dim] == 0, f"ne[{dim}] to divide {q.ne[dim]}", tensor.ne[dim])
     want = (v.ne[0], q.ne[2], q.ne[1], q.ne[3])
     node.require(node.dst.ne == want and node.dst.is_contiguous, f"a contiguous result of ne {want}", node.dst.ne)
-    packed_rows(node, q, k, v)
-    plain_result(node)
+    require_whole_block_rows(node, q, k, v)
+    require_ascending_result(node)
     if mask is not None:
-        check_mask(node, mask, columns=k.ne[1], rows=q.ne[1])
-    check_sinks(node, node.optional(4))
+        require_mask(node, mask, columns=k.ne[1], rows=q.ne[1])
+    require_sinks(node, node.optional(4))
     node.require(mask is not None or not node.f32("max_bias") > 0, "a mask where max_bias > 0", node.f32("max_bias"))
     node.require(node.i32("prec") in (0, 10), "prec 0 or 10", node.i32("prec"))
 
@@ -71,44 +71,11 @@ def oracle(node: Node) -> None:
                 result[i3, rows] = attended.swapaxes(0, 1)
 
 
-def mask_of(node: Node, i3: int, rows: slice) -> F32Array | None:
-    """Return what is added to the scores, shape (heads, queries, keys) or with 1 for heads where all have the same."""
-    mask, (_, queries, heads, _), keys = node.optional(3), node.source(0).ne, node.source(1).ne[1]
-    if mask is None:
-        return None
-    stop = min(rows.stop, queries)
-    bias: F32Array = mask.array[i3 % mask.ne[3], :, rows.start : stop, :keys].astype(np.float32)
-    if node.f32("max_bias") > 0:
-        return np.tile(bias, (heads // mask.ne[2], 1, 1)) * slopes(heads, node.f32("max_bias"))[:, None, None]
-    return bias if mask.ne[2] in (1, heads) else np.tile(bias, (heads // mask.ne[2], 1, 1))
-
-
 def _attend(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None) -> F32Array:
     """Return (heads, queries, dv) for q (heads, queries, dk), k (heads / a, keys, dk), v (heads / c, keys, dv)."""
     scores = masked_scores(node, q, k, bias)
     total = _exponentiate(scores, node.optional(4))
     return _weighted_sum(scores, v) * np.where(total == 0, 0, 1 / total)
-
-
-def masked_scores(node: Node, q: F32Array, k: F32Array, bias: F32Array | None, dots: F32Array | None = None) -> F32Array:
-    """Return w (heads, queries, keys), -inf for a hidden key, for q (heads, queries, dk) and k (heads / a, keys, dk).
-
-    A backend that multiplies otherwise brings its own products, `dots`, which are changed.
-    """
-    scores = _per_head(q, k.swapaxes(-1, -2)) if dots is None else dots
-    scores *= np.float32(node.f32("scale"))
-    if (cap := np.float32(node.f32("logit_softcap"))) != 0:
-        scores = cap * np.tanh(scores / cap)
-    if bias is not None:
-        scores += bias
-        np.copyto(scores, -np.inf, where=np.isneginf(bias))
-    return scores
-
-
-def _per_head(x: F32Array, y: F32Array) -> F32Array:
-    """Return x @ y for (heads, n, k) and (heads / r, k, m), where r neighbouring heads share a matrix of y."""
-    shared: F32Array = grouped(x[None], 1, len(y)) @ y[None, None, :, None]
-    return shared.reshape(len(x), x.shape[1], y.shape[2])
 
 
 def _exponentiate(w: F32Array, sinks: Tensor | None) -> F32Array:
@@ -129,8 +96,8 @@ def _weighted_sum(weights: F32Array, v: F32Array) -> F32Array:
     """Return weights @ v, where a weight of 0 hides NaN and infinities of v."""
     odd = ~np.isfinite(v).all(axis=(0, 2))
     if not odd.any():
-        return _per_head(weights, v)
-    total = _per_head(weights, np.where(np.isfinite(v), v, np.float32(0)))
+        return multiply_by_head(weights, v)
+    total = multiply_by_head(weights, np.where(np.isfinite(v), v, np.float32(0)))
     for key in np.flatnonzero(odd):
         row = np.where(np.isfinite(v[:, key]), np.float32(0), v[:, key])
         weight = weights[:, :, key, None]

@@ -15,13 +15,11 @@ infinities and -0 are moved as they are. An image of no elements gives zeros.
 Source: ggml_im2col in ggml.c; ggml_compute_forward_im2col_f32, _f16 in ggml-cpu/ops.cpp.
 """
 
-import numpy as np
-
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axes, axis, blocks, params
+from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axes, axis, params, write_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
-from ggml_rpc_ref.tensor import Array, Quad, Tensor
+from ggml_rpc_ref.tensor import Quad
 
 
 def shape(node: Node) -> None:
@@ -73,19 +71,6 @@ def oracle(node: Node) -> None:
         return
     images = pixels[0][:, :, None, None] if flat else pixels[:, :, None]  # to (n, channels, depth, height, width)
     write_rows(node.dst, images, _axes(node))
-
-
-@np.errstate(all="ignore")
-def write_rows(dst: Tensor, images: Array, axes: Axes) -> None:
-    """Write the windows of images, shape (n, channels, depth, height, width), one per row of a contiguous result."""
-    if dst.nelements == 0:
-        return
-    depth, height, width = axes
-    rows = dst.array.reshape(len(images), depth.outputs, height.outputs, width.outputs, dst.ne[0])
-    for block in blocks(images, axes):
-        windows = block.values.transpose(0, 5, 6, 1, 2, 3, 4)
-        part = rows[block.images, block.depth, block.rows]
-        part[...] = windows.reshape(part.shape).astype(rows.dtype, copy=False)
 
 
 OP = Op(

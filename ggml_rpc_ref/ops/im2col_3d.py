@@ -11,10 +11,9 @@ src1.ne[3]. NaN, infinities and -0 are moved as they are; F16 is rounded.
 Source: ggml_im2col_3d in ggml.c; ggml_compute_forward_im2col_3d_f32, _f16 in ggml-cpu/ops.cpp.
 """
 
-from ggml_rpc_ref.ops.im2col import write_rows
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.sliding_window import Axes, axis, params
+from ggml_rpc_ref.ops.shared.sliding_window import Axes, axis, params, write_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 

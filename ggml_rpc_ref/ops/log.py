@@ -10,24 +10,7 @@ Source: op_log in ggml-cpu/unary-ops.cpp.
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_unary
+from ggml_rpc_ref.ops.shared.elementwise import unary_op
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
-shape = require_unary
-
-
-def oracle(node: Node) -> None:
-    """Compute the formula in float64."""
-    map_values(node, lambda x: np.log(x.astype(np.float64)))
-
-
-OP = Op(
-    name="LOG",
-    sources=(Source("x", FLOATS, "rows dense"),),
-    types=FLOATS,
-    shape=shape,
-    oracle=oracle,
-    tolerance=FLOAT32,
-    in_place=True,
-)
+OP = unary_op("LOG", lambda x: np.log(x.astype(np.float64)), FLOAT32)

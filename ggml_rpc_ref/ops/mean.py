@@ -11,7 +11,7 @@ Source: ggml_compute_forward_mean_f32 in ggml-cpu/ops.cpp (sum in double).
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.sum_rows import row_sums, shape
+from ggml_rpc_ref.ops.shared.row_sums import require_one_per_row, row_sums
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
@@ -25,7 +25,7 @@ OP = Op(
     name="MEAN",
     sources=(Source("x", ("F32",), "any ne"),),
     types=("F32",),
-    shape=shape,
+    shape=require_one_per_row,
     oracle=oracle,
     tolerance=FLOAT32,
 )

@@ -14,9 +14,15 @@ ggml_mul_mat_id in ggml.c.
 
 import numpy as np
 
-from ggml_rpc_ref.ops.mul_mat import ACTIVATIONS, WEIGHTS, packed_rows, paired, plain_result
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.matmul import (
+    ACTIVATIONS,
+    WEIGHTS,
+    require_ascending_result,
+    require_paired_types,
+    require_whole_block_rows,
+)
 from ggml_rpc_ref.ops.shared.slabs import matrix, slabs
 from ggml_rpc_ref.ops.tolerance import Tolerance
 
@@ -24,15 +30,15 @@ from ggml_rpc_ref.ops.tolerance import Tolerance
 def shape(node: Node) -> None:
     """Refuse rows of different length, a fourth dimension, experts not chosen for every row, a result of other dimensions."""
     experts, rows, ids = node.source(0), node.source(1), node.source(2)
-    paired(node, experts, rows)
+    require_paired_types(node, experts, rows)
     k, m, _, one = experts.ne
     node.require(one == 1 and rows.ne[0] == k, f"rows of {k} elements, three dimensions", rows.ne)
     used, tokens = ids.ne[:2]
     node.require(ids.ne == (used, tokens, 1, 1) and rows.ne[2:] == (tokens, 1), "choices for every token", ids.ne)
     node.require(rows.ne[1] > 0 and used % rows.ne[1] == 0, f"choices per token a multiple of {rows.ne[1]}", used)
     node.require(node.dst.ne == (m, used, tokens, 1), f"ne {(m, used, tokens, 1)}", node.dst.ne)
-    packed_rows(node, experts, rows)
-    plain_result(node)
+    require_whole_block_rows(node, experts, rows)
+    require_ascending_result(node)
 
 
 def oracle(node: Node) -> None:

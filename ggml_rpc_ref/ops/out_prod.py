@@ -11,8 +11,8 @@ Source: ggml_compute_forward_out_prod_f32 and _q_f32 in ggml-cpu/ops.cpp, ggml_o
 
 import numpy as np
 
-from ggml_rpc_ref.ops.mul_mat import WEIGHTS, grouped, packed_rows
 from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.matmul import WEIGHTS, grouped, require_whole_block_rows
 from ggml_rpc_ref.ops.shared.slabs import slabs
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
@@ -29,7 +29,7 @@ def shape(node: Node) -> None:
         node.require(n == shared or not a.dtype.is_quantised, f"ne[{dim}] of {shared}, as a block type doesn't broadcast", n)
     want = (a.ne[0], b.ne[0], b.ne[2], b.ne[3])
     node.require(node.dst.ne == want and node.dst.is_contiguous, f"a contiguous result of ne {want}", node.dst.ne)
-    packed_rows(node, a, node.dst)
+    require_whole_block_rows(node, a, node.dst)
 
 
 def oracle(node: Node) -> None:

@@ -8,9 +8,8 @@ Source: ggml_permute in ggml.c.
 """
 
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.views import compute_nothing, require_same_memory, require_same_type
+from ggml_rpc_ref.ops.shared.views import compute_nothing, permuted, require_same_memory, require_same_type
 from ggml_rpc_ref.ops.tolerance import EXACT
-from ggml_rpc_ref.tensor import Quad
 
 
 def shape(node: Node) -> None:
@@ -23,12 +22,6 @@ def shape(node: Node) -> None:
 
 
 oracle = compute_nothing
-
-
-def permuted(values: Quad, axes: tuple[int, ...]) -> Quad:
-    """Return ne or nb with the value of axis i at place axes[i]."""
-    a, b, c, d = (values[axes.index(place)] for place in range(4))
-    return (a, b, c, d)
 
 
 OP = Op(

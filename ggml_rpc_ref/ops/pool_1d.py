@@ -14,8 +14,8 @@ Source: ggml_pool_1d in ggml.c; ggml_compute_forward_pool_1d_ksp in ggml-cpu/ops
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.pool_2d import MAX, MEAN, Windows, check_windows, pool, windows
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, Windows, pool, require_windows, windows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 NO_HEIGHT = Windows(1, 1, 1, 1, 0)
@@ -27,7 +27,7 @@ def shape(node: Node) -> None:
     node.require(node.i32("op") in (MAX, MEAN), "op 0 (max) or 1 (mean)", node.i32("op"))
     node.require(dst.ne[1:] == x.ne[1:], f"ne[1:] {x.ne[1:]} as the source", dst.ne)
     along = windows(node, 0, x.ne[0], dst.ne[0])
-    check_windows(node, along)
+    require_windows(node, along)
     node.require(along.fits(), "as many outputs as windows fit", along)
     require_dense_rows(node, x, dst)
     require_even_rows(node, x, dst)

@@ -16,8 +16,8 @@ from itertools import product
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.pool_2d import LOWEST, MAX, MEAN, PARAMS, Windows, check_windows, windows
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.pooling import LOWEST, MAX, MEAN, PARAMS, Windows, require_windows, windows
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array
 
@@ -35,7 +35,7 @@ def shape(node: Node) -> None:
     plane = 4 * dst.ne[0] * dst.ne[1]
     node.require(dst.nb[2] == plane or dst.nelements == 0, f"nb[2] == {plane}", dst.nb[2])
     for number in (0, 1):
-        check_windows(node, windows(node, number, dst.ne[number], gradient.ne[number]))
+        require_windows(node, windows(node, number, dst.ne[number], gradient.ne[number]))
     node.require(node.i32("k0") * node.i32("k1") < 2**31, "k0 * k1 < 2^31", (node.i32("k0"), node.i32("k1")))
 
 

@@ -9,7 +9,7 @@ Source: ggml_compute_forward_rope_back in ggml-cpu/ops.cpp, ggml_rope_ext_back a
 """
 
 from ggml_rpc_ref.ops.op import Node, Op
-from ggml_rpc_ref.ops.rope import ANGLES, PARAMS, SOURCES, rotate, shape
+from ggml_rpc_ref.ops.shared.rotation import ANGLES, PARAMS, SOURCES, require_rotation, rotate
 
 
 def oracle(node: Node) -> None:
@@ -22,7 +22,7 @@ OP = Op(
     sources=SOURCES,
     types=("F32", "F16"),
     params=PARAMS,
-    shape=shape,
+    shape=require_rotation,
     oracle=oracle,
     tolerance=ANGLES,
     in_place=True,

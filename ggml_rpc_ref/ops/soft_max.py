@@ -20,6 +20,7 @@ ggml.c.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.attention import require_mask, require_sinks, slopes
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
@@ -32,39 +33,10 @@ def shape(node: Node) -> None:
     node.require(node.dst.ne == x.ne, f"ne {x.ne} as the source", node.dst.ne)
     require_dense_rows(node, x, node.dst)
     if mask is not None:
-        check_mask(node, mask, columns=x.ne[0], rows=x.ne[1])
+        require_mask(node, mask, columns=x.ne[0], rows=x.ne[1])
         node.require(mask.ne[0] == x.ne[0], f"a mask of {x.ne[0]} columns", mask.ne[0])
-    check_sinks(node, sinks)
+    require_sinks(node, sinks)
     node.require(mask is not None or not node.f32("max_bias") > 0, "a mask where max_bias > 0", node.f32("max_bias"))
-
-
-def check_mask(node: Node, mask: Tensor, *, columns: int, rows: int) -> None:
-    """Refuse a mask with too few rows or columns, with gaps between elements, or whose matrices don't go round."""
-    x = node.source(0)
-    node.require(mask.ne[0] >= columns and mask.ne[1] >= rows, f"a mask of at least {columns} x {rows}", mask.ne)
-    require_dense_rows(node, mask)
-    for dim in (2, 3):
-        n, m = x.ne[dim], mask.ne[dim]
-        node.require(m > 0 and n % m == 0, f"ne[{dim}] of the mask to divide {n}", m)
-
-
-def check_sinks(node: Node, sinks: Tensor | None) -> None:
-    """Refuse sinks that are not one per head (dimension 2 of src0), neighbours."""
-    if sinks is not None:
-        heads = node.source(0).ne[2]
-        node.require(sinks.ne[0] == heads, f"{heads} sinks, one per head", sinks.ne[0])
-        require_dense_rows(node, sinks)
-        node.require(sinks.nelements > 0 or heads == 0, "sinks that are there", sinks.ne)
-
-
-def slopes(heads: int, max_bias: float) -> F32Array:
-    """Return the ALiBi slope of each head, all 1 unless max_bias > 0. Sources: ops.cpp; the ALiBi paper (arXiv 2108.12409)."""
-    if not max_bias > 0 or heads == 0:
-        return np.ones(heads, np.float32)
-    whole = 1 << (heads.bit_length() - 1)
-    head = np.arange(heads)
-    steps = np.where(head < whole, head + 1, head - whole + 0.5)
-    return np.power(2.0, -np.float64(max_bias) / whole * steps).astype(np.float32)
 
 
 def oracle(node: Node) -> None:

@@ -10,24 +10,7 @@ Source: op_sqrt in ggml-cpu/unary-ops.cpp.
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_unary
+from ggml_rpc_ref.ops.shared.elementwise import unary_op
 from ggml_rpc_ref.ops.tolerance import EXACT
 
-shape = require_unary
-
-
-def oracle(node: Node) -> None:
-    """Compute the formula in float32, which rounds it correctly."""
-    map_values(node, np.sqrt)
-
-
-OP = Op(
-    name="SQRT",
-    sources=(Source("x", FLOATS, "rows dense"),),
-    types=FLOATS,
-    shape=shape,
-    oracle=oracle,
-    tolerance=EXACT,
-    in_place=True,
-)
+OP = unary_op("SQRT", np.sqrt, EXACT)  # IEEE 754 rounds it correctly, so all implementations agree

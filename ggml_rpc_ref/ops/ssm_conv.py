@@ -12,8 +12,8 @@ Source: ggml_ssm_conv in ggml.c; ggml_compute_forward_ssm_conv_f32 in ggml-cpu/o
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ggml_rpc_ref.ops.conv_2d import SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.convolution import SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 
 

@@ -10,24 +10,6 @@ Source: apply_binary_op in ggml-cpu/binary-ops.cpp.
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.arithmetic import combine, require_arithmetic
-from ggml_rpc_ref.ops.tolerance import EXACT
+from ggml_rpc_ref.ops.shared.arithmetic import binary_op
 
-shape = require_arithmetic
-
-
-def oracle(node: Node) -> None:
-    """Compute the difference."""
-    combine(node, np.subtract)
-
-
-OP = Op(
-    name="SUB",
-    sources=(Source("a", FLOATS, "ne of the result"), Source("b", FLOATS, "each dimension divides a's")),
-    types=FLOATS,
-    shape=shape,
-    oracle=oracle,
-    tolerance=EXACT,
-    in_place=True,
-)
+OP = binary_op("SUB", np.subtract)

@@ -11,10 +11,10 @@ computed.
 Source: ggml_compute_forward_top_k_f32 in ggml-cpu/ops.cpp, ggml_top_k in ggml.c.
 """
 
-from ggml_rpc_ref.ops.argsort import INT32_MAX, ranked
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.sorting import INT32_MAX, ranked
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 

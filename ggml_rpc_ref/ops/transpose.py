@@ -8,8 +8,7 @@ Source: ggml_transpose in ggml.c.
 """
 
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Source
-from ggml_rpc_ref.ops.permute import permuted
-from ggml_rpc_ref.ops.shared.views import compute_nothing, require_same_memory, require_same_type
+from ggml_rpc_ref.ops.shared.views import compute_nothing, permuted, require_same_memory, require_same_type
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 EXCHANGED = (1, 0, 2, 3)

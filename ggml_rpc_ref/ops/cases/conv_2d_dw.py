@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.conv_2d import ODD_VALUES
+from ggml_rpc_ref.ops.cases.shared.convolution import ODD_VALUES
 from ggml_rpc_ref.ops.conv_2d_dw import CWHN, KERNEL_CWHN, packed_nb
 from ggml_rpc_ref.ops.shared.sliding_window import Axis
 from ggml_rpc_ref.tensor import Quad

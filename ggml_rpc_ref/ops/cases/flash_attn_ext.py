@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.mul_mat import weights
-from ggml_rpc_ref.ops.mul_mat import WEIGHTS
+from ggml_rpc_ref.ops.cases.shared.matmul import weights
+from ggml_rpc_ref.ops.shared.matmul import WEIGHTS
 from ggml_rpc_ref.ops.tolerance import Tolerance
 
 HALF = Tolerance(1e-3, 1e-4, 1e-4, "Q is rounded to K's partner type, an F16 V is summed in F16 over the keys")

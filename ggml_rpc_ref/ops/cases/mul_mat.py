@@ -3,31 +3,14 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.mul_mat import PARTNER, WEIGHTS
-from ggml_rpc_ref.ops.tolerance import FLOAT32, Tolerance
-
-ROUNDED = {
-    "F32": FLOAT32,
-    "F16": Tolerance(nmse=1e-5, reason="src1 is rounded to F16, and with AVX512-FP16 the products are summed in F16"),
-    "BF16": Tolerance(nmse=1e-4, reason="src1 is rounded to BF16 first"),
-    "Q8_0": Tolerance(nmse=5e-4, reason="src1 is quantised to Q8_0 first"),
-    "Q8_1": Tolerance(nmse=5e-4, reason="src1 is quantised to Q8_1 first, whose sums are rounded to F16"),
-    "Q8_K": Tolerance(nmse=5e-4, reason="src1 is quantised to Q8_K first"),
-}
-"""Partner type to the bound on upstream's rounding. Measured on normal values, k = 256 and 2048, 64 results and more: F16 9e-7,
-BF16 4.3e-6, Q8_0 and Q8_1 3.7e-5, Q8_K 1.1e-4 at most; the rest is for cases of few results, where the error of one that is near 0
-by cancellation weighs more. A src1 that comes in the partner type is not rounded, the sums still are."""
+from ggml_rpc_ref.ops.cases.shared.matmul import ROUNDED, weights
+from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE, WEIGHTS
 
 
 def product(id: str, a: Operand, b: Operand, prec: int = 0) -> Case:
     """Return a case whose destination follows from its operands."""
     (_, m, _, _), (_, n, n2, n3) = a.quad, b.quad
-    return Case(id, Operand("F32", (m, n, n2, n3)), (a, b), {"prec": prec} if prec else {}, ROUNDED[PARTNER[a.dtype]])
-
-
-def weights(name: str, ne: tuple[int, ...]) -> Operand:
-    """Return weights of a type; those that no server quantises are random blocks."""
-    return Operand(name, ne, fill="blocks" if name.startswith("IQ") else "normal")
+    return Case(id, Operand("F32", (m, n, n2, n3)), (a, b), {"prec": prec} if prec else {}, ROUNDED[VEC_DOT_TYPE[a.dtype]])
 
 
 def cases() -> Iterator[Case]:
@@ -35,8 +18,8 @@ def cases() -> Iterator[Case]:
     for name in WEIGHTS:
         for n in (1, 5):
             yield product(f"{name.lower()}-n{n}", weights(name, (256, 33)), Operand("F32", (256, n)))
-        if PARTNER[name] != "F32":
-            yield product(f"{name.lower()}-partner", weights(name, (256, 33)), Operand(PARTNER[name], (256, 2)))
+        if VEC_DOT_TYPE[name] != "F32":
+            yield product(f"{name.lower()}-partner", weights(name, (256, 33)), Operand(VEC_DOT_TYPE[name], (256, 2)))
     for k, m, n in ((1, 1, 1), (3, 5, 2), (17, 16, 33), (64, 33, 17), (130, 20, 1), (640, 7, 3)):
         for name in ("F32", "F16", "BF16"):
             yield product(f"{name.lower()}-k{k}-m{m}-n{n}", Operand(name, (k, m)), Operand("F32", (k, n)))

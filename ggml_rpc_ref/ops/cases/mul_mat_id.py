@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.mul_mat import ROUNDED, weights
-from ggml_rpc_ref.ops.mul_mat import PARTNER, WEIGHTS
+from ggml_rpc_ref.ops.cases.shared.matmul import ROUNDED, weights
+from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE, WEIGHTS
 
 
 def cases() -> Iterator[Case]:
@@ -12,8 +12,8 @@ def cases() -> Iterator[Case]:
     for name in WEIGHTS:
         x = weights(name, (256, 17, 3))
         yield mixture(name.lower(), x, Operand("F32", (256, 1, 4)), 2)
-        if PARTNER[name] != "F32":
-            yield mixture(f"{name.lower()}-partner", x, Operand(PARTNER[name], (256, 2, 2)), 2)
+        if VEC_DOT_TYPE[name] != "F32":
+            yield mixture(f"{name.lower()}-partner", x, Operand(VEC_DOT_TYPE[name], (256, 2, 2)), 2)
     for name in ("F32", "F16", "Q8_0"):
         x = Operand(name, (32, 5, 4))
         for n, used, tokens in ((1, 1, 1), (1, 4, 3), (2, 4, 5), (4, 4, 1), (3, 3, 33)):
@@ -39,4 +39,4 @@ def mixture(id: str, experts: Operand, rows: Operand, used: int, choice: str = "
     """Return a case whose destination and choices follow from its operands."""
     (_, m, count, _), tokens = experts.quad, rows.quad[2]
     ids = Operand("I32", (used, tokens), fill=choice or f"index:{count}")
-    return Case(id, Operand("F32", (m, used, tokens)), (experts, rows, ids), tolerance=ROUNDED[PARTNER[experts.dtype]])
+    return Case(id, Operand("F32", (m, used, tokens)), (experts, rows, ids), tolerance=ROUNDED[VEC_DOT_TYPE[experts.dtype]])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.mul_mat import weights
+from ggml_rpc_ref.ops.cases.shared.matmul import weights
 from ggml_rpc_ref.ops.out_prod import TYPES
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import permutations
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.permute import permuted
+from ggml_rpc_ref.ops.shared.views import permuted
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import contiguous_nb
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.pool_2d import MAX, MEAN
+from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN
 from ggml_rpc_ref.tensor import Quad
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.rope import YARN, rotation
-from ggml_rpc_ref.ops.rope import IMROPE, MROPE, NEOX, NORMAL, VISION, Value
+from ggml_rpc_ref.ops.cases.shared.rotation import YARN, Value, rotation
+from ggml_rpc_ref.ops.shared.rotation import IMROPE, MROPE, NEOX, NORMAL, VISION
 
 
 def cases() -> Iterator[Case]:

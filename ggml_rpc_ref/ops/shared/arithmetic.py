@@ -1,4 +1,4 @@
-"""What ADD, SUB, MUL and DIV share: the same types, the same broadcasting, the same cases.
+"""What ADD, SUB, MUL and DIV share: the same types, the same broadcasting.
 
     dst[i] = src0[i] ∘ src1[i mod ne of src1]     in float32, rounded once to dst's type
 
@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
 from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
+from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array, F32Array
 
 TYPES = (
@@ -54,3 +55,18 @@ def repeated(values: Array, shape: tuple[int, ...], block: Block) -> Array:
     if values.shape[3] not in (1, shape[3]):
         values = np.tile(values, shape[3] // values.shape[3])
     return values
+
+
+def binary_op(name: str, function: Callable[[F32Array, F32Array], Array]) -> Op:
+    """Return the row of an op that combines two tensors element by element, of the types in `TYPES`.
+
+    Args:
+        name: the op's name.
+        function: two float32 arrays that broadcast to results, which are rounded once to the result's type.
+    """
+
+    def oracle(node: Node) -> None:
+        combine(node, function)
+
+    sources = (Source("a", FLOATS, "ne of the result"), Source("b", FLOATS, "each dimension divides a's"))
+    return Op(name, sources, FLOATS, require_arithmetic, oracle, EXACT, in_place=True)

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node, Param
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
-
-PARAMS = (Param("n_past", "i32", 0, "columns of the first row, beyond the first column, that are kept; at least 0"),)
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -38,3 +37,14 @@ def replace_above(node: Node, value: float) -> None:
     for block in row_blocks(node.dst.ne):
         above = column > row[block[2]] + node.i32("n_past")
         result[block] = np.where(above, np.float32(value), source[block])
+
+
+def diag_mask_op(name: str, value: float) -> Op:
+    """Return the row of an op that replaces the elements right of a diagonal by a value."""
+
+    def oracle(node: Node) -> None:
+        replace_above(node, value)
+
+    n_past = Param("n_past", "i32", 0, "columns of the first row, beyond the first column, that are kept; at least 0")
+    source = Source("x", ("F32",), "any ne")
+    return Op(name, (source,), ("F32",), shape, oracle, EXACT, (n_past,), placement, in_place=True)

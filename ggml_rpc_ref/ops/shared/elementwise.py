@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor
 
 UNARY_TYPES = frozenset({("F32", "F32"), ("F16", "F16"), ("BF16", "BF16"), ("F16", "F32"), ("BF16", "F32")})
@@ -20,6 +21,15 @@ def require_unary(node: Node) -> None:
     pair = (src0.dtype.name, dst.dtype.name)
     node.require(pair in UNARY_TYPES, "types F32, F16 or BF16 on both sides, or F16 or BF16 to F32", pair)
     require_dense_rows(node, src0, dst)
+
+
+def require_same_even_rows(node: Node) -> None:
+    """Refuse differing types or dimensions, rows with gaps or unevenly spaced (upstream steps through all rows by nb[1])."""
+    src0, dst = node.source(0), node.dst
+    node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", dst.dtype.name)
+    node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
+    require_dense_rows(node, src0, dst)
+    require_even_rows(node, src0, dst)
 
 
 def part(tensor: Tensor, block: Block) -> Tensor:
@@ -36,3 +46,19 @@ def map_values(node: Node, function: Callable[[F32Array], Array], slot: int = 0)
     for block in row_blocks(node.dst.ne):
         with np.errstate(all="ignore"):
             part(node.dst, block).store(function(values[block]))
+
+
+def unary_op(name: str, function: Callable[[F32Array], Array], tolerance: Tolerance) -> Op:
+    """Return the row of an op that applies a function to each element, of the types in `UNARY_TYPES`.
+
+    Args:
+        name: the op's name.
+        function: float32 values to results, which are rounded once to the result's type.
+        tolerance: how near to the function's another implementation's results must be.
+    """
+
+    def oracle(node: Node) -> None:
+        map_values(node, function)
+
+    source = Source("x", FLOATS, "rows dense")
+    return Op(name, (source,), FLOATS, require_unary, oracle, tolerance, in_place=True)

@@ -5,6 +5,7 @@ Their meaning is all geometry: which bytes of the source's memory the destinatio
 """
 
 from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.tensor import Quad
 
 
 def require_same_type(node: Node) -> None:
@@ -27,3 +28,9 @@ def require_same_memory(node: Node, offset: int = 0) -> None:
 
 def compute_nothing(node: Node) -> None:
     """Do nothing: the destination's bytes are the source's."""
+
+
+def permuted(values: Quad, axes: tuple[int, ...]) -> Quad:
+    """Return ne or nb with the value of axis i at place axes[i]."""
+    a, b, c, d = (values[axes.index(place)] for place in range(4))
+    return (a, b, c, d)
