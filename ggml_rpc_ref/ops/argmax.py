@@ -1,11 +1,10 @@
-"""ARGMAX: where each row is largest.
+"""ARGMAX: the index of the largest element of each row.
 
     dst[j] = the last i for which src0[j][i] is the largest of row j
 
-src0: F32 ne = (n, rows), elements of a row neighbours, rows anywhere. dst: I32, ne = (rows), any stride.
-Of equal elements the last one counts. NaN is never the largest, but upstream's search starts anew behind each NaN that is
-followed by a number: the result is then the place of the largest after the last such NaN. A row of NaN alone, or of no
-elements: 0.
+src0: F32 ne = (n, rows), dense rows. dst: I32, ne = (rows), any stride. Of equal elements the last one counts. NaN is never the
+largest, but upstream's search restarts after each NaN that is followed by a number: the result is then the place of the largest
+after the last such NaN. A row of NaN alone, or of no elements: 0.
 
 Source: ggml_vec_argmax_f32 in ggml-cpu/vec.h, ggml_argmax in ggml.c.
 """
@@ -46,7 +45,7 @@ def _last_largest(rows: F32Array) -> Array:
 
 
 def _behind_last_nan(row: F32Array) -> int:
-    """Return the place of the last largest number behind the last NaN that a number follows."""
+    """Return the place of the last largest number after the last NaN that is followed by a number."""
     numbers = np.flatnonzero(~np.isnan(row))
     if len(numbers) == 0:
         return 0

@@ -1,4 +1,4 @@
-"""GATED_LINEAR_ATTN: linear attention with a gate per key: a state per head that fades and takes in key times value.
+"""GATED_LINEAR_ATTN: linear attention with a gate per key: a state per head that decays and accumulates key times value.
 
 For each token, i counting keys and j values:
 

@@ -1,10 +1,10 @@
-"""GET_ROWS: rows of a tensor by their indices, as F32.
+"""GET_ROWS: rows of a tensor, picked by index, as F32.
 
     dst[i0, i, j, k] = src0[i0, src1[i, j, k], j, k]
 
-src0: ne = (n, rows, r2, r3), rows dense. src1: I32, ne = (m, r2, r3, 1), any strides; each 0 <= index < rows. dst: F32 (I32 where
-src0 is I32), ne = (n, m, r2, r3), rows dense. F32 and I32 are copied bit by bit; F16 and BF16 are exact in F32; block types are
-dequantised. Empty: nothing is computed, and no index is looked at.
+src0: ne = (n, rows, r2, r3), dense rows. src1: I32, ne = (m, r2, r3, 1), any strides; each 0 <= index < rows. dst: F32 (I32
+where src0 is I32), ne = (n, m, r2, r3), dense rows. F32 and I32 are copied bit by bit; F16 and BF16 are exact in F32; block
+types are dequantised. Empty: nothing is computed, and no index is checked.
 
 Source: ggml_get_rows in ggml.c, ggml_compute_forward_get_rows in ggml-cpu/ops.cpp.
 """

@@ -1,4 +1,4 @@
-"""RWKV_WKV6: the attention of RWKV 6: a state per head that decays by key, and takes in key times value.
+"""RWKV_WKV6: the attention of RWKV 6: a state per head that decays by key and accumulates key times value.
 
 For each token, i counting keys and j values:
 

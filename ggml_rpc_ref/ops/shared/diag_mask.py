@@ -26,7 +26,7 @@ def placement(node: Node) -> None:
 
 
 def are_contiguous(node: Node) -> bool:
-    """Whether source and destination both are."""
+    """Whether source and destination are both contiguous."""
     return node.dst.is_contiguous and node.source(0).is_contiguous
 
 

@@ -1,4 +1,4 @@
-"""What ops share that compute each element of the result by itself: part by part, so that a big tensor needs no big temporaries."""
+"""What ops share that compute each element of the result by itself: in parts, so that a big tensor needs no big temporaries."""
 
 from collections.abc import Callable
 
@@ -60,5 +60,5 @@ def unary_op(name: str, function: Callable[[F32Array], Array], tolerance: Tolera
     def oracle(node: Node) -> None:
         map_values(node, function)
 
-    source = Source("x", FLOATS, "rows dense")
+    source = Source("x", FLOATS, "dense rows")
     return Op(name, (source,), FLOATS, require_unary, oracle, tolerance, in_place=True)

@@ -1,7 +1,7 @@
-"""Where the window of a convolution lies: the geometry that the IM2COL and CONV ops share.
+"""The geometry of a convolution's window, which the IM2COL and CONV ops share.
 
-Along one axis, tap k of output o stands on input index o * stride + k * dilation - padding. Outside [0, size) it stands on
-padding. Padding and dilation may be any integers (a negative padding crops); a stride is at least 1.
+Along one axis, tap k of output o covers input index o * stride + k * dilation - padding. Outside [0, size) it covers padding.
+Padding and dilation may be any integers (a negative padding crops); a stride is at least 1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Axes = tuple["Axis", "Axis", "Axis"]
 """Depth, height and width."""
 
 BLOCK_BYTES = 64 << 20
-"""Bytes of float64 taps that are gathered at one time, about."""
+"""About how many bytes of float64 taps are gathered at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ POINT = Axis(1, 1)
 
 
 def params(axes: int) -> tuple[Param, ...]:
-    """Return the rows of the strides, then the paddings, then the dilations of so many axes, as ggml lays them in op_params."""
+    """Return the rows of the strides, then the paddings, then the dilations of that many axes, in ggml's order."""
     words = {"s": "stride, at least 1,", "p": "padding on either side", "d": "dilation (distance of neighbouring taps)"}
     entries = [(kind, axis) for kind in words for axis in range(axes)]
     names = ("width", "height", "depth")
@@ -75,7 +75,7 @@ def axis(node: Node, number: int, size: int, kernel: int) -> Axis:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of the outputs, and what their taps stand on.
+    """A part of the outputs, and the elements under their taps.
 
     Attributes:
         images: which images.
