@@ -38,6 +38,7 @@ def oracle(node: Node) -> None:
 
 
 def _last_largest(rows: F32Array) -> Array:
+    # numpy's argmax finds the first of equal elements; searching from the end finds the last, as upstream does
     found: Array = rows.shape[1] - 1 - np.argmax(rows[:, ::-1], axis=1)
     for row in np.flatnonzero(np.isnan(rows).any(axis=1)):
         found[row] = _behind_last_nan(rows[row])
@@ -46,6 +47,7 @@ def _last_largest(rows: F32Array) -> Array:
 
 def _behind_last_nan(row: F32Array) -> int:
     """Return the place of the last largest number after the last NaN that is followed by a number."""
+    # upstream's MAX(max, x) takes x unless max > x (ggml_vec_argmax_f32): a NaN becomes the maximum, and any number replaces it
     numbers = np.flatnonzero(~np.isnan(row))
     if len(numbers) == 0:
         return 0

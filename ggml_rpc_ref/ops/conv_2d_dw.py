@@ -40,6 +40,7 @@ def shape(node: Node) -> None:
 
 def _check_order(node: Node) -> None:
     kernel, images, dst = node.source(0), node.source(1), node.dst
+    # upstream chooses its kernel by ggml_is_contiguous(images) and then ignores the other strides
     if images.is_contiguous:
         for name, tensor in (("kernel", kernel), ("result", dst)):
             node.require(tensor.is_contiguous, f"a contiguous {name}, as the images are", tensor.nb)

@@ -34,6 +34,7 @@ def oracle(node: Node) -> None:
     with np.errstate(all="ignore"):
         for block in row_blocks(logits.ne):
             x = logits.array[block]
+            # initial is for rows without elements, which have no maximum
             x = x - np.max(x, axis=-1, keepdims=True, initial=-np.inf)
             x = x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
             total += np.sum(x * wanted[block], dtype=np.float64)

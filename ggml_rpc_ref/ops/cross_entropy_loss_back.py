@@ -38,6 +38,7 @@ def oracle(node: Node) -> None:
         share = np.float32(grad) / np.float32(node.source(1).nrows)
         for block in row_blocks(node.dst.ne):
             x = logits[block]
+            # initial is for rows without elements, which have no maximum
             x = np.exp(x - np.max(x, axis=-1, keepdims=True, initial=-np.inf))
             x *= (1 / np.sum(x, axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
             result[block] = (x - wanted[block]) * share

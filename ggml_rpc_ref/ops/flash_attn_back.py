@@ -48,6 +48,7 @@ def shape(node: Node) -> None:
 
 def _padded(tensor: Tensor) -> int:
     """Return the elements that a gradient takes up in the result."""
+    # rounded up to whole multiples of ALIGNMENT, and back from bytes to floats
     return -(-4 * tensor.nelements // ALIGNMENT) * ALIGNMENT // 4
 
 

@@ -83,6 +83,7 @@ def _exponentiate(w: F32Array, sinks: Tensor | None) -> F32Array:
     sink = None if sinks is None else sinks.array[0, 0, 0, :, None, None]
     if sink is not None:
         top = np.maximum(top, sink)
+    # a query without keys has only -inf: minus a finite maximum it stays -inf, and the weights become 0 rather than NaN
     top = np.where(np.isneginf(top), np.float32(0), top)
     np.exp(np.subtract(w, top, out=w), out=w)
     total: F32Array = np.sum(w, axis=-1, keepdims=True)
@@ -93,11 +94,12 @@ def _exponentiate(w: F32Array, sinks: Tensor | None) -> F32Array:
 
 def _weighted_sum(weights: F32Array, v: F32Array) -> F32Array:
     """Return weights @ v, where a weight of 0 hides NaN and infinities of v."""
-    odd = ~np.isfinite(v).all(axis=(0, 2))
-    if not odd.any():
+    not_finite = ~np.isfinite(v).all(axis=(0, 2))
+    if not not_finite.any():
         return multiply_by_head(weights, v)
     total = multiply_by_head(weights, np.where(np.isfinite(v), v, np.float32(0)))
-    for key in np.flatnonzero(odd):
+    # 0 * NaN is NaN in a matrix product, so keys with such values are added one by one, where their weight is above 0
+    for key in np.flatnonzero(not_finite):
         row = np.where(np.isfinite(v[:, key]), np.float32(0), v[:, key])
         weight = weights[:, :, key, None]
         total += np.where(weight > 0, weight * np.repeat(row, len(weights) // len(v), axis=0)[:, None], 0)

@@ -35,6 +35,7 @@ def oracle(node: Node) -> None:
     src0, dst = node.source(0), node.dst
     index = checked_indices(node, 1, src0.ne[1])
     source, target = src0.array, dst.array
+    # an index may repeat, so that the rows picked may be more than the table has
     step = rows_per_slab(4 * src0.ne[0])
     for k, j in np.ndindex(dst.ne[3], dst.ne[2]):
         for start in range(0, dst.ne[1], step):

@@ -67,6 +67,7 @@ def gated(node: Node, x: F32Array, y: F32Array) -> Array:
     """Return the kind's formula of both halves."""
     kind = GLU_OPS[node.i32("kind")]
     if kind == "REGLU":
+        # not relu(x) * y: where x <= 0, an infinite or NaN y has no effect (ggml_vec_reglu_f32)
         return np.where(x > 0, x * y, np.float32(0))
     if kind == "SWIGLU_OAI":
         return swiglu_oai(x.astype(np.float64), y, node.f32("alpha"), node.f32("limit"))

@@ -21,6 +21,7 @@ def shape(node: Node) -> None:
     """Refuse differing dimensions, gaps within rows, fewer than one group or more than upstream can count."""
     node.require(node.dst.ne == node.source(0).ne, f"ne {node.source(0).ne} as the source", node.dst.ne)
     groups = node.i32("n_groups")
+    # upstream computes (channels + n_groups - 1) / n_groups in int (ggml_compute_forward_group_norm_f32)
     node.require(1 <= groups <= 2**31 - node.dst.ne[2], "n_groups >= 1, and no overflow of int when channels are added", groups)
     require_dense_rows(node, node.source(0), node.dst)
 

@@ -32,7 +32,7 @@ from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Tensor
 
 
-def can_mul_mat(node: Node, a: Tensor, b: Tensor) -> None:
+def require_multipliable(node: Node, a: Tensor, b: Tensor) -> None:
     """Refuse operands that cannot be multiplied: rows of different length, matrices that do not broadcast (ggml_can_mul_mat)."""
     node.require(a.ne[0] == b.ne[0], f"rows of the same length, {a.ne[0]}", b.ne[0])
     for dim in (2, 3):
@@ -43,7 +43,7 @@ def shape(node: Node) -> None:
     """Refuse operands that cannot be multiplied, a result of other dimensions, rows with gaps, types that do not go together."""
     a, b = node.source(0), node.source(1)
     require_paired_types(node, a, b)
-    can_mul_mat(node, a, b)
+    require_multipliable(node, a, b)
     want = (a.ne[1], b.ne[1], b.ne[2], b.ne[3])
     node.require(node.dst.ne == want, f"ne {want}", node.dst.ne)
     require_whole_block_rows(node, a, b)
@@ -58,6 +58,7 @@ def oracle(node: Node) -> None:
     y = grouped(b.values(), *groups)
     with np.errstate(all="ignore"):
         for start, stop, x in slabs(a):
+            # src0's matrices broadcast within their group instead of being repeated
             np.matmul(y, x[:, None, :, None].swapaxes(-1, -2), out=result[..., start:stop])
 
 

@@ -46,6 +46,7 @@ def oracle(node: Node) -> None:
     experts, ids = node.source(0), checked_indices(node, 2, node.source(0).ne[2])[0, 0]
     y, result = node.source(1).values()[0], node.dst.array[0]
     with np.errstate(all="ignore"):
+        # by expert rather than by row, so that a quantised expert is unpacked once
         for expert in np.unique(ids):
             token, slot = np.nonzero(ids == expert)
             chosen = y[token, slot % y.shape[1]]

@@ -28,6 +28,7 @@ def shape(node: Node) -> None:
 
 def oracle(node: Node) -> None:
     """Roll the four axes."""
+    # numpy's axes run in the reverse order of ne
     node.dst.array[...] = np.roll(node.source(0).array, node.i32s("shift")[::-1], (0, 1, 2, 3))
 
 

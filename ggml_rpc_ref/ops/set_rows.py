@@ -48,6 +48,7 @@ def oracle(node: Node) -> None:
         rows.store(src0.array[block])
         for k, j in np.ndindex(rows.shape[:2]):
             k3, j2 = (block[0].start or 0) + k, (block[1].start or 0) + j
+            # of an index that occurs twice numpy keeps the last assignment, as upstream's loop over rows does
             dst.array[k3, j2, index[k3 % len(index), j2 % index.shape[1], block[2]]] = rows.array[k, j]
 
 

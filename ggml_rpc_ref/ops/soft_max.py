@@ -22,7 +22,7 @@ import numpy as np
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.attention import require_mask, require_sinks, slopes
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
+from ggml_rpc_ref.ops.shared.slabs import RowBlock, row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import F32Array, Tensor
 
@@ -54,14 +54,14 @@ def oracle(node: Node) -> None:
             result[block] = _normalise(w, _sinks(node, block))
 
 
-def _mask(mask: Tensor, block: Block, shape: tuple[int, ...]) -> F32Array:
+def _mask(mask: Tensor, block: RowBlock, shape: tuple[int, ...]) -> F32Array:
     """Return the mask's values for a block of rows; its matrices are used in turn along dimensions 2 and 3."""
     i3, i2 = (np.arange(shape[axis])[block[axis]] % mask.shape[axis] for axis in (0, 1))
     values: F32Array = mask.array[i3[:, None], i2, block[2]].astype(np.float32)
     return values
 
 
-def _sinks(node: Node, block: Block) -> F32Array | None:
+def _sinks(node: Node, block: RowBlock) -> F32Array | None:
     sinks = node.optional(2)
     return None if sinks is None else sinks.array[0, 0, 0, block[1], None, None]
 
@@ -70,6 +70,7 @@ def _normalise(w: F32Array, sinks: F32Array | None) -> F32Array:
     top = np.max(w, axis=-1, keepdims=True)
     if sinks is not None:
         top = np.maximum(top, sinks)
+    # in place: w may be as large as a slab
     np.exp(np.subtract(w, top, out=w), out=w)
     total = np.sum(w, axis=-1, keepdims=True, dtype=np.float64)
     if sinks is not None:

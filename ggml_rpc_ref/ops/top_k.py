@@ -31,6 +31,7 @@ def oracle(node: Node) -> None:
     source, result, k = node.source(0), node.dst.array, node.dst.ne[0]
     for block in row_blocks(source.ne):
         found = ranked(source.array[block], falling=True)[..., :k]
+        # upstream swaps the first two on purpose, so that nobody relies on the order (ops.cpp)
         if k > 1:
             found[..., [0, 1]] = found[..., [1, 0]]
         result[block] = found

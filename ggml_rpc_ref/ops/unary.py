@@ -72,6 +72,7 @@ FUNCTIONS: dict[str, Function] = {
     "HARDSIGMOID": hard_sigmoid,
     "EXP": wide(np.exp),
     "EXPM1": wide(np.expm1),
+    # above 20 upstream returns x itself (ggml_compute_softplus_f32 in ggml-impl.h)
     "SOFTPLUS": wide(lambda x: np.where(x > 20, x, np.log1p(np.exp(x)))),
     "GELU_ERF": gelu_erf,
     "FLOOR": np.floor,

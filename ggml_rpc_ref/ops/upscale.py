@@ -143,6 +143,7 @@ def antialiased(scale: Scale) -> Taps:
     """Return the pixels under a triangle as wide as the distance of two outputs."""
     x, one = scale.centres(), np.float32(1)
     support = max(one, one / scale.factor)
+    # C's cast to int truncates; what that makes of negative numbers is clamped away
     first = np.maximum((x - support + scale.offset).astype(np.int64), 0)
     end = np.minimum((x + support + scale.offset).astype(np.int64), scale.size)
     index = first + np.arange(int(np.max(end - first, initial=1)))[:, None]

@@ -62,6 +62,7 @@ def masked_scores(node: Node, q: F32Array, k: F32Array, bias: F32Array | None, d
         scores = cap * np.tanh(scores / cap)
     if bias is not None:
         scores += bias
+        # set rather than added: a key of NaN or +inf that is hidden must not make the sum NaN
         np.copyto(scores, -np.inf, where=np.isneginf(bias))
     return scores
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
-from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
+from ggml_rpc_ref.ops.shared.slabs import RowBlock, row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor
 
@@ -32,7 +32,7 @@ def require_same_even_rows(node: Node) -> None:
     require_even_rows(node, src0, dst)
 
 
-def part(tensor: Tensor, block: Block) -> Tensor:
+def part(tensor: Tensor, block: RowBlock) -> Tensor:
     """Return the rows of a tensor that an index triple (ne3, ne2, ne1) names, in place."""
     starts, counts = [s.start or 0 for s in block], [s.stop - (s.start or 0) for s in block]
     offset = tensor.offset + sum(start * stride for start, stride in zip(starts, reversed(tensor.nb[1:]), strict=True))

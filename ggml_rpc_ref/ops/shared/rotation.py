@@ -90,6 +90,7 @@ def rotate(node: Node, *, forward: bool) -> None:
         sin = sin if forward else -sin
         for i3, tokens, heads in row_blocks(node.dst.ne):
             block, out = x[i3, tokens, heads], result[i3, tokens, heads]
+            # astype copies, so dst may be x's own memory
             a, b = block[..., first].astype(np.float32), block[..., second].astype(np.float32)
             out[..., 2 * pairs :] = block[..., 2 * pairs :]
             out[..., first] = a * cos[tokens] - b * sin[tokens]

@@ -11,7 +11,7 @@ from ggml_rpc_ref.tensor import F32Array, Quad, Tensor
 SLAB_BYTES = 32 << 20
 """About how many bytes of float32 an op converts or computes at a time."""
 
-Block = tuple[slice, slice, slice]
+RowBlock = tuple[slice, slice, slice]
 
 
 def rows_per_slab(bytes_per_row: int) -> int:
@@ -41,7 +41,7 @@ def _values_at_hand(tensor: Tensor) -> F32Array | None:
     return None if tensor.storage is None else tensor.storage.cached_values(tensor)
 
 
-def row_blocks(ne: Quad) -> Iterator[Block]:
+def row_blocks(ne: Quad) -> Iterator[RowBlock]:
     """Yield index triples (ne3, ne2, ne1) that cover all rows of a tensor in blocks of at most a slab, or one row."""
     ne0, ne1, ne2, ne3 = ne
     if 4 * ne0 * ne1 * ne2 * ne3 <= SLAB_BYTES:

@@ -42,12 +42,14 @@ class Axis:
     @property
     def outputs(self) -> int:
         """How many windows fit: ggml_calc_conv_output_size in ggml.c, whose division truncates towards 0; may be negative."""
+        # // rounds down, C's division truncates, which differs for a negative numerator
         room = self.size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1
         return (abs(room) // self.stride) * (1 if room >= 0 else -1) + 1
 
     def span(self, tap: int, start: int, stop: int) -> tuple[slice, slice]:
         """Return which of the outputs from start to stop have this tap on the input, counted from start, and the elements there."""
         shift = tap * self.dilation - self.padding
+        # -(a // b) is the ceiling of -a / b: the first output whose tap is not before the input
         first = max(start, -(shift // self.stride))
         count = max(0, min(stop, (self.size - 1 - shift) // self.stride + 1) - first)
         begin = first * self.stride + shift
@@ -74,7 +76,7 @@ def axis(node: Node, number: int, size: int, kernel: int) -> Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class OutputBlock:
     """A part of the outputs, and the elements under their taps.
 
     Attributes:
@@ -90,7 +92,7 @@ class Block:
     values: Array
 
 
-def blocks(images: Array, axes: Axes) -> Iterator[Block]:
+def output_blocks(images: Array, axes: Axes) -> Iterator[OutputBlock]:
     """Yield the windows' elements in blocks that cover all outputs and stay small.
 
     Args:
@@ -105,11 +107,11 @@ def blocks(images: Array, axes: Axes) -> Iterator[Block]:
         for plane in range(depth.outputs):
             for top in range(0, height.outputs, rows):
                 part, span = slice(first, min(first + count, len(images))), slice(top, min(top + rows, height.outputs))
-                yield Block(part, plane, span, _gather(images[part], axes, plane, span))
+                yield OutputBlock(part, plane, span, _gather(images[part], axes, plane, span))
 
 
 def _gather(images: Array, axes: Axes, plane: int, rows: slice) -> Array:
-    """Return the elements under the windows of some rows of one output plane; see `Block.values`."""
+    """Return the elements under the windows of some rows of one output plane; see `OutputBlock.values`."""
     depth, height, width = axes
     kernel = (depth.kernel, height.kernel, width.kernel)
     values = np.zeros((*images.shape[:2], *kernel, rows.stop - rows.start, width.outputs), images.dtype)
@@ -128,7 +130,7 @@ def write_rows(dst: Tensor, images: Array, axes: Axes) -> None:
         return
     depth, height, width = axes
     rows = dst.array.reshape(len(images), depth.outputs, height.outputs, width.outputs, dst.ne[0])
-    for block in blocks(images, axes):
+    for block in output_blocks(images, axes):
         windows = block.values.transpose(0, 5, 6, 1, 2, 3, 4)
         part = rows[block.images, block.depth, block.rows]
         part[...] = windows.reshape(part.shape).astype(rows.dtype, copy=False)
