@@ -31,9 +31,7 @@ from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.handlers import Runnable
 from ggml_rpc_ref.server.memory import Memory
 from ggml_rpc_ref.spec.versions import Version
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sabotage import InProcess, Sabotage, Spoilt, multiplies_badly, skips_squares
+from tests.support.sabotage import InProcess, Sabotage, Spoilt, multiplies_badly, skips_squares
 
 HERE = Path(__file__).parent.parent / "vectors"
 UPSTREAM = HERE / "upstream-3.6.1-llama-cpp-python-0.3.20"
