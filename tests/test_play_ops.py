@@ -25,7 +25,7 @@ from ggml_rpc_ref.conformance.runner import Report, Result
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.golden import play, play_ops
 from ggml_rpc_ref.net.stream import parse_endpoint
-from ggml_rpc_ref.ops.op import Tolerance
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.handlers import Runnable
