@@ -41,8 +41,8 @@ from ggml_rpc_ref.conformance import (
     surprises,
 )
 from ggml_rpc_ref.conformance import runner as runner_module
-from ggml_rpc_ref.conformance.case import Broken, NotJudged
 from ggml_rpc_ref.conformance.peer import Facts, Subject
+from ggml_rpc_ref.conformance.verdict import Broken, NotJudged
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import Endpoint, free_port
 from ggml_rpc_ref.spec.rules import RULES
