@@ -28,6 +28,7 @@ from ggml_rpc_ref.net.stream import SEEN, DeadlineMissed, PeerClosed, Stream, op
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, DataBegins, Event, Reply, Role
 from ggml_rpc_ref.protocol.fnv import fnv1a
+from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,
@@ -39,6 +40,7 @@ from ggml_rpc_ref.spec.messages import (
     SetTensor,
     SetTensorHash,
     command_name,
+    has_field,
 )
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version, accepts
 
@@ -146,14 +148,14 @@ class Client:
             self._over = f"HELLO: {self.endpoint} speaks protocol {server}, this client {self.own_version}"
             raise Unsupported(f"{self._over}; the major versions must be equal, and the server's minor version not the higher one")
         # the server's layouts hold from here on; a version that is not known here has those of the last one before it
-        self._connection.version = max(version for version in PROFILES if version <= server)
+        self._connection.agree(max(version for version in PROFILES if version <= server))
 
     # -------------------------------------------------------------------------------------------------------- requests
 
     def request(self, message: Any) -> Any:
         """Send any request but SET_TENSOR and GET_TENSOR, which have methods; return the reply, or None where there is none."""
         command = command_name(type(message))
-        if isinstance(message, SetTensor | GetTensor):
+        if REQUESTS[type(message)].moves_data(self.version):
             raise Misuse(f"{command} moves data: use set_tensor or get_tensor")
         with self.lock, self._step(command):
             self._stream.send(self._connection.send(message))
@@ -171,7 +173,8 @@ class Client:
             is_large = self.hashing and len(view) > HASH_THRESHOLD
             if is_large and self.request(SetTensorHash(tensor=tensor, offset=offset, hash=fnv1a(view))).result:
                 return
-            self._set_tensor(SetTensor(tensor=tensor, offset=offset, cache_flag=int(is_large)), view)
+            cache_flag = int(is_large and has_field(SetTensor, "cache_flag", self.version))
+            self._set_tensor(SetTensor(tensor=tensor, offset=offset, cache_flag=cache_flag), view)
 
     def _set_tensor(self, message: SetTensor, view: memoryview) -> None:
         with self._step("SET_TENSOR"):
@@ -194,7 +197,7 @@ class Client:
             self._next_event()
         return data
 
-    def compute(self, graph: codec.Graph) -> None:
+    def compute(self, graph: WireGraph) -> None:
         """Compute a graph; versions up to 3.0.0 say whether it went well, later ones show it only at the next reply.
 
         Raises:

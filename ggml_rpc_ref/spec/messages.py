@@ -1,14 +1,16 @@
 """Every message, one class each, requests in command-number order: the declaration from which codec and tables are derived.
 
-A field is an annotation: type, wire type, meaning. `Since(v)` marks a field from the first version that has it, `Until(v)` a field up
-to the first version without it. A request's row adds its command number, ggml's name of the command, and its replies, each with the
-version from which it holds: a record, `Empty` (eight zero bytes on the wire: a size and nothing after it) or `NO_REPLY`.
+A field is an annotation: type, wire type, meaning. `Since(v)` marks a field from the first version that has it, `Until(v)` a
+field up to the first version without it. A request's row adds its command number, ggml's name of the command, and its replies,
+each with the version from which it holds: a record, `Empty` (eight zero bytes on the wire: a size and nothing after it) or
+`NO_REPLY`.
 
-Two more facts of a message follow from its row, so that a new bulk message is a row and nothing else: a record whose last field is a
-`Tail` carries data (`carries_data`), which need not pass through the codec; and `reply_size` names the fields of a request whose
+Two more facts of a message follow from its row, so that a new bulk message is a row and nothing else: a record whose last field is
+a `Tail` carries data (`carries_data`), which need not pass through the codec; and `reply_size` names the fields of a request whose
 product is the number of bytes that its reply carries.
 
-Source: the packed structures of ggml-rpc.cpp through its history. The bytes in vectors/upstream-3.6.1-*/frames.json hold 3.6.1 to it.
+Source: the packed structures of ggml-rpc.cpp through its history; vectors/upstream-3.6.1-*/frames.json holds 3.6.1 to bytes
+recorded from the genuine library.
 """
 
 from __future__ import annotations
@@ -133,6 +135,11 @@ class Request:
         """Return the reply that a version gives: the last one listed that is not newer."""
         return [reply for since, reply in self.replies if since <= version][-1]
 
+    def moves_data(self, version: Version) -> bool:
+        """Whether the request or its reply carries data."""
+        reply = self.reply(version)
+        return carries_data(self.cls) or (isinstance(reply, type) and carries_data(reply))
+
     def bytes_asked(self, value: Callable[[str], int]) -> int:
         """Return how many bytes the reply to one request carries.
 
@@ -189,6 +196,11 @@ def fields(cls: type, version: Version = DEFAULT) -> tuple[Field, ...]:
 def absent_fields(cls: type, version: Version = DEFAULT) -> tuple[Field, ...]:
     """Return the fields that only other versions have."""
     return tuple(field for field in all_fields(cls) if not field.present(version))
+
+
+def has_field(cls: type, name: str, version: Version) -> bool:
+    """Whether a version has the field of this name."""
+    return any(field.name == name for field in fields(cls, version))
 
 
 @cache
@@ -547,4 +559,3 @@ class CommFree:
     """End the connection of two servers."""
 
     device: Annotated[int, U32, "index below DEVICE_COUNT"]
-
