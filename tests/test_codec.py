@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tracemalloc
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import MISSING, replace
 from typing import Any
 
 import numpy as np
@@ -474,6 +474,70 @@ def test_values_that_do_not_fit(message: object) -> None:
 def test_requests_that_a_version_lacks(message: object, version: Version) -> None:
     with pytest.raises(Misuse, match=f"is not a request of protocol {version}"):
         codec.encode_request(message, version)
+
+
+ABSENT_FIELDS: list[tuple[Version, m.Message, Version, str]] = [
+    (V2, m.AllocBuffer(device=1, size=8), V3, "AllocBuffer.device"),
+    (V1, m.GetDeviceMemory(device=1), V3, "GetDeviceMemory.device"),
+    (V35, m.GetAllocSize(tensor=WIRE_OTHER, srcs=(WIRE_OTHER,)), V36, "GetAllocSize.srcs"),
+    (V361, m.Hello(conn_caps=CAPS), V4, "Hello.conn_caps"),
+    (V361, m.HelloReply(major=3, minor=6, patch=1, padding=1), V4, "HelloReply.padding"),
+    (V5, m.RpcTensor(use_count=3), V51, "RpcTensor.use_count"),
+    (V51, m.RpcTensor(padding=b"\1\0\0\0"), V5, "RpcTensor.padding"),
+    (V361, m.CopyTensor(src=WIRE_OTHER, dst=m.RpcTensor(use_count=3)), V51, "RpcTensor.use_count"),
+    (V6, m.SetTensor(tensor=WIRE_OTHER, cache_flag=1, offset=0), V7, "SetTensor.cache_flag"),
+    (V7, m.GraphRecompute(device=0, uid=9), V8, "GraphRecompute.uid"),
+    (V361, m.GraphCompute(uid=9, nodes=(), tensors=()), V8, "GraphCompute.uid"),
+]
+"""A version, a message with a field that only others have, one of those, and the field."""
+
+
+@pytest.mark.parametrize(
+    ("version", "message", "other", "field"), ABSENT_FIELDS, ids=[f"{row[3]}-{row[0]}" for row in ABSENT_FIELDS]
+)
+def test_a_field_that_a_version_lacks_is_refused(version: Version, message: m.Message, other: Version, field: str) -> None:
+    with pytest.raises(Misuse, match=f"{field} is set, but protocol {version} has no such field"):
+        codec.encode(message, version)
+    assert codec.decode(type(message), codec.encode(message, other), other) != codec.decode(
+        type(message), bytes(codec.minimum_size(type(message), other)), other
+    )
+
+
+@pytest.mark.parametrize(("version", "values", "field"), [(V2, {"device": 1}, "device"), (V7, {"uid": 1}, "uid")])
+def test_a_graph_as_arrays_drops_no_field_either(version: Version, values: dict[str, int], field: str) -> None:
+    graph = Graph(nodes=np.zeros(0, np.uint64), tensors=np.zeros(0, codec.layout(m.RpcTensor, version)), **{"device": 0, **values})
+    with pytest.raises(Misuse, match=f"GraphCompute.{field} is set, but protocol {version} has no such field"):
+        graph.encode(version)
+
+
+def test_every_field_that_some_version_lacks_has_a_default() -> None:
+    """Else a message of that version could not be written down."""
+    optional = [(cls, field) for cls in SIZES for field in m.all_fields(cls) if field.since > max(V1, since(cls)) or field.until]
+    assert len(optional) == 15
+    for cls, field in optional:
+        assert field.default is not MISSING, (cls, field.name)
+
+
+def since(cls: type) -> Version:
+    return m.REQUESTS[cls].since if cls in m.REQUESTS else V1
+
+
+def test_an_absent_entry_of_an_array_is_a_record_of_zeros() -> None:
+    absent = codec.zero_record(m.RpcTensor)
+    assert absent == ABSENT
+    message = m.GetAllocSize(tensor=WIRE_TENSOR, srcs=(absent, WIRE_OTHER))
+    assert codec.encode(message) == bytes(4) + TENSOR + bytes(296) + OTHER + bytes(8 * 296)
+
+
+def test_what_carries_data_is_said_by_the_rows() -> None:
+    carriers = {cls for cls in SIZES if m.carries_data(cls)}
+    assert carriers == {m.SetTensor, m.SetTensor2d, m.GetTensorReply, m.GetTensor2dReply}
+    moving = {cls for cls, row in m.REQUESTS.items() if row.moves_data(V8)}
+    assert moving == {m.SetTensor, m.SetTensor2d, m.GetTensor, m.GetTensor2d}
+    for cls, row in m.REQUESTS.items():
+        reply = row.reply(V8)
+        assert bool(row.reply_size) is (isinstance(reply, type) and m.carries_data(reply)), cls
+        assert set(row.reply_size) <= {field.name for field in m.fields(cls, V8)}
 
 
 def test_records_of_variable_size_have_no_dtype() -> None:
