@@ -15,6 +15,7 @@ from ggml_rpc_ref.client.channel import Buffered, Bytes, Channel
 from ggml_rpc_ref.client.graph import Graph, RemoteTensor, quad
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import (
     REQUESTS,
@@ -30,6 +31,7 @@ from ggml_rpc_ref.spec.messages import (
     GraphRecompute,
     InitTensor,
     RpcTensor,
+    has_field,
 )
 from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import NUMPY_TYPES, allocate, contiguous_nb
@@ -182,8 +184,9 @@ class Device:
 
     def alloc_size(self, tensor: RemoteTensor) -> int:
         """Ask how many bytes a tensor needs, given its sources."""
-        absent = codec.ABSENT_TENSOR
-        sources = tuple(absent if source is None else source.wire() for source in tensor.src)
+        absent = codec.zero_record(RpcTensor)
+        has_srcs = has_field(GetAllocSize, "srcs", self.client.version)
+        sources = tuple(absent if source is None else source.wire() for source in tensor.src) if has_srcs else ()
         size: int = self.client.request(GetAllocSize(device=self.index, tensor=tensor.wire(), srcs=sources)).alloc_size
         return size
 
@@ -193,7 +196,7 @@ class Device:
         """Return an empty graph on this device."""
         return Graph(self)
 
-    def compute(self, graph: codec.Graph) -> None:
+    def compute(self, graph: WireGraph) -> None:
         """Compute a graph; if it is the one that was sent last, send GRAPH_RECOMPUTE instead."""
         payload = graph.encode(self.version)
         with self.client.lock:
