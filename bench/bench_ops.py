@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from servers import download, place, upload
 
+from bench.servers import download, place, upload
 from ggml_rpc_ref.net.stream import Stream
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.cases import recipes

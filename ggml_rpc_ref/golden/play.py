@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from ggml_rpc_ref.conformance.case import Broken, Case, NotJudged, Verdict
+from ggml_rpc_ref.conformance.case import Case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files.conversation import (
     U64,

@@ -1,10 +1,10 @@
 """Record what the genuine llama.cpp 3.6.1 server computes for every case of every op: the witness under the oracle.
 
-    .venv/bin/python vectors/tools/record_ops.py --spawn                    # every op, on a server of its own
-    .venv/bin/python vectors/tools/record_ops.py --spawn RMS_NORM MUL       # these ops only
-    .venv/bin/python vectors/tools/record_ops.py 127.0.0.1:50052 RMS_NORM   # on a server that runs already
-    .venv/bin/python vectors/tools/record_ops.py --spawn --dry-run ADD      # compare with the oracle, write nothing
-    .venv/bin/python vectors/tools/record_ops.py --inputs                   # write the inputs of what is recorded, ask no server
+    .venv/bin/python -m vectors.tools.record_ops --spawn                    # every op, on a server of its own
+    .venv/bin/python -m vectors.tools.record_ops --spawn RMS_NORM MUL       # these ops only
+    .venv/bin/python -m vectors.tools.record_ops 127.0.0.1:50052 RMS_NORM   # on a server that runs already
+    .venv/bin/python -m vectors.tools.record_ops --spawn --dry-run ADD      # compare with the oracle, write nothing
+    .venv/bin/python -m vectors.tools.record_ops --inputs                   # write the inputs of what is recorded, ask no server
 
 Two files per op are written to `vectors/upstream-3.6.1-llama-cpp-python-0.3.20/ops/`: `<op>.json`, and `<op>.inputs` with the bytes
 of its longer operands, zlib streams one after the other. `--inputs` writes the second, and where each stream lies into the first,
@@ -485,8 +485,8 @@ def record_op(server: SpawnedServer | RemoteServer, op: Op, *, dry_run: bool, co
             complaints.append(f"{op.name}-{case.id}: {error}")
             continue
         entries.append(entry)
-        error, complaint = oracle_errors(op, case, after)
-        worst = max(worst, error)
+        distance, complaint = oracle_errors(op, case, after)
+        worst = max(worst, distance)
         if complaint:
             complaints.append(f"{op.name}-{case.id}: {complaint}")
     wire.close()

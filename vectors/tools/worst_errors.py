@@ -1,7 +1,7 @@
 """Print how far the oracle lies from the recorded results, op by op, as a Markdown table.
 
-    .venv/bin/python vectors/tools/worst_errors.py              # every op
-    .venv/bin/python vectors/tools/worst_errors.py RMS_NORM     # these only
+    .venv/bin/python -m vectors.tools.worst_errors              # every op
+    .venv/bin/python -m vectors.tools.worst_errors RMS_NORM     # these only
 
 Nothing is run on a server: the expected bytes are those of `vectors/upstream-3.6.1-…/ops/`. nmse is the mean squared error over the
 mean square of the expected values; relative is the largest |oracle - expected| / max(1, |expected|). Each column shows the worst
