@@ -8,7 +8,7 @@ to a block type that the CPU backend can write (`op.WRITABLE_BLOCKS`).
 
 With block types, layouts that upstream's loops misread are refused. To a block type: dst contiguous, src0 of dense rows that
 are whole blocks of dst's type. To F32: dst's nb[0] = 4, and dst contiguous or of rows that are whole blocks. The same block
-type: both contiguous, or of one ne with dense rows, or dst with gaps.
+type: both contiguous, or of the same ne with dense rows, or dst with gaps.
 
 Source: ggml_compute_forward_dup and the functions it calls in ggml-cpu/ops.cpp.
 """

@@ -2,7 +2,7 @@
 
 Their streams (k, v, r …) are F32, contiguous, ne = (S, H, T): S elements per head, H heads, T tokens; the tokens are n_seqs
 sequences of T / n_seqs tokens, one after the other. The state is F32, contiguous, of S*S*H*n_seqs elements: for each sequence
-and head S rows of S elements; its ne[1] says n_seqs. dst is F32, contiguous, ne = (S*H, T + S*n_seqs): T rows of outputs, then
+and head S rows of S elements; its ne[1] is n_seqs. dst is F32, contiguous, ne = (S*H, T + S*n_seqs): T rows of outputs, then
 the final states.
 """
 
