@@ -32,15 +32,21 @@ from ggml_rpc_ref.spec.messages import (
     Hello,
     HelloReply,
     RpcTensor,
+    SetTensor2d,
     by_number,
     command_name,
     fields,
+    layouts,
 )
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, V4_0_0, V8_0_0, Version
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 from ggml_rpc_ref.spec.wire import Tail
 
-HELLO_WITH_CAPS = codec.minimum_size(Hello, V4_0_0)
-"""Bytes of HELLO's payload from 4.0.0 on."""
+CAPS_SINCE = layouts(Hello)[-1]
+"""The first version whose HELLO carries capabilities."""
+HELLO_WITH_CAPS = codec.minimum_size(Hello, CAPS_SINCE)
+"""Bytes of its payload."""
+LAST_FOLLOWED = max(version for version in PROFILES if version < REQUESTS[SetTensor2d].since)
+"""The newest version that is followed: later ones upload in ways that are not counted here."""
 MOST_ASKED = 4096
 """Requests that await replies at the same time; more are not remembered: a peer that only asks must not fill memory."""
 ADDRESSES = frozenset({"remote_ptr", "base_ptr", "data", "buffer", "hash"})
@@ -158,8 +164,8 @@ class Follower:
         except Violation as violation:
             if self._opened or (violation.rule, violation.value) != ("frame.size-fixed", HELLO_WITH_CAPS):
                 raise
-        self._speak(V4_0_0)  # its HELLO is that of all versions since
-        self._ends[direction].receive(codec.request_head(Hello, HELLO_WITH_CAPS, V4_0_0))
+        self._speak(CAPS_SINCE)  # its HELLO is that of all versions since
+        self._ends[direction].receive(codec.request_head(Hello, HELLO_WITH_CAPS, CAPS_SINCE))
         return self._ends[direction].next_event()
 
     def _speak(self, version: Version) -> None:
@@ -172,7 +178,7 @@ class Follower:
         said = Version(hello.major, hello.minor, hello.patch)
         if said == self.version:
             return
-        if said not in PROFILES or said >= V8_0_0:  # 8.0.0 uploads in ways that are not counted here
+        if said not in PROFILES or said > LAST_FOLLOWED:
             raise Violation("session.version-accepted", "version", said, "its messages can't be followed")
         if self._asked or self._seen[Direction.TO_SERVER]:
             raise Violation("session.hello-version", "version", said, "requests came before it was known")

@@ -138,6 +138,13 @@ def fields(cls: type, version: Version = DEFAULT) -> tuple[Field, ...]:
     return tuple(field for field in all_fields(cls) if field.present(version))
 
 
+@cache
+def layouts(cls: type) -> tuple[Version, ...]:
+    """Return the first version of each layout that a record has had, oldest first."""
+    marks = {mark for field in all_fields(cls) for mark in (field.since, field.until) if mark is not None}
+    return tuple(sorted({V1_0_0, *marks}))
+
+
 def _field(name: str, hint: object) -> Field:
     wire, doc, *marks = getattr(hint, "__metadata__")  # noqa: B009 (typing has no public accessor that mypy knows)
     since = next((mark.version for mark in marks if isinstance(mark, Since)), V1_0_0)

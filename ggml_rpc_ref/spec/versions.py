@@ -6,7 +6,8 @@ it. The marks stand on the rows of `messages`, `dtypes`, `opcodes` and `rules`; 
 The wire carries the version and not the build, and builds of one version can differ. A row describes the builds of its version that
 were published as a package; where none was, those of its first day.
 
-Source: ggml-rpc.h through the history of ggml-org/ggml; 3.6.1 proven by the genuine build.
+Source: ggml-rpc.h through the history of ggml-org/ggml and in the sdists 0.3.8 to 0.3.36 of llama-cpp-python; 3.6.1 is proven by
+the genuine build.
 """
 
 from __future__ import annotations
@@ -45,11 +46,15 @@ class Profile:
     Attributes:
         version: what HELLO answers.
         date: the day it was merged upstream.
+        package: the newest release of llama-cpp-python that speaks it; None where there is none.
+        unreleased: why there is none, as half a sentence.
         proven: whether recorded bytes of a genuine build of this version hold our codec to it.
     """
 
     version: Version
     date: str
+    package: str | None = None
+    unreleased: str = ""
     proven: bool = False
 
 
@@ -75,21 +80,25 @@ DEFAULT = V3_6_1
 PROFILES: dict[Version, Profile] = {
     profile.version: profile
     for profile in (
-        Profile(V1_0_0, "2025-04-18"),
-        Profile(V2_0_0, "2025-04-25"),
-        Profile(V3_0_0, "2025-10-04"),
-        Profile(V3_5_0, "2025-11-28"),
-        Profile(V3_6_0, "2025-12-05"),
-        Profile(V3_6_1, "2026-03-10", proven=True),
-        Profile(V4_0_0, "2026-04-15"),
-        Profile(V4_0_1, "2026-06-09"),
-        Profile(V4_0_2, "2026-07-12"),
-        Profile(V4_0_3, "2026-07-16"),
-        Profile(V5_0_0, "2026-07-29"),
-        Profile(V5_1_0, "2026-08-18"),
-        Profile(V6_0_0, "2026-08-27"),
-        Profile(V7_0_0, "2026-09-15"),
-        Profile(V8_0_0, "2026-10-10"),
+        Profile(V1_0_0, "2025-04-18", unreleased="upstream spoke it for one week in April 2025, without a release"),
+        Profile(V2_0_0, "2025-04-25", "0.3.16"),
+        Profile(
+            V3_0_0,
+            "2025-10-04",
+            unreleased="upstream spoke it in October and November 2025, between 0.3.16 and 0.3.17",
+        ),
+        Profile(V3_5_0, "2025-11-28", unreleased="upstream spoke it for one week around 1 December 2025, without a release"),
+        Profile(V3_6_0, "2025-12-05", unreleased="upstream spoke it until 10 March 2026, between 0.3.16 and 0.3.17"),
+        Profile(V3_6_1, "2026-03-10", "0.3.20", proven=True),
+        Profile(V4_0_0, "2026-04-15", "0.3.28"),
+        Profile(V4_0_1, "2026-06-09", "0.3.33"),
+        Profile(V4_0_2, "2026-07-12", "0.3.34"),
+        Profile(V4_0_3, "2026-07-16", unreleased="upstream spoke it for two weeks in July 2026, between 0.3.34 and 0.3.35"),
+        Profile(V5_0_0, "2026-07-29", "0.3.35"),
+        Profile(V5_1_0, "2026-08-18", unreleased="upstream spoke it for one week in August 2026, between 0.3.35 and 0.3.36"),
+        Profile(V6_0_0, "2026-08-27", unreleased="upstream spoke it until 15 September 2026, between 0.3.35 and 0.3.36"),
+        Profile(V7_0_0, "2026-09-15", "0.3.36"),
+        Profile(V8_0_0, "2026-10-10", unreleased="it is newer than 0.3.36, the last release looked at"),
     )
 }
 """Version to its row, oldest first."""
