@@ -42,7 +42,6 @@ def oracle(node: Node) -> None:
             v = second[block] * beta2 + g * g * (1 - beta2)
             first[block], second[block] = m, v
             weight[block] = weight[block] * (1 - alpha * wd) - alpha * (m * beta1h) / (np.sqrt(v * beta2h) + eps)
-    # the caller reports dst's bytes as changed; these two are sources that change
     for slot in (2, 3):
         node.source(slot).written()
 
