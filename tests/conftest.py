@@ -15,12 +15,24 @@ from hypothesis import settings
 
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.errors import Misuse
+from tests.support.seeds import SEED
 
 T = TypeVar("T")
 
-# The same examples each time, and no verdict that depends on how busy the machine is.
-settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+# The same examples each time unless another seed is asked for, and no verdict that depends on how busy the machine is.
+settings.register_profile("suite", derandomize=SEED == 0, deadline=None, database=None, print_blob=True)
 settings.load_profile("suite")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give Hypothesis the seed, before its own plugin reads the option."""
+    if SEED:
+        config.option.hypothesis_seed = str(SEED)
+
+
+def pytest_report_header() -> str:
+    return f"GGML_RPC_REF_SEED={SEED}"
 
 
 def genuine(find: Callable[[], T]) -> T:

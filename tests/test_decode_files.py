@@ -26,6 +26,7 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files import recording
 from ggml_rpc_ref.spec.files import FILE_RULES
 from ggml_rpc_ref.spec.rules import RULES
+from tests.support.seeds import SEED, seeded
 
 HELLO, HELLO_REPLY = bytes([14]) + bytes(8), b"\x03" + bytes(7) + b"\x03\x06\x01"
 DEVICE_COUNT, COUNT_REPLY = bytes([15]) + bytes(8), b"\x04" + bytes(7) + b"\x02\0\0\0"
@@ -262,7 +263,7 @@ def test_harmed_files_get_a_sentence_and_never_a_traceback(
     put: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:
     """Exit code 0 or 1; with 1 comes one sentence with the id of a rule; JSON stays JSON."""
-    chance = random.Random(seed)
+    chance = random.Random(seeded(seed))
     for kind, data in inputs(tmp_path).items():
         for turn in range(12):
             wanted = FORMS[turn % len(FORMS)]
@@ -320,7 +321,7 @@ def replaced(document: Any, chance: random.Random) -> Any:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_vectors_with_odd_parts_get_a_sentence(put: Any, capsys: pytest.CaptureFixture[str], seed: int) -> None:
-    chance = random.Random(seed)
+    chance = random.Random(seeded(seed))
     frames = json.loads(FRAMES.read_text())
     frames["connections"] = [{"frames": row["frames"][:4]} for row in frames["connections"][:3]]
     for document in [{"cases": [{**SESSION, "id": "x/y"}] * 2}, SESSION, frames] * 40:
@@ -337,7 +338,7 @@ def test_vectors_with_odd_parts_get_a_sentence(put: Any, capsys: pytest.CaptureF
 def test_random_bytes_taken_for_any_kind(put: Any, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     if kind == "pcap":
         pytest.importorskip("scapy")
-    chance = random.Random(kind)
+    chance = random.Random(f"{kind}{SEED or ''}")
     starts = {
         "recording": RECORDING_START,
         "pcap": b"\xd4\xc3\xb2\xa1\x02\0\x04\0" + bytes(8) + b"\xff\xff\0\0\x01\0\0\0",

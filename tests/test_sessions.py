@@ -31,6 +31,7 @@ from ggml_rpc_ref.golden.session import Labels, faults, make
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.protocol.fnv import definition
 from ggml_rpc_ref.server.server import Server
+from tests.support.seeds import seeded
 from vectors.tools import record_sessions
 
 HERE = Path(__file__).parent.parent / "vectors"
@@ -510,7 +511,7 @@ def test_a_connection_ends_before_the_next_one_that_is_answered_after_it(tmp_pat
 @pytest.mark.parametrize("seed", range(12))
 def test_generated_conversations_come_back(tmp_path: Path, seed: int) -> None:
     """Several connections at once, cut anyhow, every command, values at random; what it means does not matter here."""
-    random = Random(seed)
+    random = Random(seeded(seed))
     streams = [generated(random) for _ in range(random.randint(1, 4))]
     path = tmp_path / "generated.recording"
     with Recorder(path, leave_out_over=random.choice([None, 10, 300])) as recorder:
@@ -604,7 +605,7 @@ def test_every_truncation_gives_what_is_whole_and_one_sentence(tmp_path: Path) -
     talk = filled().get(A, ONES).ends(UP, DOWN)
     whole = make(talk.write(tmp_path), Labels()).content["steps"]
     data, path = talk.bytes, tmp_path / "cut.recording"
-    lengths = np.random.default_rng(1).integers(len(START), len(data), 150)
+    lengths = np.random.default_rng(seeded(1)).integers(len(START), len(data), 150)
     for length in map(int, lengths):
         path.write_bytes(data[:length])
         session = make(path, Labels())
@@ -616,7 +617,7 @@ def test_every_truncation_gives_what_is_whole_and_one_sentence(tmp_path: Path) -
 
 def test_bytes_changed_anywhere_give_a_vector_or_a_sentence(tmp_path: Path) -> None:
     talk = norm(filled()).up(head(6)).left_out(UP, 6, FOOBAR).get(node(0), ONES).ends(UP, DOWN)
-    data, random, path = talk.bytes, Random(1), tmp_path / "changed.recording"
+    data, random, path = talk.bytes, Random(seeded(1)), tmp_path / "changed.recording"
     outcomes = set()
     for _ in range(400):
         changed = bytearray(data)
