@@ -307,7 +307,7 @@ def test_the_genuine_server_does_as_was_observed(upstream_build: upstream.Build)
     """One thread, because several spin while they wait."""
     request = {"host": "127.0.0.1", "threads": 1, "devices": 1, "cache_dir": None, "protocol": "3.6.1", "owned": False}
     words = json.dumps(request | {"port": 0}).replace('"port": 0', '"port": {port}')
-    target = Spawned("genuine rpc-server", [str(upstream_build.python), "-I", str(upstream.running.SCRIPT), "serve", words])
+    target = Spawned("genuine rpc-server", [str(upstream_build.python), "-I", str(upstream.process.SCRIPT), "serve", words])
     report = run(target, list(PLAYED.values()), Options(timeout=3.0))
     found = {result.case.id.removeprefix("malformed/"): str(result.verdict) for result in report.results}
     assert {id: verdict for id, verdict in found.items() if verdict not in CASES[id]["observed"]["verdict"]} == {}

@@ -27,9 +27,12 @@ from ggml_rpc_ref.blocks import CAN_DEQUANTISE
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.golden import operands
 from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.op import BLOCKS, MAX_SRC, WRITABLE_BLOCKS, Case, Op, Operand, Tolerance
-from ggml_rpc_ref.ops.shared import recipes, slabs
-from ggml_rpc_ref.ops.shared.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.ops.cases import cases_of, recipes
+from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.ops.op import BLOCKS, MAX_SRC, WRITABLE_BLOCKS, Op
+from ggml_rpc_ref.ops.shared import slabs
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import PlainStorage, Tensor, contiguous_nb
 from tests.support.seeds import SEED
@@ -46,11 +49,6 @@ def recorded(name: str) -> dict[str, Any]:
     """Return an op's file."""
     document: dict[str, Any] = json.loads((WITNESS / f"{name.lower()}.json").read_text())
     return document
-
-
-@cache
-def cases_of(name: str) -> tuple[Case, ...]:
-    return tuple(OPS[name].cases())
 
 
 def rows() -> Iterator[Any]:

@@ -24,8 +24,8 @@ from ggml_rpc_ref.conformance.runner import Report, Result
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.golden import play, play_ops
 from ggml_rpc_ref.net.stream import parse_endpoint
-from ggml_rpc_ref.ops.op import Tolerance
-from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import RpcTensor
 from ggml_rpc_ref.tensor import extent
@@ -112,7 +112,7 @@ def test_an_op_that_is_passed_over_is_wrong(tmp_path: Path) -> None:
 class RefusesGelus(ChangesGraphs):
     """It lacks GLU, and says so."""
 
-    def changed(self, graph: codec.Graph) -> codec.Graph:
+    def changed(self, graph: Graph) -> Graph:
         if any(0 not in node.ne for node in nodes_of(graph, OP_NUMBERS["GLU"])):
             raise Violation("graph.op-supported", "op", "GLU")
         return graph
@@ -142,7 +142,7 @@ def spoils(op: str, where: Callable[[RpcTensor, list[RpcTensor]], tuple[int, int
     """Change a bit of the byte at an address of a buffer after each node of an op."""
 
     class Spoils(ChangesGraphs):
-        def then(self, graph: codec.Graph) -> None:
+        def then(self, graph: Graph) -> None:
             tensors = {tensor.id: tensor for tensor in graph.message().tensors}
             for node in nodes_of(graph, OP_NUMBERS[op]):
                 flip(self, *where(node, [tensors[id] for id in node.src if id]))

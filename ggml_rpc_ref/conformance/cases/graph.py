@@ -12,11 +12,13 @@ from dataclasses import replace
 import numpy as np
 
 from ggml_rpc_ref.conformance.arena import GUARD, Arena, nbytes, tensor_in
-from ggml_rpc_ref.conformance.case import case, require
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Subject
+from ggml_rpc_ref.conformance.verdict import require
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, OP_TABLES
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, op_table
 
 MISSING = 0xDEAD
 """An id that no tensor has."""
@@ -232,7 +234,7 @@ def _chain(subject: Subject, length: int, backwards: bool = False) -> None:
     records[3]["src"][0, 0] = ids[-1]
     order = [records[0], records[1], chain, records[3]]
     tensors = np.concatenate([part[::-1] for part in reversed(order)] if backwards else order)
-    payload = codec.Graph(0, np.array([total.id], np.uint64), tensors).encode()
+    payload = Graph(0, np.array([total.id], np.uint64), tensors).encode()
     arena.peer.tell(codec.REQUEST_HEAD.pack(10, len(payload)) + payload)
     arena.expect(total, [2.0, 3.0, 4.0, 5.0])
 
@@ -293,10 +295,10 @@ def nowhere_computed(subject: Subject, which: str) -> None:
 
 # ----------------------------------------------------------------------------------------------------------------- ops
 
-COUNT_3_6_1 = len(OP_TABLES["3.6.1"])
+OP_COUNT = len(op_table())
 
 
-@case("graph.op-known/{}", each={"first-unknown": COUNT_3_6_1, "127": 127, "2-31": 2**31, "2-32-less-1": 2**32 - 1}, may_crash=True)
+@case("graph.op-known/{}", each={"first-unknown": OP_COUNT, "127": 127, "2-31": 2**31, "2-32-less-1": 2**32 - 1}, may_crash=True)
 def unknown_op(subject: Subject, number: int) -> None:
     """A node to be computed whose op, {}, is in no table of 3.6.1: refused."""
     arena, _, total = _sum(subject)

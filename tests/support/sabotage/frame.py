@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.server.handlers import Session
-from ggml_rpc_ref.spec.messages import NO_REPLY, Empty, GetTensor, SetTensor, by_number
+from ggml_rpc_ref.spec.messages import NO_REPLY, Empty, GetTensor, Message, SetTensor, by_number
 from tests.support.sabotage.sessions import SMALL
 from tests.support.sabotage.table import break_connection, break_session
 from tests.support.sabotage.wire import DEVICE_COUNT, HEAD, HELLO, SET_TENSOR, Rewriting, frame
@@ -80,7 +80,7 @@ class AnswersUploads(Session):
 class SendsUnasked(Rewriting):
     """An empty reply is sent where none is due."""
 
-    def send(self, message: object) -> bytes:
+    def send(self, message: Message) -> bytes:
         try:
             return super().send(message)
         except Misuse:

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.handlers import Host, Session
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, NO_REPLY, FreeBuffer, GraphRecompute
-from ggml_rpc_ref.spec.opcodes import OP_TABLES
+from ggml_rpc_ref.spec.opcodes import op_table
 from tests.support.sabotage.sessions import SMALL, ChangesGraphs, bytes_at, nodes_of, read, write
 from tests.support.sabotage.table import break_connection, break_session, lenient
 from tests.support.sabotage.wire import GRAPH_COMPUTE, Rewriting, frame
 
-OPS = OP_TABLES["3.6.1"]
+OPS = op_table()
 
 lenient(
     "graph.tensor-id",
@@ -48,7 +48,7 @@ class IgnoresOddGraphs(Rewriting):
 
     def replaced(self, command: int, payload: bytes) -> bytes:
         try:
-            codec.Graph.decode(payload, self.version)
+            Graph.decode(payload, self.version)
         except Violation as broken:
             if broken.rule == "graph.size-exact":
                 return b""
@@ -59,7 +59,7 @@ class IgnoresOddGraphs(Rewriting):
 class WantsShallowGraphs(ChangesGraphs):
     """Graphs of many tensors are refused."""
 
-    def changed(self, graph: codec.Graph) -> codec.Graph:
+    def changed(self, graph: Graph) -> Graph:
         if len(graph.tensors) > 10_000:
             raise Violation("graph.deep", "number of tensors", len(graph.tensors))
         return graph
@@ -69,7 +69,7 @@ class WantsShallowGraphs(ChangesGraphs):
 class SkipsSquares(ChangesGraphs):
     """SQR is passed over, as an op is that a server lacks without saying so."""
 
-    def changed(self, graph: codec.Graph) -> codec.Graph:
+    def changed(self, graph: Graph) -> Graph:
         squares = graph.tensors["id"][graph.tensors["op"] == OPS.index("SQR")]
         return replace(graph, nodes=graph.nodes[~np.isin(graph.nodes, squares)])
 
@@ -78,7 +78,7 @@ class SkipsSquares(ChangesGraphs):
 class MultipliesBadly(ChangesGraphs):
     """The first element of a matrix product is 1 too large."""
 
-    def then(self, graph: codec.Graph) -> None:
+    def then(self, graph: Graph) -> None:
         for dst in nodes_of(graph, OPS.index("MUL_MAT")):
             if dst.flags & FLAG_COMPUTE and 0 not in dst.ne:
                 first = bytes_at(dst.data, dst.buffer, 4)
@@ -89,7 +89,7 @@ class MultipliesBadly(ChangesGraphs):
 class TakesAnyFlag(ChangesGraphs):
     """A node with any flag is computed."""
 
-    def changed(self, graph: codec.Graph) -> codec.Graph:
+    def changed(self, graph: Graph) -> Graph:
         tensors = graph.tensors.copy()
         tensors["flags"] |= np.where(tensors["flags"] != 0, FLAG_COMPUTE, 0).astype("<i4")
         return replace(graph, tensors=tensors)
@@ -99,7 +99,7 @@ class TakesAnyFlag(ChangesGraphs):
 class WantsNodes(ChangesGraphs):
     """A graph without nodes is refused."""
 
-    def changed(self, graph: codec.Graph) -> codec.Graph:
+    def changed(self, graph: Graph) -> Graph:
         if len(graph.nodes) == 0:
             raise Violation("graph.empty", "number of nodes", 0)
         return graph
@@ -109,14 +109,14 @@ class WantsNodes(ChangesGraphs):
 class OneGraphForAll(ChangesGraphs):
     """GRAPH_RECOMPUTE computes the last graph of whichever device."""
 
-    last: codec.Graph | None = None
+    last: Graph | None = None
 
     def handle(self, message: object) -> object:
         if isinstance(message, GraphRecompute) and message.device in self.plans and self.last is not None:
             super().handle(self.last)
             return NO_REPLY
         reply = super().handle(message)
-        if isinstance(message, codec.Graph):
+        if isinstance(message, Graph):
             self.last = message
         return reply
 

@@ -11,7 +11,7 @@ from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Connection
 from ggml_rpc_ref.server.handlers import Session
-from ggml_rpc_ref.spec.messages import BufferGetBase, BufferGetBaseReply, DeviceCountReply, FreeBuffer, Hello, HelloReply
+from ggml_rpc_ref.spec.messages import BufferGetBase, BufferGetBaseReply, DeviceCountReply, FreeBuffer, Hello, HelloReply, Message
 from tests.support.sabotage.sessions import Lenient, handles_of
 from tests.support.sabotage.table import break_connection, break_session
 from tests.support.sabotage.wire import DEVICE_COUNT, HELLO, Rewriting, frame
@@ -46,7 +46,7 @@ class HearsHelloAgain(Rewriting):
             self.was_hello.append(again)
         return DEVICE_COUNT if again else number
 
-    def send(self, message: object) -> bytes:
+    def send(self, message: Message) -> bytes:
         data = super().send(message)
         if isinstance(message, DeviceCountReply) and self.was_hello.popleft():
             return codec.encode_reply(HelloReply(major=3, minor=6, patch=1))

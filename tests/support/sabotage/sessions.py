@@ -10,6 +10,7 @@ import numpy as np
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.handlers import Host, Session
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
@@ -42,14 +43,14 @@ def tensors_of(message: Any) -> list[RpcTensor]:
 
 def handles_of(message: Any) -> list[int]:
     """Return every handle that a request names; 0 where a field holds none."""
-    if isinstance(message, codec.Graph):
+    if isinstance(message, Graph):
         return [int(handle) for handle in message.tensors["buffer"]]
     return [tensor.buffer for tensor in tensors_of(message)] + [getattr(message, "remote_ptr", 0)]
 
 
 def with_handles(message: Any, change: Callable[[int], int]) -> Any:
     """Return a request with each handle that it names changed."""
-    if isinstance(message, codec.Graph):
+    if isinstance(message, Graph):
         tensors = message.tensors.copy()
         tensors["buffer"] = [change(int(handle)) for handle in tensors["buffer"]]
         return replace(message, tensors=tensors)
@@ -64,7 +65,7 @@ def with_handles(message: Any, change: Callable[[int], int]) -> Any:
 
 def empty_reply(message: object) -> object:
     """Return a reply of the right form that says nothing: zero in every field."""
-    cls = GraphCompute if isinstance(message, codec.Graph) else type(message)
+    cls = GraphCompute if isinstance(message, Graph) else type(message)
     reply: Any = REQUESTS[cls].reply(DEFAULT)
     return reply if reply is NO_REPLY else codec.decode(reply, bytes(codec.minimum_size(reply)))
 
@@ -188,7 +189,7 @@ class Lenient(Remembers):
 class ChangesGraphs(Session):
     """A session that computes another graph than the one that came, or does something more once it is computed."""
 
-    graphs: dict[int, codec.Graph]
+    graphs: dict[int, Graph]
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
@@ -196,22 +197,22 @@ class ChangesGraphs(Session):
 
     def handle(self, message: object) -> object:
         """Answer; the last graph of each device is remembered for GRAPH_RECOMPUTE."""
-        if isinstance(message, codec.Graph):
+        if isinstance(message, Graph):
             message = self.graphs[message.device] = self.changed(message)
         reply = super().handle(message)
-        if isinstance(message, codec.Graph | GraphRecompute):
+        if isinstance(message, Graph | GraphRecompute):
             self.then(self.graphs[message.device])
         return reply
 
-    def changed(self, graph: codec.Graph) -> codec.Graph:
+    def changed(self, graph: Graph) -> Graph:
         """Return the graph that is computed."""
         return graph
 
-    def then(self, graph: codec.Graph) -> None:
+    def then(self, graph: Graph) -> None:
         """Do something after a graph was computed, or computed again."""
 
 
-def nodes_of(graph: codec.Graph, op: int) -> list[RpcTensor]:
+def nodes_of(graph: Graph, op: int) -> list[RpcTensor]:
     """Return the nodes of one op, by its number, as they came."""
     rows = graph.tensors[np.isin(graph.tensors["id"], graph.nodes) & (graph.tensors["op"] == op)]
     return [codec.decode(RpcTensor, row.tobytes()) for row in rows]

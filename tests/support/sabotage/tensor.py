@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.handlers import Session
 from ggml_rpc_ref.spec.messages import GetAllocSize, GetAllocSizeReply, GetTensor, InitTensor, SetTensor
 from tests.support.sabotage.sessions import flip, tensors_of
@@ -33,7 +33,7 @@ class RefusesEmpty(Session):
 
 def refuse_empty(message: object) -> None:
     """Refuse a request that names a tensor without elements."""
-    shapes = message.tensors["ne"].tolist() if isinstance(message, codec.Graph) else [t.ne for t in tensors_of(message)]
+    shapes = message.tensors["ne"].tolist() if isinstance(message, Graph) else [t.ne for t in tensors_of(message)]
     for ne in shapes:
         if 0 in ne:
             raise Violation("tensor.empty", "ne", tuple(ne))
