@@ -125,7 +125,7 @@ def test_hex_text_is_told_from_bytes(put: Any) -> None:
     ("text", "said", "messages"),
     [
         (b"0e00000000000000000", "offset 18 (0x12): last byte has one hexadecimal digit; it needs two [hex.pair: ", 1),
-        (b"0e0000000000000000 zz", "offset 19 (0x13): character 'z' is no hexadecimal digit [hex.digit: ", 1),
+        (b"0e0000000000000000 zz", "offset 19 (0x13): character 'z' is not a hexadecimal digit [hex.digit: ", 1),
     ],
     ids=["odd", "no-digit"],
 )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ggml_rpc_ref.decode.inputs import Kind, Source
 from ggml_rpc_ref.decode.messages import Reader, announced
 from ggml_rpc_ref.decode.model import Fault, Message
-from ggml_rpc_ref.decode.sources import Kind, Source, read
+from ggml_rpc_ref.decode.sources import read
 from ggml_rpc_ref.protocol.connection import Role
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 

@@ -11,12 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ggml_rpc_ref.decode.inputs import Source, mapped
 from ggml_rpc_ref.decode.model import Fault
-from ggml_rpc_ref.decode.sources import PCAPNG_MAGIC, Source, mapped
 from ggml_rpc_ref.decode.streams import Conversation, Lost, Stream
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol.connection import Role
 
+PCAP_MAGICS: Final = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1")
+"""How pcap files begin: microseconds or nanoseconds, in either byte order."""
+PCAPNG_MAGIC: Final = b"\x0a\x0d\x0d\x0a"
+PCAPNG_ORDER: Final = (b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a")
+"""Bytes 8 to 12 of a pcapng file; its first four alone could begin a GRAPH_COMPUTE."""
 HELLO_STARTS: Final = (b"\x0e" + bytes(8), b"\x0e\x18" + bytes(7))
 """How a client's bytes begin: HELLO without payload, or with the 24 bytes of 4.0.0 and later."""
 USUAL_PORT: Final = 50052
@@ -89,6 +94,11 @@ class Flow:
             return (first, second) if self.client == first else (second, first)
         servers = [end for end in self.ends if end[1] == (port or USUAL_PORT)] or [min(self.ends, key=lambda end: end[1])]
         return (second, first) if servers[0] == first else (first, second)
+
+
+def is_capture(start: bytes) -> bool:
+    """Whether a file that begins with these bytes is a capture."""
+    return start[:4] in PCAP_MAGICS or (start[:4] == PCAPNG_MAGIC and start[8:12] in PCAPNG_ORDER)
 
 
 def read(path: Path, port: int | None = None) -> Source:

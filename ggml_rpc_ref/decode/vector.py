@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggml_rpc_ref.decode import words
+from ggml_rpc_ref.decode.inputs import Source, mapped
 from ggml_rpc_ref.decode.model import Fault
-from ggml_rpc_ref.decode.sources import Source, mapped
 from ggml_rpc_ref.decode.streams import Conversation, Stream
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files import conversation as script
@@ -103,7 +103,8 @@ class _Builder:
         """Add the conversations of a session or a case."""
         added: dict[int, Conversation] = {}
         try:
-            values = {key: int(binding.get("value", "0"), 16) for key, binding in written["bindings"].items()}
+            bindings = script.bindings_from_json(written["bindings"])
+            values = {key: binding.value or 0 for key, binding in bindings.items()}
         except WRONG as error:
             self._fail(f"{where}bindings", error)
             return
@@ -123,7 +124,7 @@ class _Builder:
         self._room -= script.size_of(piece for piece in step.pieces if not isinstance(piece, script.Omitted))
         if self._room < 0:
             raise ValueError(f"more than {MOST} bytes in all")
-        return [_bytes(piece, values) for piece in step.pieces]
+        return [script.recorded(piece, values) for piece in step.pieces]
 
     def _add(self, label: str) -> Conversation:
         conversation = Conversation(len(self._source.conversations) + 1, {Role.CLIENT: Stream()}, whole=True, label=label)
@@ -169,20 +170,3 @@ def _payload(frame: Any) -> list[bytes | LeftOut]:
     if recipe != RECIPE or not 0 <= size <= MOST >> 4:
         raise ValueError(f"recipe {recipe!r} for {size} bytes")
     return [bytes.fromhex(frame["payload_start"]), (bytes(range(251)) * (size // 251 + 1))[:size]]
-
-
-def _bytes(piece: script.Piece, values: Mapping[str, int]) -> bytes | LeftOut:
-    """Return the bytes that were recorded where a piece stands."""
-    match piece:
-        case script.Exactly(data) | script.Anything(data) | script.Near(data):
-            return data
-        case script.Named(name, offset):
-            return ((values[name] + offset) % script.U64).to_bytes(8, "little")
-        case script.Repeated(data, times):
-            return data * times
-        case script.Omitted(size, fnv1a):
-            if not 0 <= size < script.U64:
-                raise ValueError(f"{size} bytes")
-            return LeftOut(size, fnv1a)
-        case script.AtLeast(least, width, recorded):
-            return (least if recorded is None else recorded).to_bytes(width, "little")

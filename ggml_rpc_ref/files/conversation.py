@@ -22,6 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from ggml_rpc_ref.files.recording import LeftOut
+
 U64: Final = 2**64
 _NAME: Final = re.compile(r"\$\{([a-z]+[0-9]+(?:\.[a-z_]+)?)\}(?:([+-])([0-9]+))?")
 _CHUNK: Final = 2**20
@@ -158,9 +160,14 @@ class Script:
 
 def from_json(content: Any, about: str = "about") -> Script:
     """Return the script in a JSON object that its schema allows; `about` is the field that says what it shows."""
-    bindings = {name: Binding(row["by"], _number(row.get("value"))) for name, row in content.get("bindings", {}).items()}
+    bindings = bindings_from_json(content.get("bindings", {}))
     steps = tuple(step_from_json(step) for step in content["steps"])
     return Script(content["id"], content[about], steps, bindings, tuple(content.get("flags", ())))
+
+
+def bindings_from_json(rows: Mapping[str, Any]) -> dict[str, Binding]:
+    """Return the bindings in a JSON object, by name."""
+    return {name: Binding(row["by"], _number(row.get("value"))) for name, row in rows.items()}
 
 
 def step_from_json(row: Any) -> Step:
@@ -284,3 +291,30 @@ def expand(pieces: Iterable[Piece], values: Mapping[str, int], data: Mapping[Omi
                 yield data[piece]
             case _:
                 raise TypeError(f"{piece!r} can't be sent")
+
+
+def recorded(piece: Piece, values: Mapping[str, int]) -> bytes | LeftOut:
+    """Return the bytes that were recorded where a piece stands; of data that the vector omits, size and hash.
+
+    Args:
+        piece: any piece, also one that is received only.
+        values: name to value.
+
+    Raises:
+        KeyError: for a name that is not bound.
+        OverflowError: for a number that does not fit its width.
+        ValueError: for a size that no message has.
+    """
+    match piece:
+        case Exactly(data) | Anything(data) | Near(data):
+            return data
+        case Named(name, offset):
+            return ((values[name] + offset) % U64).to_bytes(8, "little")
+        case Repeated(data, times):
+            return data * times
+        case Omitted(size, fnv1a):
+            if not 0 <= size < U64:
+                raise ValueError(f"{size} bytes")
+            return LeftOut(size, fnv1a)
+        case AtLeast(least, width, was):
+            return (least if was is None else was).to_bytes(width, "little")
