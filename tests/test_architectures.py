@@ -16,7 +16,6 @@ The tied output matrix makes gemma2 repeat the prompt's last token; its 300 logi
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,9 +32,7 @@ from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.memory import Memory
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.versions import Version
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny_models
+from tests.support import tiny_models
 
 PROMPT = [int(token) for token in np.random.default_rng(1).integers(0, tiny_models.VOCABULARY, 20)]
 STEPS = 8

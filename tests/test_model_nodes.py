@@ -19,8 +19,8 @@ from ggml_rpc_ref import connect, upstream
 from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.client.client import Client
 from ggml_rpc_ref.commands import serve
-from ggml_rpc_ref.ops.op import Tolerance
-from ggml_rpc_ref.ops.shared.compare import compare_tensors
+from ggml_rpc_ref.ops.compare import compare_tensors
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.executor import Plan, make_plan

@@ -25,15 +25,13 @@ from ggml_rpc_ref.conformance.runner import Report, Result
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.golden import play, play_ops
 from ggml_rpc_ref.net.stream import parse_endpoint
-from ggml_rpc_ref.ops.op import Tolerance
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.handlers import Runnable
 from ggml_rpc_ref.server.memory import Memory
 from ggml_rpc_ref.spec.versions import Version
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sabotage import InProcess, Sabotage, Spoilt, multiplies_badly, skips_squares
+from tests.support.sabotage import InProcess, Sabotage, Spoilt, multiplies_badly, skips_squares
 
 HERE = Path(__file__).parent.parent / "vectors"
 UPSTREAM = HERE / "upstream-3.6.1-llama-cpp-python-0.3.20"

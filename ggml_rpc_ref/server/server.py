@@ -37,8 +37,6 @@ READ: Final = 2**16
 """Bytes of messages read at once."""
 MOST: Final = 2**30
 """Bytes of data moved by one call: macOS refuses more than 2 GiB (llama.cpp #15188)."""
-DEFAULT_PORT: Final = 50052
-"""rpc-server's."""
 
 
 @dataclass(frozen=True, slots=True)

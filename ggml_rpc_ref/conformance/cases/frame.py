@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ggml_rpc_ref.conformance.arena import Arena, pack, tensor_in
-from ggml_rpc_ref.conformance.case import case, require
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.conformance.verdict import require
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,

@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from ggml_rpc_ref.conformance.arena import GUARD, Arena, nbytes, tensor_in
-from ggml_rpc_ref.conformance.case import case, require
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Subject
+from ggml_rpc_ref.conformance.verdict import require
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
-from ggml_rpc_ref.conformance.case import Broken, NotJudged, case, require
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, require
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
     BufferClear,

@@ -25,7 +25,7 @@ from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.protocol.order import Order
 from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.handlers import Device, Host, Region, Runnable, Session
-from ggml_rpc_ref.server.memory import Buffer, DeviceMemory, Memory
+from ggml_rpc_ref.server.memory import Buffer, DeviceMemory, Memory, WireTensor
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import (
@@ -60,7 +60,7 @@ from ggml_rpc_ref.spec.messages import (
     SetTensorHashReply,
 )
 from ggml_rpc_ref.spec.opcodes import OP_TABLES
-from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 OPS = OP_TABLES["3.6.1"]
 SMALL = 2**20
@@ -157,7 +157,7 @@ def handles(message: Any) -> list[int]:
 def some_reply(message: object) -> object:
     """A reply of the right form that says nothing."""
     cls = GraphCompute if isinstance(message, Graph) else type(message)
-    reply: Any = REQUESTS[cls].reply(codec.DEFAULT)
+    reply: Any = REQUESTS[cls].reply(DEFAULT)
     return reply if reply is NO_REPLY else codec.decode(reply, bytes(codec.minimum_size(reply)))
 
 
@@ -680,7 +680,7 @@ class RefusesEmpty(Session):
         super().__init__(host)
 
         class Strict(Memory):
-            def tensor(self, wire: RpcTensor, field: str = "tensor") -> Any:
+            def tensor(self, wire: WireTensor, field: str = "tensor") -> Any:
                 if 0 in wire.ne:
                     raise Violation("tensor.empty", f"{field}.ne", wire.ne)
                 return super().tensor(wire, field)
