@@ -87,4 +87,4 @@ def _notes(versions: set[Version]) -> Iterator[str]:
         profile = PROFILES[version]
         if not profile.proven:
             ops = "" if profile.ops else "; its builds number ops differently, so ops have no names here"
-            yield f"protocol {version}: its layouts are from its sources and not held to recorded bytes, as 3.6.1's are{ops}"
+            yield f"protocol {version}: its layouts are from its sources and not held to recorded bytes, as {DEFAULT}'s are{ops}"

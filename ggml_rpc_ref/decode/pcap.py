@@ -15,16 +15,19 @@ from ggml_rpc_ref.decode.inputs import Source, mapped
 from ggml_rpc_ref.decode.model import Fault
 from ggml_rpc_ref.decode.streams import Conversation, Lost, Stream
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Role
+from ggml_rpc_ref.spec.messages import Hello
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
+from ggml_rpc_ref.spec.versions import PROFILES
 
 PCAP_MAGICS: Final = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1")
 """How pcap files begin: microseconds or nanoseconds, in either byte order."""
 PCAPNG_MAGIC: Final = b"\x0a\x0d\x0d\x0a"
 PCAPNG_ORDER: Final = (b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a")
 """Bytes 8 to 12 of a pcapng file; its first four alone could begin a GRAPH_COMPUTE."""
-HELLO_STARTS: Final = (b"\x0e" + bytes(8), b"\x0e\x18" + bytes(7))
-"""How a client's bytes begin: HELLO without payload, or with the 24 bytes of 4.0.0 and later."""
+HELLO_STARTS: Final = frozenset(codec.request_head(Hello, codec.minimum_size(Hello, version), version) for version in PROFILES)
+"""How a client's bytes begin: command and size of HELLO, in each version."""
 SYN, ACK = 0x02, 0x10
 IPV6_FAMILIES: Final = (24, 28, 30)
 """AF_INET6 of the BSDs and macOS in their loopback captures (tcpdump.org, LINKTYPE_NULL); scapy on Linux knows only Linux's."""
