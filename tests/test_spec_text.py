@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ggml_rpc_ref import upstream
-from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.conformance import CASES
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.rules import RULES
 

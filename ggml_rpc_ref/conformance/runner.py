@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ggml_rpc_ref.conformance.case import CASES, Case
+from ggml_rpc_ref.conformance.case import Case
+from ggml_rpc_ref.conformance.events import CaseBegan, CaseEnded, Ended, Event, Introduced, Report, Result, Started
 from ggml_rpc_ref.conformance.peer import Facts, Subject
 from ggml_rpc_ref.conformance.target import DYING, Target, is_loopback
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Broken, NotJudged, Verdict
@@ -37,53 +38,6 @@ class WrongVersion(ConnectionError):  # noqa: N818  (an outcome that the caller 
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one case.
-
-    Attributes:
-        case: which.
-        verdict: what.
-        rule: id of the rule that was found broken: the case's own, unless it stumbled over another on its way.
-        expected: what should have happened; "" where nothing is wrong.
-        actual: what happened, or why it was not judged.
-        duration: seconds.
-        transcript: what went to and fro, abbreviated; only where something is wrong.
-    """
-
-    case: Case
-    verdict: Verdict
-    rule: str
-    expected: str = ""
-    actual: str = ""
-    duration: float = 0.0
-    transcript: tuple[str, ...] = ()
-
-    @property
-    def detail(self) -> str:
-        """What is to be said of it in one sentence."""
-        return f"expected {self.expected}; {self.actual}" if self.expected else self.actual
-
-
-@dataclass(slots=True)
-class Report:
-    """A run: against whom, and what became of each case.
-
-    Attributes:
-        target: the server, as it is called.
-        facts: what is known of it.
-        started: when.
-        results: in the order in which they came.
-        known: the ids that cases have, those that were not run among them.
-    """
-
-    target: str
-    facts: Facts
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    results: list[Result] = field(default_factory=list)
-    known: Collection[str] = field(default_factory=lambda: CASES)
-
-
-@dataclass(frozen=True, slots=True)
 class Options:
     """How to run.
 
@@ -96,28 +50,48 @@ class Options:
     owned: bool = False
 
 
-def run(
-    target: Target, cases: Sequence[Case], options: Options | None = None, on_result: Callable[[Result], None] | None = None
-) -> Report:
-    """Judge a target by these cases; it is started and ended here.
+def judge(target: Target, cases: Sequence[Case], options: Options | None = None) -> Generator[Event, None, None]:
+    """Judge a target by these cases, and yield what happens as it happens; the target is started and stopped here.
+
+    The first event is `Started`, the last one `Ended`. An interrupt (KeyboardInterrupt) while a case runs ends the run with an
+    `Ended` that says so; the case that it interrupted has no verdict. Closing the generator stops the target.
 
     Raises:
         ConnectionError: where it can't be reached, or (WrongVersion) speaks a version that is not judged here.
         TimeoutError: where it accepts the connection but does not answer.
+        Misuse: where its command can't be started.
     """
     options = options or Options()
+    yield Started(target.name, len(cases), datetime.now(UTC))
     try:
         target.start()
         facts = introduce(target.endpoint, options.timeout)
-        report = Report(target.name, facts)
+        yield Introduced(facts)
         run = _Run(target, facts, options)
         for case in cases:
-            report.results.append(run.judge(case))
-            if on_result is not None:
-                on_result(report.results[-1])
-        return report
+            yield CaseBegan(case)
+            yield CaseEnded(run.judge(case))
+        is_interrupted = False
+    except KeyboardInterrupt:
+        is_interrupted = True
     finally:
         target.stop()
+    yield Ended(is_interrupted)
+
+
+def run(target: Target, cases: Sequence[Case], options: Options | None = None) -> Report:
+    """Judge a target by these cases and return the report of a whole run.
+
+    Raises:
+        ConnectionError, TimeoutError, Misuse: as `judge`.
+        KeyboardInterrupt: where the run was interrupted.
+    """
+    report = Report()
+    for event in judge(target, cases, options):
+        report.take(event)
+    if report.is_interrupted:
+        raise KeyboardInterrupt
+    return report
 
 
 # ------------------------------------------------------------------------------------------------------- first contact
