@@ -99,6 +99,40 @@ def test_every_error_has_its_code(
     assert captured.err.count("\n") == 1
 
 
+HEAVY = {
+    "numpy",
+    "ggml_rpc_ref.ops",
+    "ggml_rpc_ref.server",
+    "ggml_rpc_ref.conformance",
+    "ggml_rpc_ref.decode",
+    "ggml_rpc_ref.upstream",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--help"], set()),
+        (["--version"], set()),
+        (["probe", "127.0.0.1:1"], {"numpy"}),
+        (["conform", "127.0.0.1:1"], {"numpy", "ggml_rpc_ref.conformance"}),
+        (["upstream", "list"], {"ggml_rpc_ref.upstream"}),
+        (["serve", "-d", "abacus"], {"numpy", "ggml_rpc_ref.ops", "ggml_rpc_ref.server"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_command_imports_what_it_needs_and_no_more(words: list[str], needed: set[str]) -> None:
+    program = (
+        "import atexit, sys\n"
+        "from ggml_rpc_ref.commands.main import main\n"
+        "atexit.register(lambda: print('modules:', *sys.modules, file=sys.stderr))\n"
+        f"sys.argv = ['ggml-rpc-ref', *{words}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert HEAVY & set(done.stderr.rpartition("modules:")[2].split()) == needed
+
+
 @pytest.mark.skipif(not COMMAND.exists(), reason="the command is not installed beside this Python: pip install -e '.[test]'")
 def test_the_shell_completes_commands() -> None:
     asked = {"_GGML_RPC_REF_COMPLETE": "complete_bash", "COMP_WORDS": "ggml-rpc-ref con", "COMP_CWORD": "1"}
