@@ -9,6 +9,8 @@ spec  <-  errors  <-  protocol  <-  files, net  <-  client, proxy, conformance
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -169,6 +171,38 @@ def test_the_drawing_and_the_rooms_agree() -> None:
     rooms = {room_of(module) for module in FILES}
     assert rooms == set(MAY_IMPORT) | FREE
     assert set().union(*MAY_IMPORT.values()) <= rooms
+
+
+@pytest.mark.parametrize("module", sorted(module for module in FILES if module.startswith("ops/")))
+def test_ops_do_not_import_their_cases(module: str) -> None:
+    if not module.startswith("ops/cases/"):
+        cases = {name for name in ours(module) if name.startswith("ops/cases")}
+        assert not cases, f"{module} must not import {sorted(cases)}"
+
+
+def is_op(module: str) -> bool:
+    """Whether a file is the page of an op, rather than something that the ops are made of."""
+    return module.startswith("ops/") and module.count("/") == 1 and bool(re.search(r"^OPS? = ", FILES[module].read_text(), re.M))
+
+
+def test_no_op_imports_another() -> None:
+    """What several ops need is in ops/shared."""
+    ops = {module for module in FILES if is_op(module)}
+    assert len(ops) > 90
+    for module in FILES:
+        if module in ops or module.startswith("ops/shared/"):
+            others = {name for name in ours(module) if name in ops or name == "ops"}
+            assert not others, f"{module} must not import {sorted(others)}"
+
+
+def test_a_server_does_not_load_the_cases() -> None:
+    """What imports them by another way than an import statement is seen here."""
+    modules = [module.replace("/", ".") for module in sorted(FILES) if room_of(module) == "server" or module == "commands/serve"]
+    program = f"import importlib, sys\nfor name in {modules}:\n    importlib.import_module(f'ggml_rpc_ref.{{name}}')\n"
+    program += "print(*(name for name in sys.modules if name.startswith('ggml_rpc_ref.ops.')))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "ggml_rpc_ref.ops.add" in loaded
+    assert not [name for name in loaded if name.startswith("ggml_rpc_ref.ops.cases")]
 
 
 def test_a_stray_import_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

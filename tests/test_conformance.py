@@ -54,13 +54,11 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import Endpoint, free_port
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import V3_6_1
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sabotage import NO_CASE, SABOTAGES, InProcess
+from tests.support.sabotage import NO_CASE, SABOTAGES, InProcess
 
 HERE = Path(__file__).parent
 SLOW = "graph.deep/chain-of-300000"
-FAKE = [sys.executable, str(HERE / "fake_server.py"), "{port}"]
+FAKE = [sys.executable, str(HERE / "support" / "fake_server.py"), "{port}"]
 
 
 def quick() -> list[Case]:

@@ -18,6 +18,7 @@ from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.client.graph import Graph, RemoteTensor, quad, sources_first
 from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.dtypes import BY_NAME
@@ -44,7 +45,7 @@ class Nowhere:
     index, alignment = 3, 32
 
     def __init__(self, version: Version = DEFAULT) -> None:
-        self.version, self.rooms, self.sent = version, list[Space](), list[codec.Graph]()
+        self.version, self.rooms, self.sent = version, list[Space](), list[WireGraph]()
 
     def alloc(self, size: int) -> Space:
         self.rooms.append(Space(len(self.rooms) + 1, 2**40 * (len(self.rooms) + 1), size))
@@ -59,7 +60,7 @@ class Nowhere:
     def read(self, tensor: RemoteTensor, offset: int, size: int) -> Any:
         raise AssertionError("nothing is to be read")
 
-    def compute(self, graph: codec.Graph) -> None:
+    def compute(self, graph: WireGraph) -> None:
         self.sent.append(graph)
 
     def leaf(self, dtype: str, *ne: int) -> RemoteTensor:

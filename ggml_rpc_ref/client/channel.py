@@ -26,6 +26,7 @@ from ggml_rpc_ref.net.stream import SEEN, DeadlineMissed, PeerClosed, Stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, DataBegins, Event, Reply, Role
 from ggml_rpc_ref.protocol.fnv import fnv1a
+from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,
@@ -36,6 +37,7 @@ from ggml_rpc_ref.spec.messages import (
     SetTensor,
     SetTensorHash,
     command_name,
+    has_field,
 )
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version, accepts
 
@@ -114,7 +116,7 @@ class Channel:
                 f"{self._ended}; the major versions must be equal, and the server's minor version must not be the higher"
             )
         # The server's layouts apply from here on; for a version unknown here assume those of the last known one before it.
-        self._connection.version = max(version for version in PROFILES if version <= server)
+        self._connection.agree(max(version for version in PROFILES if version <= server))
 
     # -------------------------------------------------------------------------------------------------------- requests
 
@@ -125,7 +127,7 @@ class Channel:
             Misuse: for SET_TENSOR and GET_TENSOR, which have methods of their own.
         """
         command = command_name(type(message))
-        if isinstance(message, SetTensor | GetTensor):
+        if REQUESTS[type(message)].moves_data(self.version):
             raise Misuse(f"{command} moves data: use set_tensor or get_tensor")
         with self.lock, self._step(command):
             self._stream.send(self._connection.send(message))
@@ -143,7 +145,8 @@ class Channel:
             is_large = self.hashing and len(view) > HASH_THRESHOLD
             if is_large and self.request(SetTensorHash(tensor=tensor, offset=offset, hash=fnv1a(view))).result:
                 return
-            self._set_tensor(SetTensor(tensor=tensor, offset=offset, cache_flag=int(is_large)), view)
+            cache_flag = int(is_large and has_field(SetTensor, "cache_flag", self.version))
+            self._set_tensor(SetTensor(tensor=tensor, offset=offset, cache_flag=cache_flag), view)
 
     def _set_tensor(self, message: SetTensor, view: memoryview) -> None:
         with self._step("SET_TENSOR"):
@@ -166,7 +169,7 @@ class Channel:
             self._next_event()
         return data
 
-    def compute(self, graph: codec.Graph) -> None:
+    def compute(self, graph: WireGraph) -> None:
         """Compute a graph. Early versions answer with a status; in later ones a failure shows only at the next reply.
 
         Raises:

@@ -16,6 +16,7 @@ from ggml_rpc_ref.client.device_info import DeviceInfo
 from ggml_rpc_ref.client.graph import Graph, RemoteTensor, quad
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import (
     REQUESTS,
@@ -28,6 +29,7 @@ from ggml_rpc_ref.spec.messages import (
     GraphRecompute,
     InitTensor,
     RpcTensor,
+    has_field,
 )
 from ggml_rpc_ref.tensor import NUMPY_TYPES, allocate, contiguous_nb
 
@@ -133,8 +135,9 @@ class Device(DeviceInfo):
 
     def alloc_size(self, tensor: RemoteTensor) -> int:
         """Ask how many bytes a tensor needs, given its sources."""
-        absent = codec.ABSENT_TENSOR
-        sources = tuple(absent if source is None else source.wire() for source in tensor.src)
+        absent = codec.zero_record(RpcTensor)
+        has_srcs = has_field(GetAllocSize, "srcs", self.client.version)
+        sources = tuple(absent if source is None else source.wire() for source in tensor.src) if has_srcs else ()
         size: int = self.client.request(GetAllocSize(device=self.index, tensor=tensor.wire(), srcs=sources)).alloc_size
         return size
 
@@ -144,7 +147,7 @@ class Device(DeviceInfo):
         """Return an empty graph on this device."""
         return Graph(self)
 
-    def compute(self, graph: codec.Graph) -> None:
+    def compute(self, graph: WireGraph) -> None:
         """Compute a graph; if it is the one that was sent last, send GRAPH_RECOMPUTE instead."""
         payload = graph.encode(self.version)
         with self.client.lock:

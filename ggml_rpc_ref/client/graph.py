@@ -23,6 +23,7 @@ import numpy as np
 from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.dtypes import BY_NAME, DType
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_NAME, MAX_OP_PARAMS, RpcTensor
 from ggml_rpc_ref.spec.opcodes import OP_TABLES
@@ -74,7 +75,7 @@ class GraphDevice(Protocol):
     def read(self, tensor: RemoteTensor, offset: int, size: int) -> Array:
         """Read bytes of a tensor, as uint8."""
 
-    def compute(self, graph: codec.Graph) -> None:
+    def compute(self, graph: WireGraph) -> None:
         """Compute a graph."""
 
 
@@ -322,12 +323,12 @@ class Graph:
         self._place()
         self.device.compute(self.encode())
 
-    def encode(self) -> codec.Graph:
+    def encode(self) -> WireGraph:
         """Return the message, with its tensors in a stock client's order."""
         version = self.device.version
         records = b"".join(codec.encode(tensor.wire(), version) for tensor in sources_first(self.nodes))
         nodes = np.array([node.id for node in self.nodes], "<u8")
-        return codec.Graph(self.device.index, nodes, np.frombuffer(records, codec.layout(RpcTensor, version)))
+        return WireGraph(self.device.index, nodes, np.frombuffer(records, codec.layout(RpcTensor, version)))
 
     def _place(self) -> None:
         """Allocate one buffer for all nodes that have no memory yet, each aligned as the device asks."""

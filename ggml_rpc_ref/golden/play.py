@@ -38,8 +38,8 @@ from ggml_rpc_ref.files.conversation import (
 )
 from ggml_rpc_ref.golden import play_ops
 from ggml_rpc_ref.golden.lint import files, playable, reading
-from ggml_rpc_ref.ops.op import Tolerance
-from ggml_rpc_ref.ops.shared.compare import compare
+from ggml_rpc_ref.ops.compare import compare
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol.fnv import fnv1a
 
 REPLY_HEAD: Final = 8

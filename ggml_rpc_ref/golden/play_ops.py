@@ -23,8 +23,8 @@ from ggml_rpc_ref.conformance.events import Result
 from ggml_rpc_ref.conformance.peer import Buffer, Peer, Subject
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict
 from ggml_rpc_ref.golden import operands
-from ggml_rpc_ref.ops.op import Tolerance
-from ggml_rpc_ref.ops.shared.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, MAX_SRC, GetAlignment, GraphCompute, RpcTensor
 from ggml_rpc_ref.tensor import Array, PlainStorage, Tensor
