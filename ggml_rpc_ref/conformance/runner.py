@@ -20,10 +20,10 @@ from ggml_rpc_ref.conformance.target import DYING, Target, is_loopback
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Broken, NotJudged, Verdict
 from ggml_rpc_ref.net.stream import Endpoint
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.messages import DeviceCount, Hello
-from ggml_rpc_ref.spec.versions import V3_6_1, V4_0_0, Version
+from ggml_rpc_ref.spec.messages import DeviceCount, Hello, layouts
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
-JUDGED: tuple[Version, ...] = (V3_6_1,)
+JUDGED: tuple[Version, ...] = (DEFAULT,)
 """The versions that this suite can judge."""
 TIMEOUT = 5.0
 """Seconds that one answer may take by default."""
@@ -122,9 +122,9 @@ def introduce(endpoint: Endpoint, timeout: float) -> Facts:
 
 
 def _version(endpoint: Endpoint, timeout: float) -> Version:
-    """Return the version in the reply to HELLO: sent without payload first, as up to 3.x, then with 24 bytes, as from 4.0.0."""
+    """Return the version in the reply to HELLO, which is sent in each form that it has had, oldest first."""
     problem = ""
-    for form in (V3_6_1, V4_0_0):
+    for form in layouts(Hello):
         subject = Subject(endpoint, timeout, Facts(form))
         try:
             peer = subject.open()
