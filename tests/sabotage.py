@@ -15,15 +15,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ggml_rpc_ref.backends import Backend
+from ggml_rpc_ref.backends import Backend, Cancelled, in_turn, never
+from ggml_rpc_ref.backends.memory import HostAllocation, HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.stream import Endpoint, parse_endpoint
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Event, NeedData, Role, _State
-from ggml_rpc_ref.server.executor import Plan, make_plan
-from ggml_rpc_ref.server.handlers import Device, Host, Region, Runnable, Session
-from ggml_rpc_ref.server.memory import Buffer, DeviceMemory, Memory
+from ggml_rpc_ref.server.handlers import Device, Host, Runnable, Session
+from ggml_rpc_ref.server.memory import Buffer, Memory, Region
+from ggml_rpc_ref.server.plan import Plan, make_plan
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import (
@@ -129,19 +130,24 @@ class Lenient(Registers):
         except Violation as broken:
             if size > SMALL or not self.lets_pass(broken, message):
                 raise
-            return Region(Buffer(0, 0, 0, np.zeros(size, np.uint8)), 0, size)
+            return scratch(size)
 
-    def source(self, message: GetTensor) -> memoryview:
+    def source(self, message: GetTensor) -> Region:
         try:
             return super().source(message)
         except Violation as broken:
             if not self.lets_pass(broken, message):
                 raise
-            return memoryview(bytes(min(message.size, SMALL)))
+            return scratch(min(message.size, SMALL))
 
     def lets_pass(self, broken: Violation, message: object) -> bool:
         """Whether to go on: what reaches into another connection is another rule's business."""
         return broken.rule == self.rule and not any(is_foreign(self.memory, handle) for handle in handles(message))
+
+
+def scratch(size: int) -> Region:
+    """Zero bytes that belong to no buffer."""
+    return Region(HostAllocation(np.zeros(size, np.uint8)), 0, size)
 
 
 def handles(message: Any) -> list[int]:
@@ -172,7 +178,7 @@ def tolerant_planner(rule: str) -> Callable[..., Runnable]:
         except Violation as broken:
             if broken.rule != rule or any(is_foreign(memory, handle) for handle in graph.tensors["buffer"].tolist()):
                 raise
-            return Plan((), frozenset())
+            return Plan((), frozenset(), in_turn(()))
 
     return plan
 
@@ -188,9 +194,9 @@ class Forgiving:
     def buffers(self) -> frozenset[Buffer]:
         return self.plan.buffers
 
-    def run(self) -> None:
+    def run(self, cancelled: Cancelled) -> None:
         try:
-            self.plan.run()
+            self.plan.run(cancelled)
         except Violation as broken:
             if broken.rule != self.rule:
                 raise
@@ -355,13 +361,14 @@ class WritesLate(Session):
     def destination(self, message: SetTensor, size: int) -> Region:
         self.catch_up()
         region = super().destination(message, size)
-        self.waiting.append((region, Region(Buffer(0, 0, 0, np.zeros(size, np.uint8)), 0, size)))
+        self.waiting.append((region, scratch(size)))
         return self.waiting[-1][1]
 
-    def source(self, message: GetTensor) -> memoryview:
-        data = memoryview(bytes(super().source(message)))
+    def source(self, message: GetTensor) -> Region:
+        region = scratch(message.size)
+        region.allocation.upload(0, super().source(message).read())
         self.catch_up()
-        return data
+        return region
 
     def handle(self, message: object) -> object:
         try:
@@ -371,7 +378,7 @@ class WritesLate(Session):
 
     def catch_up(self) -> None:
         for region, written in self.waiting:
-            region.bytes[:] = written.bytes
+            region.allocation.upload(region.start, written.read())
             super().placed(region)
         self.waiting.clear()
 
@@ -500,6 +507,12 @@ class SharesHandles(Session):
         for handle in self.memory._buffers:
             self.living.pop(handle, None)
         super().close()
+
+
+def bytes_of(buffer: Buffer) -> Any:
+    """A buffer's bytes in place."""
+    assert buffer.allocation.data is not None
+    return buffer.allocation.data
 
 
 def reaching(memory: Memory, others: Callable[[], dict[int, Buffer]]) -> Memory:
@@ -641,11 +654,11 @@ class ReusesBytes(Session):
 
     def handle(self, message: object) -> object:
         if isinstance(message, FreeBuffer) and message.remote_ptr in self.memory._buffers:
-            data = self.memory._buffers[message.remote_ptr].data
+            data = bytes_of(self.memory._buffers[message.remote_ptr])
             self.left[len(data)] = data
         reply = super().handle(message)
         if isinstance(message, AllocBuffer) and message.size in self.left:
-            list(self.memory._buffers.values())[-1].data = self.left[message.size]
+            list(self.memory._buffers.values())[-1].allocation.data = self.left[message.size]  # type: ignore[misc]
         return reply
 
 
@@ -656,7 +669,7 @@ class ClearsMost(Session):
     def handle(self, message: object) -> object:
         if not isinstance(message, BufferClear):
             return super().handle(message)
-        data = self.memory.buffer(message.remote_ptr).data
+        data = bytes_of(self.memory.buffer(message.remote_ptr))
         kept = data[9000:].copy()
         reply = super().handle(message)
         data[9000:] = kept
@@ -685,7 +698,7 @@ class RefusesEmpty(Session):
 def _spoil(session: Session, message: InitTensor, right: object) -> object:
     _, buffer = session.placed_tensor(message.tensor)
     start = message.tensor.data - buffer.base
-    buffer.data[start : start + 1] ^= 0xFF
+    bytes_of(buffer)[start : start + 1] ^= 0xFF
     return right
 
 
@@ -701,11 +714,12 @@ answering(
 class SpoilsBf16(Session):
     """The last byte of a BF16 tensor comes back with a bit changed."""
 
-    def source(self, message: GetTensor) -> memoryview:
-        data = bytearray(super().source(message))
+    def source(self, message: GetTensor) -> Region:
+        region = scratch(message.size)
+        region.allocation.upload(0, super().source(message).read())
         if message.tensor.type == 30:
-            data[-1] ^= 1
-        return memoryview(data)
+            region.read()[-1] ^= 1
+        return region
 
 
 @break_session("data.partial")
@@ -716,7 +730,7 @@ class SpoilsTheRest(Session):
         region = super().destination(message, size)
         tensor, _ = self.placed_tensor(message.tensor)
         if size and message.offset and message.offset + size < tensor.nbytes:
-            region.buffer.data[region.start - message.offset] ^= 1
+            region.allocation.download(region.start - message.offset, region.stop)[0] ^= 1
         return region
 
 
@@ -736,7 +750,7 @@ answering("data.hash-miss", SetTensorHash, lambda s, m, r: SetTensorHashReply(re
 
 def _spoil_hit(session: Session, message: SetTensorHash, right: SetTensorHashReply) -> SetTensorHashReply:
     if right.result:
-        session.region(message.tensor, 0, 1).bytes[0] ^= 1
+        session.region(message.tensor, 0, 1).read()[0] ^= 1
     return right
 
 
@@ -744,7 +758,7 @@ answering("data.hash-hit", SetTensorHash, _spoil_hit)
 
 
 def _spoil_copy(session: Session, message: CopyTensor, right: CopyTensorReply) -> CopyTensorReply:
-    session.region(message.dst, 0, 1).bytes[0] ^= 1
+    session.region(message.dst, 0, 1).read()[0] ^= 1
     return right
 
 
@@ -801,8 +815,8 @@ class Spoilt:
     then: Callable[[Plan], None]
     buffers: frozenset[Buffer] = field(default_factory=frozenset)
 
-    def run(self) -> None:
-        self.plan.run()
+    def run(self, cancelled: Cancelled) -> None:
+        self.plan.run(cancelled)
         self.then(self.plan)
 
 
@@ -843,7 +857,7 @@ class OnePlanForAll(Session):
 
     def handle(self, message: object) -> object:
         if isinstance(message, GraphRecompute) and message.device in self.plans and self.last is not None:
-            self.last.run()
+            self.last.run(never)
             return NO_REPLY
         reply = super().handle(message)
         if isinstance(message, codec.Graph):
@@ -892,7 +906,7 @@ class InProcess:
 
     def __init__(self, cache: Path, sabotage: Sabotage | None = None) -> None:
         wrong = sabotage or Sabotage()
-        devices = [Device(f"oracle {n}", "numpy", DeviceMemory(2**30), Oracle()) for n in range(2)]
+        devices = [Device(f"oracle {n}", "numpy", Oracle(HostMemory(2**30))) for n in range(2)]
         host = Host(devices, tensors=TensorCache(cache), make_plan=wrong.planner)
         connection = type("Sabotaged", (wrong.connection,), {})  # so that what a class remembers ends with this server
         kind = type("Sabotaged", (Server,), {"session_type": wrong.session, "connection_type": connection})

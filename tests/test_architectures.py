@@ -29,8 +29,8 @@ from ggml_rpc_ref import upstream
 from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.commands import serve
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.memory import Memory
+from ggml_rpc_ref.server.plan import Plan, make_plan
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.versions import Version
 

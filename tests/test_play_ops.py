@@ -27,9 +27,9 @@ from ggml_rpc_ref.golden import play, play_ops
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.ops.op import Tolerance
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.handlers import Runnable
 from ggml_rpc_ref.server.memory import Memory
+from ggml_rpc_ref.server.plan import Plan, make_plan
 from ggml_rpc_ref.spec.versions import Version
 
 sys.path.insert(0, str(Path(__file__).parent))

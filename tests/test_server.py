@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol.fnv import definition
 from ggml_rpc_ref.server import tensor_cache
 from ggml_rpc_ref.server.handlers import Device, Host, Session
-from ggml_rpc_ref.server.memory import DeviceMemory
 from ggml_rpc_ref.server.server import Limits, Server
 from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import GetAlignment, by_number
@@ -45,7 +45,7 @@ HELLO_REPLY = struct.pack("<Q3B", 3, 3, 6, 1)
 
 @pytest.fixture
 def host() -> Host:
-    return Host([Device(name, "for tests", DeviceMemory(MEMORY), Oracle()) for name in ("one", "two")])
+    return Host([Device(name, "for tests", Oracle(HostMemory(MEMORY))) for name in ("one", "two")])
 
 
 @pytest.fixture
@@ -280,7 +280,7 @@ def test_no_row_has_vanished() -> None:
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Server]:
     """One server for all refusals: that it still serves the last of them is part of the test."""
-    host = Host([Device(name, "for tests", DeviceMemory(MEMORY), Oracle()) for name in ("one", "two")])
+    host = Host([Device(name, "for tests", Oracle(HostMemory(MEMORY))) for name in ("one", "two")])
     with Server(host) as server:
         yield server
 
@@ -478,7 +478,7 @@ def test_many_clients_at_once_keep_their_own_data(server: Server) -> None:
 def test_a_buffer_beyond_4_gib(caplog: pytest.LogCaptureFixture) -> None:
     """Its pages are not touched but at the far end, so it costs next to nothing."""
     size = 2**32 + 2**20
-    host = Host([Device("large", "for tests", DeviceMemory(size), Oracle())])
+    host = Host([Device("large", "for tests", Oracle(HostMemory(size)))])
     with Server(host) as server, connect(server) as client:
         ptr, base = client.alloc(size)
         # one dimension holds at most 2^32 - 1: two rows, each a little over 2 GiB
@@ -492,7 +492,7 @@ def test_a_buffer_beyond_4_gib(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_data_move_in_several_calls(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done beyond 1 GiB, at a thousandth of the size."""
-    monkeypatch.setattr("ggml_rpc_ref.server.server.MOST", 2**20)
+    monkeypatch.setattr("ggml_rpc_ref.net.channel.MOST", 2**20)
     size = 5 * 2**20 + 12345
     data = np.random.default_rng(5).integers(0, 256, size, np.uint8).tobytes()
     with connect(server) as client:
@@ -834,7 +834,7 @@ def test_shutdown_does_not_wait_for_a_computation(host: Host, monkeypatch: pytes
     class Slow:
         buffers: frozenset[Any] = frozenset()
 
-        def run(self) -> None:
+        def run(self, cancelled: object) -> None:
             computing.set()
             enough.wait(20)
 

@@ -12,7 +12,7 @@ Source: ggml_compute_forward_mul_mat_id in ggml-cpu/ggml-cpu.c (an index out of 
 ggml_mul_mat_id in ggml.c.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ggml_rpc_ref.ops.mul_mat import ACTIVATIONS, PARTNER, ROUNDED, WEIGHTS, pac
 from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source, Tolerance
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.slabs import matrix, slabs
+from ggml_rpc_ref.tensor import Tensor
 
 
 def shape(node: Node) -> None:
@@ -38,13 +39,18 @@ def shape(node: Node) -> None:
 
 def oracle(node: Node) -> None:
     """Multiply, for one expert after the other, all rows that chose it."""
-    experts, ids = node.source(0), checked_indices(node, 2, node.source(0).ne[2])[0, 0]
+    multiply(node, lambda expert: matrix(node.source(0), expert))
+
+
+def multiply(node: Node, weights: Callable[[int], Tensor]) -> None:
+    """Multiply with the weights of each expert that is chosen; a backend may have them at hand in another type."""
+    ids = checked_indices(node, 2, node.source(0).ne[2])[0, 0]
     y, result = node.source(1).values()[0], node.dst.array[0]
     with np.errstate(all="ignore"):
         for expert in np.unique(ids):
             token, slot = np.nonzero(ids == expert)
             chosen = y[token, slot % y.shape[1]]
-            for start, stop, x in slabs(matrix(experts, int(expert))):
+            for start, stop, x in slabs(weights(int(expert))):
                 result[token, slot, start:stop] = chosen @ x[0, 0].T
 
 

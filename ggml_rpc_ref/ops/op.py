@@ -226,6 +226,7 @@ class Op:
         tolerance: how near to the oracle another implementation's result must lie.
         view: whether the op computes nothing (RESHAPE, VIEW, PERMUTE, TRANSPOSE, NONE): its destination shows bytes that are there.
         in_place: whether the destination may be the memory of a source.
+        writes: slots of sources that the op updates besides its destination.
     """
 
     name: str
@@ -238,6 +239,7 @@ class Op:
     params: tuple[Param, ...] = ()
     view: bool = False
     in_place: bool = False
+    writes: tuple[int, ...] = ()
 
     def param(self, name: str) -> Param:
         """Return the row of a parameter."""

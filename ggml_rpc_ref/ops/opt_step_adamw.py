@@ -38,8 +38,6 @@ def oracle(node: Node) -> None:
             v = second[block] * beta2 + g * g * (1 - beta2)
             first[block], second[block] = m, v
             weight[block] = weight[block] * (1 - alpha * wd) - alpha * (m * beta1h) / (np.sqrt(v * beta2h) + eps)
-    for slot in (2, 3):
-        node.source(slot).written()
 
 
 SETTINGS = "values:0.001,0.9,0.999,1e-8,0.01,10,1000"
@@ -80,4 +78,5 @@ OP = Op(
     cases=cases,
     tolerance=FLOAT32,
     in_place=True,
+    writes=(2, 3),
 )

@@ -1,4 +1,4 @@
-"""A graph becomes a plan or a Violation; every rule of the graph section is seen to bite on a graph that is otherwise good."""
+"""A graph is checked or a Violation; every rule of the graph section is seen to bite on a graph that is otherwise good."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol.codec import Graph, encode
-from ggml_rpc_ref.server.executor import make_plan
-from ggml_rpc_ref.server.memory import DeviceMemory, Memory
+from ggml_rpc_ref.server.memory import Memory
+from ggml_rpc_ref.server.plan import make_plan
+from ggml_rpc_ref.server.validate import check
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import OP_TABLES
 
@@ -24,7 +26,8 @@ class World:
     """One connection's memory with a buffer of 4 KiB, and the graph y = x * w (three F32 vectors of 4), v a view of y."""
 
     def __init__(self) -> None:
-        self.memory = Memory([DeviceMemory(1 << 20)])
+        self.backend = Oracle(HostMemory(1 << 20))
+        self.memory = Memory([self.backend.memory])
         buffer = self.memory.alloc(0, 4096)
         assert buffer is not None
         self.buffer = buffer
@@ -43,7 +46,7 @@ class World:
         return replace(place, **more)  # type: ignore[arg-type]
 
     def floats(self, offset: int) -> np.ndarray:
-        return self.buffer.data[offset : offset + 16].view("<f4")
+        return np.frombuffer(self.buffer.allocation.download(offset, offset + 16), "<f4")
 
     def change(self, which: str, **fields: object) -> None:
         self.tensors[which] = replace(self.tensors[which], **fields)  # type: ignore[arg-type]
@@ -53,7 +56,7 @@ class World:
         return Graph.decode(encode(message))
 
     def plan(self):  # type: ignore[no-untyped-def]
-        return make_plan(self.graph(), self.memory, Oracle())
+        return make_plan(self.graph(), self.memory, self.backend)
 
 
 @pytest.fixture
@@ -205,18 +208,18 @@ def test_a_chain_of_300000_sources_is_planned_without_recursion(forward: bool) -
     tensors["src"][:, 0] = ids - 1
     tensors = tensors if forward else tensors[::-1].copy()
     graph = Graph(0, np.array([count], np.uint64), tensors)
-    assert make_plan(graph, world.memory, Oracle()).steps == ()
+    assert check(graph, world.memory).nodes == ()
     tensors["src"][ids == 1, 0] = count
     if not forward:
         tensors["src"][-1, 0] = count
     with pytest.raises(Violation, match=r"graph\.acyclic"):
-        make_plan(graph, world.memory, Oracle())
+        check(graph, world.memory)
 
 
 def test_running_out_of_memory_is_a_refusal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(node: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Oracle, "compile", lambda self, node: lambda: no_memory(node))
+    monkeypatch.setattr(Oracle, "_compute", lambda self, node: lambda: no_memory(node))
     with pytest.raises(Violation, match=r"graph\.op-supported"):
         world.plan().run()
