@@ -184,6 +184,8 @@ class Tensor:
         if target.size == 0:
             return
         match self.dtype.name:
+            case "F32" if values.dtype == np.float32:
+                target[...] = values
             case "F32" | "F64" | "I8" | "I16" | "I32" | "I64":
                 with np.errstate(over="ignore", invalid="ignore"):
                     target[...] = values

@@ -848,5 +848,97 @@ def test_shutdown_does_not_wait_for_a_computation(host: Host, monkeypatch: pytes
     assert eventually(lambda: server.connections == 0)
 
 
+# ------------------------------------------------------------------------------------------------------ graphs given up
+
+
+class Slow(Oracle):
+    """A backend each of whose steps takes 10 ms, and counts."""
+
+    def __init__(self, memory: HostMemory) -> None:
+        super().__init__(memory)
+        self.steps = 0
+        self.begun = threading.Event()
+
+    def _compute(self, node: Any) -> Callable[[], None]:
+        def compute() -> None:
+            self.steps += 1
+            self.begun.set()
+            time.sleep(0.01)
+
+        return compute
+
+
+@pytest.fixture
+def slow() -> Iterator[tuple[Server, Slow]]:
+    backend = Slow(HostMemory(MEMORY))
+    with Server(Host([Device("slow", "for tests", backend)]), limits=Limits(half_closed=0.3)) as server:
+        yield server, backend
+
+
+LONG = 3000
+"""Steps of a graph that would take the slow backend 30 seconds."""
+
+
+def long_graph(client: Client) -> tuple[bytes, bytes]:
+    """Additions of the same two vectors, and the record of one result."""
+    ptr, base = client.alloc(4096)
+
+    def vector(id: int, **more: Any) -> bytes:
+        return tensor(ptr, base + 16 * min(id, 3), id=id, type=F32, ne=(4, 1, 1, 1), nb=(4, 16, 16, 16), **more)
+
+    results = [vector(id, op=OP_ADD, src=(1, 2)) for id in range(3, 3 + LONG)]
+    return graph(list(range(3, 3 + LONG)), [vector(1), vector(2), *results]), results[0]
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "close with a request waiting"])
+def test_a_graph_stops_when_its_client_leaves(slow: tuple[Server, Slow], how: str) -> None:
+    server, backend = slow
+    with connect(server) as client:
+        compute, result = long_graph(client)
+        client.send(compute)
+        if how.endswith("waiting"):
+            client.send(get_tensor(result, 0, 16))
+        assert backend.begun.wait(20)
+        if how == "reset":
+            client.reset()
+    start = time.monotonic()
+    assert eventually(lambda: server.connections == 0)
+    assert time.monotonic() - start < 5
+    assert backend.steps < LONG // 2
+    assert backend.memory.free == MEMORY
+
+
+def test_a_half_closed_client_gets_the_reply_to_a_short_graph(slow: tuple[Server, Slow]) -> None:
+    server, backend = slow
+    with connect(server) as client:
+        *_, c, compute = adding(client)
+        client.send(compute * 5 + get_tensor(c, 0, 16))
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.rest() == struct.pack("<Q", 16) + bytes(16)
+    assert backend.steps == 5
+
+
+def test_a_client_that_waits_is_not_cancelled(slow: tuple[Server, Slow]) -> None:
+    server, backend = slow
+    with connect(server) as client:
+        *_, c, compute = adding(client)
+        client.send(compute * 60 + get_tensor(c, 0, 16))  # 0.6 s: longer than a half-closed one would be given
+        assert client.reply() == bytes(16)
+    assert backend.steps == 60
+
+
+def test_a_graph_stops_when_the_server_does(slow: tuple[Server, Slow]) -> None:
+    server, backend = slow
+    with connect(server) as client:
+        client.send(long_graph(client)[0])
+        assert backend.begun.wait(20)
+        start = time.monotonic()
+        server.shutdown()
+        assert time.monotonic() - start < 2
+        assert server.connections == 0
+        assert client.rest() == b""
+    assert backend.steps < LONG // 2
+
+
 def test_the_table_of_sizes_here_covers_every_fixed_request() -> None:
     assert set(FIXED_SIZES) | {SET, COMPUTE, HELLO} == set(by_number())

@@ -12,7 +12,7 @@ Backends are optional and replaceable. Ops never import them; `registry` lists t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -81,7 +81,7 @@ class Backend(Protocol):
 
 def in_turn(computations: Sequence[tuple[Node, Callable[[], None]]]) -> Run:
     """Return a run that calls one function for each node, and tells host memory which bytes each of them has written."""
-    calls = [(node, compute, tuple(_writes(node))) for node, compute in computations]
+    calls = [(node, compute, _writes(node)) for node, compute in computations]
 
     def run(cancelled: Cancelled = never) -> None:
         # numpy's warnings off once for all steps: IEEE results are what the ops are defined by
@@ -106,10 +106,13 @@ def out_of_memory(node: Node) -> Violation:
 
 def written_tensors(node: Node) -> list[Tensor]:
     """Return the tensors whose bytes a node changes: its result, and the sources that its op updates in place."""
-    return [node.dst, *(node.source(slot) for slot in node.op.writes)]
+    return [node.dst, *map(node.source, node.op.writes)] if node.op.writes else [node.dst]
 
 
-def _writes(node: Node) -> Iterator[tuple[Callable[[int, int], None], int, int]]:
-    for tensor in written_tensors(node):
-        if isinstance(tensor.storage, HostAllocation):
-            yield tensor.storage.written, tensor.offset, tensor.offset + tensor.nbytes
+def _writes(node: Node) -> list[tuple[Callable[[int, int], None], int, int]]:
+    """Return the calls that say which bytes of host memory a node has written."""
+    return [
+        (tensor.storage.written, tensor.offset, tensor.offset + tensor.nbytes)
+        for tensor in written_tensors(node)
+        if isinstance(tensor.storage, HostAllocation)
+    ]

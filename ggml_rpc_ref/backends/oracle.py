@@ -47,7 +47,11 @@ class Oracle:
 
 def in_host_memory(node: Node) -> bool:
     """Whether numpy can reach all of a node's tensors in place."""
-    return all(t is None or (t.storage is not None and t.storage.data is not None) for t in (node.dst, *node.src))
+    # a loop, not all(): this is asked of each node of each new graph
+    for tensor in (node.dst, *node.src):
+        if tensor is not None and (tensor.storage is None or tensor.storage.data is None):
+            return False
+    return True
 
 
 def by_oracle(node: Node) -> Step:

@@ -108,6 +108,13 @@ class Channel:
             return Peer.THERE
         return Peer.GONE if events[0][1] & (select.POLLHUP | select.POLLERR | select.POLLNVAL) else Peer.FINISHED
 
+    def has_unread(self) -> bool:
+        """Whether bytes have come that nobody has received yet; none is received by this."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+
     # ------------------------------------------------------------------------------------------------------------ ending
 
     def finish_sending(self) -> None:

@@ -261,7 +261,9 @@ class _Served:
             return False
         self._next_look = now + LOOK
         peer = self._channel.peer()
-        if peer is Peer.FINISHED:
-            self._finished = self._finished or now
-            return now - self._finished > self._limits.half_closed
-        return peer is Peer.GONE
+        if peer is not Peer.FINISHED:
+            return peer is Peer.GONE
+        if self._connection.idle and not self._channel.has_unread():
+            return True  # it awaits no reply and can't ask any more: nobody will see what the rest computes
+        self._finished = self._finished or now
+        return now - self._finished > self._limits.half_closed

@@ -187,14 +187,15 @@ def _nodes(graph: Graph, links: Links, placed: Placed, ops: tuple[str, ...]) -> 
     at = np.array(links.nodes)
     records, src = graph.tensors[at], links.src[at]
     complete = placed.has_bytes[at] & ((src == NO_TENSOR) | placed.has_bytes[src]).all(axis=1)
+    used = ((src != NO_TENSOR) * np.arange(1, MAX_SRC + 1)).max(axis=1)  # slots up to the last one that is not empty
     op_params = np.ascontiguousarray(records["op_params"]).view("V64").ravel().tolist()
-    columns = (links.nodes, records["op"].tolist(), records["flags"].tolist(), src.tolist(), complete.tolist(), op_params)
+    columns = (records["op"].tolist(), records["flags"].tolist(), src.tolist(), used.tolist(), complete.tolist(), op_params)
     keys = _keys(graph, records, at, src, placed)
-    for index, number, flags, sources, has_bytes, params, key in zip(*columns, keys, strict=True):
+    for index, number, flags, sources, count, has_bytes, params, key in zip(links.nodes, *columns, keys, strict=True):
         dst = placed.tensors[index]
         name = _computed_op(number, flags, dst, ops)
         if name:
-            operands = tuple([tensors[source] for source in sources])
+            operands = tuple([tensors[source] for source in sources[:count]])
             if not has_bytes:
                 _check_bytes(name, dst, operands)
             yield rules.node(OPS[name], dst, operands, params, key)
@@ -222,7 +223,7 @@ def _computed_op(number: int, flags: int, dst: Tensor, ops: tuple[str, ...]) -> 
 
 def _check_bytes(name: str, dst: Tensor, src: tuple[Tensor | None, ...]) -> None:
     """Refuse a node whose operands have no bytes here."""
-    for field, tensor in (("dst", dst), *((f"src[{i}]", src[i]) for i in range(MAX_SRC))):
+    for field, tensor in (("dst", dst), *((f"src[{i}]", tensor) for i, tensor in enumerate(src))):
         if tensor is not None and tensor.storage is None:
             raise Violation(
                 "graph.null-data", f"{name} {dst.name!r}.{field}", "null", "a computed node needs its bytes on this server"
@@ -231,7 +232,7 @@ def _check_bytes(name: str, dst: Tensor, src: tuple[Tensor | None, ...]) -> None
 
 def _check_overlap(name: str, dst: Tensor, src: tuple[Tensor | None, ...]) -> None:
     """Refuse a result whose elements share bytes, and a source whose elements do beyond measure."""
-    for field, tensor in (("dst", dst), *((f"src[{i}]", src[i]) for i in range(MAX_SRC))):
+    for field, tensor in (("dst", dst), *((f"src[{i}]", tensor) for i, tensor in enumerate(src))):
         if tensor is None or tensor.nelements // tensor.dtype.block * tensor.dtype.size <= tensor.nbytes:
             continue
         if tensor is dst or 4 * tensor.nelements > MAX_OVERLAPPING_BYTES:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Case, Node, Operand
-from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
+from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks, whole
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor
 
 UNARY_TYPES = frozenset({("F32", "F32"), ("F16", "F16"), ("BF16", "BF16"), ("F16", "F32"), ("BF16", "F32")})
@@ -46,6 +46,8 @@ def require_even_rows(node: Node, *tensors: Tensor) -> None:
 
 def part(tensor: Tensor, block: Block) -> Tensor:
     """Return the rows of a tensor that an index triple (ne3, ne2, ne1) names, in place."""
+    if block == whole(tensor.ne):
+        return tensor
     starts, counts = [s.start or 0 for s in block], [s.stop - (s.start or 0) for s in block]
     offset = tensor.offset + sum(start * stride for start, stride in zip(starts, reversed(tensor.nb[1:]), strict=True))
     ne = (tensor.ne[0], counts[2], counts[1], counts[0])

@@ -38,13 +38,18 @@ def row_blocks(ne: Quad) -> Iterator[Block]:
     """Yield index triples (ne3, ne2, ne1) that cover all rows of a tensor in blocks of at most a slab, or one row."""
     ne0, ne1, ne2, ne3 = ne
     if 4 * ne0 * ne1 * ne2 * ne3 <= SLAB_BYTES:
-        yield slice(ne3), slice(ne2), slice(ne1)
+        yield whole(ne)
         return
     step = rows_per_slab(4 * ne0)
     for i3 in range(ne3):
         for i2 in range(ne2):
             for start in range(0, ne1, step):
                 yield slice(i3, i3 + 1), slice(i2, i2 + 1), slice(start, min(start + step, ne1))
+
+
+def whole(ne: Quad) -> Block:
+    """Return the block of all rows."""
+    return slice(ne[3]), slice(ne[2]), slice(ne[1])
 
 
 def matrix(tensor: Tensor, i2: int, i3: int = 0) -> Tensor:
