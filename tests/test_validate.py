@@ -11,7 +11,8 @@ import pytest
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.protocol.codec import Graph, encode
+from ggml_rpc_ref.protocol.codec import encode
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.memory import Memory
 from ggml_rpc_ref.server.plan import make_plan
 from ggml_rpc_ref.server.validate import check

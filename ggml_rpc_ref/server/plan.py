@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ggml_rpc_ref.backends import Backend, Cancelled, Run, Step, never
 from ggml_rpc_ref.backends.oracle import by_oracle
 from ggml_rpc_ref.ops.op import Node
-from ggml_rpc_ref.protocol.codec import Graph
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.server.validate import CheckedGraph, check
 from ggml_rpc_ref.spec.versions import DEFAULT, Version

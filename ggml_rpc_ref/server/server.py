@@ -19,7 +19,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from ggml_rpc_ref.backends import Stopped
 from ggml_rpc_ref.errors import Violation
@@ -27,7 +27,7 @@ from ggml_rpc_ref.net.channel import Channel, Peer, Waited
 from ggml_rpc_ref.net.listening import Listener
 from ggml_rpc_ref.protocol.connection import MAX_GRAPH_SIZE, NEED_DATA, Connection, DataBegins, Request, Role
 from ggml_rpc_ref.server.handlers import Host, Session
-from ggml_rpc_ref.spec.messages import NO_REPLY, GetTensor, GetTensorReply, SetTensor
+from ggml_rpc_ref.spec.messages import NO_REPLY, Message, SetTensor, carries_data
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ READ: Final = 2**16
 """Bytes of messages read at once."""
 LOOK: Final = 0.05
 """Seconds of computing after which the peer is looked at again: often enough to notice its end, seldom enough to cost nothing."""
-DEFAULT_PORT: Final = 50052
-"""rpc-server's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +185,12 @@ class _Served:
             elif isinstance(event, DataBegins):
                 self._receive_data(session, event.message, event.size)
 
-    def _answer(self, session: Session, message: object) -> None:
+    def _answer(self, session: Session, message: Message) -> None:
         self._opened = True  # the connection lets no other request through before HELLO
-        if isinstance(message, GetTensor):
+        due = self._connection.order.oldest
+        if due is not None and due.request is message and carries_data(due.reply):
             region = session.source(message)
-            head = self._connection.send_with_data(GetTensorReply(data=b""), region.stop - region.start)
+            head = self._connection.send_with_data(due.reply(data=b""), region.stop - region.start)
             for data in region.pieces():
                 self._send(head, data)
                 head = b""
@@ -200,7 +199,7 @@ class _Served:
         else:
             self._reply(session.handle(message))
 
-    def _reply(self, reply: object) -> None:
+    def _reply(self, reply: Any) -> None:
         if reply is not NO_REPLY:
             self._send(self._connection.send(reply))
 

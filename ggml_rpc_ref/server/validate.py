@@ -23,12 +23,12 @@ import numpy.typing as npt
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.op import MAX_SRC, Node, Op
-from ggml_rpc_ref.protocol.codec import Graph
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.memory import Buffer, Memory, Placed
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, OP_TABLES, VIEW_OPS
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
-from ggml_rpc_ref.tensor import PlainStorage, Tensor
+from ggml_rpc_ref.tensor import Tensor
 
 MAX_OVERLAPPING_BYTES = 2**30
 """The most that a source may come to as float32 when its elements share bytes (strides of 0, sliding windows): without a bound, a
@@ -190,7 +190,7 @@ def _nodes(graph: Graph, links: Links, placed: Placed, ops: tuple[str, ...]) -> 
     used = ((src != NO_TENSOR) * np.arange(1, MAX_SRC + 1)).max(axis=1)  # slots up to the last one that is not empty
     op_params = np.ascontiguousarray(records["op_params"]).view("V64").ravel().tolist()
     columns = (records["op"].tolist(), records["flags"].tolist(), src.tolist(), used.tolist(), complete.tolist(), op_params)
-    keys = _keys(graph, records, at, src, placed)
+    keys = _keys(records, at, src, placed)
     for index, number, flags, sources, count, has_bytes, params, key in zip(links.nodes, *columns, keys, strict=True):
         dst = placed.tensors[index]
         name = _computed_op(number, flags, dst, ops)
@@ -242,54 +242,33 @@ def _check_overlap(name: str, dst: Tensor, src: tuple[Tensor | None, ...]) -> No
 # ------------------------------------------------------------------------------------------------------ one check for many
 
 
-def _keys(
-    graph: Graph, records: npt.NDArray[Any], at: npt.NDArray[np.int64], src: npt.NDArray[np.int64], placed: Placed
-) -> list[bytes]:
-    """Return for each node what an op's rule may look at, as bytes: equal ones are judged alike."""
+def _keys(records: npt.NDArray[Any], at: npt.NDArray[np.int64], src: npt.NDArray[np.int64], placed: Placed) -> list[bytes]:
+    """Return for each node all that an op's rule on geometry looks at, as bytes: equal ones are judged alike."""
     layout = np.append(placed.layout, NO_TENSOR)
-    keys = np.zeros(len(at), [("op", "<u4"), ("layout", "<i4", 1 + MAX_SRC), ("in_place", "?", MAX_SRC), ("params", "V64")])
+    keys = np.zeros(len(at), [("op", "<u4"), ("layout", "<i4", 1 + MAX_SRC), ("params", "V64")])
     keys["op"], keys["params"] = records["op"], np.ascontiguousarray(records["op_params"]).view("V64").ravel()
     keys["layout"][:, 0], keys["layout"][:, 1:] = layout[at], layout[src]
-    data, buffer = graph.tensors["data"], graph.tensors["buffer"]
-    same = (data[src] == records["data"][:, None]) & (buffer[src] == records["buffer"][:, None])
-    keys["in_place"] = same & (src != NO_TENSOR)
     found: list[bytes] = keys.view(f"V{keys.dtype.itemsize}").tolist()
     return found
 
 
 class _Rules:
-    """What the ops' rules said of one graph's nodes, so that each distinct question is asked once.
-
-    A rule is asked about tensors that have nothing but a layout, and a place that is either the result's or another one. It can't
-    look at more than the key has, and what it says holds for every node of the same key.
-    """
+    """The answers of the ops' rules on geometry for one graph's nodes, so that each distinct question is asked once."""
 
     def __init__(self) -> None:
         self._accepted: set[bytes] = set()
 
     def node(self, op: Op, dst: Tensor, src: tuple[Tensor | None, ...], op_params: bytes, key: bytes) -> Node:
-        """Return the node if its op can mean it.
+        """Return the node if it has a meaning for its op.
 
         Raises:
             Violation: graph.arity, graph.type or graph.shape.
         """
-        if key not in self._accepted:
-            try:
-                self._ask(op, dst, src, op_params)
-            except Violation:
-                _check_overlap(op.name, dst, src)
-                return op.check(dst, src, op_params)  # once more with the tensors' own names, for the message
+        if key in self._accepted:
+            node = Node(dst, src, op_params, op)
+        else:
+            _check_overlap(op.name, dst, src)
+            node = op.check_geometry(dst, src, op_params)
             self._accepted.add(key)
-        return Node(dst, src, op_params, op)
-
-    @staticmethod
-    def _ask(op: Op, dst: Tensor, src: tuple[Tensor | None, ...], op_params: bytes) -> None:
-        result = PlainStorage(np.empty(0, np.uint8))
-
-        def bare(tensor: Tensor) -> Tensor:
-            in_place = tensor.storage is dst.storage and tensor.offset == dst.offset
-            return tensor.at(result if in_place else PlainStorage(np.empty(0, np.uint8)), 0)
-
-        bare_dst, bare_src = bare(dst), tuple(tensor and bare(tensor) for tensor in src)
-        _check_overlap(op.name, bare_dst, bare_src)
-        op.check(bare_dst, bare_src, op_params)
+        op.check_placement(node)
+        return node

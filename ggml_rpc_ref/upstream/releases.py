@@ -1,4 +1,4 @@
-"""Which release of llama-cpp-python holds which protocol version: the table behind every `upstream` command.
+"""Which release of llama-cpp-python speaks which protocol version: the table behind every `upstream` command.
 
 Source: the version constants in ggml-rpc.h of the sdists 0.3.8 to 0.3.36.
 """
@@ -8,26 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ggml_rpc_ref.errors import Misuse, Unsupported
+from ggml_rpc_ref.spec import versions
 
 PACKAGE = "llama-cpp-python"
-DEFAULT = "3.6.1"
+DEFAULT = str(versions.DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
     """One protocol version and the newest release of llama-cpp-python that speaks it.
 
-    `package_version` is None where there is no such release; `why` then says why not, as half a sentence.
+    Attributes:
+        protocol: the version.
+        package_version: the release; None where there is none.
+        why: why there is none, as half a sentence.
     """
 
     protocol: str
     package_version: str | None
     why: str = ""
-
-    @property
-    def major(self) -> int:
-        """The protocol's major version, which decides HELLO's form and the server function's arguments."""
-        return int(self.protocol.split(".")[0])
 
 
 RELEASES: dict[str, Release] = {
@@ -53,7 +52,12 @@ RELEASES: dict[str, Release] = {
 
 
 def release(protocol: str) -> Release:
-    """Return the row of a protocol version; Misuse for an unknown one, Unsupported for one that no release speaks."""
+    """Return the row of a protocol version.
+
+    Raises:
+        Misuse: for an unknown version.
+        Unsupported: for one that no release speaks.
+    """
     row = RELEASES.get(protocol)
     if row is None:
         raise Misuse(f"there is no protocol version {protocol!r}: see the known ones with `ggml-rpc-ref upstream list`")
