@@ -33,10 +33,10 @@ from ggml_rpc_ref.spec.messages import (
     GraphRecompute,
     RpcTensor,
 )
-from ggml_rpc_ref.spec.opcodes import GLU_OPS, OP_TABLES
+from ggml_rpc_ref.spec.opcodes import GLU_OPS, op_table
 from ggml_rpc_ref.tensor import contiguous_nb, extent
 
-OP = {name: number for number, name in enumerate(OP_TABLES["3.6.1"])}
+OP = {name: number for number, name in enumerate(op_table())}
 COUNT = 1000
 """Nodes of the graph of additions."""
 LAYERS, WIDTH, HIDDEN, HEAD, HEADS, TOKENS, CONTEXT = 18, 640, 2048, 256, 4, 1, 512

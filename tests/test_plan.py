@@ -25,10 +25,10 @@ from ggml_rpc_ref.server.handlers import Device
 from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.server.plan import Plan, make_plan
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, OP_TABLES
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, op_table
 from tests.support.sabotage import InProcess
 
-OP = {name: number for number, name in enumerate(OP_TABLES["3.6.1"])}
+OP = {name: number for number, name in enumerate(op_table())}
 ROW = 16
 """Bytes of a vector of four F32."""
 

@@ -11,6 +11,7 @@ from ggml_rpc_ref.decode.messages import Reader, announced
 from ggml_rpc_ref.decode.model import Fault, Message
 from ggml_rpc_ref.decode.sources import Kind, Source, read
 from ggml_rpc_ref.protocol.connection import Role
+from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 
 
@@ -83,7 +84,6 @@ def decode_file(path: Path, wanted: Options) -> Decoded:
 def _notes(versions: set[Version]) -> Iterator[str]:
     """Say how far the layouts of these versions can be trusted."""
     for version in sorted(versions):
-        profile = PROFILES[version]
-        if not profile.proven:
-            ops = "" if profile.ops else "; its builds number ops differently, so ops have no names here"
-            yield f"protocol {version}: its layouts are from its sources and not held to recorded bytes, as 3.6.1's are{ops}"
+        if not PROFILES[version].proven:
+            ops = "" if op_table(version) else "; its builds number ops differently, so ops have no names here"
+            yield f"protocol {version}: its layouts are from its sources and not held to recorded bytes, as {DEFAULT}'s are{ops}"

@@ -34,6 +34,7 @@ from typing import Any, Final, Self
 
 from ggml_rpc_ref.errors import Damaged, Misuse
 from ggml_rpc_ref.protocol.fnv import Fnv1a
+from ggml_rpc_ref.spec.versions import DEFAULT
 
 MAGIC: Final = b"ggml-rpc recording 1\n"
 """The first line of every recording."""
@@ -134,7 +135,7 @@ class Recorder:
         *,
         endpoint: str = "",
         tool: str = "ggml-rpc-ref",
-        protocol: str = "3.6.1",
+        protocol: str = str(DEFAULT),
         leave_out_over: int | None = None,
     ) -> None:
         self.leave_out_over = leave_out_over

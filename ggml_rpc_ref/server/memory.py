@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -19,8 +20,8 @@ import numpy.typing as npt
 
 from ggml_rpc_ref.backends.memory import Allocation, DeviceMemory
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.spec.dtypes import BY_NUMBER
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+from ggml_rpc_ref.spec.dtypes import types
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.tensor import Quad, Tensor, extent
 
 ALIGNMENT: Final = 32
@@ -154,7 +155,7 @@ class Memory:
     """
 
     def __init__(self, devices: Sequence[DeviceMemory], version: Version = DEFAULT) -> None:
-        self._devices, self._type_count = devices, PROFILES[version].type_count
+        self._devices, self._version, self._types = devices, version, types(version)
         self._buffers: dict[int, Buffer] = {}
         # up to 2^46 lies in what every 64-bit user process has; a client may do signed arithmetic on it
         self._next_base = (2**40 + secrets.randbits(44)) // PAGE * PAGE
@@ -214,7 +215,7 @@ class Memory:
         Raises:
             Violation: tensor.type-known, tensor.block-multiple, tensor.in-buffer.
         """
-        dtype = BY_NUMBER.get(wire.type) if wire.type < self._type_count else None
+        dtype = self._types.get(int(wire.type))
         if dtype is None:
             raise Violation("tensor.type-known", f"{field}.type", wire.type, "no live ggml_type has this number")
         ne, nb = _quad(wire.ne), _quad(wire.nb)
@@ -245,7 +246,7 @@ class Memory:
         """
         handles, which = np.unique(records["buffer"], return_inverse=True)
         found = [self._buffers.get(handle) for handle in handles.tolist()]
-        sizes, fits = _extents(records, self._type_count)
+        sizes, fits = _extents(records, self._version)
         fits &= _inside(found, which, records["data"], sizes)
         layouts, layout = _distinct(records)
         tensors: list[Tensor] = []
@@ -294,17 +295,22 @@ class Placed(NamedTuple):
     has_bytes: npt.NDArray[np.bool_]
 
 
-_NUMBERS = 1 + max(BY_NUMBER)
-_BLOCK = np.array([BY_NUMBER[n].block if n in BY_NUMBER else 0 for n in range(_NUMBERS)], np.uint64)
-_SIZE = np.array([BY_NUMBER[n].size if n in BY_NUMBER else 0 for n in range(_NUMBERS)], np.uint64)
+@cache
+def _type_sizes(version: Version) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Return elements per block and bytes per block by type number, 0 for a number that a version does not have; the last is 0."""
+    rows = types(version)
+    blocks, sizes = (np.zeros(max(rows) + 2, np.uint64) for _ in range(2))
+    for number, dtype in rows.items():
+        blocks[number], sizes[number] = dtype.block, dtype.size
+    return blocks, sizes
 
 
-def _extents(records: npt.NDArray[Any], type_count: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+def _extents(records: npt.NDArray[Any], version: Version) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
     """Return ggml_nbytes of each record, and whether its type is known, its rows are whole blocks and the number is exact."""
-    known = records["type"] < min(type_count, _NUMBERS)
-    number = np.where(known, records["type"], 0)
-    block, size = _BLOCK[number], _SIZE[number]
-    fits = known & (block > 0)
+    blocks, sizes = _type_sizes(version)
+    number = np.minimum(records["type"], len(blocks) - 1)
+    block, size = blocks[number], sizes[number]
+    fits = block > 0
     block = np.maximum(block, 1)
     ne, nb = records["ne"].astype(np.uint64), records["nb"].astype(np.uint64)
     fits &= ne[:, 0] % block == 0

@@ -26,8 +26,9 @@ from ggml_rpc_ref.ops.op import MAX_SRC, Node, Op
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.memory import Buffer, Memory, Placed
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, OP_TABLES, VIEW_OPS
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, kinds, op_table
+from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.tensor import Tensor
 
 MAX_OVERLAPPING_BYTES = 2**30
@@ -57,16 +58,16 @@ def check(graph: Graph, memory: Memory, version: Version = DEFAULT) -> CheckedGr
     Args:
         graph: as it came.
         memory: the buffers of the connection that it came on.
-        version: decides which op a number means.
+        version: decides which op and kind a number means, and whether flag COMPUTE counts.
 
     Raises:
         Violation: for the first rule that the graph breaks.
     """
-    links, ops = Links.of(graph), OP_TABLES[PROFILES[version].ops]
-    links.check_acyclic(graph.tensors["op"] == ops.index("CPY"))
+    links = Links.of(graph)
+    links.check_acyclic(graph.tensors["op"] == op_table(version).index("CPY"))
     placed = memory.tensors(graph.tensors)
     _check_views(graph, links, placed.tensors)
-    return CheckedGraph(tuple(_nodes(graph, links, placed, ops)), placed.buffers)
+    return CheckedGraph(tuple(_nodes(graph, links, placed, version)), placed.buffers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ def _check_views(graph: Graph, links: Links, tensors: list[Tensor]) -> None:
             )
 
 
-def _nodes(graph: Graph, links: Links, placed: Placed, ops: tuple[str, ...]) -> Iterator[Node]:
+def _nodes(graph: Graph, links: Links, placed: Placed, version: Version) -> Iterator[Node]:
     """Yield the nodes to compute, in order.
 
     Raises:
@@ -193,24 +194,25 @@ def _nodes(graph: Graph, links: Links, placed: Placed, ops: tuple[str, ...]) -> 
     keys = _keys(records, at, src, placed)
     for index, number, flags, sources, count, has_bytes, params, key in zip(links.nodes, *columns, keys, strict=True):
         dst = placed.tensors[index]
-        name = _computed_op(number, flags, dst, ops)
+        name = _computed_op(number, flags, dst, version)
         if name:
             operands = tuple([tensors[source] for source in sources[:count]])
             if not has_bytes:
                 _check_bytes(name, dst, operands)
-            yield rules.node(OPS[name], dst, operands, params, key)
+            yield rules.node(OPS[name], dst, operands, _op_params(name, dst, params, version), key)
 
 
-def _computed_op(number: int, flags: int, dst: Tensor, ops: tuple[str, ...]) -> str:
+def _computed_op(number: int, flags: int, dst: Tensor, version: Version) -> str:
     """Return the name of the op that a node computes; nothing for a node that computes nothing.
 
     Raises:
         Violation: graph.op-custom, graph.op-known, graph.op-supported.
     """
+    ops = op_table(version)
     name = ops[number] if number < len(ops) else ""
     if name in CUSTOM_OPS:
         raise Violation("graph.op-custom", f"node {dst.name!r}.op", name, "its op_params would be a function pointer")
-    if not flags & FLAG_COMPUTE:
+    if not flags & FLAG_COMPUTE and RULES["graph.flag-compute"].present(version):
         return ""  # as upstream does since 2026-01-19 (llama.cpp #18550)
     if not name:
         raise Violation("graph.op-known", f"node {dst.name!r}.op", number, f"the op table has {len(ops)} ops")
@@ -219,6 +221,20 @@ def _computed_op(number: int, flags: int, dst: Tensor, ops: tuple[str, ...]) -> 
     if name not in OPS:
         raise Violation("graph.op-supported", f"node {dst.name!r}.op", name, "this server has no kernel for it")
     return name
+
+
+def _op_params(name: str, dst: Tensor, raw: bytes, version: Version) -> bytes:
+    """Return op_params with UNARY's or GLU's kind numbered as `ops` numbers it; its number depends on the version."""
+    theirs, ours = kinds(name, version), kinds(name)
+    if theirs == ours:
+        return raw
+    number = int.from_bytes(raw[:4], "little", signed=True)
+    field = f"node {dst.name!r}.op_params[0]"
+    if not 0 <= number < len(theirs):
+        raise Violation("graph.shape", field, number, f"{name} has {len(theirs)} kinds")
+    if theirs[number] not in ours:
+        raise Violation("graph.op-supported", field, theirs[number], "this server has no kernel for it")
+    return ours.index(theirs[number]).to_bytes(4, "little") + raw[4:]
 
 
 def _check_bytes(name: str, dst: Tensor, src: tuple[Tensor | None, ...]) -> None:
