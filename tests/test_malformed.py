@@ -19,12 +19,12 @@ import pytest
 
 from ggml_rpc_ref import golden as vectors
 from ggml_rpc_ref import upstream
+from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.conformance import Given, Options, Result, Spawned, Verdict, run
 from ggml_rpc_ref.golden import meaning, play
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.server.handlers import Device, Host, Session, alloc_buffer
-from ggml_rpc_ref.server.memory import DeviceMemory
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.messages import AllocBuffer
 from ggml_rpc_ref.spec.rules import RULES
@@ -210,7 +210,7 @@ def own() -> dict[str, tuple[Result, set[str]]]:
 
     log, listener = logging.getLogger("ggml_rpc_ref.server.server"), Listener()
     log.addHandler(listener)
-    with Server(Host([Device("oracle", "numpy", DeviceMemory(2**30), Oracle())])) as server:
+    with Server(Host([Device("oracle", "numpy", Oracle(HostMemory(2**30)))])) as server:
         try:
             run(Given(parse_endpoint(server.endpoint)), list(PLAYED.values()), Options(timeout=30.0), take)
         finally:
@@ -273,7 +273,7 @@ class GenerousServer(Server):
 
 def test_a_server_of_another_kind_is_judged_by_what_fits_it() -> None:
     """Two devices, and buffers with room behind: only the cases that say that they need otherwise are left out."""
-    host = Host([Device(f"oracle {n}", "numpy", DeviceMemory(2**30), Oracle()) for n in range(2)])
+    host = Host([Device(f"oracle {n}", "numpy", Oracle(HostMemory(2**30))) for n in range(2)])
     with GenerousServer(host) as server:
         report = run(Given(parse_endpoint(server.endpoint)), list(PLAYED.values()), Options(timeout=30.0))
     verdicts = {result.case.id.removeprefix("malformed/"): result.verdict for result in report.results}

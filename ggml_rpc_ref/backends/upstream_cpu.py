@@ -17,12 +17,18 @@ Source: ggml-cpu.c (vec_dot_type), ops.cpp (flash_attn_ext_f16_one_chunk, reduce
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
+from ggml_rpc_ref.backends import Run, Step, in_turn
+from ggml_rpc_ref.backends.copies import WeightCopies, with_source
+from ggml_rpc_ref.backends.copies import multiply as multiply_widened
 from ggml_rpc_ref.backends.half import Half, of_this_processor
+from ggml_rpc_ref.backends.memory import HostMemory
+from ggml_rpc_ref.backends.oracle import in_host_memory
 from ggml_rpc_ref.ops.glu import halves
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.ops.shared.activations import gelu_quick
@@ -41,38 +47,55 @@ SPLIT = 512
 """Keys from which on a single query's keys are shared out among the threads."""
 
 
-ROUNDED_OPS = frozenset({"MUL_MAT", "MUL_MAT_ID", "FLASH_ATTN_EXT", "UNARY", "GLU"})
-"""Ops that this backend computes otherwise than the oracle, for some of their types or kinds."""
-
-
 class UpstreamCpu:
-    """Computes nodes as upstream's CPU backend rounds them.
+    """Computes nodes as upstream's CPU backend rounds them; it leaves to the oracle what upstream computes as the oracle does.
 
     Args:
+        memory: where its buffers lie.
         threads: number of threads of the upstream server to be matched: a single query's keys are summed in so many parts.
         half: its processor's F16 arithmetic; by default that of the processor we run on.
+        copies: bytes of float32 copies of quantised weights to keep.
     """
 
     name = "upstream-cpu"
 
-    def __init__(self, threads: int = 1, half: Half | None = None) -> None:
+    def __init__(self, memory: HostMemory, threads: int = 1, half: Half | None = None, copies: int = 0) -> None:
+        self.memory, self.copies = memory, WeightCopies(copies, memory)
+        memory.changed = self.copies.drop
         self.threads, self.half = threads, half or of_this_processor()
 
-    def compile(self, node: Node) -> Callable[[], None]:
-        """Return the op's oracle, with upstream's rounding before or within it where it has one."""
-        if node.op.name not in ROUNDED_OPS:
-            return partial(node.op.oracle, node)
-        match node.op.name:
-            case "MUL_MAT" | "MUL_MAT_ID":
-                return partial(multiply, node)
-            case "FLASH_ATTN_EXT":
-                return partial(attend, node, self.threads, self.half)
-            case "GLU" if GLU_OPS[node.i32("kind")] in LOOKED_UP and node.dst.dtype.name == "F32":
-                return partial(gate, node)
-            case "UNARY" if UNARY_OPS[node.i32("kind")] in LOOKED_UP and node.dst.dtype.name == "F32":
-                return partial(activate, node)
-            case _:
-                return partial(node.op.oracle, node)
+    def supports(self, node: Node) -> bool:
+        """Whether upstream rounds this node: its op, and of UNARY and GLU the kinds that it looks up for F32."""
+        if node.op.name not in self.KERNELS or not in_host_memory(node):
+            return False
+        kinds = {"UNARY": UNARY_OPS, "GLU": GLU_OPS}.get(node.op.name)
+        return kinds is None or (kinds[node.i32("kind")] in LOOKED_UP and node.dst.dtype.name == "F32")
+
+    def compile(self, steps: Sequence[Step]) -> Run:
+        """Return a run that calls upstream's roundings and the oracle's definitions, each in its turn."""
+        return in_turn([(step.node, step.compute or partial(self.KERNELS[step.node.op.name], self, step.node)) for step in steps])
+
+    def _multiply(self, node: Node) -> None:
+        """Round src1 to the partner type of src0's, then multiply."""
+        partner = VEC_DOT_TYPE[node.source(0).dtype.name]
+        multiply_widened(with_source(node, 1, rounded(node.source(1), partner)), self.copies)
+
+    def _attend(self, node: Node) -> None:
+        attend(node, self.threads, self.half)
+
+    def _activate(self, node: Node) -> None:
+        activate(node)
+
+    def _gate(self, node: Node) -> None:
+        gate(node)
+
+    KERNELS: Mapping[str, Callable[[Any, Node], None]] = {
+        "MUL_MAT": _multiply,
+        "MUL_MAT_ID": _multiply,
+        "FLASH_ATTN_EXT": _attend,
+        "UNARY": _activate,
+        "GLU": _gate,
+    }
 
 
 def rounded(tensor: Tensor, type_name: str) -> Tensor:
@@ -84,17 +107,6 @@ def rounded(tensor: Tensor, type_name: str) -> Tensor:
     wide = allocate(BY_NAME["F32"], tensor.ne)
     wide.store(narrow.values())
     return wide
-
-
-def with_source(node: Node, slot: int, tensor: Tensor) -> Node:
-    """Return the node with another source in a slot."""
-    return Node(node.dst, (*node.src[:slot], tensor, *node.src[slot + 1 :]), node.op_params, node.op)
-
-
-def multiply(node: Node) -> None:
-    """Round src1 to the partner type of src0's, then multiply."""
-    partner = VEC_DOT_TYPE[node.source(0).dtype.name]
-    node.op.oracle(with_source(node, 1, rounded(node.source(1), partner)))
 
 
 # --------------------------------------------------------------------------------------------------------- activations

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ggml_rpc_ref.backends.upstream_cpu import ROUNDED_OPS
+from ggml_rpc_ref.backends.registry import ROWS
 from ggml_rpc_ref.blocks import fp4, iq, iq_tables, k, legacy, plain, ternary
 from ggml_rpc_ref.derive.markdown import escape, prose, table
 from ggml_rpc_ref.ops import OPS, compare, custom
@@ -189,12 +189,11 @@ def support_matrix() -> str:
     roles = {name: tuple(_roles(OPS[op], name) for op in op_table()) for name in _known(ANY)}
     columns = [(key, [n for n, _ in group]) for key, group in groupby(sorted(roles.items(), key=lambda i: i[1]), lambda i: i[1])]
     columns.sort(key=lambda column: BY_NAME[column[1][0]].number)
-    head = ("Op", "oracle", "upstream-cpu", *("<br>".join(names) for _, names in columns))
+    head = ("Op", *(backend.name for backend in ROWS), *("<br>".join(names) for _, names in columns))
     rows = (
         (
             f"[{op}](#{op.lower()})",
-            "refused" if op in CUSTOM_OPS else "yes",
-            "refused" if op in CUSTOM_OPS else "rounds" if op in ROUNDED_OPS else "yes",
+            *("refused" if op in CUSTOM_OPS else backend.own if op in backend.kernels() else "yes" for backend in ROWS),
             *("" if op in CUSTOM_OPS else key[row] for key, _ in columns),
         )
         for row, op in enumerate(op_table())

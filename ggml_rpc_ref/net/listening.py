@@ -1,4 +1,4 @@
-"""What listens: accept connections, give each a thread of its own, end them all. What is said on them is not known here."""
+"""Accept connections, give each a thread of its own, end them all. What is said on them is not known here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
+from ggml_rpc_ref.net.channel import Channel
 from ggml_rpc_ref.net.sockets import address_text, listen
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ PATIENCE: Final = 5.0
 
 
 class Conversation(Protocol):
-    """What happens on one accepted connection, whose socket it owns."""
+    """What happens on one accepted connection, whose channel it owns."""
 
     name: str
     """The peer, for messages."""
@@ -62,7 +63,7 @@ class Listener(ABC, Generic[C]):
         self._lock = threading.Lock()
 
     @abstractmethod
-    def _conversation(self, sock: socket.socket, name: str) -> C:
+    def _conversation(self, channel: Channel, name: str) -> C:
         """Return the conversation with a peer that has been accepted."""
 
     def _objection(self, address: str) -> str:
@@ -143,7 +144,7 @@ class Listener(ABC, Generic[C]):
             log.warning("a connection could not be accepted: %s", error.strerror)
             time.sleep(0.1)  # without descriptors or memory the same would come again at once
             return
-        conversation = self._conversation(sock, address_text(address))
+        conversation = self._conversation(Channel(sock), address_text(address))
         try:
             objection = self._objection(address[0])
             if objection:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from typing import Any, Final
 
 from ggml_rpc_ref.errors import Misuse
 
 BACKLOG: Final = 128
 """Connections that the kernel completes before they are accepted; upstream's is 1 (SEC-37)."""
-
-
-def timeval(seconds: float) -> bytes:
-    """Return seconds as setsockopt takes them for SO_RCVTIMEO and SO_SNDTIMEO."""
-    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
 
 
 def address_text(address: Any) -> str:

@@ -12,10 +12,7 @@ is never followed before its request. Only who asks for delays has them followed
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import socket
-import struct
 import threading
 import time
 from collections import deque
@@ -24,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ggml_rpc_ref.files.recording import Direction, Recorder
+from ggml_rpc_ref.net.channel import Channel, connect
 from ggml_rpc_ref.net.listening import Listener
 from ggml_rpc_ref.net.stream import Endpoint
 from ggml_rpc_ref.proxy.follow import Exchange, Follower, describe
@@ -65,9 +63,9 @@ class Proxy(Listener["_Pair"]):
         self.upstream, self.recorder, self.explain, self.delays = upstream, recorder, explain, dict(delays or {})
         self._accepted = 0
 
-    def _conversation(self, sock: socket.socket, name: str) -> _Pair:
+    def _conversation(self, channel: Channel, name: str) -> _Pair:
         self._accepted += 1
-        return _Pair(self, self._accepted, sock, name)
+        return _Pair(self, self._accepted, channel, name)
 
 
 @dataclass(slots=True)
@@ -83,10 +81,10 @@ class _Part:
 class _Pair:
     """A connection from the client and the one to the server that belongs to it."""
 
-    def __init__(self, proxy: Proxy, number: int, client: socket.socket, name: str) -> None:
+    def __init__(self, proxy: Proxy, number: int, client: Channel, name: str) -> None:
         self.proxy, self.number, self.name = proxy, number, name
         self.client = client
-        self.server: socket.socket | None = None
+        self.server: Channel | None = None
         self.is_reset = False
         self.follower: Follower | None = Follower(number, proxy.recorder, self._tell if proxy.explain else None)
         self._warned = False
@@ -107,17 +105,15 @@ class _Pair:
         self._close()
 
     def _forward_both(self) -> None:
-        self.client.setblocking(True)
         log.info("connection %d: from %s", self.number, self.name)
         try:
-            self.server = socket.create_connection(self.proxy.upstream, timeout=REACH)
+            self.server = connect(self.proxy.upstream, REACH)
         except OSError as error:
             log.warning("connection %d: can't reach %s: %s", self.number, self.proxy.upstream, error.strerror or error)
             self.is_reset = True
             return
-        self.server.settimeout(None)
-        for sock in (self.client, self.server):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for channel in (self.client, self.server):
+            channel.set_up()
         if self.proxy.stopping:
             return
         back = threading.Thread(target=self._forward, args=(self.server, self.client, Direction.TO_CLIENT), daemon=True)
@@ -126,15 +122,15 @@ class _Pair:
         back.join()
         log.info("connection %d: %s", self.number, "reset" if self.is_reset else "ended")
 
-    def _forward(self, source: socket.socket, target: socket.socket, direction: Direction) -> None:
+    def _forward(self, source: Channel, target: Channel, direction: Direction) -> None:
         room = memoryview(bytearray(ROOM))
         while True:
             try:
-                count = source.recv_into(room)
+                count = source.receive(room)
             except OSError:
                 self.is_reset = True
                 self._note_end(direction)
-                self._wake(target)
+                target.stop_receiving()  # the other thread waits for bytes from it
                 return
             if not count:
                 break
@@ -145,14 +141,13 @@ class _Pair:
                 return
         if not self.is_reset:  # else this end is our own doing: it is the other side that has reset the connection
             self._note_end(direction)
-            with contextlib.suppress(OSError):  # gone already
-                target.shutdown(socket.SHUT_WR)
+            target.finish_sending()
 
     def _note_end(self, direction: Direction) -> None:
         self._passing.append(_Part(direction, memoryview(b""), time.monotonic_ns()))
         self._follow_all()
 
-    def _pass(self, direction: Direction, view: memoryview, target: socket.socket) -> None:
+    def _pass(self, direction: Direction, view: memoryview, target: Channel) -> None:
         """Send bytes on and have them followed; afterwards, they may be overwritten."""
         part = _Part(direction, view, time.monotonic_ns())
         self._passing.append(part)
@@ -160,15 +155,9 @@ class _Pair:
             self._follow_all()
             time.sleep(part.delay)
         try:
-            target.sendall(view)
+            target.send(view)
         finally:
             self._follow_all()
-
-    @staticmethod
-    def _wake(sock: socket.socket) -> None:
-        """End the receiving of the thread that waits for this socket's peer, who notices nothing of it."""
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RD)
 
     # --------------------------------------------------------------------------------------------------------- following
 
@@ -206,16 +195,12 @@ class _Pair:
 
     def hang_up(self) -> None:
         """End both connections, from another thread; the ones that forward notice."""
-        for sock in (self.client, self.server):
-            if sock is not None:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+        for channel in (self.client, self.server):
+            if channel is not None:
+                channel.hang_up()
 
     def _close(self) -> None:
         """Close both connections, with a reset if that is how one of them ended."""
-        for sock in (self.client, self.server):
-            if sock is not None:
-                if self.is_reset:
-                    with contextlib.suppress(OSError):
-                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                sock.close()
+        for channel in (self.client, self.server):
+            if channel is not None:
+                channel.close(reset=self.is_reset)
