@@ -51,6 +51,8 @@ OUTSIDE: dict[str, set[str]] = {
     "rich": {"commands", "upstream"},
     "scapy": {"decode"},
     "gguf": {"golden"},
+    "jsonschema": {"golden"},
+    "referencing": {"golden"},
     "cffi": {"backends/native"},
     "pycuda": {"backends/cuda"},
     "hypothesis": {"derive", "fuzz"},

@@ -81,10 +81,12 @@ def vectors(tmp_path: Path, *steps: Any, bindings: Any = None, flags: tuple[str,
     folder = tmp_path / "upstream-of-none" / "sessions"
     folder.mkdir(parents=True)
     names = {name: {"by": "server"} for name in re.findall(r"\$\{(.*?)\}", json.dumps(steps))} | (bindings or {})
-    content = {"id": "tried", "about": "What is tried.", "flags": flags, "bindings": names, "steps": [*OPENING, *steps]}
+    provenance = dict.fromkeys(("client", "server", "cpu", "command"), "nobody") | {
+        "recorded": "2026-01-01T00:00:00", "recording": "tried.recording", "sha256": 64 * "0",
+    }  # fmt: skip
+    content = {"schema_version": 1, "protocol": "3.6.1", "provenance": provenance, "id": "tried", "about": "What is tried.",
+               "flags": flags, "bindings": names, "steps": [*OPENING, *steps]}  # fmt: skip
     (folder / "tried.json").write_text(json.dumps(content))
-    (tmp_path / "schema").mkdir()
-    (tmp_path / "schema" / "sessions.json").write_text("{}")  # which allows everything
     return tmp_path
 
 
@@ -291,7 +293,7 @@ def test_the_command_plays_the_file_of_one_session(tmp_path: Path) -> None:
     assert (ran.returncode, "1 cases, 1 PASS" in ran.stdout) == (0, True), ran.stderr
     own.write_text('{"id": "own"}')
     ran = command("--directory", str(own))
-    assert (ran.returncode, "own.json is damaged: JSON can't be followed" in ran.stderr) == (1, True)
+    assert (ran.returncode, "own.json is damaged: JSON has a fault: $: " in ran.stderr) == (1, True)
 
 
 def test_the_command_fails_names_the_step_and_knows_expected_failures(tmp_path: Path) -> None:

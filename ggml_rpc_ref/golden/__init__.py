@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from ggml_rpc_ref.golden.form import canonical
 from ggml_rpc_ref.golden.lint import KINDS, files, ids, list_ids, load, verify
-from ggml_rpc_ref.golden.structural import structural
 
-__all__ = ["KINDS", "canonical", "files", "ids", "list_ids", "load", "structural", "verify"]
+__all__ = ["KINDS", "canonical", "files", "ids", "list_ids", "load", "verify"]

@@ -1,16 +1,14 @@
 """The lint over vectors/: every file against its JSON Schema, ids that are unique and never vanish, one way to write JSON.
 
-The schemas in vectors/schema/ are the documentation of the files; `structural` checks against them, and tests hold that to
-jsonschema, which would itself fetch what a stranger's "$ref" names, from the network or from files. What no schema can say: the
-memories of the ops, which `operands` reads, the two forms of a session, which `session` compares, and what `meaning` knows.
+The schemas document the files, and `schemas` checks against them. What no schema can say is checked by `operands` (the memories of
+the ops), `session` (the two forms of a session) and `meaning` (the rest).
 
-A directory of vectors may come from strangers, its schemas too: whatever is in it makes a fault with a sentence, nothing else.
+A directory of vectors may come from a stranger: whatever is in it makes a fault with a sentence, nothing else.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggml_rpc_ref.errors import Damaged, Misuse
-from ggml_rpc_ref.golden import meaning, operands, session
+from ggml_rpc_ref.golden import meaning, operands, schemas, session
 from ggml_rpc_ref.golden.form import canonical
-from ggml_rpc_ref.golden.structural import structural
 
 KINDS: Final = {
     "frames": "upstream-*/frames.json",
@@ -39,8 +36,8 @@ JSON, SCHEMA = "vector.json", "vector.schema"
 """Rules for files."""
 IDS: Final = "ids.txt"
 """The list of every id that there has ever been, one "file id" a line; written by `vectors list`."""
-ODD: Final = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError, re.error)
-"""What reading a file may raise that is not as its schema says, or whose schema allows anything."""
+ODD: Final = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+"""What following a file may raise that its schema allows and this project's programs don't write."""
 
 
 def files(directory: Path) -> Iterator[tuple[str, Path]]:
@@ -62,7 +59,7 @@ def list_ids(directory: Path) -> Iterator[str]:
         Misuse: where there is none, or a file can't be read or is damaged.
     """
     for kind, path in files(directory):
-        content = following(directory, kind, path)
+        content = following(kind, path)
         with reading(path):
             yield from [f"{path.relative_to(directory)} {name}" for name in ids(kind, content)]
 
@@ -88,7 +85,7 @@ def load(path: Path) -> Any:
         raise Damaged(path, None, "JSON", f"can't be read: {type(error).__name__}", JSON) from None
 
 
-def following(directory: Path, kind: str, path: Path) -> Any:
+def following(kind: str, path: Path) -> Any:
     """Return the JSON of a file that follows the schema of its kind.
 
     Raises:
@@ -97,17 +94,14 @@ def following(directory: Path, kind: str, path: Path) -> Any:
     """
     content = load(path)
     with reading(path):
-        for fault in _schema_faults(directory / "schema" / f"{kind}.json", content):
+        for fault in schemas.faults(kind, content):
             raise Damaged(path, None, "JSON", f"has a fault: {fault}", SCHEMA)
     return content
 
 
-def playable(directory: Path, kind: str, path: Path) -> Any:
-    """Return the JSON of a file whose conversations or operands make sense, beside that it follows its schema; raises the same.
-
-    A file alone has no schema beside it; that it can be followed is what counts then.
-    """
-    content = load(path) if path == directory else following(directory, kind, path)
+def playable(kind: str, path: Path) -> Any:
+    """Return the JSON of a file that follows its schema and whose conversations or operands make sense; raises as `following`."""
+    content = following(kind, path)
     with reading(path):
         for fault in (*meaning.conversations(kind, path.stem, content), *(operands.faults(path, content) if kind == "ops" else ())):
             raise Damaged(path, None, "JSON", f"has a fault: {fault}", SCHEMA)
@@ -167,7 +161,7 @@ def verify(directory: Path) -> list[str]:
         try:
             with reading(path):
                 content = load(path)
-                wrong = list(_schema_faults(directory / "schema" / f"{kind}.json", content))
+                wrong = list(schemas.faults(kind, content))
                 if not wrong:
                     names = ids(kind, content)
                     wrong = list(_beyond_schema(kind, path, content, names))
@@ -210,9 +204,3 @@ def _vanished(directory: Path, present: list[str]) -> list[str]:
     if new:
         faults.append(f"{IDS}: {len(new)} ids are new, the first {min(new)!r}: run `ggml-rpc-ref vectors list > {path}`")
     return faults
-
-
-def _schema_faults(schema: Path, content: Any) -> Iterator[str]:
-    """Yield a sentence for each place where a file's content does not follow its schema."""
-    rules = load(schema)
-    yield from structural(content, rules, rules, "$")

@@ -82,7 +82,7 @@ def cases(directory: Path, data: Mapping[Omitted, memoryview]) -> Iterator[Case]
     for kind, path in [("sessions", directory)] if directory.is_file() else files(directory):
         if kind not in PLAYED:
             continue
-        content = playable(directory, kind, path)
+        content = playable(kind, path)
         with reading(path):
             if kind == "sessions":
                 yield _session(content, data)
