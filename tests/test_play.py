@@ -254,7 +254,7 @@ def test_tensors_of_a_gguf_are_found(tmp_path: Path) -> None:
 def test_a_broken_gguf_has_a_sentence(tmp_path: Path, content: bytes) -> None:
     pytest.importorskip("gguf")
     (tmp_path / "broken.gguf").write_bytes(content)
-    with pytest.raises(Misuse, match=r"broken\.gguf is no whole GGUF"):
+    with pytest.raises(Misuse, match=r"broken\.gguf is not a complete GGUF"):
         Files([tmp_path / "broken.gguf"])
     with pytest.raises(Misuse, match="can't read"):
         Files([tmp_path / "none"])
@@ -266,7 +266,7 @@ def test_a_gguf_that_is_read_without_end_has_a_sentence(tmp_path: Path, monkeypa
     monkeypatch.setattr(omitted, "LONGEST", 1)
     array = struct.pack("<QsIIQ", 1, b"a", 9, 4, 2**40)
     (tmp_path / "endless.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + array + bytes(64))
-    with pytest.raises(Misuse, match=r"endless\.gguf is no whole GGUF"):
+    with pytest.raises(Misuse, match=r"endless\.gguf is not a complete GGUF"):
         Files([tmp_path / "endless.gguf"])
 
 

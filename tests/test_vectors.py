@@ -181,12 +181,12 @@ def edit(path: Path, replace: Callable[[str], str]) -> None:
 @pytest.mark.parametrize(
     ("file", "replace", "fault"),
     [
-        ("ops/set_rows.json", lambda t: t.replace('"id": "f16"', '"id": "f32"', 1), "the id 'f32' stands there twice"),
-        ("ops/set_rows.json", lambda t: t.replace('"id": "f16"', '"id": "f16-new"', 1), "set_rows.json f16' is there no more"),
+        ("ops/set_rows.json", lambda t: t.replace('"id": "f16"', '"id": "f32"', 1), "the id 'f32' occurs twice"),
+        ("ops/set_rows.json", lambda t: t.replace('"id": "f16"', '"id": "f16-new"', 1), "set_rows.json f16' is gone"),
         ("ops/set_rows.json", lambda t: t.replace('"id": "f16"', '"id": "f16-new"', 1), "1 ids are new"),
         ("enums.json", lambda t: t + "\n", "is not written as its recorder writes it"),
         ("frames.json", lambda t: t.replace(",", ", ", 1), "is not written as its recorder writes it"),
-        ("layout.json", lambda t: t[:-10], "layout.json at offset 5313 is damaged: JSON breaks off or is none: Expecting"),
+        ("layout.json", lambda t: t[:-10], "layout.json at offset 5313 is damaged: JSON breaks off or is not JSON: Expecting"),
         ("blocks/Q8_K.json", lambda t: t.replace('"number"', '"nummer"', 1), "nummer"),
         ("observed.json", lambda t: t.replace('"frame.size-fixed"', '"frame.size-exact"'),
          "the rule 'frame.size-exact' does not exist"),
@@ -233,15 +233,15 @@ SPOILT_INPUTS: dict[str, tuple[Callable[[Any], None], Callable[[bytes], bytes], 
     "file truncated": (lambda _: None, lambda data: data[:-1], "but the file of inputs ends at"),
     "file longer": (lambda _: None, lambda data: data + b"x", "the payloads end at"),
     "a bit flipped": (lambda _: None, lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:], "zlib stream"),
-    "no zlib": (lambda _: None, lambda data: bytes(2) + data[2:], "is no zlib stream: "),
+    "no zlib": (lambda _: None, lambda data: bytes(2) + data[2:], "is not a zlib stream: "),
     "stream too short": (lambda c: change("payload.size", payload_operand(c, 0)["payload"]["size"] - 9)(payload_operand(c, 0)),
                          lambda data: data, "is a zlib stream that breaks off after"),
     "stream too long": (lambda c: change("payload.size", payload_operand(c, 0)["payload"]["size"] + 9)(payload_operand(c, 0)),
-                        lambda data: data, "has 9 bytes behind the end of its zlib stream"),
+                        lambda data: data, "has 9 bytes after the end of its zlib stream"),
     "another stream": (lambda c: change("payload", payload_operand(c, 1)["payload"])(payload_operand(c, 0)),
                        lambda data: data, "has its payload at"),
     "other bytes": (lambda c: change("sha256", 64 * "0")(payload_operand(c, 0)),
-                    lambda data: data, "holds other bytes than its sha256 is of"),
+                    lambda data: data, "does not match its sha256"),
     "other dimensions": (lambda c: change("ne.0", 5000)(payload_operand(c, 0)), lambda data: data, "its type, ne and nb make"),
     "fewer dimensions": (lambda c: change("ne.0", 1)(payload_operand(c, 0)), lambda data: data, "unpacks to more than the"),
     "neither bytes nor payload": (without("payload"), lambda data: data, "has neither bytes nor payload"),
@@ -308,12 +308,12 @@ def device_instead(directory: Path) -> None:
 
 SESSION, OP = f"{UPSTREAM.name}/sessions/parts.json", f"{UPSTREAM.name}/ops/set_rows.json"
 STRANGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no JSON": (json_text("{"), "at offset 1 is damaged: JSON breaks off or is none"),
+    "no JSON": (json_text("{"), "at offset 1 is damaged: JSON breaks off or is not JSON"),
     "brackets without end": (json_text("[" * 10**5), "JSON can't be read: RecursionError [vector.json]"),
     "digits without end": (json_text("9" * 10**5), "JSON can't be read: ValueError [vector.json]"),
     "not UTF-8": (lambda directory: (directory / SESSION).write_bytes(b'"\xff"'), "at offset 1 is damaged: JSON is not UTF-8"),
     "no object": (json_text("null"), "is not of type 'object'"),
-    "a device": (device_instead, "it is no file"),
+    "a device": (device_instead, "it is not a file"),
     "a field": (session_with("id", 5), "$.id: 5 is not of type 'string'"),
     "many bytes": (
         session_with("steps.0.send", [{"repeat": "00", "times": 10**12}]),
@@ -330,10 +330,10 @@ STRANGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         session_with("steps.0.send", [{"repeat": "00", "times": 2.0}]),
         "$.steps[0]: ",
     ),
-    "an unknown type": (op_with("cases.0.dst.type", "F33"), "dst has the type 'F33', which nothing knows"),
+    "an unknown type": (op_with("cases.0.dst.type", "F33"), "dst has the type 'F33', which is unknown"),
     "a huge operand": (op_with("cases.0.dst.ne", [2**31, 2**31, 1, 1]), "reaches over"),
     "an alias of nothing": (op_with("cases.0.src.0.alias", "src9"), "src0 has the alias 'src9', which owns no memory"),
-    "beyond its memory": (op_with("cases.0.src.0.offset", 2**40), "src0 reaches over the end of its memory"),
+    "beyond its memory": (op_with("cases.0.src.0.offset", 2**40), "src0 reaches beyond its memory"),
 }
 
 

@@ -1,9 +1,9 @@
-"""A recording made a session vector: the same conversation with its pointers as names, so that it can be held again.
+"""Make a session vector of a recording: the same conversation with names in place of pointers, so that it can be played.
 
     session = make(Path("tiny.recording"), Labels(id="tiny", about="A product of two matrices."))
     print(session.text)
 
-With the recorded values in the names' places the steps are the recording's bytes.
+With the recorded values in place of the names, the steps are the recording's bytes.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Any, Final
 
 from ggml_rpc_ref.errors import Damaged, Misuse
 from ggml_rpc_ref.files.conversation import AtLeast, Exactly, Near, Omitted, Script, Step, step_as_json
-from ggml_rpc_ref.golden.form import canonical
+from ggml_rpc_ref.golden.canonical import canonical
 from ggml_rpc_ref.golden.symboliser import NMSE, Symboliser
 from ggml_rpc_ref.golden.timeline import read_timeline
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.versions import DEFAULT
 
 OK, BAD_INPUT = 0, 1
-"""Exit codes, as in `cli`."""
+"""Exit codes, as in `commands`."""
 SUFFIX: Final = ".recording"
-"""How the names of recordings end."""
+"""The suffix of recordings."""
 WORDS: Final = re.compile("[a-z0-9-]+")
-"""What ids and flags are made of."""
+"""The form of ids and flags."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a recording can't say of itself.
+    """What a recording does not say about itself.
 
     Attributes:
         id: permanent; "": the file's name.
@@ -63,8 +63,8 @@ class Session:
 
     Attributes:
         content: its JSON, as vectors/schema/sessions.json describes it.
-        faults: why it is not all of the recording; nothing where it is.
-        notes: what whoever plays it should know, one sentence each.
+        faults: why it is not the whole recording; empty if it is.
+        notes: what a player should know, one sentence each.
     """
 
     content: dict[str, Any]
@@ -78,11 +78,11 @@ class Session:
 
 
 def make(path: Path, labels: Labels) -> Session:
-    """Return the session vector of a recording; of a damaged one as far as it goes.
+    """Return the session vector of a recording; of a damaged one up to the damage.
 
     Raises:
-        Damaged: for a file that is no recording.
-        Misuse: for one that can't be read, holds no message, or is of another protocol version.
+        Damaged: if the file is not a recording.
+        Misuse: if it can't be read, holds no message, or is of another protocol version.
     """
     timeline = read_timeline(path)
     symboliser = Symboliser(timeline, labels.nmse)
@@ -155,14 +155,14 @@ def are_concurrent(steps: Iterable[Step]) -> bool:
 
 
 HIT: Final = Exactly(codec.REPLY_HEAD.pack(1) + b"\1")
-"""The whole reply to SET_TENSOR_HASH of data that the server has."""
+"""The whole reply to SET_TENSOR_HASH for data that the server has."""
 
 
 def record(path: Path, output: Path | None, labels: Labels) -> int:
     """Do what `vectors record` does: write the vector, say what is wrong, return the exit code.
 
     Raises:
-        Misuse: for a file that can't be read or written, and for labels that can't be.
+        Misuse: for a file that can't be read or written, and for malformed labels.
     """
     for word in (labels.id, *labels.flags):
         if word and not WORDS.fullmatch(word):
@@ -192,7 +192,7 @@ def faults(path: Path, content: Any) -> Iterator[str]:
 
     Args:
         path: of the session's JSON.
-        content: what it holds; its schema allows it.
+        content: its JSON, which follows its schema.
     """
     if content["id"] != path.stem:
         yield f"its id {content['id']!r} is not the name of the file"
