@@ -15,24 +15,25 @@ import pytest
 
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Request, Role
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import GetAllocSize, GraphCompute, Hello, HelloReply, RpcTensor
 
 SIZES = [pytest.param(1_009, 728, id="1009-tensors"), pytest.param(10_000, 7_000, id="10000-tensors")]
 sizes = pytest.mark.parametrize(("n_tensors", "n_nodes"), SIZES)
 
 
-def graph_of(n_tensors: int, n_nodes: int) -> codec.Graph:
+def graph_of(n_tensors: int, n_nodes: int) -> Graph:
     """A graph with random bytes in every field; the readers do not look at what they mean."""
     random = np.random.default_rng(n_tensors)
     layout = codec.layout(RpcTensor)
     tensors = random.integers(0, 256, n_tensors * layout.itemsize, np.uint8).view(layout)
-    return codec.Graph(0, random.integers(1, 2**63, n_nodes, np.uint64), tensors)
+    return Graph(0, random.integers(1, 2**63, n_nodes, np.uint64), tensors)
 
 
 @sizes
 def test_decode_as_arrays(benchmark: Any, n_tensors: int, n_nodes: int) -> None:
     payload = graph_of(n_tensors, n_nodes).encode()
-    assert len(benchmark(codec.Graph.decode, payload).tensors) == n_tensors
+    assert len(benchmark(Graph.decode, payload).tensors) == n_tensors
 
 
 @sizes

@@ -19,6 +19,7 @@ import pytest
 from ggml_rpc_ref.commands import decode as command
 from ggml_rpc_ref.decode import Options
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import op_table
 
@@ -41,7 +42,7 @@ def graph_frame() -> bytes:
     tensors["view_src"][N_LEAVES::3] = ids[N_LEAVES - 1 : -1 : 3]
     for place in range(count):
         tensors["name"][place] = f"blk.{place // 50}.tensor-{place}".encode().ljust(64, b"\0")
-    payload = codec.Graph(0, ids[N_LEAVES:], tensors).encode()
+    payload = Graph(0, ids[N_LEAVES:], tensors).encode()
     return codec.request_head(GraphCompute, len(payload)) + payload
 
 

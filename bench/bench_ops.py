@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from servers import download, place, upload
 
+from bench.servers import download, place, upload
 from ggml_rpc_ref.net.stream import Stream
 from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.op import Case, Operand, Tolerance
-from ggml_rpc_ref.ops.shared import recipes
+from ggml_rpc_ref.ops.cases import recipes
+from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.compare import compare_tensors
 from ggml_rpc_ref.ops.shared.activations import TABLE
-from ggml_rpc_ref.ops.shared.compare import compare_tensors
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_SRC, GetTensor, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS, op_table

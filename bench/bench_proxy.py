@@ -39,8 +39,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from servers import SENTINEL, ask, connect, genuine, ours, place, upload
 
+from bench.servers import SENTINEL, ask, connect, genuine, ours, place, upload
 from ggml_rpc_ref.net.stream import Stream
 from ggml_rpc_ref.spec.messages import GetAlignmentReply
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from servers import I8, SENTINEL, ask, connect, download, place, upload
 
+from bench.servers import I8, SENTINEL, ask, connect, download, place, upload
 from ggml_rpc_ref.net.stream import Stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.fnv import fnv1a

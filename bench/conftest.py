@@ -1,17 +1,12 @@
-"""Let the benchmarks import `servers` beside them (pytest's importlib mode leaves sys.path alone), and the pair of servers."""
+"""The pair of servers that benchmarks measure."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from servers import connect, genuine, ours
-
+from bench.servers import connect, genuine, ours
 from ggml_rpc_ref.net.stream import Stream
 
 

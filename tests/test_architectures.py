@@ -16,7 +16,6 @@ The tied output matrix makes gemma2 repeat the prompt's last token; its 300 logi
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,14 +27,12 @@ import pytest
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.commands import serve
-from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.memory import Memory
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.versions import Version
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny_models
+from tests.support import tiny_models
 
 PROMPT = [int(token) for token in np.random.default_rng(1).integers(0, tiny_models.VOCABULARY, 20)]
 STEPS = 8
@@ -132,7 +129,7 @@ def generate_here(device: str, model: Path, tokens: tuple[int, ...]) -> tuple[up
     """What our server makes of it, and the ops of each graph that it was sent (a graph sent again is not counted)."""
     graphs: list[Counter[str]] = []
 
-    def remember(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Plan:
+    def remember(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Plan:
         plan = make_plan(graph, memory, backend, version)
         graphs.append(Counter(step.node.op.name for step in plan.steps))
         return plan

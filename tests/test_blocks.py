@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import json
 import struct
-import sys
 import tracemalloc
 import zlib
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,10 +24,10 @@ import pytest
 from ggml_rpc_ref import blocks, upstream
 from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.spec.dtypes import BY_NAME, BY_NUMBER, DEAD_NUMBERS, DType, types
+from vectors.tools import record_blocks
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 WITNESS = VECTORS / "upstream-3.6.1-llama-cpp-python-0.3.20" / "blocks"
-RECORDER = VECTORS / "tools" / "record_blocks.py"
 
 IN_3_6_1 = list(types().values())
 NOT_READ_BY_UPSTREAM = {"F32", "Q8_1", "I8", "I16", "I32", "I64", "F64"}
@@ -380,19 +377,8 @@ def test_later_types_are_unsupported() -> None:
 
 
 @pytest.fixture(scope="module")
-def recorder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("record_blocks", RECORDER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["record_blocks"] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def genuine_types(recorder: ModuleType, upstream_build: upstream.Build) -> dict[str, Any]:
-    types: dict[str, Any] = recorder.Genuine(upstream_build.libraries).types()
+def genuine_types(upstream_build: upstream.Build) -> dict[str, Any]:
+    types: dict[str, Any] = record_blocks.Genuine(upstream_build.libraries).types()
     return types
 
 
@@ -421,8 +407,12 @@ def test_live_quantise(name: str, seed: int, genuine_types: dict[str, Any]) -> N
     assert np.argwhere(got != expected).tolist() == []
 
 
-def test_the_recorded_files_are_what_the_recorder_writes(recorder: ModuleType, genuine_types: dict[str, Any]) -> None:
-    rows = [(case, values.astype(np.float32)) for case, values in recorder.float_cases(np.random.default_rng(recorder.SEED))]
-    assert [(row["case"], row["values"]) for row in witness("inputs")["cases"]] == [(case, recorder.packed(v)) for case, v in rows]
+def test_the_recorded_files_are_what_the_recorder_writes(genuine_types: dict[str, Any]) -> None:
+    rows = [
+        (case, values.astype(np.float32)) for case, values in record_blocks.float_cases(np.random.default_rng(record_blocks.SEED))
+    ]
+    assert [(row["case"], row["values"]) for row in witness("inputs")["cases"]] == [
+        (case, record_blocks.packed(v)) for case, v in rows
+    ]
     for name in ("Q4_0", "Q5_K", "IQ2_XXS", "IQ1_M", "NVFP4"):
-        assert witness(name).get("dequantise") == recorder.record_dequantise(name, genuine_types[name])
+        assert witness(name).get("dequantise") == record_blocks.record_dequantise(name, genuine_types[name])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tracemalloc
 from contextlib import suppress
+from dataclasses import MISSING, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Data, DataBegins, DataEnds, Reply, Request, Role
+from ggml_rpc_ref.protocol.graph import Graph, graph_size
 from ggml_rpc_ref.spec import messages as m
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 from ggml_rpc_ref.spec.wire import Array, Chars, Counted, Int, Record, Tail, Wire
@@ -235,7 +237,7 @@ def test_a_graph_as_arrays_is_exact_too(version: Version, payload: bytes) -> Non
     cut = [payload[:length] for length in range(len(payload))]
     for wrong in (*cut, payload + bytes(1), payload + bytes(295), payload + bytes(296), payload + bytes(8)):
         with pytest.raises(Violation) as caught:
-            codec.Graph.decode(wrong, version)
+            Graph.decode(wrong, version)
         assert caught.value.rule in ("frame.size-minimum", "graph.size-exact")
 
 
@@ -277,15 +279,17 @@ def events_of(connection: Connection, pieces: list[bytes]) -> list[Any]:
 def whole(events: list[Any], version: Version) -> Any:
     """The one message that events tell of, data put together again."""
     match events:
-        case [Request(codec.Graph() as graph)]:
+        case [Request(Graph() as graph)]:
             return graph.message(version)
         case [Request(message)] | [Reply(message, _)]:
             return message
         case [DataBegins(message, size), *chunks, DataEnds()]:
             data = b"".join(event.chunk for event in chunks if isinstance(event, Data))
             assert len(data) == size
-            values = {row.name: getattr(message, row.name) for row in m.all_fields(type(message))}
-            return type(message)(**values | {"data": data}) if isinstance(message, m.SetTensor) else m.GetTensorReply(data=data)
+            if hasattr(message, "data"):
+                return replace(message, data=data)
+            reply: Any = m.REQUESTS[type(message)].reply(version)
+            return reply(data=data)
     raise AssertionError(events)
 
 
@@ -468,8 +472,72 @@ def test_values_that_do_not_fit(message: object) -> None:
     ids=["device-count-2", "recompute-3", "comm-free-7", "empty", "reply"],
 )  # fmt: skip
 def test_requests_that_a_version_lacks(message: object, version: Version) -> None:
-    with pytest.raises(Misuse, match=f"is no request of protocol {version}"):
+    with pytest.raises(Misuse, match=f"is not a request of protocol {version}"):
         codec.encode_request(message, version)
+
+
+ABSENT_FIELDS: list[tuple[Version, m.Message, Version, str]] = [
+    (V2, m.AllocBuffer(device=1, size=8), V3, "AllocBuffer.device"),
+    (V1, m.GetDeviceMemory(device=1), V3, "GetDeviceMemory.device"),
+    (V35, m.GetAllocSize(tensor=WIRE_OTHER, srcs=(WIRE_OTHER,)), V36, "GetAllocSize.srcs"),
+    (V361, m.Hello(conn_caps=CAPS), V4, "Hello.conn_caps"),
+    (V361, m.HelloReply(major=3, minor=6, patch=1, padding=1), V4, "HelloReply.padding"),
+    (V5, m.RpcTensor(use_count=3), V51, "RpcTensor.use_count"),
+    (V51, m.RpcTensor(padding=b"\1\0\0\0"), V5, "RpcTensor.padding"),
+    (V361, m.CopyTensor(src=WIRE_OTHER, dst=m.RpcTensor(use_count=3)), V51, "RpcTensor.use_count"),
+    (V6, m.SetTensor(tensor=WIRE_OTHER, cache_flag=1, offset=0), V7, "SetTensor.cache_flag"),
+    (V7, m.GraphRecompute(device=0, uid=9), V8, "GraphRecompute.uid"),
+    (V361, m.GraphCompute(uid=9, nodes=(), tensors=()), V8, "GraphCompute.uid"),
+]
+"""A version, a message with a field that only others have, one of those, and the field."""
+
+
+@pytest.mark.parametrize(
+    ("version", "message", "other", "field"), ABSENT_FIELDS, ids=[f"{row[3]}-{row[0]}" for row in ABSENT_FIELDS]
+)
+def test_a_field_that_a_version_lacks_is_refused(version: Version, message: m.Message, other: Version, field: str) -> None:
+    with pytest.raises(Misuse, match=f"{field} is set, but protocol {version} has no such field"):
+        codec.encode(message, version)
+    assert codec.decode(type(message), codec.encode(message, other), other) != codec.decode(
+        type(message), bytes(codec.minimum_size(type(message), other)), other
+    )
+
+
+@pytest.mark.parametrize(("version", "values", "field"), [(V2, {"device": 1}, "device"), (V7, {"uid": 1}, "uid")])
+def test_a_graph_as_arrays_drops_no_field_either(version: Version, values: dict[str, int], field: str) -> None:
+    graph = Graph(nodes=np.zeros(0, np.uint64), tensors=np.zeros(0, codec.layout(m.RpcTensor, version)), **{"device": 0, **values})
+    with pytest.raises(Misuse, match=f"GraphCompute.{field} is set, but protocol {version} has no such field"):
+        graph.encode(version)
+
+
+def test_every_field_that_some_version_lacks_has_a_default() -> None:
+    """Else a message of that version could not be written down."""
+    optional = [(cls, field) for cls in SIZES for field in m.all_fields(cls) if field.since > max(V1, since(cls)) or field.until]
+    assert len(optional) == 15
+    for cls, field in optional:
+        assert field.default is not MISSING, (cls, field.name)
+
+
+def since(cls: type) -> Version:
+    return m.REQUESTS[cls].since if cls in m.REQUESTS else V1
+
+
+def test_an_absent_entry_of_an_array_is_a_record_of_zeros() -> None:
+    absent = codec.zero_record(m.RpcTensor)
+    assert absent == ABSENT
+    message = m.GetAllocSize(tensor=WIRE_TENSOR, srcs=(absent, WIRE_OTHER))
+    assert codec.encode(message) == bytes(4) + TENSOR + bytes(296) + OTHER + bytes(8 * 296)
+
+
+def test_what_carries_data_is_said_by_the_rows() -> None:
+    carriers = {cls for cls in SIZES if m.carries_data(cls)}
+    assert carriers == {m.SetTensor, m.SetTensor2d, m.GetTensorReply, m.GetTensor2dReply}
+    moving = {cls for cls, row in m.REQUESTS.items() if row.moves_data(V8)}
+    assert moving == {m.SetTensor, m.SetTensor2d, m.GetTensor, m.GetTensor2d}
+    for cls, row in m.REQUESTS.items():
+        reply = row.reply(V8)
+        assert bool(row.reply_size) is (isinstance(reply, type) and m.carries_data(reply)), cls
+        assert set(row.reply_size) <= {field.name for field in m.fields(cls, V8)}
 
 
 def test_records_of_variable_size_have_no_dtype() -> None:
@@ -479,7 +547,7 @@ def test_records_of_variable_size_have_no_dtype() -> None:
 
 
 def test_arrays_of_another_version_are_not_sent() -> None:
-    graph = codec.Graph(0, np.zeros(0, np.uint64), np.zeros(1, codec.layout(m.RpcTensor, V361)))
+    graph = Graph(0, np.zeros(0, np.uint64), np.zeros(1, codec.layout(m.RpcTensor, V361)))
     with pytest.raises(Misuse, match="not records of protocol 8"):
         graph.encode(V8)
 
@@ -586,16 +654,16 @@ def outcome(read: Any, *arguments: Any) -> Any:
 def test_a_graph_as_arrays_is_the_graph(drawn: tuple[m.GraphCompute, Version]) -> None:
     message, version = drawn
     payload = codec.encode(message, version)
-    graph = codec.Graph.decode(payload, version)
+    graph = Graph.decode(payload, version)
     assert graph.message(version) == message
     assert graph.encode(version) == payload
-    assert codec.graph_size(payload, len(payload), version) == len(payload)
+    assert graph_size(payload, len(payload), version) == len(payload)
 
 
 @given(st.binary(max_size=700), VERSIONS)
 def test_both_graph_readers_refuse_the_same(payload: bytes, version: Version) -> None:
     outcomes: list[Any] = []
-    for read in (codec.Graph.decode, lambda *arguments: codec.decode(m.GraphCompute, *arguments)):
+    for read in (Graph.decode, lambda *arguments: codec.decode(m.GraphCompute, *arguments)):
         try:
             read(payload, version)
             outcomes.append("read")
@@ -646,7 +714,7 @@ HUGE_COUNTS = [
 
 @pytest.mark.parametrize(("payload", "field", "offset"), HUGE_COUNTS)
 def test_claimed_counts_never_allocate(payload: bytes, field: str, offset: int) -> None:
-    for read in (lambda: codec.decode(m.GraphCompute, payload), lambda: codec.Graph.decode(payload)):
+    for read in (lambda: codec.decode(m.GraphCompute, payload), lambda: Graph.decode(payload)):
         with pytest.raises(Violation) as caught:
             read()
         assert (caught.value.rule, caught.value.field) == ("graph.size-exact", field)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ggml_rpc_ref.ops.op import EXACT, FLOAT32, Tolerance
-from ggml_rpc_ref.ops.shared.compare import compare, compare_tensors, element_bytes, normalised_error, worst_error
+from ggml_rpc_ref.ops.compare import compare, compare_tensors, element_bytes, normalised_error, worst_error
+from ggml_rpc_ref.ops.tolerance import EXACT, FLOAT32, Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import Tensor, allocate
 

@@ -41,20 +41,18 @@ from ggml_rpc_ref.conformance import (
     surprises,
 )
 from ggml_rpc_ref.conformance import runner as runner_module
-from ggml_rpc_ref.conformance.case import Broken, NotJudged
 from ggml_rpc_ref.conformance.peer import Facts, Subject
+from ggml_rpc_ref.conformance.verdict import Broken, NotJudged
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import Endpoint, free_port
 from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import V3_6_1
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sabotage import NO_CASE, SABOTAGES, InProcess
+from tests.support.sabotage import NO_CASE, SABOTAGES, InProcess
 
 HERE = Path(__file__).parent
 SLOW = "graph.deep/chain-of-300000"
-FAKE = [sys.executable, str(HERE / "fake_server.py"), "{port}"]
+FAKE = [sys.executable, str(HERE / "support" / "fake_server.py"), "{port}"]
 
 
 def quick() -> list[Case]:
@@ -567,7 +565,7 @@ def test_the_genuine_server_fails_exactly_what_is_known_of_it(upstream_build: up
     Each reason in the file was read in the sources of the release.
     """
     request = {"host": "127.0.0.1", "threads": 1, "devices": 2, "cache_dir": "{tmp}", "protocol": "3.6.1", "owned": False}
-    script = upstream.running.SCRIPT
+    script = upstream.process.SCRIPT
     words = json.dumps(request | {"port": 0}).replace('"port": 0', '"port": {port}')
     target = Spawned("genuine rpc-server", [str(upstream_build.python), "-I", str(script), "serve", words])
     report, known = judge(target, select(), timeout=3.0), load(HERE / "upstream_expected.json")

@@ -14,6 +14,7 @@ import pytest
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Data, DataBegins, DataEnds, Reply, Request, Role
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     AllocBufferReply,
@@ -163,10 +164,10 @@ def test_a_version_that_answers_graphs(pair: Pair) -> None:
     old.ask(Hello())
     old.answer(HelloReply(major=3, minor=0, patch=0))
     (event,) = old.ask(GraphCompute(nodes=(), tensors=()))
-    assert isinstance(event.message, codec.Graph)
+    assert isinstance(event.message, Graph)
     assert old.answer(GraphComputeReply(result=0)) == [Reply(GraphComputeReply(result=0), GraphCompute(nodes=(), tensors=()))]
     pair.ask(GraphCompute(nodes=(), tensors=()))
-    assert not pair.server.expected
+    assert pair.server.order.waiting == 0
 
 
 def test_idle_means_that_nothing_has_begun_and_nothing_is_owed(pair: Pair) -> None:
@@ -309,7 +310,7 @@ def test_a_graph_of_arrays_arrives_as_it_was(version: Version) -> None:
     records = np.zeros(2, codec.layout(RpcTensor, version))
     records["id"] = (3, 4)
     has_device, has_uid = version >= (3, 0, 0), version >= (8, 0, 0)
-    graph = codec.Graph(9 if has_device else 0, np.array([4, 3], np.uint64), records, 2**63 if has_uid else 0)
+    graph = Graph(9 if has_device else 0, np.array([4, 3], np.uint64), records, 2**63 if has_uid else 0)
     pair.server.receive(pair.client.send_graph(graph))
     (event,) = drain(pair.server)
     assert event.message.message(version) == graph.message(version)
@@ -319,7 +320,7 @@ def test_a_graph_of_arrays_arrives_as_it_was(version: Version) -> None:
 
 def test_only_a_client_sends_graphs(pair: Pair) -> None:
     with pytest.raises(Misuse):
-        pair.server.send_graph(codec.Graph(0, np.zeros(0, np.uint64), np.zeros(0, codec.layout(RpcTensor))))
+        pair.server.send_graph(Graph(0, np.zeros(0, np.uint64), np.zeros(0, codec.layout(RpcTensor))))
 
 
 def test_a_graph_too_large_for_this_server() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.protocol.codec import Graph, encode
+from ggml_rpc_ref.protocol.codec import encode
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.executor import make_plan
 from ggml_rpc_ref.server.memory import DeviceMemory, Memory
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor

@@ -22,6 +22,7 @@ def answered(payload: bytes = b"") -> Turn:
     return DOWN, struct.pack("<Q", len(payload)) + payload
 
 
+U64 = struct.Struct("<Q").pack
 ALLOCATED = answered(b"\x07" + bytes(7) + b"\0\x01" + bytes(6))
 TALKS: dict[str, tuple[list[Turn], list[str]]] = {
     "1.0.0": (
@@ -50,7 +51,30 @@ TALKS: dict[str, tuple[list[Turn], list[str]]] = {
             "DEVICE_COUNT (0 B) → device_count=1 (4 B)",
         ],
     ),
+    "8.0.0": (
+        [asked(14, bytes(24)), answered(b"\10\0\0\0" + bytes(24)),
+         asked(18, bytes(296) + U64(4) + U64(3) + U64(2) + U64(640) + b"aaabbb"),  # SET_TENSOR_2D: offset, size, n_copies, stride
+         asked(19, bytes(296) + U64(4) + U64(5) + U64(2) + U64(640)), answered(b"aaaaabbbbb"),
+         asked(10, bytes(4) + U64(9) + bytes(8)),
+         asked(16, bytes(4) + U64(9)),
+         asked(20, bytes(4) + b"\1\0\0\0\2\0\0\0\x85\xc3\0\0" + b"peer".ljust(64, b"\0")), answered(b"\1"),
+         asked(21, bytes(4 + 296)),
+         asked(22, bytes(4)),
+         asked(15), answered(b"\1\0\0\0")],
+        [
+            "HELLO conn_caps=0 (24 B) → major=8 minor=0 patch=0 padding=0 conn_caps=0 (28 B)",
+            "SET_TENSOR_2D tensor=0x0:F32[0, 0, 0, 0] offset=4 size=3 n_copies=2 stride=640 (334 B), no reply",
+            "GET_TENSOR_2D tensor=0x0:F32[0, 0, 0, 0] offset=4 size=5 n_copies=2 stride=640 (328 B) → data (10 B)",
+            "GRAPH_COMPUTE device=0 0 nodes, 0 tensors (20 B), no reply",
+            "GRAPH_RECOMPUTE device=0 uid=9 (12 B), no reply",
+            "COMM_INIT device=0 rank=1 world=2 port=50053 host=70656572 (80 B) → ok=1 (1 B)",
+            "COMM_ALLREDUCE device=0 tensor=0x0:F32[0, 0, 0, 0] (300 B), no reply",
+            "COMM_FREE device=0 (4 B), no reply",
+            "DEVICE_COUNT (0 B) → device_count=1 (4 B)",
+        ],
+    ),
 }  # fmt: skip
+"""What both ends send, laid out by hand from the message structures, and the lines that tell of it."""
 
 
 def lines(exchanges: list[Exchange]) -> list[str]:
@@ -71,25 +95,34 @@ def test_the_server_s_version_is_followed(version: str, step: int) -> None:
     assert str(follower.version) == version
 
 
-def test_data_of_another_version_are_left_out(tmp_path: Path) -> None:
+LEFT_OUT = {
+    "7.0.0": [LeftOut(4, 0x855B556730A34A05)],  # b"data"
+    "8.0.0": [LeftOut(6, 0xBF305B41785696AC), LeftOut(10, 0x6C037CA8B4C58566)],
+}
+"""What a recorder leaves out, hashed by hand: FNV-1a 64, two operations a byte."""
+
+
+@pytest.mark.parametrize("version", LEFT_OUT)
+def test_data_of_another_version_are_left_out(tmp_path: Path, version: str) -> None:
     with Recorder(tmp_path / "r", leave_out_over=3) as recorder:
         follower = Follower(1, recorder)
-        for direction, data in TALKS["7.0.0"][0]:
+        for direction, data in TALKS[version][0]:
             follower.feed(direction, memoryview(data))
-    assert [chunk.left_out for chunk in read(tmp_path / "r") if chunk.left_out] == [LeftOut(4, 0x855B556730A34A05)]
+    assert [chunk.left_out for chunk in read(tmp_path / "r") if chunk.left_out] == LEFT_OUT[version]
 
 
 @pytest.mark.parametrize(
     ("talk", "rule"),
     [
         ([asked(14), answered(b"\x09\0\0")], "session.version-accepted"),
-        ([asked(14, bytes(24)), answered(b"\x08\0\0\0" + bytes(24))], "session.version-accepted"),
+        ([asked(14, bytes(24)), answered(b"\x08\0\1\0" + bytes(24))], "session.version-accepted"),
+        ([*TALKS["8.0.0"][0][:4], answered(b"aaaaabbbb")], "frame.reply-presence"),
         ([asked(14), asked(1), answered(b"\2\0\0")], "frame.size-fixed"),
         ([asked(14), asked(15), answered(b"\2\0\0")], "session.hello-version"),
         ([asked(14, bytes(23))], "frame.size-fixed"),
         ([asked(15, bytes(24))], "session.hello-first"),
     ],
-    ids=["9.0.0", "8.0.0", "alignment-before-reply", "count-before-reply", "hello-of-23", "no-hello"],
+    ids=["9.0.0", "8.0.1", "rows-too-few", "alignment-before-reply", "count-before-reply", "hello-of-23", "no-hello"],
 )
 def test_what_can_t_be_followed_is_let_pass(talk: list[Turn], rule: str) -> None:
     follower = Follower(1)
@@ -125,4 +158,4 @@ def test_requests_that_nobody_answers_are_not_remembered_without_end(pieces: int
             follower.feed(UP, part)
     assert follower.violation is not None
     assert (follower.violation.rule, follower.violation.value) == ("frame.reply-presence", 4096)
-    assert not follower._asked
+    assert follower.order.waiting == 0

@@ -14,6 +14,7 @@ import pytest
 
 from ggml_rpc_ref.protocol import codec, fnv
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Data, DataBegins, DataEnds, Reply, Request, Role
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec import messages as m
 
 FILE = Path(__file__).parents[1] / "vectors" / "upstream-3.6.1-llama-cpp-python-0.3.20" / "frames.json"
@@ -110,7 +111,7 @@ def test_presence_of_replies_is_as_recorded(frame: dict[str, Any]) -> None:
 def test_the_graph_as_arrays_is_as_recorded() -> None:
     (frame,) = (frame for frame in FRAMES if frame["command"] == "GRAPH_COMPUTE")
     payload, expected = payload_of(frame), frame["fields"]
-    graph = codec.Graph.decode(payload)
+    graph = Graph.decode(payload)
     assert (graph.device, graph.nodes.tolist()) == (expected["device"], expected["nodes"])
     for name in ("id", "type", "buffer", "ne", "nb", "op", "op_params", "flags", "src", "view_src", "view_offs", "data"):
         assert graph.tensors[name].tolist() == [record[name] for record in expected["tensors"]], name
@@ -156,7 +157,7 @@ def heard(connection: Connection, wire: list[bytes]) -> Any:
         while (event := connection.next_event()) is not NEED_DATA:
             events.append(event)
     match events:
-        case [Request(codec.Graph() as graph)]:
+        case [Request(Graph() as graph)]:
             return graph.message()
         case [Request(what)] | [Reply(what, _)]:
             return what

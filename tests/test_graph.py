@@ -19,6 +19,7 @@ from ggml_rpc_ref.client.graph import Graph, RemoteTensor, quad, sources_first
 from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import GraphCompute
@@ -44,7 +45,7 @@ class Nowhere:
     index, alignment = 3, 32
 
     def __init__(self, version: Version = DEFAULT) -> None:
-        self.version, self.rooms, self.sent = version, list[Space](), list[codec.Graph]()
+        self.version, self.rooms, self.sent = version, list[Space](), list[WireGraph]()
 
     def alloc(self, size: int) -> Space:
         self.rooms.append(Space(len(self.rooms) + 1, 2**40 * (len(self.rooms) + 1), size))
@@ -59,13 +60,13 @@ class Nowhere:
     def read(self, tensor: RemoteTensor, offset: int, size: int) -> Any:
         raise AssertionError("nothing is to be read")
 
-    def compute(self, graph: codec.Graph) -> None:
+    def compute(self, graph: WireGraph) -> None:
         self.sent.append(graph)
 
     def leaf(self, dtype: str, *ne: int) -> RemoteTensor:
         row = BY_NAME[dtype]
         leaf = RemoteTensor(self, row, quad(ne), contiguous_nb(row, quad(ne)), len(ne))
-        leaf.room = self.alloc(leaf.nbytes)
+        leaf.buffer = self.alloc(leaf.nbytes)
         return leaf
 
 
@@ -102,7 +103,7 @@ def as_recorded() -> tuple[Graph, dict[str, Any]]:
     attention: dict[str, Any] = {"scale": 0.1768, "max_bias": 0.0, "logit_softcap": 30.0, "prec": 10}
     graph.op("FLASH_ATTN_EXT", [heads, k, v, mask, sinks], params=attention, ne=(32, 2, 3), dtype="F32")
     elsewhere = home.leaf("F16", 9, 8, 7, 6)
-    elsewhere.room = None
+    elsewhere.buffer = None
     graph.reshape(elsewhere, 72, 42)
     graph.cpy(home.leaf("F32", 4, 3), home.leaf("F16", 4, 3))
     return graph, recorded
@@ -160,7 +161,7 @@ def test_results_lie_side_by_side_aligned_in_one_buffer(home: Nowhere) -> None:
 
 def test_ops_that_want_more_room_are_asked_about(home: Nowhere) -> None:
     graph, _ = as_recorded()
-    home = graph.home  # type: ignore[assignment]
+    home = graph.device  # type: ignore[assignment]
     graph.compute()
     attended = next(node for node in graph.nodes if node.op == "FLASH_ATTN_EXT")
     assert home.rooms[-1].size >= attended.offset + attended.nbytes + 1000
@@ -198,13 +199,13 @@ def test_what_is_sent_is_a_whole_message(home: Nowhere) -> None:
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        pytest.param(lambda g, x: g.mul_mat(x, g.transpose(x)), r"MUL_MAT can't be so: graph\.shape", id="shape"),
+        pytest.param(lambda g, x: g.mul_mat(x, g.transpose(x)), r"MUL_MAT is not possible: graph\.shape", id="shape"),
         pytest.param(lambda g, x: g.op("CLAMP", [x], params={"low": 1.0}), "no parameter 'low'; it has min, max", id="name"),
         pytest.param(lambda g, x: g.op("GLU", [None], params={}), "GLU has no source, so ne and dtype must be", id="source"),
-        pytest.param(lambda g, x: g.op("ADD", [x]), r"ADD can't be so: graph\.arity", id="arity"),
-        pytest.param(lambda g, x: g.op("GET_ROWS", [x, x]), r"GET_ROWS can't be so: graph\.type", id="type"),
-        pytest.param(lambda g, x: g.permute(x, 0, 1, 2, 2), "is no order of the dimensions", id="permute"),
-        pytest.param(lambda g, x: g.reshape(x, 5, 2), r"RESHAPE can't be so", id="reshape"),
+        pytest.param(lambda g, x: g.op("ADD", [x]), r"ADD is not possible: graph\.arity", id="arity"),
+        pytest.param(lambda g, x: g.op("GET_ROWS", [x, x]), r"GET_ROWS is not possible: graph\.type", id="type"),
+        pytest.param(lambda g, x: g.permute(x, 0, 1, 2, 2), "is not a permutation", id="permute"),
+        pytest.param(lambda g, x: g.reshape(x, 5, 2), r"RESHAPE is not possible", id="reshape"),
         pytest.param(lambda g, x: g.reshape(x, 1, 2, 3, 2, 1), "up to four dimensions", id="five"),
         pytest.param(lambda g, x: g.add(x, Nowhere().leaf("F32", 4, 3)), "every source must be on the graph", id="home"),
         pytest.param(lambda g, x: g.op("NOT_AN_OP", [x], params={"a": 1}), "parameters of NOT_AN_OP have no names", id="op"),
@@ -222,7 +223,7 @@ def test_ops_get_the_number_of_the_version() -> None:
         node = Graph(home).op("GLU", [home.leaf("F32", 8, 2)], params={"kind": 2}, ne=(4, 2))
         assert node.wire().op == number
     old = Nowhere(Version(2, 0, 0))
-    with pytest.raises(Unsupported, match=r"protocol 2\.0\.0 has no number for SCALE that is known"):
+    with pytest.raises(Unsupported, match=r"protocol 2\.0\.0 has no known number for SCALE"):
         Graph(old).scale(old.leaf("F32", 4), 1.0).wire()
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Unsupported, Violation
-from ggml_rpc_ref.protocol.codec import Graph
 from ggml_rpc_ref.protocol.fnv import definition
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import tensor_cache
 from ggml_rpc_ref.server.handlers import Device, Host, Session
 from ggml_rpc_ref.server.memory import Buffer, DeviceMemory, Memory, ValueCache

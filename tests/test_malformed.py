@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -27,22 +28,22 @@ from ggml_rpc_ref.server.memory import DeviceMemory
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.messages import AllocBuffer
 from ggml_rpc_ref.spec.rules import RULES
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sabotage import SABOTAGES, InProcess
+from tests.support.sabotage import SABOTAGES, InProcess
 
 HERE = Path(__file__).parent.parent / "vectors"
-TOOL = HERE / "tools" / "make_malformed.py"
+TOOL = "vectors.tools.make_malformed"
 FILES = {path.stem: json.loads(path.read_text()) for path in sorted((HERE / "handmade" / "malformed").glob("*.json"))}
 CASES: dict[str, Any] = {case["id"]: case for content in FILES.values() for case in content["cases"]}
 PLAYED = {case.id.removeprefix("malformed/"): case for case in play.cases(HERE, {}) if case.id.startswith("malformed/")}
 
 
 def test_the_files_are_what_the_tool_writes_without_anything_of_ours(tmp_path: Path) -> None:
-    """-S: nothing that is installed can be imported, this package least of all."""
-    ran = subprocess.run([sys.executable, "-S", "-E", TOOL, tmp_path], cwd=tmp_path, capture_output=True, text=True)
+    """The tool is run from a copy, where nothing else of this repository is; -S: nothing that is installed can be imported."""
+    copied, out = tmp_path / "copy", tmp_path / "out"
+    shutil.copytree(HERE / "tools", copied / "vectors" / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    ran = subprocess.run([sys.executable, "-S", "-E", "-m", TOOL, out], cwd=copied, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    written = {path.name: path.read_bytes() for path in out.iterdir()}
     assert written == {path.name: path.read_bytes() for path in (HERE / "handmade" / "malformed").iterdir()}
 
 
@@ -282,7 +283,7 @@ UNNOTICED = {
     "graph.deep": "that server refuses graphs of more than 10,000 tensors; a file can't hold them",
     "graph.recompute": "that server takes one device's graph for another's; these cases use one device",
 }
-"""Rules whose broken server in tests/sabotage.py the vectors don't notice, and why."""
+"""Rules whose broken server in tests/support/sabotage the vectors don't notice, and why."""
 
 
 @pytest.mark.parametrize("rule", sorted({case["rule"] for case in CASES.values()}))
@@ -302,7 +303,7 @@ def test_the_genuine_server_does_as_was_observed(upstream_build: upstream.Build)
     """One thread, because several spin while they wait."""
     request = {"host": "127.0.0.1", "threads": 1, "devices": 1, "cache_dir": None, "protocol": "3.6.1", "owned": False}
     words = json.dumps(request | {"port": 0}).replace('"port": 0', '"port": {port}')
-    target = Spawned("genuine rpc-server", [str(upstream_build.python), "-I", str(upstream.running.SCRIPT), "serve", words])
+    target = Spawned("genuine rpc-server", [str(upstream_build.python), "-I", str(upstream.process.SCRIPT), "serve", words])
     report = run(target, list(PLAYED.values()), Options(timeout=3.0))
     found = {result.case.id.removeprefix("malformed/"): str(result.verdict) for result in report.results}
     assert {id: verdict for id, verdict in found.items() if verdict not in CASES[id]["observed"]["verdict"]} == {}

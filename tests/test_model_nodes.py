@@ -19,9 +19,10 @@ from ggml_rpc_ref import connect, upstream
 from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.client.client import Client
 from ggml_rpc_ref.commands import serve
-from ggml_rpc_ref.ops.op import Tolerance
-from ggml_rpc_ref.ops.shared.compare import compare_tensors
+from ggml_rpc_ref.ops.compare import compare_tensors
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.server.server import Server
@@ -40,7 +41,7 @@ NEAR = 1e-8
 class Captured:
     """A graph as it came, its plan, and the bytes of its buffers before it ran."""
 
-    graph: codec.Graph
+    graph: Graph
     plan: Plan
     before: dict[Buffer, bytes]
 
@@ -49,7 +50,7 @@ def capture(model: Path) -> list[Captured]:
     """Let a stock client run the model on our server; return the graphs that it sent."""
     seen: list[Captured] = []
 
-    def remember(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Plan:
+    def remember(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Plan:
         plan = make_plan(graph, memory, backend, version)
         seen.append(Captured(graph, plan, {buffer: buffer.data.tobytes() for buffer in plan.buffers}))
         return plan
@@ -91,7 +92,7 @@ class Mirror:
         sources = {self.tensors[at] for at in (*self.tensors[node].src, self.tensors[node].view_src) if at and at != node}
         leaves = [replace(source, op=0, src=(0,) * 10, view_src=0, view_offs=0) for source in sources]
         message = GraphCompute(device=0, nodes=(node,), tensors=(*leaves, self.tensors[node]))
-        self.client.compute(codec.Graph.decode(codec.encode(message)))
+        self.client.compute(Graph.decode(codec.encode(message)))
         assert isinstance(into.storage, Buffer)
         received = self.client.get_tensor(self.tensors[node], 0, into.nbytes)
         into.storage.data[into.offset : into.offset + into.nbytes] = received

@@ -8,9 +8,7 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
-import importlib.util
 import json
-import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -28,11 +26,15 @@ from ggml_rpc_ref.blocks import CAN_DEQUANTISE
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.golden import operands
 from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.op import BLOCKS, MAX_SRC, WRITABLE_BLOCKS, Case, Op, Operand, Tolerance
-from ggml_rpc_ref.ops.shared import recipes, slabs
-from ggml_rpc_ref.ops.shared.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.ops.cases import cases_of, recipes
+from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.ops.op import BLOCKS, MAX_SRC, WRITABLE_BLOCKS, Op
+from ggml_rpc_ref.ops.shared import slabs
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import PlainStorage, Tensor, contiguous_nb
+from vectors.tools import record_ops
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 WITNESS = VECTORS / "upstream-3.6.1-llama-cpp-python-0.3.20" / "ops"
@@ -45,11 +47,6 @@ def recorded(name: str) -> dict[str, Any]:
     """Return an op's file."""
     document: dict[str, Any] = json.loads((WITNESS / f"{name.lower()}.json").read_text())
     return document
-
-
-@cache
-def cases_of(name: str) -> tuple[Case, ...]:
-    return tuple(OPS[name].cases())
 
 
 def rows() -> Iterator[Any]:
@@ -153,7 +150,7 @@ def test_the_recorded_file_has_exactly_the_cases(op: Op) -> None:
 @pytest.mark.parametrize("name", ["SET_ROWS", "ROPE", "IM2COL"])
 def test_the_recorder_writes_the_inputs_that_are_there(name: str) -> None:
     """Compressed perhaps by another zlib, but of the same operands, and all of their bytes."""
-    document, beside = recorder().with_inputs(OPS[name], without_payloads(recorded(name)))
+    document, beside = record_ops.with_inputs(OPS[name], without_payloads(recorded(name)))
     assert without_payloads(document) == without_payloads(recorded(name))
     there = operands.payloads(WITNESS / f"{name.lower()}.json")
     for ours, theirs in zip(document["cases"], recorded(name)["cases"], strict=True):
@@ -328,38 +325,25 @@ def test_a_missing_source_is_an_arity_violation(op: Op) -> None:
 # --- live ---------------------------------------------------------------------------------------------------------------
 
 
-def recorder() -> Any:
-    """Return vectors/tools/record_ops.py as a module: its wire client is independent of ours."""
-    spec = importlib.util.spec_from_file_location("record_ops", VECTORS / "tools" / "record_ops.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["record_ops"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def genuine() -> Iterator[Any]:
-    """The recorder and a connection to a genuine server of its own."""
-    tool = recorder()
-    if not (tool.ENVIRONMENT / "bin" / "python").exists():
+def genuine() -> Iterator[record_ops.SpawnedServer]:
+    """A genuine server, with the recorder's wire client, which is independent of ours."""
+    if not (record_ops.ENVIRONMENT / "bin" / "python").exists():
         pytest.skip("no genuine 3.6.1 build here: ggml-rpc-ref upstream install 3.6.1")
-    server = tool.SpawnedServer()
-    yield tool, server
+    server = record_ops.SpawnedServer()
+    yield server
     server.close()
 
 
 @pytest.mark.upstream
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
-def test_oracle_agrees_with_a_live_server(op: Op, genuine: Any) -> None:
-    tool, server = genuine
-    with closing(server.connect()) as wire:  # the server takes the next client only when this one has gone
+def test_oracle_agrees_with_a_live_server(op: Op, genuine: record_ops.SpawnedServer) -> None:
+    with closing(genuine.connect()) as wire:  # the server takes the next client only when this one has gone
         for case in cases_of(op.name):
             salt = f"/{np.random.SeedSequence().entropy}"
             dst, src = recipes.build(op.name, case, salt)
             tensors = {f"src{slot}": tensor for slot, tensor in enumerate(src) if tensor is not None} | {"dst": dst}
-            after = tool.run_node(wire, op.name, op.pack(case.params), dst, src, case.dst.alias)
+            after = record_ops.run_node(wire, op.name, op.pack(case.params), dst, src, case.dst.alias)
             owner = case.dst.alias or "dst"
             changed = [name for name in after if name == owner or not np.array_equal(after[name], memory(tensors[name]))]
             expected = {name: after[name][recipes.GUARD : -recipes.GUARD].tobytes() for name in changed}
@@ -378,9 +362,9 @@ NOT_COMPARABLE = {
 
 @pytest.mark.upstream
 @pytest.mark.parametrize("name", [name for name in OPS if cases_of(name) and name not in NOT_COMPARABLE])
-def test_mutated_nodes_that_are_accepted_agree_with_a_live_server(name: str, genuine: Any) -> None:
+def test_mutated_nodes_that_are_accepted_agree_with_a_live_server(name: str, genuine: record_ops.SpawnedServer) -> None:
     """The rest of the refusal property: what an op does not refuse, it computes as the genuine server does, which survives it."""
-    op, (tool, server) = OPS[name], genuine
+    op = OPS[name]
     tolerances = [case.tolerance or op.tolerance for case in cases_of(name)]
     loosest = Tolerance(max(t.rtol for t in tolerances), max(t.atol for t in tolerances), max(t.nmse for t in tolerances))
 
@@ -397,11 +381,11 @@ def test_mutated_nodes_that_are_accepted_agree_with_a_live_server(name: str, gen
             run(op, *ours, mutant.op_params)
         except Violation:
             return
-        with closing(server.connect()) as wire:
+        with closing(genuine.connect()) as wire:
             try:
-                after = tool.run_node(wire, name, mutant.op_params, dst, src, mutant.case.dst.alias)
-            except tool.ServerGone:
-                raise AssertionError(f"accepted, but the genuine server dies of it: {server.last_words()}") from None
+                after = record_ops.run_node(wire, name, mutant.op_params, dst, src, mutant.case.dst.alias)
+            except record_ops.ServerGone:
+                raise AssertionError(f"accepted, but the genuine server dies of it: {genuine.last_words()}") from None
         theirs = replace(ours[0], storage=PlainStorage(after[mutant.case.dst.alias or "dst"].copy()))
         mismatch = compare_tensors(theirs, ours[0], loosest)
         assert mismatch is None, mismatch

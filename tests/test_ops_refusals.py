@@ -12,8 +12,8 @@ import pytest
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.op import Case, Operand
-from ggml_rpc_ref.ops.shared import recipes
+from ggml_rpc_ref.ops.cases import cases_of, recipes
+from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import Tensor, contiguous_nb
 
@@ -88,8 +88,8 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("CONV_TRANSPOSE_1D", "stride-2", {"src0": {"ne": (3, 2, 4, 2)}}, "a kernel of three dimensions"),
     ("CONV_TRANSPOSE_1D", "stride-2", {"src1": {"ne": (7, 4, 2)}}, "a src1 of two"),
     ("CONV_TRANSPOSE_1D", "stride-2", {"src1": {"ne": (7, 5)}}, "5 input channels in the kernel"),
-    ("CONV_TRANSPOSE_1D", "stride-2", {"src0": {"nb": (8, 24, 48, 192)}}, "elements of a row to be neighbours"),
-    ("CONV_TRANSPOSE_1D", "stride-2", {"src1": {"nb": (8, 56, 224, 224)}}, "elements of a row to be neighbours"),
+    ("CONV_TRANSPOSE_1D", "stride-2", {"src0": {"nb": (8, 24, 48, 192)}}, "need src0.nb[0] == "),
+    ("CONV_TRANSPOSE_1D", "stride-2", {"src1": {"nb": (8, 56, 224, 224)}}, "need src1.nb[0] == "),
     ("CONV_TRANSPOSE_1D", "stride-2", {"params": {"p0": 1}}, "p0 == 0 and d0 == 1"),
     ("CONV_TRANSPOSE_1D", "stride-2", {"params": {"d0": 2}}, "p0 == 0 and d0 == 1"),
     ("CONV_TRANSPOSE_1D", "one-element", {"params": {"s0": -1}}, "s0 >= 1"),
@@ -97,8 +97,8 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("CONV_TRANSPOSE_1D", "stride-2", {"dst": {"nb": (4, 64, 128, 128)}}, "a contiguous result"),
     # --- CONV_TRANSPOSE_2D
     ("CONV_TRANSPOSE_2D", "stride-2-f32", {"src1": {"ne": (5, 6, 5, 1)}}, "5 input channels in the kernel"),
-    ("CONV_TRANSPOSE_2D", "stride-2-f32", {"src0": {"nb": (8, 24, 48, 96)}}, "elements of a row to be neighbours"),
-    ("CONV_TRANSPOSE_2D", "stride-2-f32", {"src1": {"nb": (8, 40, 240, 960)}}, "elements of a row to be neighbours"),
+    ("CONV_TRANSPOSE_2D", "stride-2-f32", {"src0": {"nb": (8, 24, 48, 96)}}, "need src0.nb[0] == "),
+    ("CONV_TRANSPOSE_2D", "stride-2-f32", {"src1": {"nb": (8, 40, 240, 960)}}, "need src1.nb[0] == "),
     ("CONV_TRANSPOSE_2D", "stride-2-f32", {"src0": {"nb": (4, 16, 32, 64)}}, "kernel planes without gaps"),
     ("CONV_TRANSPOSE_2D", "one-pixel-f32", {"params": {"stride": 0}}, "stride >= 1"),
     ("CONV_TRANSPOSE_2D", "stride-2-f32", {"dst": {"ne": (11, 12, 2, 2)}}, "need ne (11, 12, 2, 1)"),
@@ -110,10 +110,10 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("POOL_1D", "max-plain", {"params": {"k0": 0}}, "a window of at least 1"),
     ("POOL_1D", "max-plain", {"params": {"s0": 0}}, "a stride of at least 1"),
     ("POOL_1D", "max-plain", {"params": {"p0": 2**30, "k0": 2**31 - 1}}, "windows whose positions fit an int"),
-    ("POOL_1D", "max-plain", {"src0": {"nb": (8, 80, 240, 480)}}, "elements of a row to be neighbours"),
-    ("POOL_1D", "max-plain", {"dst": {"nb": (8, 72, 216, 432)}}, "elements of a row to be neighbours"),
-    ("POOL_1D", "max-plain", {"src0": {"nb": (4, 40, 128, 256)}}, "rows evenly spaced"),
-    ("POOL_1D", "max-plain", {"dst": {"nb": (4, 36, 108, 220)}}, "rows evenly spaced"),
+    ("POOL_1D", "max-plain", {"src0": {"nb": (8, 80, 240, 480)}}, "need src0.nb[0] == "),
+    ("POOL_1D", "max-plain", {"dst": {"nb": (8, 72, 216, 432)}}, "need dst.nb[0] == "),
+    ("POOL_1D", "max-plain", {"src0": {"nb": (4, 40, 128, 256)}}, "rows that are nb[1] apart"),
+    ("POOL_1D", "max-plain", {"dst": {"nb": (4, 36, 108, 220)}}, "rows that are nb[1] apart"),
     ("POOL_1D", "max-plain", {"dst": {"nb": (4, 0, 0, 0)}}, "elements share no bytes"),
     # --- POOL_2D
     ("POOL_2D", "max-plain", {"params": {"op": -1}}, "op 0 (max) or 1 (mean)"),
@@ -136,7 +136,7 @@ ROWS: list[tuple[str, str, Changes, str]] = [
         "a source with elements",
     ),
     ("POOL_2D", "max-plain", {"dst": {"nb": (4, 40, 360, 1080)}}, "a contiguous result"),
-    ("POOL_2D", "max-plain", {"src0": {"nb": (8, 80, 880, 2640)}}, "elements of a row to be neighbours"),
+    ("POOL_2D", "max-plain", {"src0": {"nb": (8, 80, 880, 2640)}}, "need src0.nb[0] == "),
     ("POOL_2D", "max-plain", {"src0": {"nb": (4, 40, 440, 1400)}}, "planes evenly spaced"),
     ("POOL_2D", "max-plain", {"src0": {"nb": (4, 40, 400, 1200)}}, "planes one after the other"),
     # --- POOL_2D_BACK
@@ -176,8 +176,8 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("PAD_REFLECT_1D", "left", {"params": {"p0": -1}, "dst": {"ne": (6, 3)}}, "p0 and p1 from 0 to 6"),
     ("PAD_REFLECT_1D", "left", {"params": {"p0": 0, "p1": 7}, "dst": {"ne": (14, 3)}}, "p0 and p1 from 0 to 6"),
     ("PAD_REFLECT_1D", "left", {"dst": {"ne": (13, 3)}}, "need ne (12, 3, 1, 1)"),
-    ("PAD_REFLECT_1D", "left", {"src0": {"nb": (8, 56, 168, 168)}}, "elements of a row to be neighbours"),
-    ("PAD_REFLECT_1D", "left", {"dst": {"nb": (8, 96, 288, 288)}}, "elements of a row to be neighbours"),
+    ("PAD_REFLECT_1D", "left", {"src0": {"nb": (8, 56, 168, 168)}}, "need src0.nb[0] == "),
+    ("PAD_REFLECT_1D", "left", {"dst": {"nb": (8, 96, 288, 288)}}, "need dst.nb[0] == "),
     ("PAD_REFLECT_1D", "left", {"dst": {"nb": (4, 0, 0, 0)}}, "elements share no bytes"),
     # --- ROLL
     ("ROLL", "all", {"dst": {"ne": (7, 5, 4, 4)}}, "ne (7, 5, 4, 3) as the source"),
@@ -185,14 +185,14 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("ROLL", "all", {"params": {"shift": (0, 0, 0, -3)}}, "shifts by less than (7, 5, 4, 3)"),
     ("ROLL", "all", {"params": {"shift": (0, -(2**31), 0, 0)}}, "shifts by less than"),
     ("ROLL", "all", {"src0": {"nb": (8, 56, 280, 1120)}}, "nb[0] == 4"),
-    ("ROLL", "all", {"dst": {"nb": (4, 30, 150, 600)}}, "the others multiples of 4"),
+    ("ROLL", "all", {"dst": {"nb": (4, 30, 150, 600)}}, "strides that are multiples of 4"),
     ("ROLL", "all", {"dst": {"nb": (4, 28, 0, 560)}}, "elements share no bytes"),
     # --- TIMESTEP_EMBEDDING
     ("TIMESTEP_EMBEDDING", "dim-32", {"params": {"dim": 33}}, "need ne (33, 5, 1, 1)"),
     ("TIMESTEP_EMBEDDING", "dim-32", {"params": {"dim": -32}}, "need ne (-32, 5, 1, 1)"),
     ("TIMESTEP_EMBEDDING", "dim-32", {"dst": {"ne": (32, 6)}}, "need ne (32, 5, 1, 1)"),
-    ("TIMESTEP_EMBEDDING", "dim-32", {"src0": {"nb": (8, 40, 40, 40)}}, "elements of a row to be neighbours"),
-    ("TIMESTEP_EMBEDDING", "dim-32", {"dst": {"nb": (8, 256, 1280, 1280)}}, "elements of a row to be neighbours"),
+    ("TIMESTEP_EMBEDDING", "dim-32", {"src0": {"nb": (8, 40, 40, 40)}}, "need src0.nb[0] == "),
+    ("TIMESTEP_EMBEDDING", "dim-32", {"dst": {"nb": (8, 256, 1280, 1280)}}, "need dst.nb[0] == "),
     ("TIMESTEP_EMBEDDING", "dim-32", {"dst": {"nb": (4, 0, 0, 0)}}, "elements share no bytes"),
     ("TIMESTEP_EMBEDDING", "dim-32", {"src0": {"ne": (5, 0)}}, "need steps"),
     # --- WIN_PART
@@ -245,19 +245,19 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("SSM_SCAN", "mamba-2", {"src6": {"ne": (3,)}}, "ids.ne (2)"),
     ("SSM_SCAN", "mamba-2", {"dst": {"ne": (3313,)}}, "3312 contiguous elements"),
     ("SSM_SCAN", "mamba-2", {"dst": {"nb": (8, 1, 1, 1)}}, "3312 contiguous elements"),
-    ("SSM_SCAN", "mamba-2", {"src0": {"nb": (4, 260, 1040, 6240)}}, "src[0] to be contiguous"),
-    ("SSM_SCAN", "mamba-2", {"src2": {"nb": (4, 28, 140, 280)}}, "src[2] to be contiguous"),
-    ("SSM_SCAN", "mamba-1-wide", {"src3": {"nb": (4, 68, 272, 272)}}, "src[3] to be contiguous"),
+    ("SSM_SCAN", "mamba-2", {"src0": {"nb": (4, 260, 1040, 6240)}}, "src0 to be contiguous"),
+    ("SSM_SCAN", "mamba-2", {"src2": {"nb": (4, 28, 140, 280)}}, "src2 to be contiguous"),
+    ("SSM_SCAN", "mamba-1-wide", {"src3": {"nb": (4, 68, 272, 272)}}, "src3 to be contiguous"),
     ("SSM_SCAN", "one-slot-for-all", {"src0": {"ne": (8, 2, 2, 1), "nb": (4, 32, 64, 0)}}, "s.nb[3] == 128"),
     *(
-        ("SSM_SCAN", "mamba-2", {f"src{slot}": {"nb": (8, 16, 32, 64)}}, f"src[{slot}].nb[0] == 4")
+        ("SSM_SCAN", "mamba-2", {f"src{slot}": {"nb": (8, 16, 32, 64)}}, f"src{slot}.nb[0] == 4")
         for slot in range(7)
     ),
-    ("SSM_SCAN", "mamba-2", {"src1": {"nb": (4, 20, 120, 600)}}, "src[1] with nb[1] == 16"),
-    ("SSM_SCAN", "mamba-2", {"src4": {"nb": (4, 260, 520, 2600)}}, "src[4] with nb[1] == 256"),
-    ("SSM_SCAN", "mamba-2", {"src5": {"nb": (4, 260, 520, 2600)}}, "src[5] with nb[1] == 256"),
-    ("SSM_SCAN", "mamba-2", {"src1": {"nb": (4, 16, 97, 600)}}, "src[1] with tokens and sequences whole floats apart"),
-    ("SSM_SCAN", "mamba-2", {"src5": {"nb": (4, 256, 512, 2563)}}, "src[5] with tokens and sequences whole floats apart"),
+    ("SSM_SCAN", "mamba-2", {"src1": {"nb": (4, 20, 120, 600)}}, "src1 with nb[1] == 16"),
+    ("SSM_SCAN", "mamba-2", {"src4": {"nb": (4, 260, 520, 2600)}}, "src4 with nb[1] == 256"),
+    ("SSM_SCAN", "mamba-2", {"src5": {"nb": (4, 260, 520, 2600)}}, "src5 with nb[1] == 256"),
+    ("SSM_SCAN", "mamba-2", {"src1": {"nb": (4, 16, 97, 600)}}, "src1 with tokens and sequences whole floats apart"),
+    ("SSM_SCAN", "mamba-2", {"src5": {"nb": (4, 256, 512, 2563)}}, "src5 with tokens and sequences whole floats apart"),
     (
         "SSM_SCAN",
         "mamba-2",
@@ -277,12 +277,12 @@ ROWS: list[tuple[str, str, Changes, str]] = [
         for tokens, sequences in (((6, 2) if op == "RWKV_WKV7" else (12, 4)),)
         for row in (
             *(
-                (op, "sequences", {f"src{slot}": {"ne": (size, heads, tokens - 1)}}, f"src[{slot}].ne ({size}, {heads}, {tokens},")
+                (op, "sequences", {f"src{slot}": {"ne": (size, heads, tokens - 1)}}, f"src{slot}.ne ({size}, {heads}, {tokens},")
                 for slot in streams
             ),
-            (op, "sequences", {"src0": {"ne": (size, heads, tokens, 2)}}, f"src[0].ne ({size}, {heads}, {tokens}, 1)"),
+            (op, "sequences", {"src0": {"ne": (size, heads, tokens, 2)}}, f"src0.ne ({size}, {heads}, {tokens}, 1)"),
             *(
-                (op, "sequences", {f"src{slot}": {"nb": (4, 4 * size + 4, 9999, 99999)}}, f"src[{slot}] to be contiguous")
+                (op, "sequences", {f"src{slot}": {"nb": (4, 4 * size + 4, 9999, 99999)}}, f"src{slot} to be contiguous")
                 for slot in (0, *streams)
             ),
             (op, "sequences", {state: {"nb": (4, 9999, 99999, 99999)}}, "a contiguous state and result"),
@@ -311,9 +311,9 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("GATED_DELTA_NET", "one-gate", {"src0": {"ne": (16, 0, 5, 2)}}, "q of some heads"),
     ("GATED_DELTA_NET", "one-gate", {"src1": {"ne": (16, 4, 5, 0)}}, "k of some heads"),
     ("GATED_DELTA_NET", "one-gate", {"src1": {"ne": (16, 4, 5, 3)}}, "sequences that divide 2"),
-    ("GATED_DELTA_NET", "one-gate", {"src0": {"nb": (8, 128, 512, 2560)}}, "elements of a row to be neighbours"),
-    ("GATED_DELTA_NET", "one-gate", {"src1": {"nb": (8, 128, 512, 2560)}}, "elements of a row to be neighbours"),
-    ("GATED_DELTA_NET", "one-gate", {"src2": {"nb": (8, 128, 512, 2560)}}, "elements of a row to be neighbours"),
+    ("GATED_DELTA_NET", "one-gate", {"src0": {"nb": (8, 128, 512, 2560)}}, "need src0.nb[0] == "),
+    ("GATED_DELTA_NET", "one-gate", {"src1": {"nb": (8, 128, 512, 2560)}}, "need src1.nb[0] == "),
+    ("GATED_DELTA_NET", "one-gate", {"src2": {"nb": (8, 128, 512, 2560)}}, "need src2.nb[0] == "),
     ("GATED_DELTA_NET", "one-gate", {"src3": {"ne": (2, 4, 5, 2)}}, "g.ne (1 or 16, 4, 5, 2)"),
     ("GATED_DELTA_NET", "one-gate", {"src4": {"ne": (16, 4, 5, 2)}}, "beta.ne (1, 4, 5, 2)"),
     ("GATED_DELTA_NET", "one-gate", {"src5": {"ne": (1024, 3)}}, "a state of 2048"),
@@ -520,7 +520,7 @@ def ids() -> list[str]:
 
 @pytest.mark.parametrize(("op", "name", "changes", "words"), ROWS, ids=ids())
 def test_one_change_makes_it_meaningless(op: str, name: str, changes: Changes, words: str) -> None:
-    case = next(case for case in OPS[op].cases() if case.id == name)
+    case = next(case for case in cases_of(op) if case.id == name)
     check(op, case, {})
     with pytest.raises(Violation) as caught:
         check(op, case, changes)
@@ -530,11 +530,12 @@ def test_one_change_makes_it_meaningless(op: str, name: str, changes: Changes, w
 
 @pytest.mark.parametrize(("op", "name", "slot", "count"), [
     ("GET_ROWS", "batches", 1, 7), ("SET_ROWS", "batches", 1, 9), ("SET_ROWS", "i32", 1, 9), ("ADD_ID", "batch", 2, 6),
-    ("GET_ROWS_BACK", "once-each", 1, 5),
-], ids=["GET_ROWS", "SET_ROWS-i64", "SET_ROWS-i32", "ADD_ID", "GET_ROWS_BACK"])  # fmt: skip
+    ("GET_ROWS_BACK", "once-each", 1, 5), ("MUL_MAT_ID", "q8_0-n4-used4-tokens1", 2, 4), ("SSM_SCAN", "one-slot-for-all", 6, 4),
+], ids=["GET_ROWS", "SET_ROWS-i64", "SET_ROWS-i32", "ADD_ID", "GET_ROWS_BACK", "MUL_MAT_ID", "SSM_SCAN"])  # fmt: skip
 @pytest.mark.parametrize("value", ["-1", "count", "most", "least"])
 def test_an_index_out_of_range_is_refused_and_nothing_written(op: str, name: str, slot: int, count: int, value: str) -> None:
-    case = next(case for case in OPS[op].cases() if case.id == name)
+    """A stock server reads or writes at whatever offset the index gives (llama.cpp #25765 of SSM_SCAN's ids)."""
+    case = next(case for case in cases_of(op) if case.id == name)
     dst, src = recipes.build(op, case)
     index = src[slot]
     assert index is not None
@@ -544,22 +545,6 @@ def test_an_index_out_of_range_is_refused_and_nothing_written(op: str, name: str
     with pytest.raises(Violation) as caught:
         OPS[op].oracle(OPS[op].check(dst, src, OPS[op].pack(case.params)))
     assert (caught.value.rule, caught.value.field, caught.value.value) == ("graph.index", f"{op}.src[{slot}][1,0,0,0]", bad)
-    assert np.array_equal(dst.array, before)
+    assert np.array_equal(dst.array, before, equal_nan=dst.dtype.name == "F32")
     index.array[0, 0, 0, 1] = count - 1
     OPS[op].oracle(OPS[op].check(dst, src, OPS[op].pack(case.params)))
-
-
-@pytest.mark.parametrize("value", [-1, 4, 2**31 - 1, -(2**31)])
-def test_ssm_scan_refuses_an_id_that_names_no_slot(value: int) -> None:
-    """Issue #25765 of llama.cpp: upstream reads at whatever offset the ids give."""
-    op = OPS["SSM_SCAN"]
-    case = next(case for case in op.cases() if case.id == "one-slot-for-all")
-    dst, src = recipes.build(op.name, case)
-    ids = src[6]
-    assert ids is not None
-    ids.array[0, 0, 0, 1] = value
-    before = dst.array.copy()
-    with pytest.raises(Violation) as caught:
-        op.oracle(op.check(dst, src, op.pack(case.params)))
-    assert (caught.value.rule, caught.value.field, caught.value.value) == ("graph.index", "SSM_SCAN.src[6][1]", value)
-    assert np.array_equal(dst.array, before, equal_nan=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -15,9 +14,7 @@ from ggml_rpc_ref.files.recording import Recorder
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.proxy.proxy import Proxy
 from ggml_rpc_ref.spec.versions import Version
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny_models
+from tests.support import tiny_models
 
 STEPS = 3
 GRAPHS = {

@@ -25,15 +25,13 @@ from ggml_rpc_ref.conformance.runner import Report, Result
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.golden import play, play_ops
 from ggml_rpc_ref.net.stream import parse_endpoint
-from ggml_rpc_ref.ops.op import Tolerance
-from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.handlers import Runnable
 from ggml_rpc_ref.server.memory import Memory
 from ggml_rpc_ref.spec.versions import Version
-
-sys.path.insert(0, str(Path(__file__).parent))
-from sabotage import InProcess, Sabotage, Spoilt, multiplies_badly, skips_squares
+from tests.support.sabotage import InProcess, Sabotage, Spoilt, multiplies_badly, skips_squares
 
 HERE = Path(__file__).parent.parent / "vectors"
 UPSTREAM = HERE / "upstream-3.6.1-llama-cpp-python-0.3.20"
@@ -110,7 +108,7 @@ def test_an_op_that_is_passed_over_is_wrong(tmp_path: Path) -> None:
     assert all(result.rule == "graph.computes" for result in found.values())
 
 
-def refuses_gelus(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+def refuses_gelus(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
     """It lacks GLU, and says so."""
     plan = make_plan(graph, memory, backend, version)
     for step in plan.steps:
@@ -128,7 +126,7 @@ def test_an_op_that_is_lacking_is_no_fault(tmp_path: Path) -> None:
 
 
 def spoils(how: Callable[[Plan], None]) -> Callable[..., Runnable]:
-    def planner(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+    def planner(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
         plan = make_plan(graph, memory, backend, version)
         return Spoilt(plan, how, plan.buffers)
 
@@ -297,7 +295,7 @@ def handler() -> Iterator[None]:
 
 @pytest.mark.usefixtures("handler")
 def test_the_report_sums_up_each_op(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def errs(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+    def errs(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
         refuses_gelus(graph, memory, backend, version)
         return multiplies_badly(graph, memory, backend, version)
 

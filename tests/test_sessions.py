@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import struct
@@ -32,6 +31,7 @@ from ggml_rpc_ref.golden.session import Labels, faults, make
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.protocol.fnv import definition
 from ggml_rpc_ref.server.server import Server
+from vectors.tools import record_sessions
 
 HERE = Path(__file__).parent.parent / "vectors"
 SCHEMA = json.loads((HERE / "schema" / "sessions.json").read_text())
@@ -712,27 +712,14 @@ def test_a_damaged_recording_is_seen(pair: Path) -> None:
 # ------------------------------------------------------------------------------------------------- the genuine, once more
 
 
-def recorder() -> Any:
-    """The module that records the sessions."""
-    tools = HERE / "tools"
-    spec = importlib.util.spec_from_file_location("record_sessions", tools / "record_sessions.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there for their module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.upstream
 @pytest.mark.parametrize("id", ["views", "recompute", "two-clients", "hash-cache"])
 def test_a_second_recording_says_the_same(
     id: str, tmp_path: Path, upstream_build: upstream.Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = recorder()
-    monkeypatch.setattr(module, "PORT", 0)  # any port: only llama.cpp's names of tensors tell it
-    monkeypatch.setattr(module, "OUT", tmp_path)
-    module.record(id, module.SESSIONS[id])
+    monkeypatch.setattr(record_sessions, "PORT", 0)  # any port: only llama.cpp's names of tensors tell it
+    monkeypatch.setattr(record_sessions, "OUT", tmp_path)
+    record_sessions.record(id, record_sessions.SESSIONS[id])
     (recorded,) = [path for path in RECORDINGS if path.stem == id]
     first, second = (json.loads(path.with_suffix(".json").read_text()) for path in (recorded, tmp_path / recorded.name))
     assert without_anything(first["steps"]) == without_anything(second["steps"])

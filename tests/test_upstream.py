@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 
 from ggml_rpc_ref import upstream
+from ggml_rpc_ref.commands.progress import shown_progress
 from ggml_rpc_ref.errors import Misuse, Unsupported
-from ggml_rpc_ref.upstream import builds, environment, gemma, running
+from ggml_rpc_ref.upstream import builder, builds, gemma, process
 
 # --- the false Python -----------------------------------------------------------------------------------------------------
 
@@ -67,7 +68,7 @@ match arguments:
             print("ggml.c:1: GGML_ASSERT(x) failed", flush=True)
             os.abort()
         if fault == "refuses":
-            print("127.0.0.1:9 can't be listened on", file=sys.stderr, flush=True)
+            print("can't listen on 127.0.0.1:9", file=sys.stderr, flush=True)
             os._exit(64)
         if fault != "mute":
             version = "9.9.9" if fault == "other version" else "3.6.1"
@@ -244,9 +245,9 @@ def of_another_release(world: World) -> None:
         (without_marker, "was never finished"),
         (with_a_marker_of_somebody_else, "was never finished"),
         (for_another_processor, "was made for another processor"),
-        (without_python, "is no longer whole"),
-        (without_library, "is no longer whole"),
-        (of_another_release, "is no longer whole"),
+        (without_python, "is incomplete"),
+        (without_library, "is incomplete"),
+        (of_another_release, "is incomplete"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -296,12 +297,12 @@ def test_a_missing_compiler_is_one_sentence_and_nothing_is_built(
 def test_a_compiler_named_with_its_arguments_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     (world.path / "tools" / "c++").rename(world.path / "tools" / "my-c++")
     monkeypatch.setenv("CXX", "my-c++ -march=native")
-    builds.check_compiler("3.6.1")
+    builder.check_compiler("3.6.1")
 
 
 def test_a_python_without_ensurepip_is_one_sentence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ensurepip", None)
-    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(process.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Misuse, match="apt-get install python3-venv"):
         upstream.install("3.6.1")
 
@@ -482,7 +483,7 @@ def test_a_server_that_dies_in_the_block_is_seen_dead(world: World) -> None:
     ("fault", "words"),
     [
         ("dies", r"^the genuine 3\.6\.1 server was ended by SIGABRT; its last words: ggml\.c:1: GGML_ASSERT\(x\) failed$"),
-        ("refuses", r"^127\.0\.0\.1:9 can't be listened on$"),
+        ("refuses", r"^can't listen on 127\.0\.0\.1:9$"),
         ("mute", r"did not answer HELLO within 0\.3 s without a word$"),
     ],
     ids=["dies", "refuses", "mute"],
@@ -499,7 +500,7 @@ def test_a_server_that_does_not_come_up_says_why(fault: str, words: str, world: 
 
 @pytest.mark.parametrize(
     ("wishes", "words"),
-    [({"port": 65536}, "65536 is no port"), ({"threads": 0}, "0 threads"), ({"devices": 0}, "0 devices")],
+    [({"port": 65536}, "65536 is not a port"), ({"threads": 0}, "0 threads"), ({"devices": 0}, "0 devices")],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_server_that_can_not_be_is_misuse(wishes: dict[str, int], words: str, world: World) -> None:
@@ -570,7 +571,7 @@ def test_a_generation_that_can_not_be_is_misuse(wishes: dict[str, int], world: W
 
 def test_the_script_that_runs_elsewhere_imports_nothing_of_ours() -> None:
     imported = set[str]()
-    for node in ast.walk(ast.parse(running.SCRIPT.read_text())):
+    for node in ast.walk(ast.parse(process.SCRIPT.read_text())):
         if isinstance(node, ast.Import):
             imported |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -593,7 +594,7 @@ STEPS = [
 
 def test_progress_without_a_terminal_is_a_line_per_step_and_tenth() -> None:
     stream = io.StringIO()
-    with upstream.shown_progress("3.6.1", stream) as show:
+    with shown_progress("3.6.1", stream) as show:
         for step in STEPS:
             show(step)
     assert stream.getvalue() == textwrap.dedent("""\
@@ -609,7 +610,7 @@ def test_progress_on_a_terminal_is_a_bar() -> None:
             return True
 
     stream = Terminal()
-    with upstream.shown_progress("3.6.1", stream) as show:
+    with shown_progress("3.6.1", stream) as show:
         for step in STEPS:
             show(step)
     assert "3.6.1: compiling" in stream.getvalue()
@@ -691,7 +692,7 @@ def test_the_genuine_server_says_hello_and_ends_with_the_block(upstream_server: 
 
 def test_the_genuine_server_says_when_its_port_is_taken(upstream_server: upstream.Server) -> None:
     port = int(upstream_server.endpoint.rpartition(":")[2])
-    words = rf"^127\.0\.0\.1:{port} can't be listened on: Address already in use$"
+    words = rf"^can't listen on 127\.0\.0\.1:{port}: Address already in use$"
     with pytest.raises(upstream.Failed, match=words), upstream.server("3.6.1", port=port):
         pytest.fail("it came up")
     assert upstream_server.alive()
@@ -788,7 +789,7 @@ def test_the_genuine_client_that_aborts_leaves_its_last_words(gemma_model: Path)
         pytest.param({"rpc": "127.0.0.1:9"}, "no RPC server .* answers at 127.0.0.1:9$", id="no-server"),
         pytest.param({"model": Path("/nowhere.gguf")}, "can't load the model /nowhere.gguf$", id="no-model"),
         pytest.param({"n_ctx": 8, "n_predict": 3}, "6 tokens and 3 more do not fit in a context of 8$", id="too-long"),
-        pytest.param({"prompt": [262144]}, "the tokens 0 to 262143 only$", id="no-such-token"),
+        pytest.param({"prompt": [262144]}, "has only the tokens 0 to 262143$", id="no-such-token"),
     ],
 )
 def test_the_genuine_client_says_what_it_can_not_do(wishes: dict[str, object], words: str, gemma_model: Path) -> None:

@@ -20,9 +20,9 @@ import pytest
 from ggml_rpc_ref.backends.half import Native, ThroughFloat32
 from ggml_rpc_ref.backends.upstream_cpu import LOOKED_UP, UpstreamCpu
 from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.flash_attn_ext import attention
-from ggml_rpc_ref.ops.op import Case, Operand
-from ggml_rpc_ref.ops.shared import recipes
+from ggml_rpc_ref.ops.cases import cases_of, recipes
+from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.flash_attn_ext import attention
 from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 
@@ -50,7 +50,7 @@ def is_rounded(name: str, case: Case) -> bool:
 
 def rows() -> Iterator[Any]:
     for name in ("MUL_MAT", "MUL_MAT_ID", "FLASH_ATTN_EXT", "GLU", "UNARY"):
-        for number, case in enumerate(OPS[name].cases()):
+        for number, case in enumerate(cases_of(name)):
             if is_rounded(name, case):
                 yield pytest.param(name, number, case, id=f"{name}-{case.id}")
 
@@ -78,7 +78,7 @@ def like(tensor: Tensor, content: bytes) -> Tensor:
 
 
 def test_a_split_sum_is_the_whole_sum_within_rounding() -> None:
-    case = next(case for case in OPS["FLASH_ATTN_EXT"].cases() if case.id == "keys-515-f16")
+    case = next(case for case in cases_of("FLASH_ATTN_EXT") if case.id == "keys-515-f16")
     results = []
     for threads in (1, 2, 3):
         dst, src = recipes.build("FLASH_ATTN_EXT", case)

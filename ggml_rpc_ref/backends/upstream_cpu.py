@@ -4,7 +4,7 @@ The oracle multiplies activations as they are. Upstream's CPU rounds them first,
 best logits may lie 0.01 apart, the rounding moves them by 0.3. Which one is "right" is not a question of semantics, so the ops
 don't know of it; this backend does:
 
-    MUL_MAT, MUL_MAT_ID     src1 is rounded to the partner type of src0's (`ops.mul_mat.PARTNER`), then multiplied
+    MUL_MAT, MUL_MAT_ID     src1 is rounded to the partner type of src0's (`matmul.VEC_DOT_TYPE`), then multiplied
     FLASH_ATTN_EXT          with fewer than 64 queries Q is rounded to the partner of K's type, F16 keys are multiplied and F16
                             values summed in the processor's F16 arithmetic (`half`); with 64 or more, F32 or F16 K and V are
                             computed in F32, as the oracle does
@@ -23,11 +23,11 @@ from functools import partial
 import numpy as np
 
 from ggml_rpc_ref.backends.half import Half, of_this_processor
-from ggml_rpc_ref.ops import flash_attn_ext
 from ggml_rpc_ref.ops.glu import halves
-from ggml_rpc_ref.ops.mul_mat import PARTNER
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.ops.shared.activations import gelu_quick
+from ggml_rpc_ref.ops.shared.attention import mask_of, masked_scores
+from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
 from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
@@ -93,7 +93,7 @@ def with_source(node: Node, slot: int, tensor: Tensor) -> Node:
 
 def multiply(node: Node) -> None:
     """Round src1 to the partner type of src0's, then multiply."""
-    partner = PARTNER[node.source(0).dtype.name]
+    partner = VEC_DOT_TYPE[node.source(0).dtype.name]
     node.op.oracle(with_source(node, 1, rounded(node.source(1), partner)))
 
 
@@ -150,7 +150,7 @@ def attend(node: Node, threads: int, half: Half) -> None:
     alike = k.dtype == v.dtype and k.dtype.name in ("F32", "F16") and q.dtype.name == "F32"
     if alike and q.ne[1] >= TILE and v.ne[0] % VECTOR == 0:
         return node.op.oracle(node)
-    narrow = with_source(node, 0, rounded(q, PARTNER[k.dtype.name]))
+    narrow = with_source(node, 0, rounded(q, VEC_DOT_TYPE[k.dtype.name]))
     if v.dtype.name != "F16" or k.ne[1] == 0:
         return node.op.oracle(narrow)
     splits = threads if alike and q.ne[1] == q.ne[3] == 1 and k.ne[1] >= SPLIT else 1
@@ -166,7 +166,7 @@ def _attend_in_f16(node: Node, splits: int, half: Half) -> None:
             k3, v3 = (tensor[i3 * len(tensor) // len(q)] for tensor in (k, v))
             for start in range(0, q.shape[2], step):
                 rows = slice(start, start + step)
-                bias = flash_attn_ext.mask_of(node, i3, rows)
+                bias = mask_of(node, i3, rows)
                 node.dst.array[i3, rows] = _attended(node, q[i3, :, rows], k3, v3, bias, splits, half).swapaxes(0, 1)
 
 
@@ -178,7 +178,7 @@ def _attended(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array 
     (heads, queries, dk), keys = q.shape, k.shape[1]
     is_f16 = node.source(1).dtype.name == "F16"
     dots = half.dots(q.reshape(len(k), -1, dk), k).reshape(heads, queries, keys) if is_f16 else None
-    scores = flash_attn_ext.masked_scores(node, q, k, bias, dots).reshape(len(v), -1, keys)
+    scores = masked_scores(node, q, k, bias, dots).reshape(len(v), -1, keys)
     part = -(-keys // splits)
     sums = [unfolded(running_sum(scores[..., at : at + part], v[:, at : at + part], half), heads) for at in range(0, keys, part)]
     if (sinks := node.optional(4)) is not None:

@@ -1,19 +1,21 @@
-"""What a server has, as a client sees it: devices, their memory, buffers, tensors.
+"""A server's devices and buffers, as a client sees them.
 
-Made by `Client.devices`; every method here is one request, or the few that a stock client would send.
+Made by `Client.devices`; each method is one request, or the few that a stock client would send.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from ggml_rpc_ref.client.channel import Buffered, Bytes, Channel
 from ggml_rpc_ref.client.graph import Graph, RemoteTensor, quad
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import (
     REQUESTS,
@@ -29,26 +31,22 @@ from ggml_rpc_ref.spec.messages import (
     GraphRecompute,
     InitTensor,
     RpcTensor,
+    has_field,
 )
 from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import NUMPY_TYPES, allocate, contiguous_nb
 
-if TYPE_CHECKING:
-    from ggml_rpc_ref.client.client import Client
-
-Bytes = npt.NDArray[np.uint8]
-Buffered = bytes | bytearray | memoryview | npt.NDArray[Any]
-
 PADDED_TO = 512
-"""Elements: for rows of a block type that are no multiple of it, GET_ALLOC_SIZE and INIT_TENSOR are sent (ggml-rpc.cpp)."""
+"""Elements: for rows of a block type whose length is not a multiple of this, a stock client sends GET_ALLOC_SIZE and INIT_TENSOR
+(ggml-rpc.cpp)."""
 NUMPY_NAMES = {np.dtype(layout): name for name, layout in NUMPY_TYPES.items() if name != "BF16"}
 
 
 class Devices(Sequence["Device"]):
-    """As many devices as the server said, made when they are looked at: it may have said 2^32 - 1."""
+    """As many devices as the server reported, each created when it is accessed: the server may have reported 2^32 - 1."""
 
-    def __init__(self, client: Client, count: int) -> None:
-        self._client, self._count, self.made = client, count, dict[int, Device]()
+    def __init__(self, client: Channel, count: int) -> None:
+        self._client, self._count, self._made = client, count, dict[int, Device]()
 
     def __len__(self) -> int:
         return self._count
@@ -61,11 +59,11 @@ class Devices(Sequence["Device"]):
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(self._count))]
         at = range(self._count)[index]
-        return self.made.setdefault(at, Device(self._client, at))
+        return self._made.setdefault(at, Device(self._client, at))
 
 
 class DeviceMemory(NamedTuple):
-    """Bytes of a device."""
+    """Free and total memory of a device, in bytes."""
 
     free: int
     total: int
@@ -75,13 +73,12 @@ class Device:
     """A device of a server.
 
     Attributes:
-        client: whose.
+        client: the connection.
         index: its number.
     """
 
-    def __init__(self, client: Client, index: int) -> None:
+    def __init__(self, client: Channel, index: int) -> None:
         self.client, self.index = client, index
-        self.last_graph = b""
         self._alignment = self._max_size = 0
 
     def __repr__(self) -> str:
@@ -89,36 +86,37 @@ class Device:
 
     @property
     def version(self) -> Version:
-        """The protocol version that is spoken."""
+        """The protocol version of the connection."""
         return self.client.version
 
     @property
     def alignment(self) -> int:
-        """What addresses of tensors must be multiples of; asked for once."""
+        """The alignment of tensors, in bytes; asked for once."""
         if not self._alignment:
             alignment: int = self.client.request(GetAlignment(device=self.index)).alignment
             if alignment.bit_count() != 1:
-                raise Violation("device.alignment", "alignment", alignment, f"{self} must say a power of two")
+                raise Violation("device.alignment", "alignment", alignment, f"{self} must report a power of two")
             self._alignment = alignment
         return self._alignment
 
     @property
     def max_size(self) -> int:
-        """The largest buffer, in bytes; asked for once."""
+        """Size of the largest possible buffer, in bytes; asked for once."""
         if not self._max_size:
             self._max_size = int(self.client.request(GetMaxSize(device=self.index)).max_size)
         return self._max_size
 
     def memory(self) -> DeviceMemory:
-        """Ask how much memory it has, now."""
+        """Ask how much memory it has now."""
         reply = self.client.request(GetDeviceMemory(device=self.index))
         return DeviceMemory(reply.free_mem, reply.total_mem)
 
     def alloc(self, size: int) -> RemoteBuffer:
-        """Reserve memory.
+        """Allocate a buffer.
 
         Raises:
-            Misuse: where the server has not as much.
+            Misuse: where the server has not enough memory.
+            Violation: where the buffer is smaller than asked for.
         """
         reply = self.client.request(AllocBuffer(device=self.index, size=size))
         if reply.remote_ptr == 0:
@@ -132,12 +130,12 @@ class Device:
     def empty(
         self, dtype: str, ne: Sequence[int], name: str = "", buffer: RemoteBuffer | None = None, offset: int = 0
     ) -> RemoteTensor:
-        """Return a tensor with dimensions in ggml's order, in a buffer of its own or at an offset of one; its data are not set."""
+        """Return an uninitialised tensor, dimensions in ggml's order, in a buffer of its own or at an offset in the one given."""
         row, dims = BY_NAME[dtype], quad(ne)
         tensor = RemoteTensor(self, row, dims, contiguous_nb(row, dims), len(ne), name)
         padded = row.is_quantised and dims[0] % PADDED_TO != 0
         size = self.alloc_size(tensor) if padded else tensor.nbytes
-        tensor.room, tensor.offset = self.alloc(size) if buffer is None else buffer, offset
+        tensor.buffer, tensor.offset = self.alloc(size) if buffer is None else buffer, offset
         if padded:
             self.client.request(InitTensor(tensor=tensor.wire()))
         return tensor
@@ -145,13 +143,16 @@ class Device:
     def tensor(
         self, array: npt.ArrayLike, dtype: str = "", name: str = "", buffer: RemoteBuffer | None = None, offset: int = 0
     ) -> RemoteTensor:
-        """Send an array; shape (…, rows, columns) becomes ne (columns, rows, …).
+        """Return a tensor that holds an array; shape (…, rows, columns) becomes ne (columns, rows, …).
 
         Args:
-            array: up to four axes. Sent from where it lies if C-contiguous and of the type wanted.
-            dtype: the ggml type to convert or quantise to; none: that of the array.
-            name: for logs of the server.
-            buffer, offset: where to put it; none: a buffer of its own.
+            array: up to four axes. Sent without a copy if C-contiguous and of the type wanted.
+            dtype: the ggml type to convert or quantise to. (default: that of the array)
+            name: for the server's logs.
+            buffer, offset: where to put it. (default: a buffer of its own)
+
+        Raises:
+            Misuse: where no ggml type holds the array's elements.
         """
         values = np.asarray(array)
         dtype = dtype or NUMPY_NAMES.get(values.dtype, "")
@@ -166,25 +167,26 @@ class Device:
         return tensor
 
     def write(self, tensor: RemoteTensor, data: Buffered, offset: int = 0) -> None:
-        """Send bytes into a tensor, from its byte `offset` on."""
+        """Write bytes into a tensor, beginning at byte `offset`."""
         self.client.set_tensor(_placed(tensor), offset, data)
 
     def read(self, tensor: RemoteTensor, offset: int, size: int) -> Bytes:
-        """Fetch bytes of a tensor."""
+        """Read bytes of a tensor."""
         return self.client.get_tensor(_placed(tensor), offset, size)
 
     def copy(self, source: RemoteTensor, target: RemoteTensor) -> bool:
-        """Copy bytes from tensor to tensor on the server; False where it can't."""
+        """Copy the bytes of a tensor into another on the server; False where the server can't."""
         return bool(self.client.request(CopyTensor(src=_placed(source), dst=_placed(target))).result)
 
     def init_tensor(self, tensor: RemoteTensor) -> None:
-        """Let the device prepare a tensor's memory."""
+        """Have the device initialise a tensor's memory, padding included."""
         self.client.request(InitTensor(tensor=_placed(tensor)))
 
     def alloc_size(self, tensor: RemoteTensor) -> int:
-        """Ask how many bytes a tensor needs, its sources considered."""
-        absent = codec.ABSENT_TENSOR
-        sources = tuple(absent if source is None else source.wire() for source in tensor.src)
+        """Ask how many bytes a tensor needs, given its sources."""
+        absent = codec.zero_record(RpcTensor)
+        has_srcs = has_field(GetAllocSize, "srcs", self.client.version)
+        sources = tuple(absent if source is None else source.wire() for source in tensor.src) if has_srcs else ()
         size: int = self.client.request(GetAllocSize(device=self.index, tensor=tensor.wire(), srcs=sources)).alloc_size
         return size
 
@@ -194,27 +196,28 @@ class Device:
         """Return an empty graph on this device."""
         return Graph(self)
 
-    def compute(self, graph: codec.Graph) -> None:
-        """Compute a graph; the one that was sent last is not sent again but recomputed."""
+    def compute(self, graph: WireGraph) -> None:
+        """Compute a graph; if it is the one that was sent last, send GRAPH_RECOMPUTE instead."""
         payload = graph.encode(self.version)
         with self.client.lock:
-            if payload == self.last_graph and self.version >= REQUESTS[GraphRecompute].since:
+            stored = self.client.stored_graphs
+            if payload == stored.get(self.index) and self.version >= REQUESTS[GraphRecompute].since:
                 self.client.request(GraphRecompute(device=self.index))
             else:
-                self.last_graph = b""
+                stored.pop(self.index, None)  # whether the server still has it is unknown if sending fails
                 self.client.compute(graph)
-                self.last_graph = payload
+                stored[self.index] = payload
 
 
 class RemoteBuffer:
-    """Memory on a device.
+    """A buffer on a device.
 
     Attributes:
         remote_ptr: its handle.
         size: bytes.
     """
 
-    def __init__(self, client: Client, remote_ptr: int, size: int) -> None:
+    def __init__(self, client: Channel, remote_ptr: int, size: int) -> None:
         self.client, self.size = client, size
         self._remote_ptr, self._base, self._freed = remote_ptr, -1, False
 
@@ -241,13 +244,13 @@ class RemoteBuffer:
         self.client.request(BufferClear(remote_ptr=self.remote_ptr, value=value))
 
     def free(self) -> None:
-        """Give it back."""
+        """Free it; its handle is invalid from then on."""
         self.client.request(FreeBuffer(remote_ptr=self.remote_ptr))
         self._freed = True
-        self.client.forget_graphs()
+        self.client.stored_graphs.clear()  # a server may drop stored graphs when a buffer is freed (llama.cpp #24292)
 
 
 def _placed(tensor: RemoteTensor) -> RpcTensor:
-    if tensor.owner.room is None:
+    if tensor.owner.buffer is None:
         raise Misuse(f"{tensor.name or 'the tensor'} has no memory yet: compute its graph first")
     return tensor.wire()

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ggml_rpc_ref import upstream
+from ggml_rpc_ref.commands.progress import shown_progress
 
 app = typer.Typer(help="Genuine llama.cpp builds by protocol version: list, install, serve, generate.", no_args_is_help=True)
 
@@ -33,7 +34,7 @@ def list_builds(as_json: Annotated[bool, typer.Option("--json", help="Print one 
 @app.command()
 def install(version: Version) -> None:
     """Build a version into the user's cache directory: 6 to 8 minutes on two cores; needs a C++ compiler."""
-    with upstream.shown_progress(f"llama.cpp {version}") as on_progress:
+    with shown_progress(f"llama.cpp {version}") as on_progress:
         build = upstream.install(version, on_progress)
     typer.echo(str(build.root))
 
@@ -41,7 +42,7 @@ def install(version: Version) -> None:
 @app.command()
 def model() -> None:
     """Fetch the small real model that `generate` uses by default: Gemma 3 270M, 240 MB, under Gemma's terms of use."""
-    with upstream.shown_progress("Gemma 3 270M") as on_progress:
+    with shown_progress("Gemma 3 270M") as on_progress:
         path = upstream.model(on_progress)
     typer.echo(str(path))
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from ggml_rpc_ref.conformance.case import CASES, NO_FAULT, Case, Verdict
+from ggml_rpc_ref.conformance.case import CASES, Case
 from ggml_rpc_ref.conformance.cases import SECTIONS
 from ggml_rpc_ref.conformance.expect import Expected, load, surprises
 from ggml_rpc_ref.conformance.report import as_json, as_text, case_as_json, exit_status, show
 from ggml_rpc_ref.conformance.runner import Options, Report, Result, WrongVersion, run
 from ggml_rpc_ref.conformance.target import Given, Spawned, Target, embedded, from_command
+from ggml_rpc_ref.conformance.verdict import NO_FAULT, Verdict
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.rules import RULES
 

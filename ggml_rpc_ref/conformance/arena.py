@@ -10,8 +10,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ggml_rpc_ref.conformance.case import Broken
 from ggml_rpc_ref.conformance.peer import Buffer, Peer
+from ggml_rpc_ref.conformance.verdict import Broken
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, BufferClear, GraphCompute, RpcTensor
 

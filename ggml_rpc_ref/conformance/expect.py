@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ggml_rpc_ref.conformance.case import CASES, NO_FAULT, Verdict
+from ggml_rpc_ref.conformance.case import CASES
 from ggml_rpc_ref.conformance.runner import Result
+from ggml_rpc_ref.conformance.verdict import NO_FAULT, Verdict
 from ggml_rpc_ref.errors import Misuse
 
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from ggml_rpc_ref.conformance.case import Broken, NotJudged, Verdict
+from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.order import awaited
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
-    REQUESTS,
     AllocBuffer,
     BufferGetBase,
     DeviceCount,
@@ -28,6 +28,7 @@ from ggml_rpc_ref.spec.messages import (
     GetTensorReply,
     Hello,
     HelloReply,
+    Message,
     RpcTensor,
     SetTensor,
     by_number,
@@ -186,7 +187,7 @@ class Peer:
 
     def send(self, *what: object) -> None:
         """Send messages and literal bytes, all in one piece; a server that has closed meanwhile is noticed when we read."""
-        data = b"".join(bytes(w) if isinstance(w, Literal) else codec.encode_request(w, self.version) for w in what)
+        data = b"".join(bytes(w) if isinstance(w, Literal) else codec.encode_request(cast(Message, w), self.version) for w in what)
         self._note("sent", data, ", ".join(map(_label, what)))
         try:
             self._stream.send(data)
@@ -245,11 +246,12 @@ class Peer:
         """Wait until the server has ended the connection or the deadline has passed, whatever comes."""
         self._stream.wait_closed()
 
-    def reply(self, request: Any) -> Any:
+    def reply(self, request: Message) -> Any:
         """Return the reply to a request that has been sent; its size must be the one that the table says."""
         expected = f"the reply to {_label(request)}"
-        cls: Any = REQUESTS[type(request)].reply(self.version)
-        size = request.size if cls is GetTensorReply else codec.minimum_size(cls, self.version)
+        due = awaited(type(request), request, self.version)
+        assert due is not None  # a case reads no reply where there is none
+        cls, size = due.reply, due.size
         (announced,) = codec.REPLY_HEAD.unpack(self.take(8, expected))
         if announced != size:
             raise Broken(
@@ -351,9 +353,8 @@ def _is_silent(request: object, version: Version) -> bool:
     """Whether a request gets no reply; literal bytes are told by their first."""
     if isinstance(request, Literal):
         row = by_number(version).get(request[0])
-    else:
-        row = REQUESTS[type(request)]
-    return row is not None and row.reply(version) is NO_REPLY
+        return row is not None and row.reply(version) is NO_REPLY
+    return awaited(type(request), request, version) is None
 
 
 def _is_whole(data: bytes) -> bool:

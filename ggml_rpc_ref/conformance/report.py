@@ -9,9 +9,10 @@ from importlib.metadata import version as package_version
 from itertools import groupby
 from typing import Any
 
-from ggml_rpc_ref.conformance.case import CASES, NO_FAULT, Case, Verdict
+from ggml_rpc_ref.conformance.case import CASES, Case
 from ggml_rpc_ref.conformance.expect import Expected, surprises
 from ggml_rpc_ref.conformance.runner import Report, Result
+from ggml_rpc_ref.conformance.verdict import NO_FAULT, Verdict
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.files import FILE_RULES
 from ggml_rpc_ref.spec.observed import observed

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ggml_rpc_ref.conformance.case import CASES, NO_FAULT, Broken, Case, NotJudged, Verdict
+from ggml_rpc_ref.conformance.case import CASES, Case
 from ggml_rpc_ref.conformance.peer import Facts, Subject
 from ggml_rpc_ref.conformance.target import DYING, Target, is_loopback
+from ggml_rpc_ref.conformance.verdict import NO_FAULT, Broken, NotJudged, Verdict
 from ggml_rpc_ref.net.stream import Endpoint
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import DeviceCount, Hello, layouts

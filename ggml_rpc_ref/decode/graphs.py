@@ -1,7 +1,7 @@
 """The graphs of GRAPH_COMPUTE messages, listed or drawn: `decode --graph text|dot`.
 
 A tensor is called by its place in the message, %0, %1, …: ids are addresses of the client's and say nothing. The arrays of
-`codec.Graph` are what is read; a reference to an id that has no tensor is shown as such, since graphs are also looked at when
+`Graph` are what is read; a reference to an id that has no tensor is shown as such, since graphs are also looked at when
 something is wrong with them.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 
 from ggml_rpc_ref.decode import words
 from ggml_rpc_ref.decode.model import Message
-from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import GraphCompute
 from ggml_rpc_ref.spec.versions import Version
 
@@ -25,7 +25,7 @@ class View:
         version: whose op table is meant.
     """
 
-    def __init__(self, graph: codec.Graph, version: Version) -> None:
+    def __init__(self, graph: Graph, version: Version) -> None:
         self.device, self.version = graph.device, version
         self.nodes: list[int] = graph.nodes.tolist()
         names = graph.tensors.dtype.names or ()
@@ -39,7 +39,7 @@ class View:
     @classmethod
     def of(cls, message: Message) -> View:
         """Return a message's graph; it is a GRAPH_COMPUTE and all there."""
-        return cls(codec.Graph.decode(message.payload(), message.version), message.version)
+        return cls(Graph.decode(message.payload(), message.version), message.version)
 
     def label(self, id: int) -> str:
         """Return what a tensor is called."""

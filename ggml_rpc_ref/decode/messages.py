@@ -1,12 +1,11 @@
-"""Streams to messages: the protocol's framing and order, on bytes that lie there already.
+"""Streams to messages: the protocol's framing and order, on bytes that are all there.
 
-`connection.Connection` follows a conversation as it happens and forgets each byte that it has understood; here every field keeps
-its place, and what came before a fault is kept. Both refuse by the same checks of `codec`.
+`connection.Connection` follows a conversation as it happens and forgets each byte that it has understood; here every field
+keeps its place, and what came before a fault is kept. Both ask the same `Order` and the same checks of `codec`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -20,28 +19,17 @@ from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.files.recording import LeftOut
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Role
-from ggml_rpc_ref.spec.messages import (
-    NO_REPLY,
-    REQUESTS,
-    GetTensor,
-    GetTensor2d,
-    GetTensorReply,
-    GraphCompute,
-    Hello,
-    HelloReply,
-    all_fields,
-    by_number,
-    command_name,
-)
+from ggml_rpc_ref.protocol.graph import graph_size
+from ggml_rpc_ref.protocol.order import Awaited, Order
+from ggml_rpc_ref.spec.messages import GraphCompute, HelloReply, by_number, carries_data, command_name
 from ggml_rpc_ref.spec.versions import PROFILES, Version
-from ggml_rpc_ref.spec.wire import Tail
 
 DATA_SHOWN: Final = 64
 """Bytes of data that are looked at, however many there are."""
 
 
 def announced(conversation: Conversation) -> Version | None:
-    """Return the version that the server's first reply announces, or None where that is no HELLO reply of a version we know."""
+    """Return the version that the server's first reply announces; None where that is not the HELLO reply of a known version."""
     stream = conversation.sides.get(Role.SERVER)
     if stream is None:
         return None
@@ -53,23 +41,24 @@ def announced(conversation: Conversation) -> Version | None:
 
 
 class Reader:
-    """Reads both sides of one conversation; the requests first, since they say what each reply is.
+    """Reads both sides of one conversation: the requests first, since they decide what each reply is.
 
     Args:
         conversation: what was sent.
-        version: whose layouts are meant.
+        version: the version by whose layouts it is read.
         full: whether tensors in arrays are walked field by field.
     """
 
     def __init__(self, conversation: Conversation, version: Version, full: bool) -> None:
         self.conversation, self.version, self.full = conversation, version, full
-        self._asked: deque[Message] = deque()
+        self._order: Order[Message] = Order(version, from_start=conversation.whole)
         self._all_asked = self._all_read = False
 
     @property
     def unanswered(self) -> Message | None:
         """The first request that got no reply, though all that the server sent has been read without a fault."""
-        return self._asked[0] if self._asked and self._all_read else None
+        oldest = self._order.oldest
+        return oldest.request if oldest and self._all_read else None
 
     # --------------------------------------------------------------------------------------------------------- requests
 
@@ -86,8 +75,8 @@ class Reader:
             yield message
             if message.fault is not None:
                 return
-            if REQUESTS[message.cls or Hello].reply(self.version) is not NO_REPLY:
-                self._asked.append(message)
+            assert message.cls is not None  # else it has a fault
+            self._order.ask(message.cls, message, message.number)
             at = message.payload_offset + message.payload_size
         self._all_asked = stream is not None and not stream.lost
 
@@ -96,18 +85,8 @@ class Reader:
         row = by_number(self.version).get(command)
         message.name = command_name(row.cls) if row else f"command {command}"
         message.head[0].word = message.name if row else "unknown"
-        self._check_order(message, command)
-        if row is None:
-            raise Violation("frame.command-known", "command", command, f"protocol {self.version} defines none of this number", 0)
-        message.cls = row.cls
-        self._payload(stream, message, row.cls)
-
-    def _check_order(self, message: Message, command: int) -> None:
-        hello = REQUESTS[Hello].number
-        if self.conversation.whole and message.offset == 0 and command != hello:
-            raise Violation("session.hello-first", "command", command, "the first command is HELLO (14)", 0)
-        if message.offset > 0 and command == hello:
-            raise Violation("session.hello-once", "command", command, "HELLO is said once, as the first command", 0)
+        message.cls = self._order.command(command).cls
+        self._payload(stream, message, message.cls)
 
     # ---------------------------------------------------------------------------------------------------------- replies
 
@@ -129,32 +108,30 @@ class Reader:
         self._all_read = stream is not None and not any(side.lost for side in self.conversation.sides.values())
 
     def _reply(self, stream: Stream, message: Message) -> None:
-        if not self._asked and not self._all_asked:
+        if self._order.oldest is None and not self._all_asked:
             self._lone_reply(stream, message)
             return
-        if not self._asked:
-            raise Violation("frame.reply-presence", "reply", "there", "no request awaits one", 0)
-        request = self._asked.popleft()
-        cls = REQUESTS[request.cls or Hello].reply(self.version)
-        assert isinstance(cls, type)
-        message.name, message.cls = f"{request.name} reply", cls
-        self._payload(stream, message, cls, request)
+        due = self._order.due()
+        self._order.answer()
+        message.name, message.cls = f"{due.request.name} reply", due.reply
+        self._payload(stream, message, due.reply, due)
 
     def _lone_reply(self, stream: Stream, message: Message) -> None:
         """Without the requests a reply's size is the only hint; where several kinds have it, its bytes are shown as they are."""
         size = self._number(stream, message, "size", 8, "bytes of payload")
-        rows = [row for row in by_number(self.version).values() if row.reply(self.version) is not NO_REPLY]
-        fitting = {row: cls for row in rows if isinstance(cls := row.reply(self.version), type) and self._fits(cls, size)}
-        message.name = " or ".join(command_name(row.cls) for row in fitting) or "GET_TENSOR"
+        replies = {row: reply for row in by_number(self.version).values() if isinstance(reply := row.reply(self.version), type)}
+        fitting = {row: reply for row, reply in replies.items() if self._fits(reply, size)}
+        fitting = fitting or {row: reply for row, reply in replies.items() if carries_data(reply)}
+        message.name = " or ".join(row.name for row in fitting)
         message.name += " reply, by its size" if size else " reply, without payload"
-        kinds = set(fitting.values()) or {GetTensorReply}
+        kinds = set(fitting.values())
         message.head.clear()
         if len(kinds) == 1:
             (message.cls,) = kinds
         self._payload(stream, message, message.cls)
 
-    def _fits(self, cls: type, size: int) -> bool:
-        return codec.is_fixed(cls, self.version) and codec.minimum_size(cls, self.version) == size
+    def _fits(self, reply: type, size: int) -> bool:
+        return codec.is_fixed(reply, self.version) and codec.minimum_size(reply, self.version) == size
 
     # ------------------------------------------------------------------------------------------------------------- both
 
@@ -172,25 +149,25 @@ class Reader:
         message.head.append(Item(name, offset, width, raw, value, "", doc))
         return value
 
-    def _payload(self, stream: Stream, message: Message, cls: type | None, request: Message | None = None) -> None:
-        """Read the size, and see whether it is right and all of the payload there."""
+    def _payload(self, stream: Stream, message: Message, cls: type | None, due: Awaited[Message] | None = None) -> None:
+        """Read the size; check that it is right and that all of the payload is there."""
         size = message.payload_size = self._number(stream, message, "size", 8, "bytes of payload")
         base = message.payload_offset
         there = stream.count(base, size)
-        only_fields = cls is not None and _carries_data(cls) and there == codec.minimum_size(cls, self.version)
+        only_fields = cls is not None and carries_data(cls) and there == codec.minimum_size(cls, self.version)
         left_out = stream.left_out(base + there) if only_fields else None
         message.payload = partial(stream.view, base, self._shown(cls, size))
         message.read = partial(self._items, message, there, left_out)
         if cls is not None:
-            self._check_size(message, cls, request)
+            self._check_size(message, cls, due)
         if there + (left_out.size if left_out else 0) < size:
-            self._walk(message, there, left_out, [])  # says where the bytes run out
+            self._walk(message, there, left_out, [])  # raises: it names the field in which the bytes end
 
     def _shown(self, cls: type | None, size: int) -> int:
         """Return how much of a payload is looked at."""
         if cls is None:
             return min(size, DATA_SHOWN)
-        return min(size, codec.minimum_size(cls, self.version) + DATA_SHOWN) if _carries_data(cls) else size
+        return min(size, codec.minimum_size(cls, self.version) + DATA_SHOWN) if carries_data(cls) else size
 
     def _items(self, message: Message, there: int, left_out: LeftOut | None) -> list[Item]:
         """Return the payload's fields as far as they are there, whatever is wrong with the size."""
@@ -210,10 +187,12 @@ class Reader:
         except Short as short:
             raise _cut_off(short.field, short.there, short.wanted, short.offset - message.offset) from None
 
-    def _check_size(self, message: Message, cls: type, request: Message | None) -> None:
-        """Hold the size field to what the table, the counts and the request say."""
+    def _check_size(self, message: Message, cls: type, due: Awaited[Message] | None) -> None:
+        """Hold the size field to the table, to the counts, and to what the request awaits."""
         head, size = message.payload_offset - message.offset, message.payload_size
         try:
+            if due is not None:
+                due.check_size(size)
             codec.check_size(cls, size, self.version)
         except Violation as found:
             others = [
@@ -223,34 +202,18 @@ class Reader:
             raise Violation(found.rule, "size", found.value, found.detail + hint, head - 8) from None
         if cls is GraphCompute:
             try:
-                codec.graph_size(message.payload(), size, self.version)
+                graph_size(message.payload(), size, self.version)
             except Violation as found:
                 raise Violation(found.rule, found.field, found.value, found.detail, head + (found.offset or 0)) from None
-        wanted = _bytes_asked_for(request)
-        if wanted is not None and size != wanted:
-            raise Violation("frame.reply-presence", "size", size, f"{wanted} bytes were asked for", head - 8)
 
     def _fail(self, stream: Stream, message: Message, violation: Violation) -> None:
-        """Note what is wrong; offsets of violations count from the message's first byte here."""
+        """Keep what is wrong; here the offset of a violation counts from the message's first byte."""
         where = self.conversation.where(message.sender)
         message.fault = Fault.of(violation, message.offset + (violation.offset or 0), where)
-        if stream.lost and violation.rule == "frame.complete":  # the file lacks them: the sender may have sent them
+        if stream.lost and violation.rule == "frame.complete":  # the file lost the bytes: the sender may well have sent them
             problem = f"{message.fault.problem}; {stream.lost.problem}"
             message.fault = replace(message.fault, problem=problem, rule=stream.lost.rule)
 
 
-def _carries_data(cls: type | None) -> bool:
-    """Whether messages of this class end in data, which may be left out of recordings."""
-    return cls is not None and any(isinstance(row.wire, Tail) for row in all_fields(cls))
-
-
 def _cut_off(field: str, there: int, wanted: int, offset: int) -> Violation:
     return Violation("frame.complete", field, "cut off", f"the bytes end after {there} of its {wanted}", offset)
-
-
-def _bytes_asked_for(request: Message | None) -> int | None:
-    """Return how many bytes a request asks for; None where the table says what the reply has."""
-    if request is None or request.cls not in (GetTensor, GetTensor2d):
-        return None
-    rows = request.value("n_copies") if request.cls is GetTensor2d else 1
-    return int(request.value("size")) * int(rows)

@@ -128,3 +128,7 @@ class Message:
     def value(self, name: str) -> Any:
         """Return the value of a field of the payload; None where it is not there."""
         return next((item.value for item in self.read() if item.name == name), None)
+
+    def number(self, name: str) -> int:
+        """Return the value of a number of the payload, which is there."""
+        return int(self.value(name))

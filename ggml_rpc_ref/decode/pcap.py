@@ -16,10 +16,10 @@ from ggml_rpc_ref.decode.sources import PCAPNG_MAGIC, Source, mapped
 from ggml_rpc_ref.decode.streams import Conversation, Lost, Stream
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol.connection import Role
+from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
 HELLO_STARTS: Final = (b"\x0e" + bytes(8), b"\x0e\x18" + bytes(7))
 """How a client's bytes begin: HELLO without payload, or with the 24 bytes of 4.0.0 and later."""
-USUAL_PORT: Final = 50052
 SYN, ACK = 0x02, 0x10
 IPV6_FAMILIES: Final = (24, 28, 30)
 """AF_INET6 of the BSDs and macOS in their loopback captures (tcpdump.org, LINKTYPE_NULL); scapy on Linux knows only its own."""
@@ -87,7 +87,7 @@ class Flow:
         first, second = self.ends
         if self.client is not None:
             return (first, second) if self.client == first else (second, first)
-        servers = [end for end in self.ends if end[1] == (port or USUAL_PORT)] or [min(self.ends, key=lambda end: end[1])]
+        servers = [end for end in self.ends if end[1] == (port or DEFAULT_PORT)] or [min(self.ends, key=lambda end: end[1])]
         return (second, first) if servers[0] == first else (first, second)
 
 

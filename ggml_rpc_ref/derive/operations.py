@@ -12,9 +12,11 @@ import numpy as np
 from ggml_rpc_ref.backends.upstream_cpu import ROUNDED_OPS
 from ggml_rpc_ref.blocks import fp4, iq, iq_tables, k, legacy, plain, ternary
 from ggml_rpc_ref.derive.markdown import escape, prose, table
-from ggml_rpc_ref.ops import OPS, custom
-from ggml_rpc_ref.ops.op import ANY, BLOCKS, PLAIN, READABLE_BLOCKS, WRITABLE_BLOCKS, Op, Param, Tolerance
-from ggml_rpc_ref.ops.shared import activations, arithmetic, compare, copying, recurrence, sliding_window, views
+from ggml_rpc_ref.ops import OPS, compare, custom
+from ggml_rpc_ref.ops.cases import cases_of
+from ggml_rpc_ref.ops.op import ANY, BLOCKS, PLAIN, READABLE_BLOCKS, WRITABLE_BLOCKS, Op, Param
+from ggml_rpc_ref.ops.shared import activations, arithmetic, copying, recurrence, sliding_window, views
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME, type_count
 from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, op_table
@@ -39,7 +41,7 @@ REFERENCES = {
     "recurrence.py": "[Recurrence](#recurrence)",
     "`activations.gelu`": "[Activations](#activations)",
     "`activations.TABLE`": "[Activations](#activations)",
-    "`PARTNER`": "column Partner of the [table of types](#types)",
+    "`VEC_DOT_TYPE`": "column Partner of the [table of types](#types)",
     "`ROUNDED` has the bound by type": "the bound by type stands below",
     "`op.WRITABLE_BLOCKS`": "[writable](#words-for-types-and-layouts)",
     "`Tolerance`": "tolerance",
@@ -110,7 +112,7 @@ def _tables(op: Op) -> list[str]:
     )
     place = ", possibly in the memory of a source" if op.in_place else ""
     facts = f"Result: {type_names(op.types)}{place}. Tolerance: {_tolerance(op.tolerance)}."
-    cases = list(op.cases())
+    cases = list(cases_of(op.name))
     if others := list(dict.fromkeys(c.tolerance for c in cases if c.tolerance not in (None, op.tolerance))):
         facts += " Some cases otherwise:\n\n" + "\n".join(f"- {_tolerance(t)}" for t in others if t)
     witness = f"Witness: {len(cases)} cases in [{op.name.lower()}.json]({WITNESS}/{op.name.lower()}.json)."

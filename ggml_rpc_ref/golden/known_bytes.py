@@ -14,7 +14,7 @@ from math import prod
 from typing import Final, NamedTuple
 
 from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.op import EXACT
+from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import op_table

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from ggml_rpc_ref.conformance.case import Broken, Case, NotJudged, Verdict
+from ggml_rpc_ref.conformance.case import Case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files.conversation import (
     U64,
@@ -37,8 +38,8 @@ from ggml_rpc_ref.files.conversation import (
 )
 from ggml_rpc_ref.golden import play_ops
 from ggml_rpc_ref.golden.lint import files, playable, reading
-from ggml_rpc_ref.ops.op import Tolerance
-from ggml_rpc_ref.ops.shared.compare import compare
+from ggml_rpc_ref.ops.compare import compare
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol.fnv import fnv1a
 
 REPLY_HEAD: Final = 8

@@ -18,12 +18,13 @@ from typing import Any, Final
 import numpy as np
 
 from ggml_rpc_ref.conformance.arena import MARGIN
-from ggml_rpc_ref.conformance.case import Broken, Case, NotJudged, Verdict
+from ggml_rpc_ref.conformance.case import Case
 from ggml_rpc_ref.conformance.peer import Buffer, Peer, Subject
 from ggml_rpc_ref.conformance.runner import Result
+from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict
 from ggml_rpc_ref.golden import operands
-from ggml_rpc_ref.ops.op import Tolerance
-from ggml_rpc_ref.ops.shared.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, MAX_SRC, GetAlignment, GraphCompute, RpcTensor
 from ggml_rpc_ref.tensor import Array, PlainStorage, Tensor

@@ -19,9 +19,8 @@ import time
 from typing import Any, NamedTuple, Self
 
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
-DEFAULT_PORT = 50052
-"""Port of rpc-server where none is given (rpc-server.cpp of 3.6.1)."""
 CHUNK = 2**20
 """Bytes: the most that memory is reserved for ahead of their arrival."""
 SLOWEST = 2**20

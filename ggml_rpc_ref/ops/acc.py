@@ -10,12 +10,11 @@ empty: nothing is computed.
 Source: ggml_compute_forward_acc_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.regions import PARAMS, region, region_cases, require_region
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.regions import PARAMS, region, require_region
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 shape = require_region
 
@@ -29,14 +28,6 @@ def oracle(node: Node) -> None:
     region(node.dst, node).array[...] = total
 
 
-def cases() -> Iterator[Case]:
-    """The cases of every region; special values."""
-    yield from region_cases("F32")
-    odd = Operand("F32", (16, 6), fill="special")
-    params = {"nb1": 64, "nb2": 384, "nb3": 384, "offset": 16}
-    yield Case("special", Operand("F32", odd.ne), (odd, Operand("F32", (12, 5), fill="special")), params)
-
-
 OP = Op(
     name="ACC",
     sources=(Source("a", ("F32",), "contiguous"), Source("b", ("F32",), "the region's ne")),
@@ -44,7 +35,6 @@ OP = Op(
     params=PARAMS,
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
     in_place=True,
 )

@@ -9,13 +9,12 @@ same dimensions and dst of any type that upstream's CPU can write. IEEE rules fo
 Source: apply_binary_op in ggml-cpu/binary-ops.cpp, ggml_compute_forward_add_q_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.arithmetic import arithmetic_cases, combine, require_arithmetic
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Node, Op, Source
+from ggml_rpc_ref.ops.shared.arithmetic import combine, require_arithmetic
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -35,20 +34,6 @@ def oracle(node: Node) -> None:
     combine(node, np.add)
 
 
-def cases() -> Iterator[Case]:
-    """The cases of every arithmetic op; every block type as src0, and some as another result than its own."""
-    yield from arithmetic_cases("ADD")
-    for dtype in READABLE_BLOCKS:
-        result = dtype if dtype in WRITABLE_BLOCKS else "F32"
-        fill = "normal" if dtype in WRITABLE_BLOCKS else "blocks"
-        yield Case(dtype.lower(), Operand(result, (256, 2)), (Operand(dtype, (256, 2), fill=fill), Operand("F32", (256, 2))))
-    for dtype, result in (("Q4_0", "F32"), ("Q4_K", "F16"), ("Q8_0", "BF16"), ("Q6_K", "Q8_0")):
-        src = (Operand(dtype, (256, 2)), Operand("F32", (256, 2)))
-        yield Case(f"{dtype}-to-{result}".lower(), Operand(result, (256, 2)), src)
-    rows = Operand("Q8_0", (64, 3, 2), nb=(34, 102, 340, 680))
-    yield Case("q8_0-gaps-in-place", Operand("Q8_0", rows.ne, rows.nb, alias="src0"), (rows, Operand("F32", rows.ne)))
-
-
 OP = Op(
     name="ADD",
     sources=(
@@ -58,7 +43,6 @@ OP = Op(
     types=FLOATS + WRITABLE_BLOCKS,
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
     in_place=True,
 )

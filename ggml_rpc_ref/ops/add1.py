@@ -9,10 +9,10 @@ ne[3] = 1 (beyond, upstream steps by nb[0] instead of nb[3]). IEEE rules. Empty:
 Source: ggml_add1 in ggml.c, ggml_compute_forward_add1 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
-from ggml_rpc_ref.ops.op import EXACT, FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_dense_rows
+from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Node, Op, Source
+from ggml_rpc_ref.ops.shared.elementwise import map_values
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 BLOCK_TYPES = tuple(name for name in WRITABLE_BLOCKS if name in READABLE_BLOCKS)
 
@@ -36,33 +36,12 @@ def oracle(node: Node) -> None:
     map_values(node, lambda x: x + number)
 
 
-def cases() -> Iterator[Case]:
-    """Row lengths around vector widths, every type, in place, gaps, special values."""
-    number = Operand("F32", (1,), fill="values:0.75")
-    for n in (1, 7, 32, 65):
-        yield Case(f"n{n}", Operand("F32", (n, 3)), (Operand("F32", (n, 3)), number))
-    for dtype in ("F16", "BF16"):
-        for other in ("F32", dtype):
-            src = (Operand(dtype, (33, 2)), Operand(other, (1,), fill="values:0.3"))
-            yield Case(f"{dtype}-{other}".lower(), Operand(dtype, (33, 2)), src)
-    for dtype in BLOCK_TYPES:
-        yield Case(dtype.lower(), Operand(dtype, (256, 2)), (Operand(dtype, (256, 2)), number))
-    odd = Operand("F32", (16, 6), fill="special")
-    for name, value in {"special": "0.5", "special-inf": "inf", "special-nan": "nan"}.items():
-        yield Case(name, Operand("F32", odd.ne), (odd, Operand("F32", (1,), fill=f"values:{value}")))
-    x = Operand("F32", (9, 4, 3, 2))
-    yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x, number))
-    yield Case("gaps", Operand("F32", x.ne, (4, 40, 200, 640)), (Operand("F32", x.ne, (4, 48, 192, 576)), number))
-    yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)), number))
-
-
 OP = Op(
     name="ADD1",
     sources=(Source("a", FLOATS + BLOCK_TYPES, "rows dense"), Source("b", FLOATS, "one element")),
     types=FLOATS + BLOCK_TYPES,
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
     in_place=True,
 )

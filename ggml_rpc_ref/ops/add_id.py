@@ -9,14 +9,14 @@ looked at.
 Source: ggml_add_id in ggml.c, ggml_compute_forward_add_id_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.elementwise import part, require_dense_rows
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -38,24 +38,6 @@ def oracle(node: Node) -> None:
             part(node.dst, block).store(x[block] + rows[index[block[1:]]])
 
 
-def cases() -> Iterator[Case]:
-    """Row lengths around vector widths; several tokens; a batch; strided indices; gaps; in place; special values."""
-    for n in (1, 7, 32, 65):
-        yield _case(f"n{n}", Operand("F32", (n, 3, 2)), Operand("F32", (n, 5)))
-    x, b = Operand("F32", (9, 4, 3, 2)), Operand("F32", (9, 6))
-    yield _case("batch", x, b)
-    yield _case("special", Operand("F32", (16, 4), fill="special"), Operand("F32", (16, 6), fill="special"))
-    yield _case("gaps", Operand("F32", x.ne, (4, 40, 200, 640)), Operand("F32", b.ne, (4, 48, 288, 288)))
-    indices = Operand("I32", (4, 3), (12, 4, 48, 48), "index:6")
-    yield Case("indices-transposed", Operand("F32", x.ne), (x, b, indices))
-    yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x, b, Operand("I32", (4, 3), fill="index:6")))
-    yield _case("empty", Operand("F32", (0, 3)), Operand("F32", (0, 2)))
-
-
-def _case(name: str, x: Operand, b: Operand) -> Case:
-    return Case(name, Operand("F32", x.ne, x.nb), (x, b, Operand("I32", x.quad[1:3], fill=f"index:{b.ne[1]}")))
-
-
 OP = Op(
     name="ADD_ID",
     sources=(
@@ -66,7 +48,6 @@ OP = Op(
     types=("F32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
     in_place=True,
 )

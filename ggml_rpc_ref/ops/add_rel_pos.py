@@ -11,11 +11,10 @@ the column's. Further matrices (src0.ne[3] > 1) are copied only, as upstream doe
 Source: ggml_add_rel_pos_impl in ggml.c; ggml_compute_forward_add_rel_pos_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -46,25 +45,6 @@ def oracle(node: Node) -> None:
     node.dst.array[...] = result
 
 
-def _case(name: str, n: int, queries: tuple[int, int], heads: int, inplace: int, batch: int = 1, fill: str = "normal") -> Case:
-    """Return a case; in place, the result is the scores' memory."""
-    scores = Operand("F32", (n * n, queries[0] * queries[1], heads, batch), fill=fill)
-    terms = Operand("F32", (n, *queries, heads), fill=fill)
-    dst = Operand("F32", scores.ne, alias="src0" if inplace else "")
-    return Case(name, dst, (scores, terms, terms), {"inplace": inplace})
-
-
-def cases() -> Iterator[Case]:
-    """Sizes, heads, in place or not, further matrices, special values."""
-    for inplace in (0, 1):
-        word = "in-place" if inplace else "apart"
-        yield _case(f"{word}-plain", 4, (4, 4), 3, inplace)
-        yield _case(f"{word}-unequal-queries", 3, (5, 2), 2, inplace)
-        yield _case(f"{word}-one", 1, (1, 1), 1, inplace)
-        yield _case(f"{word}-further-matrices", 3, (2, 2), 2, inplace, 3)
-        yield _case(f"{word}-special", 3, (3, 3), 2, inplace, fill="special")
-
-
 OP = Op(
     name="ADD_REL_POS",
     sources=(
@@ -76,7 +56,6 @@ OP = Op(
     params=(Param("inplace", "i32", 0, "0: scores are read from src0; else from dst"),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
     in_place=True,
 )

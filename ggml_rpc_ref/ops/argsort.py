@@ -10,16 +10,12 @@ upstream's sort has no defined result with NaN. Empty: nothing is computed.
 Source: ggml_compute_forward_argsort_f32 in ggml-cpu/ops.cpp, ggml_argsort in ggml.c.
 """
 
-from collections.abc import Iterator
-
-import numpy as np
-
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
-from ggml_rpc_ref.tensor import Array, F32Array
+from ggml_rpc_ref.ops.shared.sorting import INT32_MAX, ranked
+from ggml_rpc_ref.ops.tolerance import EXACT
 
-INT32_MAX = 2**31 - 1
 RISING, FALLING = 0, 1
 
 
@@ -40,29 +36,6 @@ def oracle(node: Node) -> None:
         result[block] = ranked(source[block], falling)
 
 
-def ranked(rows: F32Array, falling: bool) -> Array:
-    """Return the indices of each row in the order of its values, NaN last."""
-    return np.argsort(-rows if falling else rows, axis=-1, kind="stable")
-
-
-def cases() -> Iterator[Case]:
-    """Both orders: lengths around vector widths, ties in short rows, infinities, evenly spaced rows, nothing."""
-    for name, order in (("rising", RISING), ("falling", FALLING)):
-        for n in (1, 2, 7, 16, 33, 1025):
-            yield sorting(f"{name}-n{n}", Operand("F32", (n, 3, 2), fill="permutation"), order)
-        yield sorting(f"{name}-normal", Operand("F32", (100, 5)), order)
-        yield sorting(f"{name}-ties", Operand("F32", (8, 3), fill="values:1,3,1,2,3,3,0"), order)
-        yield sorting(f"{name}-zeros", Operand("F32", (5, 2), fill="values:0,-0,1,-0,0,-1"), order)
-        yield sorting(f"{name}-infinities", Operand("F32", (5, 2), fill="values:1,inf,-inf,3e38,-2"), order)
-        yield sorting(f"{name}-gaps", Operand("F32", (5, 4, 2), nb=(4, 32, 128, 256)), order)
-        yield sorting(f"{name}-empty", Operand("F32", (0, 3)), order)
-
-
-def sorting(id: str, x: Operand, order: int) -> Case:
-    """Return a case whose destination follows from x."""
-    return Case(id, Operand("I32", x.ne), (x,), {"order": order})
-
-
 OP = Op(
     name="ARGSORT",
     sources=(Source("x", ("F32",), "any ne"),),
@@ -70,6 +43,5 @@ OP = Op(
     params=(Param("order", "i32", 0, "ggml_sort_order: 0 rising, 1 falling"),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

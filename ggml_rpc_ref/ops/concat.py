@@ -8,11 +8,10 @@ Bits are copied, NaN and all. Either may be empty along dim. Block types are ref
 Source: ggml_concat in ggml.c, ggml_compute_forward_concat in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, PLAIN, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.ops.op import PLAIN, Node, Op, Param, Source
+from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Quad
 
 
@@ -41,31 +40,6 @@ def oracle(node: Node) -> None:
     target[(*place, slice(seam, None))] = second
 
 
-def cases() -> Iterator[Case]:
-    """Each dimension, every type, strides on all sides, one part empty, special values."""
-    for dim in range(4):
-        a, b = [4, 3, 2, 2], [4, 3, 2, 2]
-        b[dim] = 5
-        joined = [*a]
-        joined[dim] += 5
-        yield Case(f"dim{dim}", Operand("F32", tuple(joined)), (Operand("F32", tuple(a)), Operand("F32", tuple(b))), {"dim": dim})
-    for dtype in PLAIN[1:]:
-        src = (Operand(dtype, (4, 3), fill="normal:100"), Operand(dtype, (4, 5), fill="normal:100"))
-        yield Case(dtype.lower(), Operand(dtype, (4, 8)), src, {"dim": 1})
-    permuted, gaps = Operand("F32", (4, 3, 2), (4, 32, 16, 96)), Operand("F32", (4, 3, 5), (8, 40, 160, 800))
-    yield Case("strided", Operand("F32", (4, 3, 7), (12, 60, 200, 1400)), (permuted, gaps), {"dim": 2})
-    yield Case(
-        "transposed",
-        Operand("F16", (7, 3)),
-        (Operand("F16", (3, 3), (6, 2, 18, 18)), Operand("F16", (4, 3), (6, 2, 24, 24))),
-        {"dim": 0},
-    )
-    yield Case("first-empty", Operand("F32", (4, 3)), (Operand("F32", (4, 0)), Operand("F32", (4, 3))), {"dim": 1})
-    yield Case("second-empty", Operand("F32", (4, 3)), (Operand("F32", (4, 3)), Operand("F32", (0, 3))), {"dim": 0})
-    special = Operand("F32", (16, 4), fill="special")
-    yield Case("special", Operand("F32", (16, 8)), (special, special), {"dim": 1})
-
-
 OP = Op(
     name="CONCAT",
     sources=(Source("a", PLAIN, "any strides"), Source("b", PLAIN, "a's type, and ne but for dim")),
@@ -73,6 +47,5 @@ OP = Op(
     params=(Param("dim", "i32", 0, "along which dimension, 0 to 3"),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

@@ -12,22 +12,18 @@ constructor makes. With an F16 kernel the image's elements are rounded to F16 fi
 Source: ggml_conv_transpose_2d_p0 in ggml.c; ggml_compute_forward_conv_transpose_2d_impl in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.conv_2d import BY_KERNEL, F16_SUM_OF_PRODUCTS, ODD_VALUES
-from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.tensor import Quad
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 
 
 def shape(node: Node) -> None:
     """Refuse unequal channels, a kernel whose planes have gaps, a stride below 1, a result of other dimensions."""
     kernel, images, dst, stride = node.source(0), node.source(1), node.dst, node.i32("stride")
     node.require(kernel.ne[3] == images.ne[2], f"{images.ne[2]} input channels in the kernel", kernel.ne[3])
-    node.require(
-        kernel.nb[0] == kernel.dtype.size and images.nb[0] == 4, "elements of a row to be neighbours", (kernel.nb, images.nb)
-    )
+    require_dense_rows(node, kernel, images)
     node.require(kernel.ne[1] <= 1 or kernel.nb[1] == kernel.ne[0] * kernel.nb[0], "kernel planes without gaps", kernel.nb[1])
     node.require(stride >= 1, "stride >= 1", stride)
     width, height = ((images.ne[a] - 1) * stride + kernel.ne[a] for a in (0, 1))
@@ -52,41 +48,6 @@ def oracle(node: Node) -> None:
     dst[0] = total
 
 
-def _case(
-    name: str,
-    kernel: Quad,
-    image: tuple[int, int],
-    stride: int = 1,
-    images: int = 1,
-    *,
-    kernel_type: str = "F32",
-    nbs: tuple[Quad | None, Quad | None] = (None, None),
-    fill: str = "normal",
-) -> Case:
-    """Return the case of a kernel and images of a size; nbs are their strides."""
-    sources = (Operand(kernel_type, kernel, nbs[0]), Operand("F32", (*image, kernel[3], images), nbs[1], fill))
-    width, height = ((image[a] - 1) * stride + kernel[a] for a in (0, 1))
-    dst = Operand("F32", (width, height, kernel[2], images))
-    return Case(name, dst, sources, {"stride": stride}, BY_KERNEL[kernel_type])
-
-
-def cases() -> Iterator[Case]:
-    """Strides below, at and above the kernel's size, channel counts around vector widths, types, gaps, several images."""
-    for kernel_type in ("F32", "F16"):
-        tail = kernel_type.lower()
-        for stride in (1, 2, 4):
-            yield _case(f"stride-{stride}-{tail}", (3, 2, 2, 4), (5, 6), stride, kernel_type=kernel_type)
-        for channels in (1, 7, 67, 257):
-            yield _case(f"{channels}-channels-{tail}", (2, 3, 3, channels), (4, 3), 2, kernel_type=kernel_type)
-        yield _case(f"one-tap-{tail}", (1, 1, 5, 3), (4, 3), kernel_type=kernel_type)
-        yield _case(f"one-pixel-{tail}", (6, 5, 2, 3), (1, 1), 4, kernel_type=kernel_type)
-        yield _case(f"two-images-{tail}", (3, 2, 2, 3), (4, 5), 2, 2, kernel_type=kernel_type)
-        yield _case(f"special-{tail}", (2, 2, 3, 2), (7, 5), fill=ODD_VALUES, kernel_type=kernel_type)
-    yield _case("beyond-f16", (2, 2, 1, 3), (4, 3), kernel_type="F16", fill="normal:1e5")
-    yield _case("gaps", (3, 2, 2, 4), (5, 3), 2, nbs=((4, 12, 32, 100), (4, 24, 96, 400)))
-    yield _case("kernel-permuted", (3, 2, 2, 4), (5, 3), 2, nbs=((4, 12, 96, 24), None))
-
-
 OP = Op(
     name="CONV_TRANSPOSE_2D",
     sources=(
@@ -97,6 +58,5 @@ OP = Op(
     params=(Param("stride", "i32", 0, "of both axes, at least 1"),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=F16_SUM_OF_PRODUCTS,
 )

@@ -8,33 +8,9 @@ Infinities and NaN give NaN. Empty: nothing is computed.
 Source: op_cos in ggml-cpu/unary-ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOAT32, FLOATS, Case, Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_unary, unary_cases
+from ggml_rpc_ref.ops.shared.elementwise import unary_op
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 
-shape = require_unary
-
-
-def oracle(node: Node) -> None:
-    """Compute the formula in float64."""
-    map_values(node, lambda x: np.cos(x.astype(np.float64)))
-
-
-def cases() -> Iterator[Case]:
-    """The cases of every op of one operand."""
-    yield from unary_cases("uniform:-50:50")
-
-
-OP = Op(
-    name="COS",
-    sources=(Source("x", FLOATS, "rows dense"),),
-    types=FLOATS,
-    shape=shape,
-    oracle=oracle,
-    cases=cases,
-    tolerance=FLOAT32,
-    in_place=True,
-)
+OP = unary_op("COS", lambda x: np.cos(x.astype(np.float64)), FLOAT32)

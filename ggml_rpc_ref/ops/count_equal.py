@@ -9,12 +9,11 @@ number, and counts other rows, some of them outside of the tensors (seen in the 
 Source: ggml_compute_forward_count_equal_i32 in ggml-cpu/ops.cpp, ggml_count_equal in ggml.c.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -30,36 +29,11 @@ def oracle(node: Node) -> None:
     node.dst.array[...] = sum(np.count_nonzero(a[block] == b[block]) for block in row_blocks(node.source(0).ne))
 
 
-def cases() -> Iterator[Case]:
-    """Sizes around vector widths, all and none equal, views, nothing."""
-    few = "index:3"
-    for n in (1, 7, 33, 1025):
-        yield pair(f"n{n}", Operand("I32", (n, 3), fill=few), Operand("I32", (n, 3), fill=few))
-    yield pair("all", Operand("I32", (33, 3), fill="arange"), Operand("I32", (33, 3), fill="arange"))
-    yield pair("none", Operand("I32", (33, 3), fill="zeros"), Operand("I32", (33, 3), fill="values:1"))
-    yield pair(
-        "negative",
-        Operand("I32", (5,), fill="values:-1,2,-3,4,-2147483648"),
-        Operand("I32", (5,), fill="values:-1,2,3,4,-2147483648"),
-    )
-    yield pair("transposed", Operand("I32", (5, 4), nb=(16, 4, 80, 80), fill=few), Operand("I32", (5, 4), fill=few))
-    yield pair(
-        "gaps", Operand("I32", (5, 4), nb=(8, 64, 256, 256), fill=few), Operand("I32", (5, 4), nb=(4, 32, 128, 128), fill=few)
-    )
-    yield pair("empty", Operand("I32", (0, 3), fill=few), Operand("I32", (0, 3), fill=few))
-
-
-def pair(id: str, a: Operand, b: Operand) -> Case:
-    """Return a case."""
-    return Case(id, Operand("I64", (1,)), (a, b))
-
-
 OP = Op(
     name="COUNT_EQUAL",
     sources=(Source("a", ("I32",), "any ne"), Source("b", ("I32",), "a's ne")),
     types=("I64",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

@@ -9,13 +9,12 @@ Empty: nothing is computed.
 Source: ggml_compute_forward_cross_entropy_loss_back_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_even_rows
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def shape(node: Node) -> None:
@@ -41,22 +40,6 @@ def oracle(node: Node) -> None:
             result[block] = (x - wanted[block]) * share
 
 
-def cases() -> Iterator[Case]:
-    """Row lengths around vector widths, extreme logits, in place, special values."""
-    for n in (1, 7, 16, 33, 1025):
-        yield gradient(f"n{n}", (n, 3, 2, 2))
-    yield gradient("large", (33, 4), "normal:1000")
-    yield gradient("special", (8, 12), "special")
-    yield gradient("in-place", (33, 4), in_place=True)
-    yield gradient("empty", (0, 4))
-
-
-def gradient(id: str, ne: tuple[int, ...], fill: str = "normal", in_place: bool = False) -> Case:
-    """Return a case."""
-    src = (Operand("F32", (1,)), Operand("F32", ne, fill=fill), Operand("F32", ne, fill="uniform:0:1"))
-    return Case(id, Operand("F32", ne, alias="src1" if in_place else ""), src)
-
-
 OP = Op(
     name="CROSS_ENTROPY_LOSS_BACK",
     sources=(
@@ -67,7 +50,6 @@ OP = Op(
     types=("F32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=FLOAT32,
     in_place=True,
 )

@@ -8,12 +8,11 @@ anywhere. What is on the diagonal is copied bit by bit.
 Source: ggml_compute_forward_diag_f32 in ggml-cpu/ops.cpp, ggml_diag in ggml.c.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -31,22 +30,11 @@ def oracle(node: Node) -> None:
     result[:, :, at, at] = row
 
 
-def cases() -> Iterator[Case]:
-    """Sizes around vector widths, batches, gaps, special values, nothing."""
-    for n in (1, 2, 7, 33):
-        yield Case(f"n{n}", Operand("F32", (n, n, 3, 2)), (Operand("F32", (n, 1, 3, 2)),))
-    yield Case("special", Operand("F32", (17, 17)), (Operand("F32", (17,), fill="special"),))
-    row = Operand("F32", (5, 1, 3), nb=(4, 100, 28, 200))
-    yield Case("gaps", Operand("F32", (5, 5, 3), nb=(4, 32, 192, 576)), (row,))
-    yield Case("empty", Operand("F32", (0, 0, 2)), (Operand("F32", (0, 1, 2)),))
-
-
 OP = Op(
     name="DIAG",
     sources=(Source("row", ("F32",), "ne = (n, 1, b2, b3)"),),
     types=("F32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

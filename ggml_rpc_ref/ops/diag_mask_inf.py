@@ -9,23 +9,6 @@ in place, and only with its matrices evenly spaced, as upstream steps from one t
 Source: ggml_compute_forward_diag_mask_f32 in ggml-cpu/ops.cpp.
 """
 
-from ggml_rpc_ref.ops.op import EXACT, Node, Op, Source
-from ggml_rpc_ref.ops.shared import diag_mask
+from ggml_rpc_ref.ops.shared.diag_mask import diag_mask_op
 
-
-def oracle(node: Node) -> None:
-    """Replace the triangle."""
-    diag_mask.replace_above(node, float("-inf"))
-
-
-OP = Op(
-    name="DIAG_MASK_INF",
-    sources=(Source("x", ("F32",), "any ne"),),
-    types=("F32",),
-    params=diag_mask.PARAMS,
-    shape=diag_mask.shape,
-    oracle=oracle,
-    cases=diag_mask.cases,
-    tolerance=EXACT,
-    in_place=True,
-)
+OP = diag_mask_op("DIAG_MASK_INF", float("-inf"))

@@ -8,12 +8,11 @@ NaN or infinite. Empty: nothing is computed.
 Source: ggml_fill in ggml.c, ggml_compute_forward_fill_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -28,16 +27,6 @@ def oracle(node: Node) -> None:
     node.dst.array[...] = np.float32(node.f32("c"))
 
 
-def cases() -> Iterator[Case]:
-    """Numbers of every kind; gaps; in place; nothing."""
-    x = Operand("F32", (9, 4, 3, 2))
-    for name, c in {"zero": 0.0, "minus-zero": -0.0, "pi": 3.14159265, "nan": float("nan"), "minus-inf": float("-inf")}.items():
-        yield Case(name, Operand("F32", x.ne), (x,), {"c": c})
-    yield Case("gaps", Operand("F32", x.ne, (4, 40, 200, 640)), (x,), {"c": 2.5})
-    yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x,), {"c": -1.0})
-    yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), {"c": 1.0})
-
-
 OP = Op(
     name="FILL",
     sources=(Source("like", ("F32",), "of the result's ne, not read", optional=True),),
@@ -45,7 +34,6 @@ OP = Op(
     params=(Param("c", "f32", 0, "the number"),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
     in_place=True,
 )

@@ -18,14 +18,13 @@ this does not.
 Source: ggml_compute_forward_flash_attn_back_f32 in ggml-cpu/ops.cpp, ggml_flash_attn_back in ggml.c.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.mul_mat import plain_result
-from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
-from ggml_rpc_ref.tensor import F32Array, Quad, Tensor
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.matmul import require_ascending_result
+from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.tensor import F32Array, Tensor
 
 ALIGNMENT = 16
 """GGML_MEM_ALIGN of 64-bit builds, in bytes."""
@@ -44,7 +43,7 @@ def shape(node: Node) -> None:
     length = sum(_padded(t) for t in (q, k, v))
     node.require(node.dst.ne == (length, 1, 1, 1), f"{length} elements", node.dst.ne)
     require_dense_rows(node, q, k, v)
-    plain_result(node)
+    require_ascending_result(node)
     node.require(node.i32("masked") in (0, 1), "masked 0 or 1", node.i32("masked"))
 
 
@@ -89,30 +88,6 @@ def _attention(q: F32Array, k: F32Array, weight_gradient: F32Array) -> tuple[F32
     return weights, weights * (weight_gradient - np.dot(weights, weight_gradient)) * scale
 
 
-def cases() -> Iterator[Case]:
-    """Sizes around vector widths, masked and not, keys beyond queries, shared keys, batches, views."""
-    for masked in (0, 1):
-        for d, queries, keys, heads, shared in (
-            (1, 1, 1, 1, 1),
-            (8, 3, 3, 2, 2),
-            (16, 5, 9, 4, 2),
-            (33, 7, 17, 3, 1),
-            (5, 1, 2, 1, 1),
-        ):
-            ne = (d, queries, heads, 1)
-            yield gradients(f"d{d}-queries{queries}-keys{keys}-heads{heads}-{shared}-masked{masked}", ne, keys, shared, masked)
-        yield gradients(f"batch-masked{masked}", (8, 3, 2, 3), 5, 2, masked)
-
-
-def gradients(id: str, ne: Quad, keys: int, shared: int, masked: int) -> Case:
-    """Return a case whose operands follow from Q's dimensions."""
-    d, queries, heads, batch = ne
-    src = Operand("F32", ne), Operand("F32", (d, keys, shared, batch)), Operand("F32", (keys, d, shared, batch)), Operand("F32", ne)
-    count = d * queries * heads * batch, d * keys * shared * batch
-    length = sum(-(-n // 4) * 4 for n in (*count, count[1]))
-    return Case(id, Operand("F32", (length,)), src, {"masked": masked})
-
-
 OP = Op(
     name="FLASH_ATTN_BACK",
     sources=(
@@ -125,6 +100,5 @@ OP = Op(
     params=(Param("masked", "i32", 0, "1: a query sees no keys that come after it"),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=Tolerance(1e-4, 1e-5, 1e-10, "float32 sums in another order"),
 )

@@ -16,14 +16,12 @@ states are copied. 3.6.1 has no op_params here; K, the number of snapshots, came
 Source: ggml_gated_delta_net in ggml.c; ggml_compute_forward_gated_delta_net_one_chunk in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-from itertools import product
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.recurrence import TOLERANCE
-from ggml_rpc_ref.tensor import Array, Quad
+from ggml_rpc_ref.tensor import Array
 
 Q, K, V, G, BETA, STATE = range(6)
 
@@ -36,8 +34,7 @@ def shape(node: Node) -> None:
         node.require((tensor.ne[0], tensor.ne[2]) == (size, tokens), f"{name}.ne ({size}, .., {tokens}, ..)", tensor.ne)
         divides = tensor.ne[1] >= 1 and tensor.ne[3] >= 1 and sequences % tensor.ne[3] == 0
         node.require(divides, f"{name} of some heads and of sequences that divide {sequences}", tensor.ne)
-    for tensor in (q, k, v):
-        node.require(tensor.rows_are_contiguous, "elements of a row to be neighbours", tensor.nb)
+    require_contiguous_rows(node, q, k, v)
     node.require(g.ne in ((1, *v.ne[1:]), v.ne), f"g.ne (1 or {size}, {heads}, {tokens}, {sequences})", g.ne)
     node.require(beta.ne == (1, *v.ne[1:]), f"beta.ne (1, {heads}, {tokens}, {sequences})", beta.ne)
     node.require(state.nelements == size * size * heads * sequences, f"a state of {size * size * heads * sequences}", state.ne)
@@ -73,40 +70,6 @@ def _spread(x: Array, sequences: int, heads: int) -> Array:
     return np.asarray(x[of_sequence[:, None], np.arange(heads) % x.shape[1]], np.float64)
 
 
-def _case(
-    name: str, size: int, heads: int, tokens: int, sequences: int, *, vector: bool = False, few: tuple[int, int] | None = None,
-    permuted: bool = False,
-) -> Case:  # fmt: skip
-    """Return a case; few: heads and sequences of q and k; permuted: heads and tokens of q, k and v change places in memory."""
-
-    def stream(count: int, batch: int, fill: str) -> Operand:
-        nb: Quad = (4, 4 * size * tokens, 4 * size, 4 * size * tokens * count)
-        return Operand("F32", (size, count, tokens, batch), nb if permuted else None, fill)
-
-    key = stream(*(few or (heads, sequences)), f"normal:{size**-0.5}")
-    gate = Operand("F32", (size if vector else 1, heads, tokens, sequences), fill="uniform:-2:0")
-    beta = Operand("F32", (1, heads, tokens, sequences), fill="uniform:0:1")
-    state = Operand("F32", (size * size * heads, sequences))
-    dst = Operand("F32", (size * heads, (tokens + size) * sequences))
-    return Case(name, dst, (key, key, stream(heads, sequences, "normal"), gate, beta, state))
-
-
-def cases() -> Iterator[Case]:
-    """One gate and a gate per key, head sizes, heads and sequences shared, permuted memory, no tokens."""
-    for vector, permuted in product((False, True), (False, True)):
-        words = ("vector-gate" if vector else "one-gate") + ("-permuted" if permuted else "")
-        yield _case(words, 16, 4, 5, 2, vector=vector, permuted=permuted)
-        yield _case(f"{words}-shared-heads", 16, 6, 3, 1, vector=vector, permuted=permuted, few=(2, 1))
-        yield _case(f"{words}-shared-sequences", 8, 2, 3, 4, vector=vector, permuted=permuted, few=(2, 2))
-    for size in (1, 7, 33, 64):
-        yield _case(f"size-{size}", size, 2, 3, 1)
-        yield _case(f"size-{size}-vector-gate", size, 2, 3, 1, vector=True)
-    yield _case("one-token", 32, 4, 1, 1)
-    yield _case("many-tokens", 16, 1, 67, 1)
-    yield _case("heads-that-do-not-divide", 8, 5, 3, 1, few=(2, 1))
-    yield _case("no-tokens", 8, 2, 0, 2)
-
-
 OP = Op(
     name="GATED_DELTA_NET",
     sources=(
@@ -120,6 +83,5 @@ OP = Op(
     types=("F32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=TOLERANCE,
 )

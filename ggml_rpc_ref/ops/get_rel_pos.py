@@ -8,11 +8,10 @@ bits are moved as they are: BF16's come out as the F16 that these bits mean, whi
 Source: ggml_get_rel_pos in ggml.c; ggml_compute_forward_get_rel_pos_f16 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -34,22 +33,11 @@ def oracle(node: Node) -> None:
     node.dst.array[0].view("<u2")[...] = node.source(0).array[0, 0].view("<u2")[distance]
 
 
-def cases() -> Iterator[Case]:
-    """Both types, sizes, special values, further matrices."""
-    for dtype in ("F16", "BF16"):
-        for c, n in ((1, 1), (5, 4), (64, 7)):
-            yield Case(f"{dtype.lower()}-{c}-by-{n}", Operand("F16", (c, n, n)), (Operand(dtype, (c, 2 * n - 1)),))
-        special = Operand(dtype, (33, 5), fill="special")
-        yield Case(f"{dtype.lower()}-special", Operand("F16", (33, 3, 3)), (special,))
-    yield Case("only-the-first-matrix", Operand("F16", (5, 3, 3)), (Operand("F16", (5, 5, 2, 3)),))
-
-
 OP = Op(
     name="GET_REL_POS",
     sources=(Source("embeddings", ("F16", "BF16"), "ne = (C, 2n - 1)"),),
     types=("F16",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

@@ -8,13 +8,12 @@ contiguous; rows that no index names become 0. Empty: nothing is computed, and n
 Source: ggml_get_rows_back in ggml.c, ggml_compute_forward_get_rows_back in ggml-cpu/ops.cpp (which checks no index).
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -37,27 +36,11 @@ def oracle(node: Node) -> None:
     node.dst.array[0, 0] = total
 
 
-def cases() -> Iterator[Case]:
-    """Both types; rows hit once, often and never; gaps; special values; nothing."""
-    for dtype in ("F32", "F16"):
-        for n in (1, 33):
-            src = (Operand(dtype, (n, 9)), Operand("I32", (9,), fill="index:5"))
-            yield Case(f"n{n}-{dtype}".lower(), Operand("F32", (n, 7)), src)
-    once = (Operand("F32", (8, 5)), Operand("I32", (5,), fill="permutation"))
-    yield Case("once-each", Operand("F32", (8, 5)), once)
-    gaps = (Operand("F32", (8, 5), (4, 40, 200, 200)), Operand("I32", (5,), fill="values:2"))
-    yield Case("gaps-all-to-one", Operand("F32", (8, 3)), gaps)
-    odd = (Operand("F32", (16, 6), fill="special"), Operand("I32", (6,), fill="index:3"))
-    yield Case("special", Operand("F32", (16, 3)), odd)
-    yield Case("no-rows", Operand("F32", (8, 3)), (Operand("F32", (8, 0)), Operand("I32", (0,), fill="index:3")))
-
-
 OP = Op(
     name="GET_ROWS_BACK",
     sources=(Source("grad", ("F32", "F16"), "ne = (n, m)"), Source("indices", ("I32",), "ne = (m), each below rows of dst")),
     types=("F32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

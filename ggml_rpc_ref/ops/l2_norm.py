@@ -9,40 +9,16 @@ become NaN. Squares are taken in float32: they overflow. Empty: nothing is compu
 Source: ggml_compute_forward_l2_norm_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.norm import norm_cases, shape
-from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values
+from ggml_rpc_ref.ops.shared.norms import norm_op
 from ggml_rpc_ref.tensor import Array, F32Array
 
 
-def oracle(node: Node) -> None:
-    """Compute the formula; squares in float32 and their sum in float64, as upstream."""
-    eps = np.float32(node.f32("eps"))
-
-    def normalised(x: F32Array) -> Array:
-        length = np.sqrt(np.sum(x * x, axis=-1, dtype=np.float64, keepdims=True).astype(np.float32))
-        return x * (np.float32(1) / np.fmax(length, eps))
-
-    map_values(node, normalised)
+def normalise(x: F32Array, eps: np.float32) -> Array:
+    """Return the formula of some rows; squares in float32 and their sum in float64, as upstream."""
+    length = np.sqrt(np.sum(x * x, axis=-1, dtype=np.float64, keepdims=True).astype(np.float32))
+    return x * (np.float32(1) / np.fmax(length, eps))
 
 
-def cases() -> Iterator[Case]:
-    """The cases of every norm over rows."""
-    yield from norm_cases()
-
-
-OP = Op(
-    name="L2_NORM",
-    sources=(Source("x", ("F32",), "rows dense"),),
-    types=("F32",),
-    params=(Param("eps", "f32", 0, "the least length, at least 0"),),
-    shape=shape,
-    oracle=oracle,
-    cases=cases,
-    tolerance=FLOAT32,
-    in_place=True,
-)
+OP = norm_op("L2_NORM", normalise, "rows dense", "the least length, at least 0")

@@ -10,8 +10,9 @@ Source: ggml_compute_forward_mean_f32 in ggml-cpu/ops.cpp (sum in double).
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOAT32, Node, Op, Source
-from ggml_rpc_ref.ops.sum_rows import cases, row_sums, shape
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.row_sums import require_one_per_row, row_sums
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def oracle(node: Node) -> None:
@@ -24,8 +25,7 @@ OP = Op(
     name="MEAN",
     sources=(Source("x", ("F32",), "any ne"),),
     types=("F32",),
-    shape=shape,
+    shape=require_one_per_row,
     oracle=oracle,
-    cases=cases,
     tolerance=FLOAT32,
 )

@@ -8,33 +8,8 @@ be the memory of either source. Types: see `arithmetic.TYPES`. IEEE rules for Na
 Source: apply_binary_op in ggml-cpu/binary-ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, FLOATS, Case, Node, Op, Source
-from ggml_rpc_ref.ops.shared.arithmetic import arithmetic_cases, combine, require_arithmetic
+from ggml_rpc_ref.ops.shared.arithmetic import binary_op
 
-shape = require_arithmetic
-
-
-def oracle(node: Node) -> None:
-    """Compute the product."""
-    combine(node, np.multiply)
-
-
-def cases() -> Iterator[Case]:
-    """The cases of every arithmetic op."""
-    yield from arithmetic_cases("MUL")
-
-
-OP = Op(
-    name="MUL",
-    sources=(Source("a", FLOATS, "ne of the result"), Source("b", FLOATS, "each dimension divides a's")),
-    types=FLOATS,
-    shape=shape,
-    oracle=oracle,
-    cases=cases,
-    tolerance=EXACT,
-    in_place=True,
-)
+OP = binary_op("MUL", np.multiply)

@@ -3,7 +3,7 @@
     dst[i3][i2][j][i] = sum over k of src0[i3 / r3][i2 / r2][i][k] * src1[i3][i2][j][k]
 
 src0: ne = (k, m, b2, b3), any float or block type that has a dot product: the weights. src1: ne = (k, n, r2*b2, r3*b3), F32, or the
-type that upstream pairs with src0's (`PARTNER`). dst: F32, ne = (m, n, r2*b2, r3*b3).
+type that upstream pairs with src0's (`VEC_DOT_TYPE`). dst: F32, ne = (m, n, r2*b2, r3*b3).
 prec (ggml_prec: 0 default, 10 F32) is a wish for accelerators; the CPU doesn't read it.
 Elements (or blocks) of a row are neighbours in both sources; rows and matrices may lie anywhere, so src0 and src1 may be views
 permuted in dimensions 1 to 3. dst's elements are neighbours and its strides don't fall. k = 0 gives zeros; no rows give nothing.
@@ -17,31 +17,20 @@ Source: ggml_compute_forward_mul_mat and type_traits_cpu in ggml-cpu/ggml-cpu.c,
 Q5_0, IQ4_NL with two or more rows of src1), ggml_mul_mat in ggml.c.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import BLOCKS, FLOAT32, Case, Node, Op, Operand, Param, Source, Tolerance
-from ggml_rpc_ref.ops.shared.slabs import slabs
-from ggml_rpc_ref.tensor import Array, Tensor
-
-_WITH_Q8_1 = ("Q4_1", "Q5_1")
-_WITH_Q8_0 = ("Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4")
-_WITHOUT = ("Q8_1", "Q8_K", "Q1_0", "Q2_0")
-
-PARTNER: dict[str, str] = (
-    {"F32": "F32", "F16": "F16", "BF16": "BF16"}
-    | {name: "Q8_K" for name in BLOCKS if name not in _WITHOUT}
-    | dict.fromkeys(_WITH_Q8_0, "Q8_0")
-    | dict.fromkeys(_WITH_Q8_1, "Q8_1")
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.matmul import (
+    ACTIVATIONS,
+    WEIGHTS,
+    grouped,
+    require_ascending_result,
+    require_paired_types,
+    require_whole_block_rows,
 )
-"""Type of src0 to the type that upstream rounds src1 to (vec_dot_type); src1 may also come in it. Q8_1 and Q8_K are missing:
-they are made from activations only and have no dot product as src0. Q1_0 and Q2_0 are younger than 3.6.1."""
-
-WEIGHTS = tuple(PARTNER)
-"""Types that src0 may have."""
-ACTIVATIONS = ("F32", "F16", "BF16", "Q8_0", "Q8_1", "Q8_K")
-"""Types that src1 may have: F32, or `PARTNER` of src0's type."""
+from ggml_rpc_ref.ops.shared.slabs import slabs
+from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.tensor import Tensor
 
 
 def can_mul_mat(node: Node, a: Tensor, b: Tensor) -> None:
@@ -51,34 +40,15 @@ def can_mul_mat(node: Node, a: Tensor, b: Tensor) -> None:
         node.require(a.ne[dim] > 0 and b.ne[dim] % a.ne[dim] == 0, f"ne[{dim}] a multiple of {a.ne[dim]}", b.ne[dim])
 
 
-def packed_rows(node: Node, *tensors: Tensor) -> None:
-    """Refuse rows with gaps between their elements or blocks, and rows that are no whole number of blocks."""
-    for tensor in tensors:
-        node.require(tensor.nb[0] == tensor.dtype.size, f"elements of {tensor.name!r} to be neighbours", tensor.nb[0])
-        node.require(tensor.ne[0] % tensor.dtype.block == 0, f"rows of {tensor.name!r} in whole blocks", tensor.ne[0])
-
-
-def plain_result(node: Node) -> None:
-    """Refuse a destination that is transposed or permuted: its strides must not fall (asserted by upstream's kernels)."""
-    nb, empty = node.dst.nb, node.dst.nelements == 0
-    node.require(empty or (nb[0] == 4 and 4 <= nb[1] <= nb[2] <= nb[3]), "nb[0] = 4 and strides that don't fall", nb)
-
-
-def paired(node: Node, weights: Tensor, activations: Tensor) -> None:
-    """Refuse activations that are neither F32 nor of the type that goes with the weights'."""
-    types = ("F32", PARTNER[weights.dtype.name])
-    node.require(activations.dtype.name in types, f"src1 of type {' or '.join(types)}", activations.dtype.name)
-
-
 def shape(node: Node) -> None:
     """Refuse operands that don't multiply, a result of other dimensions, rows with gaps, types that don't go together."""
     a, b = node.source(0), node.source(1)
-    paired(node, a, b)
+    require_paired_types(node, a, b)
     can_mul_mat(node, a, b)
     want = (a.ne[1], b.ne[1], b.ne[2], b.ne[3])
     node.require(node.dst.ne == want, f"ne {want}", node.dst.ne)
-    packed_rows(node, a, b)
-    plain_result(node)
+    require_whole_block_rows(node, a, b)
+    require_ascending_result(node)
 
 
 def oracle(node: Node) -> None:
@@ -92,92 +62,6 @@ def oracle(node: Node) -> None:
             np.matmul(y, x[:, None, :, None].swapaxes(-1, -2), out=result[..., start:stop])
 
 
-def grouped(array: Array, n3: int, n2: int) -> Array:
-    """Return a view (n3, r3, n2, r2, rows, columns) of an array (r3*n3, r2*n2, rows, columns): r matrices share one partner."""
-    (all3, all2, rows, columns), (s3, s2, s1, s0) = array.shape, array.strides
-    r3, r2 = all3 // n3, all2 // n2
-    strides = (s3 * r3, s3, s2 * r2, s2, s1, s0)
-    return np.lib.stride_tricks.as_strided(array, (n3, r3, n2, r2, rows, columns), strides)
-
-
-ROUNDED = {
-    "F32": FLOAT32,
-    "F16": Tolerance(nmse=1e-5, reason="src1 is rounded to F16, and with AVX512-FP16 the products are summed in F16"),
-    "BF16": Tolerance(nmse=1e-4, reason="src1 is rounded to BF16 first"),
-    "Q8_0": Tolerance(nmse=5e-4, reason="src1 is quantised to Q8_0 first"),
-    "Q8_1": Tolerance(nmse=5e-4, reason="src1 is quantised to Q8_1 first, whose sums are rounded to F16"),
-    "Q8_K": Tolerance(nmse=5e-4, reason="src1 is quantised to Q8_K first"),
-}
-"""Partner type to the bound on upstream's rounding. Measured on normal values, k = 256 and 2048, 64 results and more: F16 9e-7,
-BF16 4.3e-6, Q8_0 and Q8_1 3.7e-5, Q8_K 1.1e-4 at most; the rest is for cases of few results, where the error of one that is near 0
-by cancellation weighs more. A src1 that comes in the partner type is not rounded, the sums still are."""
-
-
-def product(id: str, a: Operand, b: Operand, prec: int = 0) -> Case:
-    """Return a case whose destination follows from its operands."""
-    (_, m, _, _), (_, n, n2, n3) = a.quad, b.quad
-    return Case(id, Operand("F32", (m, n, n2, n3)), (a, b), {"prec": prec} if prec else {}, ROUNDED[PARTNER[a.dtype]])
-
-
-def weights(name: str, ne: tuple[int, ...]) -> Operand:
-    """Return weights of a type; those that no server quantises are random blocks."""
-    return Operand(name, ne, fill="blocks" if name.startswith("IQ") else "normal")
-
-
-def cases() -> Iterator[Case]:
-    """Every pair of types; row counts around tile sizes; broadcasting; permuted and gapped operands; empty and special values."""
-    for name in WEIGHTS:
-        for n in (1, 5):
-            yield product(f"{name.lower()}-n{n}", weights(name, (256, 33)), Operand("F32", (256, n)))
-        if PARTNER[name] != "F32":
-            yield product(f"{name.lower()}-partner", weights(name, (256, 33)), Operand(PARTNER[name], (256, 2)))
-    for k, m, n in ((1, 1, 1), (3, 5, 2), (17, 16, 33), (64, 33, 17), (130, 20, 1), (640, 7, 3)):
-        for name in ("F32", "F16", "BF16"):
-            yield product(f"{name.lower()}-k{k}-m{m}-n{n}", Operand(name, (k, m)), Operand("F32", (k, n)))
-    yield from _broadcast_cases()
-    yield from _view_cases()
-    yield from _edge_cases()
-
-
-def _broadcast_cases() -> Iterator[Case]:
-    for name in ("F32", "F16", "Q8_0"):
-        for r2, r3 in ((1, 1), (4, 1), (1, 2), (2, 3)):
-            a, b = Operand(name, (32, 5, 2, 2)), Operand("F32", (32, 3, 2 * r2, 2 * r3))
-            yield product(f"{name.lower()}-broadcast-{r2}-{r3}", a, b)
-
-
-def _view_cases() -> Iterator[Case]:
-    for name, size in (("F32", 4), ("F16", 2), ("BF16", 2)):
-        row = 32 * size
-        swapped = Operand(name, (32, 5, 3, 2), nb=(size, 3 * row, row, 15 * row))
-        gaps = Operand(name, (32, 5, 3, 2), nb=(size, 2 * row, 11 * row, 40 * row))
-        plain = Operand("F32", (32, 4, 3, 2))
-        yield product(f"{name.lower()}-src0-permuted", swapped, plain)
-        yield product(f"{name.lower()}-src0-gaps", gaps, plain)
-        turned = Operand("F32", (32, 4, 3, 2), nb=(4, 384, 128, 1536))
-        yield product(f"{name.lower()}-src1-permuted", Operand(name, (32, 5, 3, 2)), turned)
-        yield product(f"{name.lower()}-rows-repeated", Operand(name, (32, 5), nb=(size, 0, 0, 0)), Operand("F32", (32, 9)))
-    quantised = Operand("Q4_0", (64, 4, 3), nb=(18, 108, 36, 432))
-    yield product("q4_0-src0-permuted", quantised, Operand("F32", (64, 2, 3)))
-    yield product("q8_0-src1-permuted", Operand("Q8_0", (64, 4, 3)), Operand("F32", (64, 2, 3), nb=(4, 768, 256, 1536)))
-    dst = Operand("F32", (5, 3, 2, 2), nb=(4, 32, 128, 512))
-    yield Case("dst-gaps", dst, (Operand("F32", (32, 5, 2, 2)), Operand("F32", (32, 3, 2, 2))))
-
-
-def _edge_cases() -> Iterator[Case]:
-    yield product("prec-f32", Operand("F16", (64, 5)), Operand("F32", (64, 3)), prec=10)
-    yield product("k0", Operand("F32", (0, 5)), Operand("F32", (0, 3)))
-    yield product("m0", Operand("F32", (16, 0)), Operand("F32", (16, 3)))
-    yield product("n0", Operand("F32", (16, 5)), Operand("F32", (16, 0)))
-    odd = "values:1,2,nan,4,5,6,7,8,1,inf,3,4,5,6,7,8,1,2,-inf,4,5,6,7,8,1,2,3,-0,1e-40,6,7,8"
-    for n in (1, 3):
-        yield product(f"special-src0-n{n}", Operand("F32", (8, 4), fill=odd), Operand("F32", (8, n), fill="uniform:1:2"))
-        yield product(f"special-src1-n{n}", Operand("F32", (8, 4), fill="uniform:1:2"), Operand("F32", (8, n), fill=odd))
-    yield product("zeros", Operand("Q4_0", (32, 3), fill="zeros"), Operand("F32", (32, 3), fill="zeros"))
-    yield product("large", Operand("Q8_0", (64, 3), fill="normal:1e4"), Operand("F32", (64, 3), fill="normal:1e4"))
-    yield product("small", Operand("Q8_0", (64, 3), fill="normal:1e-3"), Operand("F32", (64, 3), fill="normal:1e-3"))
-
-
 OP = Op(
     name="MUL_MAT",
     sources=(
@@ -188,7 +72,6 @@ OP = Op(
     params=(Param("prec", "i32", 0, "ggml_prec, a wish for accelerators: 0 default, 10 F32; not read"),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=Tolerance(
         1e-5,
         1e-6,

@@ -12,28 +12,33 @@ Source: ggml_compute_forward_mul_mat_id in ggml-cpu/ggml-cpu.c (an index out of 
 ggml_mul_mat_id in ggml.c.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.mul_mat import ACTIVATIONS, PARTNER, ROUNDED, WEIGHTS, packed_rows, paired, plain_result, weights
-from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source, Tolerance
+from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.matmul import (
+    ACTIVATIONS,
+    WEIGHTS,
+    require_ascending_result,
+    require_paired_types,
+    require_whole_block_rows,
+)
 from ggml_rpc_ref.ops.shared.slabs import matrix, slabs
+from ggml_rpc_ref.ops.tolerance import Tolerance
 
 
 def shape(node: Node) -> None:
     """Refuse rows of different length, a fourth dimension, experts not chosen for every row, a result of other dimensions."""
     experts, rows, ids = node.source(0), node.source(1), node.source(2)
-    paired(node, experts, rows)
+    require_paired_types(node, experts, rows)
     k, m, _, one = experts.ne
     node.require(one == 1 and rows.ne[0] == k, f"rows of {k} elements, three dimensions", rows.ne)
     used, tokens = ids.ne[:2]
     node.require(ids.ne == (used, tokens, 1, 1) and rows.ne[2:] == (tokens, 1), "choices for every token", ids.ne)
     node.require(rows.ne[1] > 0 and used % rows.ne[1] == 0, f"choices per token a multiple of {rows.ne[1]}", used)
     node.require(node.dst.ne == (m, used, tokens, 1), f"ne {(m, used, tokens, 1)}", node.dst.ne)
-    packed_rows(node, experts, rows)
-    plain_result(node)
+    require_whole_block_rows(node, experts, rows)
+    require_ascending_result(node)
 
 
 def oracle(node: Node) -> None:
@@ -48,41 +53,6 @@ def oracle(node: Node) -> None:
                 result[token, slot, start:stop] = chosen @ x[0, 0].T
 
 
-def cases() -> Iterator[Case]:
-    """Every type; one row for all choices and one for each; experts unused and all the same; views; empty dimensions."""
-    for name in WEIGHTS:
-        x = weights(name, (256, 17, 3))
-        yield mixture(name.lower(), x, Operand("F32", (256, 1, 4)), 2)
-        if PARTNER[name] != "F32":
-            yield mixture(f"{name.lower()}-partner", x, Operand(PARTNER[name], (256, 2, 2)), 2)
-    for name in ("F32", "F16", "Q8_0"):
-        x = Operand(name, (32, 5, 4))
-        for n, used, tokens in ((1, 1, 1), (1, 4, 3), (2, 4, 5), (4, 4, 1), (3, 3, 33)):
-            yield mixture(f"{name.lower()}-n{n}-used{used}-tokens{tokens}", x, Operand("F32", (32, n, tokens)), used)
-    yield from _view_cases()
-
-
-def _view_cases() -> Iterator[Case]:
-    x, y = Operand("F32", (32, 5, 4)), Operand("F32", (32, 2, 3))
-    yield mixture("all-the-same", x, y, 4, "values:3")
-    yield mixture("experts-gaps", Operand("F32", (32, 5, 4), nb=(4, 160, 1024, 4096)), y, 2)
-    yield mixture("experts-permuted", Operand("F16", (32, 5, 4), nb=(2, 256, 64, 1280)), y, 2)
-    yield mixture("rows-permuted", x, Operand("F32", (32, 2, 3), nb=(4, 384, 128, 768)), 4)
-    ids = Operand("I32", (2, 3), nb=(12, 4, 24, 24), fill="index:4")
-    yield Case("ids-permuted", Operand("F32", (5, 2, 3)), (x, y, ids))
-    top = Operand("I32", (2, 3), nb=(4, 32, 96, 96), fill="index:4")
-    yield Case("ids-gaps", Operand("F32", (5, 2, 3)), (x, y, top))
-    yield Case("dst-gaps", Operand("F32", (5, 2, 3), nb=(4, 32, 96, 320)), (x, y, Operand("I32", (2, 3), fill="index:4")))
-    yield mixture("no-tokens", x, Operand("F32", (32, 2, 0)), 2)
-
-
-def mixture(id: str, experts: Operand, rows: Operand, used: int, choice: str = "") -> Case:
-    """Return a case whose destination and choices follow from its operands."""
-    (_, m, count, _), tokens = experts.quad, rows.quad[2]
-    ids = Operand("I32", (used, tokens), fill=choice or f"index:{count}")
-    return Case(id, Operand("F32", (m, used, tokens)), (experts, rows, ids), tolerance=ROUNDED[PARTNER[experts.dtype]])
-
-
 OP = Op(
     name="MUL_MAT_ID",
     sources=(
@@ -93,6 +63,5 @@ OP = Op(
     types=("F32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=Tolerance(1e-5, 1e-6, 5e-3, "src1 is rounded to src0's partner type first, as in MUL_MAT, which has the bounds"),
 )

@@ -1,23 +1,30 @@
-"""What a ggml operation is made of: the row each file in this package ends with, and the words its functions use.
+"""What a ggml operation is made of: the row that each file in this package ends with, and the node that its functions take.
 
-An op file has, in this order: a docstring with the formula, sources and shapes; `shape()`, which refuses what the op cannot
-mean; `oracle()`, which computes; `cases()`, which lists inputs worth trying; and the row `OP`.
+An op's file has, in this order: a docstring with the formula, the shapes and the source; `shape()`, which refuses a node that
+has no meaning; `oracle()`, which computes one; and the row `OP`. Ops that differ in one function share the rest, and build the
+row by one call (`shared.elementwise.unary_op`). Inputs to try an op on are in `ggml_rpc_ref.ops.cases`.
+
+The contract of `shape`: its answer depends on nothing but geometry, that is on op_params and, for each operand, whether it is
+there, its dtype, ne and nb. So one check serves all nodes of the same geometry (`Op.check_geometry`). The few ops that also need
+an operand to lie at a certain place in memory say so in a rule of its own, `Op.placement`. What only the bytes can tell, an index
+out of range, is refused by the oracle.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from ggml_rpc_ref.blocks import CAN_DEQUANTISE, CAN_QUANTISE
 from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops.tolerance import FLOAT32, Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
-from ggml_rpc_ref.tensor import Quad, Tensor
+from ggml_rpc_ref.tensor import Tensor
 
 FLOATS = ("F32", "F16", "BF16")
-"""The plain floating types that most CPU kernels of upstream take."""
+"""The plain floating-point types that most of upstream's CPU kernels take."""
 BLOCKS = tuple(name for name, dtype in BY_NAME.items() if dtype.is_quantised)
 """All block types."""
 PLAIN = tuple(name for name, dtype in BY_NAME.items() if not dtype.is_quantised)
@@ -27,13 +34,15 @@ WRITABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_QUANTISE
 READABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_DEQUANTISE and name not in ("Q8_1", "Q8_K"))
 """Block types that upstream can turn into float32; Q8_1 and Q8_K are intermediate forms without a to_float (ggml.c)."""
 ANY = tuple(BY_NAME)
-"""Every live type."""
+"""Every type that is not removed."""
 
 Params = Mapping[str, int | float | tuple[int | float, ...]]
 """op_params by name."""
 
 MAX_SRC = 10
+"""GGML_MAX_SRC: the number of src slots of a tensor."""
 OP_PARAMS_BYTES = 64
+"""GGML_MAX_OP_PARAMS: bytes of op_params."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Source:
         name: what the formula calls it.
         types: names of the ggml types that it may have.
         doc: what it is, with its shape in ne order.
-        optional: whether its src slot may be 0.
+        optional: whether its src slot may be empty.
     """
 
     name: str
@@ -77,7 +86,7 @@ class Param:
         return values[0] if self.count == 1 else values
 
     def write(self, op_params: bytearray, value: int | float | Iterable[int | float]) -> None:
-        """Put the value (a sequence where count is above 1) into its slots."""
+        """Put the value (a sequence if count is above 1) into its slots."""
         values = (value,) if isinstance(value, int | float) else tuple(value)
         struct.pack_into(f"<{self.count}{self._code}", op_params, 4 * self.slot, *values)
 
@@ -87,30 +96,8 @@ class Param:
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerance:
-    """How far a right answer may lie from the oracle's, and why.
-
-    A result is right when it has NaN and infinities where the oracle has them and, over the finite rest, either every
-    element is within ``atol + rtol * |oracle|`` or the normalised mean squared error is at most `nmse`. All three zero
-    means: the same bytes.
-    """
-
-    rtol: float = 0.0
-    atol: float = 0.0
-    nmse: float = 0.0
-    reason: str = "the same bytes: nothing is rounded"
-
-
-EXACT = Tolerance()
-FLOAT32 = Tolerance(1e-5, 1e-6, 1e-10, "float32 arithmetic in another order, or another library's exp/tanh/sin")
-
-
-@dataclass(frozen=True, slots=True)
 class Node:
-    """One operation to perform: its destination, its sources and its parameters.
-
-    `shape` may look at geometry only (dtype, ne, nb, params, whether a source is there); `oracle` may read and write bytes.
-    """
+    """One operation to perform: its destination, its sources and its parameters."""
 
     dst: Tensor
     src: tuple[Tensor | None, ...]
@@ -121,7 +108,7 @@ class Node:
         """Return a source that must be there.
 
         Raises:
-            Violation: graph.arity where the slot is empty.
+            Violation: graph.arity if the slot is empty.
         """
         found = self.src[index] if index < len(self.src) else None
         if found is None:
@@ -153,62 +140,16 @@ class Node:
     def require(self, condition: bool, what: str, value: object = "") -> None:
         """Refuse this node unless a condition of its shape rule holds.
 
+        Args:
+            condition: whether it holds.
+            what: what is needed, as the end of a sentence that begins with "need".
+            value: what was found instead.
+
         Raises:
-            Violation: graph.shape, naming the op and the condition that was to hold.
+            Violation: graph.shape, with the op's name, the condition and the value.
         """
         if not condition:
             raise Violation("graph.shape", f"{self.op.name} {self.dst.name!r}", value, f"need {what}")
-
-
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """A tensor of a test case: geometry, and how its elements are made.
-
-    Attributes:
-        dtype: name of the ggml type.
-        ne: dimensions in ne order.
-        nb: strides in ne order; None: contiguous.
-        fill: recipe for the elements, read by `ggml_rpc_ref.ops.shared.recipes`:
-            "normal" (mean 0, deviation 1), "normal:S" (deviation S),
-            "uniform:LO:HI", "index:N" (random integers in [0, N)), "arange" (0, 1, 2, …), "zeros",
-            "special" (NaN, ±inf, ±0, tiny, huge among normals),
-            "permutation" (each row a shuffle of 0..ne0-1), "mask" (0 or -inf), "values:a,b,c…" (repeated),
-            "blocks" (random bytes of a block type, its scales small), "bits" (random bytes).
-        alias: "" for memory of its own, "src0".. for the memory of that source (views, in-place results).
-        offset: byte offset within that memory.
-    """
-
-    dtype: str
-    ne: tuple[int, ...]
-    nb: Quad | None = None
-    fill: str = "normal"
-    alias: str = ""
-    offset: int = 0
-
-    @property
-    def quad(self) -> Quad:
-        """The dimensions, padded with 1 to four."""
-        a, b, c, d = (*self.ne, 1, 1, 1)[:4]
-        return (a, b, c, d)
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Inputs worth trying on an op.
-
-    Attributes:
-        id: words that name it within its op, permanent.
-        dst: the destination's geometry. Its own fill matters only where the op leaves elements as they were.
-        src: operands by slot; None leaves a slot empty.
-        params: op_params by name.
-        tolerance: the rule for this case where its types are less exact than the op's own `Op.tolerance`; None: the op's.
-    """
-
-    id: str
-    dst: Operand
-    src: tuple[Operand | None, ...]
-    params: Params = field(default_factory=dict)
-    tolerance: Tolerance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +159,13 @@ class Op:
     Attributes:
         name: ggml's name without the prefix GGML_OP_.
         sources: operands by src slot.
-        params: op_params entries; slots that no entry names are not read.
         types: names of the types that the destination may have.
-        shape: refuses (Violation) a node whose types, dimensions, strides or parameters the op cannot mean.
-        oracle: computes a node whose shape was accepted; refuses (Violation, graph.index) indices out of range among the contents.
-        cases: inputs worth trying, always the same ones.
-        tolerance: how near to the oracle another implementation's result must lie.
+        shape: refuses (Violation) a node whose types, dimensions, strides or parameters have no meaning for this op; looks at
+            geometry only.
+        oracle: computes a node that was accepted; refuses (Violation, graph.index) indices out of range among the contents.
+        tolerance: how near to the oracle's another implementation's result must be.
+        params: op_params entries; slots that no entry names are not read.
+        placement: refuses (Violation) a node whose destination is not at the place in memory that the op needs; None: any will do.
         view: whether the op computes nothing (RESHAPE, VIEW, PERMUTE, TRANSPOSE, NONE): its destination shows bytes that are there.
         in_place: whether the destination may be the memory of a source.
     """
@@ -233,9 +175,9 @@ class Op:
     types: tuple[str, ...]
     shape: Callable[[Node], None]
     oracle: Callable[[Node], None]
-    cases: Callable[[], Iterator[Case]]
     tolerance: Tolerance = FLOAT32
     params: tuple[Param, ...] = ()
+    placement: Callable[[Node], None] | None = None
     view: bool = False
     in_place: bool = False
 
@@ -251,7 +193,20 @@ class Op:
         return bytes(op_params)
 
     def check(self, dst: Tensor, src: tuple[Tensor | None, ...], op_params: bytes) -> Node:
-        """Return the node if this op can mean it.
+        """Return the node if it has a meaning for this op.
+
+        Raises:
+            Violation: graph.arity, graph.type or graph.shape.
+        """
+        node = self.check_geometry(dst, src, op_params)
+        self.check_placement(node)
+        return node
+
+    def check_geometry(self, dst: Tensor, src: tuple[Tensor | None, ...], op_params: bytes) -> Node:
+        """Return the node if its operands' types, dimensions and strides and its parameters fit this op.
+
+        The answer is the same for every node with the same op_params and, operand by operand, the same dtype, ne and nb, so a
+        caller may remember it.
 
         Raises:
             Violation: graph.arity, graph.type or graph.shape.
@@ -264,12 +219,21 @@ class Op:
                 raise Violation("graph.type", f"{self.name}.src[{index}].type", tensor.dtype.name, detail)
         if dst.dtype.name not in self.types:
             raise Violation("graph.type", f"{self.name}.type", dst.dtype.name, f"the result is {', '.join(self.types)}")
-        node.require(self.view or elements_lie_apart(dst), "a result whose elements share no bytes", dst.nb)
+        node.require(self.view or elements_are_disjoint(dst), "a result whose elements share no bytes", dst.nb)
         self.shape(node)
         return node
 
+    def check_placement(self, node: Node) -> None:
+        """Refuse a node, of an accepted geometry, whose destination lies elsewhere in memory than the op needs.
 
-def elements_lie_apart(tensor: Tensor) -> bool:
+        Raises:
+            Violation: graph.shape.
+        """
+        if self.placement is not None:
+            self.placement(node)
+
+
+def elements_are_disjoint(tensor: Tensor) -> bool:
     """Whether no two elements share a byte, as far as sorted strides tell: each is at least the extent of the smaller ones.
 
     Refuses a few interleaved layouts that would do; what clients make, boxes in a contiguous tensor and their permutations, passes.
@@ -282,10 +246,3 @@ def elements_lie_apart(tensor: Tensor) -> bool:
             return False
         end += (length - 1) * stride
     return True
-
-
-def can_repeat(small: Tensor, large: Tensor) -> bool:
-    """Whether small broadcasts to large: each of its dimensions divides large's (ggml_can_repeat in ggml.c)."""
-    if small.nelements == 0 or large.nelements == 0:
-        return small.nelements == large.nelements
-    return all(n % m == 0 for m, n in zip(small.ne, large.ne, strict=True))

@@ -9,20 +9,24 @@ element.
 Source: ggml_compute_forward_opt_step_sgd_f32 in ggml-cpu/ops.cpp, ggml_opt_step_sgd in ggml.c.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.optimiser import require_like_weight, require_same_place, require_settings
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.optimiser import (
+    require_like_weight,
+    require_result_is_weight,
+    require_result_like_weight,
+    require_settings,
+)
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def shape(node: Node) -> None:
     """Refuse a gradient that doesn't lie as the weight does, other than two settings, another result than the weight."""
     require_like_weight(node, node.source(1))
     require_settings(node, node.source(2), 2)
-    require_same_place(node)
+    require_result_like_weight(node)
 
 
 def oracle(node: Node) -> None:
@@ -32,22 +36,6 @@ def oracle(node: Node) -> None:
     with np.errstate(all="ignore"):
         for block in row_blocks(node.dst.ne):
             weight[block] = weight[block] * (1 - alpha * decay) - alpha * gradient[block]
-
-
-def cases() -> Iterator[Case]:
-    """Sizes around vector widths, settings, gaps, special values."""
-    for n in (1, 7, 16, 33):
-        yield step(f"n{n}", Operand("F32", (n, 3, 2, 2)))
-    yield step("no-decay", Operand("F32", (33, 3)), "values:0.5,0")
-    yield step("decay", Operand("F32", (33, 3)), "values:0.5,1.5")
-    yield step("gaps", Operand("F32", (5, 3, 2), nb=(4, 32, 128, 256)))
-    yield step("special", Operand("F32", (16, 4), fill="special"))
-
-
-def step(id: str, w: Operand, settings: str = "values:0.001,0.01") -> Case:
-    """Return a case."""
-    dst = Operand("F32", w.ne, nb=w.nb, alias="src0")
-    return Case(id, dst, (w, Operand("F32", w.ne, nb=w.nb), Operand("F32", (2,), fill=settings)))
 
 
 OP = Op(
@@ -60,7 +48,7 @@ OP = Op(
     types=("F32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
+    placement=require_result_is_weight,
     tolerance=FLOAT32,
     in_place=True,
 )

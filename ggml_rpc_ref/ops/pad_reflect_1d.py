@@ -8,12 +8,11 @@ likewise. p0 and p1 from 0 to ne0 - 1. NaN, infinities and -0 are moved as they 
 Source: ggml_pad_reflect_1d in ggml.c; ggml_compute_forward_pad_reflect_1d in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.tensor import Quad
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -22,35 +21,13 @@ def shape(node: Node) -> None:
     node.require(0 <= p0 < src0.ne[0] and 0 <= p1 < src0.ne[0], f"p0 and p1 from 0 to {src0.ne[0] - 1}", (p0, p1))
     ne = (p0 + src0.ne[0] + p1, *src0.ne[1:])
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
-    node.require(src0.nb[0] == 4 and dst.nb[0] == 4, "elements of a row to be neighbours", (src0.nb, dst.nb))
+    require_dense_rows(node, src0, dst)
 
 
 def oracle(node: Node) -> None:
     """Gather each row by mirrored indices."""
     last, index = node.source(0).ne[0] - 1, np.abs(np.arange(node.dst.ne[0]) - node.i32("p0"))
     node.dst.array[...] = node.source(0).array[..., np.where(index <= last, index, 2 * last - index)]
-
-
-def _case(
-    name: str, x: Quad, p0: int, p1: int, *, nbs: tuple[Quad | None, Quad | None] = (None, None), fill: str = "normal"
-) -> Case:
-    """Return a case; nbs are the strides of source and result."""
-    dst = Operand("F32", (p0 + x[0] + p1, *x[1:]), nbs[1])
-    return Case(name, dst, (Operand("F32", x, nbs[0], fill),), {"p0": p0, "p1": p1})
-
-
-def cases() -> Iterator[Case]:
-    """Borders of no, some and the greatest length, rows apart, special values."""
-    yield _case("plain", (11, 3, 2, 2), 4, 3)
-    yield _case("left", (7, 3, 1, 1), 5, 0)
-    yield _case("right", (7, 3, 1, 1), 0, 5)
-    yield _case("none", (7, 3, 1, 1), 0, 0)
-    yield _case("greatest", (5, 2, 3, 1), 4, 4)
-    yield _case("one-element", (1, 3, 1, 1), 0, 0)
-    yield _case("long", (1025, 2, 1, 1), 10, 9)
-    yield _case("special", (33, 4, 1, 1), 8, 8, fill="special")
-    yield _case("rows-apart", (5, 3, 2, 2), 2, 1, nbs=((4, 24, 80, 200), (4, 40, 128, 300)))
-    yield _case("rows-permuted", (5, 3, 2, 2), 2, 1, nbs=((4, 80, 40, 20), (4, 32, 192, 96)))
 
 
 OP = Op(
@@ -63,6 +40,5 @@ OP = Op(
     ),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

@@ -11,13 +11,12 @@ POOL_2D's. The largest begins at -FLT_MAX; NaN as in POOL_2D.
 Source: ggml_pool_1d in ggml.c; ggml_compute_forward_pool_1d_ksp in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.pool_2d import MAX, MEAN, Windows, check_windows, pool, windows
-from ggml_rpc_ref.tensor import Quad, Tensor
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, Windows, pool, require_windows, windows
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 NO_HEIGHT = Windows(1, 1, 1, 1, 0)
 
@@ -28,18 +27,10 @@ def shape(node: Node) -> None:
     node.require(node.i32("op") in (MAX, MEAN), "op 0 (max) or 1 (mean)", node.i32("op"))
     node.require(dst.ne[1:] == x.ne[1:], f"ne[1:] {x.ne[1:]} as the source", dst.ne)
     along = windows(node, 0, x.ne[0], dst.ne[0])
-    check_windows(node, along)
+    require_windows(node, along)
     node.require(along.fits(), "as many outputs as windows fit", along)
-    for tensor in (x, dst):
-        node.require(tensor.nb[0] == tensor.dtype.size, "elements of a row to be neighbours", tensor.nb[0])
-        node.require(_evenly_spaced(tensor), "rows evenly spaced", tensor.nb)
-
-
-def _evenly_spaced(tensor: Tensor) -> bool:
-    """Whether row r lies r * nb[1] bytes after the first one, counted through all dimensions."""
-    _, ne1, ne2, ne3 = tensor.ne
-    _, nb1, nb2, nb3 = tensor.nb
-    return (ne2 == 1 or nb2 == ne1 * nb1) and (ne3 == 1 or nb3 == ne1 * ne2 * nb1)
+    require_dense_rows(node, x, dst)
+    require_even_rows(node, x, dst)
 
 
 def oracle(node: Node) -> None:
@@ -47,40 +38,6 @@ def oracle(node: Node) -> None:
     x = node.source(0).values()
     along = windows(node, 0, x.shape[3], node.dst.ne[0])
     node.dst.store(pool(node.i32("op"), x[..., None, :], NO_HEIGHT, along, np.maximum(along.counts(), 1))[..., 0, :])
-
-
-def _case(
-    name: str,
-    kind: int,
-    x: Quad,
-    k: int,
-    s: int = 1,
-    p: int = 0,
-    *,
-    dtype: str = "F32",
-    nbs: tuple[Quad | None, Quad | None] = (None, None),
-    fill: str = "normal",
-) -> Case:
-    """Return a case; nbs are the strides of source and result."""
-    outputs = (x[0] + 2 * p - k) // s + 1
-    dst = Operand("F32", (outputs, *x[1:]), nbs[1])
-    return Case(name, dst, (Operand(dtype, x, nbs[0], fill),), {"op": kind, "k0": k, "s0": s, "p0": p})
-
-
-def cases() -> Iterator[Case]:
-    """Both kinds, types, windows, strides, paddings, rows apart, special values, windows of padding alone."""
-    for kind, word in ((MAX, "max"), (MEAN, "mean")):
-        yield _case(f"{word}-plain", kind, (10, 3, 2, 2), 2)
-        yield _case(f"{word}-strided", kind, (11, 3, 2, 1), 3, 2)
-        yield _case(f"{word}-padded", kind, (11, 1, 3, 2), 3, 2, 1)
-        yield _case(f"{word}-stride-beyond-the-window", kind, (31, 3, 1, 1), 2, 7)
-        yield _case(f"{word}-f16", kind, (128, 2, 1, 3), 3, 2, 1, dtype="F16")
-        yield _case(f"{word}-whole-row", kind, (131, 2, 1, 1), 131)
-        yield _case(f"{word}-padding-alone", kind, (2, 2, 1, 1), 1, 1, 3)
-        yield _case(f"{word}-crop", kind, (9, 2, 1, 1), 2, 1, -2)
-        yield _case(f"{word}-special", kind, (64, 4, 1, 1), 2, 1, 1, fill="special")
-        yield _case(f"{word}-infinities", kind, (8, 2, 1, 1), 2, 2, fill="values:-inf,-inf,nan,-inf,-inf,nan,1,nan")
-        yield _case(f"{word}-rows-apart", kind, (5, 3, 2, 2), 2, nbs=((4, 32, 96, 192), (4, 24, 72, 144)))
 
 
 OP = Op(
@@ -95,6 +52,5 @@ OP = Op(
     ),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

@@ -16,67 +16,11 @@ unset).
 Source: ggml_pool_2d in ggml.c; ggml_compute_forward_pool_2d in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
-
-import numpy as np
-
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.tensor import Array, Quad, Tensor
-
-MAX, MEAN = 0, 1
-LOWEST = np.finfo(np.float32).min
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """Where the windows lie along one axis.
-
-    Attributes:
-        size: elements of the input.
-        outputs: windows.
-        kernel: elements of a window.
-        stride: from one window to the next.
-        padding: how far the first one begins before the input.
-    """
-
-    size: int
-    outputs: int
-    kernel: int
-    stride: int
-    padding: int
-
-    def first(self) -> Array:
-        """Return the input index at which each window begins, which may lie outside."""
-        return np.arange(self.outputs, dtype=np.int64) * self.stride - self.padding
-
-    def counts(self) -> Array:
-        """Return how many elements of the input each window covers."""
-        first = self.first()
-        return np.asarray(np.clip(first + self.kernel, 0, self.size) - np.clip(first, 0, self.size))
-
-    def taps(self) -> list[tuple[Array, Array]]:
-        """Return for each place in a window, in order, the outputs that have an element there, and the elements' indices.
-
-        Places where no output has an element are left out, so that a window much larger than the input costs nothing.
-        """
-        first = self.first()
-        low, high = np.maximum(0, -first)[::-1], np.minimum(self.kernel, self.size - first)[::-1]  # both ascend
-        low, high = low[low < high], high[low < high]
-        begins = np.flatnonzero(np.append(True, low[1:] > high[:-1])[: len(low)])
-        ends = np.append(begins[1:], len(low))[: len(begins)] - 1
-        places = (place for begin, end in zip(begins, ends, strict=True) for place in range(low[begin], high[end]))
-        outputs = ((np.flatnonzero((first + place >= 0) & (first + place < self.size)), place) for place in places)
-        return [(output, first[output] + place) for output, place in outputs]
-
-    def fits(self) -> bool:
-        """Whether the constructor can have computed this number of outputs (ggml_calc_pool_output_size), give or take a padding."""
-        low, high = (
-            (np.float32(self.size) + np.float32(2) * np.float32(p) - np.float32(self.kernel)) / np.float32(self.stride) + 1
-            for p in (self.padding - 1, self.padding + 1)
-        )
-        return bool(self.outputs >= 1 and int(low) <= self.outputs <= int(high))
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, PARAMS, pool, require_windows, windows
+from ggml_rpc_ref.ops.tolerance import EXACT
+from ggml_rpc_ref.tensor import Tensor
 
 
 def shape(node: Node) -> None:
@@ -86,7 +30,7 @@ def shape(node: Node) -> None:
     node.require(dst.ne[2:] == x.ne[2:], f"ne[2:] {x.ne[2:]} as the source", dst.ne)
     for number in (0, 1):
         along = windows(node, number, x.ne[number], dst.ne[number])
-        check_windows(node, along)
+        require_windows(node, along)
         node.require(along.fits(), "as many outputs as windows fit", along)
     node.require(node.i32("k0") * node.i32("k1") < 2**31, "k0 * k1 < 2^31", (node.i32("k0"), node.i32("k1")))
     _check_planes(node, x)
@@ -94,22 +38,9 @@ def shape(node: Node) -> None:
     node.require(dst.is_contiguous, "a contiguous result", dst.nb)
 
 
-def windows(node: Node, number: int, size: int, outputs: int) -> Windows:
-    """Return the windows along the axis of that number."""
-    return Windows(size, outputs, *(node.i32(f"{name}{number}") for name in "ksp"))
-
-
-def check_windows(node: Node, along: Windows) -> None:
-    """Refuse windows of no size, a stride below 1, positions beyond an int."""
-    node.require(along.kernel >= 1, "a window of at least 1", along.kernel)
-    node.require(along.stride >= 1, "a stride of at least 1", along.stride)
-    last = along.outputs * along.stride + abs(along.padding) + along.kernel
-    node.require(last < 2**31, "windows whose positions fit an int", last)
-
-
 def _check_planes(node: Node, x: Tensor) -> None:
     """Refuse rows with gaps, and planes that are not evenly spaced one after the other."""
-    node.require(x.nb[0] == x.dtype.size, "elements of a row to be neighbours", x.nb[0])
+    require_dense_rows(node, x)
     node.require(x.ne[3] == 1 or x.nb[3] == x.ne[2] * x.nb[2], "planes evenly spaced", x.nb)
     plane = (x.ne[1] - 1) * x.nb[1] + x.ne[0] * x.nb[0]
     node.require(x.nelements == 0 or plane <= x.nb[2], "planes one after the other", x.nb)
@@ -121,74 +52,6 @@ def oracle(node: Node) -> None:
     node.dst.store(pool(node.i32("op"), x, windows(node, 1, x.shape[2], dst.shape[2]), windows(node, 0, x.shape[3], dst.shape[3])))
 
 
-@np.errstate(all="ignore")
-def pool(kind: int, x: Array, rows: Windows, columns: Windows, divisor: Array | None = None) -> Array:
-    """Return the largest or the mean over the windows of the last two axes, visiting elements row by row, in float32 as upstream.
-
-    Args:
-        kind: MAX or MEAN.
-        x: float32 of shape (.., height, width).
-        rows: windows along the height.
-        columns: windows along the width.
-        divisor: what the sum of each window is divided by; None: the window's full size.
-    """
-    result = np.full((*x.shape[:-2], rows.outputs, columns.outputs), LOWEST if kind == MAX else 0, np.float32)
-    for (oy, y), (ox, column) in product(rows.taps(), columns.taps()):
-        element, at = x[..., y[:, None], column], (..., oy[:, None], ox)
-        result[at] = np.where(element < result[at], result[at], element) if kind == MAX else result[at] + element
-    if kind == MEAN:
-        result /= np.float32(rows.kernel * columns.kernel) if divisor is None else divisor.astype(np.float32)
-    return result
-
-
-def _case(
-    name: str,
-    kind: int,
-    x: Quad,
-    k: tuple[int, int],
-    s: tuple[int, int] = (1, 1),
-    p: tuple[int, int] = (0, 0),
-    outputs: tuple[int, int] | None = None,
-    *,
-    dtype: str = "F32",
-    nb: Quad | None = None,
-    fill: str = "normal",
-) -> Case:
-    """Return a case; outputs are (OW, OH), by default as many as fit."""
-    out_w, out_h = outputs or ((x[a] + 2 * p[a] - k[a]) // s[a] + 1 for a in (0, 1))
-    values = {"op": kind, "k0": k[0], "k1": k[1], "s0": s[0], "s1": s[1], "p0": p[0], "p1": p[1]}
-    return Case(name, Operand("F32", (out_w, out_h, x[2], x[3])), (Operand(dtype, x, nb, fill),), dict(values))
-
-
-def cases() -> Iterator[Case]:
-    """Both kinds, types, windows, strides, paddings, planes apart, special values, windows of padding alone."""
-    for kind, word in ((MAX, "max"), (MEAN, "mean")):
-        yield _case(f"{word}-plain", kind, (10, 11, 3, 2), (2, 3))
-        yield _case(f"{word}-strided", kind, (10, 11, 3, 1), (2, 3), (2, 3))
-        yield _case(f"{word}-padded", kind, (7, 9, 2, 2), (3, 3), (1, 2), (1, 1))
-        yield _case(f"{word}-stride-beyond-the-window", kind, (13, 11, 2, 1), (2, 1), (5, 4))
-        yield _case(f"{word}-f16", kind, (10, 11, 3, 2), (3, 2), (2, 1), (1, 0), dtype="F16")
-        yield _case(f"{word}-whole-plane", kind, (17, 13, 2, 1), (17, 13))
-        yield _case(f"{word}-one-by-one", kind, (5, 4, 2, 1), (1, 1))
-        yield _case(f"{word}-padding-alone", kind, (2, 2, 1, 1), (1, 1), (1, 1), (2, 3))
-        yield _case(f"{word}-half-a-padding-more", kind, (6, 6, 1, 1), (2, 2), (1, 1), (0, 0), (6, 6))
-        yield _case(f"{word}-crop", kind, (9, 8, 1, 1), (2, 2), (1, 1), (-2, -1))
-        yield _case(f"{word}-special", kind, (16, 15, 2, 1), (2, 2), (1, 1), (1, 1), fill="special")
-        yield _case(f"{word}-infinities", kind, (4, 4, 1, 1), (2, 2), (2, 2), fill="values:-inf,-inf,nan,-inf,-inf,-inf,-inf,nan")
-        yield _case(f"{word}-planes-apart", kind, (5, 4, 2, 2), (2, 2), nb=(4, 32, 160, 320))
-        yield _case(f"{word}-f16-rows-apart", kind, (5, 4, 2, 2), (2, 2), dtype="F16", nb=(2, 12, 50, 100))
-
-
-PARAMS = (
-    Param("op", "i32", 0, "0 max, 1 mean"),
-    Param("k0", "i32", 1, "window width"),
-    Param("k1", "i32", 2, "window height"),
-    Param("s0", "i32", 3, "stride along the width"),
-    Param("s1", "i32", 4, "stride along the height"),
-    Param("p0", "i32", 5, "padding left and right"),
-    Param("p1", "i32", 6, "padding above and below"),
-)
-
 OP = Op(
     name="POOL_2D",
     sources=(Source("x", ("F32", "F16"), "ne = (W, H, C, N)"),),
@@ -196,6 +59,5 @@ OP = Op(
     params=PARAMS,
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

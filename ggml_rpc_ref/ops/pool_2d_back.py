@@ -11,14 +11,15 @@ gives nothing.
 Source: ggml_pool_2d_back in ggml.c; ggml_compute_forward_pool_2d_back in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.pool_2d import LOWEST, MAX, MEAN, PARAMS, Windows, check_windows, windows
-from ggml_rpc_ref.tensor import Array, Quad
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.pooling import LOWEST, MAX, MEAN, PARAMS, Windows, require_windows, windows
+from ggml_rpc_ref.ops.tolerance import EXACT
+from ggml_rpc_ref.tensor import Array
 
 
 def shape(node: Node) -> None:
@@ -28,12 +29,13 @@ def shape(node: Node) -> None:
     node.require(forward.ne == dst.ne, f"src1.ne {dst.ne} as the result", forward.ne)
     node.require(gradient.ne[2:] == dst.ne[2:], f"src0.ne[2:] {dst.ne[2:]} as the result", gradient.ne)
     for name, tensor in (("src0", gradient), ("src1", forward), ("dst", dst)):
-        node.require(tensor.is_contiguous and tensor.nb[0] == 4, f"{name} to be contiguous", tensor.nb)
+        node.require(tensor.is_contiguous, f"{name} to be contiguous", tensor.nb)
+        require_dense_rows(node, tensor)
     # the kernel walks through dst by nb[2] until its extent is used up, whether there is one plane or many
     plane = 4 * dst.ne[0] * dst.ne[1]
     node.require(dst.nb[2] == plane or dst.nelements == 0, f"nb[2] == {plane}", dst.nb[2])
     for number in (0, 1):
-        check_windows(node, windows(node, number, dst.ne[number], gradient.ne[number]))
+        require_windows(node, windows(node, number, dst.ne[number], gradient.ne[number]))
     node.require(node.i32("k0") * node.i32("k1") < 2**31, "k0 * k1 < 2^31", (node.i32("k0"), node.i32("k1")))
 
 
@@ -71,40 +73,6 @@ def _to_all(gradient: Array, forward: Array, rows: Windows, columns: Windows) ->
     return total
 
 
-def _case(
-    name: str,
-    kind: int,
-    x: Quad,
-    k: tuple[int, int],
-    s: tuple[int, int] = (1, 1),
-    p: tuple[int, int] = (0, 0),
-    outputs: tuple[int, int] | None = None,
-    *,
-    fills: tuple[str, str] = ("normal", "normal"),
-) -> Case:
-    """Return a case; outputs are (OW, OH), by default as many as fit; fills are those of the gradient and of the forward source."""
-    out_w, out_h = outputs or ((x[a] + 2 * p[a] - k[a]) // s[a] + 1 for a in (0, 1))
-    values = {"op": kind, "k0": k[0], "k1": k[1], "s0": s[0], "s1": s[1], "p0": p[0], "p1": p[1]}
-    sources = (Operand("F32", (out_w, out_h, x[2], x[3]), fill=fills[0]), Operand("F32", x, fill=fills[1]))
-    return Case(name, Operand("F32", x), sources, dict(values))
-
-
-def cases() -> Iterator[Case]:
-    """Both kinds, windows that overlap and that leave gaps, paddings, ties, special values, more outputs than fit."""
-    for kind, word in ((MAX, "max"), (MEAN, "mean")):
-        yield _case(f"{word}-plain", kind, (10, 11, 3, 2), (2, 3))
-        yield _case(f"{word}-strided", kind, (10, 11, 3, 1), (2, 3), (2, 3))
-        yield _case(f"{word}-padded", kind, (7, 9, 2, 2), (3, 3), (1, 2), (1, 1))
-        yield _case(f"{word}-stride-beyond-the-window", kind, (13, 11, 2, 1), (2, 1), (5, 4))
-        yield _case(f"{word}-whole-plane", kind, (17, 13, 2, 1), (17, 13))
-        yield _case(f"{word}-padding-alone", kind, (2, 2, 1, 1), (1, 1), (1, 1), (2, 3))
-        yield _case(f"{word}-more-outputs-than-fit", kind, (5, 4, 2, 1), (2, 2), outputs=(9, 7))
-        yield _case(f"{word}-ties", kind, (6, 5, 2, 1), (3, 2), fills=("normal", "values:1,2,2,0"))
-        yield _case(f"{word}-special-gradient", kind, (8, 7, 2, 1), (2, 2), (2, 2), fills=("special", "normal"))
-        yield _case(f"{word}-special-source", kind, (16, 15, 2, 1), (2, 2), fills=("normal", "special"))
-        yield _case(f"{word}-infinities", kind, (4, 4, 1, 1), (2, 2), (2, 2), fills=("normal", "values:-inf,-inf,nan,-inf"))
-
-
 OP = Op(
     name="POOL_2D_BACK",
     sources=(
@@ -115,6 +83,5 @@ OP = Op(
     params=PARAMS,
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

@@ -7,13 +7,13 @@ src0, dst: F32, rows dense; each dimension of src0 a multiple of dst's. IEEE rul
 Source: ggml_repeat_back in ggml.c, ggml_compute_forward_repeat_back_f32 in ggml-cpu/ops.cpp (adds in float32).
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source, can_repeat
-from ggml_rpc_ref.ops.shared.elementwise import part, require_dense_rows
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.elementwise import part
+from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def shape(node: Node) -> None:
@@ -46,29 +46,11 @@ def _shifted(rows: slice, by: int) -> slice:
     return slice((rows.start or 0) + by, rows.stop + by)
 
 
-def cases() -> Iterator[Case]:
-    """Each dimension and all of them; strides on both sides; special values."""
-    small, large = (
-        (3, 2, 2, 1),
-        {"dim0": (9, 2, 2), "dim1": (3, 8, 2), "dim2": (3, 2, 6), "dim3": (3, 2, 2, 3), "all": (6, 4, 4, 2)},
-    )
-    for name, ne in large.items():
-        yield Case(name, Operand("F32", small), (Operand("F32", ne),))
-    yield Case("to-scalar", Operand("F32", (1,)), (Operand("F32", (17, 5)),))
-    yield Case("row", Operand("F32", (33,)), (Operand("F32", (33, 7)),))
-    yield Case("same", Operand("F32", (5, 3)), (Operand("F32", (5, 3)),))
-    yield Case("permuted", Operand("F32", (3, 2, 2)), (Operand("F32", (6, 4, 6), (4, 144, 24, 576)),))
-    yield Case("gaps", Operand("F32", (3, 2), (4, 20, 40, 40)), (Operand("F32", (6, 4), (4, 40, 200, 200)),))
-    yield Case("special", Operand("F32", (16, 2)), (Operand("F32", (16, 6), fill="special"),))
-    yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 6)),))
-
-
 OP = Op(
     name="REPEAT_BACK",
     sources=(Source("grad", ("F32",), "each dimension a multiple of the result's"),),
     types=("F32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=FLOAT32,
 )

@@ -10,13 +10,13 @@ infinities by IEEE rules. eps is not checked: a negative one may give NaN. Empty
 Source: ggml_compute_forward_rms_norm_back_f32 in ggml-cpu/ops.cpp (products in float, sums in double).
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import part, require_dense_rows
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.elementwise import part
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
 
 
@@ -43,21 +43,6 @@ def gradient(grad: F32Array, x: F32Array, eps: np.float32) -> Array:
     return (grad - x * (products / (squares + eps * n))) * (np.float32(1) / np.sqrt(squares / n + eps))
 
 
-def cases() -> Iterator[Case]:
-    """Row lengths around vector widths, values of eps, strides, special values."""
-    for n in (1, 7, 64, 129):
-        yield Case(f"n{n}", Operand("F32", (n, 3)), (Operand("F32", (n, 3)), Operand("F32", (n, 3))), {"eps": 1e-5})
-    x = Operand("F32", (16, 3, 2, 2))
-    for name, eps in (("eps-zero", 0.0), ("eps-large", 10.0), ("eps-negative", -3.0)):
-        yield Case(name, Operand("F32", x.ne), (x, x), {"eps": eps})
-    permuted, gaps = Operand("F32", (16, 3, 4), (4, 256, 64, 768)), Operand("F32", (16, 3, 4), (4, 80, 320, 1280))
-    yield Case("strided", Operand("F32", (16, 3, 4), (4, 72, 240, 960)), (permuted, gaps), {"eps": 1e-6})
-    special = Operand("F32", (8, 32), fill="special")
-    yield Case("special", Operand("F32", special.ne), (Operand("F32", (8, 32)), special), {"eps": 1e-5})
-    yield Case("zeros", Operand("F32", (8, 2)), (Operand("F32", (8, 2)), Operand("F32", (8, 2), fill="zeros")), {"eps": 1e-6})
-    yield Case("empty", Operand("F32", (4, 0)), (Operand("F32", (4, 0)), Operand("F32", (4, 0))), {"eps": 1e-5})
-
-
 OP = Op(
     name="RMS_NORM_BACK",
     sources=(Source("grad", ("F32",), "rows dense"), Source("x", ("F32",), "grad's ne, rows dense")),
@@ -65,6 +50,5 @@ OP = Op(
     params=(Param("eps", "f32", 0, "as it was given to RMS_NORM"),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=FLOAT32,
 )

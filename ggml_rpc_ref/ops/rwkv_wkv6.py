@@ -11,15 +11,14 @@ The others, the result and their dimensions: see recurrence.py.
 Source: ggml_rwkv_wkv6 in ggml.c; ggml_compute_forward_rwkv_wkv6_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Case, Node, Op, Source
-from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, case, check, run, stream
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, check, run, stream
 from ggml_rpc_ref.tensor import Array
 
 STREAMS = (0, 1, 2, 4)
+
 TIME_FIRST, STATE = 3, 5
 
 
@@ -45,18 +44,6 @@ def oracle(node: Node) -> None:
     run(node, STREAMS, STATE, step)
 
 
-def cases() -> Iterator[Case]:
-    """Head sizes around vector widths, heads, tokens, sequences."""
-    fills = ("normal", "normal", "normal", "normal", "uniform:0:1")
-    for size in (1, 7, 16, 33, 64):
-        yield case(f"head-size-{size}", size, 3, 4, 1, fills, TIME_FIRST)
-    yield case("one-token", 32, 2, 1, 1, fills, TIME_FIRST)
-    yield case("many-tokens", 16, 2, 67, 1, fills, TIME_FIRST)
-    yield case("sequences", 16, 2, 12, 4, fills, TIME_FIRST)
-    yield case("one-token-per-sequence", 16, 2, 3, 3, fills, TIME_FIRST)
-    yield case("one-head", 16, 1, 5, 1, fills, TIME_FIRST)
-
-
 OP = Op(
     name="RWKV_WKV6",
     sources=(
@@ -70,6 +57,5 @@ OP = Op(
     types=("F32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=TOLERANCE,
 )

@@ -8,12 +8,12 @@ src0: F32, contiguous. dst: F32, the same ne, contiguous; may be src0's memory. 
 Source: ggml_compute_forward_scale_f32 in ggml-cpu/ops.cpp (the sum is one fused multiply-add on most CPUs).
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, FLOAT32, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.elementwise import map_values
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
 
 
@@ -39,29 +39,6 @@ def oracle(node: Node) -> None:
     map_values(node, scaled)
 
 
-def cases() -> Iterator[Case]:
-    """Lengths around vector widths, with and without bias, special values and parameters, in place."""
-    for n in (1, 7, 64, 129):
-        for bias in (0.0, 0.75):
-            params, tolerance = {"scale": -1.7, "bias": bias}, FLOAT32 if bias else EXACT
-            yield Case(f"n{n}-bias{bias}", Operand("F32", (n, 3)), (Operand("F32", (n, 3)),), params, tolerance)
-    x = Operand("F32", (8, 4, 3, 2))
-    yield Case("4d", Operand("F32", x.ne), (x,), {"scale": 0.125, "bias": -3.0})
-    yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x,), {"scale": 3.0, "bias": 0.0})
-    yield Case("in-place-bias", Operand("F32", x.ne, alias="src0"), (x,), {"scale": 3.0, "bias": 1e-3})
-    special = Operand("F32", (16, 9), fill="special")
-    for name, scale, bias in (
-        ("zero", 0.0, 0.0),
-        ("large", 1e30, 1.0),
-        ("minus-zero-bias", -2.0, -0.0),
-        ("infinite", float("inf"), 1.0),
-    ):
-        params, tolerance = {"scale": scale, "bias": bias}, FLOAT32 if bias else EXACT
-        yield Case(f"special-{name}", Operand("F32", special.ne), (special,), params, tolerance)
-    yield Case("nan-parameter", Operand("F32", (9,)), (Operand("F32", (9,)),), {"scale": float("nan"), "bias": 0.0})
-    yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), {"scale": 2.0, "bias": 1.0})
-
-
 OP = Op(
     name="SCALE",
     sources=(Source("x", ("F32",), "contiguous"),),
@@ -69,7 +46,6 @@ OP = Op(
     params=(Param("scale", "f32", 0, "factor"), Param("bias", "f32", 1, "summand")),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=FLOAT32,
     in_place=True,
 )

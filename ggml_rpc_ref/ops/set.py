@@ -10,10 +10,9 @@ NaN and all. src1 empty: a copy. dst empty: nothing is computed.
 Source: ggml_compute_forward_set in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.regions import PARAMS, region, region_cases, require_region
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.regions import PARAMS, region, require_region
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 shape = require_region
 
@@ -26,16 +25,6 @@ def oracle(node: Node) -> None:
     region(node.dst, node).array[...] = values
 
 
-def cases() -> Iterator[Case]:
-    """The cases of every region, of both types; special values."""
-    for dtype in ("F32", "I32"):
-        for case in region_cases(dtype):
-            yield Case(f"{case.id}-{dtype}".lower(), case.dst, case.src, case.params)
-    odd = Operand("F32", (16, 6), fill="special")
-    params = {"nb1": 64, "nb2": 384, "nb3": 384, "offset": 16}
-    yield Case("special", Operand("F32", odd.ne), (odd, Operand("F32", (12, 5), fill="special")), params)
-
-
 OP = Op(
     name="SET",
     sources=(Source("a", ("F32", "I32"), "contiguous"), Source("b", ("F32", "I32"), "the region's ne, a's type")),
@@ -43,7 +32,6 @@ OP = Op(
     params=PARAMS,
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
     in_place=True,
 )

@@ -8,13 +8,13 @@ spaced. x = -inf gives NaN (0 times infinity), +inf NaN likewise. Empty: nothing
 Source: ggml_silu_back in ggml.c, ggml_silu_backward_f32 in ggml-cpu/vec.h.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.elementwise import part, require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.elementwise import part
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def shape(node: Node) -> None:
@@ -36,26 +36,11 @@ def oracle(node: Node) -> None:
             part(node.dst, block).store(grad[block] * s * (1.0 + wide * (1.0 - s)))
 
 
-def cases() -> Iterator[Case]:
-    """Both types, row lengths around vector widths, gaps, special values."""
-    for dtype in ("F32", "F16"):
-        for n in (1, 7, 65):
-            src = (Operand(dtype, (n, 3)), Operand(dtype, (n, 3), fill="normal:4"))
-            yield Case(f"n{n}-{dtype}".lower(), Operand(dtype, (n, 3)), src)
-    x = Operand("F32", (9, 4, 3, 2))
-    gaps = (Operand("F32", x.ne, (4, 48, 192, 576)), Operand("F32", x.ne, (4, 40, 160, 480)))
-    yield Case("gaps", Operand("F32", x.ne, (4, 44, 176, 528)), gaps)
-    special = Operand("F32", (16, 8), fill="special")
-    yield Case("special", Operand("F32", special.ne), (Operand("F32", special.ne), special))
-    yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)), Operand("F32", (0, 3))))
-
-
 OP = Op(
     name="SILU_BACK",
     sources=(Source("grad", ("F32", "F16"), "rows dense"), Source("x", ("F32", "F16"), "grad's type and ne")),
     types=("F32", "F16"),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=FLOAT32,
 )

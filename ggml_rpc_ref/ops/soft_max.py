@@ -17,12 +17,13 @@ Source: ggml_compute_forward_soft_max_f32 in ggml-cpu/ops.cpp (sum in double); g
 ggml.c.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.attention import require_mask, require_sinks, slopes
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import F32Array, Tensor
 
 
@@ -30,40 +31,12 @@ def shape(node: Node) -> None:
     """Refuse other dimensions, gaps between elements, a mask or sinks that don't fit, slopes without a mask."""
     x, mask, sinks = node.source(0), node.optional(1), node.optional(2)
     node.require(node.dst.ne == x.ne, f"ne {x.ne} as the source", node.dst.ne)
-    node.require(x.nb[0] == 4 and node.dst.nb[0] == 4, "elements of a row to be neighbours", (x.nb[0], node.dst.nb[0]))
+    require_dense_rows(node, x, node.dst)
     if mask is not None:
-        check_mask(node, mask, columns=x.ne[0], rows=x.ne[1])
+        require_mask(node, mask, columns=x.ne[0], rows=x.ne[1])
         node.require(mask.ne[0] == x.ne[0], f"a mask of {x.ne[0]} columns", mask.ne[0])
-    check_sinks(node, sinks)
+    require_sinks(node, sinks)
     node.require(mask is not None or not node.f32("max_bias") > 0, "a mask where max_bias > 0", node.f32("max_bias"))
-
-
-def check_mask(node: Node, mask: Tensor, *, columns: int, rows: int) -> None:
-    """Refuse a mask with too few rows or columns, with gaps between elements, or whose matrices don't go round."""
-    x = node.source(0)
-    node.require(mask.ne[0] >= columns and mask.ne[1] >= rows, f"a mask of at least {columns} x {rows}", mask.ne)
-    node.require(mask.nb[0] == mask.dtype.size, "elements of the mask to be neighbours", mask.nb[0])
-    for dim in (2, 3):
-        n, m = x.ne[dim], mask.ne[dim]
-        node.require(m > 0 and n % m == 0, f"ne[{dim}] of the mask to divide {n}", m)
-
-
-def check_sinks(node: Node, sinks: Tensor | None) -> None:
-    """Refuse sinks that are not one per head (dimension 2 of src0), neighbours."""
-    if sinks is not None:
-        heads = node.source(0).ne[2]
-        node.require(sinks.ne[0] == heads and sinks.nb[0] == 4, f"{heads} sinks, neighbours", sinks.ne[0])
-        node.require(sinks.nelements > 0 or heads == 0, "sinks that are there", sinks.ne)
-
-
-def slopes(heads: int, max_bias: float) -> F32Array:
-    """Return the ALiBi slope of each head, all 1 unless max_bias > 0. Sources: ops.cpp; the ALiBi paper (arXiv 2108.12409)."""
-    if not max_bias > 0 or heads == 0:
-        return np.ones(heads, np.float32)
-    whole = 1 << (heads.bit_length() - 1)
-    head = np.arange(heads)
-    steps = np.where(head < whole, head + 1, head - whole + 0.5)
-    return np.power(2.0, -np.float64(max_bias) / whole * steps).astype(np.float32)
 
 
 def oracle(node: Node) -> None:
@@ -105,46 +78,6 @@ def _normalise(w: F32Array, sinks: F32Array | None) -> F32Array:
     return w
 
 
-def cases() -> Iterator[Case]:
-    """Row lengths around vector widths; mask types and broadcasting; slopes; sinks; views; masked-out rows; special values."""
-    for n in (1, 7, 16, 33, 1025):
-        yield softened(f"n{n}", Operand("F32", (n, 3, 2, 2)))
-    x = Operand("F32", (33, 5, 6, 2))
-    for dtype in ("F32", "F16"):
-        for m2, m3 in ((1, 1), (6, 2), (3, 1), (2, 2)):
-            mask = Operand(dtype, (33, 5, m2, m3))
-            yield softened(f"mask-{dtype.lower()}-{m2}-{m3}", x, mask, scale=0.5)
-        yield softened(f"mask-{dtype.lower()}-padded", x, Operand(dtype, (33, 32)), scale=0.5)
-        yield softened(f"mask-{dtype.lower()}-hides", x, Operand(dtype, (33, 5), fill="mask"))
-        for heads in (1, 2, 6, 12):
-            y, far = Operand("F32", (17, 3, heads)), Operand(dtype, (17, 3), fill="uniform:-8:0")
-            yield softened(f"alibi-{dtype.lower()}-{heads}", y, far, scale=0.125, max_bias=8.0)
-        yield softened(f"sinks-mask-{dtype.lower()}", x, Operand(dtype, (33, 5), fill="mask"), Operand("F32", (6,)))
-    yield from _other_cases(x)
-
-
-def _other_cases(x: Operand) -> Iterator[Case]:
-    yield softened("scale-zero", x, scale=0.0)
-    yield softened("scale-negative", x, scale=-3.0)
-    yield softened("bias-negative", x, Operand("F32", (33, 5)), max_bias=-8.0)
-    yield softened("sinks", x, None, Operand("F32", (6,)))
-    yield softened("sinks-large", x, None, Operand("F32", (6,), fill="values:50,-50,0,3,1,100"))
-    yield softened("sinks-masked-out", x, Operand("F32", (33, 5), fill="values:-inf"), Operand("F32", (6,)))
-    yield softened("masked-out", x, Operand("F16", (33, 5), fill="values:-inf"))
-    yield softened("large", Operand("F32", (33, 5), fill="normal:1000"))
-    yield softened("special", Operand("F32", (17, 24), fill="special"))
-    yield softened("in-place", x, Operand("F16", (33, 5)), in_place=True)
-    yield softened("gaps", Operand("F32", (16, 4, 3, 2), nb=(4, 96, 480, 2048)))
-    yield softened("empty", Operand("F32", (33, 0, 2)))
-
-
-def softened(id: str, x: Operand, mask: Operand | None = None, sinks: Operand | None = None, *,
-             scale: float = 1.0, max_bias: float = 0.0, in_place: bool = False) -> Case:  # fmt: skip
-    """Return a case whose destination follows from x."""
-    dst = Operand("F32", x.ne, alias="src0" if in_place else "")
-    return Case(id, dst, (x, mask, sinks), {"scale": scale, "max_bias": max_bias})
-
-
 OP = Op(
     name="SOFT_MAX",
     sources=(
@@ -156,7 +89,6 @@ OP = Op(
     params=(Param("scale", "f32", 0, "factor on x"), Param("max_bias", "f32", 1, "ALiBi's steepest exponent; 0: no slopes")),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=FLOAT32,
     in_place=True,
 )

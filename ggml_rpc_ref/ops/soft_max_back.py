@@ -9,13 +9,12 @@ in dy becomes NaN. Empty: nothing is computed.
 Source: ggml_compute_forward_soft_max_ext_back_f32 in ggml-cpu/ops.cpp, ggml_soft_max_ext_back in ggml.c.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_even_rows
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def shape(node: Node) -> None:
@@ -38,23 +37,6 @@ def oracle(node: Node) -> None:
             result[block] = (dy[block] - total) * y[block] * scale
 
 
-def cases() -> Iterator[Case]:
-    """Row lengths around vector widths, scales, in place, special values."""
-    for n in (1, 7, 16, 33, 1025):
-        yield gradient(f"n{n}", (n, 3, 2, 2))
-    yield gradient("scale", (33, 5), scale=0.125)
-    yield gradient("scale-zero", (33, 5), scale=0.0)
-    yield gradient("in-place", (33, 5), in_place=True)
-    yield gradient("special", (17, 24), fill="special")
-    yield gradient("empty", (0, 5))
-
-
-def gradient(id: str, ne: tuple[int, ...], *, scale: float = 1.0, fill: str = "normal", in_place: bool = False) -> Case:
-    """Return a case; y is made of weights between 0 and 1, as SOFT_MAX would make."""
-    src = (Operand("F32", ne, fill=fill), Operand("F32", ne, fill="uniform:0:1"))
-    return Case(id, Operand("F32", ne, alias="src0" if in_place else ""), src, {"scale": scale, "max_bias": 0.0})
-
-
 OP = Op(
     name="SOFT_MAX_BACK",
     sources=(Source("dy", ("F32",), "gradient of the result"), Source("y", ("F32",), "the result, of dy's ne")),
@@ -62,7 +44,6 @@ OP = Op(
     params=(Param("scale", "f32", 0, "SOFT_MAX's factor on x"), Param("max_bias", "f32", 1, "0")),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=FLOAT32,
     in_place=True,
 )

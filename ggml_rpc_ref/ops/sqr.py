@@ -8,33 +8,9 @@ Infinities stay, NaN stays; what overflows becomes infinite. Empty: nothing is c
 Source: op_sqr in ggml-cpu/unary-ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, FLOATS, Case, Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_unary, unary_cases
+from ggml_rpc_ref.ops.shared.elementwise import unary_op
+from ggml_rpc_ref.ops.tolerance import EXACT
 
-shape = require_unary
-
-
-def oracle(node: Node) -> None:
-    """Compute the formula in float32, which rounds it correctly."""
-    map_values(node, np.square)
-
-
-def cases() -> Iterator[Case]:
-    """The cases of every op of one operand."""
-    yield from unary_cases("normal")
-
-
-OP = Op(
-    name="SQR",
-    sources=(Source("x", FLOATS, "rows dense"),),
-    types=FLOATS,
-    shape=shape,
-    oracle=oracle,
-    cases=cases,
-    tolerance=EXACT,
-    in_place=True,
-)
+OP = unary_op("SQR", np.square, EXACT)  # IEEE 754 rounds it correctly, so all implementations agree

@@ -8,33 +8,9 @@ Negative elements and NaN give NaN, -0 stays -0. Empty: nothing is computed.
 Source: op_sqrt in ggml-cpu/unary-ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, FLOATS, Case, Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_unary, unary_cases
+from ggml_rpc_ref.ops.shared.elementwise import unary_op
+from ggml_rpc_ref.ops.tolerance import EXACT
 
-shape = require_unary
-
-
-def oracle(node: Node) -> None:
-    """Compute the formula in float32, which rounds it correctly."""
-    map_values(node, np.sqrt)
-
-
-def cases() -> Iterator[Case]:
-    """The cases of every op of one operand."""
-    yield from unary_cases("uniform:0:50")
-
-
-OP = Op(
-    name="SQRT",
-    sources=(Source("x", FLOATS, "rows dense"),),
-    types=FLOATS,
-    shape=shape,
-    oracle=oracle,
-    cases=cases,
-    tolerance=EXACT,
-    in_place=True,
-)
+OP = unary_op("SQRT", np.sqrt, EXACT)  # IEEE 754 rounds it correctly, so all implementations agree

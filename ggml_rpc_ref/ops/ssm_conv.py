@@ -9,14 +9,12 @@ nothing is computed.
 Source: ggml_ssm_conv in ggml.c; ggml_compute_forward_ssm_conv_f32 in ggml-cpu/ops.cpp (sums in float32).
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ggml_rpc_ref.ops.conv_2d import ODD_VALUES, SUM_OF_PRODUCTS
-from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source
-from ggml_rpc_ref.tensor import Quad
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.convolution import SUM_OF_PRODUCTS
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 
 
 def shape(node: Node) -> None:
@@ -27,8 +25,8 @@ def shape(node: Node) -> None:
     ne = (x.ne[1], x.ne[0] - kernel.ne[0] + 1, x.ne[2], 1)
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
     node.require(x.nb[:2] == (4, 4 * x.ne[0]), f"src0.nb[:2] == (4, {4 * x.ne[0]})", x.nb)
-    node.require(kernel.is_contiguous and kernel.nb[0] == 4, "a contiguous kernel", kernel.nb)
-    node.require(dst.nb[0] == 4, "nb[0] == 4", dst.nb[0])
+    node.require(kernel.is_contiguous, "a contiguous kernel", kernel.nb)
+    require_dense_rows(node, kernel, dst)
 
 
 @np.errstate(all="ignore")
@@ -41,26 +39,6 @@ def oracle(node: Node) -> None:
     dst[0] = np.einsum("sctk,ck->stc", windows, kernel, dtype=np.float64)
 
 
-def _case(
-    name: str, d_conv: int, d_inner: int, tokens: int, sequences: int = 1, *, nbs: tuple[Quad | None, Quad | None] = (None, None),
-    fill: str = "normal",
-) -> Case:  # fmt: skip
-    """Return a case; nbs are the strides of src0 and of the result."""
-    x = Operand("F32", (d_conv - 1 + tokens, d_inner, sequences), nbs[0], fill)
-    return Case(name, Operand("F32", (d_inner, tokens, sequences), nbs[1]), (x, Operand("F32", (d_conv, d_inner))))
-
-
-def cases() -> Iterator[Case]:
-    """Kernel lengths, one and many tokens, sequences, sequences and results apart, special values."""
-    for d_conv in (1, 3, 4, 9):
-        yield _case(f"kernel-{d_conv}", d_conv, 17, 5, 2)
-    yield _case("one-token", 4, 33, 1)
-    yield _case("many-tokens", 4, 7, 131)
-    yield _case("one-channel", 4, 1, 6, 3)
-    yield _case("special", 2, 16, 16, fill=ODD_VALUES)
-    yield _case("apart", 4, 5, 3, 2, nbs=((4, 24, 160, 320), (4, 32, 128, 256)))
-
-
 OP = Op(
     name="SSM_CONV",
     sources=(
@@ -70,6 +48,5 @@ OP = Op(
     types=("F32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=SUM_OF_PRODUCTS,
 )

@@ -19,13 +19,13 @@ Source: ggml_ssm_scan in ggml.c; ggml_compute_forward_ssm_scan_f32 in ggml-cpu/o
 ggml-impl.h.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Source, Tolerance
-from ggml_rpc_ref.tensor import Array, F32Array, Quad
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.indices import checked_indices
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.tensor import Array, F32Array
 
 STATE, X, DT, A, B, C, IDS = range(7)
 
@@ -50,26 +50,26 @@ def shape(node: Node) -> None:
 
 def _check_strides(node: Node) -> None:
     tensors = [node.source(slot) for slot in range(7)]
-    for slot, tensor in enumerate(tensors):
-        node.require(tensor.nb[0] == 4, f"src[{slot}].nb[0] == 4", tensor.nb[0])
+    require_dense_rows(node, *tensors)
     for slot in (STATE, DT, A):
-        node.require(tensors[slot].is_contiguous, f"src[{slot}] to be contiguous", tensors[slot].nb)
+        node.require(tensors[slot].is_contiguous, f"src{slot} to be contiguous", tensors[slot].nb)
     state = tensors[STATE]
     one = 4 * state.ne[0] * state.ne[1] * state.ne[2]  # the kernel steps through dst's states by it, even where s has one slot
     node.require(tensors[X].ne[3] <= 1 or state.nb[3] == one, f"s.nb[3] == {one}", state.nb[3])
     for slot in (X, B, C):
         ne, nb = tensors[slot].ne, tensors[slot].nb
-        node.require(ne[1] <= 1 or nb[1] == 4 * ne[0], f"src[{slot}] with nb[1] == {4 * ne[0]}", nb)
-        node.require(nb[2] % 4 == nb[3] % 4 == 0, f"src[{slot}] with tokens and sequences whole floats apart", nb)
+        node.require(ne[1] <= 1 or nb[1] == 4 * ne[0], f"src{slot} with nb[1] == {4 * ne[0]}", nb)
+        node.require(nb[2] % 4 == nb[3] % 4 == 0, f"src{slot} with tokens and sequences whole floats apart", nb)
 
 
 @np.errstate(all="ignore")
 def oracle(node: Node) -> None:
     """Walk through the tokens, all sequences and heads at once, the state in float64."""
-    state, x, dt, a, b, c, ids = (node.source(slot).array for slot in range(7))
+    state, x, dt, a, b, c, _ = (node.source(slot).array for slot in range(7))
     if node.dst.nelements == 0:
         return
-    now = state[_slots(node, ids[0, 0, 0])].astype(np.float64)
+    ids = checked_indices(node, IDS, len(state))[0, 0, 0]
+    now = state[ids].astype(np.float64)
     y = np.empty(x.shape, np.float32)
     repeats = x.shape[2] // b.shape[2]
     delta = softplus(dt[0]).astype(np.float64)  # (sequences, tokens, heads)
@@ -87,61 +87,10 @@ def softplus(x: F32Array) -> F32Array:
     return np.where(x > 20, x, np.log(np.float32(1) + exponential, dtype=np.float64).astype(np.float32))
 
 
-def _slots(node: Node, ids: Array) -> Array:
-    """Return the ids; refuse one that names no slot."""
-    slots = node.source(STATE).ne[3]
-    wrong = np.flatnonzero((ids < 0) | (ids >= slots))
-    if wrong.size:
-        raise Violation("graph.index", f"SSM_SCAN.src[{IDS}][{wrong[0]}]", int(ids[wrong[0]]), f"need 0 <= index < {slots}")
-    return ids
-
-
 def _write(node: Node, y: Array, states: Array) -> None:
     flat = node.dst.array.reshape(-1)
     flat[: y.size] = y.reshape(-1)
     flat[y.size :] = states.reshape(-1)
-
-
-def _case(
-    name: str, d_state: int, dim: int, heads: int, groups: int, tokens: int, sequences: int, *, scalar: bool = True,
-    slots: int | None = None, dt: str = "normal", ids: str | None = None, apart: bool = False,
-) -> Case:  # fmt: skip
-    """Return a case; scalar: A has one row (Mamba-2); apart: gaps between the tokens of x, B and C."""
-
-    def per_token(width: int, rows: int) -> Operand:
-        nb1 = 4 * width
-        gapped: Quad = (4, nb1, nb1 * rows + 12, (nb1 * rows + 12) * tokens + 20)
-        return Operand("F32", (width, rows, tokens, sequences), gapped if apart else None)
-
-    slots = slots or sequences
-    sources = (
-        Operand("F32", (d_state, dim, heads, slots)),
-        per_token(dim, heads),
-        Operand("F32", (heads, tokens, sequences), fill=dt),
-        Operand("F32", (1 if scalar else d_state, heads), fill="uniform:-2:0"),
-        per_token(d_state, groups),
-        per_token(d_state, groups),
-        Operand("I32", (sequences,), fill=ids or f"index:{slots}"),
-    )
-    size = dim * heads * tokens * sequences + d_state * dim * heads * sequences
-    return Case(name, Operand("F32", (size,)), sources)
-
-
-def cases() -> Iterator[Case]:
-    """Mamba-1 and Mamba-2, groups, sequences and slots, state sizes around vector widths, large and small dt."""
-    yield _case("mamba-1", 16, 1, 9, 1, 5, 2, scalar=False)
-    yield _case("mamba-1-wide", 16, 3, 4, 2, 5, 2, scalar=False)
-    yield _case("mamba-2", 64, 4, 6, 2, 5, 2)
-    for d_state in (1, 7, 33, 129):
-        yield _case(f"state-{d_state}", d_state, 3, 4, 4, 3, 1)
-    yield _case("one-token", 16, 8, 4, 1, 1, 3)
-    yield _case("many-tokens", 8, 2, 2, 1, 67, 1)
-    yield _case("more-slots", 8, 2, 2, 1, 3, 3, slots=7)
-    yield _case("one-slot-for-all", 8, 2, 2, 1, 3, 3, slots=4, ids="values:3,3,3")
-    yield _case("slots-in-order-reversed", 8, 2, 2, 1, 3, 3, ids="values:2,1,0")
-    yield _case("dt-large-and-small", 8, 2, 32, 1, 3, 1, dt="uniform:-40:40")
-    yield _case("tokens-apart", 16, 3, 4, 2, 3, 2, apart=True)
-    yield _case("mamba-1-tokens-apart", 16, 3, 4, 2, 3, 2, scalar=False, apart=True)
 
 
 OP = Op(
@@ -158,6 +107,5 @@ OP = Op(
     types=("F32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=Tolerance(1e-5, 1e-5, 1e-10, "a float32 state rounded at every token, another expf, sums in another order"),
 )

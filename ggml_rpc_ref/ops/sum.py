@@ -8,13 +8,12 @@ NaN gives NaN, +inf with -inf gives NaN; a sum beyond F16's range is infinite th
 Source: ggml_compute_forward_sum_f32 (sum in double), _f16 and _bf16 (in float) in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOATS, Case, Node, Op, Operand, Source, Tolerance
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.tolerance import Tolerance
 
 
 def shape(node: Node) -> None:
@@ -34,28 +33,11 @@ def oracle(node: Node) -> None:
         node.dst.store(np.asarray(total).astype(np.float32))
 
 
-def cases() -> Iterator[Case]:
-    """Every type; sizes around vector widths; views; overflow; NaN and infinities; nothing."""
-    for dtype in FLOATS:
-        for n in (1, 7, 33):
-            yield Case(f"{dtype.lower()}-n{n}", Operand(dtype, (1,)), (Operand(dtype, (n, 3, 2, 2)),))
-        yield Case(f"{dtype.lower()}-nan", Operand(dtype, (1,)), (Operand(dtype, (3,), fill="values:1,nan,2"),))
-        yield Case(f"{dtype.lower()}-inf", Operand(dtype, (1,)), (Operand(dtype, (3,), fill="values:1,inf,2"),))
-        yield Case(f"{dtype.lower()}-inf-inf", Operand(dtype, (1,)), (Operand(dtype, (3,), fill="values:-inf,inf,2"),))
-        yield Case(f"{dtype.lower()}-empty", Operand(dtype, (1,)), (Operand(dtype, (3, 0)),))
-        size = 4 if dtype == "F32" else 2
-        permuted = Operand(dtype, (9, 4, 3), nb=(size, 27 * size, 9 * size, 108 * size))
-        yield Case(f"{dtype.lower()}-permuted", Operand(dtype, (1,)), (permuted,))
-    yield Case("f16-overflow", Operand("F16", (1,)), (Operand("F16", (9,), fill="values:60000"),))
-    yield Case("f32-cancels", Operand("F32", (1,)), (Operand("F32", (3,), fill="values:1e8,1,-1e8"),))
-
-
 OP = Op(
     name="SUM",
     sources=(Source("x", FLOATS, "any ne"),),
     types=FLOATS,
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=Tolerance(1e-5, 1e-4, 1e-10, "F16 and BF16 are added up in float32 there"),
 )

@@ -8,30 +8,9 @@ does. NaN gives NaN, +inf with -inf gives NaN. No elements in a row: 0.
 Source: ggml_compute_forward_sum_rows_f32 in ggml-cpu/ops.cpp (sum in double).
 """
 
-from collections.abc import Iterator
-
-import numpy as np
-
-from ggml_rpc_ref.ops.op import FLOAT32, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
-from ggml_rpc_ref.tensor import F32Array
-
-
-def shape(node: Node) -> None:
-    """Refuse a result that is not one element per row, gaps within rows."""
-    src0 = node.source(0)
-    node.require(node.dst.ne == (1, *src0.ne[1:]), f"ne {(1, *src0.ne[1:])}", node.dst.ne)
-    require_dense_rows(node, src0, node.dst)
-
-
-def row_sums(node: Node) -> F32Array:
-    """Return the sum of each row of src0, shape (ne3, ne2, ne1, 1), added up in float64."""
-    source, sums = node.source(0), np.zeros(node.dst.shape, np.float32)
-    with np.errstate(all="ignore"):
-        for block in row_blocks(source.ne):
-            sums[block] = np.sum(source.array[block], axis=-1, keepdims=True, dtype=np.float64)
-    return sums
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.row_sums import require_one_per_row, row_sums
+from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def oracle(node: Node) -> None:
@@ -39,25 +18,11 @@ def oracle(node: Node) -> None:
     node.dst.store(row_sums(node))
 
 
-def cases() -> Iterator[Case]:
-    """Row lengths around vector widths, views on both sides, special values, empty rows, nothing."""
-    for n in (1, 7, 16, 33, 1025):
-        yield Case(f"n{n}", Operand("F32", (1, 3, 2, 2)), (Operand("F32", (n, 3, 2, 2)),))
-    permuted = Operand("F32", (9, 4, 3, 2), nb=(4, 108, 36, 432))
-    yield Case("permuted", Operand("F32", (1, 4, 3, 2)), (permuted,))
-    yield Case("dst-gaps", Operand("F32", (1, 4, 3, 2), nb=(4, 16, 80, 400)), (Operand("F32", (9, 4, 3, 2)),))
-    yield Case("cancels", Operand("F32", (1, 3)), (Operand("F32", (3, 3), fill="values:1e8,1,-1e8"),))
-    yield Case("special", Operand("F32", (1, 24)), (Operand("F32", (8, 24), fill="special"),))
-    yield Case("empty-rows", Operand("F32", (1, 3)), (Operand("F32", (0, 3)),))
-    yield Case("no-rows", Operand("F32", (1, 0)), (Operand("F32", (3, 0)),))
-
-
 OP = Op(
     name="SUM_ROWS",
     sources=(Source("x", ("F32",), "any ne"),),
     types=("F32",),
-    shape=shape,
+    shape=require_one_per_row,
     oracle=oracle,
-    cases=cases,
     tolerance=FLOAT32,
 )

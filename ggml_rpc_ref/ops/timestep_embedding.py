@@ -10,19 +10,19 @@ NaN; max_period 0 or below gives NaN.
 Source: ggml_timestep_embedding in ggml.c; ggml_compute_forward_timestep_embedding_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Case, Node, Op, Operand, Param, Source, Tolerance
-from ggml_rpc_ref.tensor import F32Array, Quad
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.tensor import F32Array
 
 
 def shape(node: Node) -> None:
     """Refuse a result that is not dim by the number of steps, and rows with gaps."""
     steps, dst = node.source(0), node.dst
     node.require(dst.ne == (node.i32("dim"), steps.ne[0], 1, 1), f"ne ({node.i32('dim')}, {steps.ne[0]}, 1, 1)", dst.ne)
-    node.require(steps.nb[0] == 4 and dst.nb[0] == 4, "elements of a row to be neighbours", (steps.nb, dst.nb))
+    require_dense_rows(node, steps, dst)
     node.require(steps.nelements > 0 or dst.nelements == 0, "steps", steps.ne)
 
 
@@ -46,37 +46,6 @@ def _frequencies(max_period: int, half: int) -> F32Array:
     return frequencies
 
 
-def _case(
-    name: str,
-    steps: int,
-    dim: int,
-    max_period: int = 10000,
-    *,
-    fill: str = "uniform:0:1000",
-    dst_nb: Quad | None = None,
-    rows: int = 1,
-) -> Case:
-    """Return a case of so many steps."""
-    dst = Operand("F32", (dim, steps), dst_nb)
-    return Case(name, dst, (Operand("F32", (steps, rows), fill=fill),), {"dim": dim, "max_period": max_period})
-
-
-def cases() -> Iterator[Case]:
-    """Even, odd and very small dims, periods, whole and broken steps, rows apart, special values."""
-    for dim in (1, 2, 3, 32, 67, 256):
-        yield _case(f"dim-{dim}", 5, dim)
-    for period in (1, 2, 1000000, 2**31 - 1):
-        yield _case(f"period-{period}", 3, 16, period)
-    for period in (0, -3):
-        yield _case(f"period-{period}", 3, 16, period)
-    yield _case("whole-steps", 64, 8, fill="arange")
-    yield _case("negative-steps", 7, 8, fill="uniform:-1000:0")
-    yield _case("special", 32, 6, fill="special")
-    yield _case("one-step", 1, 320, fill="values:999")
-    yield _case("only-the-first-row", 5, 8, rows=3)
-    yield _case("rows-apart", 5, 7, dst_nb=(4, 48, 240, 240))
-
-
 OP = Op(
     name="TIMESTEP_EMBEDDING",
     sources=(Source("timesteps", ("F32",), "ne = (N)"),),
@@ -87,7 +56,6 @@ OP = Op(
     ),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=Tolerance(
         1e-5,
         1e-4,

@@ -11,12 +11,11 @@ computed.
 Source: ggml_compute_forward_top_k_f32 in ggml-cpu/ops.cpp, ggml_top_k in ggml.c.
 """
 
-from collections.abc import Iterator
-
-from ggml_rpc_ref.ops.argsort import INT32_MAX, ranked
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.sorting import INT32_MAX, ranked
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -38,27 +37,11 @@ def oracle(node: Node) -> None:
         result[block] = found
 
 
-def cases() -> Iterator[Case]:
-    """k from 1 to all, row lengths around vector widths, infinities, evenly spaced rows, nothing."""
-    for n, k in ((1, 1), (7, 1), (7, 2), (7, 7), (33, 5), (1025, 40), (1025, 1025)):
-        yield choosing(f"n{n}-k{k}", Operand("F32", (n, 3, 2), fill="permutation"), k)
-    yield choosing("normal", Operand("F32", (100, 5)), 10)
-    yield choosing("infinities", Operand("F32", (5, 2), fill="values:1,inf,-inf,3e38,-2"), 3)
-    yield choosing("gaps", Operand("F32", (5, 4, 2), nb=(4, 32, 128, 256)), 2)
-    yield choosing("k0", Operand("F32", (5, 4)), 0)
-
-
-def choosing(id: str, x: Operand, k: int) -> Case:
-    """Return a case whose destination follows from x."""
-    return Case(id, Operand("I32", (k, *x.quad[1:])), (x,))
-
-
 OP = Op(
     name="TOP_K",
     sources=(Source("x", ("F32",), "ne = (n, r1, r2, r3)"),),
     types=("I32",),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

@@ -9,15 +9,16 @@ What is kept is kept bit by bit; NaN outside of the triangle becomes 0. Empty: n
 Source: ggml_compute_forward_tri_f32 in ggml-cpu/ops.cpp, ggml_tri in ggml.c.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import ge, gt, le, lt
 from typing import Any
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 HOLDS: dict[int, Callable[[Any, Any], Any]] = {0: ge, 1: gt, 2: le, 3: lt}
 """ggml_tri_type to the relation of column and row that the triangle holds."""
@@ -40,18 +41,6 @@ def oracle(node: Node) -> None:
         result[block] = np.where(holds(column, row[block[2]]), source[block], np.float32(0))
 
 
-def cases() -> Iterator[Case]:
-    """Every type on several sizes, batches, special values, gaps in the result, in place, nothing."""
-    for name, kind in (("upper-diag", 0), ("upper", 1), ("lower-diag", 2), ("lower", 3)):
-        for n in (1, 2, 17):
-            yield Case(f"{name}-n{n}", Operand("F32", (n, n, 2, 2)), (Operand("F32", (n, n, 2, 2)),), {"type": kind})
-        special = Operand("F32", (16, 16), fill="special")
-        yield Case(f"{name}-special", Operand("F32", special.ne), (special,), {"type": kind})
-        yield Case(f"{name}-in-place", Operand("F32", (5, 5, 3), alias="src0"), (Operand("F32", (5, 5, 3)),), {"type": kind})
-    yield Case("dst-gaps", Operand("F32", (5, 5, 3), nb=(4, 32, 192, 576)), (Operand("F32", (5, 5, 3)),), {"type": 0})
-    yield Case("empty", Operand("F32", (0, 0, 3)), (Operand("F32", (0, 0, 3)),), {"type": 0})
-
-
 OP = Op(
     name="TRI",
     sources=(Source("x", ("F32",), "ne = (n, n, b2, b3)"),),
@@ -59,7 +48,6 @@ OP = Op(
     params=(Param("type", "i32", 0, "ggml_tri_type: 0 upper with diagonal, 1 upper, 2 lower with diagonal, 3 lower"),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
     in_place=True,
 )

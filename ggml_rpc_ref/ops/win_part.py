@@ -8,11 +8,10 @@ w). The op_params say npx, npy and w once more. NaN, infinities and -0 are moved
 Source: ggml_win_part in ggml.c; ggml_compute_forward_win_part_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -39,25 +38,6 @@ def oracle(node: Node) -> None:
     node.dst.array[...] = whole.reshape(down, w, across, w, channels).swapaxes(1, 2).reshape(-1, w, w, channels)
 
 
-def _case(name: str, x: tuple[int, int, int], w: int, fill: str = "normal") -> Case:
-    """Return the case of an image (C, W, H)."""
-    across, down = -(-x[1] // w), -(-x[2] // w)
-    params = {"npx": across, "npy": down, "w": w}
-    return Case(name, Operand("F32", (x[0], w, w, across * down)), (Operand("F32", x, fill=fill),), dict(params))
-
-
-def cases() -> Iterator[Case]:
-    """Windows that fit, that reach beyond one or both sides, that are larger than the image, of one pixel; special values."""
-    yield _case("fits", (5, 8, 12), 4)
-    yield _case("beyond-both", (5, 9, 11), 4)
-    yield _case("beyond-the-width", (3, 7, 6), 3)
-    yield _case("beyond-the-height", (3, 6, 7), 3)
-    yield _case("larger-than-the-image", (3, 5, 4), 7)
-    yield _case("one-pixel", (3, 4, 2), 1)
-    yield _case("many-channels", (129, 5, 3), 2)
-    yield _case("special", (7, 9, 5), 4, "special")
-
-
 OP = Op(
     name="WIN_PART",
     sources=(Source("image", ("F32",), "ne = (C, W, H, 1)"),),
@@ -69,6 +49,5 @@ OP = Op(
     ),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

@@ -8,11 +8,8 @@ dst's ne and w by op_params. NaN, infinities and -0 are moved as they are.
 Source: ggml_win_unpart in ggml.c; ggml_compute_forward_win_unpart_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
-
-from ggml_rpc_ref.ops.op import EXACT, Case, Node, Op, Operand, Param, Source
-
-Triple = tuple[int, int, int]
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
@@ -36,27 +33,6 @@ def oracle(node: Node) -> None:
     node.dst.array[0] = windows.swapaxes(1, 2).reshape(down * w, across * w, channels)[:height, :width]
 
 
-def _case(name: str, image: Triple, w: int, windows: Triple | None = None, fill: str = "normal") -> Case:
-    """Return the case of an image (C, W, H); windows are (width, height, count) where there is more than it takes."""
-    across, down = -(-image[1] // w), -(-image[2] // w)
-    ne = (image[0], *(windows or (w, w, across * down)))
-    return Case(name, Operand("F32", image), (Operand("F32", ne, fill=fill),), {"w": w})
-
-
-def cases() -> Iterator[Case]:
-    """Windows that fit, that reach beyond one or both sides, that are larger than the image, more than it takes; special values."""
-    yield _case("fits", (5, 8, 12), 4)
-    yield _case("beyond-both", (5, 9, 11), 4)
-    yield _case("beyond-the-width", (3, 7, 6), 3)
-    yield _case("beyond-the-height", (3, 6, 7), 3)
-    yield _case("larger-than-the-image", (3, 5, 4), 7)
-    yield _case("one-pixel", (3, 4, 2), 1)
-    yield _case("many-channels", (129, 5, 3), 2)
-    yield _case("more-windows", (3, 5, 4), 2, (2, 2, 9))
-    yield _case("larger-windows", (3, 5, 4), 2, (3, 4, 6))
-    yield _case("special", (7, 9, 5), 4, fill="special")
-
-
 OP = Op(
     name="WIN_UNPART",
     sources=(Source("windows", ("F32",), "ne = (C, w, w, npx*npy)"),),
@@ -64,6 +40,5 @@ OP = Op(
     params=(Param("w", "i32", 0, "width and height of a window, at least 1"),),
     shape=shape,
     oracle=oracle,
-    cases=cases,
     tolerance=EXACT,
 )

@@ -6,41 +6,31 @@
         ...                                     # Request(message), or DataBegins, Data …, DataEnds
     bytes_to_somewhere = connection.send(reply)
 
-Rules of order that live here: HELLO first and once; size fields checked before any payload byte is waited for; replies in the order
-of the requests, each of the kind that its request has in this version. Replies carry no id, so which one comes next is the queue of
-requests that still await theirs (`expected`).
+Whose turn it is, `order.Order` knows; here messages are cut out of the stream of bytes. A message is refused as early as it can
+be: its command by the first byte, its size before any byte of the payload is waited for, the counts of a graph as soon as they
+have come.
 
-The bytes of SET_TENSOR and of GET_TENSOR's reply are data, not fields: they may be gigabytes, so they need not pass through a
-buffer of ours. After `DataBegins` the owner of the socket may receive them straight to where they belong and report it with
-`data_placed`; bytes that have already come are handed over by `take_data`. Who feeds them through `receive` instead gets them as
-`Data` events.
+Data (the last field of SET_TENSOR or of GET_TENSOR's reply, and of what else carries some) may be gigabytes, so they need not pass
+through a buffer of ours. After `DataBegins` the owner of the socket may receive them straight into their destination and report it
+with `data_placed`; bytes that have already come are handed over by `take_data`. An owner that feeds them through `receive` instead
+gets them as `Data` events.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.messages import (
-    NO_REPLY,
-    REQUESTS,
-    Empty,
-    GetTensor,
-    GetTensorReply,
-    GraphCompute,
-    Hello,
-    SetTensor,
-    by_number,
-    command_name,
-)
+from ggml_rpc_ref.protocol.graph import Graph, decode_request, graph_size
+from ggml_rpc_ref.protocol.order import Order
+from ggml_rpc_ref.spec.messages import GraphCompute, Hello, Message, carries_data
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 MAX_GRAPH_SIZE: Final = 512 * 2**20
-"""Bytes of the largest GRAPH_COMPUTE received unless said otherwise: some 1.7 million tensors. A peer must not fill our memory."""
+"""Bytes of the largest GRAPH_COMPUTE received unless said otherwise: about 1.7 million tensors. A peer must not fill our memory."""
 
 
 class Role(Enum):
@@ -62,7 +52,7 @@ NEED_DATA: Final = NeedData.NEED_DATA
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request has arrived (server side). A GRAPH_COMPUTE's message is a `codec.Graph`."""
+    """A request has arrived (server side). A GRAPH_COMPUTE's message is a `graph.Graph`."""
 
     message: Any
 
@@ -80,7 +70,7 @@ class DataBegins:
     """The fixed part of a message with data has arrived; `size` bytes of data follow.
 
     Attributes:
-        message: server side the SetTensor without its data, client side the GetTensor that is being answered.
+        message: server side the request without its data, client side the request that is being answered.
         size: bytes of data that follow.
     """
 
@@ -112,20 +102,26 @@ class _State(Enum):
 
 
 class Connection:
-    """The protocol's order, for one connection.
+    """One end of one connection.
 
     Args:
         role: which end this is.
         version: the protocol version whose layouts are spoken.
         max_graph_size: bytes; a larger GRAPH_COMPUTE is refused by its size field.
+        order: the order of the conversation; None: one of its own. The proxy reads both directions by one order.
 
     After a Violation the connection is over: every later call raises the same one.
     """
 
-    def __init__(self, role: Role, version: Version = DEFAULT, max_graph_size: int = MAX_GRAPH_SIZE) -> None:
-        self.role, self.version, self.max_graph_size = role, version, max_graph_size
-        self.expected: deque[Any] = deque()
-        """Requests that still await their reply, oldest first: sent ones of a client, received ones of a server."""
+    def __init__(
+        self,
+        role: Role,
+        version: Version = DEFAULT,
+        max_graph_size: int = MAX_GRAPH_SIZE,
+        order: Order[Any] | None = None,
+    ) -> None:
+        self.role, self.max_graph_size = role, max_graph_size
+        self.order: Order[Any] = order or Order(version)
         self.data_left = 0
         """Bytes of data still to come for the message announced by DataBegins."""
         self._buffer = bytearray()
@@ -133,8 +129,20 @@ class Connection:
         self._cls: Any = None
         self._size = 0
         self._message: Any = None
-        self._opened = False
         self._failed: Violation | None = None
+
+    @property
+    def version(self) -> Version:
+        """The protocol version whose layouts are spoken."""
+        return self.order.version
+
+    def agree(self, version: Version) -> None:
+        """Go on in the version that HELLO's reply has announced.
+
+        Raises:
+            Misuse: while a reply is awaited.
+        """
+        self.order.agree(version)
 
     # -------------------------------------------------------------------------------------------------------- receiving
 
@@ -145,13 +153,15 @@ class Connection:
     @property
     def wanted(self) -> int:
         """Bytes that must still come before the next event can; at least 1. A hint for the size of a read."""
-        need = {_State.HEAD: self._head_size, _State.PAYLOAD: self._payload_wanted, _State.DATA: 1}[self._state]
+        if self._state is _State.DATA:
+            return 1
+        need = self._head_size if self._state is _State.HEAD else self._payload_wanted
         return max(1, need - len(self._buffer))
 
     @property
     def idle(self) -> bool:
         """Whether the peer may end the conversation here: no message has begun and no reply is awaited."""
-        return self._state is _State.HEAD and not self._buffer and not self.expected
+        return self._state is _State.HEAD and not self._buffer and self.order.oldest is None
 
     @property
     def pending(self) -> bytes:
@@ -181,14 +191,14 @@ class Connection:
     def _read_head(self) -> bool:
         """Read command and size; True once both are there and acceptable."""
         if self.role is Role.SERVER and self._buffer:
-            # the command is judged by its first byte: a peer that speaks another protocol is turned away at once
+            # judged by the first byte: a peer that speaks another protocol may never send the other eight
             self._cls = self._request_class(self._buffer[0])
         if len(self._buffer) < self._head_size:
             return False
         if self.role is Role.SERVER:
             _, self._size = codec.REQUEST_HEAD.unpack_from(self._buffer)
         else:
-            self._cls = self._reply_class()
+            self._cls = self.order.due().reply
             (self._size,) = codec.REPLY_HEAD.unpack_from(self._buffer)
         self._check_size()
         del self._buffer[: self._head_size]
@@ -196,76 +206,55 @@ class Connection:
         return True
 
     def _request_class(self, number: int) -> type:
-        row = by_number(self.version).get(number)
-        if not self._opened and (row is None or row.cls is not Hello):
-            raise Violation("session.hello-first", "command", number, "the first command is HELLO (14)")
-        if row is None:
-            raise Violation("frame.command-known", "command", number, f"protocol {self.version} defines none of this number")
-        if self._opened and row.cls is Hello:
-            raise Violation("session.hello-once", "command", number, "HELLO has been said on this connection")
-        return row.cls
-
-    def _reply_class(self) -> type:
-        if not self.expected:
-            raise Violation("frame.reply-presence", "reply", f"{len(self._buffer)} bytes", "no request awaits one")
-        reply = REQUESTS[type(self.expected[0])].reply(self.version)
-        assert isinstance(reply, type)
-        return reply
+        return self.order.command(number).cls
 
     def _check_size(self) -> None:
-        if self._cls is GetTensorReply:
-            wanted = self.expected[0].size
-            if self._size != wanted:
-                raise Violation("frame.reply-presence", "GetTensorReply size", self._size, f"{wanted} bytes were asked for")
-        elif self._cls is GraphCompute and self._size > self.max_graph_size:
-            raise Violation(
-                "frame.size-bounded", "GraphCompute size", self._size, f"this server takes up to {self.max_graph_size} bytes"
-            )
+        if self.role is Role.CLIENT:
+            self.order.due().check_size(self._size)
+            return
+        if self._cls is Hello:
+            self.order.hear_hello(self._size)
+        if self._cls is GraphCompute and self._size > self.max_graph_size:
+            detail = f"this server takes up to {self.max_graph_size} bytes"
+            raise Violation("frame.size-bounded", "GraphCompute size", self._size, detail)
         codec.check_size(self._cls, self._size, self.version)
 
     @property
     def _payload_wanted(self) -> int:
-        """Bytes of payload to collect before the message can be read; the data of a bulk message not among them."""
-        return codec.minimum_size(self._cls, self.version) if self._is_bulk else self._size
-
-    @property
-    def _is_bulk(self) -> bool:
-        return self._cls in (SetTensor, GetTensorReply)
+        """Bytes of payload to collect before the message can be read; data are not among them."""
+        return codec.minimum_size(self._cls, self.version) if carries_data(self._cls) else self._size
 
     def _read_payload(self) -> Event | NeedData:
         wanted = self._payload_wanted
         if self._cls is GraphCompute:
-            codec.graph_size(self._buffer, self._size, self.version)
+            graph_size(self._buffer, self._size, self.version)  # refuses claimed counts before waiting for what they claim
         if len(self._buffer) < wanted:
             return NEED_DATA
         payload = bytes(memoryview(self._buffer)[:wanted])
         del self._buffer[:wanted]
-        if self._is_bulk:
+        if carries_data(self._cls):
             return self._begin_data(payload)
         self._state = _State.HEAD
         if self.role is Role.CLIENT:
-            return Reply(codec.decode(self._cls, payload, self.version), self.expected.popleft())
-        return self._request(
-            codec.Graph.decode(payload, self.version)
-            if self._cls is GraphCompute
-            else codec.decode(self._cls, payload, self.version)
-        )
+            return Reply(codec.decode(self._cls, payload, self.version), self.order.answer().request)
+        return self._request(decode_request(self._cls, payload, self.version))
 
-    def _request(self, message: Any) -> Event:
-        self._opened = True
-        if REQUESTS[self._cls].reply(self.version) is not NO_REPLY:
-            self.expected.append(message)
+    def _request(self, message: Message) -> Event:
+        self.note_request(self._cls, message)
         return Request(message)
+
+    def note_request(self, cls: type, message: Message) -> None:
+        """Tell the order of a request that has come, or whose data begin to come; one that only listens notes it itself."""
+        self.order.ask(cls, message)
 
     # ------------------------------------------------------------------------------------------------------------- data
 
     def _begin_data(self, payload: bytes) -> Event:
-        if self._cls is SetTensor:
-            self._message = codec.decode(SetTensor, payload, self.version)
-            if REQUESTS[SetTensor].reply(self.version) is not NO_REPLY:
-                self.expected.append(self._message)
+        if self.role is Role.SERVER:
+            self._message = codec.decode(self._cls, payload, self.version)
+            self.note_request(self._cls, self._message)
         else:
-            self._message = self.expected.popleft()
+            self._message = self.order.answer().request
         self.data_left = self._size - len(payload)
         self._state = _State.DATA
         return DataBegins(self._message, self.data_left)
@@ -282,7 +271,7 @@ class Connection:
         return Data(chunk)
 
     def take_data(self, destination: memoryview) -> int:
-        """Move data that has already been received to where it belongs; return how many bytes.
+        """Move data that have already been received to their destination; return how many bytes.
 
         Args:
             destination: room for the data; at most this many bytes are moved.
@@ -294,7 +283,7 @@ class Connection:
         return count
 
     def data_placed(self, count: int) -> None:
-        """Say that this many bytes of data were received straight to where they belong.
+        """Report that this many bytes of data were received straight into their destination.
 
         Raises:
             Misuse: where they are more than the message has, or earlier bytes still wait in the buffer.
@@ -305,68 +294,47 @@ class Connection:
 
     # ---------------------------------------------------------------------------------------------------------- sending
 
-    def send(self, message: Any) -> bytes:
+    def send(self, message: Message) -> bytes:
         """Return the bytes of a request (client) or of the reply that is due (server).
 
         Raises:
             Misuse: for a message out of order, or one whose fields don't fit.
         """
-        if self.role is Role.CLIENT:
-            return self._begin_request(message, codec.encode(message, self.version))
         payload = codec.encode(message, self.version)
-        return self._head_of_reply(type(message), len(payload)) + payload
+        return self._head(message, len(payload)) + payload
 
-    def send_with_data(self, message: Any, size: int) -> bytes:
+    def send_with_data(self, message: Message, size: int) -> bytes:
         """Return the bytes of a message up to its data; the caller sends `size` bytes of data after them.
 
         Args:
-            message: client side a SetTensor without data; server side GetTensorReply without data.
+            message: a request (client) or the reply that is due (server), its data left empty.
             size: bytes of data.
-        """
-        if self.role is Role.CLIENT:
-            return self._begin_request(message, codec.encode(message, self.version), size)
-        return self._head_of_reply(type(message), size)
 
-    def send_graph(self, graph: codec.Graph) -> bytes:
-        """Return the bytes of a GRAPH_COMPUTE given as arrays (client)."""
+        Raises:
+            Misuse: as `send`.
+        """
+        payload = codec.encode(message, self.version)
+        return self._head(message, len(payload) + size) + payload
+
+    def send_graph(self, graph: Graph) -> bytes:
+        """Return the bytes of a GRAPH_COMPUTE given as arrays (client).
+
+        Raises:
+            Misuse: as `send`.
+        """
         if self.role is not Role.CLIENT:
             raise Misuse("only a client sends graphs")
-        return self._begin_request(GraphCompute(nodes=(), tensors=()), graph.encode(self.version))
+        payload = graph.encode(self.version)
+        return self._head(GraphCompute(nodes=(), tensors=()), len(payload)) + payload
 
-    def _begin_request(self, message: Any, payload: bytes, more: int = 0) -> bytes:
+    def _head(self, message: Message, size: int) -> bytes:
+        """Return what comes before a payload of `size` bytes, and note that the message is sent."""
         cls = type(message)
-        head = codec.request_head(cls, len(payload) + more, self.version)
-        if (cls is Hello) is self._opened:
-            raise Misuse(f"{command_name(cls)}: HELLO is the first request of a connection, and only the first")
-        self._opened = True
-        if REQUESTS[cls].reply(self.version) is not NO_REPLY:
-            self.expected.append(message)
-        return head + payload
-
-    def _head_of_reply(self, cls: type, size: int) -> bytes:
-        due = REQUESTS[self._request_type(self.expected[0])].reply(self.version) if self.expected else NO_REPLY
-        if due is not cls:
-            raise Misuse(f"{cls.__name__} is not the reply that is due")
-        self.expected.popleft()
-        return codec.REPLY_HEAD.pack(size)
-
-    @staticmethod
-    def _request_type(message: Any) -> type:
-        return GraphCompute if isinstance(message, codec.Graph) else type(message)
-
-
-__all__ = [
-    "MAX_GRAPH_SIZE",
-    "NEED_DATA",
-    "Connection",
-    "Data",
-    "DataBegins",
-    "DataEnds",
-    "Empty",
-    "Event",
-    "GetTensor",
-    "NeedData",
-    "Reply",
-    "Request",
-    "Role",
-]
+        if self.role is Role.SERVER:
+            self.order.check_reply(cls)
+            self.order.answer()
+            return codec.REPLY_HEAD.pack(size)
+        head = codec.request_head(cls, size, self.version)
+        self.order.check(cls)
+        self.order.ask(cls, message)
+        return head

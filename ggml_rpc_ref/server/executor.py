@@ -20,7 +20,7 @@ from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.op import MAX_SRC, Node
-from ggml_rpc_ref.protocol.codec import Graph
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, kinds, op_table

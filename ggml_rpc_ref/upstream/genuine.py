@@ -1,7 +1,7 @@
-"""What runs inside a genuine build, in that build's own Python: llama.cpp's RPC server, or a client that generates text.
+"""The script that runs inside a genuine build, in that build's own Python: llama.cpp's RPC server, or a client that generates text.
 
-Our own Python never imports this file; `running.py` executes it. It therefore needs the standard library, the build's numpy and
-llama_cpp alone, and imports nothing of ours. Facts: ggml-rpc.h of each release, and runs of it.
+Our own Python never imports this file; `rpc_server.py` and `rpc_client.py` execute it. It may use only the standard library and the
+build's numpy and llama_cpp, and imports nothing of ours. Facts: ggml-rpc.h of each release, and runs of it.
 
     python -I genuine.py serve '{"protocol": "3.6.1", "host": …}'     serves until it is ended
     python -I genuine.py generate < request.json                      prints one JSON object
@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 REFUSED = 64
-"""Exit status of a request that could not be met; the last line of standard error then says why."""
+"""Exit status of a request that could not be met; the last line of standard error then says why. `process.py` has the same number:
+this file can't be imported there, nor import it."""
 
 CPU_DEVICE = 0
 """GGML_BACKEND_DEVICE_TYPE_CPU of ggml-backend.h."""
@@ -36,7 +37,7 @@ NO_VOCABULARY = 0
 
 
 def refuse(sentence: str) -> NoReturn:
-    """End the process with one sentence for `running.py` to pass on."""
+    """End the process with one sentence for the caller to pass on."""
     sys.stdout.flush()
     print(sentence, file=sys.stderr, flush=True)
     os._exit(REFUSED)
@@ -65,7 +66,7 @@ class Ggml:
 
 
 def function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
-    """Return a C function with its types declared; without them ctypes would cut 64-bit handles to an int."""
+    """Return a C function with its types declared; without them ctypes truncates 64-bit handles to int."""
     found = getattr(library, name)
     found.restype, found.argtypes = result, arguments
     return found
@@ -75,10 +76,10 @@ def function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> A
 
 
 def serve(request: dict[str, Any]) -> NoReturn:
-    """Run the server; say on standard output when it answers, and as which protocol version."""
-    # Python's own handler of Ctrl-C would only run when the C function returns, which it never does.
+    """Run the server; announce on standard output when it answers, and with which protocol version."""
+    # Python's own handler of SIGINT would run only when the C function returns, which it never does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Python ignores SIGPIPE; rpc-server does not, and a client that has gone when it is answered ends it (main of rpc-server.cpp).
+    # Python ignores SIGPIPE; rpc-server does not, so a client that is gone when it is answered ends it (main of rpc-server.cpp).
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     host, port = request["host"], claim_port(request["host"], request["port"])
     major = int(request["protocol"].split(".")[0])
@@ -89,30 +90,30 @@ def serve(request: dict[str, Any]) -> NoReturn:
     cache_dir = request["cache_dir"].encode() if request["cache_dir"] else None
     start = start_single if major < 3 else start_several
     start(ggml, f"{host}:{port}".encode(), cache_dir, request["threads"], request["devices"])
-    refuse(f"llama.cpp's server gave up on {host}:{port}")
+    refuse(f"llama.cpp's server returned: it can't serve {host}:{port}")
 
 
 def claim_port(host: str, port: int) -> int:
-    """Return a port that is free on `host`: the one asked for, or for 0 one that the kernel picks."""
+    """Return a free port on `host`: the one asked for, or for 0 one that the kernel picks."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            refuse(f"{host}:{port} can't be listened on: {error.strerror or error}")
+            refuse(f"can't listen on {host}:{port}: {error.strerror or error}")
         free: int = probe.getsockname()[1]
         return free
 
 
 def end_with_owner() -> None:
-    """End this process when the one that started it is gone, which the kernel shows by closing our standard input."""
+    """End this process when the one that started it is gone: the kernel then closes our standard input."""
     while os.read(0, 1):
         pass
     os._exit(0)
 
 
 def announce(host: str, port: int, major: int) -> None:
-    """Wait until the server answers HELLO, then print the line that `running.py` waits for."""
+    """Wait until the server answers HELLO, then print the line that `rpc_server.py` waits for."""
     address = ("127.0.0.1" if host == "0.0.0.0" else host, port)
     while True:
         try:
@@ -138,7 +139,7 @@ def say_hello(connection: socket.socket, major: int) -> str:
 
 
 def start_several(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: int, devices: int) -> None:
-    """Call the server function as it is since 3.0.0: with a list of devices, here `devices` times the CPU."""
+    """Call the server function as of 3.0.0, with a list of devices: `devices` times the CPU."""
     cpu = function(ggml.ggml, "ggml_backend_dev_by_type", c_void_p, c_int)(CPU_DEVICE)
     listed = (c_void_p * devices)(*[cpu] * devices)
     start = function(
@@ -148,7 +149,7 @@ def start_several(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads:
 
 
 def start_single(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: int, devices: int) -> None:
-    """Call the server function as it was before 3.0.0: with one backend and the memory it is to report."""
+    """Call the server function from before 3.0.0, with one backend and the memory to report."""
     if devices != 1:
         refuse("a server of a protocol before 3.0.0 has exactly one device")
     cpu = function(ggml.ggml, "ggml_backend_dev_by_type", c_void_p, c_int)(CPU_DEVICE)
@@ -165,10 +166,10 @@ def start_single(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: 
 
 
 def generate(request: dict[str, Any]) -> dict[str, Any]:
-    """Load a model, feed the prompt, choose the most likely token again and again; return what `running.Generation` holds."""
+    """Load a model, feed the prompt, choose the most likely token again and again; return the fields of `rpc_client.Generation`."""
     ggml = Ggml()
     llama = importlib.import_module("llama_cpp")
-    # The package's own log handler drops what isn't an error; llama.cpp's default prints it, and a failure needs it.
+    # llama_cpp's own log handler drops everything but errors; llama.cpp's default prints it all, which explains failures.
     llama.llama_log_set(llama.llama_log_callback(), None)
     llama.llama_backend_init()
     devices = [device for endpoint in request["rpc"] for device in remote_devices(ggml, endpoint)]
@@ -180,7 +181,7 @@ def generate(request: dict[str, Any]) -> dict[str, Any]:
     if not 0 < len(prompt) <= request["n_ctx"] - n_predict:
         refuse(f"a prompt of {len(prompt)} tokens and {n_predict} more do not fit in a context of {request['n_ctx']}")
     if any(not 0 <= token < llama.llama_vocab_n_tokens(vocabulary) for token in prompt + (forced or [])):
-        refuse(f"the model knows the tokens 0 to {llama.llama_vocab_n_tokens(vocabulary) - 1} only")
+        refuse(f"the model has only the tokens 0 to {llama.llama_vocab_n_tokens(vocabulary) - 1}")
     context, context_ms = timed(lambda: open_context(llama, model, request["n_ctx"], request["threads"]))
     steps = Steps(llama, context, vocabulary, request["top"])
     steps.take(prompt)
@@ -201,7 +202,7 @@ def generate(request: dict[str, Any]) -> dict[str, Any]:
 
 
 class Steps:
-    """One generation so far: the tokens chosen, the best logits each was chosen from, and the time each step took in ms."""
+    """The steps of one generation: the tokens chosen, the best logits of each step, and the time of each step in ms."""
 
     def __init__(self, llama: Any, context: Any, vocabulary: Any, top: int) -> None:
         self._numpy = importlib.import_module("numpy")
@@ -212,7 +213,7 @@ class Steps:
         self.times: list[float] = []
 
     def take(self, tokens: list[int]) -> None:
-        """Feed tokens and choose the next one."""
+        """Feed tokens and choose the next one greedily."""
         logits, elapsed = timed(lambda: self._logits_after(tokens))
         best = self._numpy.argsort(-logits, kind="stable")[: max(1, self._top)]
         self.tokens.append(int(best[0]))
@@ -225,11 +226,11 @@ class Steps:
         return bool(self._llama.llama_vocab_is_eog(self._vocabulary, self.tokens[-1]))
 
     def _logits_after(self, tokens: list[int]) -> Any:
-        array = (ctypes.c_int32 * len(tokens))(*tokens)  # the batch only points at it
+        array = (ctypes.c_int32 * len(tokens))(*tokens)  # kept in a variable: the batch only points to it
         status = self._llama.llama_decode(self._context, self._llama.llama_batch_get_one(array, len(tokens)))
         if status != 0:
             refuse(f"llama_decode failed with status {status}")
-        # Asking for the logits waits for them, so that the time taken is that of the whole step.
+        # llama_decode may return early; asking for the logits waits for them, so that the whole step is timed.
         logits = self._llama.llama_get_logits_ith(self._context, -1)
         return self._numpy.ctypeslib.as_array(logits, (self._n_vocabulary,)).copy()
 
@@ -249,7 +250,7 @@ def remote_devices(ggml: Ggml, endpoint: str) -> list[int]:
         return [device]
     registry = function(ggml.rpc, "ggml_backend_rpc_add_server", c_void_p, c_char_p)(endpoint.encode())
     if not registry:
-        refuse(f"no RPC server with a fitting protocol version answers at {endpoint}")
+        refuse(f"no RPC server with a compatible protocol version answers at {endpoint}")
     function(ggml.ggml, "ggml_backend_register", None, c_void_p)(registry)
     count = function(ggml.base, "ggml_backend_reg_dev_count", c_size_t, c_void_p)(registry)
     get = function(ggml.base, "ggml_backend_reg_dev_get", c_void_p, c_void_p, c_size_t)
@@ -262,8 +263,8 @@ def load_model(llama: Any, path: str, devices: list[int]) -> Any:
     listed = (c_void_p * (len(devices) + 1))(*devices, None)
     parameters.devices = ctypes.addressof(listed)
     parameters.n_gpu_layers = ALL_LAYERS if devices else 0
-    # Without it a local run repacks the weights and computes with other kernels than an RPC server does, so that the two could
-    # not be compared; the kernels for AMX crash where a virtual machine shows AMX but has no tiles (seen with 0.3.20).
+    # With extra buffer types a local run repacks the weights and uses other kernels than an RPC server, so the two could not be
+    # compared; and the AMX kernels crash in a virtual machine that reports AMX but has no tiles (seen with 0.3.20).
     parameters.use_extra_bufts = False
     model = llama.llama_model_load_from_file(path.encode(), parameters)
     if not model:
@@ -272,7 +273,7 @@ def load_model(llama: Any, path: str, devices: list[int]) -> Any:
 
 
 def open_context(llama: Any, model: Any, n_ctx: int, threads: int) -> Any:
-    """Make the context: room for `n_ctx` tokens, all of which may come in one batch."""
+    """Make a context of `n_ctx` tokens, all of which may come in one batch."""
     parameters = llama.llama_context_default_params()
     parameters.n_ctx = parameters.n_batch = n_ctx
     parameters.n_threads = parameters.n_threads_batch = threads
@@ -283,13 +284,13 @@ def open_context(llama: Any, model: Any, n_ctx: int, threads: int) -> Any:
 
 
 def tokenise(llama: Any, vocabulary: Any, prompt: str | list[int]) -> list[int]:
-    """Return the prompt's tokens, with those the model wants at the start; a list is returned as it is."""
+    """Return the prompt's tokens, with the special ones that the model wants at the start; a list is returned unchanged."""
     if isinstance(prompt, list):
         return prompt
     if llama.llama_vocab_type(vocabulary) == NO_VOCABULARY:
         refuse("the model has no vocabulary: give the prompt as tokens")
     text = prompt.encode()
-    room = len(text) + 8  # a token is at least one byte, those added at both ends apart
+    room = len(text) + 8  # a token has at least one byte, except the special ones added at both ends
     tokens = (ctypes.c_int32 * room)()
     add_special = parse_special = True
     count = llama.llama_tokenize(vocabulary, text, len(text), tokens, room, add_special, parse_special)
@@ -309,12 +310,12 @@ def detokenise(llama: Any, vocabulary: Any, tokens: list[int]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the first argument says."""
+    """Run the command that the first argument names."""
     match arguments:
         case ["serve", request]:
             serve(json.loads(request))
         case ["generate"]:
-            # The libraries may print to standard output; the reply gets a descriptor of its own and they get standard error.
+            # The libraries may print to standard output: give the reply a descriptor of its own and send theirs to standard error.
             with os.fdopen(os.dup(1), "w") as reply:
                 os.dup2(2, 1)
                 json.dump(generate(json.load(sys.stdin)), reply)

@@ -16,17 +16,15 @@ DEFAULT = str(versions.DEFAULT)
 class Release:
     """One protocol version and the newest release of llama-cpp-python that speaks it.
 
-    `package_version` is None where there is no such release; `why` then says why not, as half a sentence.
+    Attributes:
+        protocol: the version.
+        package_version: the release; None where there is none.
+        why: why there is none, as half a sentence.
     """
 
     protocol: str
     package_version: str | None
     why: str = ""
-
-    @property
-    def major(self) -> int:
-        """The protocol's major version, which decides HELLO's form and the server function's arguments."""
-        return int(self.protocol.split(".")[0])
 
 
 RELEASES: dict[str, Release] = {
@@ -36,7 +34,12 @@ RELEASES: dict[str, Release] = {
 
 
 def release(protocol: str) -> Release:
-    """Return the row of a protocol version; Misuse for an unknown one, Unsupported for one that no release speaks."""
+    """Return the row of a protocol version.
+
+    Raises:
+        Misuse: for an unknown version.
+        Unsupported: for one that no release speaks.
+    """
     row = RELEASES.get(protocol)
     if row is None:
         raise Misuse(f"there is no protocol version {protocol!r}: see the known ones with `ggml-rpc-ref upstream list`")

@@ -1,6 +1,6 @@
 """Write the malformed vectors: bytes that are wrong, why, and what a server does with them.
 
-    python vectors/tools/make_malformed.py [DIRECTORY]
+    python -m vectors.tools.make_malformed [DIRECTORY]
 
 Made by hand from the public record of what has gone wrong with servers of this protocol (SPEC.md, "Public record"); the bytes are
 laid out with `struct` in the package `malformed` beside this file, without any code of ggml_rpc_ref. What `observed` says was seen
@@ -19,8 +19,8 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
-from malformed import buffer, data, device, frame, graph, graph_nodes, session, tensor
-from malformed.case import Case
+from vectors.tools.malformed import buffer, data, device, frame, graph, graph_nodes, session, tensor
+from vectors.tools.malformed.case import Case
 
 OUT = Path(__file__).resolve().parents[1] / "handmade" / "malformed"
 SECTIONS: dict[str, Iterable[Case]] = {

@@ -1,7 +1,7 @@
 """Record what the genuine ggml 3.6.1 makes of blocks, and which blocks it makes of floats: the witness under blocks/.
 
-    .venv/bin/python vectors/tools/record_blocks.py                       # the build in ~/.cache/ggml-rpc-ref
-    .venv/bin/python vectors/tools/record_blocks.py --lib DIR --out DIR   # another build, another place
+    .venv/bin/python -m vectors.tools.record_blocks                       # the build in ~/.cache/ggml-rpc-ref
+    .venv/bin/python -m vectors.tools.record_blocks --lib DIR --out DIR   # another build, another place
 
 The functions are called in the library itself, through ctypes, by way of its own tables: `to_float` of ggml_get_type_traits
 (libggml-base), `from_float` of ggml_get_type_traits_cpu (libggml-cpu, what CPY, SET_ROWS and DUP call). Two exceptions:
@@ -279,7 +279,7 @@ def float_cases(rng: np.random.Generator) -> Iterator[tuple[str, Values]]:
     """Rows of 256 floats, so that every block size divides them."""
 
     def rows(n: int, scale: Any = 1.0) -> Values:
-        return (rng.standard_normal((n, 256)) * scale).astype(np.float32)
+        return np.asarray(rng.standard_normal((n, 256)) * scale, np.float32)
 
     def integers(low: int, high: int, n: int) -> Values:
         return rng.integers(low, high, (n, 256)).astype(np.float32)
@@ -351,7 +351,7 @@ def bulk() -> Values:
     signed = np.where(a < half, -one, one) * (one + b / np.float32(16))
     kinds = np.stack([a - half, a * b * c, signed, ((a + b) + (c + d)) - two])
     rows = np.arange(BULK_ROWS)
-    return np.ldexp(kinds[rows % 4, rows], (rows % 13 - 6)[:, None]).astype(np.float32)
+    return np.asarray(np.ldexp(kinds[rows % 4, rows], (rows % 13 - 6)[:, None]), np.float32)
 
 
 LOWER_HALVES = (0x0000, 0x0001, 0x0FFF, 0x1000, 0x1001, 0x1FFF, 0x2FFF, 0x3000, 0x3001, 0x7FFF, 0x8000, 0x8001, 0xFFFF)

@@ -1,6 +1,6 @@
 """Ask the genuine 3.6.1 library how it numbers and names its ops and types: the witness for spec/opcodes.py and spec/dtypes.py.
 
-    python vectors/tools/record_enums.py
+    python -m vectors.tools.record_enums
 
 Runs in the genuine build's own Python (~/.cache/ggml-rpc-ref/upstream/3.6.1) through ctypes and writes
 vectors/upstream-3.6.1-llama-cpp-python-0.3.20/enums.json. How many there are comes from ggml.h of that release (GGML_OP_COUNT 96,

@@ -1,6 +1,6 @@
 """Record what the genuine 3.6.1 client and server say to each other, byte for byte: the witness for the codec.
 
-    python vectors/tools/record_frames.py
+    python -m vectors.tools.record_frames
 
 A forwarder that keeps every byte stands between two processes of the genuine build (~/.cache/ggml-rpc-ref/upstream/3.6.1): its
 server, and `client()` below, which drives its client library through ctypes so that each of the 17 commands is sent at least once.
@@ -374,7 +374,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache, upstream.server("3.6.1", threads=1, devices=2, cache_dir=Path(cache)) as server:
         host, _, port = server.endpoint.rpartition(":")
         with recorder((host, int(port))) as (ours, said):
-            command = [build.python, "-I", HERE, "client", str(ours)]
+            command = [str(build.python), "-I", str(HERE), "client", str(ours)]
             library = subprocess.run(command, check=True, timeout=120, stdout=subprocess.PIPE, text=True).stdout.strip()
     connections = [{"frames": frames(bytes(client_said), bytes(server_said))} for client_said, server_said in said]
     seen = [frame["command"] for connection in connections for frame in connection["frames"]]

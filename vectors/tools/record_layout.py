@@ -1,6 +1,6 @@
 """Ask a C++ compiler for the sizes and offsets of 3.6.1's records: the witness for the layouts in spec/messages.py.
 
-    python vectors/tools/record_layout.py
+    python -m vectors.tools.record_layout
 
 Compiles layout.cpp beside this file, whose structures are written by hand from the facts, and writes what it prints to
 vectors/upstream-3.6.1-llama-cpp-python-0.3.20/layout.json. Nothing of ggml_rpc_ref takes part. That the structures are the right

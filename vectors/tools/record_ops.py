@@ -1,17 +1,17 @@
 """Record what the genuine llama.cpp 3.6.1 server computes for every case of every op: the witness under the oracle.
 
-    .venv/bin/python vectors/tools/record_ops.py --spawn                    # every op, on a server of its own
-    .venv/bin/python vectors/tools/record_ops.py --spawn RMS_NORM MUL       # these ops only
-    .venv/bin/python vectors/tools/record_ops.py 127.0.0.1:50052 RMS_NORM   # on a server that runs already
-    .venv/bin/python vectors/tools/record_ops.py --spawn --dry-run ADD      # compare with the oracle, write nothing
-    .venv/bin/python vectors/tools/record_ops.py --inputs                   # write the inputs of what is recorded, ask no server
+    .venv/bin/python -m vectors.tools.record_ops --spawn                    # every op, on a server of its own
+    .venv/bin/python -m vectors.tools.record_ops --spawn RMS_NORM MUL       # these ops only
+    .venv/bin/python -m vectors.tools.record_ops 127.0.0.1:50052 RMS_NORM   # on a server that runs already
+    .venv/bin/python -m vectors.tools.record_ops --spawn --dry-run ADD      # compare with the oracle, write nothing
+    .venv/bin/python -m vectors.tools.record_ops --inputs                   # write the inputs of what is recorded, ask no server
 
 Two files per op are written to `vectors/upstream-3.6.1-llama-cpp-python-0.3.20/ops/`: `<op>.json`, and `<op>.inputs` with the bytes
 of its longer operands, zlib streams one after the other. `--inputs` writes the second, and where each stream lies into the first,
 whose results stay as they are; the recipes' bytes must have the recorded SHA-256. The last lines on stdout are a table of
 the oracle's worst error per op against these results; the exit status is 1 if any case failed.
 
-Independence: the inputs come from `ggml_rpc_ref.ops.shared.recipes`, the geometry from the op's cases; the wire client below is
+Independence: the inputs come from `ggml_rpc_ref.ops.cases.recipes`, the geometry from the op's cases; the wire client below is
 written out by hand from the protocol's layout and the expected bytes are what the server sent. The oracle runs only after them,
 for the table.
 
@@ -42,9 +42,10 @@ import numpy as np
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.op import Case, Op, Operand
-from ggml_rpc_ref.ops.shared import recipes
-from ggml_rpc_ref.ops.shared.compare import compare_tensors, element_bytes, worst_error
+from ggml_rpc_ref.ops.cases import cases_of, recipes
+from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes, worst_error
+from ggml_rpc_ref.ops.op import Op
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 
 PACKAGE = "llama-cpp-python 0.3.20 (ggml 0.9.11, protocol 3.6.1)"
@@ -341,7 +342,7 @@ def with_inputs(op: Op, document: dict[str, Any]) -> tuple[dict[str, Any], bytes
         ValueError: where the recipes give other bytes than were recorded.
     """
     cases, streams, end = [], [], 0
-    for case, entry in zip(op.cases(), document["cases"], strict=True):
+    for case, entry in zip(cases_of(op.name), document["cases"], strict=True):
         dst, src = recipes.build(op.name, case)
         operands = [entry["dst"], *entry["src"]]
         for number, tensor in enumerate((dst, *src)):
@@ -472,7 +473,7 @@ def record_op(server: SpawnedServer | RemoteServer, op: Op, *, dry_run: bool, co
     """Record an op; return the number of its cases, the oracle's worst error, the complaints, and the bytes written."""
     entries, worst, complaints = [], 0.0, []
     wire = server.connect()
-    for case in op.cases():
+    for case in cases_of(op.name):
         try:
             entry, after = record_case(wire, op, case)
         except ServerGone:
@@ -484,8 +485,8 @@ def record_op(server: SpawnedServer | RemoteServer, op: Op, *, dry_run: bool, co
             complaints.append(f"{op.name}-{case.id}: {error}")
             continue
         entries.append(entry)
-        error, complaint = oracle_errors(op, case, after)
-        worst = max(worst, error)
+        distance, complaint = oracle_errors(op, case, after)
+        worst = max(worst, distance)
         if complaint:
             complaints.append(f"{op.name}-{case.id}: {complaint}")
     wire.close()
@@ -497,7 +498,7 @@ def record_op(server: SpawnedServer | RemoteServer, op: Op, *, dry_run: bool, co
         "tolerance": asdict(op.tolerance),
         "cases": entries,
     }
-    complete = len(entries) == len(list(op.cases())) and entries and not dry_run
+    complete = len(entries) == len(list(cases_of(op.name))) and entries and not dry_run
     return len(entries), worst, complaints, write(op, document) if complete else 0
 
 

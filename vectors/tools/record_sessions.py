@@ -1,7 +1,7 @@
 """Record whole conversations between the genuine 3.6.1 client and server: the witness of how the protocol is spoken.
 
-    .venv/bin/python vectors/tools/record_sessions.py                  # every session
-    .venv/bin/python vectors/tools/record_sessions.py views indices    # these only
+    .venv/bin/python -m vectors.tools.record_sessions                  # every session
+    .venv/bin/python -m vectors.tools.record_sessions views indices    # these only
 
 Our proxy stands between two processes of the genuine build (~/.cache/ggml-rpc-ref/upstream/3.6.1), the server and a client, and
 changes no byte. The client is `session_scenarios.py`, or llama.cpp that loads a model and continues a prompt. Two files are written
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +36,7 @@ from ggml_rpc_ref.golden.symboliser import NMSE
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.protocol.fnv import fnv1a
 from ggml_rpc_ref.proxy.proxy import Proxy
+from tests.support import tiny_models
 
 HERE = Path(__file__).resolve()
 OUT = HERE.parents[1] / "upstream-3.6.1-llama-cpp-python-0.3.20" / "sessions"
@@ -85,11 +85,13 @@ def scenarios(*names: str) -> Play:
 def client(endpoint: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """Run a scenario in the genuine build's own Python; it must end well."""
     name, *others = map(str, arguments)
-    script, port = HERE.with_name("session_scenarios.py"), endpoint.rpartition(":")[2]
-    command = [upstream.find("3.6.1").python, "-I", script, name, port, *others]
+    python, port = str(upstream.find("3.6.1").python), endpoint.rpartition(":")[2]
+    command = [python, "-E", "-s", "-m", "vectors.tools.session_scenarios", name, port, *others]
     with (
         tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        subprocess.Popen(
+            command, cwd=HERE.parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process,
     ):
         yield process
         process.communicate(timeout=300)
@@ -99,9 +101,6 @@ def client(endpoint: str, *arguments: object) -> Iterator[subprocess.Popen[str]]
 
 def tiny(endpoint: str, _: Recorder) -> None:
     """Have llama.cpp load a model of 2 layers with random weights, and generate."""
-    sys.path.insert(0, str(HERE.parents[2] / "tests"))
-    import tiny_models
-
     with tempfile.TemporaryDirectory() as directory:
         model = Path(directory) / "tiny.gguf"
         tiny_models.write("llama", model)

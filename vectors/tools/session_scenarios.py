@@ -1,6 +1,6 @@
 """What the genuine client does in each recorded session. Runs in the genuine build's own Python, started by record_sessions.py.
 
-    python -I session_scenarios.py NAME PORT [ARGUMENT]...
+    python -m vectors.tools.session_scenarios NAME PORT [ARGUMENT]...
 
 Everything is asked for through upstream's public functions, so that each byte that goes over the wire is the client library's own.
 Tensors get their memory from ggml's allocator, as llama.cpp's do. Contents are small multiples of 1/16, the same in every run.
@@ -9,15 +9,17 @@ Tensors get their memory from ggml's allocator, as llama.cpp's do. Contents are 
 from __future__ import annotations
 
 import ctypes
+import importlib
+import runpy
 import struct
 import sys
 from collections.abc import Callable
 from ctypes import c_float, c_int, c_int64, c_size_t, c_uint8, c_void_p
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-from record_frames import InitParams, Library, call
+from vectors.tools.record_frames import InitParams, Library, call
 
 F32, F16, Q4_K, I32, I64 = 0, 1, 12, 26, 27
 OVER_THRESHOLD = 10 * 2**20 + 4096
@@ -328,11 +330,10 @@ def indices(port: int) -> None:
 
 def gemma(port: int, model: str, prompt: str, count: int) -> None:
     """Load a model, all of it on the server, and have the server choose tokens: the best one each time."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ggml_rpc_ref" / "upstream"))
-    import genuine
-
+    # run as a file: importing it as a module of its package would import the package, whose needs this Python does not have
+    genuine = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "ggml_rpc_ref" / "upstream" / "genuine.py")))
     ggml = genuine.Ggml()
-    import llama_cpp as llama
+    llama = importlib.import_module("llama_cpp")  # after the libraries that it needs: see genuine.py
 
     llama.llama_backend_init()
     loaded = genuine.load_model(llama, model, genuine.remote_devices(ggml, f"127.0.0.1:{port}"))

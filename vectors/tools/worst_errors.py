@@ -1,7 +1,7 @@
 """Print how far the oracle lies from the recorded results, op by op, as a Markdown table.
 
-    .venv/bin/python vectors/tools/worst_errors.py              # every op
-    .venv/bin/python vectors/tools/worst_errors.py RMS_NORM     # these only
+    .venv/bin/python -m vectors.tools.worst_errors              # every op
+    .venv/bin/python -m vectors.tools.worst_errors RMS_NORM     # these only
 
 Nothing is run on a server: the expected bytes are those of `vectors/upstream-3.6.1-…/ops/`. nmse is the mean squared error over the
 mean square of the expected values; relative is the largest |oracle - expected| / max(1, |expected|). Each column shows the worst
@@ -24,9 +24,11 @@ from typing import Any
 import numpy as np
 
 from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.op import Case, Op, Tolerance
-from ggml_rpc_ref.ops.shared import recipes
-from ggml_rpc_ref.ops.shared.compare import compare_tensors, normalised_error, worst_error
+from ggml_rpc_ref.ops.cases import cases_of, recipes
+from ggml_rpc_ref.ops.cases.case import Case
+from ggml_rpc_ref.ops.compare import compare_tensors, normalised_error, worst_error
+from ggml_rpc_ref.ops.op import Op
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 
 WITNESS = Path(__file__).resolve().parents[1] / "upstream-3.6.1-llama-cpp-python-0.3.20" / "ops"
@@ -107,7 +109,7 @@ def main() -> None:
     print("|---|--:|--:|--:|--:|---|---|")
     for name in names:
         op, row, path = OPS[name], Row(), WITNESS / f"{name.lower()}.json"
-        cases = list(op.cases())
+        cases = list(cases_of(op.name))
         entries = {entry["id"]: entry for entry in json.loads(path.read_text())["cases"]} if path.exists() else {}
         for case in cases:
             if case.id in entries:

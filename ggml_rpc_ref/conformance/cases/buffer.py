@@ -7,8 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
-from ggml_rpc_ref.conformance.case import Broken, NotJudged, Verdict, case, require
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Buffer, Subject
+from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict, require
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     BufferClear,

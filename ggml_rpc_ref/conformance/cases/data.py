@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ggml_rpc_ref.conformance.arena import GUARD, Arena, tensor_in
-from ggml_rpc_ref.conformance.case import Broken, NotJudged, Verdict, case, require
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict, require
 from ggml_rpc_ref.spec.dtypes import BY_NAME, types
 from ggml_rpc_ref.spec.messages import (
     BufferClear,

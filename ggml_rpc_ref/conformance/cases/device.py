@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ggml_rpc_ref.conformance.arena import Arena
-from ggml_rpc_ref.conformance.case import case, require
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.conformance.verdict import require
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     DeviceCount,

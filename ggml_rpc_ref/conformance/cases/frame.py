@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ggml_rpc_ref.conformance.arena import Arena, pack, tensor_in
-from ggml_rpc_ref.conformance.case import case, require
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.conformance.verdict import require
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
@@ -31,6 +32,7 @@ from ggml_rpc_ref.spec.messages import (
     GraphRecompute,
     Hello,
     InitTensor,
+    Message,
     SetTensor,
     SetTensorHash,
     command_name,
@@ -59,7 +61,7 @@ def _placed(arena: Arena) -> Any:
     return tensor_in(arena.buffer)
 
 
-GOOD: dict[type, Callable[[Arena], object]] = {
+GOOD: dict[type, Callable[[Arena], Message]] = {
     AllocBuffer: lambda a: AllocBuffer(size=256),
     GetAlignment: lambda a: GetAlignment(),
     GetMaxSize: lambda a: GetMaxSize(),
@@ -314,12 +316,12 @@ def recompute_in_order(subject: Subject) -> None:
 # -------------------------------------------------------------------------------------------------------- segmentation
 
 
-def _conversation(peer: Peer) -> tuple[bytes, list[object]]:
+def _conversation(peer: Peer) -> tuple[bytes, list[Message]]:
     """Return requests of every form, encoded as one piece, and those of them that are answered."""
     arena = Arena(peer)
     left = arena.leaf([2], [1.5, 2.5])
     total = arena.node("ADD", [left, left], [2])
-    requests: list[object] = [
+    requests: list[Message] = [
         SetTensor(tensor=left, offset=4, data=_f32(7.0)),
         DeviceCount(),
         arena.graph(total),
@@ -331,7 +333,7 @@ def _conversation(peer: Peer) -> tuple[bytes, list[object]]:
     return piece, [r for r in requests if REQUESTS[type(r)].reply(peer.version) is not NO_REPLY]
 
 
-def _check_conversation(peer: Peer, answered: list[object]) -> None:
+def _check_conversation(peer: Peer, answered: list[Message]) -> None:
     replies = [peer.reply(request) for request in answered]
     peer.check_count(replies[0])
     require(replies[1].data == _f32(3.0) + _f32(14.0), "3 and 14", replies[1].data.hex())

@@ -12,9 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from ggml_rpc_ref.conformance.arena import GUARD, Arena, nbytes, tensor_in
-from ggml_rpc_ref.conformance.case import case, require
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Subject
+from ggml_rpc_ref.conformance.verdict import require
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, op_table
 
@@ -232,7 +234,7 @@ def _chain(subject: Subject, length: int, backwards: bool = False) -> None:
     records[3]["src"][0, 0] = ids[-1]
     order = [records[0], records[1], chain, records[3]]
     tensors = np.concatenate([part[::-1] for part in reversed(order)] if backwards else order)
-    payload = codec.Graph(0, np.array([total.id], np.uint64), tensors).encode()
+    payload = Graph(0, np.array([total.id], np.uint64), tensors).encode()
     arena.peer.tell(codec.REQUEST_HEAD.pack(10, len(payload)) + payload)
     arena.expect(total, [2.0, 3.0, 4.0, 5.0])
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ggml_rpc_ref.conformance.arena import Arena
-from ggml_rpc_ref.conformance.case import Broken, Verdict, case
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Subject
+from ggml_rpc_ref.conformance.verdict import Broken, Verdict
 from ggml_rpc_ref.spec.messages import GraphRecompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
-from ggml_rpc_ref.conformance.case import Broken, NotJudged, case, require
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, require
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
     BufferClear,
@@ -18,6 +19,7 @@ from ggml_rpc_ref.spec.messages import (
     GetTensor,
     GraphRecompute,
     Hello,
+    Message,
     SetTensor,
     SetTensorHash,
 )
@@ -130,12 +132,12 @@ def half_a_request(subject: Subject, at: int) -> None:
     arena = Arena(peer)
     left = arena.leaf([64], [1.0] * 64)
     total = arena.node("ADD", [left, left], [64])
-    whole = {
+    requests: dict[int, Message] = {
         404: SetTensor(tensor=left, offset=0, data=bytes(256)),
         100: GetTensor(tensor=left, offset=0, size=256),
         200: arena.graph(total),
-    }[at]
-    peer.send(codec.encode_request(whole, peer.version)[:at])
+    }
+    peer.send(codec.encode_request(requests[at], peer.version)[:at])
     peer.close()
     subject.check_alive()
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ggml_rpc_ref.conformance.arena import Arena, quad, tensor_in
-from ggml_rpc_ref.conformance.case import case, require
+from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Buffer, Peer, Subject
+from ggml_rpc_ref.conformance.verdict import require
 from ggml_rpc_ref.spec.dtypes import BY_NAME, DEAD_NUMBERS
 from ggml_rpc_ref.spec.messages import (
     CopyTensor,

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ggml_rpc_ref.ops.op import Tolerance
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array
 
 F64Array = npt.NDArray[np.float64]

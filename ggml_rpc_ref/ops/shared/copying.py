@@ -17,6 +17,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Node
 from ggml_rpc_ref.ops.shared.elementwise import part
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.tensor import Array, Tensor
 
@@ -29,10 +30,10 @@ def require_copy(node: Node) -> None:
         node.require(not src.dtype.is_quantised or moves_blocks(src, dst), "blocks that lie alike, or a result with gaps", src.nb)
     elif src.dtype.name in FLOATS and dst.dtype.name in WRITABLE_BLOCKS:
         node.require(dst.is_contiguous, "a contiguous result of a block type", dst.nb)
-        node.require(src.nb[0] == src.dtype.size, f"src0.nb[0] == {src.dtype.size}", src.nb[0])
+        require_dense_rows(node, src)
         node.require(src.ne[0] % dst.dtype.block == 0, f"src0.ne[0] a multiple of {dst.dtype.block}", src.ne[0])
     elif src.dtype.name in READABLE_BLOCKS and dst.dtype.name == "F32":
-        node.require(dst.nb[0] == 4, "nb[0] == 4", dst.nb[0])
+        require_dense_rows(node, dst)
         node.require(
             dst.is_contiguous or dst.ne[0] % src.dtype.block == 0,
             f"contiguous, or ne[0] a multiple of {src.dtype.block}",

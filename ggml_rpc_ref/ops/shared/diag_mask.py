@@ -1,25 +1,33 @@
 """What DIAG_MASK_INF and DIAG_MASK_ZERO share: a triangle of every matrix is replaced by one value."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Case, Node, Operand, Param
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
-
-PARAMS = (Param("n_past", "i32", 0, "columns of the first row, beyond the first column, that are kept; at least 0"),)
+from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
     """Refuse other dimensions than the source's, views not changed in place, matrices unevenly spaced, a negative n_past."""
     src0, dst = node.source(0), node.dst
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
-    in_place = dst.storage is src0.storage and dst.offset == src0.offset and dst.nb == src0.nb
-    node.require(in_place or (dst.is_contiguous and src0.is_contiguous), "contiguous tensors, or a view in place", dst.nb)
+    node.require(are_contiguous(node) or dst.nb == src0.nb, "contiguous tensors, or a view in place", dst.nb)
     require_dense_rows(node, src0, dst)
     node.require(dst.ne[3] == 1 or dst.nb[3] == dst.ne[2] * dst.nb[2], "matrices that are nb[2] apart throughout", dst.nb)
     node.require(node.i32("n_past") >= 0, "n_past >= 0", node.i32("n_past"))
+
+
+def placement(node: Node) -> None:
+    """Refuse a view with gaps that is not changed in place: upstream's copy from src0 to dst asserts contiguous tensors."""
+    src0, dst = node.source(0), node.dst
+    in_place = dst.storage is src0.storage and dst.offset == src0.offset
+    node.require(in_place or are_contiguous(node), "contiguous tensors, or a view in place", dst.nb)
+
+
+def are_contiguous(node: Node) -> bool:
+    """Whether source and destination both are."""
+    return node.dst.is_contiguous and node.source(0).is_contiguous
 
 
 def replace_above(node: Node, value: float) -> None:
@@ -31,19 +39,12 @@ def replace_above(node: Node, value: float) -> None:
         result[block] = np.where(above, np.float32(value), source[block])
 
 
-def cases() -> Iterator[Case]:
-    """Square, wide and tall matrices; n_past within and beyond; batches; gaps; in place; NaN on both sides."""
-    for n_past in (0, 1, 3, 5, 7, 100):
-        yield triangle(f"past-{n_past}", Operand("F32", (6, 5)), n_past)
-    yield triangle("wide", Operand("F32", (33, 3, 2, 2)), 4)
-    yield triangle("tall", Operand("F32", (3, 33, 2)), 0)
-    yield triangle("special", Operand("F32", (16, 16), fill="special"), 2)
-    yield triangle("in-place", Operand("F32", (6, 5, 2, 2)), 1, in_place=True)
-    yield triangle("in-place-gaps", Operand("F32", (6, 5, 3), nb=(4, 32, 160, 480)), 1, in_place=True)
-    yield triangle("empty", Operand("F32", (0, 5)), 1)
+def diag_mask_op(name: str, value: float) -> Op:
+    """Return the row of an op that replaces the elements right of a diagonal by a value."""
 
+    def oracle(node: Node) -> None:
+        replace_above(node, value)
 
-def triangle(id: str, x: Operand, n_past: int, in_place: bool = False) -> Case:
-    """Return a case whose destination follows from x."""
-    dst = Operand("F32", x.ne, nb=x.nb if in_place else None, alias="src0" if in_place else "")
-    return Case(id, dst, (x,), {"n_past": n_past})
+    n_past = Param("n_past", "i32", 0, "columns of the first row, beyond the first column, that are kept; at least 0")
+    source = Source("x", ("F32",), "any ne")
+    return Op(name, (source,), ("F32",), shape, oracle, EXACT, (n_past,), placement, in_place=True)

@@ -1,11 +1,13 @@
 """What ops share that compute each element of the result by itself: part by part, so that a big tensor needs no big temporaries."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Case, Node, Operand
+from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor
 
 UNARY_TYPES = frozenset({("F32", "F32"), ("F16", "F16"), ("BF16", "BF16"), ("F16", "F32"), ("BF16", "F32")})
@@ -21,27 +23,13 @@ def require_unary(node: Node) -> None:
     require_dense_rows(node, src0, dst)
 
 
-def require_dense_rows(node: Node, *tensors: Tensor) -> None:
-    """Refuse tensors whose nb[0] is not the size of an element (or block)."""
-    for tensor in tensors:
-        node.require(tensor.nb[0] == tensor.dtype.size, f"nb[0] == {tensor.dtype.size}", tensor.nb[0])
-
-
-def has_even_rows(tensor: Tensor) -> bool:
-    """Whether all rows, over ne[1], ne[2] and ne[3], are nb[1] apart.
-
-    Kernels that count rows in one loop and step by nb[1] need it; for others they would read somewhere else.
-    """
-    _, ne1, ne2, ne3 = tensor.ne
-    _, nb1, nb2, nb3 = tensor.nb
-    return (ne2 == 1 or nb2 == ne1 * nb1) and (ne3 == 1 or nb3 == ne1 * ne2 * nb1)
-
-
-def require_even_rows(node: Node, *tensors: Tensor) -> None:
-    """Refuse tensors whose rows are not dense and evenly spaced (ggml_is_contiguous_1 in ggml.c)."""
-    for tensor in tensors:
-        node.require(tensor.rows_are_contiguous, f"nb[0] == {tensor.dtype.size}", tensor.nb[0])
-        node.require(has_even_rows(tensor), "rows that are nb[1] apart throughout", tensor.nb)
+def require_same_even_rows(node: Node) -> None:
+    """Refuse differing types or dimensions, rows with gaps or unevenly spaced (upstream steps through all rows by nb[1])."""
+    src0, dst = node.source(0), node.dst
+    node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", dst.dtype.name)
+    node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
+    require_dense_rows(node, src0, dst)
+    require_even_rows(node, src0, dst)
 
 
 def part(tensor: Tensor, block: Block) -> Tensor:
@@ -60,17 +48,17 @@ def map_values(node: Node, function: Callable[[F32Array], Array], slot: int = 0)
             part(node.dst, block).store(function(values[block]))
 
 
-def unary_cases(fill: str) -> Iterator[Case]:
-    """Yield row lengths around vector widths, every pair of types, strides on either side, in place, special values."""
-    for n in (1, 7, 64, 129):
-        yield Case(f"n{n}", Operand("F32", (n, 2)), (Operand("F32", (n, 2), fill=fill),))
-    for source, result in sorted(UNARY_TYPES - {("F32", "F32")}):
-        yield Case(f"{source}-{result}".lower(), Operand(result, (33, 3)), (Operand(source, (33, 3), fill=fill),))
-    for dtype in ("F32", "F16"):
-        yield Case(f"special-{dtype}".lower(), Operand(dtype, (16, 8)), (Operand(dtype, (16, 8), fill="special"),))
-    plain, permuted = Operand("F32", (9, 4, 3, 2), fill=fill), (4, 108, 36, 432)
-    yield Case("permuted", Operand("F32", plain.ne), (Operand("F32", plain.ne, permuted, fill),))
-    yield Case("dst-permuted", Operand("F32", plain.ne, permuted), (plain,))
-    yield Case("gaps", Operand("F32", plain.ne, (4, 48, 192, 640)), (Operand("F32", plain.ne, (4, 40, 200, 600), fill),))
-    yield Case("in-place", Operand("F32", plain.ne, alias="src0"), (plain,))
-    yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)),))
+def unary_op(name: str, function: Callable[[F32Array], Array], tolerance: Tolerance) -> Op:
+    """Return the row of an op that applies a function to each element, of the types in `UNARY_TYPES`.
+
+    Args:
+        name: the op's name.
+        function: float32 values to results, which are rounded once to the result's type.
+        tolerance: how near to the function's another implementation's results must be.
+    """
+
+    def oracle(node: Node) -> None:
+        map_values(node, function)
+
+    source = Source("x", FLOATS, "rows dense")
+    return Op(name, (source,), FLOATS, require_unary, oracle, tolerance, in_place=True)

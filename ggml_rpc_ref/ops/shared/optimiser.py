@@ -1,15 +1,20 @@
 """What the optimiser steps share: a weight that is updated in place, by tensors that lie as it does."""
 
 from ggml_rpc_ref.ops.op import Node
-from ggml_rpc_ref.ops.shared.elementwise import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.tensor import Tensor
 
 
-def require_same_place(node: Node) -> None:
-    """Refuse a destination that is not the weight itself: upstream updates src0 and never looks at its result's memory."""
+def require_result_like_weight(node: Node) -> None:
+    """Refuse a destination of other dimensions or strides than the weight's."""
+    dst, weight = node.dst, node.source(0)
+    node.require((dst.ne, dst.nb) == (weight.ne, weight.nb), f"the weight's ne {weight.ne} and nb {weight.nb}", (dst.ne, dst.nb))
+
+
+def require_result_is_weight(node: Node) -> None:
+    """Refuse a destination that is not the weight's memory: upstream updates src0 and never looks at its result's memory."""
     dst, weight = node.dst, node.source(0)
     node.require(dst.storage is weight.storage and dst.offset == weight.offset, "the weight itself as result", dst.name)
-    node.require((dst.ne, dst.nb) == (weight.ne, weight.nb), f"the weight's ne {weight.ne} and nb {weight.nb}", (dst.ne, dst.nb))
 
 
 def require_like_weight(node: Node, *tensors: Tensor) -> None:

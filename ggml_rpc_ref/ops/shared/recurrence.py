@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Case, Node, Operand, Source, Tolerance
+from ggml_rpc_ref.ops.op import Node, Source
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array
 
 TOLERANCE = Tolerance(1e-5, 1e-5, 1e-10, "a float32 state rounded at every token, and sums in another order")
 
 Step = Callable[[Array, list[Array]], tuple[Array, Array]]
 """(state (n_seqs, H, S, S), one token of each stream (n_seqs, H, S)) -> (new state, output (n_seqs, H, S)), all float64."""
-
 
 STATE_SOURCE = Source("state", ("F32",), "S*S*H*n_seqs elements, ne[1] = n_seqs")
 
@@ -34,8 +34,8 @@ def check(node: Node, streams: Sequence[int], state_slot: int) -> None:
     size, heads, tokens, _ = ne = node.source(streams[0]).ne
     for slot in streams:
         tensor = node.source(slot)
-        node.require(tensor.ne == (*ne[:3], 1), f"src[{slot}].ne {(*ne[:3], 1)}", tensor.ne)
-        node.require(tensor.is_contiguous, f"src[{slot}] to be contiguous", tensor.nb)
+        node.require(tensor.ne == (*ne[:3], 1), f"src{slot}.ne {(*ne[:3], 1)}", tensor.ne)
+        node.require(tensor.is_contiguous, f"src{slot} to be contiguous", tensor.nb)
     state, dst = node.source(state_slot), node.dst
     sequences = state.ne[1]
     node.require(state.is_contiguous and dst.is_contiguous, "a contiguous state and result", (state.nb, dst.nb))
@@ -60,14 +60,3 @@ def run(node: Node, streams: Sequence[int], state_slot: int, step: Step) -> None
     rows = node.dst.array[0, 0]
     rows[:tokens] = outputs.reshape(tokens, size * heads)
     rows[tokens:] = state.reshape(sequences * size, size * heads)
-
-
-def case(
-    name: str, size: int, heads: int, tokens: int, sequences: int, fills: Sequence[str], constant: int = -1, **params: float
-) -> Case:
-    """Return a case; fills are those of the streams in slot order, `constant` the slot of one that is the same for all tokens."""
-    shapes = ((size, heads) if slot == constant else (size, heads, tokens) for slot in range(len(fills)))
-    streams = (Operand("F32", ne, fill=fill) for ne, fill in zip(shapes, fills, strict=True))
-    state = Operand("F32", (size * size * heads, sequences))
-    dst = Operand("F32", (size * heads, tokens + size * sequences))
-    return Case(name, dst, (*streams, state), dict(params))

@@ -3,11 +3,11 @@
 Source: ggml_acc_impl and ggml_set_impl in ggml.c, ggml_compute_forward_acc_f32 and …_set_f32 in ggml-cpu/ops.cpp.
 """
 
-from collections.abc import Iterator
+from dataclasses import replace
 
-from ggml_rpc_ref.ops.op import Case, Node, Operand, Param, elements_lie_apart
-from ggml_rpc_ref.spec.dtypes import BY_NAME
-from ggml_rpc_ref.tensor import Tensor, contiguous_nb, extent
+from ggml_rpc_ref.ops.op import Node, Param, elements_are_disjoint
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.tensor import Tensor, extent
 
 PARAMS = (
     Param("nb1", "i32", 0, "bytes between rows of the region"),
@@ -20,8 +20,14 @@ PARAMS = (
 
 def region(tensor: Tensor, node: Node) -> Tensor:
     """Return the region of a tensor (dst or src0) that src1 meets, in place."""
-    nb = (tensor.dtype.size, node.i32("nb1"), node.i32("nb2"), node.i32("nb3"))
-    return Tensor(tensor.dtype, node.source(1).ne, nb, tensor.storage, tensor.offset + node.i32("offset"), tensor.name)
+    geometry = region_geometry(node)
+    return replace(geometry, storage=tensor.storage, offset=tensor.offset + node.i32("offset"), name=tensor.name)
+
+
+def region_geometry(node: Node) -> Tensor:
+    """Return the region without memory: dst's type, src1's ne, strides by op_params."""
+    dtype = node.dst.dtype
+    return Tensor(dtype, node.source(1).ne, (dtype.size, node.i32("nb1"), node.i32("nb2"), node.i32("nb3")))
 
 
 def require_region(node: Node) -> None:
@@ -30,30 +36,12 @@ def require_region(node: Node) -> None:
     node.require(dst.dtype == src0.dtype == src1.dtype, "one type throughout", (src0.dtype.name, src1.dtype.name, dst.dtype.name))
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
     node.require(src0.is_contiguous and dst.is_contiguous, "src0 and dst contiguous", (src0.nb, dst.nb))
-    node.require(src1.nb[0] == src1.dtype.size, f"src1.nb[0] == {src1.dtype.size}", src1.nb[0])
+    require_dense_rows(node, src1)
     layout = node.i32("nb1"), node.i32("nb2"), node.i32("nb3"), node.i32("offset")
     node.require(min(layout) >= 0, "nb1, nb2, nb3 and offset of at least 0", layout)
     node.require(all(number % dst.dtype.size == 0 for number in layout), f"multiples of {dst.dtype.size}", layout)
-    target = region(dst, node)
+    target = region_geometry(node)
     ne = [max(n, 1) for n in target.ne]  # upstream asserts the same of a region without elements
     end = node.i32("offset") + extent(dst.dtype, (ne[0], ne[1], ne[2], ne[3]), target.nb)
     node.require(end <= dst.nbytes, f"a region inside the {dst.nbytes} bytes of dst", layout)
-    node.require(elements_lie_apart(target), "a region whose elements lie apart", layout)
-
-
-def region_cases(dtype: str) -> Iterator[Case]:
-    """Yield a vector, rows, a box in four dimensions, with gaps in src1, in place and not, all of it, nothing."""
-    big = Operand(dtype, (11, 5, 4, 2), fill="normal:100")
-    layout = dict(zip(("nb1", "nb2", "nb3"), contiguous_nb(BY_NAME[dtype], big.quad)[1:], strict=True))
-    regions = {"vector": ((5,), 12), "rows": ((11, 3), 44 * 2), "box": ((4, 3, 2, 2), 8 + 44 + 220), "all": ((11, 5, 4, 2), 0)}
-    for name, (ne, offset) in regions.items():
-        params = {**layout, "offset": offset}
-        small = Operand(dtype, ne, fill="normal:100")
-        yield Case(name, Operand(dtype, big.ne), (big, small), params)
-        yield Case(f"{name}-in-place", Operand(dtype, big.ne, alias="src0"), (big, small), params | {"inplace": 1})
-    gaps = Operand(dtype, (4, 3, 2), (4, 32, 128, 256), "normal:100")
-    yield Case("src1-gaps", Operand(dtype, big.ne), (big, gaps), {**layout, "offset": 4})
-    every_other = {"nb1": 88, "nb2": 220, "nb3": 880, "offset": 40}
-    yield Case("every-other-row", Operand(dtype, big.ne), (big, Operand(dtype, (1, 3, 4), fill="normal:9")), every_other)
-    yield Case("not-copied", Operand(dtype, big.ne), (big, Operand(dtype, (4,), fill="normal:9")), {**layout, "inplace": 1})
-    yield Case("no-rows", Operand(dtype, big.ne), (big, Operand(dtype, (4, 0))), layout)
+    node.require(elements_are_disjoint(target), "a region whose elements lie apart", layout)

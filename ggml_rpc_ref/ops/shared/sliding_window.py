@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Param
-from ggml_rpc_ref.tensor import Array
+from ggml_rpc_ref.tensor import Array, Tensor
 
 Axes = tuple["Axis", "Axis", "Axis"]
 """Depth, height and width."""
@@ -119,3 +119,16 @@ def _gather(images: Array, axes: Axes, plane: int, rows: slice) -> Array:
         if planes.stop > planes.start:
             values[:, :, kd, kh, kw, of_row, of_column] = images[:, :, at.start, row, column]
     return values
+
+
+@np.errstate(all="ignore")
+def write_rows(dst: Tensor, images: Array, axes: Axes) -> None:
+    """Write the windows of images, shape (n, channels, depth, height, width), one per row of a contiguous result."""
+    if dst.nelements == 0:
+        return
+    depth, height, width = axes
+    rows = dst.array.reshape(len(images), depth.outputs, height.outputs, width.outputs, dst.ne[0])
+    for block in blocks(images, axes):
+        windows = block.values.transpose(0, 5, 6, 1, 2, 3, 4)
+        part = rows[block.images, block.depth, block.rows]
+        part[...] = windows.reshape(part.shape).astype(rows.dtype, copy=False)

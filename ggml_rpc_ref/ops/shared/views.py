@@ -5,15 +5,21 @@ Their meaning is all geometry: which bytes of the source's memory the destinatio
 """
 
 from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.tensor import Quad
+
+
+def require_same_type(node: Node) -> None:
+    """Refuse another type than the source's."""
+    src0, dst = node.source(0), node.dst
+    node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", dst.dtype.name)
 
 
 def require_same_memory(node: Node, offset: int = 0) -> None:
-    """Refuse another type than the source's, or a destination that does not start `offset` bytes after the source.
+    """Refuse a destination that does not begin `offset` bytes after the source.
 
-    Where only the geometry is known (neither has bytes here), only the type is checked.
+    Accepts any if only the geometry is known (neither has bytes here).
     """
     src0, dst = node.source(0), node.dst
-    node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", dst.dtype.name)
     if dst.storage is None and src0.storage is None:
         return
     node.require(dst.storage is src0.storage, "the source's memory", "other memory")
@@ -22,3 +28,9 @@ def require_same_memory(node: Node, offset: int = 0) -> None:
 
 def compute_nothing(node: Node) -> None:
     """Do nothing: the destination's bytes are the source's."""
+
+
+def permuted(values: Quad, axes: tuple[int, ...]) -> Quad:
+    """Return ne or nb with the value of axis i at place axes[i]."""
+    a, b, c, d = (values[axes.index(place)] for place in range(4))
+    return (a, b, c, d)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from malformed.protocol import DEVICE_COUNT, SILENT, Step, alive, refusal, say
+from vectors.tools.malformed.protocol import DEVICE_COUNT, SILENT, Step, alive, refusal, say
 
 CVE: Final = "https://www.cve.org/CVERecord?id=CVE-"
 ISSUE: Final = "https://github.com/ggml-org/llama.cpp/issues/"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from malformed.case import Case, Seen, accepted, answered_no, refused
-from malformed.protocol import (
+from vectors.tools.malformed.case import Case, Seen, accepted, answered_no, refused
+from vectors.tools.malformed.protocol import (
     Request,
     Step,
     copy_tensor,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from malformed.case import Case, refused
-from malformed.protocol import (
+from vectors.tools.malformed.case import Case, refused
+from vectors.tools.malformed.protocol import (
     COMPUTE,
     DEVICE_COUNT,
     Request,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from malformed.case import Case, Seen, accepted, refused
-from malformed.protocol import (
+from vectors.tools.malformed.case import Case, Seen, accepted, refused
+from vectors.tools.malformed.protocol import (
     COMPUTE,
     Piece,
     Request,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from malformed.case import CLOSES, Case, Seen, accepted, refused
-from malformed.protocol import (
+from vectors.tools.malformed.case import CLOSES, Case, Seen, accepted, refused
+from vectors.tools.malformed.protocol import (
     COMPUTE,
     Piece,
     Request,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from malformed.case import Case, Seen, refused
-from malformed.protocol import (
+from vectors.tools.malformed.case import Case, Seen, refused
+from vectors.tools.malformed.protocol import (
     COMPUTE,
     F16,
     F32,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from malformed.case import Case, Seen, accepted, refused
-from malformed.protocol import (
+from vectors.tools.malformed.case import Case, Seen, accepted, refused
+from vectors.tools.malformed.protocol import (
     COMPUTE,
     F32,
     I8,

@@ -21,9 +21,11 @@ from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.stream import Endpoint, parse_endpoint
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Event, NeedData, Role, _State
+from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.protocol.order import Order
 from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.handlers import Device, Host, Region, Runnable, Session
-from ggml_rpc_ref.server.memory import Buffer, DeviceMemory, Memory
+from ggml_rpc_ref.server.memory import Buffer, DeviceMemory, Memory, WireTensor
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import (
@@ -58,7 +60,7 @@ from ggml_rpc_ref.spec.messages import (
     SetTensorHashReply,
 )
 from ggml_rpc_ref.spec.opcodes import op_table
-from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 OPS = op_table()
 SMALL = 2**20
@@ -146,7 +148,7 @@ class Lenient(Registers):
 
 def handles(message: Any) -> list[int]:
     """Every handle that a request names."""
-    if isinstance(message, codec.Graph):
+    if isinstance(message, Graph):
         return [int(handle) for handle in message.tensors["buffer"]]
     tensors = [getattr(message, name, None) for name in ("tensor", "src", "dst")]
     return [t.buffer for t in tensors if isinstance(t, RpcTensor)] + [getattr(message, "remote_ptr", 0)]
@@ -154,8 +156,8 @@ def handles(message: Any) -> list[int]:
 
 def some_reply(message: object) -> object:
     """A reply of the right form that says nothing."""
-    cls = GraphCompute if isinstance(message, codec.Graph) else type(message)
-    reply: Any = REQUESTS[cls].reply(codec.DEFAULT)
+    cls = GraphCompute if isinstance(message, Graph) else type(message)
+    reply: Any = REQUESTS[cls].reply(DEFAULT)
     return reply if reply is NO_REPLY else codec.decode(reply, bytes(codec.minimum_size(reply)))
 
 
@@ -166,7 +168,7 @@ def lenient(rule: str) -> type[Lenient]:
 def tolerant_planner(rule: str) -> Callable[..., Runnable]:
     """A planner that takes a graph which breaks a rule for an empty one, in planning and in running."""
 
-    def plan(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+    def plan(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
         try:
             return Forgiving(make_plan(graph, memory, backend, version), rule)
         except Violation as broken:
@@ -339,7 +341,11 @@ SABOTAGES["frame.reply-presence"] = replace(
     connection=type(
         "SendsAnything",
         (Connection,),
-        {"send": lambda self, m: codec.encode_reply(m) if isinstance(m, Empty) and not self.expected else Connection.send(self, m)},
+        {
+            "send": lambda self, m: (
+                codec.encode_reply(m) if isinstance(m, Empty) and not self.order.waiting else Connection.send(self, m)
+            )
+        },
     ),
 )
 
@@ -384,7 +390,7 @@ class WantsWholeHeads(Connection):
     """A message whose first piece is shorter than its head is given up."""
 
     def receive(self, data: codec.Readable) -> None:
-        if self._state is _State.HEAD and not self._buffer and len(data) < self._head_size and self._opened:
+        if self._state is _State.HEAD and not self._buffer and len(data) < self._head_size and self.order.opened:
             raise Violation("frame.segmentation", "read", len(data), "a whole head was hoped for")
         super().receive(data)
 
@@ -420,8 +426,8 @@ class NeedsNoHello(Connection):
     """Any command may come first."""
 
     def _request_class(self, number: int) -> type:
-        if number != 14:
-            self._opened = True
+        if number != 14 and not self.order.opened:
+            self.order = Order(self.version, from_start=False)
         return super()._request_class(number)
 
 
@@ -674,7 +680,7 @@ class RefusesEmpty(Session):
         super().__init__(host)
 
         class Strict(Memory):
-            def tensor(self, wire: RpcTensor, field: str = "tensor") -> Any:
+            def tensor(self, wire: WireTensor, field: str = "tensor") -> Any:
                 if 0 in wire.ne:
                     raise Violation("tensor.empty", f"{field}.ne", wire.ne)
                 return super().tensor(wire, field)
@@ -774,7 +780,7 @@ class IgnoresOddGraphs(Connection):
 
 
 @break_planner("graph.deep")
-def shallow(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+def shallow(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
     """Graphs of many tensors are refused."""
     if len(graph.tensors) > 10_000:
         raise Violation("graph.deep", "number of tensors", len(graph.tensors))
@@ -782,13 +788,13 @@ def shallow(graph: codec.Graph, memory: Memory, backend: Backend, version: Versi
 
 
 @break_planner("graph.op-supported")
-def skips_squares(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+def skips_squares(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
     """SQR is passed over, as an op that a server lacks and does not say so."""
     kept = [id for id in graph.nodes.tolist() if _op_of(graph, id) != "SQR"]
-    return make_plan(codec.Graph(graph.device, np.array(kept, "<u8"), graph.tensors), memory, backend, version)
+    return make_plan(Graph(graph.device, np.array(kept, "<u8"), graph.tensors), memory, backend, version)
 
 
-def _op_of(graph: codec.Graph, id: int) -> str:
+def _op_of(graph: Graph, id: int) -> str:
     found = graph.tensors["op"][graph.tensors["id"] == id]
     return OPS[found[0]] if len(found) and found[0] < len(OPS) else ""
 
@@ -807,7 +813,7 @@ class Spoilt:
 
 
 @break_planner("graph.computes")
-def multiplies_badly(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+def multiplies_badly(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
     """The first element of a matrix product is 1 too large."""
 
     def spoil(plan: Plan) -> None:
@@ -820,15 +826,15 @@ def multiplies_badly(graph: codec.Graph, memory: Memory, backend: Backend, versi
 
 
 @break_planner("graph.flag-compute")
-def any_flag_will_do(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+def any_flag_will_do(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
     """A node with any flag is computed."""
     tensors = graph.tensors.copy()
     tensors["flags"] |= np.where(tensors["flags"] != 0, 16, 0).astype("<i4")
-    return make_plan(codec.Graph(graph.device, graph.nodes, tensors), memory, backend, version)
+    return make_plan(Graph(graph.device, graph.nodes, tensors), memory, backend, version)
 
 
 @break_planner("graph.empty")
-def wants_nodes(graph: codec.Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+def wants_nodes(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
     """A graph without nodes is refused."""
     if len(graph.nodes) == 0:
         raise Violation("graph.empty", "number of nodes", 0)
@@ -846,7 +852,7 @@ class OnePlanForAll(Session):
             self.last.run()
             return NO_REPLY
         reply = super().handle(message)
-        if isinstance(message, codec.Graph):
+        if isinstance(message, Graph):
             self.last = self.plans[message.device]
         return reply
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ggml_rpc_ref.blocks import FORMATS
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.ops.op import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import Array, PlainStorage, Tensor, allocate, contiguous_nb
 

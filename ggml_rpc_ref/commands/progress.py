@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from ggml_rpc_ref.upstream.environment import OnProgress, Progress
+from ggml_rpc_ref.upstream import OnProgress, Progress
 
 
 @contextmanager
 def shown_progress(what: str, stream: TextIO | None = None) -> Iterator[OnProgress]:
-    """Give a callback that shows progress on `stream` (standard error) under the name `what`, for `install` and `model`."""
+    """Yield a callback for `upstream.install` and `upstream.model` that shows progress on `stream` (standard error) as `what`."""
     stream = sys.stderr if stream is None else stream
     if stream.isatty():
         with _bar(what, stream) as callback:
@@ -38,7 +38,7 @@ def _bar(what: str, stream: TextIO) -> Iterator[OnProgress]:
 
 
 class _Lines:
-    """One line where a step begins, and one for each tenth of its parts, so that a log shows that it goes on."""
+    """Prints a line when a step begins and one for each tenth of its parts: a log does not need a line for each compiled file."""
 
     def __init__(self, what: str, stream: TextIO) -> None:
         self._what, self._stream = what, stream

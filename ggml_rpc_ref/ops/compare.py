@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Tolerance
+from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, PlainStorage, Quad, Tensor
 
 INTEGERS = ("I8", "I16", "I32", "I64")

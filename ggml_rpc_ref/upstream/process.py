@@ -1,4 +1,4 @@
-"""Where genuine builds lie, and how the commands that make them are run: cache directory, lock, logged command, progress."""
+"""How the genuine library's processes are run: cache directory, lock, logged command, virtual environment, and how they ended."""
 
 from __future__ import annotations
 
@@ -16,14 +16,24 @@ from pathlib import Path
 
 from ggml_rpc_ref.errors import Misuse, Unsupported
 
+SCRIPT = Path(__file__).with_name("genuine.py")
+REFUSED = 64
+"""Exit status of `genuine.py` when its last line of standard error is a sentence for the caller."""
+
 
 class Failed(Misuse):
-    """The genuine library, or a command that builds it, failed: one sentence, with its last words or the log's name."""
+    """The genuine library, or a command that builds it, failed; the sentence holds its last output or names the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long step is: `done` of `total` parts (0 of 0 where that can't be known) after `elapsed` seconds in all."""
+    """Progress of a long task.
+
+    Attributes:
+        step: what is being done.
+        done, total: parts of the step; both 0 where the number is unknown.
+        elapsed: seconds since the task began.
+    """
 
     step: str
     done: int
@@ -51,7 +61,7 @@ def cache_home() -> Path:
 def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold the lock that `path` names, waiting for another process that holds it; `on_wait` is called about once a second.
 
-    The operating system lets go of the lock when its holder ends, however it ends, so that no lock is ever stale.
+    The operating system releases the lock when its holder ends, however it ends, so that no lock is ever stale.
     """
     try:
         import fcntl
@@ -72,8 +82,8 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
 def run_logged(command: Sequence[str], log: Path, on_line: Callable[[str], None], env: Mapping[str, str]) -> int:
     """Run a command, append its output to `log`, give each line to `on_line`, and return the exit status.
 
-    The command gets a session of its own, so that whatever it has started (pip starts cmake, ninja and compilers) ends
-    with it when this function is interrupted.
+    The command gets a session of its own, so that its children (pip starts cmake, ninja and compilers) are killed with it when
+    this function is interrupted.
     """
     with log.open("a", errors="replace") as file:
         file.write(f"$ {' '.join(command)}\n")
@@ -101,7 +111,12 @@ def run_logged(command: Sequence[str], log: Path, on_line: Callable[[str], None]
 
 
 def make_venv(root: Path, log: Path) -> Path:
-    """Make a fresh virtual environment with pip at `root`, which must not exist, and return its Python."""
+    """Make a virtual environment with pip in `root`, which must not exist, and return its Python.
+
+    Raises:
+        Misuse: where this Python lacks ensurepip.
+        Failed: where it can't be made.
+    """
     if importlib.util.find_spec("ensurepip") is None:
         raise Misuse(
             "this Python can't make virtual environments because ensurepip is missing: install it first, "
@@ -119,6 +134,39 @@ def python_of(root: Path) -> Path:
 
 
 def remove(root: Path) -> None:
-    """Delete a directory and all that is in it, where it exists."""
+    """Delete a directory and its contents, if it exists."""
     if root.exists():
         shutil.rmtree(root)
+
+
+def thread_count(wanted: int | None) -> int:
+    """Return the number of threads to use: half the cores by default, as upstream's rpc-server.
+
+    Raises:
+        Misuse: for less than 1.
+    """
+    if wanted is None:
+        return max(1, (os.cpu_count() or 1) // 2)
+    if wanted < 1:
+        raise Misuse(f"{wanted} threads can't compute: give at least 1")
+    return wanted
+
+
+def environment() -> dict[str, str]:
+    """Return our environment without the variable that would load another llama.cpp, and with stack traces of aborts turned off."""
+    kept = {name: value for name, value in os.environ.items() if name != "LLAMA_CPP_LIB_PATH"}
+    return kept | {"GGML_NO_BACKTRACE": "1"}
+
+
+def ending_of(who: str, status: int, printed: str) -> str:
+    """Return one sentence about how a process of the genuine library ended."""
+    if status == REFUSED:
+        return printed.rstrip().rpartition("\n")[2]
+    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+    return f"{who} {how}{last_words(printed)}"
+
+
+def last_words(printed: str) -> str:
+    """Return the last lines that a process printed, to be appended to a sentence about its end."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    return f"; its last words: {' | '.join(lines[-3:])}" if lines else " without a word"

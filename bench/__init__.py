@@ -1,0 +1,1 @@
+"""The benchmarks: every speed claim names one of these."""

@@ -1,0 +1,256 @@
+"""Requests and replies over one connection, and what to say when one fails.
+
+`Connection` knows the protocol and `Stream` the socket; a channel joins them: it sends a request, waits for its reply, and when
+something goes wrong names the command, the server and the bytes seen. Any failure ends the connection: replies carry no id, so
+after a lost one no later reply could be matched to its request.
+
+One lock guards each request and its reply, so that threads may share a channel; a step of several requests (an upload preceded by
+its hash) holds it throughout. Errors: Violation where the server's bytes break the protocol, ConnectionError where it closes the
+connection, TimeoutError where it does not answer in time, Unsupported where its version does not fit, Misuse for a mistake of the
+caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NoReturn, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
+from ggml_rpc_ref.net.stream import SEEN, DeadlineMissed, PeerClosed, Stream
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, DataBegins, Event, Reply, Role
+from ggml_rpc_ref.protocol.fnv import fnv1a
+from ggml_rpc_ref.protocol.graph import Graph as WireGraph
+from ggml_rpc_ref.spec.messages import (
+    NO_REPLY,
+    REQUESTS,
+    GetTensor,
+    GraphCompute,
+    Hello,
+    RpcTensor,
+    SetTensor,
+    SetTensorHash,
+    command_name,
+    has_field,
+)
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version, accepts
+
+Bytes = npt.NDArray[np.uint8]
+Buffered = bytes | bytearray | memoryview | npt.NDArray[Any]
+
+HASH_THRESHOLD = 10 * 2**20
+"""Bytes: a stock client sends SET_TENSOR_HASH first when one call uploads more than this (HASH_THRESHOLD in ggml-rpc.cpp)."""
+
+
+class Channel:
+    """A connection to a server.
+
+    Attributes:
+        own_version: the protocol version of this client.
+        server_version: the version that the server named in HELLO.
+        timeout: seconds that one answer may take.
+        hashing: whether large uploads ask SET_TENSOR_HASH first.
+        stored_graphs: device index to the payload of the graph that the server holds for GRAPH_RECOMPUTE.
+        lock: held by each request until its reply is there.
+    """
+
+    def __init__(self, stream: Stream, own_version: Version = DEFAULT, *, hashing: bool = True) -> None:
+        self.own_version = self.server_version = own_version
+        self.hashing = hashing
+        self._stream, self._connection = stream, Connection(Role.CLIENT, own_version)
+        self.lock = threading.RLock()
+        self._ended = ""  # why no more requests can be sent; "" while they can
+        self._unconfirmed: deque[str] = deque(maxlen=3)  # commands sent since the last reply that have none
+        self.stored_graphs: dict[int, bytes] = {}
+
+    @property
+    def endpoint(self) -> str:
+        """The server, as "host:port"."""
+        return str(self._stream.endpoint)
+
+    @property
+    def version(self) -> Version:
+        """The protocol version of the connection: the server's."""
+        return self._connection.version
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that one answer may take."""
+        return self._stream.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._stream.timeout = seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; the server frees what it held."""
+        self._ended = self._ended or f"the connection to {self.endpoint} has been closed"
+        self._stream.close()
+
+    # ----------------------------------------------------------------------------------------------------------- HELLO
+
+    def greet(self, timeout: float) -> None:
+        """Say HELLO and check that the server's version fits; once, before any other request.
+
+        Raises:
+            Unsupported: where it does not.
+        """
+        self.timeout = timeout
+        reply = self.request(Hello())
+        self.server_version = server = Version(reply.major, reply.minor, reply.patch)
+        if not accepts(self.own_version, server):
+            self._ended = f"HELLO: {self.endpoint} speaks protocol {server}, this client {self.own_version}"
+            raise Unsupported(
+                f"{self._ended}; the major versions must be equal, and the server's minor version must not be the higher"
+            )
+        # The server's layouts apply from here on; for a version unknown here assume those of the last known one before it.
+        self._connection.agree(max(version for version in PROFILES if version <= server))
+
+    # -------------------------------------------------------------------------------------------------------- requests
+
+    def request(self, message: Any) -> Any:
+        """Send a request and return its reply, or None where it has none.
+
+        Raises:
+            Misuse: for SET_TENSOR and GET_TENSOR, which have methods of their own.
+        """
+        command = command_name(type(message))
+        if REQUESTS[type(message)].moves_data(self.version):
+            raise Misuse(f"{command} moves data: use set_tensor or get_tensor")
+        with self.lock, self._step(command):
+            self._stream.send(self._connection.send(message))
+            if REQUESTS[type(message)].reply(self.version) is NO_REPLY:
+                self._unconfirmed.append(command)
+                return None
+            event = self._next_event()
+            assert isinstance(event, Reply)
+            return event.message
+
+    def set_tensor(self, tensor: RpcTensor, offset: int, data: Buffered) -> None:
+        """Write bytes into a tensor, sent without a copy; over 10 MiB ask first whether the server already has them."""
+        view = _bytes_of(data)
+        with self.lock:
+            is_large = self.hashing and len(view) > HASH_THRESHOLD
+            if is_large and self.request(SetTensorHash(tensor=tensor, offset=offset, hash=fnv1a(view))).result:
+                return
+            cache_flag = int(is_large and has_field(SetTensor, "cache_flag", self.version))
+            self._set_tensor(SetTensor(tensor=tensor, offset=offset, cache_flag=cache_flag), view)
+
+    def _set_tensor(self, message: SetTensor, view: memoryview) -> None:
+        with self._step("SET_TENSOR"):
+            self._stream.send(self._connection.send_with_data(message, len(view)), view)
+            if REQUESTS[SetTensor].reply(self.version) is not NO_REPLY:
+                self._next_event()
+            else:
+                self._unconfirmed.append("SET_TENSOR")
+
+    def get_tensor(self, tensor: RpcTensor, offset: int, size: int) -> Bytes:
+        """Read bytes of a tensor, received directly into the array that is returned (uint8)."""
+        data = np.empty(size, np.uint8)
+        with self.lock, self._step("GET_TENSOR"):
+            self._stream.send(self._connection.send(GetTensor(tensor=tensor, offset=offset, size=size)))
+            event = self._next_event()
+            assert isinstance(event, DataBegins)
+            if size:  # no read asks for more than the size field here, so none of the data has arrived yet
+                self._stream.receive_into(data.data)
+                self._connection.data_placed(size)
+            self._next_event()
+        return data
+
+    def compute(self, graph: WireGraph) -> None:
+        """Compute a graph. Early versions answer with a status; in later ones a failure shows only at the next reply.
+
+        Raises:
+            Unsupported: where the server answers that it failed.
+        """
+        with self.lock, self._step("GRAPH_COMPUTE"):
+            self._stream.send(self._connection.send_graph(graph))
+            if REQUESTS[GraphCompute].reply(self.version) is NO_REPLY:
+                self._unconfirmed.append("GRAPH_COMPUTE")
+                return
+            event = self._next_event()
+            assert isinstance(event, Reply)
+        if event.message.result != 0:
+            raise Unsupported(f"GRAPH_COMPUTE: {self.endpoint} could not compute the graph, status {event.message.result}")
+
+    def _next_event(self) -> Event:
+        while (event := self._connection.next_event()) is NEED_DATA:
+            self._connection.receive(self._stream.receive_exactly(self._connection.wanted))
+        if isinstance(event, Reply | DataBegins):
+            self._unconfirmed.clear()
+        return event
+
+    # ---------------------------------------------------------------------------------------------------------- errors
+
+    @contextlib.contextmanager
+    def _step(self, command: str) -> Iterator[None]:
+        """Add command, server and bytes seen to any error raised inside, and end the connection."""
+        if self._ended:
+            raise ConnectionError(f"{command}: {self._ended}")
+        try:
+            yield
+        except (PeerClosed, DeadlineMissed, Violation) as error:
+            self._stream.close()
+            self._fail(command, error)
+        except (Misuse, Unsupported):
+            raise  # raised before anything was sent: the connection is still usable
+        except BaseException:
+            # interrupted between a request and its reply: the next reply could not be matched to its request
+            self._ended = f"the connection to {self.endpoint} is over since {command} was interrupted"
+            self._stream.close()
+            raise
+
+    def _fail(self, command: str, error: PeerClosed | DeadlineMissed | Violation) -> NoReturn:
+        sentence = f"{self._what(command, error)}; {self._seen(error)}"
+        self._ended = f"the connection to {self.endpoint} is over since {command} failed"
+        match error:
+            case PeerClosed():
+                raise ConnectionError(sentence) from None
+            case DeadlineMissed():
+                raise TimeoutError(sentence) from None
+            case Violation():
+                detail = f"{error.detail}; {command} to {self.endpoint}, {self._seen(error)}"
+                raise Violation(error.rule, error.field, error.value, detail, error.offset) from None
+
+    def _what(self, command: str, error: Exception) -> str:
+        who = f"{command}: {self.endpoint}"
+        if isinstance(error, DeadlineMissed):
+            busy = "; an rpc-server answers one client at a time" if command == "HELLO" else ""
+            return f"{command}: {error}{busy}"
+        if command == "HELLO":
+            own = codec.minimum_size(Hello, self.own_version)
+            others = "from 4.0.0 on" if own == 0 else "before 4.0.0"
+            return (
+                f"{who} closed the connection instead of answering a HELLO of {own} bytes (protocol {self.own_version}); "
+                f"servers {others} do so"
+            )
+        unanswered = ", ".join(dict.fromkeys(self._unconfirmed))
+        earlier = f" or an earlier request without a reply ({unanswered})" if unanswered else ""
+        return f"{who} closed the connection instead of answering; it refused {command}{earlier}, or died: its log may say why"
+
+    def _seen(self, error: Exception) -> str:
+        seen = (self._connection.pending + getattr(error, "seen", b""))[:SEEN]
+        text = f" ({seen.decode()!r})" if seen.isascii() and seen.decode().isprintable() else ""
+        return f"bytes seen: {seen.hex(' ')}{text}" if seen else "no byte had arrived"
+
+
+def _bytes_of(data: Buffered) -> memoryview:
+    """Return a view of the bytes of a buffer or array, without a copy."""
+    if isinstance(data, np.ndarray):
+        if not data.flags.c_contiguous:
+            raise Misuse("data must be contiguous: pass numpy.ascontiguousarray(data)")
+        return data.reshape(-1).view(np.uint8).data
+    view = memoryview(data)
+    return view.cast("B") if view.nbytes else memoryview(b"")

@@ -1,0 +1,47 @@
+"""Inputs worth trying on GLU."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.shared.activations import TABLE
+from ggml_rpc_ref.ops.tolerance import EXACT, FLOAT32, Tolerance
+from ggml_rpc_ref.spec.opcodes import GLU_OPS
+
+GATED_TABLE = replace(TABLE, atol=10 * TABLE.atol, reason=f"{TABLE.reason}; here times y, for |y| up to 10")
+
+
+def tolerance_of(kind: str) -> Tolerance:
+    """Return how near to the oracle a result of that kind must lie."""
+    if kind in ("GEGLU", "GEGLU_QUICK"):
+        return GATED_TABLE
+    return EXACT if kind == "REGLU" else FLOAT32
+
+
+def cases() -> Iterator[Case]:
+    """Every kind: halves, swapped halves and two sources, both types, gaps between rows, special values."""
+    for number, kind in enumerate(GLU_OPS):
+        params = {"kind": number} | ({"alpha": 1.702, "limit": 1.25} if kind == "SWIGLU_OAI" else {})
+        tolerance = tolerance_of(kind)
+        for dtype in ("F32",) if kind == "SWIGLU_OAI" else ("F32", "F16"):
+            whole, half = Operand(dtype, (70, 3), fill="normal:3"), Operand(dtype, (35, 3), fill="normal:3")
+            name = f"{kind}-{dtype}".lower()
+            yield Case(name, Operand(dtype, (35, 3)), (whole,), params, tolerance)
+            yield Case(f"{name}-swapped", Operand(dtype, (35, 3)), (whole,), params | {"swapped": 1}, tolerance)
+            yield Case(f"{name}-two", Operand(dtype, (35, 3)), (half, half), params, tolerance)
+        gaps = Operand("F32", (18, 4, 3), nb=(4, 96, 384, 1152))
+        yield Case(f"{kind}-gaps".lower(), Operand("F32", (9, 4, 3)), (gaps,), params, tolerance)
+        odd = Operand("F32", (16, 6), fill="values:nan,inf,-inf,0,-0.0,1e-40,-1e-20,6e3,-6e3,88.8,-104,0.5,-0.5,11,-11,9.99")
+        yield Case(f"{kind}-special".lower(), Operand("F32", odd.ne), (odd, Operand("F32", odd.ne)), params, tolerance)
+        gates = "values:nan,inf,-inf,0,-0.0,0.5,-0.5,6e3,-6e3,88.8,11,-11"
+        both = (Operand("F32", odd.ne, fill=gates), Operand("F32", odd.ne, fill="values:inf,1,nan,-inf,2"))
+        yield Case(f"{kind}-special-both".lower(), Operand("F32", odd.ne), both, params, tolerance)
+    odd_row = Operand("F32", (7, 3))
+    yield Case("odd-row", Operand("F32", (3, 3)), (odd_row,), {"kind": 2}, FLOAT32)
+    view = Operand("F32", (9, 4), nb=(4, 72, 288, 288))
+    yield Case("halves-as-views", Operand("F32", view.ne), (view, view), {"kind": 2}, FLOAT32)
+    yield Case(
+        "in-place", Operand("F32", (9, 4), alias="src0"), (Operand("F32", (9, 4)), Operand("F32", (9, 4))), {"kind": 2}, FLOAT32
+    )
+    yield Case("4d", Operand("F32", (5, 4, 3, 2)), (Operand("F32", (10, 4, 3, 2)),), {"kind": 1}, GATED_TABLE)
+    yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), {"kind": 2}, FLOAT32)

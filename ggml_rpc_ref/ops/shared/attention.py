@@ -1,0 +1,72 @@
+"""What SOFT_MAX and FLASH_ATTN_EXT share: a mask that is added to scores, its slope for each head (ALiBi), and attention sinks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.matmul import grouped
+from ggml_rpc_ref.tensor import F32Array, Tensor
+
+
+def require_mask(node: Node, mask: Tensor, *, columns: int, rows: int) -> None:
+    """Refuse a mask with too few rows or columns, with gaps between elements, or whose matrices don't go round."""
+    x = node.source(0)
+    node.require(mask.ne[0] >= columns and mask.ne[1] >= rows, f"a mask of at least {columns} x {rows}", mask.ne)
+    require_dense_rows(node, mask)
+    for dim in (2, 3):
+        n, m = x.ne[dim], mask.ne[dim]
+        node.require(m > 0 and n % m == 0, f"ne[{dim}] of the mask to divide {n}", m)
+
+
+def require_sinks(node: Node, sinks: Tensor | None) -> None:
+    """Refuse sinks that are not one per head (dimension 2 of src0), neighbours."""
+    if sinks is not None:
+        heads = node.source(0).ne[2]
+        node.require(sinks.ne[0] == heads, f"{heads} sinks, one per head", sinks.ne[0])
+        require_dense_rows(node, sinks)
+        node.require(sinks.nelements > 0 or heads == 0, "sinks that are there", sinks.ne)
+
+
+def slopes(heads: int, max_bias: float) -> F32Array:
+    """Return the ALiBi slope of each head, all 1 unless max_bias > 0. Sources: ops.cpp; the ALiBi paper (arXiv 2108.12409)."""
+    if not max_bias > 0 or heads == 0:
+        return np.ones(heads, np.float32)
+    whole = 1 << (heads.bit_length() - 1)
+    head = np.arange(heads)
+    steps = np.where(head < whole, head + 1, head - whole + 0.5)
+    return np.power(2.0, -np.float64(max_bias) / whole * steps).astype(np.float32)
+
+
+def mask_of(node: Node, i3: int, rows: slice) -> F32Array | None:
+    """Return what is added to the scores, shape (heads, queries, keys) or with 1 for heads where all have the same."""
+    mask, (_, queries, heads, _), keys = node.optional(3), node.source(0).ne, node.source(1).ne[1]
+    if mask is None:
+        return None
+    stop = min(rows.stop, queries)
+    bias: F32Array = mask.array[i3 % mask.ne[3], :, rows.start : stop, :keys].astype(np.float32)
+    if node.f32("max_bias") > 0:
+        return np.tile(bias, (heads // mask.ne[2], 1, 1)) * slopes(heads, node.f32("max_bias"))[:, None, None]
+    return bias if mask.ne[2] in (1, heads) else np.tile(bias, (heads // mask.ne[2], 1, 1))
+
+
+def masked_scores(node: Node, q: F32Array, k: F32Array, bias: F32Array | None, dots: F32Array | None = None) -> F32Array:
+    """Return w (heads, queries, keys), -inf for a hidden key, for q (heads, queries, dk) and k (heads / a, keys, dk).
+
+    A backend that multiplies otherwise brings its own products, `dots`, which are changed.
+    """
+    scores = multiply_by_head(q, k.swapaxes(-1, -2)) if dots is None else dots
+    scores *= np.float32(node.f32("scale"))
+    if (cap := np.float32(node.f32("logit_softcap"))) != 0:
+        scores = cap * np.tanh(scores / cap)
+    if bias is not None:
+        scores += bias
+        np.copyto(scores, -np.inf, where=np.isneginf(bias))
+    return scores
+
+
+def multiply_by_head(x: F32Array, y: F32Array) -> F32Array:
+    """Return x @ y for (heads, n, k) and (heads / r, k, m), where r neighbouring heads share a matrix of y."""
+    shared: F32Array = grouped(x[None], 1, len(y)) @ y[None, None, :, None]
+    return shared.reshape(len(x), x.shape[1], y.shape[2])

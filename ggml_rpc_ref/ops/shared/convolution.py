@@ -1,0 +1,33 @@
+"""What the convolutions share: windows times kernels, and how near to such sums a result must be."""
+
+import numpy as np
+
+from ggml_rpc_ref.ops.shared.sliding_window import Axes, blocks
+from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.tensor import Array
+
+SUM_OF_PRODUCTS = Tolerance(1e-5, 2e-5, 1e-10, "float32 sums of products in another order; the atol covers products that cancel")
+
+F16_SUM_OF_PRODUCTS = Tolerance(
+    1e-5, 2e-5, 1e-5, "with an F16 kernel, sums of 128 products and more are summed in F16 on processors with AVX512-FP16"
+)
+
+
+@np.errstate(all="ignore")
+def convolve(images: Array, kernels: Array, axes: Axes, result: Array) -> None:
+    """Write the convolution of images with kernels.
+
+    Args:
+        images: shape (n, channels, depth, height, width).
+        kernels: shape (outputs, channels * taps); where they are float16 the images are rounded to it.
+        axes: the windows along depth, height and width.
+        result: shape (n, outputs, depth, height, width), written in place.
+    """
+    if kernels.size == 0 or result.size == 0:
+        result[...] = 0
+        return
+    weights = kernels.astype(np.float64)
+    for block in blocks(images, axes):
+        part = result[block.images, :, block.depth, block.rows]
+        taps = block.values.reshape(len(block.values), weights.shape[1], part.shape[2] * part.shape[3])
+        part[...] = (weights @ taps.astype(kernels.dtype, copy=False).astype(np.float64)).reshape(part.shape)

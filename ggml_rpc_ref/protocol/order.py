@@ -1,0 +1,201 @@
+"""The order of a conversation: whose turn it is, and which reply belongs to which request. No bytes, no sockets.
+
+    order = Order[Message](DEFAULT)
+    row = order.command(14)                     # a request begins: HELLO, or a Violation
+    order.ask(row.cls, hello)                   # it has come
+    order.due().check_size(3)                   # a reply begins: to the oldest request that awaits one
+    order.answer()                              # it has come
+
+What is said here once, for both ends of a connection (`connection`), for the proxy between them (`proxy.follow`), for reading
+what was recorded (`decode.messages`) and for judging a server (`conformance.peer`): HELLO comes first and only once; a version
+has certain commands; replies carry no id, so a reply belongs to the oldest request that still awaits one; its class follows
+from the request and the version, its size from the class or from the request; and the conversation may end only where no reply
+is awaited.
+
+Source: the request loop of rpc_serve_client in ggml-rpc.cpp, which handles one request after the other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, NamedTuple, TypeVar
+
+from ggml_rpc_ref.errors import Misuse, Violation
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.spec.messages import REQUESTS, Hello, NoReply, Request, by_number, carries_data, command_name
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+
+T = TypeVar("T")
+
+
+class Awaited(NamedTuple, Generic[T]):
+    """A request that awaits its reply.
+
+    Attributes:
+        cls: the request's class.
+        reply: the class of its reply.
+        size: bytes of the reply's payload.
+        request: the request itself, as its owner keeps it.
+    """
+
+    cls: type
+    reply: type
+    size: int
+    request: T
+
+    def check_size(self, size: int) -> None:
+        """Refuse another size of the reply, before any byte of its payload has come.
+
+        Raises:
+            Violation: frame.reply-presence for a reply that carries data, frame.size-fixed for another.
+        """
+        if size == self.size:
+            return
+        if carries_data(self.reply):
+            detail = f"{self.size} bytes were asked for"
+            raise Violation("frame.reply-presence", f"{self.reply.__name__} size", size, detail)
+        raise Violation("frame.size-fixed", f"{self.reply.__name__} size", size, f"this record has {self.size} bytes")
+
+
+def awaited(cls: type, request: T, version: Version = DEFAULT, value: Callable[[str], int] | None = None) -> Awaited[T] | None:
+    """Return what a request awaits; None where the version does not answer it.
+
+    Args:
+        cls: the request's class.
+        request: the request, kept as it is.
+        version: the protocol version.
+        value: gives a field of the request by name; None: the request has them as attributes.
+    """
+    row = REQUESTS[cls]
+    reply = row.reply(version)
+    if isinstance(reply, NoReply):
+        return None
+    if not row.reply_size:
+        return Awaited(cls, reply, codec.minimum_size(reply, version), request)
+    return Awaited(cls, reply, row.bytes_asked(value or partial(getattr, request)), request)
+
+
+class Order(Generic[T]):
+    """The order of one conversation; T is what its owner keeps of a request until the reply comes.
+
+    Args:
+        version: the protocol version that is spoken.
+        from_start: whether the conversation is known from its first byte; if not, the first request may be any.
+        by_hello: whether HELLO's size decides the version: a listener does not know it before.
+    """
+
+    def __init__(self, version: Version = DEFAULT, *, from_start: bool = True, by_hello: bool = False) -> None:
+        self._version, self._from_start, self._by_hello = version, from_start, by_hello
+        self._opened = False
+        self._awaited: deque[Awaited[T]] = deque()
+
+    @property
+    def version(self) -> Version:
+        """The protocol version that is spoken."""
+        return self._version
+
+    @property
+    def opened(self) -> bool:
+        """Whether the first request has been made: HELLO, where the conversation is known from its start."""
+        return self._opened
+
+    @property
+    def waiting(self) -> int:
+        """How many requests await their replies."""
+        return len(self._awaited)
+
+    @property
+    def oldest(self) -> Awaited[T] | None:
+        """The request to which the next reply belongs; None where none is awaited, and the conversation may end."""
+        return self._awaited[0] if self._awaited else None
+
+    # -------------------------------------------------------------------------------------------------------- version
+
+    def agree(self, version: Version) -> None:
+        """Go on in the version that HELLO's reply has announced.
+
+        Raises:
+            Misuse: where a request awaits its reply, which would be read by the wrong layout.
+        """
+        if self._awaited:
+            raise Misuse(f"protocol {version} can't be agreed on while {command_name(self._awaited[0].cls)} awaits its reply")
+        self._version = version
+
+    def hear_hello(self, size: int) -> None:
+        """Where HELLO decides the version: take the first one whose HELLO has this size, unless the present one's has.
+
+        HELLO's request carries no version; its size is the only hint (0 bytes before 4.0.0, 24 since).
+        """
+        if self._by_hello and size != codec.minimum_size(Hello, self._version):
+            fitting = (version for version in PROFILES if codec.minimum_size(Hello, version) == size)
+            self.agree(next(fitting, self._version))
+
+    # ------------------------------------------------------------------------------------------------------- requests
+
+    def command(self, number: int) -> Request:
+        """Return the row of the request that begins with this command number.
+
+        Raises:
+            Violation: session.hello-first, session.hello-once, frame.command-known.
+        """
+        row = by_number(self._version).get(number)
+        is_hello = row is not None and row.cls is Hello
+        if not self._opened and self._from_start and not is_hello:
+            hello = REQUESTS[Hello]
+            raise Violation("session.hello-first", "command", number, f"the first command is {hello.name} ({hello.number})")
+        if self._opened and is_hello:
+            raise Violation("session.hello-once", "command", number, "HELLO is said once, as the first command")
+        if row is None:
+            raise Violation("frame.command-known", "command", number, f"protocol {self._version} defines none of this number")
+        return row
+
+    def check(self, cls: type) -> None:
+        """Refuse a request that a client must not send now.
+
+        Raises:
+            Misuse: for HELLO that is not the first request, or another request that is.
+        """
+        if (cls is Hello) is self._opened:
+            raise Misuse(f"{command_name(cls)}: HELLO is the first request of a connection, and only the first")
+
+    def ask(self, cls: type, request: T, value: Callable[[str], int] | None = None) -> Awaited[T] | None:
+        """Note that a request has been made; return what it awaits, None where it gets no reply.
+
+        The arguments are those of `awaited`.
+        """
+        self._opened = True
+        due = awaited(cls, request, self._version, value)
+        if due is not None:
+            self._awaited.append(due)
+        return due
+
+    # -------------------------------------------------------------------------------------------------------- replies
+
+    def due(self) -> Awaited[T]:
+        """Return the request to which the reply that begins belongs.
+
+        Raises:
+            Violation: frame.reply-presence, where none awaits one.
+        """
+        if not self._awaited:
+            raise Violation("frame.reply-presence", "reply", "there", "no request awaits one")
+        return self._awaited[0]
+
+    def check_reply(self, cls: type) -> None:
+        """Refuse a reply that a server must not send now.
+
+        Raises:
+            Misuse: where it is not the one that the oldest request awaits.
+        """
+        if not self._awaited or self._awaited[0].reply is not cls:
+            raise Misuse(f"{cls.__name__} is not the reply that is due")
+
+    def answer(self) -> Awaited[T]:
+        """Note that the oldest request has been answered; return it."""
+        return self._awaited.popleft()
+
+    def forget(self) -> None:
+        """Await nothing any more: the conversation is no longer followed."""
+        self._awaited.clear()
