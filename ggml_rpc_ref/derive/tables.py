@@ -76,7 +76,7 @@ def wire_size(wire: Int | Chars | Record | Array, version: Version = DEFAULT) ->
 
 
 def layout(cls: type, version: Version = DEFAULT) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield a record's rows: offset, size, field, type, meaning; a count is a row of its own before what it counts."""
+    """Yield a record's rows: offset, size, field, type, meaning; a count has a row of its own before the field it counts."""
     at, more = 0, ""
     for field in fields(cls, version):
         wire, name = field.wire, f"`{field.name}`"
