@@ -19,10 +19,11 @@ import jsonschema
 import pytest
 
 from ggml_rpc_ref import golden as vectors
-from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.golden import play, schemas
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
+from tests.support import requirements
 
 HERE = Path(__file__).parent.parent / "vectors"
 UPSTREAM = HERE / "upstream-3.6.1-llama-cpp-python-0.3.20"
@@ -319,12 +320,12 @@ STRANGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         session_with("steps.0.send", [{"repeat": "00", "times": 10**12}]),
         "step 1 has 1e+12 bytes, more than 268435456",
     ),
-    "nothing very often": (session_with("steps.0.send", [{"repeat": "", "times": 10**18}]), "is no piece of a message"),
+    "nothing very often": (session_with("steps.0.send", [{"repeat": "", "times": 10**18}]), "is not a piece of a message"),
     "an offset of many digits": (session_with("steps.0.send", ["${buf0.base}+" + 5000 * "9"]), "can't be followed: ValueError"),
     "control characters": (session_with("about", "\x1b[2J"), "has control characters"),
     "odd bytes of numbers": (
         session_with("steps.1.receive", [{"values": "00", "type": "F32", "nmse": 1}]),
-        "are no numbers of their",
+        "are not whole numbers of their",
     ),
     "a count that is no integer": (
         session_with("steps.0.send", [{"repeat": "00", "times": 2.0}]),
@@ -492,8 +493,7 @@ def test_the_player_of_sessions_is_short_runs_and_sees_a_fault(tmp_path: Path) -
 
 
 def test_the_consumer_in_c_runs_and_sees_a_fault(tmp_path: Path) -> None:
-    if (compiler := shutil.which("gcc") or shutil.which("cc")) is None:
-        pytest.skip("no C compiler: neither gcc nor cc is on the path")
+    compiler = requirements.compiler("gcc", "cc")
     source, program = tmp_path / "consumer.c", tmp_path / "consumer"
     source.write_text(block("c"))
     subprocess.run([compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program)], check=True)
