@@ -53,6 +53,8 @@ OUTSIDE: dict[str, set[str]] = {
     "rich": {"commands"},
     "scapy": {"decode/pcap"},
     "gguf": {"golden"},
+    "jsonschema": {"golden"},
+    "referencing": {"golden"},
     "cffi": {"backends/native"},
     "pycuda": {"backends/cuda"},
     "hypothesis": {"fuzz/strategies"},

@@ -280,7 +280,7 @@ def test_a_damaged_vector_is_not_judged(tmp_path: Path) -> None:
     row = GOOD | {"src": [GOOD["src"][0] | {"sha256": 64 * "0"}, GOOD["src"][1]]}
     result = judged(tmp_path, row)
     assert result.verdict is Verdict.SKIP
-    assert result.detail.startswith("the vector is damaged: src0 holds other bytes than its sha256 is of; see")
+    assert result.detail.startswith("the vector is damaged: src0 does not match its sha256; see")
 
 
 # --------------------------------------------------------------------------------------------------------- the command
