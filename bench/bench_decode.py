@@ -21,10 +21,10 @@ from ggml_rpc_ref.decode import Options
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import GraphCompute, RpcTensor
-from ggml_rpc_ref.spec.opcodes import OP_TABLES
+from ggml_rpc_ref.spec.opcodes import op_table
 
 N_NODES, N_LEAVES = 1_000, 400
-OPS = [OP_TABLES["3.6.1"].index(name) for name in ("MUL_MAT", "ADD", "RMS_NORM", "MUL", "ROPE", "GET_ROWS", "GLU", "SOFT_MAX")]
+OPS = [op_table().index(name) for name in ("MUL_MAT", "ADD", "RMS_NORM", "MUL", "ROPE", "GET_ROWS", "GLU", "SOFT_MAX")]
 
 
 def graph_frame() -> bytes:

@@ -26,7 +26,7 @@ from ggml_rpc_ref.ops.shared.activations import TABLE
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_SRC, GetTensor, GraphCompute, RpcTensor
-from ggml_rpc_ref.spec.opcodes import GLU_OPS, OP_TABLES, UNARY_OPS
+from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS, op_table
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 
 ROUNDS = 7
@@ -159,7 +159,7 @@ def resident(stream: Stream, op: str, case: Case) -> Resident:
     owner = SRC + int(case.dst.alias.removeprefix("src")) if case.dst.alias else 0
     placed = replace(records[owner], id=DST) if owner else send(stream, DST, dst)
     result = replace(
-        placed, op=OP_TABLES["3.6.1"].index(op), op_params=struct.unpack("<16i", OPS[op].pack(case.params)), flags=FLAG_COMPUTE,
+        placed, op=op_table().index(op), op_params=struct.unpack("<16i", OPS[op].pack(case.params)), flags=FLAG_COMPUTE,
         src=(*ids, *[0] * MAX_SRC)[:MAX_SRC], view_src=owner,
     )  # fmt: skip
     graph = codec.encode_request(GraphCompute(nodes=(DST,), tensors=(*records.values(), result)))

@@ -209,3 +209,39 @@ def test_a_stray_import_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for check in (test_imports_of_ours_follow_the_drawing, test_imports_from_outside_have_one_door_each, test_sockets_only_in_net):
         with pytest.raises(AssertionError, match="must not"):
             check("ops/stray")
+
+
+# ------------------------------------------------------------------------------------------------------- facts in one place
+
+VERSION_NAME = re.compile(r"V\d+_\d+_\d+$")
+VERSION_TEXT = re.compile(r"\d+\.\d+\.\d+$")
+
+
+def version_literals(source: str) -> list[str]:
+    """Lines of a file that name a protocol version in code; what docstrings and comments say is for people."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Name(id=name) | ast.alias(name=name) if VERSION_NAME.match(name):
+                found.append(f"{node.lineno}: {name}")
+            case ast.Constant(value=str(text)) if VERSION_TEXT.match(text):
+                found.append(f"{node.lineno}: {text!r}")
+            case ast.Call(func=ast.Name(id="Version"), args=[ast.Constant(), *_]):
+                found.append(f"{node.lineno}: Version(…)")
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(module for module in FILES if room_of(module) != "spec"))
+def test_no_version_is_named_outside_spec(module: str) -> None:
+    """What only some versions have is asked of the rows: `present`, `fields`, `op_table`, `kinds`, `types`, `layouts`."""
+    assert version_literals(FILES[module].read_text()) == []
+
+
+def test_a_named_version_is_seen() -> None:
+    """The check itself; a package's version in a longer text is none."""
+    source = """
+from ggml_rpc_ref.spec.versions import V3_5_0, Version
+if version >= V3_5_0 or version == Version(4, 0, 0) or str(version) == "3.6.1":
+    "from 3.6.1 on"
+"""
+    assert sorted(version_literals(source)) == ["2: V3_5_0", "3: '3.6.1'", "3: V3_5_0", "3: Version(…)"]

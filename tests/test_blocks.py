@@ -23,13 +23,13 @@ import pytest
 
 from ggml_rpc_ref import blocks, upstream
 from ggml_rpc_ref.errors import Misuse, Unsupported
-from ggml_rpc_ref.spec.dtypes import BY_NAME, BY_NUMBER, DEAD_NUMBERS, DTYPES, TYPE_COUNT_3_6_1, DType
+from ggml_rpc_ref.spec.dtypes import BY_NAME, BY_NUMBER, DEAD_NUMBERS, DType, types
 from vectors.tools import record_blocks
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 WITNESS = VECTORS / "upstream-3.6.1-llama-cpp-python-0.3.20" / "blocks"
 
-IN_3_6_1 = [dtype for dtype in DTYPES if dtype.number < TYPE_COUNT_3_6_1]
+IN_3_6_1 = list(types().values())
 NOT_READ_BY_UPSTREAM = {"F32", "Q8_1", "I8", "I16", "I32", "I64", "F64"}
 """Types without a routine that dequantises them."""
 DEQUANTISE_CASES = 124

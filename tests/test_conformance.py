@@ -45,6 +45,7 @@ from ggml_rpc_ref.conformance.peer import Facts, Subject
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import Endpoint, free_port
+from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import V3_6_1
 from tests.support.sabotage import NO_CASE, SABOTAGES, InProcess
@@ -468,7 +469,7 @@ def test_json_is_as_promised() -> None:
 def test_show_explains_rules_and_cases() -> None:
     rule = "\n".join(show("data.in-tensor"))
     assert RULES["data.in-tensor"].sentence in rule
-    assert RULES["data.in-tensor"].observed in rule
+    assert observed().rules["data.in-tensor"] in rule
     assert "data.in-tensor/set-one-past-end  SET_TENSOR of a range" in rule
     assert CASES[MUST].doc in "\n".join(show(MUST))
     with pytest.raises(Misuse, match="no rule and no case"):

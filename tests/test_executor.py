@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,9 +16,10 @@ from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.executor import make_plan
 from ggml_rpc_ref.server.memory import DeviceMemory, Memory
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
-from ggml_rpc_ref.spec.opcodes import OP_TABLES
+from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.versions import Version
 
-OP = {name: number for number, name in enumerate(OP_TABLES["3.6.1"])}
+OP = {name: number for number, name in enumerate(op_table())}
 MISSING = 0xDEADBEEF
 
 
@@ -84,6 +86,42 @@ def test_a_node_without_flag_compute_is_skipped(world: World) -> None:
     plan.run()
     assert plan.steps == ()
     assert world.floats(128).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("version", "mul", "view"), [("1.0.0", 6, 35), ("3.0.0", 7, 36), ("3.5.0", 7, 37), ("3.6.0", 7, 37)])
+def test_before_3_6_1_nodes_are_computed_without_flag_compute(world: World, version: str, mul: int, view: int) -> None:
+    """The flag is of 2026-01-19; clients of older versions never set it."""
+    world.change("y", op=mul, flags=0)
+    world.change("v", op=view, flags=0)
+    make_plan(world.graph(), world.memory, Oracle(), Version.parse(version)).run()
+    assert world.floats(128).tolist() == [10, 200, 3000, 40000]
+
+
+@pytest.mark.parametrize(("version", "unary", "kind"), [("3.0.0", 80, 14), ("3.6.1", 86, 16), ("4.0.3", 91, 16)])
+def test_a_kind_of_unary_is_what_the_version_calls_so(world: World, version: str, unary: int, kind: int) -> None:
+    """GELU_ERF moved from 14 to 16 when EXPM1 and SOFTPLUS were inserted."""
+    world.change("y", op=unary, op_params=(kind, *[0] * 15), src=(0x10,))
+    world.nodes = [0x30]
+    make_plan(world.graph(), world.memory, Oracle(), Version.parse(version)).run()
+    wanted = [0.5 * x * (1 + math.erf(x / math.sqrt(2))) for x in (1, 2, 3, 4)]
+    np.testing.assert_allclose(world.floats(128), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("version", "op", "kind", "rule"),
+    [
+        ("3.0.0", 80, 16, "graph.shape"),  # UNARY has 16 kinds there
+        ("3.0.0", 80, -1, "graph.shape"),
+        ("7.0.0", 100, 6, "graph.op-supported"),  # SWIGLU_CLAMP
+        ("7.0.0", 100, 7, "graph.shape"),
+    ],
+)
+def test_a_kind_that_the_version_does_not_have_is_refused(world: World, version: str, op: int, kind: int, rule: str) -> None:
+    world.change("y", op=op, op_params=(kind, *[0] * 15), src=(0x10, 0x20))
+    world.nodes = [0x30]
+    with pytest.raises(Violation) as caught:
+        make_plan(world.graph(), world.memory, Oracle(), Version.parse(version))
+    assert caught.value.rule == rule
 
 
 def test_a_graph_without_nodes_is_a_plan_without_steps(world: World) -> None:

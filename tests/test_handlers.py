@@ -51,7 +51,7 @@ from ggml_rpc_ref.spec.messages import (
     SetTensorHashReply,
     by_number,
 )
-from ggml_rpc_ref.spec.versions import V3_0_0, V3_5_0, V3_6_1, V5_0_0
+from ggml_rpc_ref.spec.versions import V3_0_0, V3_5_0, V3_6_1, V5_0_0, Version
 
 F32, Q4_0, Q8_0, I8, DEAD_TYPE, UNKNOWN_TYPE = 0, 2, 8, 24, 4, 41
 TOP = 2**64
@@ -185,6 +185,22 @@ def test_every_request_of_the_version_has_a_handler() -> None:
 def test_a_version_with_more_requests_is_not_served(host: Host) -> None:
     with pytest.raises(Unsupported, match="MEMSET_TENSOR"):
         replace(host, version=V5_0_0)
+
+
+def test_a_version_whose_builds_number_ops_differently_is_not_served(host: Host) -> None:
+    with pytest.raises(Unsupported, match=r"can't speak 2\.0\.0: its builds number ops differently"):
+        replace(host, version=Version(2, 0, 0))
+
+
+def test_a_version_that_nobody_knows_is_not_served(host: Host) -> None:
+    with pytest.raises(Unsupported, match=r"can't speak 3\.7\.0: known are 1\.0\.0, "):
+        replace(host, version=Version(3, 7, 0))
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "3.0.0", "3.5.0", "3.6.0", "3.6.1", "4.0.0", "4.0.1", "4.0.2", "4.0.3"])
+def test_versions_that_are_served(host: Host, version: str) -> None:
+    with Session(replace(host, version=Version.parse(version))) as session:
+        assert session.memory.alloc(0, 64) is not None
 
 
 # ----------------------------------------------------------------------------------------------------------------- buffers

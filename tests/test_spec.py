@@ -5,15 +5,18 @@ counts and insertion points transcribed from ggml.h for the other versions.
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ggml_rpc_ref.spec.dtypes import BY_NUMBER, DEAD_NUMBERS, DTYPES, TYPE_COUNT_3_6_1
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, GLU_OPS, OP_TABLES, UNARY_OPS, VIEW_OPS
+from ggml_rpc_ref.spec.dtypes import BY_NUMBER, DEAD_NUMBERS, DTYPES, type_count, types
+from ggml_rpc_ref.spec.observed import observed
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, GGML_OP, KINDS, OPS_DRIFTED, UNDECIDED, VIEW_OPS, kinds, op_table
 from ggml_rpc_ref.spec.rules import RULES
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version, accepts
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version, accepts, present
 
 FILE = Path(__file__).parents[1] / "vectors" / "upstream-3.6.1-llama-cpp-python-0.3.20" / "enums.json"
 GENUINE: dict[str, Any] = json.loads(FILE.read_text())
@@ -23,31 +26,56 @@ GENUINE: dict[str, Any] = json.loads(FILE.read_text())
 
 
 def test_op_numbers_are_the_genuine_ones() -> None:
-    assert list(OP_TABLES["3.6.1"]) == GENUINE["ops"]
+    assert list(op_table(Version(3, 6, 1))) == GENUINE["ops"]
     assert len(GENUINE["ops"]) == 96
 
 
 def test_sub_op_numbers_are_the_genuine_ones() -> None:
-    assert list(UNARY_OPS) == GENUINE["unary_ops"]
-    assert list(GLU_OPS) == GENUINE["glu_ops"]
-    assert (len(UNARY_OPS), len(GLU_OPS)) == (22, 6)
+    unary, glu = kinds("UNARY", Version(3, 6, 1)), kinds("GLU", Version(3, 6, 1))
+    assert list(unary) == GENUINE["unary_ops"]
+    assert list(glu) == GENUINE["glu_ops"]
+    assert (len(unary), len(glu)) == (22, 6)
+
+
+KINDS_OF_1_0_0 = ["ABS", "SGN", "NEG", "STEP", "TANH", "ELU", "RELU", "SIGMOID", "GELU", "GELU_QUICK", "SILU", "HARDSWISH",
+                  "HARDSIGMOID", "EXP"]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("table", "count", "landmarks"),
+    ("version", "unary", "glu"),
+    [
+        ("1.0.0", KINDS_OF_1_0_0, []),
+        ("3.0.0", [*KINDS_OF_1_0_0, "GELU_ERF", "XIELU"],
+         ["REGLU", "GEGLU", "SWIGLU", "SWIGLU_OAI", "GEGLU_ERF", "GEGLU_QUICK"]),
+        ("3.5.0", GENUINE["unary_ops"], GENUINE["glu_ops"]),
+        ("6.0.0", GENUINE["unary_ops"], GENUINE["glu_ops"]),
+        ("7.0.0", GENUINE["unary_ops"], [*GENUINE["glu_ops"], "SWIGLU_CLAMP"]),
+    ],
+)  # fmt: skip
+def test_kinds_of_unary_and_glu_by_version(version: str, unary: list[str], glu: list[str]) -> None:
+    assert list(kinds("UNARY", Version.parse(version))) == unary
+    assert list(kinds("GLU", Version.parse(version))) == glu
+    assert kinds("ADD", Version.parse(version)) == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "count", "landmarks"),
     [
         ("1.0.0", 82, {"ADD1": 3, "MUL_MAT": 27, "ROPE": 45, "UNARY": 74, "OPT_STEP_ADAMW": 81}),
         ("3.0.0", 90, {"ADD_ID": 3, "SET_ROWS": 41, "IM2COL_3D": 53, "CONV_2D": 54, "CONV_3D": 55, "ROLL": 64, "OPT_STEP_SGD": 88,
                        "GLU": 89}),
         ("3.5.0", 95, {"CUMSUM": 16, "TOP_K": 69, "TRI": 71, "FILL": 72, "SOLVE_TRI": 84, "GLU": 94}),
+        ("3.6.0", 95, {"CUMSUM": 16, "UNARY": 85, "GLU": 94}),
         ("3.6.1", 96, {"GATED_DELTA_NET": 85, "UNARY": 86, "GLU": 95, "CONV_2D": 55}),
+        ("4.0.0", 96, {"GATED_DELTA_NET": 85, "UNARY": 86, "GLU": 95, "CONV_2D": 55}),
         ("4.0.1", 97, {"COL2IM_1D": 55, "CONV_2D": 56, "UNARY": 87, "GLU": 96}),
         ("4.0.2", 98, {"GATED_DELTA_NET": 86, "LIGHTNING_INDEXER": 87, "UNARY": 88, "GLU": 97}),
         ("4.0.3", 101, {"DSV4_HC_COMB": 88, "DSV4_HC_PRE": 89, "DSV4_HC_POST": 90, "UNARY": 91, "GLU": 100}),
+        ("8.0.0", 101, {"DSV4_HC_COMB": 88, "DSV4_HC_PRE": 89, "DSV4_HC_POST": 90, "UNARY": 91, "GLU": 100}),
     ],
 )  # fmt: skip
-def test_op_tables_of_the_versions(table: str, count: int, landmarks: dict[str, int]) -> None:
-    ops = OP_TABLES[table]
+def test_op_tables_of_the_versions(version: str, count: int, landmarks: dict[str, int]) -> None:
+    ops = op_table(Version.parse(version))
     assert len(ops) == len(set(ops)) == count
     assert {name: ops.index(name) for name in landmarks} == landmarks
 
@@ -64,12 +92,24 @@ def test_op_tables_of_the_versions(table: str, count: int, landmarks: dict[str, 
     ],
 )
 def test_ops_were_only_ever_inserted(older: str, newer: str, inserted: set[str]) -> None:
-    assert [op for op in OP_TABLES[newer] if op not in inserted] == list(OP_TABLES[older])
-    assert set(OP_TABLES[newer]) - set(OP_TABLES[older]) == inserted
+    before, after = op_table(Version.parse(older)), op_table(Version.parse(newer))
+    assert [op for op in after if op not in inserted] == list(before)
+    assert set(after) - set(before) == inserted
 
 
 def test_named_groups_of_ops_are_ops() -> None:
-    assert set(OP_TABLES["3.6.1"]) >= CUSTOM_OPS | VIEW_OPS
+    assert set(op_table()) >= CUSTOM_OPS | VIEW_OPS | set(KINDS)
+
+
+def test_versions_whose_builds_number_ops_differently() -> None:
+    """A name that is new in a version came while the one before was current; from 3.6.1 on a new name makes a new version."""
+    names = {version: {row.name for row in GGML_OP if row.since == version} for version in PROFILES}
+    drifted = [older for older, newer in pairwise(PROFILES) if names[newer] and newer <= Version(3, 6, 1)]
+    assert list(OPS_DRIFTED) == drifted == [Version(2, 0, 0), Version(3, 0, 0), Version(3, 6, 0)]
+    for older, newer in pairwise(PROFILES):
+        if older in OPS_DRIFTED:
+            assert {word for word in re.findall(r"\w+", OPS_DRIFTED[older]) if word.isupper()} >= names[newer]
+    assert set(OPS_DRIFTED) > UNDECIDED == {version for version in PROFILES if not op_table(version)}
 
 
 # ----------------------------------------------------------------------------------------------------------------- types
@@ -87,26 +127,34 @@ def test_types_are_the_genuine_ones(row: dict[str, Any]) -> None:
 
 
 def test_how_many_types_there_are() -> None:
-    assert [row["number"] for row in GENUINE["types"]] == list(range(TYPE_COUNT_3_6_1))
+    assert [row["number"] for row in GENUINE["types"]] == list(range(type_count()))
     assert len(DTYPES) == len(BY_NUMBER) == 35
     assert len(DEAD_NUMBERS) == 8
     assert sorted({*BY_NUMBER, *DEAD_NUMBERS}) == list(range(43))
 
 
+COUNTS = {"1.0.0": 39, "2.0.0": 40, "3.0.0": 40, "3.5.0": 40, "3.6.0": 40, "3.6.1": 41, "4.0.0": 42, "4.0.1": 43, "4.0.2": 43,
+          "4.0.3": 43, "5.0.0": 43, "5.1.0": 43, "6.0.0": 43, "7.0.0": 43, "8.0.0": 43}  # fmt: skip
+"""GGML_TYPE_COUNT in ggml.h of each version."""
+
+
+def test_type_counts_of_the_versions() -> None:
+    assert {str(version): type_count(version) for version in PROFILES} == COUNTS
+
+
 @pytest.mark.parametrize("version", PROFILES, ids=str)
 def test_types_of_a_version_are_below_its_count(version: Version) -> None:
-    known = {dtype.number for dtype in DTYPES if Version.parse(dtype.since) <= version}
-    assert max(known) < PROFILES[version].type_count
+    assert max(types(version)) < COUNTS[str(version)]
+    assert all(present(version, dtype.since) for dtype in types(version).values())
 
 
 # -------------------------------------------------------------------------------------------------------------- versions
 
 
-def test_versions_are_in_order_and_name_op_tables() -> None:
+def test_versions_are_in_order() -> None:
     assert list(PROFILES) == sorted(PROFILES)
     assert [profile.date for profile in PROFILES.values()] == sorted(profile.date for profile in PROFILES.values())
     assert len(PROFILES) == 15
-    assert {profile.ops for profile in PROFILES.values()} - {""} == set(OP_TABLES)
     assert [version for version, profile in PROFILES.items() if profile.proven] == [DEFAULT]
     assert str(DEFAULT) == "3.6.1"
 
@@ -138,4 +186,33 @@ def test_rules_are_complete_sentences_with_permanent_ids() -> None:
         assert rule.level in ("MUST", "SHOULD", "MAY")
         assert rule.sentence.endswith("."), key
         assert rule.outcome, key
-        assert rule.observed, key
+        assert rule.since in PROFILES
+        assert rule.until is None or rule.until in PROFILES
+
+
+def test_rules_that_do_not_bind_every_version() -> None:
+    marks = {id: (str(rule.since), rule.until and str(rule.until)) for id, rule in RULES.items()}
+    assert {id: mark for id, mark in marks.items() if mark != ("1.0.0", None)} == {
+        "device.index": ("3.0.0", None),
+        "device.count": ("3.0.0", None),
+        "graph.flag-compute": ("3.6.1", None),
+        "graph.recompute": ("3.5.0", "8.0.0"),
+        "graph.recompute-stored": ("3.5.0", None),
+        "graph.recompute-freed": ("3.5.0", None),
+    }
+    assert [str(version) for version in PROFILES if RULES["graph.recompute"].present(version)] == [
+        "3.5.0", "3.6.0", "3.6.1", "4.0.0", "4.0.1", "4.0.2", "4.0.3", "5.0.0", "5.1.0", "6.0.0", "7.0.0",
+    ]  # fmt: skip
+
+
+def test_every_rule_says_what_the_genuine_build_does() -> None:
+    genuine = observed()
+    assert genuine.directory == FILE.parent.name
+    assert (genuine.protocol, genuine.build) == (DEFAULT, "llama-cpp-python 0.3.20")
+    assert list(genuine.rules) == list(RULES)
+    assert genuine.rules["graph.op-custom"] == "calls the pointer (SEC-05)"
+
+
+def test_a_build_that_nobody_observed() -> None:
+    with pytest.raises(LookupError, match=r"protocol 1\.0\.0"):
+        observed(Version(1, 0, 0))

@@ -26,8 +26,8 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.dtypes import BY_NAME, DType
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_NAME, MAX_OP_PARAMS, RpcTensor
-from ggml_rpc_ref.spec.opcodes import OP_TABLES
-from ggml_rpc_ref.spec.versions import PROFILES, Version
+from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import NUMPY_TYPES, Array, PlainStorage, Quad, Tensor, contiguous_nb, extent
 
 Params = Mapping[str, int | float | tuple[int | float, ...]]
@@ -187,8 +187,8 @@ class RemoteTensor:
 
 
 def _op_number(op: str, version: Version) -> int:
-    table = OP_TABLES.get(PROFILES[version].ops)
-    if table is None or op not in table:
+    table = op_table(version)
+    if op not in table:
         raise Unsupported(f"protocol {version} has no known number for {op}")
     return table.index(op)
 

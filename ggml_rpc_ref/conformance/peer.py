@@ -37,8 +37,8 @@ from ggml_rpc_ref.spec.messages import (
     by_number,
     command_name,
 )
-from ggml_rpc_ref.spec.opcodes import OP_TABLES
-from ggml_rpc_ref.spec.versions import PROFILES, Version
+from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.versions import Version
 
 T = TypeVar("T")
 Literal = bytes | bytearray | memoryview
@@ -162,7 +162,7 @@ class Subject:
 
     def op(self, name: str) -> int:
         """Return the number of an op in the server's op table."""
-        return OP_TABLES[PROFILES[self.facts.version].ops].index(name)
+        return op_table(self.facts.version).index(name)
 
     def close(self) -> None:
         """End every connection; last those that the server has not served yet."""

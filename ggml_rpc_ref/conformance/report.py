@@ -15,6 +15,7 @@ from ggml_rpc_ref.conformance.runner import Report, Result
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Verdict
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.files import FILE_RULES
+from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES, Rule
 
 SCHEMA_VERSION = 1
@@ -176,6 +177,6 @@ def show(name: str) -> Iterator[str]:
     yield f"{rule.id} ({rule.level})"
     yield f"  {rule.sentence}"
     yield f"  our server:          {rule.outcome}"
-    yield f"  genuine rpc-server:  {rule.observed}"
+    yield f"  genuine rpc-server:  {observed().rules[rule.id]}"
     if name not in CASES:
         yield from (f"  {case.id}  {case.doc}" for case in CASES.values() if case.rule is rule)

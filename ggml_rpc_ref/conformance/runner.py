@@ -19,10 +19,10 @@ from ggml_rpc_ref.conformance.target import DYING, Target, is_loopback
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Broken, NotJudged, Verdict
 from ggml_rpc_ref.net.stream import Endpoint
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.messages import DeviceCount, Hello
-from ggml_rpc_ref.spec.versions import V3_6_1, V4_0_0, Version
+from ggml_rpc_ref.spec.messages import DeviceCount, Hello, layouts
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
-JUDGED: tuple[Version, ...] = (V3_6_1,)
+JUDGED: tuple[Version, ...] = (DEFAULT,)
 """The versions whose rules this suite knows."""
 TIMEOUT = 5.0
 """Seconds that one answer may take unless said otherwise."""
@@ -147,9 +147,9 @@ def introduce(endpoint: Endpoint, timeout: float) -> Facts:
 
 
 def _version(endpoint: Endpoint, timeout: float) -> Version:
-    """Return the version that HELLO says: asked without payload as up to 3.x, then with 24 zero bytes as from 4.0.0 on."""
+    """Return the version that HELLO says: asked in each form that HELLO has had, oldest first."""
     said = ""
-    for form in (V3_6_1, V4_0_0):
+    for form in layouts(Hello):
         subject = Subject(endpoint, timeout, Facts(form))
         try:
             peer = subject.open()

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER, DEAD_NUMBERS
-from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, FLAG_INPUT, FLAG_LOSS, FLAG_OUTPUT, FLAG_PARAM
-from ggml_rpc_ref.spec.opcodes import GLU_OPS, OP_TABLES, UNARY_OPS
-from ggml_rpc_ref.spec.versions import PROFILES, V3_5_0, V3_6_1, Version
+from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, FLAG_INPUT, FLAG_LOSS, FLAG_OUTPUT, FLAG_PARAM, MAX_OP_PARAMS
+from ggml_rpc_ref.spec.opcodes import kinds, op_table
+from ggml_rpc_ref.spec.versions import Version
 
 HEXADECIMAL: Final = frozenset(
     {"id", "buffer", "src", "view_src", "data", "remote_ptr", "base_ptr", "hash", "nodes", "uid"},
@@ -32,7 +32,7 @@ def type_name(number: int) -> str:
 
 def op_name(number: int, version: Version) -> str:
     """Return ggml's name of an op, by the op table of a version."""
-    table = OP_TABLES.get(PROFILES[version].ops, ())
+    table = op_table(version)
     if not table:
         return f"op {number}"  # the builds of this version number ops differently
     return table[number] if number < len(table) else f"unknown op {number}"
@@ -41,7 +41,7 @@ def op_name(number: int, version: Version) -> str:
 def full_op_name(number: int, op_params: Sequence[int], version: Version) -> str:
     """Return the op's name, with the function's name for UNARY and GLU, e.g. "UNARY SILU"."""
     name = op_name(number, version)
-    known = {"UNARY": UNARY_OPS if version >= V3_5_0 else (), "GLU": GLU_OPS if version >= V3_6_1 else ()}.get(name, ())
+    known = kinds(name, version)
     first = op_params[0] if op_params else 0
     return f"{name} {known[first]}" if 0 <= first < len(known) else name
 
@@ -64,7 +64,7 @@ def params_text(number: int, op_params: Sequence[int], version: Version) -> str:
     from ggml_rpc_ref.ops import OPS  # imported here: it takes 0.1 s, and few inputs need it
 
     op = OPS.get(op_name(number, version))
-    if op is None or len(op_params) != 16:
+    if op is None or len(op_params) != MAX_OP_PARAMS:
         return ""
     raw = b"".join(value.to_bytes(4, "little", signed=True) for value in op_params)
     return " ".join(f"{param.name}={_number(param.read(raw))}" for param in op.params)

@@ -1,4 +1,4 @@
-"""A C header with the records, commands and numbers of 3.6.1: what a C program needs to speak the protocol."""
+"""A C header with the records, commands and numbers of one version: what a C program needs to speak the protocol."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.dtypes import DTYPES
+from ggml_rpc_ref.spec.dtypes import types
 from ggml_rpc_ref.spec.messages import Empty, RpcTensor, by_number, command_name, fields
-from ggml_rpc_ref.spec.opcodes import GLU_OPS, OP_TABLES, UNARY_OPS
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES
+from ggml_rpc_ref.spec.opcodes import kinds, op_table
+from ggml_rpc_ref.spec.versions import DEFAULT
 from ggml_rpc_ref.spec.wire import Array, Chars, Int, Record, Wire
-
-PROFILE = PROFILES[DEFAULT]
 
 START = f"""\
 /* ggml RPC {DEFAULT}: records, commands and numbers, in ggml's names. SPEC.md says what they mean.
@@ -27,10 +25,10 @@ def header() -> str:
     parts = [
         START,
         _enum("RPC_CMD", ((command_name(row.cls), number) for number, row in sorted(by_number(DEFAULT).items()))),
-        _enum("GGML_TYPE", ((dtype.name, dtype.number) for dtype in DTYPES if dtype.number < PROFILE.type_count)),
-        _enum("GGML_OP", _counted(OP_TABLES[PROFILE.ops])),
-        _enum("GGML_UNARY_OP", _counted(UNARY_OPS)),
-        _enum("GGML_GLU_OP", _counted(GLU_OPS)),
+        _enum("GGML_TYPE", ((dtype.name, number) for number, dtype in types().items())),
+        _enum("GGML_OP", _counted(op_table())),
+        _enum("GGML_UNARY_OP", _counted(kinds("UNARY"))),
+        _enum("GGML_GLU_OP", _counted(kinds("GLU"))),
         "#pragma pack(push, 1)",
         *_records(),
         "#pragma pack(pop)",

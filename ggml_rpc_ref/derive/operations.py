@@ -17,11 +17,11 @@ from ggml_rpc_ref.ops.cases import cases_of
 from ggml_rpc_ref.ops.op import ANY, BLOCKS, PLAIN, READABLE_BLOCKS, WRITABLE_BLOCKS, Op, Param
 from ggml_rpc_ref.ops.shared import activations, arithmetic, copying, recurrence, sliding_window, views
 from ggml_rpc_ref.ops.tolerance import Tolerance
-from ggml_rpc_ref.spec.dtypes import BY_NAME
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, OP_TABLES
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES
+from ggml_rpc_ref.spec.dtypes import BY_NAME, type_count
+from ggml_rpc_ref.spec.observed import observed
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, op_table
 
-WITNESS = "vectors/upstream-3.6.1-llama-cpp-python-0.3.20/ops"
+WITNESS = f"vectors/{observed().directory}/ops"
 """Where the recorded cases of each op lie, from SPEC.md."""
 
 SHARED: dict[str, ModuleType] = {
@@ -59,8 +59,8 @@ GROUPS = {
 
 
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Drop the types that 3.6.1 does not know."""
-    return tuple(name for name in names if BY_NAME[name].number < PROFILES[DEFAULT].type_count)
+    """Drop the types that are newer than the running text."""
+    return tuple(name for name in names if BY_NAME[name].number < type_count())
 
 
 def type_names(names: tuple[str, ...]) -> str:
@@ -89,7 +89,7 @@ def body(docstring: str) -> tuple[str, str, str]:
 
 def operations() -> str:
     """Return a section per op, in the order of their numbers."""
-    return "\n\n".join(_section(number, OPS[name]) for number, name in enumerate(OP_TABLES["3.6.1"]))
+    return "\n\n".join(_section(number, OPS[name]) for number, name in enumerate(op_table()))
 
 
 def _section(number: int, op: Op) -> str:
@@ -186,7 +186,7 @@ def grids() -> str:
 
 def support_matrix() -> str:
     """Return which op takes which types where, by backend; types that all ops treat alike share a column."""
-    roles = {name: tuple(_roles(OPS[op], name) for op in OP_TABLES["3.6.1"]) for name in _known(ANY)}
+    roles = {name: tuple(_roles(OPS[op], name) for op in op_table()) for name in _known(ANY)}
     columns = [(key, [n for n, _ in group]) for key, group in groupby(sorted(roles.items(), key=lambda i: i[1]), lambda i: i[1])]
     columns.sort(key=lambda column: BY_NAME[column[1][0]].number)
     head = ("Op", "oracle", "upstream-cpu", *("<br>".join(names) for _, names in columns))
@@ -197,7 +197,7 @@ def support_matrix() -> str:
             "refused" if op in CUSTOM_OPS else "rounds" if op in ROUNDED_OPS else "yes",
             *("" if op in CUSTOM_OPS else key[row] for key, _ in columns),
         )
-        for row, op in enumerate(OP_TABLES["3.6.1"])
+        for row, op in enumerate(op_table())
     )
     return table(head, rows)
 

@@ -11,13 +11,14 @@ from ggml_rpc_ref.conformance import CASES
 from ggml_rpc_ref.derive.markdown import escape, table
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.dtypes import DEAD_NUMBERS, DTYPES
+from ggml_rpc_ref.spec.dtypes import DEAD_NUMBERS, DTYPES, type_count
 from ggml_rpc_ref.spec.files import FILE_RULES
 from ggml_rpc_ref.spec.messages import (
     REQUESTS,
     Empty,
     Field,
     GetTensor,
+    Hello,
     NoReply,
     Reply,
     Request,
@@ -26,10 +27,14 @@ from ggml_rpc_ref.spec.messages import (
     command_name,
     fields,
 )
-from ggml_rpc_ref.spec.opcodes import GLU_OPS, OP_TABLES, UNARY_OPS
+from ggml_rpc_ref.spec.observed import observed
+from ggml_rpc_ref.spec.opcodes import OPS_DRIFTED, kinds, op_table
 from ggml_rpc_ref.spec.rules import RULES, Rule
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, V1_0_0, Version
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 from ggml_rpc_ref.spec.wire import Array, Chars, Counted, Int, Record, Tail, Wire
+
+FIRST = min(PROFILES)
+"""The oldest version: what has been there since then needs no mark."""
 
 # ---------------------------------------------------------------------------------------------------------- messages
 
@@ -97,7 +102,7 @@ def message(cls: type) -> str:
     """Return what the table says of a command: its request, its reply, and how other versions differ."""
     row = REQUESTS[cls]
     version = max(row.since, DEFAULT)
-    since = f", since {row.since}" if row.since > V1_0_0 else ""
+    since = f", since {row.since}" if row.since > FIRST else ""
     parts = [
         f"Command {row.number}{since}. {escape(cls.__doc__ or '')}",
         _layout_of(cls, "Request", version),
@@ -134,7 +139,7 @@ def _history(known: Sequence[Field], row: Request | None = None) -> str:
 
 
 def _marks(field: Field, row: Request | None) -> Iterator[str]:
-    if field.since > (V1_0_0 if row is None else row.since):
+    if field.since > (FIRST if row is None else row.since):
         yield f"`{field.name}` ({wire_name(field.wire)}: {escape(field.doc)}) since {field.since}"
     if field.until is not None:
         yield f"`{field.name}` until {field.until}, not included"
@@ -197,16 +202,16 @@ def versions() -> str:
     """Return one row per protocol version."""
     rows = []
     for version, profile in PROFILES.items():
-        hello = REQUESTS[_HELLO]
-        ops = f"{profile.ops} ({len(OP_TABLES[profile.ops])})" if profile.ops else "drifted inside the version"
+        hello = REQUESTS[Hello]
+        ops = f"{_table_name(version)} ({len(op_table(version))})" if op_table(version) else "drifted inside the version"
         name = f"**{version}**" if version == DEFAULT else str(version)
         rows.append(
-            (name, profile.date, " / ".join(_cells(hello, version)), ops, profile.type_count, "yes" if profile.proven else "")
+            (name, profile.date, " / ".join(_cells(hello, version)), ops, type_count(version), "yes" if profile.proven else "")
         )
-    return table(("Version", "Merged", "HELLO", "Op table (ops)", "First unknown type", "Held to recorded bytes"), rows)
+    head = ("Version", "Merged", "HELLO", "Op table (ops)", "First unknown type", "Held to recorded bytes")
+    drifted = "\n".join(f"- {version}: {escape(names)}" for version, names in OPS_DRIFTED.items())
+    return f"{table(head, rows)}\n\nOps that later builds of a version have in addition:\n\n{drifted}"
 
-
-_HELLO = next(cls for cls, row in REQUESTS.items() if row.number == 14)
 
 # ----------------------------------------------------------------------------------------------------------- numbers
 
@@ -233,29 +238,34 @@ def types() -> str:
 
 def op_numbers() -> str:
     """Return every op's number in every op table."""
-    names = dict.fromkeys(name for ops in (OP_TABLES["3.6.1"], OP_TABLES["4.0.3"]) for name in ops)
-    others = [name for name in OP_TABLES if name != "3.6.1"]
+    names = dict.fromkeys((*op_table(), *op_table(max(PROFILES))))
+    others = [version for version in PROFILES if op_table(version) and _table_name(version) == version != DEFAULT]
 
-    def number(op: str, name: str) -> str:
-        ops = OP_TABLES[name]
+    def number(op: str, version: Version) -> str:
+        ops = op_table(version)
         return str(ops.index(op)) if op in ops else ""
 
-    rows = ((f"[{op}](#{_anchor(op)})", f"**{number(op, '3.6.1')}**", *(number(op, name) for name in others)) for op in names)
-    return table(("Op", "**3.6.1**", *others), rows).replace("****", "")
+    rows = ((f"[{op}](#{_anchor(op)})", f"**{number(op, DEFAULT)}**", *(number(op, version) for version in others)) for op in names)
+    return table(("Op", f"**{DEFAULT}**", *map(str, others)), rows).replace("****", "")
+
+
+def _table_name(version: Version) -> Version:
+    """Return the first version with the same op table, which the table is called by."""
+    return next(older for older in PROFILES if op_table(older) == op_table(version))
 
 
 def _anchor(op: str) -> str:
-    return op.lower() if op in OP_TABLES["3.6.1"] else "op-numbers"
+    return op.lower() if op in op_table() else "op-numbers"
 
 
 def unary_numbers() -> str:
     """Return the numbers of UNARY's functions."""
-    return table(("Number", "Function"), enumerate(UNARY_OPS))
+    return table(("Number", "Function"), enumerate(kinds("UNARY")))
 
 
 def glu_numbers() -> str:
     """Return the numbers of GLU's gates."""
-    return table(("Number", "Gate"), enumerate(GLU_OPS))
+    return table(("Number", "Gate"), enumerate(kinds("GLU")))
 
 
 # ------------------------------------------------------------------------------------------------------------- rules
@@ -264,12 +274,21 @@ def glu_numbers() -> str:
 def rules(section: str) -> str:
     """Return a section's rules, and below them the conformance cases that test each."""
     rows = [rule for rule in RULES.values() if rule.id.partition(".")[0] == section]
-    head = ("Rule", "Level", "Sentence", "This reference", "Genuine 3.6.1, observed", "Cases")
+    genuine = observed()
+    head = ("Rule", "Level", "Sentence", "This reference", f"Genuine {genuine.protocol}, observed", "Cases")
     cells = (
-        (_target(rule), rule.level, *map(escape, (rule.sentence, rule.outcome, rule.observed)), len(_words(rule))) for rule in rows
+        (_target(rule), rule.level, *map(escape, (_sentence(rule), rule.outcome, genuine.rules[rule.id])), len(_words(rule)))
+        for rule in rows
     )
     lists = "\n".join(f"- `{rule.id}/` {', '.join(_words(rule)) or 'none'}" for rule in rows)
     return f"{table(head, cells)}\n\n<details><summary>Cases by rule</summary>\n\n{lists}\n\n</details>"
+
+
+def _sentence(rule: Rule) -> str:
+    """Return a rule's sentence, with the versions that it binds where those are not all."""
+    marks = [f"since {rule.since}"] if rule.since > FIRST else []
+    marks += [f"until {rule.until}, not included"] if rule.until is not None else []
+    return f"{rule.sentence} ({', '.join(marks)})" if marks else rule.sentence
 
 
 def _target(rule: Rule) -> str:

@@ -17,8 +17,7 @@ from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
-from ggml_rpc_ref.spec.opcodes import OP_TABLES
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES
+from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.tensor import Quad, extent
 
 MOST_SPANS: Final = 2**10
@@ -29,7 +28,7 @@ END: Final = 2**65
 """Beyond every address."""
 CONTENTS_READ: Final = {"CPY": 1, "SET_ROWS": 2}
 """How many sources' contents an op reads, where the last one says only what is written to."""
-OP_NAMES: Final = OP_TABLES[PROFILES[DEFAULT].ops]
+OP_NAMES: Final = op_table()
 
 
 class Known(IntEnum):

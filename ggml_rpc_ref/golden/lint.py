@@ -26,6 +26,7 @@ KINDS: Final = {
     "frames": "upstream-*/frames.json",
     "enums": "upstream-*/enums.json",
     "layout": "upstream-*/layout.json",
+    "observed": "upstream-*/observed.json",
     "ops": "upstream-*/ops/*.json",
     "blocks": "upstream-*/blocks/[A-Z]*.json",
     "block_inputs": "upstream-*/blocks/inputs.json",
@@ -138,6 +139,8 @@ def ids(kind: str, content: Any) -> list[str]:
             return [content["id"]]
         case "flags":
             return list(content["flags"])
+        case "observed":
+            return list(content["rules"])
         case "block_inputs":
             return [case["case"] for case in content["cases"]]
     return ["type", *(f"{part}/{case['case']}" for part in ("dequantise", "quantise") for case in content.get(part, ()))]
@@ -146,7 +149,11 @@ def ids(kind: str, content: Any) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------ verifying
 
 
-SPECIAL: Final[dict[str, Callable[[Path, Any], Iterator[str]]]] = {"ops": operands.faults, "sessions": session.faults}
+SPECIAL: Final[dict[str, Callable[[Path, Any], Iterator[str]]]] = {
+    "ops": operands.faults,
+    "sessions": session.faults,
+    "observed": meaning.observed,
+}
 """Kind to what yields a sentence for each fault in one of its files, beside what the schema says."""
 
 

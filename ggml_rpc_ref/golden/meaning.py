@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from ggml_rpc_ref.files.conversation import Anything, AtLeast, Named, Near, Omitted, Script, Step, from_json, size_of
 from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.spec.versions import Version
 
 Contents = dict[str, tuple[str, Any]]
 """File, as "directory/name.json" below that of the vectors, to its kind and content."""
@@ -70,6 +72,16 @@ def _order(script: Script) -> Iterator[str]:
 
 def _names(step: Step) -> set[str]:
     return {piece.name for piece in step.pieces if isinstance(piece, Named)}
+
+
+def observed(path: Path, content: Any) -> Iterator[str]:
+    """Yield what is wrong with the observations of a build: a rule for each entry, and an entry for each rule that binds it."""
+    version = Version.parse(content["protocol"])
+    if not path.parent.name.startswith(f"upstream-{version}-"):
+        yield f"it is about protocol {version}, its directory is {path.parent.name}"
+    yield from (f"the rule {rule!r} does not exist" for rule in content["rules"] if rule not in RULES)
+    binding = (id for id, rule in RULES.items() if rule.present(version))
+    yield from (f"it does not say what the build does about {id!r}" for id in binding if id not in content["rules"])
 
 
 def flags(contents: Contents) -> Iterator[str]:

@@ -22,6 +22,7 @@ from ggml_rpc_ref.golden.form import canonical
 from ggml_rpc_ref.golden.symboliser import NMSE, Symboliser
 from ggml_rpc_ref.golden.timeline import read_timeline
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.spec.versions import DEFAULT
 
 OK, BAD_INPUT = 0, 1
 """Exit codes, as in `cli`."""
@@ -114,7 +115,7 @@ def as_json(script: Script, provenance: dict[str, str]) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "id": script.id,
-        "protocol": "3.6.1",
+        "protocol": str(DEFAULT),
         "about": script.about,
         "flags": list(script.flags),
         "provenance": provenance,

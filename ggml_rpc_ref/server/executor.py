@@ -23,8 +23,9 @@ from ggml_rpc_ref.ops.op import MAX_SRC, Node
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, OP_TABLES, VIEW_OPS
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, kinds, op_table
+from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.tensor import Tensor
 
 MAX_OVERLAPPING_BYTES = 2**30
@@ -77,16 +78,16 @@ def make_plan(graph: Graph, memory: Memory, backend: Backend, version: Version =
         graph: as it came.
         memory: the buffers of the connection that it came on.
         backend: what computes its nodes.
-        version: decides which op a number means.
+        version: decides which op and kind a number means, and whether flag COMPUTE counts.
 
     Raises:
         Violation: for the first rule that the graph breaks; nothing has been computed then.
     """
-    links, ops = Links.of(graph), OP_TABLES[PROFILES[version].ops]
-    links.check_acyclic(graph.tensors["op"] == ops.index("CPY"))
+    links = Links.of(graph)
+    links.check_acyclic(graph.tensors["op"] == op_table(version).index("CPY"))
     tensors = _tensors(graph, memory)
     _check_views(graph, links, tensors)
-    steps = [step for index in links.nodes for step in _step(graph, links, tensors, index, ops, backend)]
+    steps = [step for index in links.nodes for step in _step(graph, links, tensors, index, version, backend)]
     return Plan(tuple(steps), frozenset(t.storage for t in tensors if isinstance(t.storage, Buffer)))
 
 
@@ -221,14 +222,14 @@ def _check_views(graph: Graph, links: Links, tensors: list[Tensor]) -> None:
             )
 
 
-def _step(graph: Graph, links: Links, tensors: list[Tensor], index: int, ops: tuple[str, ...], backend: Backend) -> Iterable[Step]:
+def _step(graph: Graph, links: Links, tensors: list[Tensor], index: int, version: Version, backend: Backend) -> Iterable[Step]:
     """Yield the step that computes a node; nothing for a node that computes nothing."""
     record, dst = graph.tensors[index], tensors[index]
-    number = int(record["op"])
+    number, ops = int(record["op"]), op_table(version)
     name = ops[number] if number < len(ops) else ""
     if name in CUSTOM_OPS:
         raise Violation("graph.op-custom", f"node {dst.name!r}.op", name, "its op_params would be a function pointer")
-    if not int(record["flags"]) & FLAG_COMPUTE:
+    if RULES["graph.flag-compute"].present(version) and not int(record["flags"]) & FLAG_COMPUTE:
         return  # as upstream does since 2026-01-19 (llama.cpp #18550)
     if not name:
         raise Violation("graph.op-known", f"node {dst.name!r}.op", number, f"the op table has {len(ops)} ops")
@@ -239,8 +240,22 @@ def _step(graph: Graph, links: Links, tensors: list[Tensor], index: int, ops: tu
     positions = links.src[index].tolist()
     src = tuple(None if at == NO_TENSOR else tensors[at] for at in positions)
     _check_bytes(name, dst, src)
-    node = OPS[name].check(dst, src, record["op_params"].tobytes())
+    node = OPS[name].check(dst, src, _op_params(name, dst, record["op_params"], version))
     yield Step(node, backend.name, backend.compile(node))
+
+
+def _op_params(name: str, dst: Tensor, raw: npt.NDArray[np.int32], version: Version) -> bytes:
+    """Return op_params with UNARY's or GLU's kind numbered as `ops` numbers it; its number depends on the version."""
+    theirs, ours = kinds(name, version), kinds(name)
+    if theirs == ours:
+        return raw.tobytes()
+    number = int(raw[0])
+    field = f"node {dst.name!r}.op_params[0]"
+    if not 0 <= number < len(theirs):
+        raise Violation("graph.shape", field, number, f"{name} has {len(theirs)} kinds")
+    if theirs[number] not in ours:
+        raise Violation("graph.op-supported", field, theirs[number], "this server has no kernel for it")
+    return np.array([ours.index(theirs[number]), *raw[1:]], raw.dtype).tobytes()
 
 
 def _check_bytes(name: str, dst: Tensor, src: tuple[Tensor | None, ...]) -> None:

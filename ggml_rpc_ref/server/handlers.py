@@ -60,7 +60,8 @@ from ggml_rpc_ref.spec.messages import (
     by_number,
     command_name,
 )
-from ggml_rpc_ref.spec.versions import DEFAULT, Version
+from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 from ggml_rpc_ref.tensor import MAX_BYTES, Tensor
 
 log = logging.getLogger(__name__)
@@ -116,11 +117,15 @@ class Host:
     make_plan: MakePlan = make_plan
 
     def __post_init__(self) -> None:
-        """Refuse a version that has a request without a handler here.
+        """Refuse a version that this server would not serve right.
 
         Raises:
-            Unsupported: naming the request.
+            Unsupported: for a version that is not known, has a request without a handler here, or no one op table.
         """
+        if self.version not in PROFILES:
+            raise Unsupported(f"this server can't speak {self.version}: known are {', '.join(map(str, PROFILES))}")
+        if not op_table(self.version):
+            raise Unsupported(f"this server can't speak {self.version}: its builds number ops differently")
         for row in by_number(self.version).values():
             if row.cls not in Session.handlers and row.cls not in (SetTensor, GetTensor, GraphCompute):
                 raise Unsupported(f"this server can't speak {self.version}: it does not answer {command_name(row.cls)}")

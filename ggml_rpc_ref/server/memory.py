@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.spec.dtypes import BY_NUMBER
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+from ggml_rpc_ref.spec.dtypes import types
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.tensor import F32Array, Quad, Tensor, extent
 
 ALIGNMENT = 32
@@ -196,7 +196,7 @@ class Memory:
     """
 
     def __init__(self, devices: list[DeviceMemory], cache: ValueCache | None = None, version: Version = DEFAULT) -> None:
-        self._devices, self._cache, self._type_count = devices, cache, PROFILES[version].type_count
+        self._devices, self._cache, self._types = devices, cache, types(version)
         self._buffers: dict[int, Buffer] = {}
         # up to 2^46 lies in what every 64-bit user process has; a client may do signed arithmetic on it
         self._next_base = (2**40 + secrets.randbits(44)) // PAGE * PAGE
@@ -257,7 +257,7 @@ class Memory:
         Raises:
             Violation: tensor.type-known, tensor.block-multiple, tensor.in-buffer.
         """
-        dtype = BY_NUMBER.get(wire.type) if wire.type < self._type_count else None
+        dtype = self._types.get(int(wire.type))
         if dtype is None:
             raise Violation("tensor.type-known", f"{field}.type", wire.type, "no live ggml_type has this number")
         ne, nb = _quad(wire.ne), _quad(wire.nb)

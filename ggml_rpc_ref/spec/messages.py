@@ -209,6 +209,13 @@ def carries_data(cls: type) -> bool:
     return any(isinstance(field.wire, Tail) for field in all_fields(cls))
 
 
+@cache
+def layouts(cls: type) -> tuple[Version, ...]:
+    """Return the first version of each layout that a record has had, oldest first."""
+    marks = {mark for field in all_fields(cls) for mark in (field.since, field.until) if mark is not None}
+    return tuple(sorted({V1_0_0, *marks}))
+
+
 def _field(name: str, hint: object, default: object) -> Field:
     wire, doc, *marks = getattr(hint, "__metadata__")  # noqa: B009 (typing has no public accessor that mypy knows)
     since = next((mark.version for mark in marks if isinstance(mark, Since)), V1_0_0)

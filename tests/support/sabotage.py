@@ -59,10 +59,10 @@ from ggml_rpc_ref.spec.messages import (
     SetTensorHash,
     SetTensorHashReply,
 )
-from ggml_rpc_ref.spec.opcodes import OP_TABLES
+from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
-OPS = OP_TABLES["3.6.1"]
+OPS = op_table()
 SMALL = 2**20
 
 NO_CASE = {"session.version-accepted": "a rule for clients: a server can't break it"}
