@@ -1,11 +1,7 @@
-"""Fixtures for tests against a genuine llama.cpp: they skip with a reason where it isn't installed.
-
-CI sets GGML_RPC_REF_REQUIRE_UPSTREAM=1: there a missing build or model is a failure, so that no test can vanish unseen.
-"""
+"""Fixtures for tests against a genuine llama.cpp (see `tests.support.requirements` for where it isn't installed), and the seeds."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -15,22 +11,33 @@ from hypothesis import settings
 
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.errors import Misuse
+from tests.support.requirements import lacking
+from tests.support.seeds import SEED
 
 T = TypeVar("T")
 
-# The same examples each time, and no verdict that depends on how busy the machine is.
-settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+# The same examples each time unless another seed is asked for, and no verdict that depends on how busy the machine is.
+settings.register_profile("suite", derandomize=SEED == 0, deadline=None, database=None, print_blob=True)
 settings.load_profile("suite")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give Hypothesis the seed, before its own plugin reads the option."""
+    if SEED:
+        config.option.hypothesis_seed = str(SEED)
+
+
+def pytest_report_header() -> str:
+    return f"GGML_RPC_REF_SEED={SEED}"
+
+
 def genuine(find: Callable[[], T]) -> T:
-    """Return what `find` finds; without it skip the test, or fail it where the genuine library is required."""
+    """Return what `find` finds; without it the test can't run."""
     try:
         return find()
     except Misuse as missing:
-        if os.environ.get("GGML_RPC_REF_REQUIRE_UPSTREAM") == "1":
-            pytest.fail(f"GGML_RPC_REF_REQUIRE_UPSTREAM is set, but {missing}", pytrace=False)
-        pytest.skip(str(missing))
+        lacking(str(missing))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -50,12 +51,14 @@ MAY_IMPORT: dict[str, set[str]] = {
 OUTSIDE: dict[str, set[str]] = {
     "typer": {"commands"},
     "rich": {"commands"},
-    "scapy": {"decode"},
+    "scapy": {"decode/pcap"},
     "gguf": {"golden"},
     "cffi": {"backends/native"},
     "pycuda": {"backends/cuda"},
-    "hypothesis": {"derive", "fuzz"},
+    "hypothesis": {"fuzz/strategies"},
+    "dask": {"fuzz/campaign"},
 }
+"""What of other people's each file or folder may import; beside numpy, which all may but spec and errors."""
 SOCKETS = {"net", "upstream", "server/server", "proxy/proxy"}
 FREE = {"commands", "__init__", "__main__"}
 
@@ -63,6 +66,11 @@ FREE = {"commands", "__init__", "__main__"}
 def room_of(module: str) -> str:
     """The room that a file belongs to: "ops/rms_norm" to "ops"."""
     return module.split("/")[0]
+
+
+def lies_in(module: str, door: str) -> bool:
+    """Whether a file is the one named, or lies in the folder named."""
+    return module == door or module.startswith(f"{door}/")
 
 
 @cache
@@ -155,10 +163,24 @@ def test_imports_of_ours_follow_the_drawing(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_imports_from_outside_have_one_door_each(module: str) -> None:
     outside = {name.split("/")[0] for name in imports(module)} - sys.stdlib_module_names - {"ggml_rpc_ref", "__future__"}
-    allowed = {"numpy"} | {name for name, doors in OUTSIDE.items() if room_of(module) in doors}
+    allowed = {"numpy"} | {name for name, doors in OUTSIDE.items() if any(lies_in(module, door) for door in doors)}
     assert outside <= allowed, f"{module} must not import {sorted(outside - allowed)}"
     if room_of(module) in ("spec", "errors"):
         assert not outside, f"{module}: spec and errors need the standard library only"
+
+
+def test_the_door_of_a_package_is_a_folder_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one file may import its neighbours may not."""
+    (tmp_path / "stray.py").write_text("import cffi\nimport hypothesis\n")
+    for module in ("backends/native/build", "backends/oracle_too", "fuzz/generators"):
+        monkeypatch.setitem(FILES, module, tmp_path / "stray.py")
+    for module, strays in (
+        ("backends/native/build", "hypothesis"),
+        ("backends/oracle_too", "cffi', 'hypothesis"),
+        ("fuzz/generators", "cffi', 'hypothesis"),
+    ):
+        with pytest.raises(AssertionError, match=re.escape(f"must not import ['{strays}']")):
+            test_imports_from_outside_have_one_door_each(module)
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
@@ -178,6 +200,59 @@ def test_ops_do_not_import_their_cases(module: str) -> None:
     if not module.startswith("ops/cases/"):
         cases = {name for name in ours(module) if name.startswith("ops/cases")}
         assert not cases, f"{module} must not import {sorted(cases)}"
+
+
+WITH_CODEC = {"conformance/cases/frame", "conformance/cases/graph", "conformance/cases/session"}
+"""Cases that cut up or change what the codec writes. All others say what they ask as messages, or as literal bytes."""
+
+
+@pytest.mark.parametrize("module", sorted(module for module in FILES if module.startswith("conformance/cases/")))
+def test_cases_do_without_the_codec(module: str) -> None:
+    """A case that sends bytes of its own must not take them from the code that reads them on our side."""
+    used = {name for name in edges(module) if lies_in(name, "protocol")}
+    assert module in WITH_CODEC or not used, f"{module} must not import {sorted(used)}"
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_what_runs_in_a_genuine_build_is_not_imported(module: str) -> None:
+    """upstream/genuine.py runs in another Python, with llama_cpp and without this package."""
+    assert "upstream/genuine" not in edges(module), f"{module} must not import upstream/genuine"
+    if module == "upstream/genuine":
+        assert not ours(module), f"{module} must not import {sorted(ours(module))}"
+
+
+TOOLS = PACKAGE.parent / "vectors" / "tools"
+WRITERS = {path.relative_to(TOOLS).with_suffix("").as_posix(): path for path in TOOLS.rglob("*.py")}
+MAY_USE: dict[str, set[str]] = {
+    "record_blocks": set(),
+    "record_enums": {"ggml_rpc_ref"},  # `from ggml_rpc_ref import upstream`
+    "record_frames": {"ggml_rpc_ref"},
+    "record_layout": set(),
+    "make_malformed": set(),
+    "session_scenarios": set(),
+}
+"""What of this package the tools may use that write the witness; those not named here record by other means, which they say."""
+
+
+def packages_of(path: Path) -> set[str]:
+    """Every package and module of ours that a tool names in an import."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return {name for name in found if name.split(".")[0] == "ggml_rpc_ref"}
+
+
+@pytest.mark.parametrize("tool", sorted(name for name in WRITERS if name in MAY_USE or name.startswith("malformed/")))
+def test_the_witness_is_written_without_our_codec_and_tables(tool: str) -> None:
+    strays = packages_of(WRITERS[tool]) - MAY_USE.get(tool, set())
+    assert not strays, f"{tool} must not import {sorted(strays)}"
+
+
+def test_every_tool_is_judged_or_says_what_it_uses() -> None:
+    assert {name for name in WRITERS if "/" not in name} - set(MAY_USE) == {"record_ops", "record_sessions", "worst_errors"}
 
 
 def is_op(module: str) -> bool:
@@ -213,6 +288,37 @@ def test_a_stray_import_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for check in (test_imports_of_ours_follow_the_drawing, test_imports_from_outside_have_one_door_each, test_sockets_only_in_net):
         with pytest.raises(AssertionError, match="must not"):
             check("ops/stray")
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "check"),
+    [
+        ("ops/stray", "from ggml_rpc_ref.backends.oracle import Oracle\n", test_imports_of_ours_follow_the_drawing),
+        ("conformance/stray", "from ggml_rpc_ref.server.handlers import Session\n", test_imports_of_ours_follow_the_drawing),
+        ("spec/stray", "import numpy\n", test_imports_from_outside_have_one_door_each),
+        ("conformance/cases/stray", "from ggml_rpc_ref.protocol import codec\n", test_cases_do_without_the_codec),
+        ("upstream/stray", "from ggml_rpc_ref.upstream import genuine\n", test_what_runs_in_a_genuine_build_is_not_imported),
+        ("ops/stray", "from ggml_rpc_ref.ops.cases import add\n", test_ops_do_not_import_their_cases),
+    ],
+)
+def test_each_rule_sees_its_stray(
+    module: str, source: str, check: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stray.py").write_text(source)
+    monkeypatch.setitem(FILES, module, tmp_path / "stray.py")
+    imports.cache_clear()
+    try:
+        with pytest.raises(AssertionError, match=r"must not|standard library"):
+            check(module)
+    finally:
+        imports.cache_clear()
+
+
+def test_a_tool_that_asks_our_tables_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stray.py").write_text("from ggml_rpc_ref.spec.messages import REQUESTS\n")
+    monkeypatch.setitem(WRITERS, "malformed/stray", tmp_path / "stray.py")
+    with pytest.raises(AssertionError, match="must not import"):
+        test_the_witness_is_written_without_our_codec_and_tables("malformed/stray")
 
 
 # ------------------------------------------------------------------------------------------------------- facts in one place

@@ -24,6 +24,7 @@ import pytest
 from ggml_rpc_ref import blocks, upstream
 from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.spec.dtypes import BY_NAME, BY_NUMBER, DEAD_NUMBERS, DType, types
+from tests.support.seeds import seeded
 from vectors.tools import record_blocks
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -389,7 +390,7 @@ def test_live_dequantise(dtype: DType, seed: int, genuine_types: dict[str, Any])
     if genuine.to_float is None:
         assert dtype.name in NOT_READ_BY_UPSTREAM
         return
-    rng = np.random.default_rng([seed, dtype.number])
+    rng = np.random.default_rng([seeded(seed), dtype.number])
     stored = rng.integers(0, 256, (100_000 // dtype.block, dtype.size), dtype=np.uint8)
     assert differing(blocks.dequantise(dtype, stored), genuine.dequantise(stored).reshape(-1)) == []
 
@@ -397,7 +398,7 @@ def test_live_dequantise(dtype: DType, seed: int, genuine_types: dict[str, Any])
 @pytest.mark.parametrize("seed", [1])
 @pytest.mark.parametrize("name", sorted(WRITTEN_BY_UPSTREAM))
 def test_live_quantise(name: str, seed: int, genuine_types: dict[str, Any]) -> None:
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seeded(seed))
     scale = np.concatenate([np.ones((100, 1)), 10.0 ** rng.uniform(-14, 30, (100, 1))])
     values = (rng.standard_normal((200, 256)) * scale).astype(np.float32)
     values[50:60] = np.round(values[50:60] * 8) / 8

@@ -6,7 +6,6 @@ Expected numbers come from plain loops here; the client prints the shortest deci
 from __future__ import annotations
 
 import random
-import shutil
 import socket
 import struct
 import subprocess
@@ -21,6 +20,7 @@ from ggml_rpc_ref import upstream
 from ggml_rpc_ref.server.handlers import Session
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
+from tests.support import requirements
 
 SOURCE = Path(__file__).with_name("c_client") / "matmul.c"
 Matrix = list[list[float]]
@@ -38,11 +38,10 @@ SIZES = [
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("cc") is None:
-        pytest.skip("no C compiler (cc) on this machine")
+    compiler = requirements.compiler("cc")
     path = tmp_path_factory.mktemp("c_client") / "matmul"
     warnings = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-    subprocess.run(["cc", *warnings, "-O2", "-o", path, SOURCE], check=True)
+    subprocess.run([compiler, *warnings, "-O2", "-o", path, SOURCE], check=True)
     return path
 
 

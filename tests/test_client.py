@@ -123,7 +123,9 @@ def test_conversion_on_the_way(client: Client) -> None:
     array = np.linspace(-2, 2, 96, dtype=np.float32).reshape(3, 32)
     device = client.devices[0]
     assert device.tensor(array, "F16").numpy().dtype == np.float16
-    assert (device.tensor(array, "BF16").numpy() == (array.view(np.uint32) + 0x8000 & 0xFFFF0000).view(np.float32)).mean() > 0.9
+    bits = array.view(np.uint32)
+    to_even = bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000
+    assert (device.tensor(array, "BF16").numpy() == to_even.view(np.float32)).all()
     assert np.abs(device.tensor(array, "Q8_0").numpy() - array).max() < 2 / 127
 
 

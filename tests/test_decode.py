@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import re
@@ -590,9 +589,6 @@ def test_a_recording_cut_off_anywhere(put: Any) -> None:
 
 # ------------------------------------------------------------------------------------------------------------ captures
 
-needs_scapy = pytest.mark.skipif(
-    importlib.util.find_spec("scapy") is None, reason="captures are read with scapy: pip install 'ggml-rpc-ref[pcap]'"
-)
 CLIENT, SERVER = ("10.0.0.1", 40000), ("10.0.0.2", 50052)
 
 
@@ -647,7 +643,6 @@ CONVERSATIONS = {
 }
 
 
-@needs_scapy
 @pytest.mark.parametrize("shift", [0, 2**32 - 110], ids=["", "wraps"])
 @pytest.mark.parametrize(
     ("name", "syns"),
@@ -663,7 +658,6 @@ def test_captures(tmp_path: Path, name: str, shift: int, syns: bool) -> None:
     )
 
 
-@needs_scapy
 def test_padding_of_short_frames_is_no_data(tmp_path: Path) -> None:
     """An empty segment fills 54 bytes of an Ethernet frame of 60."""
     from scapy.layers.l2 import Ether
@@ -673,7 +667,6 @@ def test_padding_of_short_frames_is_no_data(tmp_path: Path) -> None:
     assert names(capture(tmp_path / "x.pcap", packets)) == ["HELLO"]
 
 
-@needs_scapy
 @pytest.mark.parametrize("link", ["Ether", "CookedLinux", "Loopback"])
 @pytest.mark.parametrize("form", ["wrpcap", "wrpcapng"])
 @pytest.mark.parametrize("ip", ["IP", "IPv6"])
@@ -695,7 +688,6 @@ def test_forms_of_captures(tmp_path: Path, link: str, form: str, ip: str) -> Non
     assert "breaks off" in err
 
 
-@needs_scapy
 def test_packets_that_were_captured_in_part(tmp_path: Path) -> None:
     from scapy.layers.l2 import Ether
 
@@ -707,7 +699,6 @@ def test_packets_that_were_captured_in_part(tmp_path: Path) -> None:
     assert "more)" not in err
 
 
-@needs_scapy
 def test_a_capture_with_a_lost_packet(tmp_path: Path) -> None:
     rows = [*SYNS, (CLIENT, 100, SAID[:20]), (CLIENT, 130, SAID[30:])]
     path = capture(tmp_path / "x.pcap", [segment(*row) for row in rows])
@@ -717,7 +708,6 @@ def test_a_capture_with_a_lost_packet(tmp_path: Path) -> None:
     assert "size is cut off: the bytes end after 1 of its 8; the capture lacks the next 10 bytes of the TCP stream" in err
 
 
-@needs_scapy
 def test_other_connections_of_a_capture_are_left_out(tmp_path: Path) -> None:
     from scapy.layers.inet import IP, TCP
     from scapy.layers.l2 import Ether
@@ -732,7 +722,6 @@ def test_other_connections_of_a_capture_are_left_out(tmp_path: Path) -> None:
     assert (code, "!! command is 71" in out) == (1, True)
 
 
-@needs_scapy
 @pytest.mark.parametrize("syns", [True, False], ids=["from-syn", "without-syn"])
 def test_hello_comes_first_where_the_capture_has_the_beginning(tmp_path: Path, syns: bool) -> None:
     rows = [*(SYNS if syns else ()), (CLIENT, 100, DEVICE_COUNT)]
@@ -740,7 +729,6 @@ def test_hello_comes_first_where_the_capture_has_the_beginning(tmp_path: Path, s
     assert (code, "[session.hello-first: " in err) == ((1, True) if syns else (0, False))
 
 
-@needs_scapy
 def test_two_connections_between_the_same_ends(tmp_path: Path) -> None:
     rows = [*SYNS, (CLIENT, 100, HELLO), (CLIENT, 999, b"", "S"), (CLIENT, 1000, HELLO + DEVICE_COUNT)]
     path = capture(tmp_path / "x.pcap", [segment(*row) for row in rows])
@@ -748,7 +736,6 @@ def test_two_connections_between_the_same_ends(tmp_path: Path) -> None:
     assert found == [(1, "HELLO"), (2, "HELLO"), (2, "DEVICE_COUNT")]
 
 
-@needs_scapy
 def test_a_capture_cut_off_anywhere(tmp_path: Path) -> None:
     path = capture(tmp_path / "x.pcap", [segment(*row) for row in [*SYNS, (CLIENT, 100, HELLO), (SERVER, 500, HELLO_REPLY)]])
     whole = path.read_bytes()

@@ -133,6 +133,7 @@ def test_views_lie_where_what_they_show_lies() -> None:
     graph._place()
     sent = graph.encode()
     place = {int(tensor["id"]): tensor for tensor in sent.tensors}
+    assert np.count_nonzero(sent.tensors["view_src"]) == 5
     for tensor in sent.tensors:
         if tensor["view_src"]:
             shown = place[int(tensor["view_src"])]

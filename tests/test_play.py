@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 
@@ -234,7 +235,6 @@ def test_data_is_found_by_size_and_hash(tmp_path: Path) -> None:
 
 
 def test_tensors_of_a_gguf_are_found(tmp_path: Path) -> None:
-    gguf = pytest.importorskip("gguf")
     writer = gguf.GGUFWriter(tmp_path / "tiny.gguf", "llama")
     writer.add_tensor("first", np.frombuffer(b"abcdefgh", np.float32))
     writer.add_tensor("second", np.frombuffer(b"hello, you!!", np.float32))
@@ -250,7 +250,6 @@ def test_tensors_of_a_gguf_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"GGUF", b"GGUF\x03\0\0\0" + b"\xff" * 40], ids=["cut off", "nonsense"])
 def test_a_broken_gguf_has_a_sentence(tmp_path: Path, content: bytes) -> None:
-    pytest.importorskip("gguf")
     (tmp_path / "broken.gguf").write_bytes(content)
     with pytest.raises(Misuse, match=r"broken\.gguf is no whole GGUF"):
         Files([tmp_path / "broken.gguf"])
@@ -260,7 +259,6 @@ def test_a_broken_gguf_has_a_sentence(tmp_path: Path, content: bytes) -> None:
 
 def test_a_gguf_that_is_read_without_end_has_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An array of 2^40 numbers is announced: the package reads on and on behind the end of the file."""
-    pytest.importorskip("gguf")
     monkeypatch.setattr(omitted, "LONGEST", 1)
     array = struct.pack("<QsIIQ", 1, b"a", 9, 4, 2**40)
     (tmp_path / "endless.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + array + bytes(64))

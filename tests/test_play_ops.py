@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from ggml_rpc_ref import upstream
-from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.commands import conform as command
 from ggml_rpc_ref.conformance import Case, Given, Verdict, from_command, run
 from ggml_rpc_ref.conformance.events import Report, Result
@@ -27,14 +26,16 @@ from ggml_rpc_ref.golden import play, play_ops
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server.executor import Plan, make_plan
-from ggml_rpc_ref.server.handlers import Runnable
-from ggml_rpc_ref.server.memory import Memory
-from ggml_rpc_ref.spec.versions import Version
-from tests.support.sabotage import InProcess, Sabotage, Spoilt, multiplies_badly, skips_squares
+from ggml_rpc_ref.spec.dtypes import BY_NUMBER
+from ggml_rpc_ref.spec.messages import RpcTensor
+from ggml_rpc_ref.tensor import extent
+from tests.support.sabotage import SABOTAGES, InProcess, Sabotage
+from tests.support.sabotage.graph import MultipliesBadly
+from tests.support.sabotage.sessions import ChangesGraphs, flip, nodes_of
 
 HERE = Path(__file__).parent.parent / "vectors"
 UPSTREAM = HERE / "upstream-3.6.1-llama-cpp-python-0.3.20"
+OP_NUMBERS = {name: number for number, name in enumerate(json.loads((UPSTREAM / "enums.json").read_text())["ops"])}
 
 
 @cache
@@ -87,7 +88,7 @@ def test_the_genuine_server_passes_all_of_them(upstream_server: upstream.Server)
 
 
 def test_an_op_that_is_computed_wrongly_is_named_with_its_cases(tmp_path: Path) -> None:
-    report = run(InProcess(tmp_path, Sabotage(planner=multiplies_badly)), of("MUL", "MUL_MAT", "NONE"))
+    report = run(InProcess(tmp_path, SABOTAGES["graph.computes"]), of("MUL", "MUL_MAT", "NONE"))
     found = wrong(report)
     # one off in the first of many numbers is within the error that rounding to Q8_1 and the like may make over all
     assert len(found) > 50
@@ -102,51 +103,51 @@ def test_an_op_that_is_computed_wrongly_is_named_with_its_cases(tmp_path: Path) 
 
 
 def test_an_op_that_is_passed_over_is_wrong(tmp_path: Path) -> None:
-    found = wrong(run(InProcess(tmp_path, Sabotage(planner=skips_squares)), of("SQR", "SQRT")))
+    found = wrong(run(InProcess(tmp_path, SABOTAGES["graph.op-supported"]), of("SQR", "SQRT")))
     assert {id.split("/")[1] for id in found} == {"SQR"}
     assert len(found) == len([case for case in of("SQR") if "empty" not in case.id])
     assert all(result.rule == "graph.computes" for result in found.values())
 
 
-def refuses_gelus(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
+class RefusesGelus(ChangesGraphs):
     """It lacks GLU, and says so."""
-    plan = make_plan(graph, memory, backend, version)
-    for step in plan.steps:
-        if step.node.op.name == "GLU":
+
+    def changed(self, graph: Graph) -> Graph:
+        if any(0 not in node.ne for node in nodes_of(graph, OP_NUMBERS["GLU"])):
             raise Violation("graph.op-supported", "op", "GLU")
-    return plan
+        return graph
 
 
 def test_an_op_that_is_lacking_is_no_fault(tmp_path: Path) -> None:
-    report = run(InProcess(tmp_path, Sabotage(planner=refuses_gelus)), of("GLU", "GROUP_NORM"))
+    report = run(InProcess(tmp_path, Sabotage(session=RefusesGelus)), of("GLU", "GROUP_NORM"))
     found = wrong(report)
     assert {id.split("/")[1] for id in found} == {"GLU"}
     assert {result.verdict for result in found.values()} == {Verdict.UNSUPPORTED}
     assert {result.detail for result in found.values()} >= {"it refuses GLU of F32 to F32", "it refuses GLU of F32, F32 to F32"}
 
 
-def spoils(how: Callable[[Plan], None]) -> Callable[..., Runnable]:
-    def planner(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
-        plan = make_plan(graph, memory, backend, version)
-        return Spoilt(plan, how, plan.buffers)
-
-    return planner
+def byte_before(node: RpcTensor, sources: list[RpcTensor]) -> tuple[int, int]:
+    return node.data - 1, node.buffer
 
 
-def byte_before(plan: Plan) -> None:
-    for step in plan.steps:
-        step.node.dst.storage.data[step.node.dst.offset - 1] ^= 1  # type: ignore[union-attr]
+def byte_behind(node: RpcTensor, sources: list[RpcTensor]) -> tuple[int, int]:
+    return node.data + extent(BY_NUMBER[node.type], node.ne, node.nb), node.buffer
 
 
-def byte_behind(plan: Plan) -> None:
-    for step in plan.steps:
-        step.node.dst.storage.data[step.node.dst.offset + step.node.dst.nbytes] ^= 1  # type: ignore[union-attr]
+def byte_of_a_source(node: RpcTensor, sources: list[RpcTensor]) -> tuple[int, int]:
+    return sources[0].data + 2, sources[0].buffer
 
 
-def byte_of_a_source(plan: Plan) -> None:
-    for step in plan.steps:
-        source = step.node.source(0)
-        source.storage.data[source.offset + 2] ^= 1  # type: ignore[union-attr]
+def spoils(op: str, where: Callable[[RpcTensor, list[RpcTensor]], tuple[int, int]]) -> Sabotage:
+    """Change a bit of the byte at an address of a buffer after each node of an op."""
+
+    class Spoils(ChangesGraphs):
+        def then(self, graph: Graph) -> None:
+            tensors = {tensor.id: tensor for tensor in graph.message().tensors}
+            for node in nodes_of(graph, OP_NUMBERS[op]):
+                flip(self, *where(node, [tensors[id] for id in node.src if id]))
+
+    return Sabotage(session=Spoils)
 
 
 BESIDE = [
@@ -157,9 +158,9 @@ BESIDE = [
 
 
 @pytest.mark.parametrize(("how", "op", "words"), BESIDE, ids=[how.__name__ for how, _, _ in BESIDE])
-def test_bytes_beside_the_result_must_not_change(tmp_path: Path, how: Callable[[Plan], None], op: str, words: str) -> None:
+def test_bytes_beside_the_result_must_not_change(tmp_path: Path, how: Callable[..., tuple[int, int]], op: str, words: str) -> None:
     cases = [case for case in of(op) if "in-place" not in case.id and "empty" not in case.id][:5]
-    found = wrong(run(InProcess(tmp_path, Sabotage(planner=spoils(how))), cases))
+    found = wrong(run(InProcess(tmp_path, spoils(op, how)), cases))
     assert list(found) == [case.id for case in cases]
     for result in found.values():
         assert (result.verdict, result.rule) == (Verdict.FAIL, "data.round-trip")
@@ -295,14 +296,12 @@ def handler() -> Iterator[None]:
 
 @pytest.mark.usefixtures("handler")
 def test_the_report_sums_up_each_op(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def errs(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Runnable:
-        refuses_gelus(graph, memory, backend, version)
-        return multiplies_badly(graph, memory, backend, version)
+    class Errs(RefusesGelus, MultipliesBadly):
+        """It lacks GLU, and multiplies badly."""
 
     cases = [case for case in of("ABS", "MUL_MAT", "GLU", "SUM") if case.id.split("/")[1] != "MUL_MAT" or "f32-k" in case.id]
-    status = command.judge_and_report(
-        InProcess(tmp_path, Sabotage(planner=errs)), cases, command.JudgingOptions(), (), play_ops.summary
-    )
+    target = InProcess(tmp_path, Sabotage(session=Errs))
+    status = command.judge_and_report(target, cases, command.JudgingOptions(), (), play_ops.summary)
     *_, first, second, total = capsys.readouterr().out.splitlines()
     assert status == 1
     assert total.startswith("a server in this process, protocol 3.6.1, 2 devices: ")

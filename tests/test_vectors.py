@@ -24,6 +24,7 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.golden import play
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
+from tests.support import requirements
 
 HERE = Path(__file__).parent.parent / "vectors"
 UPSTREAM = HERE / "upstream-3.6.1-llama-cpp-python-0.3.20"
@@ -149,7 +150,9 @@ def structural(content: Any, schema: Any) -> list[str]:
 
 
 def test_the_structural_check_agrees_on_every_file() -> None:
-    for kind, path in vectors.files(HERE):
+    files = list(vectors.files(HERE))
+    assert {path for _, path in files} == {path for path in HERE.rglob("*.json") if path.parent.name != "schema"}
+    for kind, path in files:
         assert structural(vectors.load(path), vectors.load(HERE / "schema" / f"{kind}.json")) == []
 
 
@@ -491,8 +494,7 @@ def test_the_player_of_sessions_is_short_runs_and_sees_a_fault(tmp_path: Path) -
 
 
 def test_the_consumer_in_c_runs_and_sees_a_fault(tmp_path: Path) -> None:
-    if (compiler := shutil.which("gcc") or shutil.which("cc")) is None:
-        pytest.skip("no C compiler: neither gcc nor cc is on the path")
+    compiler = requirements.compiler("gcc", "cc")
     source, program = tmp_path / "consumer.c", tmp_path / "consumer"
     source.write_text(block("c"))
     subprocess.run([compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program)], check=True)

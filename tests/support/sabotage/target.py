@@ -1,0 +1,51 @@
+"""A target for the conformance suite: our server, sabotaged or not, in this process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ggml_rpc_ref.backends.oracle import Oracle
+from ggml_rpc_ref.net.stream import Endpoint, parse_endpoint
+from ggml_rpc_ref.server.handlers import Device, Host
+from ggml_rpc_ref.server.memory import DeviceMemory
+from ggml_rpc_ref.server.server import Server
+from ggml_rpc_ref.server.tensor_cache import TensorCache
+from tests.support.sabotage.table import Sabotage
+
+
+class InProcess:
+    """Our server with two devices of 1 GiB and a cache.
+
+    Args:
+        cache: folder of the cache.
+        sabotage: what is wrong with the server; None: nothing.
+    """
+
+    restartable = False
+    name = "a server in this process"
+
+    def __init__(self, cache: Path, sabotage: Sabotage | None = None) -> None:
+        wrong = sabotage or Sabotage()
+        devices = [Device(f"oracle {n}", "numpy", DeviceMemory(2**30), Oracle()) for n in range(2)]
+        connection = type("Sabotaged", (wrong.connection,), {})  # so that what a class remembers ends with this server
+        kind = type("Sabotaged", (Server,), {"session_type": wrong.session, "connection_type": connection})
+        self._server: Server = kind(Host(devices, tensors=TensorCache(cache)))
+        self.endpoint: Endpoint = parse_endpoint(self._server.endpoint)
+
+    @property
+    def pid(self) -> int:
+        """This process."""
+        return os.getpid()
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._server.__enter__()
+
+    def death(self) -> str:
+        """Return how the server ended: it does not."""
+        return ""
+
+    def stop(self) -> None:
+        """End the server."""
+        self._server.shutdown()

@@ -1,0 +1,50 @@
+"""Servers that break a rule of the section "tensor"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.server.handlers import Session
+from ggml_rpc_ref.spec.messages import GetAllocSize, GetAllocSizeReply, GetTensor, InitTensor, SetTensor
+from tests.support.sabotage.sessions import flip, tensors_of
+from tests.support.sabotage.table import answering, break_session, lenient
+
+lenient("tensor.type-known", "tensor.block-multiple", "tensor.buffer-known", "tensor.in-buffer")
+
+
+@break_session("tensor.empty")
+class RefusesEmpty(Session):
+    """A tensor with a dimension of 0 is refused."""
+
+    def handle(self, message: object) -> object:
+        refuse_empty(message)
+        return super().handle(message)
+
+    def destination(self, message: SetTensor, size: int) -> Any:
+        refuse_empty(message)
+        return super().destination(message, size)
+
+    def source(self, message: GetTensor) -> memoryview:
+        refuse_empty(message)
+        return super().source(message)
+
+
+def refuse_empty(message: object) -> None:
+    """Refuse a request that names a tensor without elements."""
+    shapes = message.tensors["ne"].tolist() if isinstance(message, Graph) else [t.ne for t in tensors_of(message)]
+    for ne in shapes:
+        if 0 in ne:
+            raise Violation("tensor.empty", "ne", tuple(ne))
+
+
+def spoil(session: Session, message: InitTensor, right: object) -> object:
+    """Change the tensor's first byte."""
+    session.placed_tensor(message.tensor)
+    flip(session, message.tensor.data, message.tensor.buffer)
+    return right
+
+
+answering("tensor.init", InitTensor, spoil)
+answering("tensor.alloc-size", GetAllocSize, lambda s, m, r: GetAllocSizeReply(alloc_size=max(0, r.alloc_size - 1)))
