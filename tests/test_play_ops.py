@@ -300,9 +300,8 @@ def test_the_report_sums_up_each_op(tmp_path: Path, capsys: pytest.CaptureFixtur
         """It lacks GLU, and multiplies badly."""
 
     cases = [case for case in of("ABS", "MUL_MAT", "GLU", "SUM") if case.id.split("/")[1] != "MUL_MAT" or "f32-k" in case.id]
-    status = command.judge_and_report(
-        InProcess(tmp_path, Sabotage(session=Errs)), cases, command.JudgingOptions(), (), play_ops.summary
-    )
+    target = InProcess(tmp_path, Sabotage(session=Errs))
+    status = command.judge_and_report(target, cases, command.JudgingOptions(), (), play_ops.summary)
     *_, first, second, total = capsys.readouterr().out.splitlines()
     assert status == 1
     assert total.startswith("a server in this process, protocol 3.6.1, 2 devices: ")
