@@ -1,20 +1,20 @@
-"""The errors of this library: whose fault it is decides which one is raised.
+"""The errors of this library, by whose fault it is.
 
-Nothing else is public: any other exception that leaves a public function is a defect of ours.
+Any other exception that leaves a public function is a defect of ours.
 """
 
 
-class Violation(Exception):  # noqa: N818  (the field's word: a peer violates a rule)
+class Violation(Exception):  # noqa: N818  (a peer violates a rule; "Error" would blame us)
     """A peer's bytes break a rule of the specification.
 
-    The only exception that a peer's bytes can cause. After it the connection is over.
+    It is the only exception that a peer's bytes can cause; after it the connection is closed.
 
     Args:
         rule: id of the broken rule, a key of `ggml_rpc_ref.spec.rules.RULES`, e.g. ``"tensor.in-buffer"``.
-        field: the field that breaks it, with its path where it lies in a record, e.g. ``"srcs[3].type"``.
-        value: the value found there (an int, or a short text).
+        field: the field that breaks it, with its path in the message, e.g. ``"srcs[3].type"``.
+        value: the value found there (an int or a short text).
         detail: what would have been right, as half a sentence.
-        offset: byte offset in the message's payload where the decoder can name one.
+        offset: byte offset in the message's payload, if the decoder knows it.
     """
 
     def __init__(self, rule: str, field: str, value: object, detail: str = "", offset: int | None = None) -> None:
@@ -24,17 +24,17 @@ class Violation(Exception):  # noqa: N818  (the field's word: a peer violates a 
 
 
 class Misuse(Exception):  # noqa: N818
-    """The caller asked for something that can't be: one sentence that says what was wrong, where, and what to do."""
+    """The caller asked for something impossible; one sentence says what is wrong, where, and what to do."""
 
 
 class Damaged(Misuse):
-    """A file that is not, or no longer, what it is taken for.
+    """A file that is not, or is no longer, in its format.
 
     Args:
         path: the file.
-        offset: where in it; None where no byte can be named.
-        field: what lies there, e.g. "direction".
-        problem: half a sentence that says what is wrong with it.
+        offset: byte offset of the problem; None if it has none.
+        field: the field there, e.g. "direction".
+        problem: what is wrong with it, as half a sentence.
         rule: id of the rule that it breaks, a key of `ggml_rpc_ref.spec.files.FILE_RULES`.
     """
 

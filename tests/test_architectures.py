@@ -26,9 +26,9 @@ import pytest
 
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.backends import Backend
-from ggml_rpc_ref.commands import serve
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.executor import Plan, make_plan
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.memory import Memory
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.versions import Version
@@ -134,7 +134,7 @@ def generate_here(device: str, model: Path, tokens: tuple[int, ...]) -> tuple[up
         graphs.append(Counter(step.node.op.name for step in plan.steps))
         return plan
 
-    with Server(replace(serve.make_host(device), make_plan=remember)) as server:
+    with Server(replace(make_host(device), make_plan=remember)) as server:
         return generate(server.endpoint, model, tokens), graphs
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from ggml_rpc_ref import upstream
-from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.server.handlers import Session
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from tests.support import requirements
 

@@ -40,12 +40,12 @@ def test_each_command_of_the_readme_exists() -> None:
     [
         (("nonsense",), 2, "No such command"),
         (("serve", "-d", "abacus"), 2, "there is no device 'abacus'"),
-        (("serve", "-m", "much"), 2, "'much' is no size"),
+        (("serve", "-m", "much"), 2, "'much' is not a size"),
         (("probe", "127.0.0.1:0"), 2, "127.0.0.1:0"),
         (("probe", "127.0.0.1:1"), 3, "127.0.0.1:1"),
         (("conform", "127.0.0.1:1"), 3, "127.0.0.1:1"),
         (("show", "no.such-rule"), 2, "no.such-rule"),
-        (("gen", "no-such-file.md"), 2, "no-such-file.md is no file"),
+        (("gen", "no-such-file.md"), 2, "no-such-file.md is not a file"),
         (("upstream", "install", "9.9.9"), 2, "ggml-rpc-ref upstream list"),
         (("upstream", "install", "3.5.0"), 2, "no release of llama-cpp-python speaks protocol 3.5.0"),
         (("upstream", "serve", "3.6.1"), 2, "ggml-rpc-ref upstream install 3.6.1"),
@@ -97,6 +97,40 @@ def test_every_error_has_its_code(
     assert captured.out == ""
     assert captured.err.startswith("ggml-rpc-ref: ")
     assert captured.err.count("\n") == 1
+
+
+HEAVY = {
+    "numpy",
+    "ggml_rpc_ref.ops",
+    "ggml_rpc_ref.server",
+    "ggml_rpc_ref.conformance",
+    "ggml_rpc_ref.decode",
+    "ggml_rpc_ref.upstream",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--help"], set()),
+        (["--version"], set()),
+        (["probe", "127.0.0.1:1"], {"numpy"}),
+        (["conform", "127.0.0.1:1"], {"numpy", "ggml_rpc_ref.conformance"}),
+        (["upstream", "list"], {"ggml_rpc_ref.upstream"}),
+        (["serve", "-d", "abacus"], {"numpy", "ggml_rpc_ref.ops", "ggml_rpc_ref.server"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_command_imports_what_it_needs_and_no_more(words: list[str], needed: set[str]) -> None:
+    program = (
+        "import atexit, sys\n"
+        "from ggml_rpc_ref.commands.main import main\n"
+        "atexit.register(lambda: print('modules:', *sys.modules, file=sys.stderr))\n"
+        f"sys.argv = ['ggml-rpc-ref', *{words}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert HEAVY & set(done.stderr.rpartition("modules:")[2].split()) == needed
 
 
 @pytest.mark.skipif(not COMMAND.exists(), reason="the command is not installed beside this Python: pip install -e '.[test]'")

@@ -18,10 +18,10 @@ import pytest
 import ggml_rpc_ref
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.client.client import Client, connect
-from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
 from ggml_rpc_ref.protocol import fnv
 from ggml_rpc_ref.server.handlers import Host, Session
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.messages import REQUESTS, DeviceCount, FreeBuffer, GetTensor, RpcTensor, command_name
 from ggml_rpc_ref.spec.versions import Version

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,25 @@ import jsonschema
 import pytest
 
 from ggml_rpc_ref import upstream
+from ggml_rpc_ref.commands.conform import JudgingOptions, exit_code, judge_and_report
 from ggml_rpc_ref.conformance import (
     CASES,
     NO_FAULT,
     Case,
+    CaseBegan,
+    CaseEnded,
+    Ended,
+    Event,
     Given,
+    Introduced,
     Options,
     Report,
     Result,
     Spawned,
+    Started,
     Verdict,
     as_json,
     as_text,
-    exit_status,
     from_command,
     load,
     run,
@@ -40,6 +46,7 @@ from ggml_rpc_ref.conformance import (
     show,
     surprises,
 )
+from ggml_rpc_ref.conformance import judge as judge_events
 from ggml_rpc_ref.conformance import runner as runner_module
 from ggml_rpc_ref.conformance.peer import Facts, Subject
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged
@@ -160,7 +167,7 @@ def test_our_server_refuses_each_case_for_its_own_rule(own: tuple[Report, dict[s
 def test_what_says_that_it_is_refused_is(own: tuple[Report, dict[str, set[str]]]) -> None:
     """So no such case passes without having asked."""
     _, refusals = own
-    promised = {case.id for case in CASES.values() if re.search(r": refused(;|\.| all)", case.doc)}
+    promised = {case.id for case in CASES.values() if re.search(r": refused(;|\.| too)", case.doc)}
     assert promised - set(refusals) == set()
     assert len(promised) > 340
 
@@ -184,7 +191,7 @@ def test_the_rule_that_a_server_breaks_is_named_and_no_other(rule: str, tmp_path
     chosen = {case.id: case for case in (*one_of_each(), *(case for case in quick() if case.rule.id == rule))}
     report = judge(InProcess(tmp_path, sabotage), list(chosen.values()), sabotage.timeout)
     assert broken_rules(report) == {rule}, said(report)
-    assert exit_status(report) == (4 if rule in NEVER_ANSWER else 0 if RULES[rule].level == "SHOULD" else 1)
+    assert exit_code(report) == (4 if rule in NEVER_ANSWER else 0 if RULES[rule].level == "SHOULD" else 1)
 
 
 @pytest.mark.parametrize(("rule", "count"), [("buffer.known", 14), ("tensor.in-buffer", 29), ("graph.shape", 27)])
@@ -220,7 +227,7 @@ def test_a_crash_or_hang_is_the_cases_own_and_the_next_gets_a_fresh_server(behav
     assert [result.verdict for result in report.results] == [Verdict.PASS, verdict, Verdict.PASS, Verdict.PASS], said(report)
     assert words in report.results[1].detail
     assert report.results[1].rule == "frame.command-known"
-    assert exit_status(report) == 4
+    assert exit_code(report) == 4
 
 
 def test_a_server_that_is_not_ours_is_given_up_when_it_is_gone() -> None:
@@ -231,7 +238,7 @@ def test_a_server_that_is_not_ours_is_given_up_when_it_is_gone() -> None:
         process.stdout.readline()
         report = judge(Given(Endpoint("127.0.0.1", port)), [GOOD[0], UNKNOWN, *GOOD])
     assert [result.verdict for result in report.results] == [Verdict.PASS, Verdict.CRASH, Verdict.SKIP, Verdict.SKIP]
-    assert exit_status(report) == 4
+    assert exit_code(report) == 4
     assert "frame.command-known/17" in report.results[2].detail
 
 
@@ -283,6 +290,97 @@ def test_what_a_case_raises_becomes_its_verdict(error: Exception, verdict: str, 
     assert words in result.detail
 
 
+# ------------------------------------------------------------------------------------------------------------ interrupts
+
+
+def test_events_tell_a_run_as_it_happens() -> None:
+    events = list(judge_events(fake("close"), GOOD[:1]))
+    assert [type(event) for event in events] == [Started, Introduced, CaseBegan, CaseEnded, Ended]
+    started, introduced, began, ended, last = events
+    assert (started, last) == (Started("a fake that will close", 1, started.time), Ended(is_interrupted=False))
+    assert (introduced.facts.version, introduced.facts.device_count) == (V3_6_1, 1)
+    assert (began.case, ended.result.verdict) == (GOOD[0], Verdict.PASS)
+
+
+def interrupting(number: signal.Signals) -> list[Case]:
+    """A case that passes, one in which a signal comes, one that is never reached."""
+    return [GOOD[0], invented(lambda subject: signal.raise_signal(number)), GOOD[1]]
+
+
+def test_an_interrupt_is_an_event_and_the_server_is_stopped() -> None:
+    target = fake("close")
+    events = list(judge_events(target, interrupting(signal.SIGINT)))
+    assert [type(event) for event in events] == [Started, Introduced, CaseBegan, CaseEnded, CaseBegan, Ended]
+    assert events[-1] == Ended(is_interrupted=True)
+    assert target.pid is None
+
+
+def test_a_run_that_only_reports_hands_the_interrupt_on() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(fake("close"), interrupting(signal.SIGINT))
+
+
+@pytest.fixture
+def sigterm() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("sigterm")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_interrupted_run_reports_what_was_judged(
+    number: signal.Signals, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = JudgingOptions(as_json=as_json)
+    assert judge_and_report(fake("close"), interrupting(number), options, CASES) == 130
+    out, err = capsys.readouterr()
+    assert err == "ggml-rpc-ref: interrupted\n"
+    if as_json:
+        found = json.loads(out)
+        assert (found["exit_status"], found["counts"], [row["id"] for row in found["cases"]]) == (130, {"PASS": 1}, [GOOD[0].id])
+        jsonschema.validate(found, SCHEMA)
+    else:
+        interrupted, total = out.splitlines()
+        assert interrupted == "interrupted: 1 of 3 cases were judged"
+        assert total == "a fake that will close, protocol 3.6.1, 1 device: 1 cases, 1 PASS"
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_an_interrupt_between_two_cases_loses_nothing_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def take(report: Report, event: Event) -> None:
+        plain(report, event)
+        if isinstance(event, CaseEnded):
+            raise KeyboardInterrupt
+
+    plain = Report.take
+    monkeypatch.setattr(Report, "take", take)
+    target = fake("close")
+    assert judge_and_report(target, GOOD, JudgingOptions(), CASES) == 130
+    assert "interrupted: 1 of 2 cases were judged" in capsys.readouterr().out
+    assert target.pid is None
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_an_interrupt_before_the_server_answers_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    target = fake("close")
+    target.start = lambda: signal.raise_signal(signal.SIGINT)  # type: ignore[method-assign]
+    assert judge_and_report(target, GOOD, JudgingOptions(), CASES) == 130
+    assert capsys.readouterr().out.splitlines()[-1] == "a fake that will close: 0 cases, none run"
+    assert judge_and_report(target, GOOD, JudgingOptions(as_json=True), CASES) == 130
+    assert json.loads(capsys.readouterr().out)["target"] == {
+        "name": "a fake that will close",
+        "protocol": None,
+        "device_count": None,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- permission
+
+
 def test_a_case_that_may_crash_needs_leave_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner_module, "is_loopback", lambda host: False)
     case = invented(lambda subject: None, may_crash=True)
@@ -324,7 +422,7 @@ SHOULD, MUST, OTHER = "data.empty/set-at-end", "data.copy/same-buffer", "data.co
     ],
 )
 def test_exit_status(verdicts: list[tuple[str, Verdict]], status: int) -> None:
-    assert exit_status(made(*verdicts)) == status
+    assert exit_code(made(*verdicts)) == status
 
 
 # -------------------------------------------------------------------------------------------------------------- expected
@@ -359,7 +457,7 @@ def row(verdict: str | list[str]) -> dict[str, object]:
 def test_expected_failures_are_strict(verdict: Verdict, expected: dict[str, Any], status: int, news: str, tmp_path: Path) -> None:
     report, known = made((MUST, verdict)), expectations(tmp_path, expected)
     assert surprises(report.results, known) == ([news] if news else [])
-    assert exit_status(report, known) == status
+    assert exit_code(report, known) == status
 
 
 @pytest.mark.parametrize(
@@ -367,7 +465,7 @@ def test_expected_failures_are_strict(verdict: Verdict, expected: dict[str, Any]
     [[], {"a": {}}, {"a": row("MAYBE")}, {"a": row(["FAIL", "MAYBE"])}, {"a": row([])}, {"a": "FAIL"}, {"a": {"verdict": "FAIL"}}],
 )
 def test_a_file_of_another_form_is_misuse(rows: object, tmp_path: Path) -> None:
-    with pytest.raises(Misuse, match="no file of expected failures"):
+    with pytest.raises(Misuse, match="not a file of expected failures"):
         expectations(tmp_path, rows)
 
 
@@ -424,12 +522,12 @@ SCHEMA: dict[str, Any] = {
         "target": {
             "type": "object",
             "required": ["name", "protocol", "device_count"],
-            "properties": {"protocol": {"type": "string", "pattern": r"^\d+\.\d+\.\d+$"}},
+            "properties": {"protocol": {"type": ["string", "null"], "pattern": r"^\d+\.\d+\.\d+$"}},
         },
         "started": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"},
         "counts": {"type": "object", "propertyNames": {"enum": list(Verdict)}, "additionalProperties": {"type": "integer"}},
         "unexpected": {"type": ["array", "null"], "items": {"type": "string"}},
-        "exit_status": {"enum": [0, 1, 4, 5]},
+        "exit_status": {"enum": [0, 1, 4, 5, 130]},
         "cases": {
             "type": "array",
             "items": {
@@ -456,7 +554,7 @@ SCHEMA: dict[str, Any] = {
 
 def test_json_is_as_promised() -> None:
     report = judge(fake("exit"), [GOOD[0], UNKNOWN])
-    found = json.loads(json.dumps(as_json(report)))
+    found = json.loads(json.dumps(as_json(report, exit_code(report))))
     jsonschema.validate(found, SCHEMA)
     good, bad = found["cases"]
     assert set(good) == {"id", "verdict", "level", "rule", "detail", "duration"}
@@ -574,7 +672,7 @@ def test_the_genuine_server_fails_exactly_what_is_known_of_it(upstream_build: up
     target = Spawned("genuine rpc-server", [str(upstream_build.python), "-I", str(script), "serve", words])
     report, known = judge(target, select(), timeout=3.0), load(HERE / "upstream_expected.json")
     assert surprises(report.results, known) == [], said(report)
-    assert exit_status(report, known) == 0
+    assert exit_code(report, known) == 0
 
 
 def test_a_signal_while_a_server_is_born_does_not_leave_it_behind(monkeypatch: pytest.MonkeyPatch) -> None:

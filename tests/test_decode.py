@@ -23,7 +23,7 @@ from ggml_rpc_ref.decode import Options
 from ggml_rpc_ref.decode.sources import kind_of
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol.connection import Role
-from ggml_rpc_ref.spec.versions import V8_0_0, Version
+from ggml_rpc_ref.spec.versions import V1_0_0, V8_0_0, Version
 
 HELLO = bytes([14]) + bytes(8)
 DEVICE_COUNT = bytes([15]) + bytes(8)
@@ -124,7 +124,7 @@ def test_hex_text_is_told_from_bytes(put: Any) -> None:
     ("text", "said", "messages"),
     [
         (b"0e00000000000000000", "offset 18 (0x12): last byte has one hexadecimal digit; it needs two [hex.pair: ", 1),
-        (b"0e0000000000000000 zz", "offset 19 (0x13): character 'z' is no hexadecimal digit [hex.digit: ", 1),
+        (b"0e0000000000000000 zz", "offset 19 (0x13): character 'z' is not a hexadecimal digit [hex.digit: ", 1),
     ],
     ids=["odd", "no-digit"],
 )
@@ -212,6 +212,17 @@ def test_replies_alone_are_told_by_their_size(put: Any) -> None:
         "FREE_BUFFER or BUFFER_CLEAR or INIT_TENSOR reply, without payload",
     ]
     assert [field["value"] for field in document["messages"][0]["fields"]] == [3, 3, 6, 1]
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "shown"),
+    [(V1_0_0, "GET_TENSOR reply, by its size", "data"), (V8_0_0, "GET_TENSOR or GET_TENSOR_2D reply, by its size", "payload")],
+    ids=str,
+)
+def test_data_alone_are_shown_by_every_reply_that_may_carry_them(put: Any, version: Version, name: str, shown: str) -> None:
+    (message,) = as_json(put(b"\x05" + bytes(7) + b"hello"), role=Role.SERVER, version=version)["messages"]
+    assert (message["name"], message["fault"]) == (name, None)
+    assert [(field["name"], field["value"]) for field in message["fields"]] == [("size", 5), (shown, b"hello".hex())]
 
 
 def test_versions_have_their_own_layouts(put: Any) -> None:

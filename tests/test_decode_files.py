@@ -135,7 +135,7 @@ def _changed(at: int, row: Any) -> str:
 
 DAMAGED_VECTORS = {
     "empty-object-cut": ("{", 0, "offset 1 (0x1): JSON breaks off", "vector.json"),
-    "cut": (json.dumps(SESSION)[:400], 0, "JSON breaks off or is none: ", "vector.json"),
+    "cut": (json.dumps(SESSION)[:400], 0, "JSON breaks off or is not JSON: ", "vector.json"),
     "not-utf-8": (b'{"a": "\xff"}', 0, "offset 7 (0x7): JSON is not UTF-8", "vector.json"),
     "deep": ('{"a": ' + "[" * 100_000, 0, "offset 0 (0x0): JSON can't be read: RecursionError", "vector.json"),
     "long-number": ('{"a": ' + "9" * 5000 + "}", 0, "offset 0 (0x0): JSON can't be read: ValueError", "vector.json"),

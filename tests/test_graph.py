@@ -16,10 +16,10 @@ from ggml_rpc_ref import upstream
 from ggml_rpc_ref.client.client import connect
 from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.client.graph import Graph, RemoteTensor, quad, sources_first
-from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph as WireGraph
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import GraphCompute

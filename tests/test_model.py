@@ -20,7 +20,7 @@ import gguf
 import pytest
 
 from ggml_rpc_ref import blocks, upstream
-from ggml_rpc_ref.commands import serve
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 
@@ -38,7 +38,7 @@ def generate(endpoint: str, model: Path, prompt: str, tokens: tuple[int, ...] | 
 
 @pytest.fixture(scope="module")
 def endpoints() -> Iterator[dict[str, str]]:
-    with Server(serve.make_host("oracle")) as oracle, Server(serve.make_host("upstream-cpu")) as rounding:
+    with Server(make_host("oracle")) as oracle, Server(make_host("upstream-cpu")) as rounding:
         yield {"oracle": oracle.endpoint, "upstream-cpu": rounding.endpoint}
 
 

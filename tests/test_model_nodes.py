@@ -18,12 +18,12 @@ import pytest
 from ggml_rpc_ref import connect, upstream
 from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.client.client import Client
-from ggml_rpc_ref.commands import serve
 from ggml_rpc_ref.ops.compare import compare_tensors
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.executor import Plan, make_plan
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.dtypes import BY_NAME
@@ -55,7 +55,7 @@ def capture(model: Path) -> list[Captured]:
         seen.append(Captured(graph, plan, {buffer: buffer.data.tobytes() for buffer in plan.buffers}))
         return plan
 
-    with Server(replace(serve.make_host("upstream-cpu"), make_plan=remember)) as server:
+    with Server(replace(make_host("upstream-cpu"), make_plan=remember)) as server:
         upstream.generate("3.6.1", rpc=server.endpoint, model=model, prompt=PROMPT, n_predict=2)
     return [captured for captured in seen if len(captured.graph.nodes) > 100]
 

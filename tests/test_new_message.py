@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from ggml_rpc_ref.files.recording import Direction, LeftOut, Recorder, read
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, Data, DataBegins, DataEnds, Reply, Request, Role
 from ggml_rpc_ref.proxy.follow import Exchange, Follower, describe
 from ggml_rpc_ref.spec import messages as m
-from ggml_rpc_ref.spec.versions import PROFILES, Profile, Version
+from ggml_rpc_ref.spec.versions import PROFILES, V8_0_0, Version
 from ggml_rpc_ref.spec.wire import U8, U64, Tail
 
 TOY = Version(9, 1, 2)
@@ -61,7 +62,7 @@ ROWS = [
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two rows in the table of messages, one in that of versions; afterwards they are gone."""
-    monkeypatch.setitem(PROFILES, TOY, Profile(TOY, "2099-01-01", "", 1))
+    monkeypatch.setitem(PROFILES, TOY, replace(PROFILES[V8_0_0], version=TOY))
     for row in ROWS:
         monkeypatch.setitem(m.REQUESTS, row.cls, row)
     m.by_number.cache_clear()

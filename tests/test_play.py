@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from ggml_rpc_ref.conformance import Given, Options, Verdict, run
-from ggml_rpc_ref.conformance.runner import Report
+from ggml_rpc_ref.conformance.events import Report
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files.conversation import Omitted, piece_from_json, size_of
 from ggml_rpc_ref.golden import omitted, play

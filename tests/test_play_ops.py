@@ -20,7 +20,7 @@ import pytest
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.commands import conform as command
 from ggml_rpc_ref.conformance import Case, Given, Verdict, from_command, run
-from ggml_rpc_ref.conformance.runner import Report, Result
+from ggml_rpc_ref.conformance.events import Report, Result
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.golden import play, play_ops
 from ggml_rpc_ref.net.stream import parse_endpoint
@@ -300,7 +300,9 @@ def test_the_report_sums_up_each_op(tmp_path: Path, capsys: pytest.CaptureFixtur
         """It lacks GLU, and multiplies badly."""
 
     cases = [case for case in of("ABS", "MUL_MAT", "GLU", "SUM") if case.id.split("/")[1] != "MUL_MAT" or "f32-k" in case.id]
-    status = command.conform(InProcess(tmp_path, Sabotage(session=Errs)), cases, command.Wishes(), (), play_ops.summary)
+    status = command.judge_and_report(
+        InProcess(tmp_path, Sabotage(session=Errs)), cases, command.JudgingOptions(), (), play_ops.summary
+    )
     *_, first, second, total = capsys.readouterr().out.splitlines()
     assert status == 1
     assert total.startswith("a server in this process, protocol 3.6.1, 2 devices: ")

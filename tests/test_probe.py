@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from ggml_rpc_ref import upstream
-from ggml_rpc_ref.commands.probe import DeviceReport, Report, probe, run
-from ggml_rpc_ref.commands.serve import make_host
+from ggml_rpc_ref.client.probe import DeviceReport, Report, probe
+from ggml_rpc_ref.commands.probe import print_report
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 
 MIB = 2**20
@@ -279,12 +280,12 @@ def test_exit_codes(arguments: tuple[str, ...], code: int) -> None:
 
 def test_what_was_learned_before_a_failure_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(answers(WELCOME, COUNT_1)) as endpoint:
-        assert run(endpoint, 1.0, as_json=False) == 3
+        assert print_report(probe(endpoint, 1.0), as_json=False) == 3
     out, err = capsys.readouterr()
     assert out == f"{endpoint}: protocol 3.6.1, 1 device, of which 0 were asked\n"
     assert err.startswith("ggml-rpc-ref: GET_DEVICE_MEMORY: ")
     with serving(answers(b"\x03" + bytes(7) + b"\x04\x00\x00")) as endpoint:
-        assert run(endpoint, 1.0, as_json=True) == 3
+        assert print_report(probe(endpoint, 1.0), as_json=True) == 3
     found = json.loads(capsys.readouterr().out)
     assert (found["protocol"], found["devices"]) == ("4.0.0", [])
     assert "speaks protocol 4.0.0" in found["error"]

@@ -20,8 +20,7 @@ import pytest
 
 import ggml_rpc_ref
 from ggml_rpc_ref.client.client import connect
-from ggml_rpc_ref.commands.proxy import parse_delays, parse_listen
-from ggml_rpc_ref.commands.serve import make_host
+from ggml_rpc_ref.commands.parsing import parse_delays, parse_listen
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files.recording import Direction, Recorder, read
 from ggml_rpc_ref.net.stream import Endpoint, free_port, parse_endpoint
@@ -29,6 +28,7 @@ from ggml_rpc_ref.protocol.codec import is_fixed, minimum_size
 from ggml_rpc_ref.protocol.fnv import definition
 from ggml_rpc_ref.proxy.follow import Exchange, Follower, describe
 from ggml_rpc_ref.proxy.proxy import Proxy
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.messages import REQUESTS, DeviceCount, GetAlignment, GetTensor, Hello, SetTensor, by_number, command_name
 from ggml_rpc_ref.spec.versions import DEFAULT

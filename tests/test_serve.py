@@ -17,8 +17,11 @@ from pathlib import Path
 import pytest
 
 from ggml_rpc_ref.commands import serve
-from ggml_rpc_ref.commands.serve import Json, Words, cache_directory, machine_memory, make_host, parse_network, parse_size
+from ggml_rpc_ref.commands.log import JsonFormatter, TextFormatter, start_log
+from ggml_rpc_ref.commands.parsing import parse_network, parse_size
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.server import host
+from ggml_rpc_ref.server.host import cache_directory, machine_memory, make_host
 from ggml_rpc_ref.server.server import Server
 
 HELLO = struct.pack("<BQ", 14, 0)
@@ -39,7 +42,7 @@ def test_sizes(text: str, wanted: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "8X", "1e3", "0x10", "1 2", "G", "∞", "1.M"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(Misuse, match="is no size"):
+    with pytest.raises(Misuse, match="is not a size"):
         parse_size(text)
 
 
@@ -50,7 +53,7 @@ def test_networks(text: str, wanted: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "10.0.0.0/33", "example.org", "10.0.0"])
 def test_what_is_no_network(text: str) -> None:
-    with pytest.raises(Misuse, match="is no network"):
+    with pytest.raises(Misuse, match="is not a network"):
         parse_network(text)
 
 
@@ -88,13 +91,13 @@ def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> No
     def fail() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(serve, "default_directory", fail)
+    monkeypatch.setattr(host, "default_directory", fail)
     assert cache_directory(True, None) is None
 
 
 def test_an_unknown_log_level() -> None:
     with pytest.raises(Misuse, match="choose from debug"):
-        serve.start_log("loud", as_json=False)
+        start_log("loud", as_json=False)
 
 
 # ----------------------------------------------------------------------------------------------------------------- the log
@@ -105,13 +108,13 @@ def record(message: str) -> logging.LogRecord:
 
 
 def test_words_can_t_be_forged() -> None:
-    line = Words().format(record("refused: 'a\nb\x1b[2Jé'"))
+    line = TextFormatter().format(record("refused: 'a\nb\x1b[2Jé'"))
     assert line.endswith("warning: refused: 'a\\x0ab\\x1b[2Jé'")
 
 
 def test_json_is_one_line() -> None:
-    entry = json.loads(Json().format(record("a\nb")))
-    assert "\n" not in Json().format(record("a\nb"))
+    entry = json.loads(JsonFormatter().format(record("a\nb")))
+    assert "\n" not in JsonFormatter().format(record("a\nb"))
     assert (entry["level"], entry["event"], entry["message"]) == ("warning", "log", "a\nb")
 
 
@@ -221,8 +224,8 @@ def test_options_reach_the_server(tmp_path: Path) -> None:
 
 MISTAKES = [
     (["-d", "nope"], "there is no device 'nope': choose from oracle"),
-    (["-m", "much"], "'much' is no size"),
-    (["--allow", "everyone"], "'everyone' is no network"),
+    (["-m", "much"], "'much' is not a size"),
+    (["--allow", "everyone"], "'everyone' is not a network"),
     (["--log-level", "loud"], "there is no log level 'loud'"),
     (["-H", "no.such.host.invalid"], "the host 'no.such.host.invalid' is unknown"),
 ]

@@ -20,7 +20,6 @@ import pytest
 
 from ggml_rpc_ref import golden as vectors
 from ggml_rpc_ref import upstream
-from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.conformance import Given, Options, run
 from ggml_rpc_ref.errors import Damaged, Misuse
 from ggml_rpc_ref.files import conversation as script
@@ -31,6 +30,7 @@ from ggml_rpc_ref.golden.omitted import Files
 from ggml_rpc_ref.golden.session import Labels, faults, make
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.protocol.fnv import definition
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from tests.support.seeds import seeded
 from vectors.tools import record_sessions

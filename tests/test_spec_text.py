@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ggml_rpc_ref import upstream
-from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.conformance import CASES
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.rules import RULES
 from tests.support import requirements

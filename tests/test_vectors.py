@@ -20,9 +20,9 @@ import jsonschema
 import pytest
 
 from ggml_rpc_ref import golden as vectors
-from ggml_rpc_ref.commands.serve import make_host
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.golden import play
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from tests.support import requirements
 

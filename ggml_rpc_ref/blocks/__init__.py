@@ -3,10 +3,10 @@
 One file per family: plain, legacy (Q4_0 ... Q8_1), k (Q2_K ... Q8_K), iq, ternary (TQ1_0, TQ2_0), fp4 (MXFP4, NVFP4). Each
 shows its block layouts and formulas, declares a numpy dtype per block and lists its codecs in `FORMATS`.
 
-What is proven, and against what: tests/test_blocks.py compares with vectors/upstream-3.6.1-*/blocks, recorded from the
-genuine library. A NaN counts as equal to any NaN there: which of two NaN operands survives is the compiler's choice. For
-the same reason a block made from NaNs with unusual payload bits can differ from upstream's (seen with Q4_K and Q5_K only);
-blocks made from finite numbers, infinities and the default NaN do not.
+What is tested: tests/test_blocks.py compares with vectors/upstream-3.6.1-*/blocks, recorded from the genuine library. A NaN
+counts as equal to any NaN there, because which of two NaN operands survives depends on the compiler. For the same reason a
+block made from NaNs with unusual payload bits can differ from upstream's (seen with Q4_K and Q5_K only); blocks made from
+finite numbers, infinities and the default NaN do not.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ FORMATS: dict[str, BlockFormat] = {
 """The codec of each type, by name."""
 
 CAN_DEQUANTISE: frozenset[DType] = frozenset(BY_NAME[name] for name in FORMATS)
-"""Types that `dequantise` takes: all of 3.6.1. Q1_0 and Q2_0 are later."""
+"""Types that `dequantise` takes; Q1_0 and Q2_0 are newer and have no codec here."""
 
 CAN_QUANTISE: frozenset[DType] = frozenset(
     BY_NAME[name] for name, row in FORMATS.items() if row.quantise is not None and name not in plain.C_CASTS
 )
 """Types that upstream's CPU backend writes (its from_float): all but IQ1, IQ2, IQ3, I8, I16, I64 and F64.
 
-IQ1, IQ2 and IQ3 upstream quantises offline only; CPY and SET_ROWS into them find no routine, and neither does `quantise`.
-The plain four `quantise` makes all the same, by C's cast.
+Upstream quantises IQ1, IQ2 and IQ3 offline only: CPY and SET_ROWS have no routine for them, nor does `quantise`.
+`quantise` makes the other four nevertheless, by C's cast.
 """
 
 SLAB_ELEMENTS = 1 << 18
@@ -45,7 +45,7 @@ SLAB_ELEMENTS = 1 << 18
 
 
 def dequantise(dtype: DType, blocks: Bytes) -> Values:
-    """Turn blocks into float32, as upstream's dequantize_row_* (ggml-quants.c) bit for bit.
+    """Convert blocks to float32, bit for bit as upstream's dequantize_row_* (ggml-quants.c).
 
     Args:
         dtype: the blocks' type.
@@ -64,7 +64,7 @@ def dequantise(dtype: DType, blocks: Bytes) -> Values:
     flat = blocks.reshape(-1, dtype.size)
     values = np.empty((len(flat), dtype.block), np.float32)
     step = SLAB_ELEMENTS // dtype.block
-    # NaN and infinite scales are legal block content: no warnings about what comes of them
+    # NaN and infinite scales are legal block content: no warnings about their results
     with np.errstate(all="ignore"):
         for start in range(0, len(flat), step):
             slab = np.ascontiguousarray(flat[start : start + step]).view(codec.layout)[:, 0]
@@ -73,7 +73,7 @@ def dequantise(dtype: DType, blocks: Bytes) -> Values:
 
 
 def quantise(dtype: DType, values: Values) -> Bytes:
-    """Turn float32 into blocks, bit for bit as the genuine x86-64 server's CPY and SET_ROWS write them.
+    """Convert float32 to blocks, bit for bit as the genuine x86-64 server's CPY and SET_ROWS write them.
 
     That is upstream's reference routine (quantize_row_*_ref), except where the family's file says otherwise (Q8_0, Q8_1).
 

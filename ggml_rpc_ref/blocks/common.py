@@ -105,7 +105,7 @@ def to_half(values: Values) -> npt.NDArray[np.float16]:
 
 
 def truncate_to_int32(values: Values) -> Ints:
-    """Convert as C's cast does on x86-64 (CVTTPS2DQ): towards zero, and -2**31 for NaN and all that does not fit."""
+    """Convert as C's cast does on x86-64 (CVTTPS2DQ): towards zero, and -2**31 for NaN and whatever does not fit."""
     fits = np.abs(values) < f32(2**31)
     return np.where(fits, values, f32(-(2**31))).astype(np.int32)
 
@@ -148,7 +148,7 @@ def columns(values: Values) -> Values:
 
 
 def largest_magnitude(x: Values) -> tuple[Values, Values]:
-    """Return per column the largest magnitude and the first element that has it with its sign; 0, 0 without any."""
+    """Return per column the largest magnitude and the first element that has it with its sign; 0, 0 if there is none."""
     magnitude, element = np.zeros_like(x[0]), np.zeros_like(x[0])
     for row in x:
         size = np.abs(row)

@@ -28,10 +28,10 @@ The fields, lowest bits first; g is the group (0-7), l the run of eight within i
 
 A sign byte's bit j is the sign of element j of the run; seven stored bits are completed to an even number of minus signs.
 
-Quantising IQ4, by the words of the K types; level() is the nearest level, the upper one half-way between two. For 32 elements, with
-S = sum x * x * level * x and T = sum x * x * level * level:
+Quantising IQ4, in the notation of the K types; level() is the nearest level, or the upper one of two equally near. For 32
+elements, with S = sum x * x * level * x and T = sum x * x * level * level:
 
-    IQ4_NL   q = level(x * (1 / (X / -127))), d = S / T. Magnitudes below 1e-15: d = 0, q is left open
+    IQ4_NL   q = level(x * (1 / (X / -127))), d = S / T. Magnitudes below 1e-15: d = 0, q is unspecified
     IQ4_XS   a = S / T for level(x * (1 / (X / 127))), then for level(x * ((i - 127) / X)), i = -7..7, where T > 0 and
              S² > (a * S of the best so far) * T; below 1e-15 a = 0. With A the a of largest magnitude of the block: d = -A / 32,
              s = near(a * (1 / d)) in -32..31, q = level(x * (1 / (d * s))) with d as it is before it is stored; 1 / 0 counts as 0
@@ -193,8 +193,8 @@ def shifted_lattice(scales: Values, grid: Values, shifts: Values) -> Values:
 def quantise_iq4_nl(values: Values) -> Blocks:
     """Fit one scale to the levels that the largest magnitude suggests.
 
-    Of a block that is all but zero (below 1e-15) upstream writes d = 0 and as qs what its scratch array holds: the codes of
-    the row's last other block, or at the row's beginning whatever lay on the stack. Here they are code 8: +0 under d = 0.
+    For a block that is nearly zero (below 1e-15) upstream writes d = 0 and, as qs, what its scratch array holds: the codes of
+    the row's last other block, or, at the row's beginning, whatever was on the stack. Here they are code 8: +0 under d = 0.
     """
     x = columns(values)
     scales, codes = search_iq4(x, IQ4_LEVELS[0], 0)

@@ -1,4 +1,4 @@
-"""The grids of the IQ types: which points of a small lattice a type can name, in order.
+"""The grids of the IQ types: which points of a small lattice a type can encode, in order.
 
 A grid entry stands for 8 magnitudes (4 for IQ3). All entries draw on the same few levels, so an entry is a number in base
 len(levels): digit j, least significant first, is the level of element j. Upstream lists its entries in ascending order of

@@ -30,19 +30,20 @@ The twelve scale bytes of Q3_K hold sixteen six-bit scales, stored as s + 32:
     byte 0-7    low four bits of s0..s7, above them the low four bits of s8..s15
     byte 8-11   top two bits of s0..s3, of s4..s7, of s8..s11, of s12..s15, from the low end up
 
-Quantising, in float32 step by step in the order written; sums run from the first element to the last. X is the element of largest
-magnitude, the first of equals, and "in a..b" means: what lies outside becomes a or b. near(v) rounds to nearest even; it is the low
-23 bits of the float32 v + 1.5 * 2**23, less 2**22, which also says what becomes of a v that is too large. A near() that becomes a
-scale or a level of Q8_K is cut to its low byte: in Q6_K and Q8_K after "at most 127", in the others before they hold it to a range.
+Quantising, in float32 step by step in the order written; sums run from the first element to the last. X is the element of
+largest magnitude, the first of equals, and "in a..b" means: what lies outside becomes a or b. near(v) rounds to nearest even;
+it is the low 23 bits of the float32 v + 1.5 * 2**23, less 2**22, which also says what becomes of a v that is too large. A
+near() that becomes a scale or a level of Q8_K is cut to its low byte: in Q6_K and Q8_K after "at most 127", in the others
+before it is clamped.
 
-    Q8_K   k = -127 / X    q = near(k * x), at most 127    d = 1 / k    all 0 where X is 0 (bsums upstream leaves unset)
+    Q8_K   k = -127 / X    q = near(k * x), at most 127    d = 1 / k    all 0 where X is 0 (upstream leaves bsums unset)
 
 Q2_K, Q4_K and Q5_K look for a scale a and a minimum b of each sub-block (L = 3, 15, 31; f = -1/2, -1, -1/2; N = 15, 20, 15; weights
 w = |x| in Q2_K, else sqrt(sum of x² / 32) + |x|), with lo = min(0, least element) and hi the greatest:
 
     first      a = 1 / (L / (hi - lo)), b = lo, q = near(L / (hi - lo) * (x - lo)) in 0..L     (hi = lo: a = 0 and q = 0 stay)
     i = 0..N   q = near((f + 0.1 * i + L) / (hi - b) * (x - b)) in 0..L, with the best b so far; from this q
-               D = sum w * sum wqq - (sum wq)², nothing comes of it unless D > 0;
+               D = sum w * sum wqq - (sum wq)², skipped unless D > 0;
                a = (sum w * sum wqx - sum wx * sum wq) / D, b = (sum wqq * sum wx - sum wq * sum wqx) / D;
                where b > 0 instead b = 0, a = sum wqx / sum wqq
     the best   has the least sum of w * |a * q + b - x| (Q2_K) or w * (a * q + b - x)² (the others), the first of equals
@@ -239,7 +240,7 @@ def quantise_q6_k(values: Values) -> Blocks:
 def quantise_q8_k(values: Values) -> Blocks:
     """q = nearest(x / d), at most 127; d = the element of largest magnitude / -127.
 
-    Of an all-zero block upstream leaves bsums as they were in memory; here they are 0.
+    For an all-zero block upstream leaves bsums as they were in memory; here they are 0.
     """
     x = columns(values)
     magnitude, largest = largest_magnitude(x)

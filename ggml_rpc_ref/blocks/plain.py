@@ -12,7 +12,7 @@ Upstream converts float32 to F32, F16, BF16 and I32 only; I8, I16, I64 and F64 a
 
 A NaN becomes 0x7E00 with its sign in F16, as in upstream's scalar routine, which CPY and DUP use. Its SET_ROWS on x86-64
 converts whole vectors with VCVTPS2PH instead, which keeps the top payload bits: there the NaN's payload depends on the
-element's place in the row, and only its being a NaN with that sign is sure.
+element's place in the row, and only the fact that it is a NaN with that sign is certain.
 
 Sources: ggml-impl.h (ggml_compute_fp16_to_fp32, ggml_compute_fp32_to_bf16), ggml-cpu/ggml-cpu.c (ggml_cpu_fp32_to_fp16,
 ggml_cpu_fp32_to_i32), ggml-cpu/ops.cpp (dup) of the 3.6.1 release.

@@ -3,8 +3,8 @@
     TQ1_0  54 bytes   0 qs 48 bytes, five trits each    48 qh 4 bytes, four trits each    52 d  f16     x = t * d
     TQ2_0  66 bytes   0 qs 64 bytes, four trits of two bits each    64 d  f16                            x = t * d
 
-TQ2_0 stores t + 1 in two bits: element e in byte e % 32 of the 32 bytes for e // 128, bits 2 * (e % 128 // 32). The
-value 3 never comes from quantising and reads as 2.
+TQ2_0 stores t + 1 in two bits: element e in byte e % 32 of the 32 bytes for e // 128, bits 2 * (e % 128 // 32). Quantising
+never produces the value 3; it reads as 2.
 
 TQ1_0 stores t + 1 as a digit of a fraction in base 3: with the digits a b c d e, a the first, the byte is
 (81a + 27b + 9c + 3d + e) * 256 / 243, rounded up. Multiplying the byte by 3 moves digit a into the ninth and tenth bit;

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ggml_rpc_ref.client.channel import Channel
+from ggml_rpc_ref.client.device_info import count_devices
 from ggml_rpc_ref.client.devices import Device, Devices
-from ggml_rpc_ref.errors import Misuse, Violation
+from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import open_stream, parse_endpoint
-from ggml_rpc_ref.spec.messages import REQUESTS, DeviceCount
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 
 
@@ -73,10 +73,5 @@ class Client(Channel):
         """
         with self.lock:
             if self._devices is None:
-                # a server older than DEVICE_COUNT has one device
-                old = self.version < REQUESTS[DeviceCount].since
-                count = 1 if old else self.request(DeviceCount()).device_count
-                if count == 0:
-                    raise Violation("device.count", "device_count", 0, f"{self.endpoint} has no device")
-                self._devices = Devices(self, count)
+                self._devices = Devices(self, count_devices(self))
             return self._devices

@@ -6,12 +6,13 @@ Made by `Client.devices`; each method is one request, or the few that a stock cl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from ggml_rpc_ref.client.channel import Buffered, Bytes, Channel
+from ggml_rpc_ref.client.device_info import DeviceInfo
 from ggml_rpc_ref.client.graph import Graph, RemoteTensor, quad
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
@@ -24,16 +25,12 @@ from ggml_rpc_ref.spec.messages import (
     BufferGetBase,
     CopyTensor,
     FreeBuffer,
-    GetAlignment,
     GetAllocSize,
-    GetDeviceMemory,
-    GetMaxSize,
     GraphRecompute,
     InitTensor,
     RpcTensor,
     has_field,
 )
-from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import NUMPY_TYPES, allocate, contiguous_nb
 
 PADDED_TO = 512
@@ -62,54 +59,8 @@ class Devices(Sequence["Device"]):
         return self._made.setdefault(at, Device(self._client, at))
 
 
-class DeviceMemory(NamedTuple):
-    """Free and total memory of a device, in bytes."""
-
-    free: int
-    total: int
-
-
-class Device:
-    """A device of a server.
-
-    Attributes:
-        client: the connection.
-        index: its number.
-    """
-
-    def __init__(self, client: Channel, index: int) -> None:
-        self.client, self.index = client, index
-        self._alignment = self._max_size = 0
-
-    def __repr__(self) -> str:
-        return f"<device {self.index} of {self.client.endpoint}>"
-
-    @property
-    def version(self) -> Version:
-        """The protocol version of the connection."""
-        return self.client.version
-
-    @property
-    def alignment(self) -> int:
-        """The alignment of tensors, in bytes; asked for once."""
-        if not self._alignment:
-            alignment: int = self.client.request(GetAlignment(device=self.index)).alignment
-            if alignment.bit_count() != 1:
-                raise Violation("device.alignment", "alignment", alignment, f"{self} must report a power of two")
-            self._alignment = alignment
-        return self._alignment
-
-    @property
-    def max_size(self) -> int:
-        """Size of the largest possible buffer, in bytes; asked for once."""
-        if not self._max_size:
-            self._max_size = int(self.client.request(GetMaxSize(device=self.index)).max_size)
-        return self._max_size
-
-    def memory(self) -> DeviceMemory:
-        """Ask how much memory it has now."""
-        reply = self.client.request(GetDeviceMemory(device=self.index))
-        return DeviceMemory(reply.free_mem, reply.total_mem)
+class Device(DeviceInfo):
+    """A device of a server: what it has, and the buffers, tensors and graphs on it."""
 
     def alloc(self, size: int) -> RemoteBuffer:
         """Allocate a buffer.

@@ -1,41 +1,50 @@
-"""What the commands `conform` and `vectors play` do, and their --list: results on standard output, progress on standard error."""
+"""The command `conform`, and what `vectors play` shares with it: results on standard output, progress on standard error."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from ggml_rpc_ref.conformance import (
-    CASES,
-    NO_FAULT,
-    Case,
-    Given,
-    Options,
-    Result,
-    Target,
-    as_json,
-    as_text,
-    case_as_json,
-    embedded,
-    exit_status,
-    from_command,
-    load,
-    run,
-)
+import typer
+
+from ggml_rpc_ref.commands.exit_codes import ExitCode
+from ggml_rpc_ref.commands.options import AsJson, Expect, Judged, Listing, Owned, Spawn
+from ggml_rpc_ref.commands.output import print_error, print_json
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.net.stream import parse_endpoint
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from ggml_rpc_ref.conformance import Case, Event, Expected, Report, Result, Target
+
+
+def conform(
+    target: Judged = "",
+    spawn: Spawn = "",
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Only cases or rules of this id (with *, ?); may be repeated.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take.")] = 5.0,
+    expect: Expect = None,
+    i_own_this_target: Owned = False,
+    list_cases: Listing = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
+    from ggml_rpc_ref.conformance import CASES, select
+
+    server, cases = choose_target(target, spawn), select(tuple(only or ()))
+    options = JudgingOptions(timeout, expect, i_own_this_target, as_json)
+    raise typer.Exit(print_cases(cases, as_json=as_json) if list_cases else judge_and_report(server, cases, options, CASES))
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What was asked for on the command line; `ggml-rpc-ref conform --help` says what each means."""
+class JudgingOptions:
+    """Options of the commands that judge a server; `ggml-rpc-ref conform --help` explains them."""
 
     timeout: float = 5.0
     expect: Path | None = None
@@ -43,12 +52,15 @@ class Wishes:
     as_json: bool = False
 
 
-def choose(endpoint: str, spawn: str) -> Target:
-    """Return the target that was named: one that runs, one to start, or our own server.
+def choose_target(endpoint: str, spawn: str) -> Target:
+    """Return the server to judge: a running one, one to start, or our own.
 
     Raises:
-        Misuse: for both, or an endpoint or command that can't be.
+        Misuse: where both are given, and for an invalid endpoint or command.
     """
+    from ggml_rpc_ref.conformance import Given, embedded, from_command
+    from ggml_rpc_ref.net.stream import parse_endpoint
+
     if endpoint and spawn:
         raise Misuse("give either HOST:PORT or --spawn, not both")
     if endpoint:
@@ -56,63 +68,98 @@ def choose(endpoint: str, spawn: str) -> Target:
     return from_command(spawn) if spawn else embedded()
 
 
-def list_cases(cases: Sequence[Case], wishes: Wishes) -> int:
+def print_cases(cases: Sequence[Case], *, as_json: bool) -> ExitCode:
     """Print the cases that would be run."""
-    if wishes.as_json:
-        print(json.dumps({"schema_version": 1, "cases": [case_as_json(case) for case in cases]}, indent=1))
-        return 0
+    from ggml_rpc_ref.conformance import case_as_json
+
+    if as_json:
+        print_json({"cases": [case_as_json(case) for case in cases]}, indent=1)
+        return ExitCode.OK
     for case in cases:
         print(f"{case.id}  {case.rule.level}{', may crash' if case.may_crash else ''}: {case.doc}")
     print(f"{len(cases)} cases of {len({case.rule.id for case in cases})} rules", file=sys.stderr)
-    return 0
+    return ExitCode.OK
 
 
-def conform(
+def judge_and_report(
     target: Target,
     cases: Sequence[Case],
-    wishes: Wishes,
-    known: Collection[str] = CASES,
+    options: JudgingOptions,
+    known: Collection[str],
     summary: Callable[[Sequence[Result]], Iterable[str]] = lambda _: (),
-) -> int:
-    """Judge a target by these cases, print the report, and return the exit status.
+) -> ExitCode:
+    """Judge a target by these cases, print the report, and return the exit code.
 
     Args:
-        target: whom.
-        cases: by what.
-        wishes: how, and what is printed.
+        target: the server.
+        cases: the cases to run.
+        options: how to judge, and what to print.
         known: the ids that an expected failure may have.
-        summary: gives lines to print above the counts, where the report is text.
+        summary: yields lines to print above the counts, where the report is text.
     """
-    expected = load(wishes.expect) if wishes.expect else None
-    # SIGTERM would end us without a word, and leave a server behind that nobody owns
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
-    with _progress(target.name, cases) as on_result:
-        report = run(target, cases, Options(wishes.timeout, wishes.owned), on_result)
-    report.known = known
-    if wishes.as_json:
-        print(json.dumps(as_json(report, expected), indent=1))
+    from ggml_rpc_ref.conformance import Options, Report, as_json, as_text, judge, load
+
+    expected = load(options.expect) if options.expect else None
+    report = Report(known=known)
+    # By default SIGTERM would end us at once and leave the server that we started behind: treat it as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _progress(target.name, cases) as show:
+        _collect(judge(target, cases, Options(options.timeout, options.owned)), report, show)
+    code = exit_code(report, expected)
+    if options.as_json:
+        print(json.dumps(as_json(report, code, expected), indent=1))
     else:
         print("\n".join(as_text(report, expected, summary(report.results))))
-    return exit_status(report, expected)
+    if report.is_interrupted:
+        print_error("interrupted")
+    return code
+
+
+def _collect(events: Generator[Event, None, None], report: Report, show: Callable[[Event], None]) -> None:
+    """Pass each event to the report and the progress bar; an interrupt ends the run, and the report keeps what was judged."""
+    try:
+        for event in events:
+            report.take(event)
+            show(event)
+    except KeyboardInterrupt:  # it came between two events; during one, `judge` turns it into the last event
+        events.close()
+        report.is_interrupted = True
+
+
+def exit_code(report: Report, expected: Mapping[str, Expected] | None = None) -> ExitCode:
+    """Return the exit code for the outcome of a run."""
+    from ggml_rpc_ref.conformance import Outcome, outcome
+
+    return {
+        Outcome.CONFORMANT: ExitCode.OK,
+        Outcome.NON_CONFORMANT: ExitCode.NON_CONFORMANT,
+        Outcome.CRASHED: ExitCode.CRASHED,
+        Outcome.TOOL_FAILED: ExitCode.OUR_FAULT,
+        Outcome.INTERRUPTED: ExitCode.INTERRUPTED,
+    }[outcome(report, expected)]
 
 
 @contextmanager
-def _progress(name: str, cases: Sequence[Case]) -> Iterator[Callable[[Result], None] | None]:
-    """Show a bar on a terminal, with what is wrong above it as it is found; elsewhere nothing."""
+def _progress(name: str, cases: Sequence[Case]) -> Iterator[Callable[[Event], None]]:
+    """Yield a consumer of events: on a terminal a bar, with each failure printed above it as it is found; elsewhere nothing."""
     if not sys.stderr.isatty():
-        yield None
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from ggml_rpc_ref.conformance import NO_FAULT, CaseEnded
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # rich itself honours NO_COLOR
+    # rich honours NO_COLOR by itself
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=len(cases))
 
-        def advance(result: Result) -> None:
-            if result.verdict not in NO_FAULT:
-                bar.console.print(f"{result.verdict} {result.case.id}", markup=False, highlight=False)
+        def show(event: Event) -> None:
+            if not isinstance(event, CaseEnded):
+                return
+            if event.result.verdict not in NO_FAULT:
+                bar.console.print(f"{event.result.verdict} {event.result.case.id}", markup=False, highlight=False)
             bar.advance(task)
 
-        yield advance
+        yield show

@@ -1,4 +1,4 @@
-"""What the command `decode` does: read an input, print what it says, and what is wrong with it.
+"""The command `decode`: explain an input, and say what is wrong with it.
 
 What could be decoded goes to standard output; one sentence about the first fault to standard error, and then the exit code is 1.
 """
@@ -7,120 +7,137 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, Literal
 
-from ggml_rpc_ref.commands.output import write_no_more
-from ggml_rpc_ref.decode import graphs, json_form, text
-from ggml_rpc_ref.decode.decoded import Decoded, Options, decode_file
-from ggml_rpc_ref.decode.sources import KINDS
+import typer
+
+from ggml_rpc_ref.commands.exit_codes import ExitCode
+from ggml_rpc_ref.commands.options import AsJson
+from ggml_rpc_ref.commands.output import discard_output, is_coloured, print_error
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.protocol.connection import Role
-from ggml_rpc_ref.spec.versions import PROFILES, Version
 
-OK, BAD_INPUT = 0, 1
-"""Exit codes, as in `cli`."""
+if TYPE_CHECKING:
+    from ggml_rpc_ref.decode.decoded import Decoded, Options
+    from ggml_rpc_ref.decode.text import Line
+
 STYLES: Final = {"offset": "dim", "hex": "cyan", "name": "bold", "value": "green", "doc": "dim"}
+
+
+def decode(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Raw bytes, hex text, a recording, pcap or vector; -: stdin.")],
+    kind: Annotated[
+        str, typer.Option("--as", metavar="KIND", help="raw, hex, recording, pcap, vector. (default: by its bytes)")
+    ] = "",
+    role: Annotated[str, typer.Option(metavar="client|server", help="Who sent raw bytes or hex text.")] = "client",
+    proto: Annotated[str, typer.Option(metavar="VERSION", help="Protocol. (default: what the server announces, or 3.6.1)")] = "",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="pcap: the server's port.")] = None,
+    graph: Annotated[str, typer.Option(metavar="text|dot", help="List or draw the graphs instead.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="Show every field of every tensor.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Explain bytes of the protocol, field by field; 1: they break off or break a rule."""
+    raise typer.Exit(run(file, options(kind, role, proto, port, graph, full=full, as_json=as_json)))
 
 
 def options(kind: str, role: str, proto: str, port: int | None, graph: str, *, full: bool, as_json: bool) -> Options:
     """Return the command line's words as options.
 
     Raises:
-        Misuse: for a word that is none of those possible.
+        Misuse: for a word that is not among those possible.
     """
+    from ggml_rpc_ref.commands.parsing import parse_version
+    from ggml_rpc_ref.decode.decoded import Options
+    from ggml_rpc_ref.decode.sources import KINDS
+    from ggml_rpc_ref.protocol.connection import Role
+
     chosen = next((known for known in KINDS if known == kind), None)
     if kind and chosen is None:
         raise Misuse(f"--as {kind}: it is one of {', '.join(KINDS)}")
     if role not in ("client", "server"):
         raise Misuse(f"--role {role}: it is client or server")
-    drawn: Literal["text", "dot"] | None = "text" if graph == "text" else "dot" if graph == "dot" else None
-    if graph and drawn is None:
+    form: Literal["text", "dot"] | None = "text" if graph == "text" else "dot" if graph == "dot" else None
+    if graph and form is None:
         raise Misuse(f"--graph {graph}: it is text or dot")
-    if drawn and as_json:
+    if form and as_json:
         raise Misuse("--graph and --json: choose one")
-    return Options(chosen, Role(role), _version(proto), port, full, drawn, as_json)
+    return Options(chosen, Role(role), parse_version(proto) if proto else None, port, full, form, as_json)
 
 
-def _version(proto: str) -> Version | None:
-    if not proto:
-        return None
-    try:
-        version = Version.parse(proto)
-    except ValueError as error:
-        raise Misuse(f"--proto: {error}") from None
-    if version not in PROFILES:
-        raise Misuse(f"--proto {proto}: known are {', '.join(map(str, PROFILES))}")
-    return version
-
-
-def run(file: str, wanted: Options) -> int:
-    """Decode a file, or standard input where it is "-"; print, and return the exit code.
+def run(file: str, options: Options) -> ExitCode:
+    """Decode a file, or standard input for "-"; print it, and return the exit code.
 
     Raises:
-        Misuse: where the file can't be read, or the output not be written.
+        Misuse: where the file can't be read or the output can't be written.
     """
+    from ggml_rpc_ref.decode.decoded import decode_file
+
     path = Path(file)
     try:
         if file == "-":
             if sys.stdin is None:
                 raise Misuse("can't read -: standard input is closed")
-            return _copied(sys.stdin.buffer, wanted)
-        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe can be read once only
+            return _copied(sys.stdin.buffer, options)
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe can be read only once
             with path.open("rb") as pipe:
-                return _copied(pipe, wanted)
+                return _copied(pipe, options)
     except OSError as error:
         raise Misuse(f"can't read {file}: {error.strerror}") from None
-    return _show(decode_file(path, wanted), wanted)
+    return _show(decode_file(path, options), options)
 
 
-def _copied(stream: BinaryIO, wanted: Options) -> int:
+def _copied(stream: BinaryIO, options: Options) -> ExitCode:
+    from ggml_rpc_ref.decode.decoded import decode_file
+
     with tempfile.NamedTemporaryFile() as copy:
         shutil.copyfileobj(stream, copy)
         copy.flush()
-        return _show(decode_file(Path(copy.name), wanted), wanted)
+        return _show(decode_file(Path(copy.name), options), options)
 
 
-def _show(decoded: Decoded, wanted: Options) -> int:
+def _show(decoded: Decoded, options: Options) -> ExitCode:
     if sys.stdout is None:
         raise Misuse("can't write: standard output is closed")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal's encoding may lack "…"
     try:
-        _print(decoded, wanted)
+        _print(decoded, options)
         sys.stdout.flush()
     except BrokenPipeError:
-        write_no_more()  # who reads has seen enough, e.g. `head`
+        discard_output()  # the reader has seen enough, for instance `head`
     except OSError as error:
-        write_no_more()
+        discard_output()
         raise Misuse(f"can't write: {error.strerror}") from None
     for note in decoded.source.notes:
-        print(f"ggml-rpc-ref: {note}", file=sys.stderr)
+        print_error(note)
     faults = decoded.faults
     if not faults:
-        return OK
+        return ExitCode.OK
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    print(f"ggml-rpc-ref: {faults[0]}{more}", file=sys.stderr)
-    return BAD_INPUT
+    print_error(f"{faults[0]}{more}")
+    return ExitCode.NON_CONFORMANT
 
 
-def _print(decoded: Decoded, wanted: Options) -> None:
-    if wanted.as_json:
+def _print(decoded: Decoded, options: Options) -> None:
+    from ggml_rpc_ref.decode import text
+
+    if options.as_json:
         sys.stdout.writelines(_document(decoded))
-    elif wanted.graph is not None:
-        sys.stdout.writelines(f"{line}\n" for line in _graph_lines(decoded, wanted.graph))
+    elif options.graph is not None:
+        sys.stdout.writelines(f"{line}\n" for line in _graph_lines(decoded, options.graph))
     else:
         several = decoded.source.kind in ("recording", "pcap", "vector")
         _print_lines(line for message in decoded.messages for line in text.lines(message, with_connection=several))
 
 
 def _document(decoded: Decoded) -> Iterator[str]:
-    """Yield one JSON document, a message a line: there may be more of them than memory."""
+    """Yield one JSON document, a message a line, as it is decoded: all messages together may not fit into memory."""
+    from ggml_rpc_ref.decode import json_form
+
     yield f'{{"schema_version": {json_form.SCHEMA_VERSION}, "kind": "{decoded.source.kind}", "messages": ['
     for number, message in enumerate(decoded.messages):
         yield ("," if number else "") + "\n" + json.dumps(json_form.message_form(message))
@@ -129,6 +146,8 @@ def _document(decoded: Decoded) -> Iterator[str]:
 
 
 def _graph_lines(decoded: Decoded, form: Literal["text", "dot"]) -> Iterator[str]:
+    from ggml_rpc_ref.decode import graphs
+
     found = (message for message in decoded.messages if graphs.is_whole(message))
     views = (
         (f"graph {number}, connection {message.connection}, offset {message.offset}", graphs.View.of(message))
@@ -141,9 +160,9 @@ def _graph_lines(decoded: Decoded, form: Literal["text", "dot"]) -> Iterator[str
         yield from graphs.as_text(view, title)
 
 
-def _print_lines(lines: Iterable[text.Line]) -> None:
-    """Print lines; in colours on a terminal, unless NO_COLOR is set."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+def _print_lines(lines: Iterable[Line]) -> None:
+    """Print lines, in colours where standard output takes them."""
+    if not is_coloured():
         sys.stdout.writelines(f"{line}\n" for line in lines)
         return
     from rich.console import Console

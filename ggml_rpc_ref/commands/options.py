@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, written once."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from typing import Annotated
 
 import typer
 
+from ggml_rpc_ref.spec.transport import DEFAULT_PORT
+
+LOOPBACK = "127.0.0.1"
+
+Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="TCP port; 0: any free one.")]
+Server = Annotated[
+    str,
+    typer.Argument(metavar="HOST:PORT", help=f"A server; [::1]:{DEFAULT_PORT} for IPv6; port {DEFAULT_PORT} if left out."),
+]
 Judged = Annotated[
-    str, typer.Argument(metavar="[HOST:PORT]", help="A server that runs already; without it our own is started and judged.")
+    str, typer.Argument(metavar="[HOST:PORT]", help="A server that is running; without it our own is started and judged.")
 ]
 Spawn = Annotated[str, typer.Option(metavar="'CMD … {port}'", help="Start this server on loopback, and again after each crash.")]
 Expect = Annotated[
@@ -17,5 +26,5 @@ Expect = Annotated[
 Owned = Annotated[
     bool, typer.Option("--i-own-this-target", help="Also send what is known to crash servers to one on another machine.")
 ]
-Listing = Annotated[bool, typer.Option("--list", help="Say what would be asked, and end.")]
+Listing = Annotated[bool, typer.Option("--list", help="List the cases that would be run, and end.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

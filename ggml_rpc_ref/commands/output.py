@@ -1,11 +1,39 @@
-"""What becomes of standard output when nobody takes it any more."""
+"""How commands write: sentences to standard error, JSON to standard output, nothing once nobody reads it."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+import typer
+
+from ggml_rpc_ref.commands.exit_codes import ExitCode
 
 
-def write_no_more() -> None:
-    """Let what is still buffered for standard output vanish, so that the interpreter's end does not complain."""
+def print_error(sentence: object) -> None:
+    """Print one sentence to standard error, under the program's name."""
+    typer.echo(f"ggml-rpc-ref: {sentence}", err=True)
+
+
+def fail(sentence: str, code: ExitCode) -> NoReturn:
+    """Print one sentence to standard error and end the process."""
+    print_error(sentence)
+    sys.exit(code)
+
+
+def print_json(document: Mapping[str, object], indent: int | None = None) -> None:
+    """Print one JSON object, with the `schema_version` 1 unless it has its own."""
+    print(json.dumps({"schema_version": 1, **document}, indent=indent))
+
+
+def is_coloured() -> bool:
+    """Whether standard output takes colours: a terminal, and no NO_COLOR (https://no-color.org) in the environment."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def discard_output() -> None:
+    """Discard what is still buffered for standard output, so that the interpreter does not complain about it when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

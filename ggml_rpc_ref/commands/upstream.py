@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ggml_rpc_ref import upstream
-from ggml_rpc_ref.commands.progress import shown_progress
+from ggml_rpc_ref.commands.options import LOOPBACK, AsJson, Port
+from ggml_rpc_ref.commands.output import print_json
+from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
 app = typer.Typer(help="Genuine llama.cpp builds by protocol version: list, install, serve, generate.", no_args_is_help=True)
 
@@ -17,14 +17,16 @@ Version = Annotated[str, typer.Argument(metavar="VERSION", help="A protocol vers
 
 
 @app.command("list")
-def list_builds(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+def list_builds(as_json: AsJson = False) -> None:
     """List every protocol version, the package that holds it, and whether it is installed."""
+    from ggml_rpc_ref import upstream
+
     rows = [
         {"protocol": row.protocol, "package": row.package_version, "installed": build is not None, "why_not": row.why}
         for row, build in upstream.listing()
     ]
     if as_json:
-        typer.echo(json.dumps({"schema_version": 1, "versions": rows}))
+        print_json({"versions": rows})
         return
     for row in rows:
         package = f"llama-cpp-python {row['package']}" if row["package"] else f"none: {row['why_not']}"
@@ -34,6 +36,9 @@ def list_builds(as_json: Annotated[bool, typer.Option("--json", help="Print one 
 @app.command()
 def install(version: Version) -> None:
     """Build a version into the user's cache directory: 6 to 8 minutes on two cores; needs a C++ compiler."""
+    from ggml_rpc_ref import upstream
+    from ggml_rpc_ref.commands.progress import shown_progress
+
     with shown_progress(f"llama.cpp {version}") as on_progress:
         build = upstream.install(version, on_progress)
     typer.echo(str(build.root))
@@ -42,6 +47,9 @@ def install(version: Version) -> None:
 @app.command()
 def model() -> None:
     """Fetch the small real model that `generate` uses by default: Gemma 3 270M, 240 MB, under Gemma's terms of use."""
+    from ggml_rpc_ref import upstream
+    from ggml_rpc_ref.commands.progress import shown_progress
+
     with shown_progress("Gemma 3 270M") as on_progress:
         path = upstream.model(on_progress)
     typer.echo(str(path))
@@ -50,13 +58,15 @@ def model() -> None:
 @app.command()
 def serve(
     version: Version,
-    host: Annotated[str, typer.Option("--host", "-H", help="IPv4 address to bind.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="TCP port; 0: any free one.")] = 50052,
+    host: Annotated[str, typer.Option("--host", "-H", help="IPv4 address to bind.")] = LOOPBACK,
+    port: Port = DEFAULT_PORT,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads. (default: half the cores)")] = None,
     devices: Annotated[int, typer.Option(min=1, help="How many times the CPU is served.")] = 1,
     cache_dir: Annotated[Path | None, typer.Option(help="Where large uploads are kept.")] = None,
 ) -> None:
     """Run the genuine server in the foreground; this process becomes it."""
+    from ggml_rpc_ref import upstream
+
     upstream.serve(version, host=host, port=port, threads=threads, devices=devices, cache_dir=cache_dir)
 
 
@@ -74,5 +84,7 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: tokens, text, logits, timings.")] = False,
 ) -> None:
     """Have the genuine client load a model onto servers, all layers, and continue a prompt greedily."""
-    said = upstream.generate(version, rpc=rpc, prompt=prompt, model=model, n_predict=n_predict, top=top, threads=threads)
-    typer.echo(said.to_json() if as_json else said.text)
+    from ggml_rpc_ref import upstream
+
+    generation = upstream.generate(version, rpc=rpc, prompt=prompt, model=model, n_predict=n_predict, top=top, threads=threads)
+    typer.echo(generation.to_json() if as_json else generation.text)

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.options import AsJson, Expect, Judged, Listing, Owned, Spawn
+from ggml_rpc_ref.commands.output import print_error
+from ggml_rpc_ref.errors import Misuse
 
 app = typer.Typer(help="The golden vectors: list, verify, record and play them.", no_args_is_help=True)
 
@@ -17,22 +20,22 @@ Directory = Annotated[Path, typer.Argument(metavar="[DIRECTORY]", help="Where th
 @app.command("list")
 def list_vectors(directory: Directory = Path("vectors")) -> None:
     """Print file and id of every vector."""
-    from ggml_rpc_ref import golden as vectors
+    from ggml_rpc_ref import golden
 
-    for line in vectors.list_ids(directory):
+    for line in golden.list_ids(directory):
         typer.echo(line)
 
 
 @app.command()
 def verify(directory: Directory = Path("vectors")) -> None:
     """Check schemas, ids and form of every vector; 0: all is well, 1: not."""
-    from ggml_rpc_ref import golden as vectors
+    from ggml_rpc_ref import golden
 
-    faults = vectors.verify(directory)
+    faults = golden.verify(directory)
     for fault in faults:
-        typer.echo(f"ggml-rpc-ref: {fault}", err=True)
-    typer.echo(f"{len(faults)} faults in {len(list(vectors.files(directory)))} files", err=True)
-    raise typer.Exit(1 if faults else 0)
+        print_error(fault)
+    typer.echo(f"{len(faults)} faults in {len(list(golden.files(directory)))} files", err=True)
+    raise typer.Exit(ExitCode.NON_CONFORMANT if faults else ExitCode.OK)
 
 
 @app.command()
@@ -58,18 +61,18 @@ def play(
 ) -> None:
     """Play the vectors against a server; 0: it does as they say, 1: not, 4: it crashed or hung."""
     from ggml_rpc_ref import upstream
-    from ggml_rpc_ref.commands import conform as command
+    from ggml_rpc_ref.commands.conform import JudgingOptions, choose_target, judge_and_report, print_cases
     from ggml_rpc_ref.golden import omitted, play_ops
     from ggml_rpc_ref.golden import play as playing
 
     model = upstream.model_path()
     given = omitted.Files(data or (), otherwise=[model] if model.exists() else [])
     found = list(playing.cases(directory, given))
-    server, cases = command.choose(target, spawn), playing.select(found, tuple(only or ()))
-    wishes = command.Wishes(timeout, expect, i_own_this_target, as_json)
+    server, cases = choose_target(target, spawn), playing.select(found, tuple(only or ()))
     if list_cases:
-        raise typer.Exit(command.list_cases(cases, wishes))
-    raise typer.Exit(command.conform(server, cases, wishes, {case.id for case in found}, play_ops.summary))
+        raise typer.Exit(print_cases(cases, as_json=as_json))
+    options = JudgingOptions(timeout, expect, i_own_this_target, as_json)
+    raise typer.Exit(judge_and_report(server, cases, options, {case.id for case in found}, play_ops.summary))
 
 
 @app.command()
@@ -91,4 +94,15 @@ def record(
     from ggml_rpc_ref.golden import session
 
     labels = session.Labels(id, about, client, server, cpu, command, tuple(flag or ()), nmse)
-    raise typer.Exit(session.record(recording, output, labels))
+    made = session.make(recording, labels)
+    # of a recording that is damaged at its beginning there is nothing to write
+    if made.content["steps"] and output is not None:
+        try:
+            output.write_text(made.text, encoding="utf-8")
+        except OSError as error:
+            raise Misuse(f"can't write {output}: {error.strerror}") from None
+    elif made.content["steps"]:
+        typer.echo(made.text, nl=False)
+    for sentence in (*made.notes, *made.faults[:1]):
+        print_error(sentence)
+    raise typer.Exit(ExitCode.NON_CONFORMANT if made.faults else ExitCode.OK)

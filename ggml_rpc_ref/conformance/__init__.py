@@ -1,9 +1,9 @@
-"""Is a server right? Cases by rule, a runner that survives the server, and reports.
+"""The conformance suite: cases by rule, a runner that survives the server's crashes, and reports.
 
     report = run(Given(Endpoint("127.0.0.1", 50052)), select())
     print("\\n".join(as_text(report)))
 
-Imports nothing of our own server: what is shared is the table of messages and the codec; cases of literal bytes do without both.
+Imports nothing of our own server. They share the table of messages and the codec; cases of literal bytes use neither.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from fnmatch import fnmatchcase
 
 from ggml_rpc_ref.conformance.case import CASES, Case
 from ggml_rpc_ref.conformance.cases import SECTIONS
+from ggml_rpc_ref.conformance.events import CaseBegan, CaseEnded, Ended, Event, Introduced, Report, Result, Started
 from ggml_rpc_ref.conformance.expect import Expected, load, surprises
-from ggml_rpc_ref.conformance.report import as_json, as_text, case_as_json, exit_status, show
-from ggml_rpc_ref.conformance.runner import Options, Report, Result, WrongVersion, run
+from ggml_rpc_ref.conformance.report import Outcome, as_json, as_text, case_as_json, outcome, show
+from ggml_rpc_ref.conformance.runner import Options, WrongVersion, judge, run
 from ggml_rpc_ref.conformance.target import Given, Spawned, Target, embedded, from_command
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Verdict
 from ggml_rpc_ref.errors import Misuse
@@ -27,12 +28,19 @@ __all__ = [
     "CASES",
     "NO_FAULT",
     "Case",
+    "CaseBegan",
+    "CaseEnded",
+    "Ended",
+    "Event",
     "Expected",
     "Given",
+    "Introduced",
     "Options",
+    "Outcome",
     "Report",
     "Result",
     "Spawned",
+    "Started",
     "Target",
     "Verdict",
     "WrongVersion",
@@ -40,9 +48,10 @@ __all__ = [
     "as_text",
     "case_as_json",
     "embedded",
-    "exit_status",
     "from_command",
+    "judge",
     "load",
+    "outcome",
     "run",
     "select",
     "show",
@@ -51,7 +60,7 @@ __all__ = [
 
 
 def select(patterns: Sequence[str] = ()) -> list[Case]:
-    """Return the cases whose id, or whose rule's id, matches one of the patterns (*, ?, [...]), or all, in the order of the rules.
+    """Return the cases whose id or rule id matches one of the patterns (*, ?, [...]), or all cases, in the order of the rules.
 
     Raises:
         Misuse: for a pattern that matches nothing.

@@ -1,7 +1,7 @@
-"""Tensors and graphs to send: a buffer on the server, and the tensors that a case lays out in it.
+"""Tensors and graphs to send: a buffer on the server, and the tensors that a case places in it.
 
-An arena's tensors stand in the middle of its buffer, with room of at least `MARGIN` bytes before and behind: what a careless server
-reads or writes a few bytes beside a tensor is then still the case's own, and no case can be used against anyone.
+The tensors lie in the middle of the buffer, at least `MARGIN` bytes from both ends: what a careless server reads or writes a few
+bytes beside a tensor still belongs to the case, so no case can be used as an attack.
 """
 
 from __future__ import annotations
@@ -16,33 +16,34 @@ from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, BufferClear, GraphCompute, RpcTensor
 
 ALIGNMENT = 64
-"""Bytes between the starts of an arena's tensors are a multiple of it; enough for every device seen."""
+"""Every tensor of an arena begins at a multiple of this many bytes; enough for every device seen."""
 MARGIN = 4096
+"""Bytes of the buffer before the first tensor and after the last one."""
 GUARD = 0xA5
-"""What every byte of a fresh arena is."""
+"""The value of every byte of a fresh arena."""
 
 CODES = {"F32": "f", "F16": "e", "F64": "d", "I8": "b", "I16": "h", "I32": "i", "I64": "q"}
-"""ggml_type to `struct` code."""
+"""Plain ggml_type to `struct` code."""
 
 
 def pack(type: str, values: Sequence[float]) -> bytes:
-    """Return numbers as a plain type's bytes."""
+    """Return the bytes of numbers of a plain type."""
     return struct.pack(f"<{len(values)}{CODES[type]}", *values)
 
 
 def unpack(type: str, data: bytes) -> list[float]:
-    """Return the numbers that a plain type's bytes are."""
+    """Return the numbers that bytes of a plain type hold."""
     return list(struct.unpack(f"<{len(data) // BY_NAME[type].size}{CODES[type]}", data))
 
 
 def strides(type: str, ne: Sequence[int]) -> tuple[int, int, int, int]:
-    """Return the nb of a tensor without gaps."""
+    """Return the nb of a contiguous tensor."""
     row = BY_NAME[type].size * (ne[0] // BY_NAME[type].block)
     return (BY_NAME[type].size, row, row * ne[1], row * ne[1] * ne[2])
 
 
 def nbytes(tensor: RpcTensor) -> int:
-    """Return the bytes from a tensor's first to its last, of a tensor that a case has made."""
+    """Return the bytes from a tensor's first element to the end of its last; for tensors whose type is known."""
     dtype = next(dtype for dtype in BY_NAME.values() if dtype.number == tensor.type)
     if 0 in tensor.ne:
         return 0
@@ -51,13 +52,13 @@ def nbytes(tensor: RpcTensor) -> int:
 
 
 def quad(ne: Sequence[int]) -> tuple[int, int, int, int]:
-    """Return dimensions padded with 1 to four."""
+    """Pad dimensions with 1 to four."""
     a, b, c, d = (*ne, 1, 1, 1)[:4]
     return (a, b, c, d)
 
 
 def tensor_in(buffer: Buffer, ne: Sequence[int] = (16,), type: str = "F32", offset: int = 0) -> RpcTensor:
-    """Return a tensor without gaps that begins `offset` bytes into a buffer."""
+    """Return a contiguous tensor that begins `offset` bytes into a buffer."""
     return RpcTensor(
         id=1,
         type=BY_NAME[type].number,
@@ -79,7 +80,7 @@ class Arena:
     Args:
         peer: the connection that it belongs to.
         size: bytes of the buffer, margins included.
-        device: where the buffer is.
+        device: index of the buffer's device.
     """
 
     def __init__(self, peer: Peer, size: int = 65536, device: int = 0) -> None:
@@ -89,7 +90,7 @@ class Arena:
         peer.ask(BufferClear(remote_ptr=self.buffer.remote_ptr, value=GUARD))
 
     def leaf(self, ne: Sequence[int], values: Sequence[float] | bytes = (), type: str = "F32") -> RpcTensor:
-        """Return a new tensor that holds values, or guard bytes where none are given."""
+        """Add a tensor that holds values, or guard bytes if none are given."""
         placed = tensor_in(self.buffer, ne, type, self._next)
         self._next += (nbytes(placed) + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
         if self._next + MARGIN > self.buffer.size:
@@ -108,7 +109,7 @@ class Arena:
         type: str = "F32",
         params: Sequence[int] | bytes = (),
     ) -> RpcTensor:
-        """Return a new tensor that is to be computed.
+        """Add a tensor that is to be computed.
 
         Args:
             op: name of the ggml_op.
@@ -126,18 +127,18 @@ class Arena:
         )
 
     def view(self, op: str, whole: RpcTensor, ne: Sequence[int], nb: Sequence[int] | None = None, offset: int = 0) -> RpcTensor:
-        """Return a new tensor that shows bytes of another one: VIEW, RESHAPE, PERMUTE or TRANSPOSE."""
+        """Add a view of another tensor: VIEW, RESHAPE, PERMUTE or TRANSPOSE."""
         type = next(name for name, dtype in BY_NAME.items() if dtype.number == whole.type)
         shown = replace(whole, ne=quad(ne), nb=strides(type, quad(ne)) if nb is None else quad(nb), data=whole.data + offset)
         links = {"view_src": whole.id, "view_offs": offset, "src": (whole.id,), "flags": FLAG_COMPUTE}
         return self.change(self.add(shown), op=self.peer.subject.op(op), **links)
 
     def add(self, tensor: RpcTensor) -> RpcTensor:
-        """Take a tensor in under a new id."""
+        """Add a tensor under a new id."""
         return self._put(replace(tensor, id=0x1000 + len(self.tensors)))
 
     def change(self, tensor: RpcTensor, **fields: object) -> RpcTensor:
-        """Return a tensor with other fields in its place."""
+        """Replace a tensor by one with other fields, and return that."""
         return self._put(replace(tensor, **fields))  # type: ignore[arg-type]
 
     def _put(self, tensor: RpcTensor) -> RpcTensor:
@@ -145,11 +146,11 @@ class Arena:
         return tensor
 
     def graph(self, *nodes: RpcTensor, device: int = 0) -> GraphCompute:
-        """Return the request that computes these nodes, with all tensors of the arena."""
+        """Return the GRAPH_COMPUTE of these nodes, with all tensors of the arena."""
         return GraphCompute(device=device, nodes=tuple(n.id for n in nodes), tensors=tuple(self.tensors.values()))
 
     def compute(self, *nodes: RpcTensor, device: int = 0) -> None:
-        """Have the server compute these nodes."""
+        """Demand that the server computes these nodes."""
         self.peer.tell(self.graph(*nodes, device=device))
 
     def refuses(self, *nodes: RpcTensor) -> None:
@@ -157,14 +158,14 @@ class Arena:
         self.peer.refuses(self.graph(*nodes))
 
     def values(self, tensor: RpcTensor) -> list[float]:
-        """Return the numbers that a tensor without gaps holds on the server."""
+        """Read the numbers of a contiguous tensor from the server."""
         type = next(name for name, dtype in BY_NAME.items() if dtype.number == tensor.type)
         return unpack(type, self.peer.read(tensor, nbytes(tensor)))
 
     def expect(self, tensor: RpcTensor, values: Sequence[float], tolerance: float = 0.0, rule: str = "") -> None:
-        """Demand that a tensor holds these numbers, each within a part `tolerance` of it (of 1 where it is smaller)."""
+        """Demand that a tensor holds these numbers, each within `tolerance` times its magnitude (times 1 where it is smaller)."""
         found = self.values(tensor)
-        # equality first: the difference of two infinities is no number
+        # equality first: the difference of two infinities is NaN
         near = [f == v or abs(f - v) <= tolerance * max(1.0, abs(v)) for f, v in zip(found, values, strict=True)]
         if not all(near):
             worst = near.index(False)

@@ -1,8 +1,8 @@
-"""What a conformance case is: an id, the rule it judges, one sentence, and a function that talks to the server under test.
+"""A conformance case: an id, the rule it judges, one sentence, and a function that talks to the server under test.
 
-A case's id is its rule's id, a slash, and words: `data.offset-wrap/set-near-2-64`. Ids never change and never come back with
-another meaning, so that they can be cited and stand in files of expected failures. The function returns where the rule holds and
-raises `Broken` where it does not; it is told nothing of who the server is.
+A case's id is its rule's id, a slash, and words: `data.offset-wrap/set-near-2-64`. Ids never change and are never reused with
+another meaning, so that they can be cited and listed in files of expected failures. The function returns if the server follows the
+rule and raises `Broken` if it does not; it does not know which server it judges.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Case:
     Attributes:
         id: permanent.
         doc: what is sent and what must happen.
-        run: asks it.
-        may_crash: whether servers are known that die of it; on a machine that is not this one it is asked only with leave.
-        patience: how many times the usual deadline its answers may take.
-        judges: id of its rule, where its own id doesn't begin with that.
+        run: the function.
+        may_crash: whether servers are known to crash on it; on another machine it is run only with permission.
+        patience: factor by which its answers may exceed the usual deadline.
+        judges: id of its rule, where its own id does not begin with that.
     """
 
     id: str
@@ -38,22 +38,22 @@ class Case:
 
     @property
     def rule(self) -> Rule:
-        """The rule it judges."""
+        """The rule that it judges."""
         return RULES[self.judges or self.id.partition("/")[0]]
 
 
 CASES: dict[str, Case] = {}
-"""Case id to case, in the order of the sections."""
+"""All cases by id, in the order of the sections."""
 
 Ask = Callable[..., None]
 
 
 def case(id: str, *, each: Mapping[str, Any] | None = None, may_crash: bool = False, patience: float = 1.0) -> Callable[[Ask], Ask]:
-    """Make a function a case; with `each` as many cases as there are rows.
+    """Register a function as a case, or with `each` as one case for each row.
 
     Args:
-        id: the id; with `each` its "{}" stands for the row's key.
-        each: words to the value that the function gets as its second argument. "{}" in its docstring stands for the words.
+        id: the id; with `each`, "{}" in it stands for the row's key.
+        each: key to the value that the function gets as its second argument. "{}" in the docstring stands for the key.
         may_crash: see `Case`.
         patience: see `Case`.
     """
@@ -77,6 +77,6 @@ def _add(new: Case) -> None:
     rule, _, words = new.id.partition("/")
     assert rule in RULES, f"{new.id}: no rule has the id {rule}"
     assert words, f"{new.id}: words are missing"
-    assert new.id not in CASES, f"{new.id} stands twice"
+    assert new.id not in CASES, f"{new.id} is there twice"
     assert new.doc.endswith("."), f"{new.id} has no sentence"
     CASES[new.id] = new

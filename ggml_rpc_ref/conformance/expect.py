@@ -1,8 +1,8 @@
-"""Expected failures: what is known to be wrong with one server, each with its reason, so that a run fails only on news.
+"""Expected failures: what is known to be wrong with one server and why, so that a run fails only on changes.
 
 A file is a JSON object: case id to `{"verdict": …, "reason": …}`. It is strict: an expected failure that passes, one that fails in
-another way, and an id that no case has fail the run, so that the file can't rot. Where a server's behaviour is left to chance
-(memory that was freed, or never set), `verdict` is a list of all that it may come to, PASS among them if need be.
+another way, and an id that no case has fail the run, so that the file stays true. Where a server's behaviour varies from run to run
+(memory that was freed, or never set), `verdict` is a list of all possible verdicts, PASS among them if need be.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ggml_rpc_ref.conformance.case import CASES
-from ggml_rpc_ref.conformance.runner import Result
+from ggml_rpc_ref.conformance.events import Result
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Verdict
 from ggml_rpc_ref.errors import Misuse
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a case is known to end with (more than one verdict: chance decides), and why that is so."""
+    """The verdicts that a case may have on this server, and the reason."""
 
     verdicts: tuple[Verdict, ...]
     reason: str
@@ -33,7 +33,7 @@ def load(path: Path) -> dict[str, Expected]:
     """Read a file of expected failures.
 
     Raises:
-        Misuse: where it can't be read, or is not of that form.
+        Misuse: where it can't be read, or has another form.
     """
     try:
         rows = json.loads(path.read_text())
@@ -41,7 +41,7 @@ def load(path: Path) -> dict[str, Expected]:
     except OSError as error:
         raise Misuse(f"can't read {path}: {error.strerror}") from None
     except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise Misuse(f"{path} is no file of expected failures (case id to verdict and reason): {error!r}") from None
+        raise Misuse(f"{path} is not a file of expected failures (case id to verdict and reason): {error!r}") from None
 
 
 def _verdicts(value: str | list[str]) -> tuple[Verdict, ...]:
@@ -52,15 +52,15 @@ def _verdicts(value: str | list[str]) -> tuple[Verdict, ...]:
 
 
 def surprises(results: Iterable[Result], expected: Mapping[str, Expected], known: Collection[str] = CASES) -> list[str]:
-    """Return a sentence for each case that ended otherwise than expected, and for each id that is none of the `known`."""
-    news = [_surprise(result, expected.get(result.case.id)) for result in results]
-    strangers = [f"{id}: no case has this id" for id in expected if id not in known]
-    return [sentence for sentence in news if sentence] + strangers
+    """Return a sentence for each case with an unexpected verdict, and for each expected id that is not among the `known`."""
+    wrong = [_surprise(result, expected.get(result.case.id)) for result in results]
+    unknown = [f"{id}: no case has this id" for id in expected if id not in known]
+    return [sentence for sentence in wrong if sentence] + unknown
 
 
 def _surprise(result: Result, expected: Expected | None) -> str:
     if result.verdict in (Verdict.SKIP, Verdict.UNSUPPORTED):
-        return ""  # not judged here, so nothing was learnt of it
+        return ""  # not judged: neither confirmed nor refuted
     if expected is None:
         return "" if result.verdict in NO_FAULT else f"{result.case.id}: {result.verdict}, which is not expected"
     if result.verdict in expected.verdicts:

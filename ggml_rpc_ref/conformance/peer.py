@@ -1,9 +1,12 @@
 """The server under test as a case sees it: connections to open, requests to send, and what must come back.
 
-Everything that a case may hold against the server is said here once: how a reply is checked, what a refusal is, when a stream is
-out of step. A refusal is an end of the connection, whichever way TCP shows it (FIN, RST, EPIPE), before any byte of a reply. A
-request without a reply is always followed by a sentinel, DEVICE_COUNT, on the same connection: its answer tells acceptance from
-refusal, and one byte too many or too few before it shows.
+The checks that all cases share are here: how a reply is checked, what counts as a refusal, when a stream is out of step. A
+refusal is the end of the connection, however TCP shows it (FIN, RST, EPIPE), before any byte of a reply. A request without a
+reply is always followed by a sentinel, DEVICE_COUNT, on the same connection: its answer distinguishes acceptance from refusal,
+and makes a byte too many or too few before it visible.
+
+Peers keep no `Order` of their own, since cases break the order on purpose; which reply a request gets, and how large it is,
+they ask `order.awaited`.
 """
 
 from __future__ import annotations
@@ -39,28 +42,28 @@ from ggml_rpc_ref.spec.versions import Version
 
 T = TypeVar("T")
 Literal = bytes | bytearray | memoryview
-"""What stands for itself among the things to send."""
+"""Bytes that are sent as they are, beside messages, which are encoded."""
 
 REFUSAL = "the connection to be closed without a reply byte"
-SHOWN = 48
+SHOWN_BYTES = 48
 """Bytes of a message that a transcript shows."""
-REST = 0.05
-"""Seconds for the rest of an answer that should not be: a server may send it in several pieces."""
-REMEMBERED = 40
-"""Lines that a transcript has."""
-LONGEST_WAIT_FOR_A_SECOND_CLIENT = 2.0
-"""Seconds after which a server is held to serve one client at a time."""
+REST_TIMEOUT = 0.05
+"""Seconds to wait for the rest of an answer that should not have come: a server may send it in several pieces."""
+TRANSCRIPT_LINES = 40
+"""The last lines that a transcript keeps."""
+SECOND_CLIENT_TIMEOUT = 2.0
+"""Seconds without an answer to a second client after which the server is taken to serve one client at a time."""
 
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of the server, learnt once and true for the whole run.
+    """What is known about the server; learnt once, valid for the whole run.
 
     Attributes:
-        version: as HELLO says it.
-        device_count: as DEVICE_COUNT says it.
-        one_client: whether it was seen to leave a second client waiting; None: not tried yet.
-        pid: its process, where it is ours and on this machine.
+        version: from its HELLO reply.
+        device_count: from its DEVICE_COUNT reply.
+        one_client: whether it left a second client waiting; None: not tried yet.
+        pid: id of its process, where we started it.
     """
 
     version: Version
@@ -85,20 +88,20 @@ class Subject:
 
     Attributes:
         endpoint: where it listens.
-        timeout: seconds that one answer may take.
-        facts: what is known of it.
+        timeout: seconds that each answer may take.
+        facts: what is known about it.
         peers: the connections opened so far.
-        transcript: what went to and fro last, abbreviated, a line each.
+        transcript: the last messages in both directions, abbreviated, one per line.
     """
 
     endpoint: Endpoint
     timeout: float
     facts: Facts
     peers: list[Peer] = field(default_factory=list)
-    transcript: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    transcript: deque[str] = field(default_factory=lambda: deque(maxlen=TRANSCRIPT_LINES))
 
     def open(self) -> Peer:
-        """Return a new connection on which nothing has been said."""
+        """Return a new connection on which nothing has been sent."""
         try:
             stream = open_stream(*self.endpoint, timeout=self.timeout)
         except DeadlineMissed as missed:
@@ -116,7 +119,7 @@ class Subject:
         return peer
 
     def connect_second(self) -> Peer:
-        """Return one more connection beside those that are open.
+        """Return a connection in addition to those that are open.
 
         Raises:
             NotJudged: where the server leaves a second client without an answer.
@@ -126,9 +129,9 @@ class Subject:
         return self.connect()
 
     def answers_second_client(self) -> bool:
-        """Whether a client is answered while another one is connected; tried once in a run."""
+        """Whether a client is answered while another one is connected; tried once per run."""
         if self.facts.one_client is None:
-            keep, self.timeout = self.timeout, min(self.timeout, LONGEST_WAIT_FOR_A_SECOND_CLIENT)
+            keep, self.timeout = self.timeout, min(self.timeout, SECOND_CLIENT_TIMEOUT)
             try:
                 self.connect().close()
                 self.facts.one_client = False
@@ -142,7 +145,7 @@ class Subject:
         return not self.facts.one_client
 
     def check_alive(self) -> None:
-        """Prove that the server serves on: a new connection, HELLO, DEVICE_COUNT."""
+        """Check that the server still serves: a new connection, HELLO, DEVICE_COUNT."""
         peer = self.connect()
         peer.sync()
         peer.close()
@@ -151,7 +154,7 @@ class Subject:
         """Return a device other than 0.
 
         Raises:
-            NotJudged: where there is none.
+            NotJudged: where it has only one.
         """
         if self.facts.device_count < 2:
             raise NotJudged("it has one device")
@@ -162,7 +165,7 @@ class Subject:
         return op_table(self.facts.version).index(name)
 
     def close(self) -> None:
-        """End every connection, those last that the server has still to turn to."""
+        """End every connection; last those that the server has not served yet."""
         for peer in sorted(self.peers, key=lambda peer: peer.is_waiting):
             peer.close()
 
@@ -173,10 +176,10 @@ class Peer:
     Args:
         stream: connected.
         subject: the server.
-        number: counts the connections of a case, for the transcript.
+        number: of the connection within its case, for the transcript.
 
     Attributes:
-        is_waiting: whether it was left without an answer because the server serves another one first.
+        is_waiting: whether it has no answer because the server serves another connection first.
     """
 
     def __init__(self, stream: Stream, subject: Subject, number: int) -> None:
@@ -186,28 +189,28 @@ class Peer:
     # --------------------------------------------------------------------------------------------------------- sending
 
     def send(self, *what: object) -> None:
-        """Send messages and literal bytes, all in one piece; a server that has closed meanwhile is noticed when we read."""
+        """Send messages and literal bytes in one piece; that the server has closed the connection is noticed on reading."""
         data = b"".join(bytes(w) if isinstance(w, Literal) else codec.encode_request(cast(Message, w), self.version) for w in what)
         self._note("sent", data, ", ".join(map(_label, what)))
         try:
             self._stream.send(data)
         except PeerClosed:
-            pass  # the refusal came before we were through: reading will show it
+            pass  # refused before everything was sent: reading will show it
         except DeadlineMissed as missed:
             raise Broken("the server to take what is sent", str(missed), verdict=Verdict.HANG) from None
 
     def finish_sending(self) -> None:
-        """Say that no more requests will come."""
+        """End sending (FIN): no more requests will come."""
         self._note("sent", b"", "FIN")
         self._stream.finish_sending()
 
     def reset(self) -> None:
-        """Vanish: the server gets a reset."""
+        """Reset the connection (RST)."""
         self._note("sent", b"", "RST")
         self._stream.reset()
 
     def close(self) -> None:
-        """End the connection; one whose HELLO is still to be answered only then: upstream dies of SIGPIPE otherwise."""
+        """End the connection; if its HELLO is not answered yet, after the answer: else SIGPIPE kills the genuine server."""
         if self.is_waiting:
             with contextlib.suppress(PeerClosed, DeadlineMissed):
                 self._stream.receive(64)
@@ -216,7 +219,7 @@ class Peer:
     # ------------------------------------------------------------------------------------------------------- receiving
 
     def take(self, size: int, what: str) -> bytes:
-        """Return the next bytes, as literal cases compare them."""
+        """Return the next bytes; cases of literal bytes compare them."""
         try:
             data = self._stream.receive_exactly(size)
         except PeerClosed as closed:
@@ -229,7 +232,7 @@ class Peer:
         return data
 
     def take_end(self) -> None:
-        """Demand that the server, having answered all, ends the connection after our FIN without another byte."""
+        """Require that the server, which has answered everything, ends the connection after our FIN without another byte."""
         ending = self._stream.wait_closed()
         self._note("got", ending.leftover, "end" if ending.closed else "nothing more")
         if ending.leftover:
@@ -243,11 +246,11 @@ class Peer:
             raise Broken("the server to end the connection after our FIN", "it stayed open", verdict=Verdict.HANG)
 
     def wait_end(self) -> None:
-        """Wait until the server has ended the connection or the deadline has passed, whatever comes."""
+        """Wait until the server ends the connection or the deadline passes, ignoring what comes."""
         self._stream.wait_closed()
 
     def reply(self, request: Message) -> Any:
-        """Return the reply to a request that has been sent; its size must be the one that the table says."""
+        """Return the reply to a request that has been sent; its size must be the table's."""
         expected = f"the reply to {_label(request)}"
         due = awaited(type(request), request, self.version)
         assert due is not None  # a case reads no reply where there is none
@@ -264,7 +267,7 @@ class Peer:
             raise Broken(expected, str(violation), "frame.reply-presence", Verdict.DESYNC) from None
 
     def refused(self) -> None:
-        """Demand that the server ends the connection without another byte."""
+        """Require that the server ends the connection without another byte."""
         try:
             data = self._stream.receive(4096)
         except PeerClosed:
@@ -274,12 +277,12 @@ class Peer:
             self._note("got", b"", "nothing")
             raise Broken(REFUSAL, "neither an end nor an answer came in time", verdict=Verdict.HANG) from None
         if not _is_whole(data):
-            data += self._stream.wait_closed(REST).leftover
+            data += self._stream.wait_closed(REST_TIMEOUT).leftover
         self._note("got", data, "")
         raise Broken(REFUSAL, self._meaning(data))
 
     def _meaning(self, data: bytes) -> str:
-        """Say what bytes mean that come where none may."""
+        """Describe bytes that came where none may."""
         sentinel = codec.encode_reply(DeviceCountReply(device_count=self.subject.facts.device_count), self.version)
         accepted = "it was accepted: the next request was answered" if data == sentinel else "it was answered"
         return f"{accepted} with {_bytes(data)}"
@@ -287,7 +290,7 @@ class Peer:
     # --------------------------------------------------------------------------------------------------- conversations
 
     def hello(self) -> None:
-        """Open the conversation; the version must be the one that the run began with."""
+        """Send HELLO; the version must be the one that the run began with."""
         reply: HelloReply = self.ask(Hello())
         found = Version(reply.major, reply.minor, reply.patch)
         if found != self.version:
@@ -299,27 +302,27 @@ class Peer:
         return self.reply(request)
 
     def tell(self, *requests: object) -> None:
-        """Send requests that have no reply, and a sentinel after them: the server must take them."""
+        """Send requests without a reply and a sentinel after them: the server must accept them."""
         self.send(*requests, DeviceCount())
         self.check_count(self.reply(DeviceCount()))
 
     def sync(self) -> None:
-        """Send the sentinel alone: the stream must be in step."""
+        """Send only the sentinel: the stream must be in step."""
         self.tell()
 
     def check_count(self, reply: DeviceCountReply) -> None:
-        """Demand that the sentinel's answer is the known number of devices."""
+        """Require that the sentinel's answer is the known number of devices."""
         known = self.subject.facts.device_count
         if reply.device_count != known:
             raise Broken(f"DEVICE_COUNT to say {known} again", f"got {reply.device_count}", "device.count", Verdict.DESYNC)
 
     def refuses(self, request: object) -> None:
-        """Send a request that the server must refuse; after one without a reply comes the sentinel."""
+        """Send a request that the server must refuse, followed by the sentinel if it has no reply."""
         self.send(request, *[DeviceCount()] * _is_silent(request, self.version))
         self.refused()
 
     def takes(self, request: object) -> None:
-        """Send a request that the server must accept, whether it has a reply or not."""
+        """Send a request that the server must accept, with or without a reply."""
         if _is_silent(request, self.version):
             self.tell(request)
         else:
@@ -345,12 +348,12 @@ class Peer:
         return reply.data
 
     def _note(self, verb: str, data: bytes, what: str) -> None:
-        shown = f" {len(data)} bytes {data[:SHOWN].hex()}{'…' if len(data) > SHOWN else ''}" if data else ""
+        shown = f" {len(data)} bytes {data[:SHOWN_BYTES].hex()}{'…' if len(data) > SHOWN_BYTES else ''}" if data else ""
         self.subject.transcript.append(f"{self._number} {verb}{' ' + what if what else ''}{shown}")
 
 
 def _is_silent(request: object, version: Version) -> bool:
-    """Whether a request gets no reply; literal bytes are told by their first."""
+    """Whether a request gets no reply; of literal bytes the first says which request they are."""
     if isinstance(request, Literal):
         row = by_number(version).get(request[0])
         return row is not None and row.reply(version) is NO_REPLY
@@ -358,7 +361,7 @@ def _is_silent(request: object, version: Version) -> bool:
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether a reply's size field and all that it announces are there."""
+    """Whether data begin with a complete reply: size field and payload."""
     return len(data) >= 8 and len(data) - 8 >= codec.REPLY_HEAD.unpack_from(data)[0]
 
 

@@ -1,17 +1,17 @@
-"""What a run found: as text for people, as JSON for programs, and as an exit status."""
+"""The report of a run: its outcome, as text for people and as JSON for programs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as package_version
+from enum import Enum, auto
 from itertools import groupby
 from typing import Any
 
+import ggml_rpc_ref
 from ggml_rpc_ref.conformance.case import CASES, Case
+from ggml_rpc_ref.conformance.events import Report, Result
 from ggml_rpc_ref.conformance.expect import Expected, surprises
-from ggml_rpc_ref.conformance.runner import Report, Result
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Verdict
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.files import FILE_RULES
@@ -19,26 +19,38 @@ from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES, Rule
 
 SCHEMA_VERSION = 1
-"""Grows by one when a field of the JSON output changes its meaning or goes; new fields may come any time."""
-
-OK, NON_CONFORMANT, CRASHED, OUR_FAULT = 0, 1, 4, 5
+"""Incremented when a field of the JSON output changes its meaning or is removed; new fields may be added at any time."""
 
 
-def exit_status(report: Report, expected: Mapping[str, Expected] | None = None) -> int:
-    """Return 5 where the tool failed, 4 where the server crashed or hung, 1 where a MUST is broken, otherwise 0.
+class Outcome(Enum):
+    """What a whole run says of its target."""
 
-    A broken SHOULD alone is 0. With expected failures only what they don't foresee counts, and being surprised is 1 at least.
-    """
+    CONFORMANT = auto()
+    """No MUST is broken; a SHOULD may be."""
+    NON_CONFORMANT = auto()
+    """A MUST is broken, or the expected failures did not come as expected."""
+    CRASHED = auto()
+    """The server crashed or hung."""
+    TOOL_FAILED = auto()
+    """A case ended with a defect of ours."""
+    INTERRUPTED = auto()
+    """Not all cases were run."""
+
+
+def outcome(report: Report, expected: Mapping[str, Expected] | None = None) -> Outcome:
+    """Return the outcome of a run; with expected failures, only what differs from them counts."""
+    if report.is_interrupted:
+        return Outcome.INTERRUPTED
     known = expected or {}
     new = [r for r in report.results if r.case.id not in known or r.verdict not in known[r.case.id].verdicts]
     verdicts = {r.verdict for r in new if level(r) == "MUST" or r.verdict in (Verdict.CRASH, Verdict.HANG, Verdict.ERROR)}
     if Verdict.ERROR in verdicts:
-        return OUR_FAULT
+        return Outcome.TOOL_FAILED
     if verdicts & {Verdict.CRASH, Verdict.HANG}:
-        return CRASHED
+        return Outcome.CRASHED
     if verdicts - NO_FAULT or (expected is not None and surprises(report.results, expected, report.known)):
-        return NON_CONFORMANT
-    return OK
+        return Outcome.NON_CONFORMANT
+    return Outcome.CONFORMANT
 
 
 def level(result: Result) -> str:
@@ -47,7 +59,7 @@ def level(result: Result) -> str:
 
 
 def counts(results: Iterable[Result]) -> dict[str, int]:
-    """Return how many cases ended with each verdict, in the verdicts' order, those that never came left out."""
+    """Return the number of cases with each verdict, in the order of the verdicts, without zeros."""
     found = Counter(result.verdict for result in results)
     return {verdict.value: found[verdict] for verdict in Verdict if found[verdict]}
 
@@ -56,7 +68,7 @@ def counts(results: Iterable[Result]) -> dict[str, int]:
 
 
 def as_text(report: Report, expected: Mapping[str, Expected] | None = None, summary: Iterable[str] = ()) -> Iterator[str]:
-    """Yield lines: under each rule that is broken or was not judged its cases; then surprises, the summary, and counts."""
+    """Yield lines: each rule that is broken or was not judged with its cases; then unexpected results, the summary, and counts."""
     for rule, results in _by_rule(report.results):
         yield f"{rule.id} ({rule.level}): {rule.sentence}"
         yield from _lines(results, expected or {})
@@ -64,6 +76,8 @@ def as_text(report: Report, expected: Mapping[str, Expected] | None = None, summ
     if expected is not None:
         yield from (f"unexpected: {sentence}" for sentence in surprises(report.results, expected, report.known))
     yield from summary
+    if report.is_interrupted:
+        yield f"interrupted: {len(report.results)} of {report.planned} cases were judged"
     yield _total(report)
 
 
@@ -75,17 +89,17 @@ def _by_rule(results: Iterable[Result]) -> Iterator[tuple[Rule, list[Result]]]:
 
 
 def _lines(results: Iterable[Result], expected: Mapping[str, Expected]) -> Iterator[str]:
-    """Yield a line a case, and under an unforeseen failure what was asked; cases left out in a row for one reason share a line."""
+    """Yield a line a case, below an unexpected failure its doc; consecutive cases skipped for one reason share a line."""
     for (verdict, reason), alike in groupby(results, key=lambda r: (r.verdict, r.detail if r.verdict in NO_FAULT else r)):
         group = list(alike)
         if verdict in NO_FAULT and len(group) > 1:
             yield f"  {verdict:<11} {group[0].case.id} and {len(group) - 1} more: {reason}"
             continue
         for result in group:
-            stumbled = "" if result.rule == result.case.rule.id else " (met on the way)"
-            foreseen = " [expected]" if result.case.id in expected and verdict in expected[result.case.id].verdicts else ""
-            yield f"  {verdict:<11} {result.case.id}{stumbled}: {result.detail}{foreseen}"
-            if verdict not in NO_FAULT and not foreseen:
+            detour = "" if result.rule == result.case.rule.id else " (met on the way)"
+            known = " [expected]" if result.case.id in expected and verdict in expected[result.case.id].verdicts else ""
+            yield f"  {verdict:<11} {result.case.id}{detour}: {result.detail}{known}"
+            if verdict not in NO_FAULT and not known:
                 yield f"              {result.case.doc}"
 
 
@@ -93,40 +107,37 @@ def _total(report: Report) -> str:
     found = ", ".join(f"{number} {verdict}" for verdict, number in counts(report.results).items())
     should = sum(level(r) != "MUST" for r in report.results if r.verdict not in NO_FAULT)
     note = f" ({should} of them of a SHOULD)" if should else ""
-    who = f"{report.target}, protocol {report.facts.version}, {report.facts.device_count} device"
-    return f"{who}{'s' * (report.facts.device_count != 1)}: {len(report.results)} cases, {found or 'none run'}{note}"
+    who = report.target
+    if report.facts is not None:
+        count = report.facts.device_count
+        who += f", protocol {report.facts.version}, {count} device{'s' * (count != 1)}"
+    return f"{who}: {len(report.results)} cases, {found or 'none run'}{note}"
 
 
 # ---------------------------------------------------------------------------------------------------------------- JSON
 
 
-def as_json(report: Report, expected: Mapping[str, Expected] | None = None) -> dict[str, Any]:
-    """Return the whole report as one object of JSON's types."""
+def as_json(report: Report, exit_status: int, expected: Mapping[str, Expected] | None = None) -> dict[str, Any]:
+    """Return the whole report as one JSON object; `exit_status` is the command line's number for its outcome."""
+    facts = report.facts
     return {
         "schema_version": SCHEMA_VERSION,
-        "tool": {"name": "ggml-rpc-ref", "version": _tool_version()},
+        "tool": {"name": "ggml-rpc-ref", "version": ggml_rpc_ref.__version__},
         "target": {
             "name": report.target,
-            "protocol": str(report.facts.version),
-            "device_count": report.facts.device_count,
+            "protocol": None if facts is None else str(facts.version),
+            "device_count": None if facts is None else facts.device_count,
         },
         "started": report.started.isoformat(timespec="seconds"),
         "counts": counts(report.results),
         "unexpected": None if expected is None else surprises(report.results, expected, report.known),
-        "exit_status": exit_status(report, expected),
+        "exit_status": int(exit_status),
         "cases": [_result_as_json(result) for result in report.results],
     }
 
 
-def _tool_version() -> str:
-    try:
-        return package_version("ggml-rpc-ref")
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def _result_as_json(result: Result) -> dict[str, Any]:
-    """Return a case's row; `broken_rule` and `transcript` only where something is wrong."""
+    """Return the object of one result; what was expected, what happened and the transcript only where something is wrong."""
     row: dict[str, Any] = {
         "id": result.case.id,
         "verdict": result.verdict.value,
@@ -146,7 +157,7 @@ def _result_as_json(result: Result) -> dict[str, Any]:
 
 
 def case_as_json(case: Case) -> dict[str, Any]:
-    """Return what `--list --json` says of a case."""
+    """Return the object of one case in `--list --json`."""
     return {
         "id": case.id,
         "rule": case.rule.id,
@@ -160,10 +171,10 @@ def case_as_json(case: Case) -> dict[str, Any]:
 
 
 def show(name: str) -> Iterator[str]:
-    """Yield lines that explain a rule, or a case and its rule, or a rule of the files around the protocol.
+    """Yield lines that explain a rule, a case and its rule, or a rule of the files around the protocol.
 
     Raises:
-        Misuse: for an id that neither has.
+        Misuse: for an unknown id.
     """
     if name in FILE_RULES:
         yield from (name, f"  {FILE_RULES[name].sentence}", '  SPEC.md, chapter "Files around the protocol", describes the files')

@@ -1,19 +1,20 @@
-"""Run cases against a target, one after another, and find out after each whether the server still serves.
+"""Run cases against a target, one after another, and check after each that the server still serves.
 
-A server that serves one client at a time is judged like any other: every connection of a case is closed before the next is opened,
-except in the few cases that are about two.
+A server that serves one client at a time can be judged too: each connection of a case is closed before the next is opened, except
+in the few cases that need two at a time.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ggml_rpc_ref.conformance.case import CASES, Case
+from ggml_rpc_ref.conformance.case import Case
+from ggml_rpc_ref.conformance.events import CaseBegan, CaseEnded, Ended, Event, Introduced, Report, Result, Started
 from ggml_rpc_ref.conformance.peer import Facts, Subject
 from ggml_rpc_ref.conformance.target import DYING, Target, is_loopback
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Broken, NotJudged, Verdict
@@ -23,64 +24,18 @@ from ggml_rpc_ref.spec.messages import DeviceCount, Hello, layouts
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 JUDGED: tuple[Version, ...] = (DEFAULT,)
-"""The versions whose rules this suite knows."""
+"""The versions that this suite can judge."""
 TIMEOUT = 5.0
-"""Seconds that one answer may take unless said otherwise."""
+"""Seconds that one answer may take by default."""
 FRESH_AFTER = frozenset({Verdict.FAIL, Verdict.HANG, Verdict.DESYNC, Verdict.CRASH, Verdict.ERROR})
-"""Verdicts after which a server that we started is started anew: it may have been harmed."""
+"""Verdicts after which a server that we started is restarted: its state may be damaged."""
 PAUSE = 0.05
+"""Seconds between two attempts to reach a server that may be dying."""
 SERVES_ON = "the server to answer a new connection afterwards"
 
 
-class WrongVersion(ConnectionError):  # noqa: N818  (an outcome that the caller shows as a sentence)
-    """The server speaks a version that this suite does not judge."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one case.
-
-    Attributes:
-        case: which.
-        verdict: what.
-        rule: id of the rule that was found broken: the case's own, unless it stumbled over another on its way.
-        expected: what should have happened; "" where nothing is wrong.
-        actual: what happened, or why it was not judged.
-        duration: seconds.
-        transcript: what went to and fro, abbreviated; only where something is wrong.
-    """
-
-    case: Case
-    verdict: Verdict
-    rule: str
-    expected: str = ""
-    actual: str = ""
-    duration: float = 0.0
-    transcript: tuple[str, ...] = ()
-
-    @property
-    def detail(self) -> str:
-        """What is to be said of it in one sentence."""
-        return f"expected {self.expected}; {self.actual}" if self.expected else self.actual
-
-
-@dataclass(slots=True)
-class Report:
-    """A run: against whom, and what became of each case.
-
-    Attributes:
-        target: the server, as it is called.
-        facts: what is known of it.
-        started: when.
-        results: in the order in which they came.
-        known: the ids that cases have, those that were not run among them.
-    """
-
-    target: str
-    facts: Facts
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    results: list[Result] = field(default_factory=list)
-    known: Collection[str] = field(default_factory=lambda: CASES)
+class WrongVersion(ConnectionError):  # noqa: N818  (an outcome, shown to the user as a sentence)
+    """The server speaks a version that this suite can't judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,45 +44,65 @@ class Options:
 
     Attributes:
         timeout: seconds that one answer may take.
-        owned: whether cases that may crash the server are allowed on another machine.
+        owned: whether cases that may crash the server may be sent to another machine.
     """
 
     timeout: float = TIMEOUT
     owned: bool = False
 
 
-def run(
-    target: Target, cases: Sequence[Case], options: Options | None = None, on_result: Callable[[Result], None] | None = None
-) -> Report:
-    """Judge a target by these cases; it is started and ended here.
+def judge(target: Target, cases: Sequence[Case], options: Options | None = None) -> Generator[Event, None, None]:
+    """Judge a target by these cases, and yield what happens as it happens; the target is started and stopped here.
+
+    The first event is `Started`, the last one `Ended`. An interrupt (KeyboardInterrupt) while a case runs ends the run with an
+    `Ended` that says so; the case that it interrupted has no verdict. Closing the generator stops the target.
 
     Raises:
-        ConnectionError: where it can't be reached, or (WrongVersion) speaks a version that is not judged here.
+        ConnectionError: where it can't be reached, or (WrongVersion) speaks a version that this suite can't judge.
         TimeoutError: where it accepts the connection but does not answer.
+        Misuse: where its command can't be started.
     """
     options = options or Options()
+    yield Started(target.name, len(cases), datetime.now(UTC))
     try:
         target.start()
         facts = introduce(target.endpoint, options.timeout)
-        report = Report(target.name, facts)
+        yield Introduced(facts)
         run = _Run(target, facts, options)
         for case in cases:
-            report.results.append(run.judge(case))
-            if on_result is not None:
-                on_result(report.results[-1])
-        return report
+            yield CaseBegan(case)
+            yield CaseEnded(run.judge(case))
+        is_interrupted = False
+    except KeyboardInterrupt:
+        is_interrupted = True
     finally:
         target.stop()
+    yield Ended(is_interrupted)
 
 
-# ------------------------------------------------------------------------------------------------------- first contact
+def run(target: Target, cases: Sequence[Case], options: Options | None = None) -> Report:
+    """Judge a target by these cases and return the report of a whole run.
+
+    Raises:
+        ConnectionError, TimeoutError, Misuse: as `judge`.
+        KeyboardInterrupt: where the run was interrupted.
+    """
+    report = Report()
+    for event in judge(target, cases, options):
+        report.take(event)
+    if report.is_interrupted:
+        raise KeyboardInterrupt
+    return report
+
+
+# ------------------------------------------------------------------------------------------------------- introduction
 
 
 def introduce(endpoint: Endpoint, timeout: float) -> Facts:
-    """Say HELLO and count the devices.
+    """Say HELLO and ask for the number of devices.
 
     Raises:
-        ConnectionError, TimeoutError, WrongVersion.
+        ConnectionError, TimeoutError, WrongVersion: as `judge`.
     """
     found = _version(endpoint, timeout)
     judged = ", ".join(map(str, JUDGED))
@@ -140,15 +115,15 @@ def introduce(endpoint: Endpoint, timeout: float) -> Facts:
         peer.hello()
         facts.device_count = peer.ask(DeviceCount()).device_count
     except Broken as broken:
-        raise ConnectionError(f"{endpoint} says protocol {found}, but: {broken}") from None
+        raise ConnectionError(f"{endpoint} speaks protocol {found}, but: {broken}") from None
     finally:
         subject.close()
     return facts
 
 
 def _version(endpoint: Endpoint, timeout: float) -> Version:
-    """Return the version that HELLO says: asked in each form that HELLO has had, oldest first."""
-    said = ""
+    """Return the version in the reply to HELLO, which is sent in each form that it has had, oldest first."""
+    problem = ""
     for form in layouts(Hello):
         subject = Subject(endpoint, timeout, Facts(form))
         try:
@@ -156,18 +131,18 @@ def _version(endpoint: Endpoint, timeout: float) -> Version:
             peer.send(Hello())
             size = codec.REPLY_HEAD.unpack(peer.take(8, "a reply to HELLO"))[0]
             if not 3 <= size <= 64:
-                raise ConnectionError(f"{endpoint} answers HELLO with a size of {size}: it speaks no ggml RPC")
+                raise ConnectionError(f"{endpoint} answers HELLO with a size of {size}: it does not speak ggml RPC")
             return Version(*peer.take(size, "the reply to HELLO")[:3])
         except Broken as broken:
-            said = broken.actual
-            if not subject.peers:
-                raise ConnectionError(said) from None
+            problem = broken.actual
+            if not subject.peers:  # it does not even accept a connection
+                raise ConnectionError(problem) from None
             if broken.verdict is Verdict.HANG:
-                raise TimeoutError(f"{endpoint} does not answer HELLO within {timeout:g} s: {said}") from None
+                raise TimeoutError(f"{endpoint} does not answer HELLO within {timeout:g} s: {problem}") from None
         finally:
             subject.close()
     judged = ", ".join(map(str, JUDGED))
-    raise ConnectionError(f"{endpoint} names no version ({said}); this suite judges {judged}")
+    raise ConnectionError(f"{endpoint} names no version ({problem}); this suite judges {judged}")
 
 
 # ------------------------------------------------------------------------------------------------------------ one case
@@ -175,7 +150,7 @@ def _version(endpoint: Endpoint, timeout: float) -> Version:
 
 @dataclass(slots=True)
 class _Run:
-    """The state of a run: whether there is still a server to judge."""
+    """The state of a run; `gone` says why no server is left to judge, "" while there is one."""
 
     target: Target
     facts: Facts
@@ -183,11 +158,11 @@ class _Run:
     gone: str = ""
 
     def judge(self, case: Case) -> Result:
-        """Run a case where it may be run, look after the server, and say what became of both."""
+        """Run a case if it may be run, check the server afterwards, and return the result of both."""
         if self.gone:
             return _skipped(case, self.gone)
         if case.may_crash and not self.options.owned and not is_loopback(self.target.endpoint.host):
-            return _skipped(case, "it may crash the server, which is on another machine: --i-own-this-target gives leave")
+            return _skipped(case, "it may crash the server, which is on another machine: --i-own-this-target permits it")
         self.facts.pid = self.target.pid
         subject = self._subject(case.patience)
         start = time.monotonic()
@@ -195,9 +170,9 @@ class _Run:
         subject.close()
         loss = self._loss()
         if loss is not None:
-            result = _made_worse(result, loss)
+            result = _with_loss(result, loss)
         if result.verdict in FRESH_AFTER:
-            self._renew(case, lost=loss is not None and not loss.rule)
+            self._restart(case, lost=loss is not None and not loss.rule)
             result = replace(result, transcript=tuple(subject.transcript))
         return replace(result, duration=time.monotonic() - start)
 
@@ -205,7 +180,7 @@ class _Run:
         return Subject(self.target.endpoint, self.options.timeout * patience, self.facts)
 
     def _loss(self) -> Broken | None:
-        """Return None where the server serves a new connection, and otherwise what is wrong."""
+        """Return None if the server serves a new connection, and otherwise what is wrong."""
         deadline = time.monotonic() + DYING
         while True:
             if death := self.target.death():
@@ -219,15 +194,15 @@ class _Run:
                     return broken
                 if broken.verdict is Verdict.HANG:
                     return Broken(SERVES_ON, f"it does not answer one: {broken.actual}", verdict=Verdict.HANG)
-                # a dying process may still accept; one that is only busy gets a second chance
+                # a dying process may still accept connections, and one that is only busy may recover: try again
                 if time.monotonic() > deadline:
                     return Broken(SERVES_ON, f"it accepts none: {broken.actual}", verdict=Verdict.CRASH)
             finally:
                 subject.close()
             time.sleep(PAUSE)
 
-    def _renew(self, case: Case, lost: bool) -> None:
-        """Have a fresh server for the next case: the old one may have been harmed."""
+    def _restart(self, case: Case, lost: bool) -> None:
+        """Restart the server for the next case, where we started it; otherwise give up if it is lost."""
         if self.target.restartable:
             try:
                 self.target.start()
@@ -245,14 +220,14 @@ def _ask(case: Case, subject: Subject) -> Result:
         return Result(case, reason.verdict, case.rule.id, actual=reason.reason)
     except Broken as broken:
         return Result(case, broken.verdict, broken.rule or case.rule.id, broken.expected, broken.actual)
-    except Exception as error:  # a defect of ours must not end the run, nor look like the server's
+    except Exception as error:  # a defect of ours must neither end the run nor look like the server's
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
         return Result(case, Verdict.ERROR, case.rule.id, actual=f"{type(error).__name__} at {place}: {error}; please report it")
 
 
-def _made_worse(result: Result, loss: Broken) -> Result:
-    """Return a case's result where the server was not well after it: that outweighs what the case itself found."""
+def _with_loss(result: Result, loss: Broken) -> Result:
+    """Return a case's result after which the server did not serve: that is worse than what the case itself found."""
     if loss.rule and result.verdict not in NO_FAULT:
         return result
     before = f"{result.actual}; then " if result.expected else ""

@@ -1,6 +1,6 @@
-"""Where the server under test comes from: an address, a command to start, or our own server.
+"""The server under test: one at an address, one that a command starts, or our own.
 
-A started server is watched: when it dies, how it ended is known, and the next case gets a fresh one.
+A server that we start is watched: if it dies, we know how, and the next case gets a fresh one.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, free_p
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 60.0
-"""Seconds that a started server may take until it accepts connections: importing a backend takes a while."""
+"""Seconds that a server may take to accept connections after its start: importing a backend takes a while."""
 DYING = 1.0
-"""Seconds that a process may take to be gone after its connections are: a core is written first."""
+"""Seconds that a dying process may take to be gone after its connections are: the kernel writes a core first."""
 
 _ENDPOINT = re.compile(r"endpoint\s*:\s*(\S+):(\d+)", re.IGNORECASE)
-"""What rpc-server and our server print at start-up."""
+"""How rpc-server and our server announce their endpoint."""
 
 _PATH = re.compile(r"\S*/(?=[^/\s]+:\d+: )")
-"""The directories before a source file's name and line: they are the builder's own."""
+"""The directories before a source file's name and line, as in an assertion's message: paths of the machine that built it."""
 
 
 class Target(Protocol):
     """A server to judge.
 
     Attributes:
-        name: what to call it in a report.
+        name: its name in reports.
         endpoint: where it listens, once it has been started.
-        restartable: whether `start` gives a fresh one after it died.
+        restartable: whether `start` gives a fresh server after a crash.
     """
 
     name: str
@@ -51,20 +51,20 @@ class Target(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """The process, while it lives."""
+        """Its process id while it lives, where we started it."""
 
     def start(self) -> None:
-        """Have it listen: a fresh one, where it is ours to start."""
+        """Start a fresh server, where it is ours to start, and wait until it listens."""
 
     def death(self) -> str:
-        """Return how it ended, or "" where it lives or nobody can know."""
+        """Return how it ended, or "" where it lives or we can't know."""
 
     def stop(self) -> None:
-        """End it, where it is ours."""
+        """End it, where we started it."""
 
 
 class Given:
-    """A server that runs already."""
+    """A server that is already running."""
 
     restartable = False
     pid: int | None = None
@@ -73,23 +73,23 @@ class Given:
         self.name, self.endpoint = str(endpoint), endpoint
 
     def start(self) -> None:
-        """Do nothing: it runs or it doesn't."""
+        """Do nothing: it is not ours to start."""
 
     def death(self) -> str:
-        """Return "": its process is not ours to see."""
+        """Return "": we can't see its process."""
         return ""
 
     def stop(self) -> None:
-        """Leave it alone."""
+        """Do nothing: it is not ours to end."""
 
 
 class Spawned:
     """A server that we start, watch, and start again after a crash.
 
     Args:
-        name: what to call it.
-        command: its arguments; "{port}" in them stands for a free port, chosen anew for each start (without it the server must
-            choose one and print its endpoint), "{tmp}" for a directory that ends with the target.
+        name: its name in reports.
+        command: its arguments; "{port}" in them stands for a free port, chosen for each start (without it the server must choose
+            one and print its endpoint), "{tmp}" for a directory that is removed with the target.
     """
 
     restartable = True
@@ -102,14 +102,15 @@ class Spawned:
 
     @property
     def pid(self) -> int | None:
-        """The process, while it lives."""
+        """The process id, while it lives."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start it anew and wait until it accepts connections.
+        """Start a fresh process and wait until it accepts connections.
 
         Raises:
-            ConnectionError: where it does not.
+            Misuse: where the command can't be started.
+            ConnectionError: where it does not accept any.
         """
         self._end()
         if self._directory is None:
@@ -120,8 +121,8 @@ class Spawned:
         command = [part.replace("{port}", str(port)).replace("{tmp}", self._directory.name) for part in self._command]
         with self._log.open("wb") as log:
             try:
-                # a session of its own: a wrapper script's children end with it
-                with _signals_kept():
+                # in a session of its own, so that a wrapper script's children can be killed with it
+                with _signals_deferred():
                     self._process = subprocess.Popen(
                         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environ()
                     )
@@ -139,26 +140,26 @@ class Spawned:
                 self.endpoint = endpoint
                 return
             time.sleep(0.02)
-        raise ConnectionError(f"{self.name} did not listen within {START_TIMEOUT:g} s{self._last_words()}")
+        raise ConnectionError(f"{self.name} did not listen within {START_TIMEOUT:g} s{self._last_line()}")
 
     def _announced(self) -> Endpoint | None:
         found = _ENDPOINT.search(self._log.read_text(errors="replace"))
         return Endpoint(found[1], int(found[2])) if found else None
 
     def death(self) -> str:
-        """Return how the process ended, with its last words; "" while it lives."""
+        """Return how the process ended, with the last line it printed; "" while it lives."""
         status = self._process.poll() if self._process else None
         if status is None:
             return ""
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        return how + self._last_words()
+        return how + self._last_line()
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         return f"; last words: {_PATH.sub('', lines[-1])[:200]}" if lines else ""
 
     def stop(self) -> None:
-        """End it and forget its log."""
+        """End it and remove its log."""
         self._end()
         if self._directory is not None:
             self._directory.cleanup()
@@ -177,34 +178,35 @@ class Spawned:
 
 
 @contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Keep SIGINT and SIGTERM until the block is through: one that ended us between a server's birth and our knowing it would leave
-    it behind."""
+def _signals_deferred() -> Iterator[None]:
+    """Defer SIGINT and SIGTERM until the child's pid is stored: a signal that ended us before would leave the child running."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield  # only the main thread may set handlers, and only it receives signals
         return
-    kept: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: kept.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    deferred: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: deferred.append(number)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for found in kept:
-            signal.raise_signal(found)
+        for received in deferred:
+            signal.raise_signal(received)
 
 
 def embedded() -> Spawned:
-    """Return our own server as a target: `serve` on a free loopback port, with two devices and a cache that ends with it."""
+    """Return our own server as a target: `serve` on a free loopback port, with two devices and a cache that is removed with it."""
     options = ["-p", "0", "-d", "oracle,oracle", "-c", "--cache-dir", "{tmp}"]
     return Spawned("ggml-rpc-ref serve", [sys.executable, "-m", "ggml_rpc_ref", "serve", *options])
 
 
 def from_command(text: str) -> Spawned:
-    """Return the server that a command line starts; "{port}" in it stands for the port.
+    """Return a target that a command line starts; "{port}" in it stands for the port.
 
     Raises:
-        Misuse: for one without "{port}", or with unbalanced quotes.
+        Misuse: for a command without "{port}", or with unbalanced quotes.
     """
     try:
         command = shlex.split(text)
@@ -216,7 +218,7 @@ def from_command(text: str) -> Spawned:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its name or address."""
+    """Whether a host is this machine's loopback, by name or address."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -224,10 +226,10 @@ def is_loopback(host: str) -> bool:
 
 
 def _answers(endpoint: Endpoint) -> bool:
-    """Whether something listens there and has dealt with a HELLO, in whatever way.
+    """Whether a server listens there and has handled a HELLO in some way.
 
     Connecting alone is not enough: with a backlog of 1 (upstream's) a connection still in the queue makes the kernel drop the next
-    one, which TCP tries again a second later.
+    one, which TCP retries a second later.
     """
     try:
         with open_stream(*endpoint, timeout=1.0) as stream, contextlib.suppress(PeerClosed, DeadlineMissed):
@@ -239,5 +241,5 @@ def _answers(endpoint: Endpoint) -> bool:
 
 
 def _environ() -> dict[str, str]:
-    """Return our environment, with aborts of ggml that print no stack traces: gdb would hold a dying server for seconds."""
+    """Return our environment with ggml's stack traces turned off: for them it runs gdb, which delays a dying server by seconds."""
     return os.environ | {"GGML_NO_BACKTRACE": "1"}

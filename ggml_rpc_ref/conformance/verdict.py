@@ -9,38 +9,38 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What became of a case."""
+    """The outcome of a case."""
 
     PASS = "PASS"
-    """The rule holds here."""
+    """The server follows the rule."""
     FAIL = "FAIL"
-    """The server answered, accepted or closed where the rule says otherwise."""
+    """The server answered, accepted or closed contrary to the rule."""
     UNSUPPORTED = "UNSUPPORTED"
-    """The server lacks what the case needs (a second device, a second client at a time, a cache); no fault."""
+    """The server lacks what the case needs (a second device, a second client at a time, a cache); not a fault."""
     SKIP = "SKIP"
-    """Not judged: the tool was not allowed to, can't see it from where it stands, or the server is gone."""
+    """Not judged: not permitted, not observable from here, or the server is gone."""
     CRASH = "CRASH"
-    """After the case the server accepted no connection any more."""
+    """After the case the server no longer accepted connections."""
     HANG = "HANG"
-    """Neither an answer nor an end of the connection came before the deadline."""
+    """Before the deadline the server neither answered nor closed the connection."""
     DESYNC = "DESYNC"
-    """A reply of the wrong length, one too many, or none where the next request's came: the stream is out of step."""
+    """A reply of the wrong length, one too many, or one missing: replies no longer match requests."""
     ERROR = "ERROR"
-    """The tool's own fault."""
+    """A defect of this tool."""
 
 
 NO_FAULT = frozenset({Verdict.PASS, Verdict.UNSUPPORTED, Verdict.SKIP})
-"""Verdicts that say nothing against the server."""
+"""Verdicts that find no fault with the server."""
 
 
 class Broken(Exception):  # noqa: N818  (it is the server that is broken)
-    """A rule does not hold.
+    """The server breaks a rule.
 
     Args:
         expected: what should have happened, as half a sentence.
         actual: what happened.
-        rule: id of the rule that is broken; "" for the one that the case judges. Another one where the case stumbled on its way,
-            over a reply of the wrong length for instance.
+        rule: id of the broken rule; "" for the one that the case judges. Another one where the case met it on its way, for instance
+            a reply of the wrong length.
         verdict: FAIL, HANG or DESYNC.
     """
 
@@ -49,11 +49,11 @@ class Broken(Exception):  # noqa: N818  (it is the server that is broken)
         super().__init__(f"expected {expected}; {actual}")
 
 
-class NotJudged(Exception):  # noqa: N818  (no error)
+class NotJudged(Exception):  # noqa: N818  (not an error)
     """A case can't be judged on this server.
 
     Args:
-        reason: why, as a sentence without its full stop.
+        reason: why, as a sentence without a full stop.
         verdict: UNSUPPORTED where the server lacks something, SKIP where the tool does.
     """
 

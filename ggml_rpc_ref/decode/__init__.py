@@ -3,7 +3,7 @@
     decoded = decode_file(Path("session.rec"), Options())
     for message in decoded.messages: ...
 
-Nothing that an input holds raises: what is wrong is among `decoded.faults`, and what came before it among the messages.
+No content of an input raises: what is wrong with it is in `decoded.faults`, and what came before the fault in `decoded.messages`.
 """
 
 from ggml_rpc_ref.decode.decoded import Decoded, Options, decode_file

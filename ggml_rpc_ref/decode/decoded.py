@@ -1,4 +1,4 @@
-"""An input read to its end: its messages in the order in which they began, and everything that is wrong with it."""
+"""A decoded input: its messages in the order in which they began, and everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ggml_rpc_ref.decode.inputs import Kind, Source
 from ggml_rpc_ref.decode.messages import Reader, announced
 from ggml_rpc_ref.decode.model import Fault, Message
-from ggml_rpc_ref.decode.sources import Kind, Source, read
+from ggml_rpc_ref.decode.sources import read
 from ggml_rpc_ref.protocol.connection import Role
 from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
@@ -17,14 +18,14 @@ from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says.
+    """How to decode an input.
 
     Attributes:
-        kind: what the input is; None: told from its first bytes.
+        kind: kind of the input; None: detected from its first bytes.
         role: who sent raw bytes.
-        version: the version meant; None: what a server announces, else 3.6.1.
+        version: protocol version; None: the one that the server announces, else the default.
         port: the server's port in captures.
-        full: walk tensors in arrays too.
+        full: walk the tensors in arrays field by field, too.
         graph: list or draw graphs instead of messages.
         as_json: print one JSON document.
     """
@@ -40,14 +41,14 @@ class Options:
 
 @dataclass(slots=True)
 class Decoded:
-    """What an input says: its messages in the order in which they began."""
+    """A decoded input, its messages in the order in which they began."""
 
     source: Source
     messages: list[Message]
 
     @property
     def faults(self) -> list[Fault]:
-        """Everything that is wrong, messages first; a stream that ends too early only where no message says so."""
+        """Everything that is wrong, messages first; an early end of a stream only where no message of the stream has a fault."""
         found = [message.fault for message in self.messages if message.fault is not None]
         faulty = {(message.connection, message.sender) for message in self.messages if message.fault is not None}
         found += [
@@ -59,17 +60,17 @@ class Decoded:
         return [*found, self.source.fault] if self.source.fault is not None else found
 
 
-def decode_file(path: Path, wanted: Options) -> Decoded:
-    """Decode a file; never fails for what is in it.
+def decode_file(path: Path, options: Options) -> Decoded:
+    """Decode a file. Its content never makes this fail.
 
     Raises:
         Misuse: where the file can't be read.
     """
-    source = read(path, wanted.kind, role=wanted.role, port=wanted.port)
+    source = read(path, options.kind, role=options.role, port=options.port)
     messages: list[Message] = []
     unanswered = []
     for conversation in source.conversations:
-        reader = Reader(conversation, wanted.version or announced(conversation) or DEFAULT, wanted.full)
+        reader = Reader(conversation, options.version or announced(conversation) or DEFAULT, options.full)
         messages += (*reader.requests(), *reader.replies())
         if (request := reader.unanswered) is not None and source.kind in ("recording", "pcap"):
             unanswered.append(f"{conversation.label}: {request.name} at offset {request.offset}")
@@ -82,7 +83,7 @@ def decode_file(path: Path, wanted: Options) -> Decoded:
 
 
 def _notes(versions: set[Version]) -> Iterator[str]:
-    """Say how far the layouts of these versions can be trusted."""
+    """Yield a warning for each version whose layouts no recorded bytes confirm."""
     for version in sorted(versions):
         if not PROFILES[version].proven:
             ops = "" if op_table(version) else "; its builds number ops differently, so ops have no names here"

@@ -1,8 +1,8 @@
 """The graphs of GRAPH_COMPUTE messages, listed or drawn: `decode --graph text|dot`.
 
-A tensor is called by its place in the message, %0, %1, …: ids are addresses of the client's and say nothing. The arrays of
-`Graph` are what is read; a reference to an id that has no tensor is shown as such, since graphs are also looked at when
-something is wrong with them.
+A tensor is named by its index in the message, %0, %1, …: its id is an address in the client's memory and tells nothing. The
+arrays of `Graph` are what is read. A reference to an id that no tensor has is shown as "missing", since faulty graphs are the
+ones worth looking at.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ggml_rpc_ref.spec.versions import Version
 
 
 class View:
-    """A graph made readable.
+    """A graph as Python values.
 
     Args:
         graph: the message.
-        version: whose op table is meant.
+        version: the version by whose op table ops are named.
     """
 
     def __init__(self, graph: Graph, version: Version) -> None:
@@ -38,11 +38,11 @@ class View:
 
     @classmethod
     def of(cls, message: Message) -> View:
-        """Return a message's graph; it is a GRAPH_COMPUTE and all there."""
+        """Return the graph of a complete GRAPH_COMPUTE."""
         return cls(Graph.decode(message.payload(), message.version), message.version)
 
     def label(self, id: int) -> str:
-        """Return what a tensor is called."""
+        """Return the name of a tensor in the listing."""
         return f"%{self.places[id]}" if id in self.places else f"missing {id:#x}"
 
     def op(self, tensor: words.Values) -> str:
@@ -58,7 +58,7 @@ class View:
 
 
 def is_whole(message: Message) -> bool:
-    """Whether a message is a GRAPH_COMPUTE and all there."""
+    """Whether a message is a complete GRAPH_COMPUTE."""
     return message.cls is GraphCompute and message.fault is None
 
 
@@ -87,14 +87,15 @@ def _node(view: View, place: int) -> str:
 
 
 LAYOUT: Final = "rankdir=TB; splines=line; nslimit=2; nslimit1=2"
-"""Graphviz's attributes: dot 2.43 lays out the two graphs of 728 nodes with which Gemma 3 270M begins in seven seconds; without
-these attributes, and with every mask drawn once only, it had not done so after nine minutes."""
+"""Attributes for Graphviz. With them, dot 2.43 lays out the first two graphs of Gemma 3 270M (728 nodes each) in seven seconds;
+without them, and with each mask drawn only once, it had not finished after nine minutes."""
 
 
 def as_dot(views: Iterable[tuple[str, View]]) -> Iterator[str]:
     """Yield the lines of one Graphviz file: a cluster for each graph, sources as arrows, dashed where they are viewed.
 
-    A tensor that is not computed stands beside each node that uses it: one mask for all layers would tie the whole drawing to it.
+    A tensor that is not computed is drawn beside each node that uses it: a mask shared by all layers, drawn once, would pull the
+    whole drawing together.
     """
     yield "digraph ggml_rpc {"
     yield f'  {LAYOUT}; node [shape=box, fontname="monospace", fontsize=10]; edge [fontsize=9];'
@@ -123,7 +124,7 @@ def _dot_lines(view: View, prefix: str) -> Iterator[str]:
 
 
 def _uses(view: View, tensor: words.Values) -> dict[int, tuple[list[str], bool]]:
-    """Return the ids that a tensor refers to: in which slots, and whether it is a view of it."""
+    """Return the ids that a tensor refers to; for each its slots as source, and whether the tensor is a view of it."""
     uses: dict[int, tuple[list[str], bool]] = {}
     for slot, id in enumerate(view.sources(tensor)):
         if id:

@@ -1,12 +1,12 @@
-"""What was decoded as one JSON document, for programs; output.schema.json beside this file describes it.
+"""Decoded messages as one JSON document, for programs; its schema is output.schema.json beside this file.
 
     {"schema_version": 1, "kind": "raw", "messages": [
         {"connection": 0, "sender": "client", "offset": 0, "name": "HELLO", "payload_size": 0, "fields": [
             {"name": "command", "offset": 0, "size": 1, "value": 14, "word": "HELLO"}, …], "fault": null, …}, …],
      "faults": [], "notes": []}
 
-Offsets count from the first byte of what that side sent. Bytes are hexadecimal, the first 64 of them; a group has `fields` in place
-of a value; a tensor in an array that was not walked has its values by name.
+Offsets count from the first byte that the sender sent. Bytes are hexadecimal, at most the first 64 of a field; a group has `fields`
+instead of a value; a tensor in an array that was not walked has its values by name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHOWN_BYTES: Final = 64
 
 
 def message_form(message: Message) -> dict[str, Any]:
-    """Return a message as plain data."""
+    """Return a message as JSON values."""
     return {
         "connection": message.connection,
         "sender": message.sender.value,
@@ -39,7 +39,7 @@ def message_form(message: Message) -> dict[str, Any]:
 
 
 def fault_form(fault: Fault) -> dict[str, Any]:
-    """Return a fault as plain data, with the sentence of its rule."""
+    """Return a fault as JSON values, with the sentence of its rule."""
     return {**asdict(fault), "sentence": fault.sentence}
 
 

@@ -1,4 +1,4 @@
-"""What decoding finds: items with their places, messages made of them, and what is wrong where."""
+"""What decoding yields: items with their offsets, messages made of items, and faults."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 @dataclass(slots=True)
 class Item:
-    """A field, or a group of them, where it lies.
+    """A field or a group of fields, with its offset and bytes.
 
     Attributes:
         name: the field's name in the table; `tensors[3]` for an entry.
-        offset: of its first byte, in what its side sent.
+        offset: of its first byte, counted from the first byte that the sender sent.
         size: bytes.
-        raw: these bytes, of data only the first; none for data left out of a recording.
+        raw: its bytes; of data only the first ones, of data left out of a recording none.
         value: int, tuple of ints, bytes; a dict of a tensor's values where they are not walked one by one; None for a group.
-        word: what the value is called, e.g. the name of an op; "" where it has no name.
-        doc: meaning of the field, from the table.
+        word: the value's name, e.g. of an op; "" where it has none.
+        doc: the field's meaning, from the table.
         children: the fields of a record, the entries of an array.
     """
 
@@ -40,14 +40,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong, and where.
+    """A fault in the input, and its place.
 
     Attributes:
-        field: the field's path; a part of the file where that is damaged.
-        problem: half a sentence that says what is there and what would be right.
-        rule: id of the rule that it breaks: one of the protocol's, or one of the files'.
-        offset: in what the side sent, or in the file; None where `field` says the place, as a path in a JSON document does.
-        where: which connection and side; "" where there is one only.
+        field: path of the field; for a damaged file the part of the file.
+        problem: what was found and what would be right, as the rest of a sentence that begins with the field.
+        rule: id of the broken rule, in `spec.rules.RULES` or `spec.files.FILE_RULES`.
+        offset: in what the sender sent, or in the file; None where `field` is the whole address, as a path in a JSON document is.
+        where: connection and side; "" where the input has only one.
     """
 
     field: str
@@ -58,13 +58,13 @@ class Fault:
 
     @classmethod
     def of(cls, violation: Violation, offset: int, where: str) -> Fault:
-        """Return what a violation says, at an offset in what the side sent."""
+        """Return a violation as a fault at an offset in what the sender sent."""
         problem = f"is {violation.value}" + (f": {violation.detail}" if violation.detail else "")
         return cls(violation.field, problem, violation.rule, offset, where)
 
     @classmethod
     def in_file(cls, damage: Damaged) -> Fault:
-        """Return what is wrong with the file."""
+        """Return damage of the file as a fault."""
         return cls(damage.field, damage.problem, damage.rule, damage.offset)
 
     @property
@@ -86,24 +86,25 @@ def _nothing() -> list[Item]:
 
 @dataclass(slots=True)
 class Message:
-    """A request or a reply, as far as it is there.
+    """A request or a reply, as much of it as the input has.
 
-    Its fields are read from the stream whenever they are asked for: there may be more of them than memory.
+    Its fields are read from the stream each time they are asked for, not kept: a recording may hold more of them than fits in
+    memory.
 
     Attributes:
         sender: which end sent it.
         connection: the connection's number in the input.
-        offset: of its first byte, in what the sender sent.
-        version: whose layouts are meant.
+        offset: of its first byte, counted from the first byte that the sender sent.
+        version: the version by whose layouts it is read.
         name: the command's name, with " reply" after it for a reply.
-        cls: its class in the table; None where it could not be told.
+        cls: its class in the table; None where that is unknown.
         head: command and size, or size alone.
-        payload_size: the size field; 0 where it is not there.
+        payload_size: the size field; 0 where the bytes end before it.
         read: reads the fields of the payload.
-        payload: gives the payload as far as it is there; of data only the beginning.
-        order: when its first byte came, among all messages of the input.
-        time_ns: the same as a time; None where the input has none.
-        fault: what ends the decoding of this side here; None: nothing.
+        payload: returns the payload as far as the input has it; of data only the beginning.
+        order: position of its first byte among the input's pieces; sorts the messages of both sides.
+        time_ns: when its first byte came, in ns; None where the input has no times.
+        fault: why the decoding of this side ends here; None: it does not.
     """
 
     sender: Role
@@ -122,13 +123,13 @@ class Message:
 
     @property
     def payload_offset(self) -> int:
-        """Where its payload begins, in what the sender sent."""
+        """Where its payload begins, counted from the first byte that the sender sent."""
         return self.offset + sum(item.size for item in self.head)
 
     def value(self, name: str) -> Any:
-        """Return the value of a field of the payload; None where it is not there."""
+        """Return the value of a field of the payload; None where the payload ends before it."""
         return next((item.value for item in self.read() if item.name == name), None)
 
     def number(self, name: str) -> int:
-        """Return the value of a number of the payload, which is there."""
+        """Return the value of an integer field of a complete payload."""
         return int(self.value(name))

@@ -1,6 +1,6 @@
-"""Captured packets to streams: the one door to scapy (extra `pcap`).
+"""Captured packets to streams. Only this file imports scapy (extra `pcap`).
 
-TCP is put together by sequence number: what was sent again is dropped, what came early waits, a byte that the
+TCP streams are reassembled by sequence number: retransmissions are dropped, segments that come early wait, and a byte that the
 capture lost ends the stream.
 """
 
@@ -11,18 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ggml_rpc_ref.decode.inputs import Source, mapped
 from ggml_rpc_ref.decode.model import Fault
-from ggml_rpc_ref.decode.sources import PCAPNG_MAGIC, Source, mapped
 from ggml_rpc_ref.decode.streams import Conversation, Lost, Stream
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Role
+from ggml_rpc_ref.spec.messages import Hello
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
+from ggml_rpc_ref.spec.versions import PROFILES
 
-HELLO_STARTS: Final = (b"\x0e" + bytes(8), b"\x0e\x18" + bytes(7))
-"""How a client's bytes begin: HELLO without payload, or with the 24 bytes of 4.0.0 and later."""
+PCAP_MAGICS: Final = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1")
+"""How pcap files begin: microseconds or nanoseconds, in either byte order."""
+PCAPNG_MAGIC: Final = b"\x0a\x0d\x0d\x0a"
+PCAPNG_ORDER: Final = (b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a")
+"""Bytes 8 to 12 of a pcapng file; its first four alone could begin a GRAPH_COMPUTE."""
+HELLO_STARTS: Final = frozenset(codec.request_head(Hello, codec.minimum_size(Hello, version), version) for version in PROFILES)
+"""How a client's bytes begin: command and size of HELLO, in each version."""
 SYN, ACK = 0x02, 0x10
 IPV6_FAMILIES: Final = (24, 28, 30)
-"""AF_INET6 of the BSDs and macOS in their loopback captures (tcpdump.org, LINKTYPE_NULL); scapy on Linux knows only its own."""
+"""AF_INET6 of the BSDs and macOS in their loopback captures (tcpdump.org, LINKTYPE_NULL); scapy on Linux knows only Linux's."""
 
 End = tuple[str, int]
 """Address and port."""
@@ -30,7 +38,7 @@ End = tuple[str, int]
 
 @dataclass(slots=True)
 class Half:
-    """One direction of a TCP connection, being put together."""
+    """One direction of a TCP connection, during reassembly."""
 
     stream: Stream = field(default_factory=Stream)
     begun: bool = False
@@ -38,11 +46,11 @@ class Half:
     waiting: dict[int, tuple[bytes, int, int]] = field(default_factory=dict)
 
     def begin(self, seq: int) -> None:
-        """Say where the bytes begin."""
+        """Set the sequence number of the first byte."""
         self.begun, self.next_seq = True, seq
 
     def segment(self, seq: int, data: bytes, order: int, time_ns: int) -> None:
-        """Take a segment; the first copy of a byte counts."""
+        """Add a segment; of bytes sent twice the first copy counts."""
         if not self.begun:
             self.begin(seq)
         self._place(self._ahead(seq), data, order, time_ns)
@@ -51,7 +59,7 @@ class Half:
                 self._place(self._ahead(early), *self.waiting.pop(early))
 
     def _ahead(self, seq: int) -> int:
-        """Return how far a sequence number lies ahead of the next byte; numbers wrap at 2^32."""
+        """Return how many bytes a sequence number is ahead of the next byte; numbers wrap at 2^32."""
         return (seq - self.next_seq + 2**31) % 2**32 - 2**31
 
     def _place(self, ahead: int, data: bytes, order: int, time_ns: int) -> None:
@@ -66,7 +74,7 @@ class Half:
             self.next_seq = (self.next_seq + len(fresh)) % 2**32
 
     def finish(self) -> Stream:
-        """Return the stream; bytes behind a gap can't be placed."""
+        """Return the stream up to the first gap: the offset of what comes after it is unknown."""
         if self.waiting:
             gap = min(map(self._ahead, self.waiting))
             self.stream.lost = Lost(f"the capture lacks the next {gap} bytes of the TCP stream", "capture.stream-whole")
@@ -75,7 +83,7 @@ class Half:
 
 @dataclass(slots=True)
 class Flow:
-    """A TCP connection; `halves` by sender, `client` once it is known who that is."""
+    """A TCP connection; `halves` by sender, `client` once it is known."""
 
     ends: tuple[End, End]
     client: End | None = None
@@ -83,12 +91,17 @@ class Flow:
     halves: dict[End, Half] = field(default_factory=dict)
 
     def roles(self, port: int | None) -> tuple[End, End]:
-        """Return client and server: by SYN, else by the server's port, else the lower port is the server's."""
+        """Return client and server: by who sent SYN, else by the server's port, else the lower port is taken for the server's."""
         first, second = self.ends
         if self.client is not None:
             return (first, second) if self.client == first else (second, first)
         servers = [end for end in self.ends if end[1] == (port or DEFAULT_PORT)] or [min(self.ends, key=lambda end: end[1])]
         return (second, first) if servers[0] == first else (first, second)
+
+
+def is_capture(start: bytes) -> bool:
+    """Whether a file that begins with these bytes is a capture."""
+    return start[:4] in PCAP_MAGICS or (start[:4] == PCAPNG_MAGIC and start[8:12] in PCAPNG_ORDER)
 
 
 def read(path: Path, port: int | None = None) -> Source:
@@ -99,7 +112,7 @@ def read(path: Path, port: int | None = None) -> Source:
         port: the server's port; None: connections whose client begins with HELLO.
 
     Raises:
-        Misuse: without scapy. What is damaged is the source's `fault`, and what came before is there.
+        Misuse: without scapy. Damage is the source's `fault`; what came before it is kept.
     """
     source = Source("pcap", fault=_breaks_off(path))
     flows: list[Flow] = []
@@ -139,12 +152,12 @@ def _conversation(flow: Flow, port: int | None) -> Conversation:
 
 
 def _packets(path: Path, flows: list[Flow]) -> Fault | None:
-    """Feed every TCP segment of a capture to its flow; return what scapy could not read.
+    """Add every TCP segment of a capture to its flow; return what scapy could not read.
 
     Raises:
         Misuse: without scapy.
     """
-    logging.getLogger("scapy").setLevel(logging.ERROR)  # it warns of interfaces and routes, which nobody asked for
+    logging.getLogger("scapy").setLevel(logging.ERROR)  # else it warns about this machine's interfaces and routes
     try:
         from scapy.layers import inet6, l2
         from scapy.packet import bind_bottom_up
@@ -154,7 +167,7 @@ def _packets(path: Path, flows: list[Flow]) -> Fault | None:
     for family in IPV6_FAMILIES:
         bind_bottom_up(l2.Loopback, inet6.IPv6, type=family)
     current: dict[frozenset[End], Flow] = {}
-    reader: Any = PcapReader  # it takes files, though scapy's annotations say str; and left to open one, it may leave it open
+    reader: Any = PcapReader  # takes an open file, though annotated str; one that it opened it might not close
     with path.open("rb") as file:
         at = 0
         try:
@@ -163,7 +176,7 @@ def _packets(path: Path, flows: list[Flow]) -> Fault | None:
                 for order, packet in enumerate(packets):
                     _take(packet, order, current, flows)
                     at = file.tell()
-        except Exception as error:  # scapy raises whatever a damaged file leads it to
+        except Exception as error:  # scapy lets out any exception that a damaged file leads to
             said = " ".join(str(error).split()) or type(error).__name__
             return Fault("packet" if at else "capture", f"can't be read: {said}", "capture.format", at)
     return None
@@ -185,7 +198,7 @@ def _take(packet: Any, order: int, current: dict[frozenset[End], Flow], flows: l
 def _segment(
     tcp: Any, ends: tuple[End, End], data: bytes, when: tuple[int, int], current: dict[frozenset[End], Flow], flows: list[Flow]
 ) -> None:
-    """Hand a segment to its flow; a SYN with another number begins a new one between the same ends."""
+    """Add a segment to its flow; a client's SYN after data begins a new flow between the same ends."""
     sender, key = ends[0], frozenset(ends)
     syn, ack = bool(int(tcp.flags) & SYN), bool(int(tcp.flags) & ACK)
     flow = current.get(key)
@@ -204,7 +217,7 @@ def _segment(
 
 
 def _breaks_off(path: Path) -> Fault | None:
-    """Walk a capture's own framing: scapy ends without a word where the file does."""
+    """Check a capture's own framing: where a file breaks off, scapy stops without an error."""
     data = mapped(path)
     magic = bytes(data[:9])
     order: Literal["little", "big"]

@@ -1,4 +1,4 @@
-"""What the two sides of a connection sent, put together from whatever pieces an input holds."""
+"""What the two sides of a connection sent, joined from the pieces that an input has."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ggml_rpc_ref.files.recording import LeftOut
 from ggml_rpc_ref.protocol.connection import Role
 
 SMALL: Final = 2**16
-"""Bytes of a piece that is copied together with its neighbours; larger ones are looked at where they lie."""
+"""Pieces of up to this many bytes are copied together with their neighbours; larger ones are kept as views."""
 
 
 class Lost(NamedTuple):
-    """Why a stream ends here although more passed: half a sentence, and the id of the file's rule."""
+    """Why a stream ends here although more bytes passed: a clause, and the id of the rule that the file breaks."""
 
     problem: str
     rule: str
 
     @classmethod
     def because(cls, fault: Fault) -> Lost:
-        """Return that the file around the stream is damaged."""
+        """Return the damage of the file as the reason."""
         return cls(f"the file's {fault.field} at offset {fault.offset} {fault.problem}", fault.rule)
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """From this offset on, bytes came as the input's piece `order`, at `time_ns`."""
+    """The bytes from this offset on came as piece number `order` of the input, at `time_ns`."""
 
     offset: int
     order: int
@@ -36,26 +36,26 @@ class Mark:
 
 
 class Stream:
-    """The bytes of one direction, with stretches that a recording left out; offsets count those too."""
+    """The bytes of one direction. Offsets also count the stretches that a recording left out."""
 
     def __init__(self) -> None:
         self.end = 0
-        """Bytes that passed."""
+        """How many bytes passed."""
         self.lost: Lost | None = None
-        """Why the stream ends at `end` although more passed; None where it doesn't."""
+        """Why the stream ends at `end` although more bytes passed; None where no more did."""
         self._starts: list[int] = []
         self._parts: list[bytearray | memoryview | LeftOut] = []
         self._marks: list[Mark] = []
 
     @classmethod
     def of(cls, data: bytes | memoryview) -> Stream:
-        """Return a stream of these bytes in one piece."""
+        """Return a stream of one piece."""
         stream = cls()
         stream.append(data, 0)
         return stream
 
     def append(self, piece: bytes | memoryview | LeftOut, order: int, time_ns: int | None = None) -> None:
-        """Add what came next."""
+        """Append the next piece."""
         size = piece.size if isinstance(piece, LeftOut) else len(piece)
         self._marks.append(Mark(self.end, order, time_ns))
         last = self._parts[-1] if self._parts else None
@@ -85,7 +85,7 @@ class Stream:
         return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 
     def count(self, at: int, size: int) -> int:
-        """Return how many bytes `view` would return, without looking at them."""
+        """Return how many bytes `view` would return, without reading them."""
         index = max(bisect_right(self._starts, at) - 1, 0)
         rest = range(index, len(self._parts))
         stop = next(
@@ -94,7 +94,7 @@ class Stream:
         return max(0, min(size, stop - at))
 
     def left_out(self, at: int) -> LeftOut | None:
-        """Return what was left out from exactly this offset on."""
+        """Return the stretch that was left out and begins at exactly this offset."""
         index = bisect_right(self._starts, at) - 1
         part = self._parts[index] if index >= 0 and self._starts[index] == at else None
         return part if isinstance(part, LeftOut) else None
@@ -106,13 +106,13 @@ class Stream:
 
 @dataclass(slots=True)
 class Conversation:
-    """Both sides of a connection, as far as the input has them.
+    """Both sides of a connection, as much of them as the input has.
 
     Attributes:
         number: the connection's number in the input.
-        sides: what each sent; a side that the input does not have is missing.
+        sides: what each side sent; a side that the input does not have has no entry.
         whole: whether the streams begin where the connection began, so that HELLO must come first.
-        label: which connection this is, for messages; "" where there is one only.
+        label: name of the connection for messages to people; "" where the input has only one.
     """
 
     number: int = 0
@@ -121,5 +121,5 @@ class Conversation:
     label: str = ""
 
     def where(self, sender: Role) -> str:
-        """Name connection and side, for messages; "" where the input has one stream only."""
+        """Return connection and side for messages to people; "" where the input has only one stream."""
         return f"{self.label}, {sender.value}'s bytes" if self.label else ""

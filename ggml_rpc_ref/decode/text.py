@@ -10,12 +10,12 @@ from ggml_rpc_ref.decode.model import Item, Message
 from ggml_rpc_ref.protocol.connection import Role
 
 SHOWN_BYTES: Final = 8
-"""Bytes of a field that are shown; no plain number has more."""
+"""Bytes of a field that are shown: enough for any integer."""
 ARROWS: Final = {Role.CLIENT: "client -> server", Role.SERVER: "server -> client"}
 
 
 class Line(NamedTuple):
-    """One line, in cells: a message's headline has only `name`."""
+    """One line, in cells; of a message's headline only `name` is set."""
 
     offset: str
     hex: str
@@ -42,7 +42,7 @@ def lines(message: Message, *, with_connection: bool) -> Iterator[Line]:
 
 
 def headline(message: Message, *, with_connection: bool) -> str:
-    """Return who says what, how much and where, and when, as far as the input has it."""
+    """Return sender, name, offset, size and, where the input has it, the time of a message."""
     who = f"connection {message.connection}  " if with_connection else ""
     when = "" if message.time_ns is None or not with_connection else f"  at {message.time_ns / 1e9:.6f} s"
     name = message.name or "?"

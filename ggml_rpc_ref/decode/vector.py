@@ -1,7 +1,7 @@
 """Vectors to streams: the messages of frames.json, and the conversations of sessions and malformed cases.
 
-Names stand for the values that were recorded; what a vector leaves out stays left out. What a file must look like say the schemas
-in vectors/schema/; here it is read as far as it follows them.
+Names are replaced by the values that were recorded; data that a vector omits stay left out. The schemas in vectors/schema/ describe
+the files; here a file is read up to where it stops following its schema.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggml_rpc_ref.decode import words
+from ggml_rpc_ref.decode.inputs import Source, mapped
 from ggml_rpc_ref.decode.model import Fault
-from ggml_rpc_ref.decode.sources import Source, mapped
 from ggml_rpc_ref.decode.streams import Conversation, Stream
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files import conversation as script
@@ -22,19 +22,19 @@ from ggml_rpc_ref.files.recording import LeftOut
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Role
 
-MOST: Final = 2**28
-"""Bytes that a file may stand for, those aside that it leaves out: a short one must not fill our memory."""
+MAX_BYTES: Final = 2**28
+"""Bytes that a file may expand to, not counting omitted data: a short file must not fill our memory."""
 RECIPE: Final = "byte i is i % 251"
 """How frames.json describes data that it leaves out."""
-WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
-"""What reading a document raises where it does not follow its schema."""
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+"""What reading a document that does not follow its schema raises."""
 
 
 def read(path: Path) -> Source:
-    """Read a vector file; what is damaged is the source's `fault`, and what came before is there.
+    """Read a vector file. Damage is the source's `fault`; what came before it is kept.
 
     Raises:
-        Misuse: for vectors that hold no messages.
+        Misuse: for vectors without messages.
     """
     source = Source("vector")
     content, source.fault = _parse(bytes(mapped(path)))
@@ -55,13 +55,13 @@ def _parse(data: bytes) -> tuple[Any, Fault | None]:
     try:
         content = json.loads(data.decode("utf-8"))
     except json.JSONDecodeError as error:
-        return None, Fault("JSON", f"breaks off or is none: {error.msg}", "vector.json", len(error.doc[: error.pos].encode()))
+        return None, Fault("JSON", f"breaks off or is not JSON: {error.msg}", "vector.json", len(error.doc[: error.pos].encode()))
     except UnicodeDecodeError as error:
         return None, Fault("JSON", f"is not UTF-8: {error.reason}", "vector.json", error.start)
     except (ValueError, RecursionError) as error:
         return None, Fault("JSON", f"can't be read: {type(error).__name__}", "vector.json", 0)
     if not isinstance(content, dict):
-        return None, Fault("JSON", "is no object", "vector.schema", 0)
+        return None, Fault("JSON", "is not an object", "vector.schema", 0)
     return content, None
 
 
@@ -79,10 +79,10 @@ def _scripts(content: Any) -> list[tuple[str, str, Any]]:
 
 
 class _Builder:
-    """Puts the streams of one file together."""
+    """Collects the streams of one file."""
 
     def __init__(self, source: Source) -> None:
-        self._source, self._order, self._room = source, 0, MOST
+        self._source, self._order, self._room = source, 0, MAX_BYTES
 
     def frames(self, content: Any) -> None:
         """Add the conversations of frames.json."""
@@ -92,45 +92,46 @@ class _Builder:
                 try:
                     pieces = [codec.REQUEST_HEAD.pack(frame["number"], _size(frame)), *_payload(frame)]
                     reply = None if frame["reply"] is None else bytes.fromhex(frame["reply"]["payload"])
-                except (*WRONG, struct.error) as error:
+                except (*MALFORMED, struct.error) as error:
                     self._fail(f"connections[{at}].frames[{number}]", error)
                     return
-                self._say(added, Role.CLIENT, pieces)
+                self._append(added, Role.CLIENT, pieces)
                 if reply is not None:
-                    self._say(added, Role.SERVER, [codec.REPLY_HEAD.pack(len(reply)) + reply])
+                    self._append(added, Role.SERVER, [codec.REPLY_HEAD.pack(len(reply)) + reply])
 
     def conversation(self, where: str, name: str, written: Any) -> None:
         """Add the conversations of a session or a case."""
         added: dict[int, Conversation] = {}
         try:
-            values = {key: int(binding.get("value", "0"), 16) for key, binding in written["bindings"].items()}
-        except WRONG as error:
+            bindings = script.bindings_from_json(written["bindings"])
+            values = {key: binding.value or 0 for key, binding in bindings.items()}
+        except MALFORMED as error:
             self._fail(f"{where}bindings", error)
             return
         for at, row in enumerate(self._rows(where, written, "steps")):
             try:
                 step = script.step_from_json(row)
                 number, pieces = int(step.connection), self._pieces(step, values)
-            except WRONG as error:
+            except MALFORMED as error:
                 self._fail(f"{where}steps[{at}]", error)
                 return
             if number not in added:
                 added[number] = self._add(f"{name}connection {number}")
-            self._say(added[number], Role.SERVER if step.act == "receive" else Role.CLIENT, pieces)
+            self._append(added[number], Role.SERVER if step.act == "receive" else Role.CLIENT, pieces)
 
     def _pieces(self, step: script.Step, values: Mapping[str, int]) -> list[bytes | LeftOut]:
-        """Return the bytes that were recorded, once it is sure that they are not too many."""
+        """Return the bytes that were recorded, after checking that they are not too many."""
         self._room -= script.size_of(piece for piece in step.pieces if not isinstance(piece, script.Omitted))
         if self._room < 0:
-            raise ValueError(f"more than {MOST} bytes in all")
-        return [_bytes(piece, values) for piece in step.pieces]
+            raise ValueError(f"more than {MAX_BYTES} bytes in all")
+        return [script.recorded(piece, values) for piece in step.pieces]
 
     def _add(self, label: str) -> Conversation:
         conversation = Conversation(len(self._source.conversations) + 1, {Role.CLIENT: Stream()}, whole=True, label=label)
         self._source.conversations.append(conversation)
         return conversation
 
-    def _say(self, conversation: Conversation, sender: Role, pieces: list[bytes | LeftOut]) -> None:
+    def _append(self, conversation: Conversation, sender: Role, pieces: list[bytes | LeftOut]) -> None:
         stream = conversation.sides.setdefault(sender, Stream())
         for piece in pieces:
             if not isinstance(piece, bytes) or piece:
@@ -142,8 +143,8 @@ class _Builder:
             rows = holder[name]
             if isinstance(rows, list):
                 return rows
-            raise TypeError(f"{str(rows)[:40]!r} is no array")
-        except WRONG as error:
+            raise TypeError(f"{str(rows)[:40]!r} is not an array")
+        except MALFORMED as error:
             self._fail(f"{where}{name}", error)
             return []
 
@@ -153,7 +154,7 @@ class _Builder:
 
 
 def _printable(value: object) -> str:
-    """Return what a file says, so that it does nothing to a terminal."""
+    """Return text from a file with every character escaped that a terminal could act on."""
     return words.text_of(str(value).encode("utf-8", "replace"))
 
 
@@ -166,23 +167,6 @@ def _payload(frame: Any) -> list[bytes | LeftOut]:
     if "payload" in frame:
         return [bytes.fromhex(frame["payload"])]
     size, recipe = frame["then"]["size"], frame["then"]["recipe"]
-    if recipe != RECIPE or not 0 <= size <= MOST >> 4:
+    if recipe != RECIPE or not 0 <= size <= MAX_BYTES >> 4:
         raise ValueError(f"recipe {recipe!r} for {size} bytes")
     return [bytes.fromhex(frame["payload_start"]), (bytes(range(251)) * (size // 251 + 1))[:size]]
-
-
-def _bytes(piece: script.Piece, values: Mapping[str, int]) -> bytes | LeftOut:
-    """Return the bytes that were recorded where a piece stands."""
-    match piece:
-        case script.Exactly(data) | script.Anything(data) | script.Near(data):
-            return data
-        case script.Named(name, offset):
-            return ((values[name] + offset) % script.U64).to_bytes(8, "little")
-        case script.Repeated(data, times):
-            return data * times
-        case script.Omitted(size, fnv1a):
-            if not 0 <= size < script.U64:
-                raise ValueError(f"{size} bytes")
-            return LeftOut(size, fnv1a)
-        case script.AtLeast(least, width, recorded):
-            return (least if recorded is None else recorded).to_bytes(width, "little")

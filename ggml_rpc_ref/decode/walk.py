@@ -1,6 +1,6 @@
-"""The field-by-field reader of `codec`, with places: it keeps where each field lies, and what came before the bytes ran out.
+"""The field-by-field reader of `codec` with offsets: it keeps where each field is, and what came before the bytes ran out.
 
-Like `codec.decode` it is one function over the table and knows no message's layout.
+Like `codec.decode_by_field` it is a function over the table that knows no message's layout.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.spec.wire import Array, Chars, Counted, Int, Record, Tail
 
 MOST_FULL = 100_000
-"""Entries of an array that are walked one by one; each takes a kilobyte of ours."""
+"""Entries of an array that are walked one by one; each takes about a kilobyte of memory."""
 
 
 class Short(Exception):  # noqa: N818  (not an error: the caller decides what it means)
@@ -35,13 +35,13 @@ class Walk:
     """A walk through one payload.
 
     Attributes:
-        view: the payload as far as it is there; of data no more than the beginning is needed.
-        base: offset of the payload in what its side sent.
-        size: the size field: what the payload should have.
-        there: how much of the payload is there.
-        version: whose layouts are meant.
-        full: whether tensors in arrays are walked field by field; else each is one item with a dict of its values.
-        left_out: data that a recording left out behind what is there.
+        view: the payload as far as the input has it; of data the beginning is enough.
+        base: offset of the payload, counted from the first byte that the sender sent.
+        size: the size field.
+        there: how many bytes of the payload the input has.
+        version: the version by whose layouts it is read.
+        full: whether tensors in arrays are walked field by field; if not, each is one item with a dict of its values.
+        left_out: data that a recording left out, following the bytes it has.
     """
 
     view: memoryview
@@ -150,8 +150,8 @@ class Walk:
             self._take(f"{name}[{there}]", layout.itemsize)
 
     def opaque(self, into: list[Item]) -> None:
-        """Append the payload as it is: a message of unknown kind."""
-        self._tail("payload", "payload", "the kind of this message can't be told", into)
+        """Append the payload of a message of unknown kind as one item."""
+        self._tail("payload", "payload", "the kind of this message is unknown", into)
 
     def _tail(self, key: str, name: str, doc: str, into: list[Item]) -> None:
         wanted, there, offset = self.size - self.at, self.there - self.at, self.base + self.at
@@ -167,7 +167,7 @@ class Walk:
 
 
 def _explain_op(values: dict[str, Any], children: list[Item], version: Version) -> None:
-    """Name the parameters and the function of a tensor's op."""
+    """Set the words of op and op_params: the op's full name, its parameters by name."""
     if not values["op"]:
         return
     for child in children:

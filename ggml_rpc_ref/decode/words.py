@@ -1,6 +1,6 @@
-"""What values are called: types, ops, flags, names and parameters of tensors.
+"""Names for values: types, ops, flags, names and parameters of tensors.
 
-Names and numbers come from a peer: whatever is printed of them is plain ASCII, so that no escape sequence reaches a terminal.
+Names and numbers come from a peer, so what is printed of them is plain ASCII: no escape sequence may reach a terminal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ggml_rpc_ref.spec.versions import Version
 HEXADECIMAL: Final = frozenset(
     {"id", "buffer", "src", "view_src", "data", "remote_ptr", "base_ptr", "hash", "nodes", "uid"},
 )
-"""Fields whose numbers are addresses, handles, keys or hashes: nobody counts in them."""
+"""Fields that hold addresses, handles, keys or hashes, which are shown in hexadecimal."""
 FLAGS: Final = {FLAG_INPUT: "INPUT", FLAG_OUTPUT: "OUTPUT", FLAG_PARAM: "PARAM", FLAG_LOSS: "LOSS", FLAG_COMPUTE: "COMPUTE"}
 
 Values = Mapping[str, Any]
@@ -34,7 +34,7 @@ def op_name(number: int, version: Version) -> str:
     """Return ggml's name of an op, by the op table of a version."""
     table = op_table(version)
     if not table:
-        return f"op {number}"  # the builds of this version don't agree on its name
+        return f"op {number}"  # the builds of this version number ops differently
     return table[number] if number < len(table) else f"unknown op {number}"
 
 
@@ -60,8 +60,8 @@ def text_of(raw: bytes) -> str:
 
 
 def params_text(number: int, op_params: Sequence[int], version: Version) -> str:
-    """Return an op's parameters by name, e.g. "eps=1e-06"; "" where it has none or is not known."""
-    from ggml_rpc_ref.ops import OPS  # here: the ops take 0.1 s to import, and few inputs need them
+    """Return an op's parameters by name, e.g. "eps=1e-06"; "" where it has none or is unknown."""
+    from ggml_rpc_ref.ops import OPS  # imported here: it takes 0.1 s, and few inputs need it
 
     op = OPS.get(op_name(number, version))
     if op is None or len(op_params) != MAX_OP_PARAMS:
@@ -77,13 +77,13 @@ def _number(value: Any) -> str:
 
 
 def shape_text(ne: Sequence[int]) -> str:
-    """Return dimensions in ggml's order without the trailing ones, e.g. "[64, 8]"."""
+    """Return dimensions in ggml's order without trailing ones, e.g. "[64, 8]"."""
     last = max((index for index, count in enumerate(ne) if count != 1), default=0)
     return str(list(ne[: last + 1]))
 
 
 def tensor_text(tensor: Values, version: Version) -> str:
-    """Return a tensor in one line: type, shape, name, op, flags, where it lies, what it is a view of."""
+    """Return a tensor on one line: type, shape, name, op, flags, address, and the tensor that it is a view of."""
     if not tensor["id"]:
         return "absent"
     parts = [type_name(tensor["type"]), shape_text(tensor["ne"]), f'"{text_of(tensor["name"])}"']
@@ -98,7 +98,7 @@ def tensor_text(tensor: Values, version: Version) -> str:
 
 
 def value_text(name: str, value: Any) -> str:
-    """Return a field's value in the notation that people use for it."""
+    """Return a field's value in its usual notation."""
     if isinstance(value, tuple):
         shown = [value_text(name, entry) for entry in value[:16]]
         return "[" + ", ".join(shown) + (f", … {len(value)} in all" if len(value) > 16 else "") + "]"
@@ -108,7 +108,7 @@ def value_text(name: str, value: Any) -> str:
 
 
 def word(name: str, value: Any, version: Version) -> str:
-    """Return what a field's value is called; "" where it has no name."""
+    """Return the name of a field's value; "" where it has none."""
     match name, value:
         case "type", int():
             return type_name(value)

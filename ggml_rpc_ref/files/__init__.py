@@ -1,1 +1,1 @@
-"""What lies around the protocol: recordings of conversations, and conversations written down to be held again."""
+"""Files of conversations: recordings, and scripts from which a conversation can be replayed."""

@@ -1,18 +1,18 @@
-"""A conversation written down so that it can be held again: steps, each bytes to send or bytes to expect, with pointers as names.
+"""A script: a conversation written down so that it can be replayed. Each step sends or expects bytes, with names for pointers.
 
-What goes over the wire is written as a list of pieces, joined without gaps:
+The bytes of a message are a list of pieces, joined without gaps:
 
     "0e0000000000000000"              these bytes, in hexadecimal
     "${buf0.base}+64"                 a u64: the value bound to this name, plus 64 (modulo 2^64)
-    {"repeat": "a5", "times": 4096}   these bytes so many times
+    {"repeat": "a5", "times": 4096}   these bytes, repeated so many times
     {"omitted": 18874368, "fnv1a": "0123456789abcdef"}     data that is not in the vector: its size and its FNV-1a 64 hash
     {"at_least": 1024, "width": 8}    received only: an unsigned number of so many bytes, not below this; "recorded" says what was
                                       recorded where that was more
-    {"any": "00f0e1d2c3b4a596"}       received only: so many bytes, whatever they are; these were recorded
+    {"any": "00f0e1d2c3b4a596"}       received only: as many bytes, of any value; these were recorded
     {"values": "0000803f", "type": "F32", "nmse": 1e-06}   received only: numbers near these, by normalised mean squared error
 
-A name is bound by the first piece that receives it, or it is the client's to choose, and then the vector says its value. Everything
-that a player needs is here; vectors/schema/ says the same of the JSON.
+A name is bound by the first piece that receives it, or the client chooses its value, which then is in the vector. The JSON
+Schema of this form is in vectors/schema/.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from ggml_rpc_ref.files.recording import LeftOut
+
 U64: Final = 2**64
 _NAME: Final = re.compile(r"\$\{([a-z]+[0-9]+(?:\.[a-z_]+)?)\}(?:([+-])([0-9]+))?")
 _CHUNK: Final = 2**20
 WIDTHS: Final = {"F32": 4, "F16": 2}
-"""Type of numbers that need only be near to its bytes."""
+"""Type of the numbers of a `Near` piece to its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """Some bytes, so many times."""
+    """Some bytes, repeated."""
 
     data: bytes
     times: int
@@ -54,7 +56,7 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class Omitted:
-    """Data that is known by its size and its FNV-1a 64 hash."""
+    """Data that the vector does not have: its size and FNV-1a 64 hash."""
 
     size: int
     fnv1a: int
@@ -75,7 +77,7 @@ class AtLeast:
 
 @dataclass(frozen=True, slots=True)
 class Anything:
-    """As many bytes as were recorded, whatever they are. Received only."""
+    """As many bytes as were recorded, of any value. Received only."""
 
     recorded: bytes
 
@@ -84,7 +86,7 @@ class Anything:
 class Near:
     """Numbers whose normalised mean squared error against the recorded ones is at most `nmse`. Received only.
 
-    NaN and infinities stand where they were recorded.
+    NaN and infinities must be where they were recorded.
 
     Attributes:
         recorded: their bytes.
@@ -103,14 +105,14 @@ Act = Literal["send", "receive", "refused", "close"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that the client does or waits for.
+    """One action of the client: bytes to send, or what it waits for.
 
     Attributes:
-        connection: on which, from 1; one not seen before is opened.
+        connection: its number, from 1; a number not used before opens a connection.
         act: "send"; "receive" one reply, with its size field; "refused": the server ends the connection without another byte;
             "close": the client ends it.
         pieces: of send and receive.
-        command: name of the command that is sent or answered, for readers; "" where it is none.
+        command: name of the command that is sent or answered, for people; "" where it has none.
         how: of close: "end" or "reset".
     """
 
@@ -126,8 +128,8 @@ class Binding:
     """A name that pieces use.
 
     Attributes:
-        by: who chooses its value, "client" or "server".
-        value: the client's; of the server's what was recorded, or None.
+        by: which side chooses its value, "client" or "server".
+        value: the client's; of a server's name the recorded value, or None.
     """
 
     by: str
@@ -136,14 +138,14 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A conversation.
+    """A script.
 
     Attributes:
         id: permanent.
-        about: what it shows, in a sentence.
+        about: a sentence on what it shows.
         steps: in order.
-        bindings: names to who chooses their value.
-        flags: what it needs or touches; vectors/flags.json describes each.
+        bindings: name to which side chooses its value.
+        flags: what it needs or tests; vectors/flags.json describes each.
     """
 
     id: str
@@ -157,10 +159,15 @@ class Script:
 
 
 def from_json(content: Any, about: str = "about") -> Script:
-    """Return the script in a JSON object that its schema allows; `about` is the field that says what it shows."""
-    bindings = {name: Binding(row["by"], _number(row.get("value"))) for name, row in content.get("bindings", {}).items()}
+    """Return the script in a JSON object that follows its schema; `about` is the name of the field for `Script.about`."""
+    bindings = bindings_from_json(content.get("bindings", {}))
     steps = tuple(step_from_json(step) for step in content["steps"])
     return Script(content["id"], content[about], steps, bindings, tuple(content.get("flags", ())))
+
+
+def bindings_from_json(rows: Mapping[str, Any]) -> dict[str, Binding]:
+    """Return the bindings in a JSON object, by name."""
+    return {name: Binding(row["by"], _number(row.get("value"))) for name, row in rows.items()}
 
 
 def step_from_json(row: Any) -> Step:
@@ -175,7 +182,7 @@ def step_from_json(row: Any) -> Step:
 
 
 def step_as_json(step: Step) -> dict[str, Any]:
-    """Return a step as its schema writes it."""
+    """Return a step as JSON values."""
     row: dict[str, Any] = {"connection": step.connection}
     if step.command:
         row["command"] = step.command
@@ -188,10 +195,10 @@ def step_as_json(step: Step) -> dict[str, Any]:
 
 
 def piece_from_json(value: Any) -> Piece:
-    """Return the piece that a JSON value writes.
+    """Return the piece in a JSON value.
 
     Raises:
-        ValueError: for one that is none.
+        ValueError: for a value that is not a piece.
     """
     match value:
         case str() if found := _NAME.fullmatch(value):
@@ -209,13 +216,13 @@ def piece_from_json(value: Any) -> Piece:
             return Anything(bytes.fromhex(recorded))
         case {"values": recorded, "type": kind, "nmse": nmse}:
             if kind not in WIDTHS or len(numbers := bytes.fromhex(recorded)) % WIDTHS[kind]:
-                raise ValueError(f"{str(value)[:60]!r} are no numbers of their type")
+                raise ValueError(f"{str(value)[:60]!r} are not whole numbers of their type")
             return Near(numbers, kind, float(nmse))
-    raise ValueError(f"{str(value)[:60]!r} is no piece of a message")
+    raise ValueError(f"{str(value)[:60]!r} is not a piece of a message")
 
 
 def piece_as_json(piece: Piece) -> Any:
-    """Return a piece as its schema writes it."""
+    """Return a piece as JSON values."""
     match piece:
         case Exactly(data):
             return data.hex()
@@ -241,7 +248,7 @@ def _number(text: str | None) -> int | None:
 
 
 def size_of(pieces: Iterable[Piece]) -> int:
-    """Return how many bytes pieces are on the wire."""
+    """Return how many bytes the pieces have on the wire."""
     return sum(map(_size, pieces))
 
 
@@ -260,15 +267,15 @@ def _size(piece: Piece) -> int:
 
 
 def expand(pieces: Iterable[Piece], values: Mapping[str, int], data: Mapping[Omitted, memoryview]) -> Iterator[bytes | memoryview]:
-    """Yield the bytes that pieces to be sent stand for, in parts of 1 MiB at most where they are repeated.
+    """Yield the bytes of pieces to send; those of a repeated piece in parts of at most 1 MiB.
 
     Args:
-        pieces: none of those that are received only.
+        pieces: of the kinds that can be sent.
         values: name to value.
-        data: what vectors omit to the data.
+        data: omitted piece to its data.
 
     Raises:
-        KeyError: for a name that is not bound, or data that is not there.
+        KeyError: for a name that is not bound, or data that are missing.
     """
     for piece in pieces:
         match piece:
@@ -284,3 +291,30 @@ def expand(pieces: Iterable[Piece], values: Mapping[str, int], data: Mapping[Omi
                 yield data[piece]
             case _:
                 raise TypeError(f"{piece!r} can't be sent")
+
+
+def recorded(piece: Piece, values: Mapping[str, int]) -> bytes | LeftOut:
+    """Return the bytes that were recorded for a piece; for data that the vector omits, their size and hash.
+
+    Args:
+        piece: of any kind.
+        values: name to value.
+
+    Raises:
+        KeyError: for a name that is not bound.
+        OverflowError: for a number that does not fit its width.
+        ValueError: for a size that no message can have.
+    """
+    match piece:
+        case Exactly(data) | Anything(data) | Near(data):
+            return data
+        case Named(name, offset):
+            return ((values[name] + offset) % U64).to_bytes(8, "little")
+        case Repeated(data, times):
+            return data * times
+        case Omitted(size, fnv1a):
+            if not 0 <= size < U64:
+                raise ValueError(f"{size} bytes")
+            return LeftOut(size, fnv1a)
+        case AtLeast(least, width, was):
+            return (least if was is None else was).to_bytes(width, "little")

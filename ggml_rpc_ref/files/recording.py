@@ -1,19 +1,19 @@
-"""Recordings of conversations: a file with every byte that passed, when, which way and on which connection.
+"""Recordings of conversations: a file with every byte that passed, its time, direction and connection.
 
     ggml-rpc recording 1\\n                        the magic line
     {"schema_version": 1, "protocol": ...}\\n      one line of JSON: the header
     <QBIQ> bytes  <QBIQ> bytes  ...               chunks, in the order in which they were taken
 
-A chunk is 21 bytes, packed and little-endian, and then its payload: nanoseconds from the start until it came (u64), direction
+A chunk is a head of 21 bytes, packed and little-endian, and its payload. The head: nanoseconds since the start (u64), direction
 (u8), number of the connection (u32, from 1), bytes of payload (u64). Bit 0 of the direction is 0 from client to server, 1 from
 server to client.
 
-- A chunk of no bytes says that this side has ended its sending.
-- Bit 1 of the direction (value 2) marks a stretch of data that was left out: the payload is 16 bytes, `<QQ`: how many bytes
-  passed, and their FNV-1a 64 hash. Only whole data parts, those of SET_TENSOR and of GET_TENSOR's reply, are left out;
-  the fields before them, and every other byte of the conversation, are there.
+- A chunk of no bytes: this side has ended its sending.
+- Bit 1 of the direction (value 2) marks data that were left out: the payload is 16 bytes, `<QQ`: how many bytes passed, and their
+  FNV-1a 64 hash. Only the data of a message (of SET_TENSOR, of GET_TENSOR's reply) are left out, and only as a whole; the fields
+  before them and every other byte of the conversation are kept.
 
-Where chunks are cut means nothing: they are what the recorder happened to receive at once.
+Chunk boundaries have no meaning: a chunk is what the recorder happened to receive at once.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ CHUNK_HEAD: Final = struct.Struct("<QBIQ")
 LEFT_OUT_BODY: Final = struct.Struct("<QQ")
 """Bytes left out, and their hash."""
 LONGEST_HEADER: Final = 2**16
-"""Bytes of the header line; a longer one is none of ours."""
+"""Bytes of the longest header line that is read."""
 MOST_COPIED: Final = 2**16
-"""Bytes of a chunk that are read into memory; those of a longer one stay in the file until they are looked at."""
+"""Chunks of up to this many bytes are copied into memory; longer ones are views of the mapped file."""
 _LEFT_OUT: Final = 2
 
 Readable = bytes | bytearray | memoryview
@@ -60,14 +60,14 @@ class Direction(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a recording says of itself.
+    """The header of a recording.
 
     Attributes:
-        schema_version: 1; raised when an old reader could no longer read the file.
+        schema_version: 1; it will be raised when an older reader can't read the file any more.
         protocol: the version that the recorder followed, e.g. "3.6.1".
         endpoint: the server, as HOST:PORT.
-        started: when, as ISO 8601 in UTC; chunks count from here.
-        tool: what wrote the file.
+        started: start time, as ISO 8601 in UTC; the times of chunks count from here.
+        tool: the program that wrote the file.
     """
 
     schema_version: int
@@ -79,7 +79,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Data that passed and was not kept: `size` bytes with the FNV-1a 64 hash `fnv1a`."""
+    """Data that passed but are not in the file: `size` bytes with the FNV-1a 64 hash `fnv1a`."""
 
     size: int
     fnv1a: int
@@ -93,8 +93,8 @@ class Chunk:
         time_ns: nanoseconds since the start.
         direction: which way.
         connection: number of the connection, from 1.
-        data: the bytes, a view of the file where there are many; none where the side ended its sending, or they were left out.
-        left_out: the data that was left out in their place, or None.
+        data: the bytes, a view of the file where they are many; empty where the side ended its sending, or data were left out.
+        left_out: the data that were left out, or None.
     """
 
     time_ns: int
@@ -116,14 +116,14 @@ class Recorder:
     """Writes a recording; may be used by several threads, one at a time for each direction of a connection.
 
     Args:
-        path: the file; one that is there is replaced.
+        path: the file; an existing one is replaced.
         endpoint: the server, as HOST:PORT.
-        tool: what records.
-        protocol: the version that is followed.
-        leave_out_over: data parts of more bytes than this are replaced by their length and hash (a chunk whose direction has bit 1
-            set); None: every byte is kept. Who records says with `begin_data` where such a part begins.
+        tool: the program that records.
+        protocol: the version that is expected.
+        leave_out_over: data of more bytes than this are replaced by their length and hash (a chunk whose direction has bit 1
+            set); None: every byte is kept. The caller announces with `begin_data` where data begin.
 
-    Each chunk is one write to the file, so what passed before a crash is there.
+    Each chunk is one write to the file, so what passed before a crash is in it.
 
     Raises:
         Misuse: where the file can't be opened.
@@ -156,7 +156,7 @@ class Recorder:
         self.close()
 
     def write(self, direction: Direction, connection: int, data: Readable, time_ns: int | None = None) -> None:
-        """Append bytes that passed, at a `time.monotonic_ns` or now; nothing where there are none.
+        """Append bytes that passed, at a time of `time.monotonic_ns` or now; for no bytes append nothing.
 
         Raises:
             OSError: where the file takes no more; the recording is readable up to there.
@@ -172,12 +172,12 @@ class Recorder:
             self._chunk(int(direction), connection, view, time_ns)
 
     def begin_data(self, direction: Direction, connection: int, size: int) -> None:
-        """Say that the next `size` bytes of this direction are data; they are left out if that is what this recorder does."""
+        """Announce that the next `size` bytes of this direction are data, which may be left out."""
         if self.leave_out_over is not None and size > self.leave_out_over:
             self._skipped[connection, int(direction)] = _Skipped(size)
 
     def end(self, direction: Direction, connection: int, time_ns: int | None = None) -> None:
-        """Append that this side has ended its sending, at a `time.monotonic_ns` or now."""
+        """Append that this side has ended its sending, at a time of `time.monotonic_ns` or now."""
         if (connection, int(direction)) in self._skipped:
             self._write_skipped(direction, connection, time_ns)
         self._chunk(int(direction), connection, memoryview(b""), time_ns)
@@ -197,7 +197,7 @@ class Recorder:
     def _chunk(self, direction: int, connection: int, view: memoryview, time_ns: int | None) -> None:
         with self._lock:
             if self._file >= 0:
-                # two threads may bring what they received in the other order than they looked at the clock
+                # two threads may get here in another order than they took their times; times in the file never decrease
                 self._now = max(self._now, (time_ns or time.monotonic_ns()) - self._start)
                 self._put(CHUNK_HEAD.pack(self._now, direction, connection, len(view)), view)
 
@@ -212,13 +212,13 @@ class Recorder:
 
 
 class _Skipped:
-    """A data part that is being left out: how many bytes are still to come, and the hash of those that came."""
+    """Data that are being left out: how many bytes are still to come, and the hash of those that came."""
 
     def __init__(self, size: int) -> None:
         self.left, self.count, self.hash = size, 0, Fnv1a()
 
     def take(self, view: memoryview) -> int:
-        """Hash what belongs to the part; return how many bytes that were."""
+        """Hash the bytes that belong to the data; return how many those were."""
         count = min(self.left, len(view))
         self.hash.update(view[:count])
         self.left -= count
@@ -235,11 +235,11 @@ def is_recording(start: bytes) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """Return what a recording says of itself.
+    """Return the header of a recording.
 
     Raises:
-        Damaged: for a file that is none.
-        Misuse: for one that can't be read.
+        Damaged: for a file that is not a recording.
+        Misuse: for a file that can't be read.
     """
     with _open(path) as file:
         return _header(file, path)
@@ -249,14 +249,14 @@ def read(path: Path) -> Iterator[Chunk]:
     """Yield every whole chunk of a recording, in the order of the file.
 
     Raises:
-        Damaged: for a file that is no recording; and after the last whole chunk, where the file breaks off or is damaged, with the
-            offset of that place and the rule.
+        Damaged: for a file that is not a recording; after the last whole chunk where the file breaks off or is damaged, with the
+            offset of the damage and the rule.
         Misuse: for a file that can't be read.
     """
     with _open(path) as file:
         _header(file, path)
         at = file.tell()
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))  # unmapped when nobody looks at it any more
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))  # unmapped with the last view of it
     while at < len(view):
         chunk, end = _chunk(view, path, at)
         yield chunk

@@ -19,8 +19,8 @@ import numpy as np
 
 from ggml_rpc_ref.conformance.arena import MARGIN
 from ggml_rpc_ref.conformance.case import Case
+from ggml_rpc_ref.conformance.events import Result
 from ggml_rpc_ref.conformance.peer import Buffer, Peer, Subject
-from ggml_rpc_ref.conformance.runner import Result
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict
 from ggml_rpc_ref.golden import operands
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes

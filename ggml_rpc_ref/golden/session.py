@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ggml_rpc_ref.errors import Damaged, Misuse
+from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files.conversation import AtLeast, Exactly, Near, Omitted, Script, Step, step_as_json
 from ggml_rpc_ref.golden.form import canonical
 from ggml_rpc_ref.golden.symboliser import NMSE, Symboliser
@@ -24,8 +23,6 @@ from ggml_rpc_ref.golden.timeline import read_timeline
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.versions import DEFAULT
 
-OK, BAD_INPUT = 0, 1
-"""Exit codes, as in `cli`."""
 SUFFIX: Final = ".recording"
 """How the names of recordings end."""
 WORDS: Final = re.compile("[a-z0-9-]+")
@@ -82,8 +79,11 @@ def make(path: Path, labels: Labels) -> Session:
 
     Raises:
         Damaged: for a file that is no recording.
-        Misuse: for one that can't be read, holds no message, or is of another protocol version.
+        Misuse: for one that can't be read, holds no message, or is of another protocol version, and for labels that can't be.
     """
+    for word in (labels.id, *labels.flags):
+        if word and not WORDS.fullmatch(word):
+            raise Misuse(f"{word!r}: ids and flags are made of a-z, 0-9 and -")
     timeline = read_timeline(path)
     symboliser = Symboliser(timeline, labels.nmse)
     steps = tuple(symboliser.steps())
@@ -156,32 +156,6 @@ def are_concurrent(steps: Iterable[Step]) -> bool:
 
 HIT: Final = Exactly(codec.REPLY_HEAD.pack(1) + b"\1")
 """The whole reply to SET_TENSOR_HASH of data that the server has."""
-
-
-def record(path: Path, output: Path | None, labels: Labels) -> int:
-    """Do what `vectors record` does: write the vector, say what is wrong, return the exit code.
-
-    Raises:
-        Misuse: for a file that can't be read or written, and for labels that can't be.
-    """
-    for word in (labels.id, *labels.flags):
-        if word and not WORDS.fullmatch(word):
-            raise Misuse(f"{word!r}: ids and flags are made of a-z, 0-9 and -")
-    try:
-        session = make(path, labels)
-    except Damaged as damage:
-        print(f"ggml-rpc-ref: {damage}", file=sys.stderr)
-        return BAD_INPUT
-    if session.content["steps"] and output is not None:
-        try:
-            output.write_text(session.text, encoding="utf-8")
-        except OSError as error:
-            raise Misuse(f"can't write {output}: {error.strerror}") from None
-    elif session.content["steps"]:
-        sys.stdout.write(session.text)
-    for sentence in (*session.notes, *session.faults[:1]):
-        print(f"ggml-rpc-ref: {sentence}", file=sys.stderr)
-    return BAD_INPUT if session.faults else OK
 
 
 # ------------------------------------------------------------------------------------------------------------ the two forms

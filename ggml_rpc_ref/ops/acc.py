@@ -2,10 +2,10 @@
 
     dst = src0; then region(dst)[i] = region(src0)[i] + src1[i]
 
-src0, dst: F32, the same ne, contiguous. src1: F32, rows dense. The region begins at byte `offset` of dst, has src1's ne and the
+src0, dst: F32, the same ne, contiguous. src1: F32, dense rows. The region begins at byte `offset` of dst, has src1's ne and the
 strides (4, nb1, nb2, nb3), lies inside dst, and no two of its elements share bytes; the four numbers are multiples of 4, none
-negative. With inplace not 0, src0 is not copied first: a client then makes dst a view of src0. IEEE rules. src1 empty: a copy. dst
-empty: nothing is computed.
+negative. With inplace not 0, src0 is not copied first: a client then makes dst a view of src0. IEEE rules. src1 empty: a copy.
+dst empty: nothing is computed.
 
 Source: ggml_compute_forward_acc_f32 in ggml-cpu/ops.cpp.
 """
@@ -20,7 +20,7 @@ shape = require_region
 
 
 def oracle(node: Node) -> None:
-    """Add first, so that it does not matter which memories are the same."""
+    """Add before copying, since src0, src1 and dst may share memory."""
     with np.errstate(all="ignore"):
         total = region(node.source(0), node).array + node.source(1).array
     if not node.i32("inplace"):

@@ -1,10 +1,10 @@
-"""ADD: the sum of two tensors, element by element, the second repeated where it is smaller.
+"""ADD: the sum of two tensors, element by element, with the second one broadcast.
 
     dst[i] = src0[i] + src1[i mod ne of src1]     in float32, rounded or quantised once to dst's type
 
-src0: ne, rows dense (nb[0] is the size of an element or block). src1: each dimension divides src0's, any strides. dst: src0's ne,
-rows dense; may be the memory of either source. Types: see `arithmetic.TYPES`; besides, src0 of a block type with src1 F32 of the
-same dimensions and dst of any type that upstream's CPU can write. IEEE rules for NaN and infinities. Empty: nothing is computed.
+src0: ne, dense rows. src1: each dimension divides src0's, any strides. dst: src0's ne, dense rows; may be the memory of either
+source. Types: see `arithmetic.TYPES`; besides, src0 of a block type with src1 F32 of the same dimensions and dst of any type
+that upstream's CPU can write. IEEE rules for NaN and infinities. Empty: nothing is computed.
 
 Source: apply_binary_op in ggml-cpu/binary-ops.cpp, ggml_compute_forward_add_q_f32 in ggml-cpu/ops.cpp.
 """
@@ -24,7 +24,7 @@ def shape(node: Node) -> None:
         return
     src0, src1, dst = node.source(0), node.source(1), node.dst
     node.require(src1.dtype.name == "F32", "src1 F32 with a block type", src1.dtype.name)
-    node.require(src0.ne == src1.ne == dst.ne, "the same ne three times with a block type", (src0.ne, src1.ne, dst.ne))
+    node.require(src0.ne == src1.ne == dst.ne, "the same ne for src0, src1 and dst with a block type", (src0.ne, src1.ne, dst.ne))
     node.require(sorted(dst.nb) == list(dst.nb), "nb that does not decrease", dst.nb)
     require_dense_rows(node, src0, src1, dst)
 

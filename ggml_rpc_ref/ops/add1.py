@@ -2,9 +2,9 @@
 
     dst[i] = src0[i] + src1[0]     in float32, rounded or quantised once to dst's type
 
-src0: F32, F16, BF16 or a block type that the CPU backend can write, rows dense. src1: one element; F32, or src0's type where that
-is F16 or BF16. dst: src0's type and ne, rows dense; may be src0's memory. With a block type dst has nb that do not decrease and
-ne[3] = 1 (beyond, upstream steps by nb[0] instead of nb[3]). IEEE rules. Empty: nothing is computed.
+src0: F32, F16, BF16 or a block type that the CPU backend can write, dense rows. src1: one element; F32, or src0's type where
+that is F16 or BF16. dst: src0's type and ne, dense rows; may be src0's memory. With a block type dst has nb that do not
+decrease and ne[3] = 1 (beyond, upstream steps by nb[0] instead of nb[3]). IEEE rules. Empty: nothing is computed.
 
 Source: ggml_add1 in ggml.c, ggml_compute_forward_add1 in ggml-cpu/ops.cpp.
 """
@@ -18,7 +18,7 @@ BLOCK_TYPES = tuple(name for name in WRITABLE_BLOCKS if name in READABLE_BLOCKS)
 
 
 def shape(node: Node) -> None:
-    """Refuse more than one number, other types or dimensions than src0's, gaps within rows; a fourth dimension of blocks."""
+    """Refuse a src1 of several elements, other types or dimensions than src0's, gaps within rows, blocks in a fourth dimension."""
     src0, src1, dst = node.source(0), node.source(1), node.dst
     node.require(src1.ne == (1, 1, 1, 1), "src1 of one element", src1.ne)
     allowed = ("F32", src0.dtype.name) if src0.dtype.name in FLOATS else ("F32",)
@@ -38,7 +38,7 @@ def oracle(node: Node) -> None:
 
 OP = Op(
     name="ADD1",
-    sources=(Source("a", FLOATS + BLOCK_TYPES, "rows dense"), Source("b", FLOATS, "one element")),
+    sources=(Source("a", FLOATS + BLOCK_TYPES, "dense rows"), Source("b", FLOATS, "one element")),
     types=FLOATS + BLOCK_TYPES,
     shape=shape,
     oracle=oracle,

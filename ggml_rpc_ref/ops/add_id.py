@@ -1,10 +1,10 @@
-"""ADD_ID: to each row of a tensor, a row of another that an index picks.
+"""ADD_ID: add to each row of a tensor the row of another tensor that an index picks.
 
     dst[i0, i, j, k] = src0[i0, i, j, k] + src1[i0, src2[i, j]]
 
-All F32 but the indices. src0: ne = (n, m, t, r3), rows dense. src1: ne = (n, rows), rows dense. src2: I32, ne = (m, t), any
-strides; each 0 <= index < rows. dst: src0's ne, rows dense; may be src0's memory. Empty: nothing is computed, and no index is
-looked at.
+All F32 but the indices. src0: ne = (n, m, t, r3), dense rows. src1: ne = (n, rows), dense rows. src2: I32, ne = (m, t), any
+strides; each 0 <= index < rows. dst: src0's ne, dense rows; may be src0's memory. Empty: nothing is computed, and no index is
+checked.
 
 Source: ggml_add_id in ggml.c, ggml_compute_forward_add_id_f32 in ggml-cpu/ops.cpp.
 """

@@ -2,8 +2,8 @@
 
     dst[i] = start + step * i     for i from 0 to ceil((stop - start) / step) - 1
 
-No sources. dst: F32, contiguous, exactly that many elements (the quotient in float32). A client makes stop > start; steps down
-work as well. Parameters that are NaN, or a step of 0, name no number of elements and are refused.
+No sources. dst: F32, contiguous, exactly that many elements (the quotient in float32). A client makes stop > start; negative
+steps work as well. Parameters that are NaN, or a step of 0, give no number of elements and are refused.
 
 Source: ggml_arange in ggml.c, ggml_compute_forward_arange_f32 in ggml-cpu/ops.cpp.
 """

@@ -1,11 +1,10 @@
-"""ARGMAX: where each row is largest.
+"""ARGMAX: the index of the largest element of each row.
 
     dst[j] = the last i for which src0[j][i] is the largest of row j
 
-src0: F32 ne = (n, rows), elements of a row neighbours, rows anywhere. dst: I32, ne = (rows), any stride.
-Of equal elements the last one counts. NaN is never the largest, but upstream's search starts anew behind each NaN that is
-followed by a number: the result is then the place of the largest after the last such NaN. A row of NaN alone, or of no
-elements: 0.
+src0: F32 ne = (n, rows), dense rows. dst: I32, ne = (rows), any stride. Of equal elements the last one counts. NaN is never the
+largest, but upstream's search restarts after each NaN that is followed by a number: the result is then the place of the largest
+after the last such NaN. A row of NaN alone, or of no elements: 0.
 
 Source: ggml_vec_argmax_f32 in ggml-cpu/vec.h, ggml_argmax in ggml.c.
 """
@@ -39,6 +38,7 @@ def oracle(node: Node) -> None:
 
 
 def _last_largest(rows: F32Array) -> Array:
+    # numpy's argmax finds the first of equal elements; searching from the end finds the last, as upstream does
     found: Array = rows.shape[1] - 1 - np.argmax(rows[:, ::-1], axis=1)
     for row in np.flatnonzero(np.isnan(rows).any(axis=1)):
         found[row] = _behind_last_nan(rows[row])
@@ -46,7 +46,8 @@ def _last_largest(rows: F32Array) -> Array:
 
 
 def _behind_last_nan(row: F32Array) -> int:
-    """Return the place of the last largest number behind the last NaN that a number follows."""
+    """Return the place of the last largest number after the last NaN that is followed by a number."""
+    # upstream's MAX(max, x) takes x unless max > x (ggml_vec_argmax_f32): a NaN becomes the maximum, and any number replaces it
     numbers = np.flatnonzero(~np.isnan(row))
     if len(numbers) == 0:
         return 0

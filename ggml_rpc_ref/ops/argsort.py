@@ -2,10 +2,10 @@
 
     dst[j][0], dst[j][1], ... = the indices i of row j, by rising (order 0) or falling (order 1) src0[j][i]
 
-src0: F32, elements of a row neighbours, rows evenly spaced, at most 2^31 - 1 elements each. dst: I32, the same ne, likewise.
-Equal elements may stand in any order: ggml promises none. Here the lower index comes first, and so it does upstream in rows
-of up to 16 elements (an insertion sort); in longer rows upstream's order is that of std::sort. -0 equals 0. NaN comes last;
-upstream's sort has no defined result with NaN. Empty: nothing is computed.
+src0: F32, dense, evenly spaced rows, at most 2^31 - 1 elements each. dst: I32, the same ne, likewise. Equal elements may come
+in any order (ggml does not specify it). Here the lower index comes first, and so it does upstream in rows of up to 16 elements
+(an insertion sort); in longer rows upstream's order is that of std::sort. -0 equals 0. NaN comes last; upstream's sort has no
+defined result with NaN. Empty: nothing is computed.
 
 Source: ggml_compute_forward_argsort_f32 in ggml-cpu/ops.cpp, ggml_argsort in ggml.c.
 """

@@ -1,10 +1,10 @@
-"""CLAMP: each element held between two bounds.
+"""CLAMP: each element limited to the range between two bounds.
 
     dst[i] = max(min(src0[i], max), min)     by comparison: a NaN element becomes max (or min, if that is larger)
 
-src0, dst: F32 or F16, the same on both sides, the same ne, rows dense and evenly spaced; a client makes dst a view of src0. An F16
-is compared in float32 and the bound rounded on the way back. Bounds in the wrong order give min; a NaN bound: min(x, NaN) = NaN,
-max(x, NaN) = NaN. Empty: nothing is computed.
+src0, dst: F32 or F16, the same on both sides, the same ne, dense, evenly spaced rows; a client makes dst a view of src0. An F16
+is compared in float32 and the bound rounded on the way back. Bounds in the wrong order give min; a NaN bound: min(x, NaN) =
+NaN, max(x, NaN) = NaN. Empty: nothing is computed.
 
 Source: ggml_clamp in ggml.c, ggml_compute_forward_clamp in ggml-cpu/ops.cpp.
 """
@@ -29,7 +29,7 @@ def oracle(node: Node) -> None:
 
 OP = Op(
     name="CLAMP",
-    sources=(Source("x", ("F32", "F16"), "rows dense and evenly spaced"),),
+    sources=(Source("x", ("F32", "F16"), "dense, evenly spaced rows"),),
     types=("F32", "F16"),
     params=(Param("min", "f32", 0, "lower bound, which wins"), Param("max", "f32", 1, "upper bound")),
     shape=require_same_even_rows,

@@ -1,4 +1,4 @@
-"""Is this result right? The one comparison that tests, recorder and conformance cases judge results by.
+"""The comparison by which tests, the recorder and conformance cases decide whether a result is right.
 
 A result has the oracle's NaN and infinities in the oracle's places; over the finite rest it lies within the op's `Tolerance`.
 Results in a narrow type are rounded once at the end, and two values that differ in the last bit of a float32 may round to
@@ -22,7 +22,7 @@ ONE_STEP: dict[str, tuple[float, float]] = {"F16": (2.0**-10, 2.0**-24), "BF16":
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Where a result is most wrong.
+    """The worst error of a result.
 
     Attributes:
         kind: "class" (NaN or an infinity on one side only), "value", or "bytes".
@@ -45,7 +45,7 @@ class Mismatch:
     byte: int | None = None
 
     def __str__(self) -> str:
-        """Say it in one sentence."""
+        """Return the mismatch as one sentence."""
         where = ",".join(str(i) for i in self.index)
         if self.byte is not None:
             values = f"0x{int(self.actual):02x} instead of 0x{int(self.expected):02x}"
@@ -58,7 +58,7 @@ def compare(expected: Array, actual: Array, tolerance: Tolerance) -> Mismatch | 
     """Return the worst mismatch of two arrays of the same shape and dtype (numpy's order, four dimensions), or None.
 
     Floats are compared under the tolerance; integers, and everything under a tolerance of zeros, must be the same numbers, where
-    -0.0 differs from 0.0 and any NaN equals any NaN: which bits a NaN has is the processor's choice.
+    -0.0 differs from 0.0 and any NaN equals any NaN: the bits of a NaN depend on the processor.
     """
     if expected.size == 0:
         return None
@@ -138,7 +138,7 @@ def worst_error(expected: Tensor, actual: Tensor) -> float:
 
 
 def element_bytes(tensor: Tensor) -> Array:
-    """Return a boolean per byte of a tensor's storage: whether it belongs to an element. What is False must not change."""
+    """Return a boolean per byte of a tensor's storage: whether it belongs to an element. Bytes that are False must not change."""
     assert tensor.storage is not None
     owned = np.zeros(len(tensor.storage.data), np.uint8)
     view = Tensor(tensor.dtype, tensor.ne, tensor.nb, PlainStorage(owned), tensor.offset).array

@@ -18,7 +18,7 @@ from ggml_rpc_ref.tensor import Quad
 def shape(node: Node) -> None:
     """Refuse an unknown dimension, differing types, other dimensions that differ, a result of another size."""
     src0, src1, dst, dim = node.source(0), node.source(1), node.dst, node.i32("dim")
-    node.require(0 <= dim <= 3, "a dim of 0 to 3", dim)
+    node.require(0 <= dim <= 3, "dim from 0 to 3", dim)
     node.require(dst.dtype == src0.dtype == src1.dtype, "one type throughout", (src0.dtype.name, src1.dtype.name, dst.dtype.name))
     joined = _replaced(src0.ne, dim, src0.ne[dim] + src1.ne[dim])
     node.require(_replaced(src1.ne, dim, src0.ne[dim]) == src0.ne, f"src1.ne as src0's but for dim {dim}", src1.ne)
@@ -31,7 +31,7 @@ def _replaced(ne: Quad, dim: int, length: int) -> Quad:
 
 
 def oracle(node: Node) -> None:
-    """Copy both parts; aside first, where one of them might be overwritten before it is read."""
+    """Copy both parts, by way of a copy if one of them may be overwritten before it is read."""
     src0, src1, dim = node.source(0), node.source(1), node.i32("dim")
     target = node.dst.array
     first, second = (x.copy() if np.may_share_memory(x, target) else x for x in (src0.array, src1.array))

@@ -1,4 +1,4 @@
-"""CONT: the elements of a tensor without gaps, in order, under the same or other dimensions.
+"""CONT: the elements of a tensor without gaps, in order, with the same or other dimensions.
 
     dst[k] = src0[k]     for k counting elements in ne order
 

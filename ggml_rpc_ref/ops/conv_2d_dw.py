@@ -7,8 +7,8 @@ A tap on padding is left out (an infinity in the kernel does no harm there, unli
 a division that truncates towards 0.
 
 The three lie in memory in one of two orders, without gaps: all in ne order (WHCN), or all with the channels innermost (CWHN:
-channel, width, height, image). Images that are contiguous in ne order, and be it only because they have one pixel or one
-channel, mean the first; upstream reads the other two in the order of the images whatever their strides say.
+channel, width, height, image). Images that are contiguous in ne order, even if only because they have one pixel or one channel,
+mean the first; upstream reads the other two in the order of the images whatever their strides say.
 
 Source: ggml_conv_2d_dw_direct in ggml.c; ggml_compute_forward_conv_2d_dw in ggml-cpu/ops.cpp.
 """
@@ -40,6 +40,7 @@ def shape(node: Node) -> None:
 
 def _check_order(node: Node) -> None:
     kernel, images, dst = node.source(0), node.source(1), node.dst
+    # upstream chooses its kernel by ggml_is_contiguous(images) and then ignores the other strides
     if images.is_contiguous:
         for name, tensor in (("kernel", kernel), ("result", dst)):
             node.require(tensor.is_contiguous, f"a contiguous {name}, as the images are", tensor.nb)

@@ -1,10 +1,10 @@
-"""CONV_TRANSPOSE_1D: every input element adds a scaled copy of the kernel to the output, s0 further on than the one before.
+"""CONV_TRANSPOSE_1D: every input element adds a scaled copy of the kernel to the output, s0 elements after the previous one.
 
     dst[l*s0 + k, co] = sum over all such l, k and over ci of src0[k, co, ci] * src1[l, ci]
 
-src0: the kernel, F32 or F16, ne = (K, Cout, Cin), elements of a row neighbours. src1: F32, ne = (L, Cin), elements of a row
-neighbours. dst: F32, contiguous, ne = ((L - 1)*s0 + K, Cout). What no copy reaches (s0 > K) is 0. With an F16 kernel src1's
-elements are rounded to F16 first (above 65504: infinite), by definition. p0 and d0 must be 0 and 1: upstream knows no others.
+src0: the kernel, F32 or F16, ne = (K, Cout, Cin), dense rows. src1: F32, ne = (L, Cin), dense rows. dst: F32, contiguous, ne =
+((L - 1)*s0 + K, Cout). What no copy reaches (s0 > K) is 0. With an F16 kernel src1's elements are rounded to F16 first (above
+65504: infinite), by definition. p0 must be 0 and d0 1, the only values that upstream supports.
 
 Source: ggml_conv_transpose_1d in ggml.c; ggml_compute_forward_conv_transpose_1d_f32, _f16_f32 in ggml-cpu/ops.cpp.
 """

@@ -1,13 +1,13 @@
-"""CONV_TRANSPOSE_2D: every pixel adds a scaled copy of the kernel to the output, `stride` further on than its neighbour.
+"""CONV_TRANSPOSE_2D: every pixel adds a scaled copy of the kernel to the output, `stride` pixels after its neighbour's.
 
     dst[x*stride + kw, y*stride + kh, co, 0] = sum over all such x, kw, y, kh and over ci of
         src0[kw, kh, co, ci] * src1[x, y, ci, 0]
     dst[.., .., .., n] = 0 for n > 0
 
-src0: the kernel, F32 or F16, ne = (KW, KH, Cout, Cin), planes without gaps. src1: F32 images, ne = (W, H, Cin, N), elements of
-a row neighbours. dst: F32, contiguous, ne = ((W - 1)*stride + KW, (H - 1)*stride + KH, Cout, N). Pixels that no copy reaches
-are 0. Only the first image is computed and the others' results are 0, for that is what upstream does with what its own
-constructor makes. With an F16 kernel the image's elements are rounded to F16 first (above 65504: infinite), by definition.
+src0: the kernel, F32 or F16, ne = (KW, KH, Cout, Cin), planes without gaps. src1: F32 images, ne = (W, H, Cin, N), dense rows.
+dst: F32, contiguous, ne = ((W - 1)*stride + KW, (H - 1)*stride + KH, Cout, N). Pixels that no copy reaches are 0. Only the
+first image is computed and the others' results are 0, as upstream does, although its own constructor makes such nodes. With an
+F16 kernel the image's elements are rounded to F16 first (above 65504: infinite), by definition.
 
 Source: ggml_conv_transpose_2d_p0 in ggml.c; ggml_compute_forward_conv_transpose_2d_impl in ggml-cpu/ops.cpp.
 """

@@ -1,10 +1,10 @@
-"""COUNT_EQUAL: how many elements two tensors share.
+"""COUNT_EQUAL: the number of places at which two tensors are equal.
 
     dst = number of (i3, i2, j, i) for which src0[i3][i2][j][i] == src1[i3][i2][j][i]
 
-src0, src1: I32 of one ne, any strides. dst: I64, one element. No elements: 0.
-Upstream finds the right rows only where ne2 = ne3 = 1: with more dimensions it takes wrong strides to pieces of the row
-number, and counts other rows, some of them outside of the tensors (seen in the source; recorded cases are matrices).
+src0, src1: I32 of the same ne, any strides. dst: I64, one element. No elements: 0. Upstream finds the right rows only where ne2
+= ne3 = 1: with more dimensions it computes wrong row offsets and counts other rows, some of them outside the tensors (read in
+the source; recorded cases are matrices).
 
 Source: ggml_compute_forward_count_equal_i32 in ggml-cpu/ops.cpp, ggml_count_equal in ggml.c.
 """

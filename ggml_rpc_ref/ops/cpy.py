@@ -1,4 +1,4 @@
-"""CPY: a copy of a tensor into another, in that one's type and strides.
+"""CPY: a copy of one tensor into another, which keeps its own type and strides.
 
     dst[k] = src0[k]     for k counting elements in ne order
 

@@ -1,10 +1,10 @@
-"""CROSS_ENTROPY_LOSS: how badly logits predict a distribution, the mean over all rows.
+"""CROSS_ENTROPY_LOSS: the cross entropy of logits and a distribution, averaged over all rows.
 
     dst = -1 / rows * sum over rows and i of src1[i] * (src0[i] - max - ln(sum over the row of exp(src0 - max)))
 
-src0: logits, src1: the distribution that should come out, both F32 of one ne, elements of a row neighbours, rows evenly spaced.
-dst: F32, one element. max is the row's largest logit.
-A logit of -inf gives NaN even where src1 is 0 (0 * -inf), and so does any NaN. No elements in a row: -0. No rows: NaN (0/0).
+src0: logits, src1: the target distribution, both F32 of the same ne, dense, evenly spaced rows. dst: F32, one element. max is
+the row's largest logit. A logit of -inf gives NaN even where src1 is 0 (0 * -inf), and so does any NaN. No elements in a row:
+-0. No rows: NaN (0/0).
 
 Source: ggml_compute_forward_cross_entropy_loss_f32 in ggml-cpu/ops.cpp, which steps from row to row by nb[1] alone;
 ggml_vec_log_soft_max_f32 in ggml-cpu/vec.cpp.
@@ -34,6 +34,7 @@ def oracle(node: Node) -> None:
     with np.errstate(all="ignore"):
         for block in row_blocks(logits.ne):
             x = logits.array[block]
+            # initial is for rows without elements, which have no maximum
             x = x - np.max(x, axis=-1, keepdims=True, initial=-np.inf)
             x = x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
             total += np.sum(x * wanted[block], dtype=np.float64)

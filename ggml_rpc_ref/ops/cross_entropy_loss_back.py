@@ -2,9 +2,9 @@
 
     dst[i] = (exp(src1[i] - max) / sum over the row of exp(src1 - max) - src2[i]) * src0 / rows
 
-src0: the gradient of the loss, F32, one element. src1: logits, src2: the distribution, both F32, contiguous, of one ne.
-dst: F32, contiguous, of that ne; may be src1's own memory. A row with NaN or +inf among its logits becomes NaN.
-Empty: nothing is computed.
+src0: the gradient of the loss, F32, one element. src1: logits, src2: the distribution, both F32, contiguous, of the same ne.
+dst: F32, contiguous, of that ne; may be src1's own memory. A row with NaN or +inf among its logits becomes NaN. Empty: nothing
+is computed.
 
 Source: ggml_compute_forward_cross_entropy_loss_back_f32 in ggml-cpu/ops.cpp.
 """
@@ -18,7 +18,10 @@ from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def shape(node: Node) -> None:
-    """Refuse differing dimensions, gaps, an nb[1] of ne[1] = 1 that is no row's distance, a gradient that is not one number."""
+    """Refuse differing dimensions, gaps, a gradient that is not one number, an nb[1] that is not the length of a row.
+
+    The last also if ne[1] is 1, where no such stride is taken: upstream asserts ggml_is_contiguous_1's strides.
+    """
     grad, logits, wanted = (node.source(i) for i in range(3))
     node.require(grad.ne == (1, 1, 1, 1), "src0 of one element", grad.ne)
     node.require(wanted.ne == logits.ne and node.dst.ne == logits.ne, f"ne {logits.ne} throughout", (wanted.ne, node.dst.ne))
@@ -35,6 +38,7 @@ def oracle(node: Node) -> None:
         share = np.float32(grad) / np.float32(node.source(1).nrows)
         for block in row_blocks(node.dst.ne):
             x = logits[block]
+            # initial is for rows without elements, which have no maximum
             x = np.exp(x - np.max(x, axis=-1, keepdims=True, initial=-np.inf))
             x *= (1 / np.sum(x, axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
             result[block] = (x - wanted[block]) * share

@@ -2,8 +2,8 @@
 
     dst[i] = src0[0] + src0[1] + ... + src0[i], added in this order in float32
 
-src0: F32, elements of a row neighbours, rows anywhere. dst: F32, the same ne, elements of a row neighbours; may be src0's own
-memory. NaN spreads to the right; +inf and -inf in one row give NaN. Empty: nothing is computed.
+src0: F32, dense rows. dst: F32, the same ne, dense rows; may be src0's own memory. NaN spreads to the right; +inf and -inf in
+one row give NaN. Empty: nothing is computed.
 
 Source: ggml_vec_cumsum_f32 in ggml-cpu/vec.h, ggml_compute_forward_cumsum_f32 in ggml-cpu/ops.cpp.
 """

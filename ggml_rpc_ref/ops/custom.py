@@ -1,7 +1,8 @@
 """MAP_CUSTOM1, MAP_CUSTOM2, MAP_CUSTOM3 and CUSTOM: functions of the client's own program; always refused.
 
-op_params hold the address of a function in the client's memory. It means nothing on a server; upstream's CPU backend calls it all
-the same, which lets a client run any code (CVE-2026-78147, llama.cpp #25289). There is nothing to compute and no case to try.
+op_params hold the address of a function in the client's memory. It is meaningless on a server; upstream's CPU backend calls it
+anyway, which lets a client run arbitrary code (CVE-2026-78147, llama.cpp #25289). There is nothing to compute, and there are no
+cases.
 
 Source: ggml_map_custom1 … ggml_custom_4d in ggml.c, ggml_compute_forward_map_custom1 in ggml-cpu/ops.cpp.
 """
@@ -13,7 +14,7 @@ from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS
 
 
 def shape(node: Node) -> None:
-    """Refuse the node, whatever it is.
+    """Refuse every node.
 
     Raises:
         Violation: graph.op-custom.
@@ -22,7 +23,7 @@ def shape(node: Node) -> None:
 
 
 def oracle(node: Node) -> None:
-    """Refuse: no node reaches this by way of `Op.check`."""
+    """Refuse the node; `Op.check` lets none come here."""
     shape(node)
 
 

@@ -2,8 +2,7 @@
 
     dst[i3][i2][j][i] = src0[i3][i2][0][i] for i = j, else 0
 
-src0: F32 ne = (n, 1, b2, b3), elements of a row neighbours. dst: F32, ne = (n, n, b2, b3), elements of a row neighbours, rows
-anywhere. What is on the diagonal is copied bit by bit.
+src0: F32 ne = (n, 1, b2, b3), dense rows. dst: F32, ne = (n, n, b2, b3), dense rows. The diagonal is copied bit by bit.
 
 Source: ggml_compute_forward_diag_f32 in ggml-cpu/ops.cpp, ggml_diag in ggml.c.
 """
@@ -24,7 +23,7 @@ def shape(node: Node) -> None:
 
 
 def oracle(node: Node) -> None:
-    """Clear all, then write the diagonals."""
+    """Write zeros, then the diagonals."""
     row, result, at = node.source(0).array[:, :, 0].copy(), node.dst.array, np.arange(node.dst.ne[0])
     result[...] = 0
     result[:, :, at, at] = row

@@ -2,9 +2,9 @@
 
     dst[i3][i2][j][i] = -inf for i > n_past + j, else src0[i3][i2][j][i]
 
-src0: F32, elements of a row neighbours. dst: F32, the same ne; may be src0's own memory. n_past must not be negative.
-What is kept is kept bit by bit; what is replaced may have been NaN. Empty: nothing is computed. A view with gaps is taken only
-in place, and only with its matrices evenly spaced, as upstream steps from one to the next by nb[2].
+src0: F32, dense rows. dst: F32, the same ne; may be src0's own memory. n_past must not be negative. Elements that are kept are
+copied bit by bit; those that are replaced may be NaN. Empty: nothing is computed. A view with gaps is accepted only in place,
+and only with evenly spaced matrices, as upstream steps from one to the next by nb[2].
 
 Source: ggml_compute_forward_diag_mask_f32 in ggml-cpu/ops.cpp.
 """

@@ -2,9 +2,9 @@
 
     dst[k] = src0[k]     for k counting elements in ne order
 
-src0: any type, any strides. dst: the same number of elements, src0's type or one that `copying` converts floats to; may be src0's
-own memory. A client makes it with src0's type and ne only; a block type is not converted to F32 here (upstream would read a src1
-that DUP has not). Empty: nothing is computed.
+src0: any type, any strides. dst: the same number of elements, src0's type or one that `copying` converts floats to; may be
+src0's own memory. A client makes it with src0's type and ne only; a block type is not converted to F32 here (upstream would
+read a src1 that DUP does not have). Empty: nothing is computed.
 
 Source: ggml_compute_forward_dup in ggml-cpu/ops.cpp.
 """

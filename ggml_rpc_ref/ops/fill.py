@@ -2,8 +2,8 @@
 
     dst[i] = c
 
-src0: F32, of the same ne; its elements are not read, but a client names it. dst: F32, rows dense; may be src0's memory. c may be
-NaN or infinite. Empty: nothing is computed.
+src0: F32, of the same ne; its elements are not read, but stock clients send it. dst: F32, dense rows; may be src0's memory. c
+may be NaN or infinite. Empty: nothing is computed.
 
 Source: ggml_fill in ggml.c, ggml_compute_forward_fill_f32 in ggml-cpu/ops.cpp.
 """

@@ -7,13 +7,12 @@ For each batch entry and head h, with K and V of head h mod (number of K's heads
     dQ = dS K,   dK = sum over the heads that share K of dS^T Q,   dV = sum over them of dO^T P
 
 src0: Q ne = (d, queries, heads, batch). src1: K ne = (d, keys, heads / r, batch), keys >= queries. src2: V, transposed: ne =
-(keys, d, heads / r, batch). src3: dO, the gradient of the result, Q's ne. All F32, elements of a row neighbours (dO: any
-strides). dst: F32, one row without gaps: dQ, dK, dV, each as its source would lie contiguously and filled up with zeros to 16
-bytes. masked is 0 or 1.
+(keys, d, heads / r, batch). src3: dO, the gradient of the result, Q's ne. All F32, dense rows (dO: any strides). dst: F32, one
+row without gaps: dQ, dK, dV, each as its source would lie contiguously and padded with zeros to 16 bytes. masked is 0 or 1.
 
-ggml's constructor of this op aborts ("adapt to flash_attn_ext changes"), so no stock client sends it; the kernel is there,
-and this is what it computes. Only where K is shared and batch > 1 it steps too far in dK and dV and writes over its bounds;
-this does not.
+ggml's constructor of this op aborts ("adapt to flash_attn_ext changes"), so no stock client sends it; the kernel exists, and
+this is what it computes. With a shared K and batch > 1 that kernel steps too far in dK and dV and writes out of bounds; the
+oracle does not.
 
 Source: ggml_compute_forward_flash_attn_back_f32 in ggml-cpu/ops.cpp, ggml_flash_attn_back in ggml.c.
 """
@@ -31,7 +30,7 @@ ALIGNMENT = 16
 
 
 def shape(node: Node) -> None:
-    """Refuse sources that don't fit together, fewer keys than queries, a result of another length, gaps, an unknown masked."""
+    """Refuse sources that do not fit together, fewer keys than queries, a result of another length, gaps, an unknown masked."""
     q, k, v, grad = (node.source(i) for i in range(4))
     d, queries, heads, batch = q.ne
     _, keys, shared, _ = k.ne
@@ -49,11 +48,12 @@ def shape(node: Node) -> None:
 
 def _padded(tensor: Tensor) -> int:
     """Return the elements that a gradient takes up in the result."""
+    # rounded up to whole multiples of ALIGNMENT, and back from bytes to floats
     return -(-4 * tensor.nelements // ALIGNMENT) * ALIGNMENT // 4
 
 
 def oracle(node: Node) -> None:
-    """Compute query by query, each with the keys that it sees; write when all is known."""
+    """Compute query by query, each with the keys that it sees; write at the end, since dst may share memory with a source."""
     q, k, v, grad = (node.source(i).array for i in range(4))
     queries, keys = q.shape[2], k.shape[2]
     total = np.zeros(node.dst.ne[0], np.float32)

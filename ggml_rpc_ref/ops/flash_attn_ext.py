@@ -6,23 +6,22 @@ For query j, head h and batch b, over the keys i, with kh = h / (heads / K's hea
     w[i] = s[i] + slope[h] * mask[b mod m3][h mod m2][j][i]
     dst[b][j][h] = sum of exp(w[i] - max) V[b''][vh][i] / (sum of exp(w[i] - max) + exp(sink[h] - max))
 
-max is the largest of the w and the sink; without sinks their term is missing. slope as in SOFT_MAX (ALiBi, by max_bias).
-A key whose slope * mask is -inf takes no part, whatever K and V hold there. A query without any key left gives 0. A score of NaN or
+max is the largest of the w and the sink; without sinks their term is missing. slope as in SOFT_MAX (ALiBi, by max_bias). A key
+whose slope * mask is -inf is left out, whatever K and V hold there. A query without any key left gives 0. A score of NaN or
 +inf gives NaN.
 
 src0: Q, F32 ne = (dk, queries, heads, batch). src1: K ne = (dk, keys, heads / a, batch / b). src2: V ne = (dv, at least keys,
-heads / c, batch / d). K and V may be of any float or block type with a dot product, also of two types. Elements (or blocks) of
-a row are neighbours, rows lie anywhere. src3 (optional): mask, F16 ne = (at least keys, at least queries, m2, m3), m2 divides
-heads, m3 divides batch. src4 (optional): sinks, F32 ne0 = heads.
-dst: F32 contiguous, ne = (dv, heads, queries, batch): dimensions 1 and 2 are exchanged.
+heads / c, batch / d). K and V may be of any float or block type with a dot product, also of two types. All three have dense
+rows. src3 (optional): mask, F16 ne = (at least keys, at least queries, m2, m3), m2 divides heads, m3 divides batch. src4
+(optional): sinks, F32 ne0 = heads. dst: F32 contiguous, ne = (dv, heads, queries, batch): dimensions 1 and 2 are exchanged.
 prec is 0 (default) or 10 (F32); both mean the same on the CPU. max_bias > 0 needs a mask.
 
-Upstream's CPU has two ways. From 64 queries on (F32 or F16 K and V of one type, dv a multiple of the vector width) it computes
-in F32. Otherwise it rounds Q to the partner of K's type (see MUL_MAT) and, where V is F16, keeps the running sum in F16; the
-tolerance says how far that goes. In this second way a score of +inf takes all the weight. In the first way a hidden key with NaN
-or infinities in K or V spoils the row, and there is a defect: with logit_softcap but no mask, where the keys are no multiple of
-64, the missing keys of the last tile count as keys of score -logit_softcap (tanh of their -inf) and value 0. With 70 keys results
-were seen to be 2 % too small.
+Upstream's CPU backend has two code paths. From 64 queries on (F32 or F16 K and V of one type, dv a multiple of the vector
+width) it computes in F32. Otherwise it rounds Q to the partner of K's type (see MUL_MAT) and, where V is F16, keeps the running
+sum in F16; the tolerance covers that. On this second path a score of +inf takes all the weight. On the first, a hidden key with
+NaN or infinities in K or V makes the whole row NaN, and there is a defect: with logit_softcap but no mask, where the keys are
+not a multiple of 64, the missing keys of the last tile count as keys of score -logit_softcap (tanh of their -inf) and value 0.
+With 70 keys results 2 % too small were observed.
 
 Source: ggml_compute_forward_flash_attn_ext_f16 and its one_chunk, tiled and reduce_partials in ggml-cpu/ops.cpp;
 ggml_flash_attn_ext, ggml_flash_attn_ext_add_sinks in ggml.c.
@@ -39,7 +38,7 @@ from ggml_rpc_ref.tensor import F32Array, Tensor
 
 
 def shape(node: Node) -> None:
-    """Refuse heads that don't share keys evenly, rows that don't fit, a mask or sinks that don't fit, an unknown prec."""
+    """Refuse heads that do not share keys evenly, rows, a mask or sinks that do not fit, an unknown prec."""
     q, k, v, mask = node.source(0), node.source(1), node.source(2), node.optional(3)
     node.require(k.ne[0] == q.ne[0], f"keys of length {q.ne[0]}", k.ne[0])
     node.require(v.ne[1] >= k.ne[1], f"at least {k.ne[1]} values", v.ne[1])
@@ -84,6 +83,7 @@ def _exponentiate(w: F32Array, sinks: Tensor | None) -> F32Array:
     sink = None if sinks is None else sinks.array[0, 0, 0, :, None, None]
     if sink is not None:
         top = np.maximum(top, sink)
+    # a query without keys has only -inf: minus a finite maximum it stays -inf, and the weights become 0 rather than NaN
     top = np.where(np.isneginf(top), np.float32(0), top)
     np.exp(np.subtract(w, top, out=w), out=w)
     total: F32Array = np.sum(w, axis=-1, keepdims=True)
@@ -94,11 +94,12 @@ def _exponentiate(w: F32Array, sinks: Tensor | None) -> F32Array:
 
 def _weighted_sum(weights: F32Array, v: F32Array) -> F32Array:
     """Return weights @ v, where a weight of 0 hides NaN and infinities of v."""
-    odd = ~np.isfinite(v).all(axis=(0, 2))
-    if not odd.any():
+    not_finite = ~np.isfinite(v).all(axis=(0, 2))
+    if not not_finite.any():
         return multiply_by_head(weights, v)
     total = multiply_by_head(weights, np.where(np.isfinite(v), v, np.float32(0)))
-    for key in np.flatnonzero(odd):
+    # 0 * NaN is NaN in a matrix product, so keys with such values are added one by one, where their weight is above 0
+    for key in np.flatnonzero(not_finite):
         row = np.where(np.isfinite(v[:, key]), np.float32(0), v[:, key])
         weight = weights[:, :, key, None]
         total += np.where(weight > 0, weight * np.repeat(row, len(weights) // len(v), axis=0)[:, None], 0)

@@ -1,4 +1,4 @@
-"""GATED_DELTA_NET: linear attention by the delta rule: the state forgets, and learns what it predicts wrongly.
+"""GATED_DELTA_NET: linear attention by the delta rule: the state decays and is corrected by its prediction error.
 
 For sequence b, head h, and tokens t in order; j counts values, i keys; the state is kept with the keys innermost:
 
@@ -7,11 +7,11 @@ For sequence b, head h, and tokens t in order; j counts values, i keys; the stat
     state[j][i] += error[j] * k[i]
     out[j] = sum over i of state[j][i] * q[i] / sqrt(S)
 
-Sources in slot order: q, k F32, ne = (S, Hq, T, Bq), ne = (S, Hk, T, Bk); v F32, ne = (S, H, T, B): elements of a row
-neighbours, rows anywhere. Head h uses q's head h mod Hq (Hq need not divide H), sequence b uses q's sequence b div (B / Bq);
-likewise k's. g F32, contiguous, ne = (1 or S, H, T, B). beta F32, contiguous, ne = (1, H, T, B). state F32, contiguous, S*S*H*B
-elements. dst: F32, contiguous, ne = (S*H, T*B + S*B): all out in the order of v, then the final states. Without tokens the
-states are copied. 3.6.1 has no op_params here; K, the number of snapshots, came later.
+Sources in slot order: q, k F32, ne = (S, Hq, T, Bq), ne = (S, Hk, T, Bk); v F32, ne = (S, H, T, B): dense rows. Head h uses q's
+head h mod Hq (Hq need not divide H), sequence b uses q's sequence b div (B / Bq); likewise k's. g F32, contiguous, ne = (1 or
+S, H, T, B). beta F32, contiguous, ne = (1, H, T, B). state F32, contiguous, S*S*H*B elements. dst: F32, contiguous, ne = (S*H,
+T*B + S*B): all out in the order of v, then the final states. Without tokens the states are copied. No op_params: K, the number
+of snapshots, is an entry of later versions.
 
 Source: ggml_gated_delta_net in ggml.c; ggml_compute_forward_gated_delta_net_one_chunk in ggml-cpu/ops.cpp.
 """
@@ -65,7 +65,7 @@ def oracle(node: Node) -> None:
 
 
 def _spread(x: Array, sequences: int, heads: int) -> Array:
-    """Return the key or query of every sequence and head, float64, from one token of the fewer ones that there are."""
+    """Return the key or query of every sequence and head, float64, from one token's, which several of them share."""
     of_sequence = np.arange(sequences) // (sequences // len(x))
     return np.asarray(x[of_sequence[:, None], np.arange(heads) % x.shape[1]], np.float64)
 

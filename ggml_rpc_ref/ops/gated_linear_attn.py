@@ -1,4 +1,4 @@
-"""GATED_LINEAR_ATTN: linear attention with a gate per key: a state per head that fades and takes in key times value.
+"""GATED_LINEAR_ATTN: linear attention with a gate per key: a state per head that decays and accumulates key times value.
 
 For each token, i counting keys and j values:
 
@@ -13,7 +13,7 @@ Source: ggml_gated_linear_attn in ggml.c; ggml_compute_forward_gla_f32 in ggml-c
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param
-from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, check, run, stream
+from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, require_recurrence, run_tokens, stream
 from ggml_rpc_ref.tensor import Array
 
 STREAMS = (0, 1, 2, 3)
@@ -23,7 +23,7 @@ STATE = 4
 
 def shape(node: Node) -> None:
     """Refuse streams, a state or a result of other dimensions."""
-    check(node, STREAMS, STATE)
+    require_recurrence(node, STREAMS, STATE)
 
 
 def oracle(node: Node) -> None:
@@ -36,7 +36,7 @@ def oracle(node: Node) -> None:
         scaled = q.astype(np.float32) * scale  # a float upstream: a huge scale overflows here
         return state, np.einsum("nhi,nhij->nhj", scaled.astype(np.float64), state)
 
-    run(node, STREAMS, STATE, step)
+    run_tokens(node, STREAMS, STATE, step)
 
 
 OP = Op(

@@ -15,7 +15,7 @@ from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
-    """Refuse a result that is not square, distances that are not there, gaps."""
+    """Refuse a result that is not square, distances that are not in the source, gaps."""
     src0, dst = node.source(0), node.dst
     n = dst.ne[1]
     node.require(dst.ne == (src0.ne[0], n, n, 1), f"ne ({src0.ne[0]}, n, n, 1)", dst.ne)

@@ -1,10 +1,10 @@
-"""GET_ROWS: rows of a tensor by their indices, as F32.
+"""GET_ROWS: rows of a tensor, picked by index, as F32.
 
     dst[i0, i, j, k] = src0[i0, src1[i, j, k], j, k]
 
-src0: ne = (n, rows, r2, r3), rows dense. src1: I32, ne = (m, r2, r3, 1), any strides; each 0 <= index < rows. dst: F32 (I32 where
-src0 is I32), ne = (n, m, r2, r3), rows dense. F32 and I32 are copied bit by bit; F16 and BF16 are exact in F32; block types are
-dequantised. Empty: nothing is computed, and no index is looked at.
+src0: ne = (n, rows, r2, r3), dense rows. src1: I32, ne = (m, r2, r3, 1), any strides; each 0 <= index < rows. dst: F32 (I32
+where src0 is I32), ne = (n, m, r2, r3), dense rows. F32 and I32 are copied bit by bit; F16 and BF16 are exact in F32; block
+types are dequantised. Empty: nothing is computed, and no index is checked.
 
 Source: ggml_get_rows in ggml.c, ggml_compute_forward_get_rows in ggml-cpu/ops.cpp.
 """
@@ -35,6 +35,7 @@ def oracle(node: Node) -> None:
     src0, dst = node.source(0), node.dst
     index = checked_indices(node, 1, src0.ne[1])
     source, target = src0.array, dst.array
+    # an index may repeat, so that the rows picked may be more than the table has
     step = rows_per_slab(4 * src0.ne[0])
     for k, j in np.ndindex(dst.ne[3], dst.ne[2]):
         for start in range(0, dst.ne[1], step):

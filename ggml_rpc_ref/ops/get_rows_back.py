@@ -2,8 +2,8 @@
 
     dst[i0, r] = sum over i with src1[i] = r of src0[i0, i]     added in the order of i, in float32
 
-src0: F32 or F16, ne = (n, m), rows dense. src1: I32, ne = (m), contiguous; each 0 <= index < rows. dst: F32, ne = (n, rows),
-contiguous; rows that no index names become 0. Empty: nothing is computed, and no index is looked at.
+src0: F32 or F16, ne = (n, m), dense rows. src1: I32, ne = (m), contiguous; each 0 <= index < rows. dst: F32, ne = (n, rows),
+contiguous; rows that no index names become 0. Empty: nothing is computed, and no index is checked.
 
 Source: ggml_get_rows_back in ggml.c, ggml_compute_forward_get_rows_back in ggml-cpu/ops.cpp (which checks no index).
 """
@@ -28,7 +28,7 @@ def shape(node: Node) -> None:
 
 
 def oracle(node: Node) -> None:
-    """Add row after row, as upstream does: the order decides the rounding."""
+    """Add row after row, as upstream does: the order determines the rounding."""
     index = checked_indices(node, 1, node.dst.ne[1])[0, 0, 0]
     rows, total = node.source(0).values()[0, 0], np.zeros((node.dst.ne[1], node.dst.ne[0]), np.float32)
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""GLU: one half of the input gates the other; op_params[0] says how.
+"""GLU: one half of the input gates the other by a function that op_params[0] chooses.
 
     dst[i] = f(x[i]) · y[i]
 
@@ -6,10 +6,10 @@
     1 GEGLU gelu(x)                                                with x' = min(x, limit), y' = y clamped to ±limit
     2 SWIGLU silu(x)                                          4 GEGLU_ERF gelu_erf(x)   5 GEGLU_QUICK gelu_quick(x)
 
-With src1: x = src0, y = src1, both of dst's ne. Without: src0 has rows of 2n (or 2n + 1, whose last element is not read), x is the
-first n, y the second; the other way round where swapped is not 0. All: F32, or all F16 (not SWIGLU_OAI), rows dense and evenly
-spaced. dst: n elements per row. NaN passes min and clamp. GEGLU of F32 is 0 where x <= -10, whatever y is. Empty: nothing is
-computed.
+With src1: x = src0, y = src1, both of dst's ne. Without: src0 has rows of 2n (or 2n + 1, whose last element is not read), x is
+the first n, y the second; the other way round where swapped is not 0. All: F32, or all F16 (not SWIGLU_OAI), dense, evenly
+spaced rows. dst: n elements per row. NaN passes min and clamp. GEGLU of F32 is 0 where x <= -10, whatever y is. Empty: nothing
+is computed.
 
 GEGLU and GEGLU_QUICK look their function up by F16 on upstream's CPU: see `activations.TABLE`.
 
@@ -67,6 +67,7 @@ def gated(node: Node, x: F32Array, y: F32Array) -> Array:
     """Return the kind's formula of both halves."""
     kind = GLU_OPS[node.i32("kind")]
     if kind == "REGLU":
+        # not relu(x) * y: where x <= 0, an infinite or NaN y has no effect (ggml_vec_reglu_f32)
         return np.where(x > 0, x * y, np.float32(0))
     if kind == "SWIGLU_OAI":
         return swiglu_oai(x.astype(np.float64), y, node.f32("alpha"), node.f32("limit"))

@@ -2,9 +2,9 @@
 
     dst[i] = (src0[i] - mean) / sqrt(mean of (src0 - mean)² + eps)     over each group
 
-A group is ceil(channels / n_groups) neighbours along ne[2], the last one perhaps fewer, with all of ne[0] and ne[1]; each ne[3] by
-itself. src0, dst: F32, the same ne, rows dense; may share memory. n_groups at least 1; above the number of channels, each is a
-group. A group with NaN or an infinity becomes NaN throughout. A negative eps may make roots of negative numbers, NaN. Empty:
+A group is ceil(channels / n_groups) neighbours along ne[2], the last one perhaps fewer, with all of ne[0] and ne[1]; each ne[3]
+by itself. src0, dst: F32, the same ne, dense rows; may share memory. n_groups at least 1; above the number of channels, each is
+a group. A group with NaN or an infinity becomes NaN throughout. A negative eps may make roots of negative numbers, NaN. Empty:
 nothing is computed.
 
 Source: ggml_compute_forward_group_norm_f32 in ggml-cpu/ops.cpp (sums in double, mean and differences in float).
@@ -21,12 +21,13 @@ def shape(node: Node) -> None:
     """Refuse differing dimensions, gaps within rows, fewer than one group or more than upstream can count."""
     node.require(node.dst.ne == node.source(0).ne, f"ne {node.source(0).ne} as the source", node.dst.ne)
     groups = node.i32("n_groups")
+    # upstream computes (channels + n_groups - 1) / n_groups in int (ggml_compute_forward_group_norm_f32)
     node.require(1 <= groups <= 2**31 - node.dst.ne[2], "n_groups >= 1, and no overflow of int when channels are added", groups)
     require_dense_rows(node, node.source(0), node.dst)
 
 
 def oracle(node: Node) -> None:
-    """Compute the formula group by group; the mean is rounded to float32, for the differences are taken from that."""
+    """Compute the formula group by group; the mean is rounded to float32, because the differences are taken from that."""
     x, target, eps = node.source(0).values(), node.dst.array, np.float32(node.f32("eps"))
     channels = node.dst.ne[2]
     per_group = -(-channels // node.i32("n_groups"))

@@ -7,8 +7,8 @@ With any other is_2D (one dimension): src0 ne = (KW, IC, OC), src1 ne = (IW, IC,
 read, and a p1 other than 0 puts every window on padding. OW and OH are (I + 2p - d(K - 1) - 1) / s + 1 with a division that
 truncates towards 0, at least 1.
 
-src0 lends its dimensions only. dst F32 takes an F32 image and a kernel of any type; dst F16 an F32 or F16 image and an F16
-kernel. The elements of src1's image planes must be without gaps (nb[1] = IW elements where IH > 1): upstream reads them so
+src0 is read for its dimensions only. dst F32 takes an F32 image and a kernel of any type; dst F16 an F32 or F16 image and an
+F16 kernel. The elements of src1's image planes must be without gaps (nb[1] = IW elements where IH > 1): upstream reads them so
 whatever nb[1] says. Channels and images may lie anywhere. dst is contiguous. F32 is rounded to F16 where dst is F16; NaN,
 infinities and -0 are moved as they are. An image of no elements gives zeros.
 
@@ -33,7 +33,7 @@ def shape(node: Node) -> None:
         node.require(kernel.ne[1] == image.ne[1], f"{image.ne[1]} channels in the kernel", kernel.ne[1])
         node.require(image.ne[3] == 1, "src1.ne[3] == 1 in one dimension", image.ne[3])
     axes = _axes(node)
-    node.require(min(a.outputs for a in axes) >= 1, "an image not too small for the kernel", [a.outputs for a in axes])
+    node.require(min(a.outputs for a in axes) >= 1, "an image at least as large as the kernel", [a.outputs for a in axes])
     node.require(dst.ne == _result_ne(node, axes), f"ne {_result_ne(node, axes)}", dst.ne)
     node.require(dst.is_contiguous, "a contiguous result", dst.nb)
 

@@ -3,10 +3,10 @@
     dst[((ic*KD + kd)*KH + kh)*KW + kw, ow, oh, n*OD + od]
         = src1[ow*s0 + kw*d0 - p0, oh*s1 + kh*d1 - p1, od*s2 + kd*d2 - p2, n*IC + ic], and 0 on padding
 
-src0: the kernel, ne = (KW, KH, KD, OC*IC); it lends its dimensions only. src1: F32 volumes, ne = (IW, IH, ID, N*IC), elements
-of a row neighbours, the rest anywhere. dst: F32 (kernel of any type) or F16 (kernel F16), contiguous, ne = (IC*KD*KH*KW, OW,
-OH, N*OD). OW, OH and OD are (I + 2p - d(K - 1) - 1) / s + 1 with a division that truncates towards 0, at least 1. IC divides
-src1.ne[3]. NaN, infinities and -0 are moved as they are; F16 is rounded.
+src0: the kernel, ne = (KW, KH, KD, OC*IC); it is read for its dimensions only. src1: F32 volumes, ne = (IW, IH, ID, N*IC),
+dense rows. dst: F32 (kernel of any type) or F16 (kernel F16), contiguous, ne = (IC*KD*KH*KW, OW, OH, N*OD). OW, OH and OD are
+(I + 2p - d(K - 1) - 1) / s + 1 with a division that truncates towards 0, at least 1. IC divides src1.ne[3]. NaN, infinities and
+-0 are moved as they are; F16 is rounded.
 
 Source: ggml_im2col_3d in ggml.c; ggml_compute_forward_im2col_3d_f32, _f16 in ggml-cpu/ops.cpp.
 """
@@ -26,7 +26,7 @@ def shape(node: Node) -> None:
     node.require(channels >= 1 and volume.ne[3] % channels == 0, f"IC to divide src1.ne[3] = {volume.ne[3]}", channels)
     axes = _axes(node)
     depth, height, width = (a.outputs for a in axes)
-    node.require(min(depth, height, width) >= 1, "volumes not too small for the kernel", (width, height, depth))
+    node.require(min(depth, height, width) >= 1, "volumes at least as large as the kernel", (width, height, depth))
     ne = (kernel.ne[0] * kernel.ne[1] * kernel.ne[2] * channels, width, height, depth * (volume.ne[3] // channels))
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
     node.require(dst.is_contiguous, "a contiguous result", dst.nb)

@@ -1,14 +1,14 @@
-"""IM2COL_BACK: the gradient of an image from the gradient of its IM2COL: every pixel gathers what its copies received.
+"""IM2COL_BACK: the gradient of an image from the gradient of its IM2COL: every pixel sums the gradients of its copies.
 
     dst[iw, ih, ic, n] = sum of src0[ic*KH*KW + kh*KW + kw, ow, oh, n]
                          over all taps and outputs with ow*s0 + kw*d0 - p0 = iw and oh*s1 + kh*d1 - p1 = ih
 
-With is_2D = 1: src0 (gradient) ne = (IC*KH*KW, OW, OH, N), src1 (kernel) ne = (KW, KH, ..), dst ne = (IW, IH, IC, N).
-With any other is_2D: src0 ne = (IC*KW, OW, N), src1 ne = (KW, ..), dst ne = (IW, IC, N); s1, p1, d1 not read.
-OW and OH may be any: the client says dst's dimensions, and windows that reach beyond it give nothing to it.
+With is_2D = 1: src0 (gradient) ne = (IC*KH*KW, OW, OH, N), src1 (kernel) ne = (KW, KH, ..), dst ne = (IW, IH, IC, N). With any
+other is_2D: src0 ne = (IC*KW, OW, N), src1 ne = (KW, ..), dst ne = (IW, IC, N); s1, p1, d1 not read. OW and OH may be anything:
+the client chooses dst's dimensions, and windows that reach beyond them contribute nothing there.
 
-All F32. src1 lends its dimensions only. src0 is contiguous, dst's planes are without gaps (as IM2COL's image); its channels and
-images may lie anywhere. Sums are in float32, taps in ascending order. A pixel that no window touches becomes 0.
+All F32. src1 is read for its dimensions only. src0 is contiguous, dst's planes are without gaps (as IM2COL's image); its
+channels and images may lie anywhere. Sums are in float32, taps in ascending order. A pixel that no window touches becomes 0.
 
 Source: ggml_im2col_back in ggml.c; ggml_compute_forward_im2col_back_f32 in ggml-cpu/ops.cpp.
 """
@@ -46,7 +46,7 @@ def _axes(node: Node) -> tuple[Axis, Axis]:
 
 @np.errstate(all="ignore")
 def oracle(node: Node) -> None:
-    """Add up tap by tap: within one tap no two outputs stand on the same pixel."""
+    """Add up tap by tap: within one tap no two outputs cover the same pixel."""
     height, width = _axes(node)
     flat = node.i32("is_2D") != 1
     dst, gradient = node.dst.array, node.source(0)

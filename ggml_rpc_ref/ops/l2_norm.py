@@ -2,9 +2,9 @@
 
     dst[i] = src0[i] / max(sqrt(sum of src0²), eps)     over each row
 
-src0, dst: F32, the same ne, rows dense; may share memory. eps must not be negative or NaN (upstream asserts it). A row with NaN is
-divided by eps (C's fmaxf passes over NaN); a row with an infinity becomes 0 where finite and NaN where infinite; zeros over eps 0
-become NaN. Squares are taken in float32: they overflow. Empty: nothing is computed.
+src0, dst: F32, the same ne, dense rows; may share memory. eps must not be negative or NaN (upstream asserts it). A row with NaN
+is divided by eps (C's fmaxf ignores NaN); a row with an infinity becomes 0 where finite and NaN where infinite; zeros over eps
+0 become NaN. Squares are taken in float32: they overflow. Empty: nothing is computed.
 
 Source: ggml_compute_forward_l2_norm_f32 in ggml-cpu/ops.cpp.
 """
@@ -21,4 +21,4 @@ def normalise(x: F32Array, eps: np.float32) -> Array:
     return x * (np.float32(1) / np.fmax(length, eps))
 
 
-OP = norm_op("L2_NORM", normalise, "rows dense", "the least length, at least 0")
+OP = norm_op("L2_NORM", normalise, "dense rows", "the least length, at least 0")

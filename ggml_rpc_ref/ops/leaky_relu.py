@@ -2,8 +2,8 @@
 
     dst[i] = (x if x > 0 else 0) + slope * (x if x < 0 else 0)     for x = src0[i], in float32
 
-src0, dst: F32 or F16, the same on both sides, the same ne, rows dense and evenly spaced; may share memory. NaN gives 0 (if slope is
-finite: slope times 0 is added to every element). Empty: nothing is computed.
+src0, dst: F32 or F16, the same on both sides, the same ne, dense, evenly spaced rows; may share memory. NaN gives 0 (if slope
+is finite: slope times 0 is added to every element). Empty: nothing is computed.
 
 Source: ggml_leaky_relu in ggml.c, ggml_vec_leaky_relu_f32 in ggml-cpu/vec.h.
 """
@@ -23,7 +23,7 @@ def oracle(node: Node) -> None:
 
 OP = Op(
     name="LEAKY_RELU",
-    sources=(Source("x", ("F32", "F16"), "rows dense and evenly spaced"),),
+    sources=(Source("x", ("F32", "F16"), "dense, evenly spaced rows"),),
     types=("F32", "F16"),
     params=(Param("negative_slope", "f32", 0, "factor of negative elements"),),
     shape=require_same_even_rows,

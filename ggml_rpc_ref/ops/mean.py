@@ -2,8 +2,8 @@
 
     dst[i3][i2][j][0] = (sum over i of src0[i3][i2][j][i]) / ne0
 
-src0: F32, elements of a row neighbours, rows anywhere. dst: F32, ne = (1, ne1, ne2, ne3), rows anywhere.
-The sum is rounded to float32 before the division. NaN gives NaN, +inf with -inf gives NaN. No elements in a row: NaN (0/0).
+src0: F32, dense rows. dst: F32, ne = (1, ne1, ne2, ne3), rows anywhere. The sum is rounded to float32 before the division. NaN
+gives NaN, +inf with -inf gives NaN. No elements in a row: NaN (0/0).
 
 Source: ggml_compute_forward_mean_f32 in ggml-cpu/ops.cpp (sum in double).
 """

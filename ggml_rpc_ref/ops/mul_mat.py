@@ -2,16 +2,15 @@
 
     dst[i3][i2][j][i] = sum over k of src0[i3 / r3][i2 / r2][i][k] * src1[i3][i2][j][k]
 
-src0: ne = (k, m, b2, b3), any float or block type that has a dot product: the weights. src1: ne = (k, n, r2*b2, r3*b3), F32, or the
-type that upstream pairs with src0's (`VEC_DOT_TYPE`). dst: F32, ne = (m, n, r2*b2, r3*b3).
-prec (ggml_prec: 0 default, 10 F32) is a wish for accelerators; the CPU doesn't read it.
-Elements (or blocks) of a row are neighbours in both sources; rows and matrices may lie anywhere, so src0 and src1 may be views
-permuted in dimensions 1 to 3. dst's elements are neighbours and its strides don't fall. k = 0 gives zeros; no rows give nothing.
-NaN and infinities spread as in sums of products.
+src0: ne = (k, m, b2, b3), any float or block type that has a dot product: the weights. src1: ne = (k, n, r2*b2, r3*b3), F32, or
+the type that upstream pairs with src0's (`VEC_DOT_TYPE`). dst: F32, ne = (m, n, r2*b2, r3*b3). prec (ggml_prec: 0 default, 10
+F32) is a hint for accelerators; the CPU backend does not read it. Both sources have dense rows, which may lie anywhere: src0
+and src1 may be views permuted in dimensions 1 to 3. dst has dense rows and strides that do not decrease. k = 0 gives zeros; no
+rows give nothing. NaN and infinities spread as in sums of products.
 
 Upstream's CPU never multiplies src0's own values with F32 activations unless src0 is F32: it first rounds the rows of src1 to
-the partner type (F16, BF16, Q8_0, Q8_1 or Q8_K). The oracle is the sum itself, with src1 as it is; the tolerance says how far
-the rounding goes. An activation beyond 65504 therefore is infinite upstream under F16 weights, and finite here.
+the partner type (F16, BF16, Q8_0, Q8_1 or Q8_K). The oracle is the sum itself, with src1 as it is; the tolerance covers the
+rounding. An activation beyond 65504 therefore is infinite upstream under F16 weights, and finite here.
 
 Source: ggml_compute_forward_mul_mat and type_traits_cpu in ggml-cpu/ggml-cpu.c, llamafile/sgemm.cpp (F32, F16, BF16, Q8_0, Q4_0,
 Q5_0, IQ4_NL with two or more rows of src1), ggml_mul_mat in ggml.c.
@@ -33,18 +32,18 @@ from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Tensor
 
 
-def can_mul_mat(node: Node, a: Tensor, b: Tensor) -> None:
-    """Refuse two operands that don't multiply: rows of different length, matrices that don't broadcast (ggml_can_mul_mat)."""
+def require_multipliable(node: Node, a: Tensor, b: Tensor) -> None:
+    """Refuse operands that cannot be multiplied: rows of different length, matrices that do not broadcast (ggml_can_mul_mat)."""
     node.require(a.ne[0] == b.ne[0], f"rows of the same length, {a.ne[0]}", b.ne[0])
     for dim in (2, 3):
         node.require(a.ne[dim] > 0 and b.ne[dim] % a.ne[dim] == 0, f"ne[{dim}] a multiple of {a.ne[dim]}", b.ne[dim])
 
 
 def shape(node: Node) -> None:
-    """Refuse operands that don't multiply, a result of other dimensions, rows with gaps, types that don't go together."""
+    """Refuse operands that cannot be multiplied, a result of other dimensions, rows with gaps, types that do not go together."""
     a, b = node.source(0), node.source(1)
     require_paired_types(node, a, b)
-    can_mul_mat(node, a, b)
+    require_multipliable(node, a, b)
     want = (a.ne[1], b.ne[1], b.ne[2], b.ne[3])
     node.require(node.dst.ne == want, f"ne {want}", node.dst.ne)
     require_whole_block_rows(node, a, b)
@@ -59,6 +58,7 @@ def oracle(node: Node) -> None:
     y = grouped(b.values(), *groups)
     with np.errstate(all="ignore"):
         for start, stop, x in slabs(a):
+            # src0's matrices broadcast within their group instead of being repeated
             np.matmul(y, x[:, None, :, None].swapaxes(-1, -2), out=result[..., start:stop])
 
 
@@ -69,7 +69,7 @@ OP = Op(
         Source("b", ACTIVATIONS, "ne = (k, n, r2*b2, r3*b3), F32 or the partner type of a's"),
     ),
     types=("F32",),
-    params=(Param("prec", "i32", 0, "ggml_prec, a wish for accelerators: 0 default, 10 F32; not read"),),
+    params=(Param("prec", "i32", 0, "ggml_prec, a hint for accelerators: 0 default, 10 F32; not read"),),
     shape=shape,
     oracle=oracle,
     tolerance=Tolerance(

@@ -1,12 +1,12 @@
-"""MUL_MAT_ID: multiply each row of src1 with a matrix of its own choice, one of several experts.
+"""MUL_MAT_ID: multiply each row of src1 with the matrix of the expert that is chosen for it.
 
     dst[t][u][i] = sum over k of src0[e][i][k] * src1[t][u mod n][k],   e = src2[t][u]
 
-src0: ne = (k, m, experts), the experts' weights, any float or block type with a dot product. src1: ne = (k, n, tokens), F32
-or the partner type of src0's (see MUL_MAT). src2: I32 ne = (used, tokens), used a multiple of n: which expert, 0 <= index <
-experts. dst: F32, ne = (m, used, tokens). Elements (or blocks) of a row are neighbours in src0 and src1; rows, matrices and
-indices lie anywhere. dst's elements are neighbours and its strides don't fall. k = 0 gives zeros. NaN and infinities spread
-within the experts that are used only. Activations are rounded as in MUL_MAT.
+src0: ne = (k, m, experts), the experts' weights, any float or block type with a dot product. src1: ne = (k, n, tokens), F32 or
+the partner type of src0's (see MUL_MAT). src2: I32 ne = (used, tokens), used a multiple of n: which expert, 0 <= index <
+experts. dst: F32, ne = (m, used, tokens). src0 and src1 have dense rows; matrices and indices may lie anywhere. dst has dense
+rows and strides that do not decrease. k = 0 gives zeros. NaN and infinities spread within the experts that are used only.
+Activations are rounded as in MUL_MAT.
 
 Source: ggml_compute_forward_mul_mat_id in ggml-cpu/ggml-cpu.c (an index out of range is a debug assertion there),
 ggml_mul_mat_id in ggml.c.
@@ -42,10 +42,11 @@ def shape(node: Node) -> None:
 
 
 def oracle(node: Node) -> None:
-    """Multiply, for one expert after the other, all rows that chose it."""
+    """Multiply, expert by expert, all rows that chose it."""
     experts, ids = node.source(0), checked_indices(node, 2, node.source(0).ne[2])[0, 0]
     y, result = node.source(1).values()[0], node.dst.array[0]
     with np.errstate(all="ignore"):
+        # by expert rather than by row, so that a quantised expert is unpacked once
         for expert in np.unique(ids):
             token, slot = np.nonzero(ids == expert)
             chosen = y[token, slot % y.shape[1]]

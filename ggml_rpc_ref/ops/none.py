@@ -1,8 +1,8 @@
-"""NONE: a tensor that nothing computes: a weight, an input, a buffer.
+"""NONE: a tensor that is not computed: a weight, an input, a buffer.
 
-    dst is what it is
+    dst is left as it is
 
-No sources, no op_params. Sources that a client names all the same are not looked at.
+No sources, no op_params. Any sources that a client sends are ignored.
 
 Source: ggml_op_is_empty in ggml-impl.h; ggml_compute_forward in ggml-cpu.c returns at once.
 """

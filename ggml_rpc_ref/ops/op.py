@@ -166,7 +166,7 @@ class Op:
         tolerance: how near to the oracle's another implementation's result must be.
         params: op_params entries; slots that no entry names are not read.
         placement: refuses (Violation) a node whose destination is not at the place in memory that the op needs; None: any will do.
-        view: whether the op computes nothing (RESHAPE, VIEW, PERMUTE, TRANSPOSE, NONE): its destination shows bytes that are there.
+        view: whether the op computes nothing (RESHAPE, VIEW, PERMUTE, TRANSPOSE, NONE): its destination shows bytes of the source.
         in_place: whether the destination may be the memory of a source.
     """
 

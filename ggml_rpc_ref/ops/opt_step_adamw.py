@@ -4,9 +4,9 @@
     v = v * beta2 + g² * (1 - beta2)
     w = w * (1 - alpha * wd) - alpha * (m * beta1h) / (sqrt(v * beta2h) + eps)
 
-src0: w, src1: g (the gradient), src2: m, src3: v: F32, of one ne and the same strides, elements of a row neighbours.
-src4: seven F32 settings in a row: alpha, beta1, beta2, eps, wd (weight decay), beta1h, beta2h (bias corrections).
-dst: a view of src0, of its ne and nb. src0, src2 and src3 are written. NaN and infinities stay within their element.
+src0: w, src1: g (the gradient), src2: m, src3: v: F32, of the same ne and strides, dense rows. src4: seven F32 settings in a
+row: alpha, beta1, beta2, eps, wd (weight decay), beta1h, beta2h (bias corrections). dst: a view of src0, of its ne and nb.
+src0, src2 and src3 are written. NaN and infinities stay within their element.
 
 Source: ggml_compute_forward_opt_step_adamw_f32 in ggml-cpu/ops.cpp, ggml_opt_step_adamw in ggml.c; arXiv 1711.05101.
 """
@@ -25,7 +25,7 @@ from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def shape(node: Node) -> None:
-    """Refuse a gradient or momenta that don't lie as the weight does, other than seven settings, another result than the weight."""
+    """Refuse a gradient or momenta of another layout than the weight's, other than seven settings, a result unlike the weight."""
     require_like_weight(node, node.source(1), node.source(2), node.source(3))
     require_settings(node, node.source(4), 7)
     require_result_like_weight(node)

@@ -2,9 +2,8 @@
 
     w = w * (1 - alpha * wd) - alpha * g
 
-src0: w, src1: g (the gradient): F32, of one ne and the same strides, elements of a row neighbours. src2: two F32 settings in
-a row: alpha, wd (weight decay). dst: a view of src0, of its ne and nb. src0 is written. NaN and infinities stay within their
-element.
+src0: w, src1: g (the gradient): F32, of the same ne and strides, dense rows. src2: two F32 settings in a row: alpha, wd (weight
+decay). dst: a view of src0, of its ne and nb. src0 is written. NaN and infinities stay within their element.
 
 Source: ggml_compute_forward_opt_step_sgd_f32 in ggml-cpu/ops.cpp, ggml_opt_step_sgd in ggml.c.
 """
@@ -23,7 +22,7 @@ from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def shape(node: Node) -> None:
-    """Refuse a gradient that doesn't lie as the weight does, other than two settings, another result than the weight."""
+    """Refuse a gradient of another layout than the weight's, other than two settings, a result unlike the weight."""
     require_like_weight(node, node.source(1))
     require_settings(node, node.source(2), 2)
     require_result_like_weight(node)

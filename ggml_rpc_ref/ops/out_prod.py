@@ -2,9 +2,9 @@
 
     dst[i3][i2][j][i] = sum over k of src0[i3 / r3][i2 / r2][k][i] * src1[i3][i2][k][j]
 
-src0: ne = (m, k, b2, b3), F32 or a block type; elements (or blocks) of a row neighbours. src1: F32 ne = (n, k, r2*b2, r3*b3),
-any strides. dst: F32 contiguous, ne = (m, n, r2*b2, r3*b3). A block type does not broadcast: r2 = r3 = 1. k = 0 gives zeros.
-NaN and infinities spread as in sums of products. F16 and BF16 are refused, as upstream aborts on them.
+src0: ne = (m, k, b2, b3), F32 or a block type; dense rows. src1: F32 ne = (n, k, r2*b2, r3*b3), any strides. dst: F32
+contiguous, ne = (m, n, r2*b2, r3*b3). A block type does not broadcast: r2 = r3 = 1. k = 0 gives zeros. NaN and infinities
+spread as in sums of products. F16 and BF16 are refused, as upstream aborts on them.
 
 Source: ggml_compute_forward_out_prod_f32 and _q_f32 in ggml-cpu/ops.cpp, ggml_out_prod in ggml.c.
 """
@@ -20,13 +20,13 @@ TYPES = tuple(name for name in WEIGHTS if name not in ("F16", "BF16"))
 
 
 def shape(node: Node) -> None:
-    """Refuse operands of different k, matrices that don't broadcast, a result of other dimensions or with gaps."""
+    """Refuse operands of different k, matrices that do not broadcast, a result of other dimensions or with gaps."""
     a, b = node.source(0), node.source(1)
     node.require(a.ne[1] == b.ne[1], f"{a.ne[1]} rows", b.ne[1])
     for dim in (2, 3):
         n, shared = b.ne[dim], a.ne[dim]
         node.require(shared > 0 and n % shared == 0, f"ne[{dim}] a multiple of {shared}", n)
-        node.require(n == shared or not a.dtype.is_quantised, f"ne[{dim}] of {shared}, as a block type doesn't broadcast", n)
+        node.require(n == shared or not a.dtype.is_quantised, f"ne[{dim}] of {shared}, as a block type does not broadcast", n)
     want = (a.ne[0], b.ne[0], b.ne[2], b.ne[3])
     node.require(node.dst.ne == want and node.dst.is_contiguous, f"a contiguous result of ne {want}", node.dst.ne)
     require_whole_block_rows(node, a, node.dst)

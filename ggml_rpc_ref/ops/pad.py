@@ -1,4 +1,4 @@
-"""PAD: put a border around a tensor: zeros, or (circular) the tensor itself over and over.
+"""PAD: put a border around a tensor: zeros, or (circular) repetitions of the tensor.
 
     dst[i0, i1, i2, i3] = src0[i0 - lp0, i1 - lp1, i2 - lp2, i3 - lp3], and 0 outside of src0
     circular: every index modulo src0's ne
@@ -50,7 +50,7 @@ def oracle(node: Node) -> None:
 
 
 def _overlap(padding: int, source: int, result: int) -> tuple[slice, slice]:
-    """Return where in the result the source's elements come to lie, and which of them."""
+    """Return the part of the result that the source's elements fill, and which of them those are."""
     start, stop = max(padding, 0), min(padding + source, result)
     return slice(start, max(start, stop)), slice(start - padding, max(start, stop) - padding)
 

@@ -1,9 +1,9 @@
-"""PAD_REFLECT_1D: put a border before and after each row that mirrors it; the outermost element is the mirror, not repeated.
+"""PAD_REFLECT_1D: pad each row on both sides with its mirror image; the outermost element is not repeated.
 
     dst[i, r] = src0[|i - p0|, r] up to the row's last element, from there on src0[2*(ne0 - 1) - (i - p0), r]
 
-src0: F32, ne = (ne0, r1, r2, r3), elements of a row neighbours, rows anywhere. dst: F32, ne = (p0 + ne0 + p1, r1, r2, r3),
-likewise. p0 and p1 from 0 to ne0 - 1. NaN, infinities and -0 are moved as they are.
+src0: F32, ne = (ne0, r1, r2, r3), dense rows. dst: F32, ne = (p0 + ne0 + p1, r1, r2, r3), likewise. p0 and p1 from 0 to ne0 -
+1. NaN, infinities and -0 are moved as they are.
 
 Source: ggml_pad_reflect_1d in ggml.c; ggml_compute_forward_pad_reflect_1d in ggml-cpu/ops.cpp.
 """

@@ -13,7 +13,7 @@ from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
-    """Refuse axes that are no permutation, and a geometry that is not the source's under it."""
+    """Refuse axes that are not a permutation, and a geometry that is not the source's under it."""
     src0, axes = node.source(0), node.i32s("axes")
     require_same_type(node)
     node.require(sorted(axes) == [0, 1, 2, 3], "axes 0 to 3, each once", axes)

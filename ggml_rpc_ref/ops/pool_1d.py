@@ -2,8 +2,8 @@
 
     dst[o, r] = max or mean over k < k0 of src0[o*s0 - p0 + k, r]
 
-src0: F32 or F16, ne = (W, r1, r2, r3), elements of a row neighbours, all rows evenly spaced. dst: F32, ne = (OW, r1, r2, r3),
-likewise; OW, windows, strides and padding as in POOL_2D.
+src0: F32 or F16, ne = (W, r1, r2, r3), dense, evenly spaced rows. dst: F32, ne = (OW, r1, r2, r3), likewise; OW, windows,
+strides and padding as in POOL_2D.
 
 Elements outside of the row are left out, and the mean divides by how many there were (0 where there were none), unlike
 POOL_2D's. The largest begins at -FLT_MAX; NaN as in POOL_2D.
@@ -22,7 +22,7 @@ NO_HEIGHT = Windows(1, 1, 1, 1, 0)
 
 
 def shape(node: Node) -> None:
-    """Refuse unknown kinds of pooling, windows of no size, other rows, too many outputs, rows out of step."""
+    """Refuse unknown kinds of pooling, windows of no size, other rows, too many outputs, unevenly spaced rows."""
     x, dst = node.source(0), node.dst
     node.require(node.i32("op") in (MAX, MEAN), "op 0 (max) or 1 (mean)", node.i32("op"))
     node.require(dst.ne[1:] == x.ne[1:], f"ne[1:] {x.ne[1:]} as the source", dst.ne)

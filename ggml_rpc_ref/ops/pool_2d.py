@@ -2,11 +2,11 @@
 
     dst[ox, oy, c, n] = max or mean over kx < k0, ky < k1 of src0[ox*s0 - p0 + kx, oy*s1 - p1 + ky, c, n]
 
-src0: F32 or F16, ne = (W, H, C, N), elements of a row neighbours, rows nb[1] apart within a plane, planes nb[2] apart
-throughout, each behind the one before. dst: F32, contiguous, ne = (OW, OH, C, N). A window and a stride are at least 1; a
-negative padding crops. The client says OW and OH: its constructor computes (W + 2p - k) / s + 1 in float32, cut to a whole
-number, from a padding p that may be a fraction, of which op_params only keep the integer part. So OW lies between what p - 1
-and p + 1 give, and is at least 1; likewise OH.
+src0: F32 or F16, ne = (W, H, C, N), dense rows, rows nb[1] apart within a plane, planes nb[2] apart throughout and not
+overlapping. dst: F32, contiguous, ne = (OW, OH, C, N). A window and a stride are at least 1; a negative padding crops. The
+client chooses OW and OH: ggml's constructor computes (W + 2p - k) / s + 1 in float32, cut to a whole number, from a padding p
+that may be a fraction, of which op_params only keep the integer part. So OW lies between what p - 1 and p + 1 give, and is at
+least 1; likewise OH.
 
 Elements outside of the plane are left out, but the mean always divides by k0 * k1. The largest begins at -FLT_MAX, which is
 also the result of a window without elements or of -inf alone. NaN: an element replaces the largest so far unless it is smaller,
@@ -24,7 +24,7 @@ from ggml_rpc_ref.tensor import Tensor
 
 
 def shape(node: Node) -> None:
-    """Refuse unknown kinds of pooling, windows of no size, other channels, too many outputs, rows or planes out of step."""
+    """Refuse unknown kinds of pooling, windows of no size, other channels, too many outputs, unevenly spaced rows or planes."""
     x, dst = node.source(0), node.dst
     node.require(node.i32("op") in (MAX, MEAN), "op 0 (max) or 1 (mean)", node.i32("op"))
     node.require(dst.ne[2:] == x.ne[2:], f"ne[2:] {x.ne[2:]} as the source", dst.ne)

@@ -23,7 +23,7 @@ from ggml_rpc_ref.tensor import Array
 
 
 def shape(node: Node) -> None:
-    """Refuse unknown kinds of pooling, windows of no size, other channels, gaps, positions beyond an int."""
+    """Refuse unknown kinds of pooling, windows of no size, other channels, gaps, positions that overflow an int."""
     gradient, forward, dst = node.source(0), node.source(1), node.dst
     node.require(node.i32("op") in (MAX, MEAN), "op 0 (max) or 1 (mean)", node.i32("op"))
     node.require(forward.ne == dst.ne, f"src1.ne {dst.ne} as the result", forward.ne)

@@ -1,9 +1,9 @@
-"""REPEAT: a tensor laid side by side until it fills a larger one.
+"""REPEAT: copies of a tensor, side by side, until they fill a larger one.
 
     dst[i] = src0[i mod ne of src0]     in every dimension
 
-src0: F32, I32, F16, BF16 or I16, rows dense. dst: the same type, each dimension a multiple of src0's, rows dense. Bits are copied,
-NaN and all. Empty: nothing is computed.
+src0: F32, I32, F16, BF16 or I16, dense rows. dst: the same type, each dimension a multiple of src0's, dense rows. Bits are
+copied, NaN and all. Empty: nothing is computed.
 
 Source: ggml_repeat in ggml.c, ggml_compute_forward_repeat in ggml-cpu/ops.cpp.
 """
@@ -18,7 +18,7 @@ TYPES = ("F32", "I32", "F16", "BF16", "I16")
 
 
 def shape(node: Node) -> None:
-    """Refuse another type than the source's, dimensions that are no multiples of it, gaps within rows."""
+    """Refuse another type than the source's, dimensions that are not multiples of its, gaps within rows."""
     src0, dst = node.source(0), node.dst
     node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", dst.dtype.name)
     node.require(can_repeat(src0, dst), f"multiples of {src0.ne}", dst.ne)

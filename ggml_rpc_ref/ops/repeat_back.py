@@ -2,7 +2,7 @@
 
     dst[i] = sum of src0[j] over all j with j mod ne of dst = i, in every dimension
 
-src0, dst: F32, rows dense; each dimension of src0 a multiple of dst's. IEEE rules. dst empty: nothing is computed.
+src0, dst: F32, dense rows; each dimension of src0 a multiple of dst's. IEEE rules. dst empty: nothing is computed.
 
 Source: ggml_repeat_back in ggml.c, ggml_compute_forward_repeat_back_f32 in ggml-cpu/ops.cpp (adds in float32).
 """
@@ -17,7 +17,7 @@ from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def shape(node: Node) -> None:
-    """Refuse a source whose dimensions are no multiples of the result's, gaps within rows."""
+    """Refuse a source whose dimensions are not multiples of the result's, gaps within rows."""
     src0, dst = node.source(0), node.dst
     node.require(can_repeat(dst, src0), f"src0 of multiples of {dst.ne}", src0.ne)
     require_dense_rows(node, src0, dst)

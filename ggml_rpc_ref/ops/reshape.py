@@ -1,4 +1,4 @@
-"""RESHAPE: the same elements in the same order under other dimensions; computes nothing.
+"""RESHAPE: the same elements in the same order with other dimensions; computes nothing.
 
     dst[i] = src0[i]     for i counting elements in ne order
 

@@ -2,9 +2,9 @@
 
     dst[i] = src0[i] / sqrt(mean over the row of src0² + eps)
 
-src0: F32 ne = (n, r1, r2, r3), elements of a row neighbours, rows anywhere. dst: F32, the same ne; may be src0's own memory.
-A row with NaN becomes NaN; a row with an infinity, or squares that overflow float32, becomes 0 where finite and NaN where
-infinite. n = 0 or no rows: nothing is computed. eps must not be negative or NaN (upstream asserts it).
+src0: F32 ne = (n, r1, r2, r3), dense rows. dst: F32, the same ne; may be src0's own memory. A row with NaN becomes NaN; a row
+with an infinity, or squares that overflow float32, becomes 0 where finite and NaN where infinite. n = 0 or no rows: nothing is
+computed. eps must not be negative or NaN (upstream asserts it).
 
 Source: ggml_compute_forward_rms_norm_f32 in ggml-cpu/ops.cpp (sum of squares in double, scale in float).
 """

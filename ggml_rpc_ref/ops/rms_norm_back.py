@@ -2,9 +2,10 @@
 
     dst = (src0 - src1 · sum(src1 · src0) / (sum(src1²) + n eps)) / sqrt(mean(src1²) + eps)     over each row of n
 
-The two sums are rounded to float32 before anything is done with them: the difference cancels, and that decides its last digits.
+The two sums are rounded to float32 before anything is done with them: the difference cancels, and that determines its last
+digits.
 
-src0: the gradient of RMS_NORM's result. src1: what RMS_NORM was given. dst: all three F32, the same ne, rows dense. NaN and
+src0: the gradient of RMS_NORM's result. src1: what RMS_NORM was given. dst: all three F32, the same ne, dense rows. NaN and
 infinities by IEEE rules. eps is not checked: a negative one may give NaN. Empty: nothing is computed.
 
 Source: ggml_compute_forward_rms_norm_back_f32 in ggml-cpu/ops.cpp (products in float, sums in double).
@@ -23,7 +24,7 @@ from ggml_rpc_ref.tensor import Array, F32Array
 def shape(node: Node) -> None:
     """Refuse differing dimensions and gaps within rows."""
     src0, src1 = node.source(0), node.source(1)
-    node.require(src0.ne == src1.ne == node.dst.ne, "the same ne three times", (src0.ne, src1.ne, node.dst.ne))
+    node.require(src0.ne == src1.ne == node.dst.ne, "the same ne for src0, src1 and dst", (src0.ne, src1.ne, node.dst.ne))
     require_dense_rows(node, src0, src1, node.dst)
 
 
@@ -45,7 +46,7 @@ def gradient(grad: F32Array, x: F32Array, eps: np.float32) -> Array:
 
 OP = Op(
     name="RMS_NORM_BACK",
-    sources=(Source("grad", ("F32",), "rows dense"), Source("x", ("F32",), "grad's ne, rows dense")),
+    sources=(Source("grad", ("F32",), "dense rows"), Source("x", ("F32",), "grad's ne, dense rows")),
     types=("F32",),
     params=(Param("eps", "f32", 0, "as it was given to RMS_NORM"),),
     shape=shape,

@@ -1,9 +1,9 @@
-"""ROLL: move all elements along each dimension; what leaves at one end enters at the other.
+"""ROLL: shift all elements along each dimension; those that leave at one end re-enter at the other.
 
     dst[i0, i1, i2, i3] = src0[(i0 - shift0) mod ne0, (i1 - shift1) mod ne1, (i2 - shift2) mod ne2, (i3 - shift3) mod ne3]
 
-src0 and dst: F32 of the same ne, elements of a row neighbours, rows at distances that are multiples of 4 bytes. Each shift's
-amount is below its dimension's length, so no dimension is 0. NaN, infinities and -0 are moved as they are.
+src0 and dst: F32 of the same ne, dense rows, rows at distances that are multiples of 4 bytes. Each shift's amount is below its
+dimension's length, so no dimension is 0. NaN, infinities and -0 are moved as they are.
 
 Source: ggml_roll in ggml.c; ggml_compute_forward_roll_f32 in ggml-cpu/ops.cpp.
 """
@@ -28,6 +28,7 @@ def shape(node: Node) -> None:
 
 def oracle(node: Node) -> None:
     """Roll the four axes."""
+    # numpy's axes run in the reverse order of ne
     node.dst.array[...] = np.roll(node.source(0).array, node.i32s("shift")[::-1], (0, 1, 2, 3))
 
 

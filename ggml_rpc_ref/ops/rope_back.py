@@ -3,7 +3,7 @@
     as ROPE, with -sin(angle) in place of sin(angle)
 
 Sources, parameters, types and modes are ROPE's; src0 is the gradient of the result. It undoes ROPE where attn_factor is 1 and
-YaRN is off; otherwise the factor s applies once more, as a gradient's must.
+YaRN is off; otherwise the factor s applies once more, as it must in a gradient.
 
 Source: ggml_compute_forward_rope_back in ggml-cpu/ops.cpp, ggml_rope_ext_back and ggml_rope_multi_back in ggml.c.
 """

@@ -1,4 +1,4 @@
-"""RWKV_WKV6: the attention of RWKV 6: a state per head that decays by key, and takes in key times value.
+"""RWKV_WKV6: the attention of RWKV 6: a state per head that decays by key and accumulates key times value.
 
 For each token, i counting keys and j values:
 
@@ -14,7 +14,7 @@ Source: ggml_rwkv_wkv6 in ggml.c; ggml_compute_forward_rwkv_wkv6_f32 in ggml-cpu
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, check, run, stream
+from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, require_recurrence, run_tokens, stream
 from ggml_rpc_ref.tensor import Array
 
 STREAMS = (0, 1, 2, 4)
@@ -24,7 +24,7 @@ TIME_FIRST, STATE = 3, 5
 
 def shape(node: Node) -> None:
     """Refuse streams, a state or a result of other dimensions, and a time_first of another size."""
-    check(node, STREAMS, STATE)
+    require_recurrence(node, STREAMS, STATE)
     size, heads, first = *node.source(0).ne[:2], node.source(TIME_FIRST)
     node.require(first.nelements == size * heads and first.is_contiguous, f"a contiguous time_first of {size * heads}", first.ne)
 
@@ -41,7 +41,7 @@ def oracle(node: Node) -> None:
         out = np.einsum("nhi,nhij->nhj", r, first[..., None] * taken + state)
         return state * decay[..., None] + taken, out
 
-    run(node, STREAMS, STATE, step)
+    run_tokens(node, STREAMS, STATE, step)
 
 
 OP = Op(

@@ -1,4 +1,4 @@
-"""RWKV_WKV7: the attention of RWKV 7: a state per head that decays by key, is corrected along b, and takes in key times value.
+"""RWKV_WKV7: the attention of RWKV 7: a state per head that decays by key, is corrected along b, accumulates key times value.
 
 For each token, i counting values and j keys:
 
@@ -7,8 +7,8 @@ For each token, i counting values and j keys:
     out[i] = sum over j of r[j] * state[i][j]
 
 Sources in slot order: r, w, k, v, a, b, state. Their dimensions and the result: see recurrence.py. S may be any here;
-upstream's kernels on x86 read and write beyond a row where S is no multiple of 32 (AVX2) or 64 (AVX-512), so that only such
-sizes can be compared.
+upstream's kernels on x86 read and write beyond a row where S is not a multiple of 32 (AVX2) or 64 (AVX-512), so only such sizes
+can be compared.
 
 Source: ggml_rwkv_wkv7 in ggml.c; ggml_compute_forward_rwkv_wkv7_f32 in ggml-cpu/ops.cpp.
 """
@@ -16,7 +16,7 @@ Source: ggml_rwkv_wkv7 in ggml.c; ggml_compute_forward_rwkv_wkv7_f32 in ggml-cpu
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op
-from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, check, run, stream
+from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, require_recurrence, run_tokens, stream
 from ggml_rpc_ref.tensor import Array
 
 STREAMS = (0, 1, 2, 3, 4, 5)
@@ -26,7 +26,7 @@ STATE = 6
 
 def shape(node: Node) -> None:
     """Refuse streams, a state or a result of other dimensions."""
-    check(node, STREAMS, STATE)
+    require_recurrence(node, STREAMS, STATE)
 
 
 def oracle(node: Node) -> None:
@@ -38,7 +38,7 @@ def oracle(node: Node) -> None:
         state = state * w[..., None, :] + v[..., None] * k[..., None, :] + correction[..., None] * b[..., None, :]
         return state, np.einsum("nhj,nhij->nhi", r, state)
 
-    run(node, STREAMS, STATE, step)
+    run_tokens(node, STREAMS, STATE, step)
 
 
 OP = Op(

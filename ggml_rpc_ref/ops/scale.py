@@ -1,4 +1,4 @@
-"""SCALE: times a number, plus a number.
+"""SCALE: multiply by a number and add a number.
 
     dst[i] = src0[i] * scale + bias
 

@@ -2,10 +2,10 @@
 
     dst[i0, src1[i, j mod r, k mod s], j, k] = src0[i0, i, j, k]
 
-src0: F32, ne = (n, m, r2, r3), rows dense. src1: I64 or I32, ne = (m, r, s, 1) with r2 a multiple of r and r3 of s, any strides;
-each 0 <= index < rows. src2: what is written to; dst is a view of it (older clients leave it out). dst: F32, F16, BF16 or a block
-type that the CPU backend can write, ne = (n, rows, r2, r3), rows dense; other rows stay as they are. Where an index occurs twice in
-a matrix, the later row stays. Rounding as in CPY. Empty: nothing is written, and no index is looked at.
+src0: F32, ne = (n, m, r2, r3), dense rows. src1: I64 or I32, ne = (m, r, s, 1) with r2 a multiple of r and r3 of s, any
+strides; each 0 <= index < rows. src2: what is written to; dst is a view of it (older clients leave it out). dst: F32, F16, BF16
+or a block type that the CPU backend can write, ne = (n, rows, r2, r3), dense rows; other rows stay as they are. Where an index
+occurs twice in a matrix, the later row stays. Rounding as in CPY. Empty: nothing is written, and no index is checked.
 
 Source: ggml_set_rows in ggml.c, ggml_compute_forward_set_rows_f32 in ggml-cpu/ops.cpp.
 """
@@ -48,6 +48,7 @@ def oracle(node: Node) -> None:
         rows.store(src0.array[block])
         for k, j in np.ndindex(rows.shape[:2]):
             k3, j2 = (block[0].start or 0) + k, (block[1].start or 0) + j
+            # of an index that occurs twice numpy keeps the last assignment, as upstream's loop over rows does
             dst.array[k3, j2, index[k3 % len(index), j2 % index.shape[1], block[2]]] = rows.array[k, j]
 
 

@@ -2,8 +2,8 @@
 
     dst[i] = src0[i] · s (1 + x (1 - s))     with x = src1[i], s = 1 / (1 + e⁻ˣ)
 
-src0: the gradient of SILU's result. src1: what SILU was given. dst: all three F32 or all F16, the same ne, rows dense and evenly
-spaced. x = -inf gives NaN (0 times infinity), +inf NaN likewise. Empty: nothing is computed.
+src0: the gradient of SILU's result. src1: what SILU was given. dst: all three F32 or all F16, the same ne, dense, evenly spaced
+rows. x = -inf gives NaN (0 times infinity), +inf NaN likewise. Empty: nothing is computed.
 
 Source: ggml_silu_back in ggml.c, ggml_silu_backward_f32 in ggml-cpu/vec.h.
 """
@@ -21,7 +21,7 @@ def shape(node: Node) -> None:
     """Refuse differing types or dimensions, rows with gaps or unevenly spaced."""
     src0, src1, dst = node.source(0), node.source(1), node.dst
     node.require(src0.dtype == src1.dtype == dst.dtype, "one type throughout", (src0.dtype.name, src1.dtype.name, dst.dtype.name))
-    node.require(src0.ne == src1.ne == dst.ne, "the same ne three times", (src0.ne, src1.ne, dst.ne))
+    node.require(src0.ne == src1.ne == dst.ne, "the same ne for src0, src1 and dst", (src0.ne, src1.ne, dst.ne))
     require_dense_rows(node, src0, src1, dst)
     require_even_rows(node, src0, src1, dst)
 
@@ -38,7 +38,7 @@ def oracle(node: Node) -> None:
 
 OP = Op(
     name="SILU_BACK",
-    sources=(Source("grad", ("F32", "F16"), "rows dense"), Source("x", ("F32", "F16"), "grad's type and ne")),
+    sources=(Source("grad", ("F32", "F16"), "dense rows"), Source("x", ("F32", "F16"), "grad's type and ne")),
     types=("F32", "F16"),
     shape=shape,
     oracle=oracle,

@@ -7,11 +7,11 @@ max is the largest of the row's w and of the sink; without sinks their term is m
 slope is 1 unless max_bias > 0; then, with h = i2 and n = the largest power of 2 up to ne2,
     slope = 2^(-max_bias * (h + 1) / n) for h < n,   2^(-max_bias / 2 * (2 * (h - n) + 1) / n) for the others.
 
-src0: F32 ne = (n, rows, heads, batch), elements of a row neighbours, rows anywhere (ggml's constructor wants it contiguous).
-src1 (optional): mask, F16 or F32, ne = (n, at least rows, m2, m3) where m2 divides heads and m3 divides batch; matrix i2 uses mask
-i2 mod m2. src2 (optional): sinks, F32, ne0 = heads. dst: F32, src0's ne; may be src0's own memory. max_bias > 0 needs a mask.
-A row that is -inf throughout becomes NaN (0/0), unless a sink holds the sum above 0: then it becomes 0. A row with NaN or +inf
-becomes NaN. n = 0 or no rows: nothing is computed.
+src0: F32 ne = (n, rows, heads, batch), dense rows (ggml's constructor requires it to be contiguous). src1 (optional): mask, F16
+or F32, ne = (n, at least rows, m2, m3) where m2 divides heads and m3 divides batch; matrix i2 uses mask i2 mod m2. src2
+(optional): sinks, F32, ne0 = heads. dst: F32, src0's ne; may be src0's own memory. max_bias > 0 needs a mask. A row that is
+-inf throughout becomes NaN (0/0), unless a sink keeps the sum above 0: then it becomes 0. A row with NaN or +inf becomes NaN. n
+= 0 or no rows: nothing is computed.
 
 Source: ggml_compute_forward_soft_max_f32 in ggml-cpu/ops.cpp (sum in double); ggml_soft_max_impl and ggml_soft_max_add_sinks in
 ggml.c.
@@ -22,13 +22,13 @@ import numpy as np
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.attention import require_mask, require_sinks, slopes
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
+from ggml_rpc_ref.ops.shared.slabs import RowBlock, row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import F32Array, Tensor
 
 
 def shape(node: Node) -> None:
-    """Refuse other dimensions, gaps between elements, a mask or sinks that don't fit, slopes without a mask."""
+    """Refuse other dimensions, gaps between elements, a mask or sinks that do not fit, slopes without a mask."""
     x, mask, sinks = node.source(0), node.optional(1), node.optional(2)
     node.require(node.dst.ne == x.ne, f"ne {x.ne} as the source", node.dst.ne)
     require_dense_rows(node, x, node.dst)
@@ -54,14 +54,14 @@ def oracle(node: Node) -> None:
             result[block] = _normalise(w, _sinks(node, block))
 
 
-def _mask(mask: Tensor, block: Block, shape: tuple[int, ...]) -> F32Array:
+def _mask(mask: Tensor, block: RowBlock, shape: tuple[int, ...]) -> F32Array:
     """Return the mask's values for a block of rows; its matrices are used in turn along dimensions 2 and 3."""
     i3, i2 = (np.arange(shape[axis])[block[axis]] % mask.shape[axis] for axis in (0, 1))
     values: F32Array = mask.array[i3[:, None], i2, block[2]].astype(np.float32)
     return values
 
 
-def _sinks(node: Node, block: Block) -> F32Array | None:
+def _sinks(node: Node, block: RowBlock) -> F32Array | None:
     sinks = node.optional(2)
     return None if sinks is None else sinks.array[0, 0, 0, block[1], None, None]
 
@@ -70,6 +70,7 @@ def _normalise(w: F32Array, sinks: F32Array | None) -> F32Array:
     top = np.max(w, axis=-1, keepdims=True)
     if sinks is not None:
         top = np.maximum(top, sinks)
+    # in place: w may be as large as a slab
     np.exp(np.subtract(w, top, out=w), out=w)
     total = np.sum(w, axis=-1, keepdims=True, dtype=np.float64)
     if sinks is not None:

@@ -2,9 +2,9 @@
 
     dst[i] = scale * y[i] * (dy[i] - sum over the row of y * dy)
 
-src0: dy, the gradient of the result; src1: y, the result of SOFT_MAX; both F32, contiguous, of one ne. dst: F32, contiguous,
-the same ne; may be src0's own memory. max_bias must be 0: upstream has no gradient for slopes. A row with NaN or an infinity
-in dy becomes NaN. Empty: nothing is computed.
+src0: dy, the gradient of the result; src1: y, the result of SOFT_MAX; both F32, contiguous, of the same ne. dst: F32,
+contiguous, the same ne; may be src0's own memory. max_bias must be 0: upstream has no gradient for slopes. A row with NaN or an
+infinity in dy becomes NaN. Empty: nothing is computed.
 
 Source: ggml_compute_forward_soft_max_ext_back_f32 in ggml-cpu/ops.cpp, ggml_soft_max_ext_back in ggml.c.
 """
@@ -18,7 +18,7 @@ from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
 def shape(node: Node) -> None:
-    """Refuse other dimensions than the first source's, gaps, an nb[1] of ne[1] = 1 that is no row's distance, slopes."""
+    """Refuse other dimensions than src0's, gaps, an nb[1] that is not the length of a row even if ne[1] is 1, slopes."""
     dy, y = node.source(0), node.source(1)
     node.require(y.ne == dy.ne and node.dst.ne == dy.ne, f"ne {dy.ne} throughout", (y.ne, node.dst.ne))
     for tensor in (dy, y, node.dst):

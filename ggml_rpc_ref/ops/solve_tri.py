@@ -2,7 +2,7 @@
 
     dst[i][j] = (src1[i][j] - sum over t < i of src0[i][t] * dst[t][j]) / src0[i][i]
 
-src0: A, F32 ne = (n, n, b2, b3); what lies right of its diagonal is not read. src1: B, F32 ne = (k, n, b2, b3). dst: X, F32,
+src0: A, F32 ne = (n, n, b2, b3); elements right of its diagonal are not read. src1: B, F32 ne = (k, n, b2, b3). dst: X, F32,
 B's ne; may be src1's own memory. Matrices without gaps, anywhere. A zero on the diagonal gives infinities or NaN, as division
 does; NaN and infinities spread to the rows below. Empty: nothing is computed. left, lower and not unit triangular is the only
 variant that ggml has; it has no parameters.
@@ -18,7 +18,7 @@ from ggml_rpc_ref.tensor import Tensor
 
 
 def shape(node: Node) -> None:
-    """Refuse a matrix that is not square, sides that don't fit, matrices with gaps."""
+    """Refuse a matrix that is not square, sides that do not fit, matrices with gaps."""
     a, b = node.source(0), node.source(1)
     n = a.ne[0]
     node.require(a.ne[1] == n, "a square matrix", a.ne)

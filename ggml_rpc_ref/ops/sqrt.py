@@ -2,8 +2,8 @@
 
     dst[i] = √x     for x = src0[i], in float32, rounded once to dst's type
 
-src0, dst: the same ne, rows dense; may share memory. Types: F32, F16 or BF16 on both sides, or F16 or BF16 to F32.
-Negative elements and NaN give NaN, -0 stays -0. Empty: nothing is computed.
+src0, dst: the same ne, dense rows; may share memory. Types: F32, F16 or BF16 on both sides, or F16 or BF16 to F32. Negative
+elements and NaN give NaN, -0 stays -0. Empty: nothing is computed.
 
 Source: op_sqrt in ggml-cpu/unary-ops.cpp.
 """

@@ -3,8 +3,7 @@
     dst[c, t, s] = sum over k < d_conv of src0[t + k, c, s] * src1[k, c]
 
 src0: F32, ne = (d_conv - 1 + n_t, d_inner, n_s), rows without gaps and one after the other; sequences anywhere. src1: F32,
-contiguous, ne = (d_conv, d_inner). dst: F32, ne = (d_inner, n_t, n_s), elements of a row neighbours, rows anywhere. No token:
-nothing is computed.
+contiguous, ne = (d_conv, d_inner). dst: F32, ne = (d_inner, n_t, n_s), dense rows. No token: nothing is computed.
 
 Source: ggml_ssm_conv in ggml.c; ggml_compute_forward_ssm_conv_f32 in ggml-cpu/ops.cpp (sums in float32).
 """

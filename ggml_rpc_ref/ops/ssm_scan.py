@@ -1,4 +1,4 @@
-"""SSM_SCAN: the recurrence of Mamba: a state per channel that decays and takes in each token.
+"""SSM_SCAN: the recurrence of Mamba: a state per channel that decays and is updated by each token.
 
 For sequence s, head h, its group g = h div (n_head / n_group), and tokens t in order:
 
@@ -12,8 +12,8 @@ n_seqs].
 Sources in slot order: s F32, contiguous, ne = (d_state, dim, n_head, slots). x F32, ne = (dim, n_head, n_t, n_seqs). dt F32,
 contiguous, ne = (n_head, n_t, n_seqs). A F32, contiguous, ne = (1 or d_state, n_head). B and C F32, ne = (d_state, n_group,
 n_t, n_seqs). ids I32, ne = (n_seqs), each from 0 to slots - 1 (checked when the node runs). x, B and C: the matrices of a token
-without gaps, tokens and sequences whole floats apart. At least one token. softplus is rounded to float32 inside, by definition (1 +
-exp(x) is 1 below -17).
+without gaps, distances of tokens and sequences multiples of 4 bytes. At least one token. softplus is rounded to float32 inside,
+by definition (1 + exp(x) is 1 below -17).
 
 Source: ggml_ssm_scan in ggml.c; ggml_compute_forward_ssm_scan_f32 in ggml-cpu/ops.cpp; ggml_compute_softplus_f32 in
 ggml-impl.h.
@@ -59,7 +59,7 @@ def _check_strides(node: Node) -> None:
     for slot in (X, B, C):
         ne, nb = tensors[slot].ne, tensors[slot].nb
         node.require(ne[1] <= 1 or nb[1] == 4 * ne[0], f"src{slot} with nb[1] == {4 * ne[0]}", nb)
-        node.require(nb[2] % 4 == nb[3] % 4 == 0, f"src{slot} with tokens and sequences whole floats apart", nb)
+        node.require(nb[2] % 4 == nb[3] % 4 == 0, f"src{slot} with distances of tokens and sequences multiples of 4 bytes", nb)
 
 
 @np.errstate(all="ignore")

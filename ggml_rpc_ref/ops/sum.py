@@ -2,8 +2,8 @@
 
     dst = sum over all of src0
 
-src0: F32, F16 or BF16, elements of a row neighbours, rows anywhere. dst: src0's type, one element.
-NaN gives NaN, +inf with -inf gives NaN; a sum beyond F16's range is infinite there. No elements: 0.
+src0: F32, F16 or BF16, dense rows. dst: src0's type, one element. NaN gives NaN, +inf with -inf gives NaN; a sum beyond F16's
+range is infinite there. No elements: 0.
 
 Source: ggml_compute_forward_sum_f32 (sum in double), _f16 and _bf16 (in float) in ggml-cpu/ops.cpp.
 """

@@ -2,8 +2,8 @@
 
     dst[i3][i2][j][0] = sum over i of src0[i3][i2][j][i]
 
-src0: F32, elements of a row neighbours, rows anywhere. dst: F32, ne = (1, ne1, ne2, ne3), rows anywhere; may begin where src0
-does. NaN gives NaN, +inf with -inf gives NaN. No elements in a row: 0.
+src0: F32, dense rows. dst: F32, ne = (1, ne1, ne2, ne3), rows anywhere; may begin where src0 does. NaN gives NaN, +inf with
+-inf gives NaN. No elements in a row: 0.
 
 Source: ggml_compute_forward_sum_rows_f32 in ggml-cpu/ops.cpp (sum in double).
 """

@@ -3,9 +3,8 @@
     half = dim / 2 (whole), freq[j] = exp(-ln(max_period) * j / half)
     dst[j, i] = cos(src0[i] * freq[j]), dst[half + j, i] = sin(src0[i] * freq[j]), and 0 in the last place where dim is odd
 
-src0: F32, ne = (N, ..), elements of a row neighbours; only the first row is read. dst: F32, ne = (dim, N), elements of a row
-neighbours, rows anywhere. freq and its product with the step are rounded to float32, by definition. NaN and infinities give
-NaN; max_period 0 or below gives NaN.
+src0: F32, ne = (N, ..), dense rows; only the first row is read. dst: F32, ne = (dim, N), dense rows. freq and its product with
+the step are rounded to float32, by definition. NaN and infinities give NaN; max_period 0 or below gives NaN.
 
 Source: ggml_timestep_embedding in ggml.c; ggml_compute_forward_timestep_embedding_f32 in ggml-cpu/ops.cpp.
 """

@@ -1,12 +1,11 @@
-"""TOP_K: where the k largest elements of each row are.
+"""TOP_K: the indices of the k largest elements of each row.
 
     dst[j] = the indices i of the k largest src0[j][i]
 
-src0: F32 ne = (n, r1, r2, r3), elements of a row neighbours, rows evenly spaced. dst: I32, ne = (k, r1, r2, r3), likewise, k
-<= n. ggml promises the set, not the order. Here, as upstream, the order is falling with the first two exchanged (upstream
-exchanges them to show that nobody should rely on it). Which of several equal elements are chosen, and in which order, is
-open: here the lower index. NaN counts as the smallest; upstream's result with NaN is undefined. k = 0 or no rows: nothing is
-computed.
+src0: F32 ne = (n, r1, r2, r3), dense, evenly spaced rows. dst: I32, ne = (k, r1, r2, r3), likewise, k <= n. ggml specifies the
+set, not the order. Here, as upstream, the order is falling with the first two exchanged (upstream exchanges them so that nobody
+relies on it). Which of several equal elements are chosen, and in which order, is unspecified: here the lower index. NaN counts
+as the smallest; upstream's result with NaN is undefined. k = 0 or no rows: nothing is computed.
 
 Source: ggml_compute_forward_top_k_f32 in ggml-cpu/ops.cpp, ggml_top_k in ggml.c.
 """
@@ -32,6 +31,7 @@ def oracle(node: Node) -> None:
     source, result, k = node.source(0), node.dst.array, node.dst.ne[0]
     for block in row_blocks(source.ne):
         found = ranked(source.array[block], falling=True)[..., :k]
+        # upstream swaps the first two on purpose, so that nobody relies on the order (ops.cpp)
         if k > 1:
             found[..., [0, 1]] = found[..., [1, 0]]
         result[block] = found

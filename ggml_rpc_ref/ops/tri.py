@@ -2,9 +2,9 @@
 
     dst[i3][i2][j][i] = src0[i3][i2][j][i] where the triangle holds (i, j), else 0
 
-type: 0 upper with diagonal (i >= j), 1 upper (i > j), 2 lower with diagonal (i <= j), 3 lower (i < j).
-src0: F32, contiguous, ne = (n, n, b2, b3). dst: F32, the same ne, elements of a row neighbours; may be src0's own memory.
-What is kept is kept bit by bit; NaN outside of the triangle becomes 0. Empty: nothing is computed.
+type: 0 upper with diagonal (i >= j), 1 upper (i > j), 2 lower with diagonal (i <= j), 3 lower (i < j). src0: F32, contiguous,
+ne = (n, n, b2, b3). dst: F32, the same ne, dense rows; may be src0's own memory. Elements that are kept are copied bit by bit;
+NaN outside the triangle becomes 0. Empty: nothing is computed.
 
 Source: ggml_compute_forward_tri_f32 in ggml-cpu/ops.cpp, ggml_tri in ggml.c.
 """

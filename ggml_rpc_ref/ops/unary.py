@@ -1,4 +1,4 @@
-"""UNARY: one of 22 functions of each element; op_params[0] says which.
+"""UNARY: a function of each element, chosen by op_params[0].
 
     dst[i] = f(src0[i])     in float32, rounded once to dst's type
 
@@ -14,10 +14,10 @@
      9 GELU_QUICK x / (1 + e^(-1.702 x))   20 ROUND halves away from zero
     10 SILU x / (1 + e⁻ˣ)                  21 TRUNC towards zero
 
-src0, dst: the same ne, rows dense; may share memory. Types: F32, F16 or BF16 on both sides, or F16 or BF16 to F32; GELU, GELU_ERF,
-GELU_QUICK and SILU take F32 or F16 only, the same on both sides. GELU of F32 is 0 up to -10 and x from 10 on; -inf in the others of
-that family, and in GELU of F16, gives NaN. XIELU needs rows evenly spaced on both sides. Empty:
-nothing is computed.
+src0, dst: the same ne, dense rows; may share memory. Types: F32, F16 or BF16 on both sides, or F16 or BF16 to F32; GELU,
+GELU_ERF, GELU_QUICK and SILU take F32 or F16 only, the same on both sides. GELU of F32 is 0 up to -10 and x from 10 on; -inf in
+the others of that family, and in GELU of F16, gives NaN. XIELU needs rows evenly spaced on both sides. Empty: nothing is
+computed.
 
 GELU and GELU_QUICK of F32 are table look-ups by F16 on upstream's CPU: see `activations.TABLE`; beyond ±65504 its GELU_QUICK
 therefore overflows, which this oracle does not follow.
@@ -72,6 +72,7 @@ FUNCTIONS: dict[str, Function] = {
     "HARDSIGMOID": hard_sigmoid,
     "EXP": wide(np.exp),
     "EXPM1": wide(np.expm1),
+    # above 20 upstream returns x itself (ggml_compute_softplus_f32 in ggml-impl.h)
     "SOFTPLUS": wide(lambda x: np.where(x > 20, x, np.log1p(np.exp(x)))),
     "GELU_ERF": gelu_erf,
     "FLOOR": np.floor,
@@ -117,7 +118,7 @@ def xielu(node: Node, x: F32Array) -> Array:
 
 OP = Op(
     name="UNARY",
-    sources=(Source("x", FLOATS, "rows dense"),),
+    sources=(Source("x", FLOATS, "dense rows"),),
     types=FLOATS,
     params=(
         Param("kind", "i32", 0, "which function: ggml_unary_op"),

@@ -1,20 +1,20 @@
-"""UPSCALE: resize a tensor: planes by interpolation, the two outer dimensions by repeating or leaving out.
+"""UPSCALE: resize a tensor: planes by interpolation, the two outer dimensions by nearest neighbour.
 
 mode & 0xFF: 0 nearest, 1 bilinear, 2 bicubic; + 0x100 align corners, + 0x200 antialias (bilinear only). With sf = ne_dst /
 ne_src per dimension (align corners: (ne_dst - 1) / (ne_src - 1) for 0 and 1 where both are above 1) and offset 0.5 (align
 corners: 0):
 
     nearest    index trunc(i / sf) in all four dimensions
-    bilinear   x = (i + offset) / sf - offset; the pixels x0 = floor(x) and x0 + 1, clamped to the plane, weighed 1 - dx and dx,
+    bilinear   x = (i + offset) / sf - offset; the pixels x0 = floor(x) and x0 + 1, clamped to the plane, weighted by 1 - dx and dx,
                dx = x - x0 clamped to [0, 1]
-    bicubic    the pixels floor(x) - 1 .. + 2, clamped to the plane, weighed by cubic convolution with a = -0.75
+    bicubic    the pixels floor(x) - 1 .. + 2, clamped to the plane, weighted by cubic convolution with a = -0.75
     antialias  x = (i + offset) / sf, support = max(1, 1 / sf): the pixels from trunc(x - support + offset) to below
-               trunc(x + support + offset) that lie in the plane, weighed by a triangle max(0, 1 - |p - x + offset| / support);
+               trunc(x + support + offset) that lie in the plane, weighted by a triangle max(0, 1 - |p - x + offset| / support);
                the sum is divided by the sum of weights, pixels of weight 0 are left out
 
-Bilinear and bicubic weigh along width and height; the dimensions 2 and 3 are always nearest. Coordinates are
-computed in float32: that decides which pixel is taken, so it is part of the definition. src0 and dst: F32, lying anywhere, any
-ne; dst's ne say the size. A weight of 0 times NaN or infinity is NaN, except in antialias and nearest.
+Bilinear and bicubic interpolate along width and height; the dimensions 2 and 3 are always nearest. Coordinates are computed in
+float32: that determines which pixel is taken, so it is part of the definition. src0 and dst: F32, lying anywhere, any ne; dst's
+ne give the size. A weight of 0 times NaN or infinity is NaN, except in antialias and nearest.
 
 Source: ggml_interpolate in ggml.c; ggml_compute_forward_upscale_f32 in ggml-cpu/ops.cpp.
 """
@@ -35,7 +35,7 @@ ALIGN_CORNERS, ANTIALIAS = 0x100, 0x200
 
 
 def shape(node: Node) -> None:
-    """Refuse unknown modes, antialias but with bilinear, a result with elements of a source without."""
+    """Refuse unknown modes, antialias with anything but bilinear, a result with elements of a source without."""
     mode, src0, dst = node.i32("mode"), node.source(0), node.dst
     node.require(mode & 0xFF in (NEAREST, BILINEAR, BICUBIC), "mode & 0xFF 0, 1 or 2", mode)
     node.require(not mode & ANTIALIAS or mode & 0xFF == BILINEAR, "antialias with bilinear only", mode)
@@ -70,7 +70,7 @@ class Scale:
         return cls(size, outputs, factor, np.float32(0.0 if aligned else 0.5))
 
     def clamp(self, index: Array) -> Array:
-        """Return indices moved into the source."""
+        """Return indices clamped to the source."""
         return np.clip(index, 0, self.size - 1)
 
     def nearest(self) -> Array:
@@ -101,7 +101,7 @@ class Taps:
         return Taps(self.index[:, outputs], self.weight[:, outputs], self.counts[:, outputs])
 
     def weigh(self, pick: Callable[[Array], Array], trailing: int) -> Array:
-        """Return the weighed sum of the elements that `pick` returns for the indices of a tap; float64.
+        """Return the weighted sum of the elements that `pick` returns for the indices of a tap; float64.
 
         Args:
             pick: indices to elements whose outputs lie along the last axis, or along the last but one where `trailing` is -1.
@@ -129,7 +129,7 @@ def bilinear(scale: Scale) -> Taps:
 
 
 def bicubic(scale: Scale) -> Taps:
-    """Return the four neighbours of each output's centre; the cubics in float64, for upstream's compiler fuses their steps."""
+    """Return the four neighbours of each output's centre; the cubics in float64, because upstream's compiler fuses their steps."""
     x = scale.centres() - scale.offset
     left = np.floor(x)
     part, a = x - left, -0.75
@@ -143,6 +143,7 @@ def antialiased(scale: Scale) -> Taps:
     """Return the pixels under a triangle as wide as the distance of two outputs."""
     x, one = scale.centres(), np.float32(1)
     support = max(one, one / scale.factor)
+    # C's cast to int truncates; what that makes of negative numbers is clamped away
     first = np.maximum((x - support + scale.offset).astype(np.int64), 0)
     end = np.minimum((x + support + scale.offset).astype(np.int64), scale.size)
     index = first + np.arange(int(np.max(end - first, initial=1)))[:, None]
@@ -173,7 +174,7 @@ def oracle(node: Node) -> None:
 
 @np.errstate(all="ignore")
 def _interpolate(src: Array, i3: Array, i2: Array, rows: Taps, columns: Taps, normalise: bool) -> Array:
-    """Return some rows of some planes, weighed in float64 and, if wanted, divided by the sum of the weights."""
+    """Return some rows of some planes, weighted in float64 and, if asked for, divided by the sum of the weights."""
     tall = rows.weigh(lambda index: src[np.ix_(i3, i2, index)], -1)
     wide = columns.weigh(lambda index: tall[..., index], 0)
     if not normalise:

@@ -27,7 +27,7 @@ oracle = compute_nothing
 
 OP = Op(
     name="VIEW",
-    sources=(Source("x", ANY, "what is looked at"),),
+    sources=(Source("x", ANY, "the viewed tensor"),),
     types=ANY,
     params=(Param("offset", "i64", 0, "bytes from the first byte of x to the first of the view (a size_t)"),),
     shape=shape,

@@ -1,9 +1,9 @@
-"""WIN_PART: cut an image into square windows, zeros where the last ones reach beyond it.
+"""WIN_PART: cut an image into square windows, with zeros where the last ones reach beyond it.
 
     dst[c, x, y, py*npx + px] = src0[c, px*w + x, py*w + y], and 0 outside of src0
 
 src0: F32, contiguous, ne = (C, W, H, 1). dst: F32, contiguous, ne = (C, w, w, npx*npy) with npx = ceil(W / w), npy = ceil(H /
-w). The op_params say npx, npy and w once more. NaN, infinities and -0 are moved as they are.
+w). npx, npy and w also stand in op_params and must agree. NaN, infinities and -0 are moved as they are.
 
 Source: ggml_win_part in ggml.c; ggml_compute_forward_win_part_f32 in ggml-cpu/ops.cpp.
 """
@@ -15,7 +15,7 @@ from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
-    """Refuse windows of no size, counts that do not cover the image just so, gaps."""
+    """Refuse windows of no size, window counts that do not cover the image exactly, gaps."""
     src0, dst, w = node.source(0), node.dst, node.i32("w")
     node.require(w >= 1, "w >= 1", w)
     node.require(src0.ne[3] == 1, "src0.ne[3] == 1", src0.ne[3])
@@ -28,7 +28,7 @@ def shape(node: Node) -> None:
 
 
 def oracle(node: Node) -> None:
-    """Fill the image up to whole windows, then exchange the inner two of its four axes."""
+    """Pad the image to whole windows, then exchange the inner two of its four axes."""
     image, w, down, across = node.source(0).array[0], node.i32("w"), node.i32("npy"), node.i32("npx")
     if node.dst.nelements == 0:
         return

@@ -1,9 +1,9 @@
-"""WIN_UNPART: put the windows of WIN_PART together to an image again, leaving out what reached beyond it.
+"""WIN_UNPART: join the windows of WIN_PART into an image again, cutting off what reached beyond it.
 
     dst[c, x, y, 0] = src0[c, x mod w, y mod w, (y div w)*npx + x div w],   npx = ceil(W / w)
 
-src0: F32, contiguous, ne = (C, >= w, >= w, >= npx*npy). dst: F32, contiguous, ne = (C, W, H, 1). The client says W and H by
-dst's ne and w by op_params. NaN, infinities and -0 are moved as they are.
+src0: F32, contiguous, ne = (C, >= w, >= w, >= npx*npy). dst: F32, contiguous, ne = (C, W, H, 1). W and H come from dst's ne, w
+from op_params. NaN, infinities and -0 are moved as they are.
 
 Source: ggml_win_unpart in ggml.c; ggml_compute_forward_win_unpart_f32 in ggml-cpu/ops.cpp.
 """

@@ -161,8 +161,7 @@ def decode_by_field(cls: type[M], payload: Readable, version: Version = DEFAULT)
 
 def _get_record(cls: type[M], view: memoryview, at: int, version: Version) -> tuple[M, int]:
     values: dict[str, Any] = {}
-    rows: Any = cls
-    for row in fields(rows, version):
+    for row in fields(cls, version):
         values[row.name], at = get(row.wire, row.name, view, at, version)
     return cls(**values), at
 
@@ -204,6 +203,7 @@ def _get_many(of: Wire, count: int, name: str, view: memoryview, at: int, versio
 
 
 def _end(name: str, view: memoryview, at: int, size: int) -> int:
+    # check_size has compared the rest, so only a count can lead past the end
     if at + size > len(view):
         raise Violation("graph.size-exact", name, f"{size} bytes wanted, {len(view) - at} there", "message too short", at)
     return at + size

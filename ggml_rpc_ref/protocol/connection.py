@@ -54,7 +54,7 @@ NEED_DATA: Final = NeedData.NEED_DATA
 class Request:
     """A request has arrived (server side). A GRAPH_COMPUTE's message is a `graph.Graph`."""
 
-    message: Any
+    message: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ class DataBegins:
     """The fixed part of a message with data has arrived; `size` bytes of data follow.
 
     Attributes:
-        message: server side the request without its data, client side the request that is being answered.
+        message: server side the request without its data, client side the request that is being answered, as
+            the order keeps it.
         size: bytes of data that follow.
     """
 
@@ -87,7 +88,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class DataEnds:
-    """All data announced by DataBegins has arrived."""
+    """All data announced by DataBegins have arrived."""
 
     message: Any
 
@@ -121,7 +122,7 @@ class Connection:
         order: Order[Any] | None = None,
     ) -> None:
         self.role, self.max_graph_size = role, max_graph_size
-        self.order: Order[Any] = order or Order(version)
+        self.order: Order[Any] = Order(version) if order is None else order
         self.data_left = 0
         """Bytes of data still to come for the message announced by DataBegins."""
         self._buffer = bytearray()
@@ -147,12 +148,12 @@ class Connection:
     # -------------------------------------------------------------------------------------------------------- receiving
 
     def receive(self, data: codec.Readable) -> None:
-        """Take bytes that have come from the peer, cut up anyhow."""
+        """Take bytes that have come from the peer, in pieces of any size."""
         self._buffer += data
 
     @property
     def wanted(self) -> int:
-        """Bytes that must still come before the next event can; at least 1. A hint for the size of a read."""
+        """Bytes still missing before the next event; at least 1. A hint for the size of a read: never more than the message has."""
         if self._state is _State.DATA:
             return 1
         need = self._head_size if self._state is _State.HEAD else self._payload_wanted
@@ -165,7 +166,7 @@ class Connection:
 
     @property
     def pending(self) -> bytes:
-        """The first bytes, at most 64, that have been received and not yet become an event; for messages."""
+        """The first bytes, at most 64, that have been received but are not part of an event yet; for error messages."""
         return bytes(self._buffer[:64])
 
     def next_event(self) -> Event | NeedData:
@@ -189,7 +190,7 @@ class Connection:
         return codec.REQUEST_HEAD.size if self.role is Role.SERVER else codec.REPLY_HEAD.size
 
     def _read_head(self) -> bool:
-        """Read command and size; True once both are there and acceptable."""
+        """Read command and size; True once both have come and are acceptable."""
         if self.role is Role.SERVER and self._buffer:
             # judged by the first byte: a peer that speaks another protocol may never send the other eight
             self._cls = self._request_class(self._buffer[0])

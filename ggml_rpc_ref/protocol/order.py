@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Generic, NamedTuple, TypeVar
 
 from ggml_rpc_ref.errors import Misuse, Violation
@@ -68,13 +68,23 @@ def awaited(cls: type, request: T, version: Version = DEFAULT, value: Callable[[
         version: the protocol version.
         value: gives a field of the request by name; None: the request has them as attributes.
     """
+    answer = _answer(cls, version)
+    if answer is None:
+        return None
+    reply, size = answer
+    if size is None:
+        size = REQUESTS[cls].bytes_asked(value or partial(getattr, request))
+    return Awaited(cls, reply, size, request)
+
+
+@cache
+def _answer(cls: type, version: Version) -> tuple[type, int | None] | None:
+    """Return class and size of the reply to a request; None for the size where the request says it, None for both without reply."""
     row = REQUESTS[cls]
     reply = row.reply(version)
     if isinstance(reply, NoReply):
         return None
-    if not row.reply_size:
-        return Awaited(cls, reply, codec.minimum_size(reply, version), request)
-    return Awaited(cls, reply, row.bytes_asked(value or partial(getattr, request)), request)
+    return reply, None if row.reply_size else codec.minimum_size(reply, version)
 
 
 class Order(Generic[T]):

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
+
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.files.recording import Direction, Recorder
 from ggml_rpc_ref.protocol import codec
@@ -23,7 +25,7 @@ from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, DataBegins, 
 from ggml_rpc_ref.protocol.graph import Graph, request_class
 from ggml_rpc_ref.protocol.order import Order
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
-from ggml_rpc_ref.spec.messages import REQUESTS, Hello, HelloReply, Message, RpcTensor, by_number, command_name, fields
+from ggml_rpc_ref.spec.messages import Hello, HelloReply, Message, RpcTensor, by_number, command_name, fields
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 from ggml_rpc_ref.spec.wire import Tail
 
@@ -71,6 +73,12 @@ class _Asked:
     size: int
     time_ns: int
     content: Message | bytes
+
+    def value(self, version: Version, name: str) -> int:
+        """Return a number of the message, without reading the rest of it."""
+        if isinstance(self.content, bytes):
+            return int(np.frombuffer(self.content, codec.layout(self.cls, version))[name][0])
+        return int(getattr(self.content, name))
 
     def read(self, version: Version) -> Message:
         """Return the message."""
@@ -188,8 +196,7 @@ class Follower:
         self._ask(_Asked(request_class(message), self._size(Direction.TO_SERVER), self._now, message))
 
     def _ask(self, asked: _Asked) -> None:
-        value = partial(getattr, asked.read(self.version)) if REQUESTS[asked.cls].reply_size else None
-        if self.order.ask(asked.cls, asked, value) is None:
+        if self.order.ask(asked.cls, asked, partial(asked.value, self.version)) is None:
             self._done(asked)
         elif self.order.waiting > MAX_AWAITED:
             detail = "that many await replies; no more are remembered"

@@ -146,7 +146,7 @@ class Request:
         Args:
             value: gives the request's value of a field by name.
         """
-        return prod(map(value, self.reply_size))
+        return prod(int(value(name)) for name in self.reply_size)
 
 
 REQUESTS: dict[type, Request] = {}

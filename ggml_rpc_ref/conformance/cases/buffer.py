@@ -164,7 +164,7 @@ def no_overlap(subject: Subject) -> None:
 
 @case("buffer.disjoint/bytes")
 def no_shared_bytes(subject: Subject) -> None:
-    """Eight buffers filled with a byte of their own each: each holds that byte alone afterwards."""
+    """Eight buffers, each filled with another byte: afterwards each holds only its own byte."""
     peer = subject.connect()
     buffers = [peer.alloc(4096) for _ in range(8)]
     for number, buffer in enumerate(buffers):
@@ -189,7 +189,7 @@ def not_mapped(subject: Subject) -> None:
     for buffer in buffers:
         for what, number in (("remote_ptr", buffer.remote_ptr), ("base_ptr", buffer.base)):
             if any(start <= number < end for start, end in mapped):
-                raise Broken("numbers that are no addresses of the process", f"{what} {number:#x} is one of its own")
+                raise Broken("numbers that are not addresses of the process", f"{what} {number:#x} is one of its own")
 
 
 # --------------------------------------------------------------------------------------------------------------- clean
@@ -197,7 +197,7 @@ def not_mapped(subject: Subject) -> None:
 
 @case("buffer.clean/reused")
 def nothing_left_over(subject: Subject) -> None:
-    """A buffer of 1,024 bytes filled with 0x5c and freed, then another of that size: it shows none of those bytes."""
+    """A buffer of 1,024 bytes filled with 0x5c and freed, then another of that size: it holds none of those bytes."""
     peer = subject.connect()
     for _ in range(8):
         old = peer.alloc(1024)
@@ -215,7 +215,7 @@ def nothing_left_over(subject: Subject) -> None:
 
 @case("buffer.clear/{}", each={"0": 0, "1": 1, "90": 90, "255": 255})
 def cleared(subject: Subject, value: int) -> None:
-    """BUFFER_CLEAR of 10,000 bytes with {}: every byte is that."""
+    """BUFFER_CLEAR of 10,000 bytes with {}: every byte has that value."""
     peer = subject.connect()
     buffer = peer.alloc(10_000)
     tensor = tensor_in(buffer, [10_000], "I8")

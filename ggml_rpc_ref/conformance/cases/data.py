@@ -30,7 +30,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "offset-past-end": (65, 1),
     "empty-past-end": (65, 0),
 }
-"""Words to (offset, size) that leave a tensor of 64 bytes in the middle of its buffer."""
+"""Words to (offset, size) of ranges that leave a tensor of 64 bytes in the middle of its buffer."""
 
 FAR_RANGES: dict[str, tuple[int, int]] = {
     "past-buffer": (0, SIZE),
@@ -38,7 +38,7 @@ FAR_RANGES: dict[str, tuple[int, int]] = {
     "offset-2-32": (2**32, 1),
     "offset-2-63": (2**63, 1),
 }
-"""The same, leaving the buffer too."""
+"""The same for ranges that leave the buffer too."""
 
 
 @case("data.in-tensor/set-{}", each=RANGES | FAR_RANGES, may_crash=True)
@@ -55,7 +55,7 @@ def write_outside(subject: Subject, row: tuple[int, int]) -> None:
     may_crash=True,
 )
 def read_outside(subject: Subject, row: tuple[int, int]) -> None:
-    """GET_TENSOR of a range that leaves the tensor, {}: refused, and not one byte of it comes."""
+    """GET_TENSOR of a range that leaves the tensor, {}: refused, without a single byte of it."""
     offset, size = row
     peer = subject.connect()
     peer.refuses(GetTensor(tensor=tensor_in(peer.alloc(SIZE), [16], offset=1024), offset=offset, size=size))
@@ -63,7 +63,7 @@ def read_outside(subject: Subject, row: tuple[int, int]) -> None:
 
 @case("data.in-tensor/hash-offset-past-end")
 def hash_outside(subject: Subject) -> None:
-    """SET_TENSOR_HASH from behind the end of a tensor on, of data that nobody has: refused, not answered with 0."""
+    """SET_TENSOR_HASH with an offset past the tensor's end and the hash of unknown data: refused, not answered with 0."""
     peer = subject.connect()
     peer.refuses(SetTensorHash(tensor=tensor_in(peer.alloc(SIZE), [16], offset=1024), offset=65, hash=0x0123456789ABCDEF))
 
@@ -129,28 +129,28 @@ def round_trip_strided(subject: Subject) -> None:
 
 @case("data.round-trip/name-without-nul")
 def round_trip_long_name(subject: Subject) -> None:
-    """A tensor whose name is 64 bytes other than 0: as any other."""
+    """A tensor whose name is 64 bytes other than 0: handled like any other."""
     peer = subject.connect()
     _round_trip(peer, replace(tensor_in(peer.alloc(SIZE)), name=b"n" * 64), PATTERN[:64])
 
 
 @case("data.round-trip/name-of-any-bytes")
 def round_trip_odd_name(subject: Subject) -> None:
-    """A tensor whose name is the bytes 0x80 to 0xbf, no text in any encoding of ours: as any other."""
+    """A tensor whose name is the bytes 0x80 to 0xbf, which are not UTF-8: handled like any other."""
     peer = subject.connect()
     _round_trip(peer, replace(tensor_in(peer.alloc(SIZE)), name=bytes(range(0x80, 0xC0))), PATTERN[:64])
 
 
 @case("data.round-trip/padding-not-zero")
 def round_trip_padding(subject: Subject) -> None:
-    """A tensor whose padding is not zero, as clients before 2025-05-01 sent it: as any other."""
+    """A tensor whose padding is not zero, as clients before 2025-05-01 sent it: handled like any other."""
     peer = subject.connect()
     _round_trip(peer, replace(tensor_in(peer.alloc(SIZE)), padding=b"\xff\xfe\xfd\xfc"), PATTERN[:64])
 
 
 @case("data.round-trip/unused-fields")
 def round_trip_unused_fields(subject: Subject) -> None:
-    """A tensor with an op, op_params, flags, src and view_src outside any graph: as one without."""
+    """A tensor with an op, op_params, flags, src and view_src outside any graph: handled like one without."""
     peer = subject.connect()
     odd = {"op": 2, "op_params": (7,) * 16, "flags": 31, "src": (5, 6), "view_src": 9, "view_offs": 2**40, "id": 0}
     _round_trip(peer, replace(tensor_in(peer.alloc(SIZE)), **odd), PATTERN[:64])  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ def _guarded(peer: Peer) -> tuple[Arena, RpcTensor]:
 
 @case("data.partial/set-{}", each={"first-byte": (0, 1), "last-byte": (63, 1), "middle": (13, 20), "all": (0, 64)})
 def write_part(subject: Subject, row: tuple[int, int]) -> None:
-    """SET_TENSOR of a part of a tensor, {}: that part is changed, and no other byte of the tensor or beside it."""
+    """SET_TENSOR of a part of a tensor, {}: that part changes, and no other byte of the tensor or around it."""
     offset, size = row
     peer = subject.connect()
     arena, tensor = _guarded(peer)
@@ -198,7 +198,7 @@ def read_part(subject: Subject, row: tuple[int, int]) -> None:
 
 
 def _first_difference(got: bytes, want: bytes | bytearray) -> int:
-    """Return the first index at which two byte strings of one length differ, counted from the tensor's first byte."""
+    """Return the first index at which two byte strings of the same length differ, counted from the tensor's first byte."""
     return next((at - 64 for at in range(len(want)) if got[at] != want[at]), 0)
 
 
@@ -213,7 +213,7 @@ def write_nothing(subject: Subject, offset: int) -> None:
     peer = subject.connect()
     _, tensor = _guarded(peer)
     peer.write(tensor, b"", offset)
-    require(peer.read(tensor, 64) == PATTERN[:64], "the bytes as they were", "others")
+    require(peer.read(tensor, 64) == PATTERN[:64], "unchanged bytes", "other bytes")
 
 
 @case("data.empty/get-{}", each=NOWHERE)
@@ -242,7 +242,7 @@ BULK = 10 * 2**20 + 256
 
 
 def fnv1a_of_zeros(head: bytes, zeros: int) -> int:
-    """Return FNV-1a 64 of some bytes and as many zero bytes after them: a zero byte only multiplies."""
+    """Return FNV-1a 64 of some bytes and as many zero bytes after them: each zero byte is one multiplication by the prime."""
     value = 0xCBF29CE484222325
     for byte in head:
         value = (value ^ byte) * 0x100000001B3 % 2**64
@@ -251,12 +251,12 @@ def fnv1a_of_zeros(head: bytes, zeros: int) -> int:
 
 @case("data.hash-miss/{}", each={"never-sent": 0x0123456789ABCDEF, "0": 0, "2-64-less-1": 2**64 - 1})
 def unknown_hash(subject: Subject, hash: int) -> None:
-    """SET_TENSOR_HASH with a hash of data that was {} or can't be had: answered with 0, and the tensor's bytes are as they were."""
+    """SET_TENSOR_HASH with a hash of which no data is known, {}: answered with 0, and the tensor's bytes are unchanged."""
     peer = subject.connect()
     _, tensor = _guarded(peer)
     got = peer.ask(SetTensorHash(tensor=tensor, offset=0, hash=hash)).result
     require(got == 0, "0", got)
-    require(peer.read(tensor, 64) == PATTERN[:64], "the bytes as they were", "others")
+    require(peer.read(tensor, 64) == PATTERN[:64], "unchanged bytes", "other bytes")
 
 
 @case("data.hash-hit/same-data")
@@ -292,7 +292,7 @@ def _ask_cache(peer: Peer, tensor: RpcTensor, hash: int) -> None:
 
 @case("data.in-tensor/hash-hit-too-long", may_crash=True)
 def known_hash_too_long(subject: Subject) -> None:
-    """SET_TENSOR_HASH of data that the server has, on a tensor of 64 bytes in a buffer with room: nothing is written behind it."""
+    """SET_TENSOR_HASH of data that the server has, on a tensor of 64 bytes in a large buffer: nothing is written past its end."""
     peer, head = subject.connect(), b"hash-hit-too-long".ljust(32, b"!")
     buffer, hash = peer.alloc(BULK), fnv1a_of_zeros(head, BULK - len(head))
     bulk, small = tensor_in(buffer, [BULK], "I8"), tensor_in(buffer, [16])
@@ -305,8 +305,8 @@ def known_hash_too_long(subject: Subject) -> None:
     except Broken as broken:
         if broken.verdict is not Verdict.FAIL:
             raise
-        return  # refused; whether the server lives is looked at after every case
-    require(peer.read(bulk, 4096, 64) == bytes([GUARD]) * 4096, "nothing written behind the tensor", "something")
+        return  # refused; the runner checks after every case that the server lives
+    require(peer.read(bulk, 4096, 64) == bytes([GUARD]) * 4096, "nothing written past the tensor's end", "something")
 
 
 # ---------------------------------------------------------------------------------------------------- copy, copy-fits
@@ -332,7 +332,7 @@ def copy_within(subject: Subject) -> None:
 
 @case("data.copy/other-buffer")
 def copy_across(subject: Subject) -> None:
-    """COPY_TENSOR into another buffer: if answered with 1, the bytes are there and the bytes beside them as they were."""
+    """COPY_TENSOR into another buffer: if answered with 1, the bytes are there and those around them unchanged."""
     peer = subject.connect()
     _, tensor = _guarded(peer)
     other = Arena(peer)
@@ -340,7 +340,7 @@ def copy_across(subject: Subject) -> None:
     _copied(peer, tensor, target, 64)
     around = tensor_in(other.buffer, [192], "I8", target.data - other.buffer.base - 64)
     got = peer.read(around, 192)
-    require(got[:64] + got[128:] == bytes([GUARD]) * 128, "the bytes beside it as they were", "others")
+    require(got[:64] + got[128:] == bytes([GUARD]) * 128, "unchanged bytes around it", "others")
 
 
 @case("data.copy/other-device")
@@ -353,7 +353,7 @@ def copy_to_device(subject: Subject) -> None:
 
 @case("data.copy/onto-itself")
 def copy_onto_itself(subject: Subject) -> None:
-    """COPY_TENSOR of a tensor onto itself: its bytes are as they were."""
+    """COPY_TENSOR of a tensor onto itself: its bytes are unchanged."""
     peer = subject.connect()
     _, tensor = _guarded(peer)
     _copied(peer, tensor, tensor, 64)
@@ -361,7 +361,7 @@ def copy_onto_itself(subject: Subject) -> None:
 
 @case("data.copy/{}", each={"overlap-forward": (0, 16), "overlap-backward": (16, 0)})
 def copy_overlapping(subject: Subject, row: tuple[int, int]) -> None:
-    """COPY_TENSOR between tensors of 64 bytes that share 48, {}: if answered with 1, the destination is what the source was."""
+    """COPY_TENSOR between tensors of 64 bytes that share 48, {}: if answered with 1, the destination holds what the source held."""
     peer = subject.connect()
     buffer = peer.alloc(SIZE)
     peer.write(tensor_in(buffer, [80], "I8"), PATTERN[:80])
@@ -370,18 +370,18 @@ def copy_overlapping(subject: Subject, row: tuple[int, int]) -> None:
 
 @case("data.copy/into-larger")
 def copy_into_larger(subject: Subject) -> None:
-    """COPY_TENSOR of 64 bytes into a tensor of 128: if answered with 1, its first 64 bytes are the source's, the rest as it was."""
+    """COPY_TENSOR of 64 bytes into a tensor of 128: if answered with 1, its first 64 bytes are the source's, the rest unchanged."""
     peer = subject.connect()
     arena, tensor = _guarded(peer)
     target = arena.leaf([32])
     _copied(peer, tensor, target, 64)
     got = peer.read(target, 64, 64)
-    require(got == bytes([GUARD]) * 64, "the rest as it was", got[:8].hex())
+    require(got == bytes([GUARD]) * 64, "the rest unchanged", got[:8].hex())
 
 
 @case("data.copy-fits/into-smaller", may_crash=True)
 def copy_into_smaller(subject: Subject) -> None:
-    """COPY_TENSOR of 64 bytes into a tensor of 60 with room behind it in its buffer: refused."""
+    """COPY_TENSOR of 64 bytes into a tensor of 60 with more buffer behind it: refused."""
     peer = subject.connect()
     arena, tensor = _guarded(peer)
     peer.refuses(CopyTensor(src=tensor, dst=arena.leaf([15])))

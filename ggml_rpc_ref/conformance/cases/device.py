@@ -38,7 +38,7 @@ ON_DEVICE: dict[str, Callable[[int], object]] = {
 
 @case("device.index/{}-first-too-large", each=ON_DEVICE)
 def first_too_large(subject: Subject, request: Callable[[int], object]) -> None:
-    """A {} for the device whose number is DEVICE_COUNT, the first that is none: refused."""
+    """A {} for device number DEVICE_COUNT, one above the last: refused."""
     peer = subject.connect()
     _store_graph(peer)
     peer.refuses(request(subject.facts.device_count))
@@ -53,7 +53,7 @@ def far_too_large(subject: Subject, request: Callable[[int], object]) -> None:
 
 
 def _store_graph(peer: Peer) -> None:
-    """Have a graph stored for every device, so that GRAPH_RECOMPUTE can't be refused for want of one."""
+    """Store a graph on every device, so that GRAPH_RECOMPUTE can't be refused for lack of one."""
     for device in range(min(peer.subject.facts.device_count, 4)):
         arena = Arena(peer, device=device)
         left = arena.leaf([1], [1.0])

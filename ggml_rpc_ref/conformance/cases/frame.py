@@ -47,7 +47,7 @@ GET_ALIGNMENT_0 = bytes.fromhex("01 0400000000000000 00000000")
 
 
 def _ready(peer: Peer, cls: type) -> Arena:
-    """Return an arena in which a request of this class is good."""
+    """Return an arena in which a request of this class is valid."""
     arena = Arena(peer)
     if cls in (GraphCompute, GraphRecompute):
         left = arena.leaf([4], [1, 2, 3, 4])
@@ -132,7 +132,7 @@ def _wrong_sizes() -> dict[str, tuple[type, int, bool]]:
 
 @case("frame.size-fixed/{}", each=_wrong_sizes())
 def wrong_size(subject: Subject, row: tuple[type, int, bool]) -> None:
-    """A good request but for its size field, {}: refused; with a huge size by its head alone, no payload following."""
+    """A request that is valid except for its size field, {}: refused; a huge size is refused before any payload is sent."""
     cls, size, with_payload = row
     if cls is Hello:
         peer, good = subject.open(), b""
@@ -142,14 +142,14 @@ def wrong_size(subject: Subject, row: tuple[type, int, bool]) -> None:
     payload = good.ljust(size, b"\0")[:size] if with_payload else b""
     head = codec.REQUEST_HEAD.pack(REQUESTS[cls].number, size)
     silent = REQUESTS[cls].reply(peer.version) is NO_REPLY
-    # a silent request that is accepted shows only in the answer to the next one
+    # whether a request without a reply was accepted shows only in the answer to the next one
     peer.send(head + payload + DEVICE_COUNT * (silent and with_payload))
     peer.refused()
 
 
 @case("frame.size-fixed/hello-of-4-0-0")
 def hello_with_caps(subject: Subject) -> None:
-    """HELLO with 24 bytes of capabilities, as clients from 4.0.0 on say it: refused."""
+    """HELLO with 24 bytes of capabilities, as clients from 4.0.0 on send it: refused."""
     peer = subject.open()
     peer.send(bytes.fromhex("0e 1800000000000000") + bytes(24))
     peer.refused()
@@ -157,7 +157,7 @@ def hello_with_caps(subject: Subject) -> None:
 
 @case("frame.size-fixed/get-alloc-size-of-3-5-0")
 def alloc_size_without_sources(subject: Subject) -> None:
-    """GET_ALLOC_SIZE of 300 bytes, as clients up to 3.5.0 say it, without sources: refused."""
+    """GET_ALLOC_SIZE of 300 bytes without sources, as clients up to 3.5.0 send it: refused."""
     peer = subject.connect()
     payload = codec.encode(GetAllocSize(tensor=tensor_in(peer.alloc(64))), peer.version)[:300]
     peer.send(codec.REQUEST_HEAD.pack(13, 300) + payload)
@@ -192,7 +192,7 @@ CLAIMS = {"2-64-less-1": 2**64 - 1, "2-63": 2**63, "2-40": 2**40, "256-mib": 2**
 
 @case("frame.size-bounded/set-tensor-{}", each=CLAIMS, may_crash=True)
 def claimed_data(subject: Subject, size: int) -> None:
-    """SET_TENSOR that claims {} bytes, and of them only the fixed part, for a tensor of 64: refused without waiting for more."""
+    """SET_TENSOR that claims {} bytes but sends only its fixed part, for a tensor of 64: refused without waiting for more."""
     peer = subject.connect()
     tensor = tensor_in(peer.alloc(4096))
     peer.send(codec.REQUEST_HEAD.pack(6, size) + codec.encode(SetTensor(tensor=tensor, offset=0), peer.version))
@@ -201,7 +201,7 @@ def claimed_data(subject: Subject, size: int) -> None:
 
 @case("frame.size-bounded/graph-compute-{}", each=CLAIMS, may_crash=True)
 def claimed_graph(subject: Subject, size: int) -> None:
-    """GRAPH_COMPUTE that claims {} bytes, whose counts are 0: refused without waiting for more."""
+    """GRAPH_COMPUTE that claims {} bytes, with both counts 0: refused without waiting for more."""
     peer = subject.connect()
     peer.send(codec.REQUEST_HEAD.pack(10, size) + bytes(12))
     peer.refused()
@@ -212,7 +212,7 @@ def claimed_graph(subject: Subject, size: int) -> None:
 
 @case("frame.reply-presence/{}", each={_words(cls): cls for cls in GOOD})
 def answers_exactly(subject: Subject, cls: type) -> None:
-    """A good {}, DEVICE_COUNT after it in the same piece, then FIN: exactly the replies of the table come, then the end."""
+    """A valid {} and DEVICE_COUNT in one piece, then FIN: exactly the replies in the table come, then the end."""
     peer = subject.connect()
     request = GOOD[cls](_ready(peer, cls))
     peer.send(request, DeviceCount())
@@ -236,7 +236,7 @@ def answers_hello(subject: Subject) -> None:
 
 @case("frame.reply-presence/nothing-unasked")
 def says_nothing_first(subject: Subject) -> None:
-    """A connection on which nothing is said but FIN: nothing comes."""
+    """A connection on which only a FIN is sent: no byte comes back."""
     peer = subject.open()
     peer.finish_sending()
     peer.take_end()
@@ -284,7 +284,7 @@ def writes_before_reads(subject: Subject) -> None:
 
 @case("frame.reply-order/set-compute-get-100")
 def compute_in_order(subject: Subject) -> None:
-    """SET_TENSOR, GRAPH_COMPUTE and GET_TENSOR in turn a hundred times without waiting: as if each had been waited for."""
+    """SET_TENSOR, GRAPH_COMPUTE and GET_TENSOR in turn a hundred times without waiting: the same results as with waiting."""
     peer = subject.connect()
     arena = Arena(peer)
     left, right = arena.leaf([1], [0.0]), arena.leaf([1], [0.5])
@@ -410,7 +410,7 @@ def large_data(subject: Subject) -> None:
 
 @case("frame.complete/{}", each={_words(cls): cls for cls in GOOD})
 def last_byte_missing(subject: Subject, cls: type) -> None:
-    """A good request without its last byte, and then our FIN: the connection ends without an answer."""
+    """A valid request without its last byte, and then our FIN: the connection ends without an answer."""
     peer = subject.connect()
     peer.send(codec.encode_request(GOOD[cls](_ready(peer, cls)), peer.version)[:-1])
     peer.finish_sending()

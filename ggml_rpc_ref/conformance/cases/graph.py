@@ -25,7 +25,7 @@ MISSING = 0xDEAD
 
 
 def _sum(subject: Subject) -> tuple[Arena, RpcTensor, RpcTensor]:
-    """Return an arena with a leaf of four numbers and a node that doubles them: a graph that is good as it stands."""
+    """Return an arena with a leaf of four numbers and a node that doubles them: a valid graph."""
     arena = Arena(subject.connect())
     left = arena.leaf([4], [1.0, 2.0, 3.0, 4.0])
     return arena, left, arena.node("ADD", [left, left], [4])
@@ -35,7 +35,7 @@ def _sum(subject: Subject) -> tuple[Arena, RpcTensor, RpcTensor]:
 
 
 def _counts(payload: bytes, n_nodes: int | None = None, n_tensors: int | None = None) -> bytes:
-    """Return the payload of a graph with other counts in the places where they stand."""
+    """Return the payload of a graph with its counts replaced."""
     listed = int.from_bytes(payload[4:8], "little")
     at = 8 + 8 * listed
     nodes = listed if n_nodes is None else n_nodes
@@ -61,7 +61,7 @@ WRONG_COUNTS: dict[str, Callable[[bytes], bytes]] = {
 
 @case("graph.size-exact/{}", each=WRONG_COUNTS, may_crash=True)
 def wrong_counts(subject: Subject, change: Callable[[bytes], bytes]) -> None:
-    """A good graph of one node and two tensors with its counts or its length changed, {}: refused."""
+    """A valid graph of one node and two tensors with its counts or its length changed, {}: refused."""
     arena, _, total = _sum(subject)
     payload = change(codec.encode(arena.graph(total), arena.peer.version))
     arena.peer.refuses(codec.REQUEST_HEAD.pack(10, len(payload)) + payload)
@@ -72,7 +72,7 @@ def wrong_counts(subject: Subject, change: Callable[[bytes], bytes]) -> None:
 
 @case("graph.tensor-id/leaf", may_crash=True)
 def leaf_without_id(subject: Subject) -> None:
-    """A good graph with one more tensor, whose id is 0: refused."""
+    """A valid graph with one more tensor, whose id is 0: refused."""
     arena, left, total = _sum(subject)
     graph = arena.graph(total)
     arena.peer.refuses(replace(graph, tensors=(*graph.tensors, replace(left, id=0))))
@@ -87,7 +87,7 @@ def node_without_id(subject: Subject) -> None:
 
 @case("graph.tensor-unique/{}", each={"same-record": False, "other-record": True})
 def id_twice(subject: Subject, other: bool) -> None:
-    """A good graph with a second tensor of its leaf's id, {}: refused."""
+    """A valid graph with a second tensor of its leaf's id, {}: refused."""
     arena, left, total = _sum(subject)
     graph = arena.graph(total)
     second = replace(left, data=left.data + 4, ne=(1, 1, 1, 1)) if other else left
@@ -105,7 +105,7 @@ NODE_LISTS: dict[str, tuple[str, Callable[[int], tuple[int, ...]]]] = {
 
 @case("graph.node-known/{}", each={words: make for words, (_, make) in NODE_LISTS.items()}, may_crash=True)
 def unknown_node(subject: Subject, nodes: Callable[[int], tuple[int, ...]]) -> None:
-    """A good graph whose list of nodes names an id that no tensor has, {}: refused."""
+    """A valid graph whose list of nodes names an id that no tensor has, {}: refused."""
     arena, _, total = _sum(subject)
     arena.peer.refuses(replace(arena.graph(total), nodes=nodes(total.id)))
 
@@ -118,7 +118,7 @@ def node_without_tensors(subject: Subject) -> None:
 
 @case("graph.node-unique/{}", each={"in-a-row": 2, "a-hundred-times": 100})
 def node_listed_twice(subject: Subject, times: int) -> None:
-    """A good graph whose one node is listed {}: refused."""
+    """A valid graph whose one node is listed {}: refused."""
     arena, _, total = _sum(subject)
     arena.peer.refuses(replace(arena.graph(total), nodes=(total.id,) * times))
 
@@ -133,14 +133,14 @@ def node_listed_twice(subject: Subject, times: int) -> None:
     },
 )
 def unknown_source(subject: Subject, fields: dict[str, object]) -> None:
-    """A good graph whose node names as a source, {}, an id that no tensor has: refused."""
+    """A valid graph whose node names as a source, {}, an id that no tensor has: refused."""
     arena, _, total = _sum(subject)
     arena.refuses(arena.change(total, **fields))
 
 
 @case("graph.source-known/of-a-leaf")
 def unknown_source_of_leaf(subject: Subject) -> None:
-    """A good graph whose leaf names as a source an id that no tensor has: refused."""
+    """A valid graph whose leaf names as a source an id that no tensor has: refused."""
     arena, left, total = _sum(subject)
     arena.change(left, src=(MISSING,))
     arena.refuses(total)
@@ -148,7 +148,7 @@ def unknown_source_of_leaf(subject: Subject) -> None:
 
 @case("graph.source-known/of-an-unused-tensor")
 def unknown_source_unused(subject: Subject) -> None:
-    """A good graph and beside it a tensor that no node uses, which names as a source an id that no tensor has: refused."""
+    """A valid graph and an unused tensor that names as a source an id that no tensor has: refused."""
     arena, _, total = _sum(subject)
     arena.change(arena.leaf([4]), src=(MISSING,))
     arena.refuses(total)
@@ -189,7 +189,7 @@ def two_views_in_a_ring(subject: Subject) -> None:
 
 @case("graph.acyclic/hundred-leaves", may_crash=True)
 def long_ring(subject: Subject) -> None:
-    """A hundred unused tensors in a ring of sources beside a good graph: refused."""
+    """A valid graph and a hundred unused tensors whose sources form a ring: refused."""
     arena, left, total = _sum(subject)
     ring = [arena.add(left) for _ in range(100)]
     for one, next in zip(ring, [*ring[1:], ring[0]], strict=True):
@@ -216,7 +216,7 @@ def deep_chain_backwards(subject: Subject) -> None:
 
 
 def _chain(subject: Subject, length: int, backwards: bool = False) -> None:
-    """Send a graph whose one node adds 1 to the numbers that a chain of views shows, and look at the sum."""
+    """Send a graph whose one node adds 1 to the numbers seen through a chain of views, and check the sum."""
     arena = Arena(subject.connect())
     numbers, ones = arena.leaf([4], [1.0, 2.0, 3.0, 4.0]), arena.leaf([4], [1.0] * 4)
     first = arena.view("VIEW", numbers, [4])
@@ -244,7 +244,7 @@ def _chain(subject: Subject, length: int, backwards: bool = False) -> None:
 
 @case("graph.null-data/{}-address-without-buffer", each={"src": "left", "node": "total"}, may_crash=True)
 def address_without_buffer(subject: Subject, which: str) -> None:
-    """A graph whose {} names buffer 0 and yet an address, that of its own bytes: refused."""
+    """A graph whose {} names buffer 0 but has an address, that of its own bytes: refused."""
     arena, left, total = _sum(subject)
     arena.change(left if which == "left" else total, buffer=0)
     arena.refuses(total)
@@ -252,7 +252,7 @@ def address_without_buffer(subject: Subject, which: str) -> None:
 
 @case("graph.null-data/unused-address-without-buffer", may_crash=True)
 def unused_address_without_buffer(subject: Subject) -> None:
-    """A good graph whose node has as view_src a tensor with buffer 0 and an address, that of the node's own bytes: refused."""
+    """A valid graph whose node has as view_src a tensor with buffer 0 and an address, that of the node's own bytes: refused."""
     arena, _, total = _sum(subject)
     whole = arena.add(replace(total, buffer=0, op=0, src=(0,) * 10, flags=0))
     arena.refuses(arena.change(total, view_src=whole.id))
@@ -260,7 +260,7 @@ def unused_address_without_buffer(subject: Subject) -> None:
 
 @case("graph.null-data/address-in-unknown-buffer", may_crash=True)
 def address_in_unknown_buffer(subject: Subject) -> None:
-    """A graph whose source names a handle that was never given, and an address: refused."""
+    """A graph whose source names a handle that was never returned, and an address: refused."""
     arena, left, total = _sum(subject)
     arena.change(left, buffer=left.buffer ^ 0x7FF0)
     arena.refuses(total)
@@ -268,7 +268,7 @@ def address_in_unknown_buffer(subject: Subject) -> None:
 
 @case("graph.null-data/nowhere-unused")
 def nowhere_unused(subject: Subject) -> None:
-    """A good graph and beside it a tensor with buffer 0 and address 0, which no node uses: accepted and computed."""
+    """A valid graph and an unused tensor with buffer 0 and address 0: accepted and computed."""
     arena, left, total = _sum(subject)
     arena.add(replace(left, buffer=0, data=0))
     arena.compute(total)
@@ -277,7 +277,7 @@ def nowhere_unused(subject: Subject) -> None:
 
 @case("graph.null-data/nowhere-not-computed")
 def nowhere_not_computed(subject: Subject) -> None:
-    """A good graph with one more node, without COMPUTE, whose source has buffer 0 and address 0: accepted, the other computed."""
+    """A valid graph with one more node, without COMPUTE, whose source has buffer 0 and address 0: accepted, the other computed."""
     arena, left, total = _sum(subject)
     nowhere = arena.add(replace(left, buffer=0, data=0))
     idle = arena.change(arena.node("ADD", [nowhere, nowhere], [4]), flags=0)
@@ -300,7 +300,7 @@ OP_COUNT = len(op_table())
 
 @case("graph.op-known/{}", each={"first-unknown": OP_COUNT, "127": 127, "2-31": 2**31, "2-32-less-1": 2**32 - 1}, may_crash=True)
 def unknown_op(subject: Subject, number: int) -> None:
-    """A node to be computed whose op, {}, is in no table of 3.6.1: refused."""
+    """A node to be computed whose op, {}, is not in the table of 3.6.1: refused."""
     arena, _, total = _sum(subject)
     arena.refuses(arena.change(total, op=number))
 
@@ -314,7 +314,7 @@ def custom_op(subject: Subject, name: str) -> None:
 
 @case("graph.op-custom/not-computed")
 def custom_op_not_computed(subject: Subject) -> None:
-    """A node with op MAP_CUSTOM1 and without flag COMPUTE: refused all the same."""
+    """A node with op MAP_CUSTOM1 and without flag COMPUTE: refused too."""
     arena, _, total = _sum(subject)
     arena.refuses(arena.change(total, op=subject.op("MAP_CUSTOM1"), flags=0))
 
@@ -390,7 +390,7 @@ def view_in_other_buffer(subject: Subject) -> None:
 
 @case("graph.view/of-an-inplace-result", may_crash=True)
 def result_outside_its_view_src(subject: Subject) -> None:
-    """An ADD in place (view_src is its first source) whose result begins 4 bytes behind that source's end: refused."""
+    """An ADD in place (view_src is its first source) whose result begins 4 bytes past that source's end: refused."""
     arena, left, total = _sum(subject)
     arena.leaf([64])
     arena.refuses(arena.change(total, view_src=left.id, data=left.data + nbytes(left), view_offs=16))
@@ -401,11 +401,11 @@ def result_outside_its_view_src(subject: Subject) -> None:
 
 @case("graph.flag-compute/{}", each={"no-flag": 0, "every-other-flag": 15})
 def not_computed(subject: Subject, flags: int) -> None:
-    """A node with {}, and so without COMPUTE (16): accepted, and its bytes stay as they were."""
+    """A node with {}, and so without COMPUTE (16): accepted, and its bytes stay unchanged."""
     arena, _, total = _sum(subject)
     arena.compute(arena.change(total, flags=flags))
     got = arena.peer.read(total, 16)
-    require(got == bytes([GUARD]) * 16, "the bytes as they were", got.hex())
+    require(got == bytes([GUARD]) * 16, "unchanged bytes", got.hex())
 
 
 @case("graph.flag-compute/one-of-two")
@@ -415,7 +415,7 @@ def one_of_two_computed(subject: Subject) -> None:
     idle = arena.change(arena.node("MUL", [left, left], [4]), flags=1)
     arena.compute(total, idle)
     arena.expect(total, [2.0, 4.0, 6.0, 8.0])
-    require(arena.peer.read(idle, 16) == bytes([GUARD]) * 16, "the bytes as they were", "others")
+    require(arena.peer.read(idle, 16) == bytes([GUARD]) * 16, "unchanged bytes", "other bytes")
 
 
 @case("graph.flag-compute/with-others")
@@ -437,4 +437,4 @@ def no_nodes(subject: Subject) -> None:
     """A graph of two tensors and no nodes: accepted, and nothing is computed."""
     arena, _, total = _sum(subject)
     arena.compute()
-    require(arena.peer.read(total, 16) == bytes([GUARD]) * 16, "the bytes as they were", "others")
+    require(arena.peer.read(total, 16) == bytes([GUARD]) * 16, "unchanged bytes", "other bytes")

@@ -33,7 +33,7 @@ def recompute_same(subject: Subject) -> None:
 
 @case("graph.recompute/new-data-100")
 def recompute_new(subject: Subject) -> None:
-    """A graph computed, then its input written anew and GRAPH_RECOMPUTE sent, a hundred times: each time the new sum."""
+    """A graph computed, then its input overwritten and GRAPH_RECOMPUTE sent, a hundred times: each time the new sum."""
     arena = Arena(subject.connect())
     left, node = _doubling(arena, [1, 2])
     for turn in range(100):

@@ -24,7 +24,7 @@ class Source(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """A node to compute, and the numbers that it must hold then.
+    """A node to compute, and the numbers that it must then hold.
 
     Attributes:
         op: name of the ggml_op.
@@ -182,7 +182,7 @@ def _place(arena: Arena, sum: Sum) -> RpcTensor:
 
 @case("graph.computes/{}", each=SUMS)
 def computes(subject: Subject, sum: Sum) -> None:
-    """A graph of one node, {}: its result is what was worked out by hand."""
+    """A graph of one node, {}: its result is the one worked out by hand."""
     arena = Arena(subject.connect())
     node = _place(arena, sum)
     arena.compute(node)
@@ -212,7 +212,7 @@ def _computed_or_refused(subject: Subject, sum: Sum) -> None:
 
 @case("graph.computes/view-with-offset")
 def view_with_offset(subject: Subject) -> None:
-    """SCALE of a VIEW of the middle of a tensor: of those elements."""
+    """SCALE of a VIEW of the middle of a tensor: scales those elements."""
     arena = Arena(subject.connect())
     whole = arena.leaf([6], [1, 2, 3, 4, 5, 6])
     view = arena.view("VIEW", whole, [3], offset=8)
@@ -256,7 +256,7 @@ def reshaped(subject: Subject) -> None:
 
 @case("graph.computes/set-rows")
 def set_rows(subject: Subject) -> None:
-    """SET_ROWS of two rows into a matrix of four: these two are new, the others as they were."""
+    """SET_ROWS of two rows into a matrix of four: these two change, the others do not."""
     arena = Arena(subject.connect())
     target = arena.leaf([2, 4], [0] * 8)
     rows, indices = arena.leaf([2, 2], [1, 2, 3, 4]), arena.leaf([2], [3, 1], "I64")
@@ -281,7 +281,7 @@ def copied_into(subject: Subject, type: str) -> None:
 
 @case("graph.computes/cast")
 def cast(subject: Subject) -> None:
-    """CPY that names itself as its second source, as ggml_cast makes it: no cycle, and the numbers in the other type."""
+    """CPY that names itself as its second source, as ggml_cast makes it: not a cycle, and the numbers in the other type."""
     arena = Arena(subject.connect())
     source = arena.leaf([4], [1, -2, 3, 4])
     node = arena.node("CPY", [source], [4], "F16")
@@ -291,7 +291,7 @@ def cast(subject: Subject) -> None:
 
 @case("graph.computes/cast-as-leaf")
 def cast_of_another_graph(subject: Subject) -> None:
-    """A node whose source is a cast (a CPY that names itself) that is no node of this graph: no cycle, its bytes are read."""
+    """A node whose source is a cast (a CPY that names itself) that is not a node of this graph: not a cycle, its bytes are read."""
     arena = Arena(subject.connect())
     source = arena.leaf([4], [1, -2, 3, 4])
     cast = arena.leaf([4], [5, 6, 7, 8])
@@ -345,7 +345,7 @@ def in_place(subject: Subject) -> None:
 
 @case("graph.computes/chain-of-100")
 def chain(subject: Subject) -> None:
-    """A hundred ADD nodes, each of the one before and 1: the last one is the first number and 100."""
+    """A hundred ADD nodes, each adding 1 to the one before: the last holds the first number plus 100."""
     arena = Arena(subject.connect())
     one, node = arena.leaf([2], [1, 1]), arena.leaf([2], [5, 6])
     nodes = []
@@ -434,7 +434,7 @@ BAD_SHAPES: dict[str, Sum] = {
     "rms-norm-result": Sum("RMS_NORM", [ONE_TO_4], [8], [], params=_f32(0)),
     "scale-result": Sum("SCALE", [ONE_TO_4], [8], [], params=_f32(1, 0)),
     "soft-max-mask-too-small": Sum("SOFT_MAX", [Source([4, 2], [0] * 8), Source([2, 2], [0] * 4)], [4, 2], [], params=_f32(1, 0)),
-    # llama.cpp #26825: the constructor's check is passed by on the wire
+    # llama.cpp #26825: what the constructor checks is not checked on the wire
     "get-rows-batches": Sum("GET_ROWS", [Source([2, 3, 1], [0] * 6), Source([1, 2], [0, 0], "I32")], [2, 1, 2], []),
     "get-rows-result": Sum("GET_ROWS", [Source([2, 3], [0] * 6), Source([2], [0, 1], "I32")], [2, 3], []),
     "rope-positions": Sum("ROPE", [Source([2, 1, 3], [0] * 6), Source([1], [0], "I32")], [2, 1, 3], [], params=ROPE_PARAMS),
@@ -464,7 +464,7 @@ BAD_SHAPES: dict[str, Sum] = {
 
 @case("graph.shape/{}", each=BAD_SHAPES, may_crash=True)
 def bad_shape(subject: Subject, sum: Sum) -> None:
-    """A node whose op can't mean its dimensions or parameters, {}: refused."""
+    """A node whose dimensions or parameters make no sense for its op, {}: refused."""
     arena = Arena(subject.connect())
     arena.refuses(_place(arena, sum))
 
@@ -484,7 +484,7 @@ def bad_set_rows(subject: Subject, row: tuple[list[int], list[int]]) -> None:
 
 @case("graph.shape/cpy-count", may_crash=True)
 def bad_cpy(subject: Subject) -> None:
-    """CPY of eight elements into four, with room behind them: refused."""
+    """CPY of eight elements into four, with more buffer behind them: refused."""
     arena = Arena(subject.connect())
     source, target = arena.leaf([8], [0] * 8), arena.leaf([4], [0] * 4)
     arena.leaf([8])

@@ -44,7 +44,7 @@ FIRST: dict[str, bytes] = {
 
 @case("session.hello-first/{}", each=FIRST)
 def another_command_first(subject: Subject, first: bytes) -> None:
-    """A connection that begins with {} in place of HELLO: refused."""
+    """A connection that begins with {} instead of HELLO: refused."""
     peer = subject.open()
     peer.send(first)
     if first[0] in (6, 16):
@@ -127,7 +127,7 @@ def half_a_hello(subject: Subject, at: int) -> None:
 
 @case("session.survives/{}-cut-off", each={"set-tensor": 404, "get-tensor": 100, "graph-compute": 200})
 def half_a_request(subject: Subject, at: int) -> None:
-    """The beginning of a good {} request, then the connection ends: the server serves on."""
+    """The beginning of a valid {} request, then the connection ends: the server serves on."""
     peer = subject.connect()
     arena = Arena(peer)
     left = arena.leaf([64], [1.0] * 64)
@@ -154,7 +154,7 @@ def half_the_data(subject: Subject) -> None:
 
 @case("session.survives/second-client-gone", may_crash=True)
 def second_client_gone(subject: Subject) -> None:
-    """A second client says HELLO and is gone before a server that serves one at a time turns to it: it serves on (no SIGPIPE)."""
+    """A second client sends HELLO and leaves before a server that serves one at a time gets to it: it serves on (no SIGPIPE)."""
     first, second = subject.connect(), subject.open()
     second.send(Hello())
     second.close()
@@ -176,7 +176,7 @@ def reply_unread(subject: Subject) -> None:
 
 @case("session.survives/neighbour-unharmed")
 def neighbour_unharmed(subject: Subject) -> None:
-    """One client sends what must be refused while another one is connected: the other's buffer, graph and data are as they were."""
+    """One client sends what must be refused while another one is connected: the other's buffer, graph and data are unchanged."""
     arena = Arena(subject.connect())
     left = arena.leaf([2], [1.0, 2.0])
     total = arena.node("ADD", [left, left], [2])
@@ -212,7 +212,7 @@ def data_gone(subject: Subject) -> None:
 
 @case("session.frees/memory")
 def memory_back(subject: Subject) -> None:
-    """A connection with a buffer of 1 MiB ends without freeing it: GET_DEVICE_MEMORY shows as much free as before it came."""
+    """A connection with a buffer of 1 MiB ends without freeing it: GET_DEVICE_MEMORY then reports as much free memory as before."""
     size = 2**20
     peer = subject.connect()
     before = _settled(peer)
@@ -220,7 +220,7 @@ def memory_back(subject: Subject) -> None:
     taken = before - peer.ask(GetDeviceMemory()).free_mem
     peer.close()
     if not size <= taken < 2 * size:
-        raise NotJudged("its figures of free memory do not follow its buffers")
+        raise NotJudged("the free memory that it reports does not change with its buffers")
     peer = subject.connect()
     deadline = time.monotonic() + subject.timeout
     while (free := peer.ask(GetDeviceMemory()).free_mem) < before:
@@ -230,7 +230,7 @@ def memory_back(subject: Subject) -> None:
 
 
 def _settled(peer: Peer) -> int:
-    """Return the free memory, once what earlier connections held has been given back."""
+    """Return the free memory once that of earlier connections has been freed."""
     seen = [peer.ask(GetDeviceMemory()).free_mem]
     while len(seen) < 100 and seen[-3:] != [seen[-1]] * 3:
         time.sleep(0.01)
@@ -279,7 +279,7 @@ def foreign_handle(subject: Subject, number: int) -> None:
 
 @case("session.isolated/graph")
 def foreign_graph(subject: Subject) -> None:
-    """GRAPH_RECOMPUTE on a connection without a graph while another one has stored one: the other's is not computed by it."""
+    """GRAPH_RECOMPUTE on a connection without a graph while another one has stored one: it does not compute the other's."""
     first = Arena(subject.connect())
     left = first.leaf([2], [1.0, 2.0])
     total = first.node("ADD", [left, left], [2])

@@ -63,18 +63,18 @@ def type_255(subject: Subject, carry: Carry) -> None:
 
 @case("tensor.type-known/{}-dead", each=CARRIERS)
 def type_4(subject: Subject, carry: Carry) -> None:
-    """A {} whose tensor has type 4, a number that lost its type (block size 0): refused."""
+    """A {} whose tensor has type 4, the number of a removed type (block size 0): refused."""
     _refused_with(subject, carry, type=4)
 
 
 @case("tensor.type-known/number-{}", each={str(n): n for n in (*DEAD_NUMBERS, 43, 128, 2**31, 2**32 - 1)}, may_crash=True)
 def bad_number(subject: Subject, number: int) -> None:
-    """SET_TENSOR on a tensor of type {}, which 3.6.1 does not have or has no more: refused."""
+    """SET_TENSOR on a tensor of type {}, which 3.6.1 does not have or no longer has: refused."""
     _refused_with(subject, CARRIERS["set-tensor"], type=number)
 
 
 def _refused_with(subject: Subject, carry: Carry, **fields: object) -> None:
-    """Demand that a request is refused that carries a small tensor which is good but for these fields."""
+    """Demand that a request is refused whose small tensor is valid except for these fields."""
     peer = subject.connect()
     bad = replace(tensor_in(peer.alloc(8192), [4], offset=1024), **fields)  # type: ignore[arg-type]
     peer.refuses(carry(peer, bad, tensor_in(peer.alloc(8192), [16])))
@@ -130,7 +130,7 @@ def null_buffer_and_data(subject: Subject, carry: Carry) -> None:
 
 @case("tensor.buffer-known/{}-never-given", each=DATA_CARRIERS)
 def unknown_buffer(subject: Subject, carry: Carry) -> None:
-    """A {} whose tensor names a handle that was never given, with the address of a live buffer: refused."""
+    """A {} whose tensor names a handle that was never returned, with the address of a live buffer: refused."""
     _refused_with(subject, carry, buffer=2**64 - 8)
 
 
@@ -167,14 +167,14 @@ OUTSIDE: dict[str, Place] = {
 
 @case("tensor.in-buffer/{}", each=OUTSIDE, may_crash=True)
 def outside(subject: Subject, place: Place) -> None:
-    """GET_TENSOR of 4 bytes of a tensor that is not all in its buffer, {}: refused."""
+    """GET_TENSOR of 4 bytes of a tensor that lies partly outside its buffer, {}: refused."""
     peer = subject.connect()
     peer.refuses(GetTensor(tensor=place(peer.alloc(SIZE)), offset=0, size=4))
 
 
 @case("tensor.in-buffer/{}-byte-behind", each=CARRIERS, may_crash=True)
 def one_byte_behind(subject: Subject, carry: Carry) -> None:
-    """A {} whose tensor ends one byte behind its buffer: refused."""
+    """A {} whose tensor ends one byte past the end of its buffer: refused."""
     peer = subject.connect()
     peer.refuses(carry(peer, OUTSIDE["byte-behind"](peer.alloc(SIZE)), tensor_in(peer.alloc(SIZE), [4])))
 
@@ -188,7 +188,7 @@ def one_byte_before(subject: Subject, carry: Carry) -> None:
 
 @case("tensor.in-buffer/other-buffers-address", may_crash=True)
 def in_another_buffer(subject: Subject) -> None:
-    """GET_TENSOR of a tensor that names one live buffer and lies at an address of another one: refused."""
+    """GET_TENSOR of a tensor that names one live buffer and lies in the address range of another: refused."""
     peer = subject.connect()
     one, other = peer.alloc(SIZE), peer.alloc(SIZE)
     peer.refuses(GetTensor(tensor=replace(tensor_in(one, [4]), data=other.base), offset=0, size=4))
@@ -224,7 +224,7 @@ def empty_at_the_end(subject: Subject) -> None:
 
 @case("tensor.empty/in-graph")
 def empty_in_graph(subject: Subject) -> None:
-    """A graph that adds two tensors of no elements, and two of two elements after them: accepted, and the latter are added."""
+    """A graph that adds two tensors without elements, then two of two elements: accepted, and the latter are added."""
     arena = Arena(subject.connect())
     nothing = arena.change(arena.leaf([4]), ne=(0, 1, 1, 1))
     left = arena.leaf([2], [1.0, 2.0])
@@ -248,7 +248,7 @@ INITIALISED = {"f32": ("F32", [4]), "q4-0": ("Q4_0", [32, 3]), "q8-0": ("Q8_0", 
 
 @case("tensor.init/{}", each=INITIALISED)
 def keeps_data(subject: Subject, row: tuple[str, list[int]]) -> None:
-    """SET_TENSOR, INIT_TENSOR, GET_TENSOR on a tensor of type {}: the bytes are as they were."""
+    """SET_TENSOR, INIT_TENSOR, GET_TENSOR on a tensor of type {}: the bytes are unchanged."""
     type, ne = row
     peer = subject.connect()
     tensor = tensor_in(peer.alloc(SIZE), ne, type, 256)
@@ -275,7 +275,7 @@ SIZED: dict[str, tuple[str, tuple[int, ...], int]] = {
 
 @case("tensor.alloc-size/{}", each=SIZED)
 def alloc_size(subject: Subject, row: tuple[str, tuple[int, ...], int]) -> None:
-    """GET_ALLOC_SIZE of a tensor that lies nowhere yet, {}, twice: at least its bytes, and the same both times."""
+    """GET_ALLOC_SIZE of a tensor without an address, {}, twice: at least its size, and the same answer both times."""
     type, ne, size = row
     peer = subject.connect()
     tensor = replace(tensor_in(Buffer(0, 0, 0), ne, type), data=0)
@@ -295,7 +295,7 @@ def alloc_size_of_strided(subject: Subject) -> None:
 
 @case("tensor.alloc-size/beyond-64-bits")
 def alloc_size_beyond_any_answer(subject: Subject) -> None:
-    """GET_ALLOC_SIZE of two dimensions of 2^32-1 and strides alike, 2^65 bytes: no answer holds it, refused."""
+    """GET_ALLOC_SIZE of two dimensions and strides of 2^32-1, which make 2^65 bytes, more than the reply can hold: refused."""
     most = 2**32 - 1
     tensor = replace(tensor_in(Buffer(0, 0, 0), [1, most, most]), nb=(4, most, most, most), data=0)
     subject.connect().refuses(GetAllocSize(tensor=tensor))

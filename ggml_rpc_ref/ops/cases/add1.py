@@ -17,9 +17,9 @@ def cases() -> Iterator[Case]:
             yield Case(f"{dtype}-{other}".lower(), Operand(dtype, (33, 2)), src)
     for dtype in BLOCK_TYPES:
         yield Case(dtype.lower(), Operand(dtype, (256, 2)), (Operand(dtype, (256, 2)), number))
-    odd = Operand("F32", (16, 6), fill="special")
+    special = Operand("F32", (16, 6), fill="special")
     for name, value in {"special": "0.5", "special-inf": "inf", "special-nan": "nan"}.items():
-        yield Case(name, Operand("F32", odd.ne), (odd, Operand("F32", (1,), fill=f"values:{value}")))
+        yield Case(name, Operand("F32", special.ne), (special, Operand("F32", (1,), fill=f"values:{value}")))
     x = Operand("F32", (9, 4, 3, 2))
     yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x, number))
     yield Case("gaps", Operand("F32", x.ne, (4, 40, 200, 640)), (Operand("F32", x.ne, (4, 48, 192, 576)), number))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.shared.convolution import BY_KERNEL, ODD_VALUES
+from ggml_rpc_ref.ops.cases.shared.convolution import BY_KERNEL, NON_FINITE
 from ggml_rpc_ref.ops.shared.sliding_window import Axis
 from ggml_rpc_ref.tensor import Quad
 
@@ -37,7 +37,7 @@ def cases() -> Iterator[Case]:
         yield _case(f"everything-{tail}", (3, 5, 3, 4), (20, 17, 3, 2), (3, 2), (4, 3), (2, 2), kernel_type=kernel_type)
         yield _case(f"one-by-one-{tail}", (1, 1, 67, 5), (5, 3, 67, 1), kernel_type=kernel_type)
         yield _case(f"many-channels-{tail}", (3, 3, 64, 17), (4, 4, 64, 1), p=(1, 1), kernel_type=kernel_type)
-        yield _case(f"special-{tail}", (2, 2, 2, 3), (16, 15, 2, 1), p=(1, 1), kernel_type=kernel_type, fill=ODD_VALUES)
+        yield _case(f"special-{tail}", (2, 2, 2, 3), (16, 15, 2, 1), p=(1, 1), kernel_type=kernel_type, fill=NON_FINITE)
         yield _case(f"beyond-f16-{tail}", (2, 2, 1, 1), (5, 4, 1, 1), kernel_type=kernel_type, fill="normal:1e5")
     yield _case("padded", (3, 2, 5, 7), (7, 9, 5, 1), p=(1, 2))
     yield _case("strided", (3, 3, 2, 2), (13, 11, 2, 3), (2, 3), (1, 1))

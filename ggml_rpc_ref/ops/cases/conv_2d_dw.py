@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.shared.convolution import ODD_VALUES
+from ggml_rpc_ref.ops.cases.shared.convolution import NON_FINITE
 from ggml_rpc_ref.ops.conv_2d_dw import CWHN, KERNEL_CWHN, packed_nb
 from ggml_rpc_ref.ops.shared.sliding_window import Axis
 from ggml_rpc_ref.tensor import Quad
@@ -40,7 +40,7 @@ def cases() -> Iterator[Case]:
         yield _case(f"everything-{order}", (3, 5), (20, 17, 5, 2), (3, 2), (4, 3), (2, 2), channels_first=first)
         yield _case(f"padded-{order}", (3, 2), (7, 9, 17, 1), p=(1, 2), channels_first=first)
         yield _case(f"one-by-one-{order}", (1, 1), (5, 3, 33, 1), channels_first=first)
-        yield _case(f"special-{order}", (2, 2), (9, 8, 3, 1), p=(1, 1), channels_first=first, fill=ODD_VALUES)
+        yield _case(f"special-{order}", (2, 2), (9, 8, 3, 1), p=(1, 1), channels_first=first, fill=NON_FINITE)
         infinite = "values:inf,-inf,1,nan"
         yield _case(f"kernel-with-infinities-{order}", (3, 3), (4, 3, 2, 1), p=(2, 2), channels_first=first, kernel_fill=infinite)
         yield _case(f"crop-{order}", (2, 2), (9, 8, 2, 1), p=(-2, -1), channels_first=first)

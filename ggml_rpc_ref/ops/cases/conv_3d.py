@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.shared.convolution import BY_KERNEL, ODD_VALUES
+from ggml_rpc_ref.ops.cases.shared.convolution import BY_KERNEL, NON_FINITE
 from ggml_rpc_ref.ops.shared.sliding_window import Axis
 from ggml_rpc_ref.tensor import Quad
 
@@ -42,7 +42,7 @@ def cases() -> Iterator[Case]:
         yield _case(f"everything-{tail}", *everything, kernel_type=kernel_type)
         yield _case(f"one-by-one-{tail}", (1, 1, 1), (5, 3, 2), (37, 1, 5), kernel_type=kernel_type)
         yield _case(f"many-channels-{tail}", (3, 2, 2), (4, 3, 3), (32, 1, 9), p=(1, 0, 1), kernel_type=kernel_type)
-        yield _case(f"special-{tail}", (2, 2, 2), (8, 7, 5), (1, 1, 2), p=(1, 1, 1), kernel_type=kernel_type, fill=ODD_VALUES)
+        yield _case(f"special-{tail}", (2, 2, 2), (8, 7, 5), (1, 1, 2), p=(1, 1, 1), kernel_type=kernel_type, fill=NON_FINITE)
     yield _case("padded", (3, 2, 3), (4, 5, 3), (2, 1, 3), p=(1, 2, 1))
     yield _case("strided", (3, 2, 2), (9, 8, 7), (1, 2, 1), (2, 3, 2))
     yield _case("dilated", (3, 2, 2), (9, 8, 7), (1, 1, 2), d=(2, 3, 4))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.shared.convolution import BY_KERNEL, ODD_VALUES
+from ggml_rpc_ref.ops.cases.shared.convolution import BY_KERNEL, NON_FINITE
 from ggml_rpc_ref.tensor import Quad
 
 
@@ -36,4 +36,4 @@ def cases() -> Iterator[Case]:
     yield _case("beyond-f16", (2, 2, 3), 5, 1, kernel_type="F16", fill="normal:1e5")
     yield _case("gaps", (3, 2, 4), 5, 2, nbs=((4, 20, 64, 256), (4, 28, 128, 128)))
     yield _case("gaps-f16", (3, 2, 4), 5, 2, kernel_type="F16", nbs=((2, 10, 32, 128), (4, 28, 128, 128)))
-    yield _case("special", (2, 3, 2), 32, 1, fill=ODD_VALUES)
+    yield _case("special", (2, 3, 2), 32, 1, fill=NON_FINITE)

@@ -37,7 +37,7 @@ def cases() -> Iterator[Case]:
     yield from _mask_cases(q, k, v)
     yield from _many_query_cases()
     yield from _view_cases()
-    yield from _odd_cases(q, k, v)
+    yield from _special_cases(q, k, v)
 
 
 def _mask_cases(q: Operand, k: Operand, v: Operand) -> Iterator[Case]:
@@ -89,7 +89,7 @@ def _view_cases() -> Iterator[Case]:
     yield attention("v-heads-differ", Operand("F32", (32, 3, 4)), Operand("F16", (32, 17, 2)), Operand("F16", (32, 17, 4)))
 
 
-def _odd_cases(q: Operand, k: Operand, v: Operand) -> Iterator[Case]:
+def _special_cases(q: Operand, k: Operand, v: Operand) -> Iterator[Case]:
     yield attention("prec-f32", q, k, v, prec=10)
     yield attention("scale-zero", q, k, v, scale=0.0)
     yield attention("scale-large", q, k, v, scale=8.0)

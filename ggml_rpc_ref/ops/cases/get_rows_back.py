@@ -15,6 +15,6 @@ def cases() -> Iterator[Case]:
     yield Case("once-each", Operand("F32", (8, 5)), once)
     gaps = (Operand("F32", (8, 5), (4, 40, 200, 200)), Operand("I32", (5,), fill="values:2"))
     yield Case("gaps-all-to-one", Operand("F32", (8, 3)), gaps)
-    odd = (Operand("F32", (16, 6), fill="special"), Operand("I32", (6,), fill="index:3"))
-    yield Case("special", Operand("F32", (16, 3)), odd)
+    special = (Operand("F32", (16, 6), fill="special"), Operand("I32", (6,), fill="index:3"))
+    yield Case("special", Operand("F32", (16, 3)), special)
     yield Case("no-rows", Operand("F32", (8, 3)), (Operand("F32", (8, 0)), Operand("I32", (0,), fill="index:3")))

@@ -11,8 +11,8 @@ def cases() -> Iterator[Case]:
         for slope in (0.1, 0.0, -2.0, 1.5):
             x = Operand(dtype, (33, 3), fill="normal:3")
             yield Case(f"slope{slope}-{dtype}".lower(), Operand(dtype, x.ne), (x,), {"negative_slope": slope})
-        odd = Operand(dtype, (16, 6), fill="special")
-        yield Case(f"special-{dtype}".lower(), Operand(dtype, odd.ne), (odd,), {"negative_slope": 0.25})
+        special = Operand(dtype, (16, 6), fill="special")
+        yield Case(f"special-{dtype}".lower(), Operand(dtype, special.ne), (special,), {"negative_slope": 0.25})
     x = Operand("F32", (9, 4, 3, 2))
     yield Case("infinite-slope", Operand("F32", x.ne), (x,), {"negative_slope": float("inf")})
     yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x,), {"negative_slope": 0.1})

@@ -58,10 +58,10 @@ def _edge_cases() -> Iterator[Case]:
     yield product("k0", Operand("F32", (0, 5)), Operand("F32", (0, 3)))
     yield product("m0", Operand("F32", (16, 0)), Operand("F32", (16, 3)))
     yield product("n0", Operand("F32", (16, 5)), Operand("F32", (16, 0)))
-    odd = "values:1,2,nan,4,5,6,7,8,1,inf,3,4,5,6,7,8,1,2,-inf,4,5,6,7,8,1,2,3,-0,1e-40,6,7,8"
+    special = "values:1,2,nan,4,5,6,7,8,1,inf,3,4,5,6,7,8,1,2,-inf,4,5,6,7,8,1,2,3,-0,1e-40,6,7,8"
     for n in (1, 3):
-        yield product(f"special-src0-n{n}", Operand("F32", (8, 4), fill=odd), Operand("F32", (8, n), fill="uniform:1:2"))
-        yield product(f"special-src1-n{n}", Operand("F32", (8, 4), fill="uniform:1:2"), Operand("F32", (8, n), fill=odd))
+        yield product(f"special-src0-n{n}", Operand("F32", (8, 4), fill=special), Operand("F32", (8, n), fill="uniform:1:2"))
+        yield product(f"special-src1-n{n}", Operand("F32", (8, 4), fill="uniform:1:2"), Operand("F32", (8, n), fill=special))
     yield product("zeros", Operand("Q4_0", (32, 3), fill="zeros"), Operand("F32", (32, 3), fill="zeros"))
     yield product("large", Operand("Q8_0", (64, 3), fill="normal:1e4"), Operand("F32", (64, 3), fill="normal:1e4"))
     yield product("small", Operand("Q8_0", (64, 3), fill="normal:1e-3"), Operand("F32", (64, 3), fill="normal:1e-3"))

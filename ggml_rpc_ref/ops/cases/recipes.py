@@ -54,9 +54,9 @@ def elements(fill: str, shape: tuple[int, ...], rng: np.random.Generator) -> Arr
 
 def _special(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Normals, with one in eight replaced by a value at the edge of float32."""
-    odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 3e38, -3e38, 1e-20, 88.8, -104.0], np.float32)
+    edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 3e38, -3e38, 1e-20, 88.8, -104.0], np.float32)
     values = rng.standard_normal(shape).astype(np.float32)
-    return np.where(rng.random(shape) < 0.125, odd[rng.integers(0, len(odd), shape)], values)
+    return np.where(rng.random(shape) < 0.125, edges[rng.integers(0, len(edges), shape)], values)
 
 
 def make(operand: Operand, seed: int) -> Tensor:

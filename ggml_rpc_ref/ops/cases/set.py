@@ -11,6 +11,6 @@ def cases() -> Iterator[Case]:
     for dtype in ("F32", "I32"):
         for case in region_cases(dtype):
             yield Case(f"{case.id}-{dtype}".lower(), case.dst, case.src, case.params)
-    odd = Operand("F32", (16, 6), fill="special")
+    special = Operand("F32", (16, 6), fill="special")
     params = {"nb1": 64, "nb2": 384, "nb3": 384, "offset": 16}
-    yield Case("special", Operand("F32", odd.ne), (odd, Operand("F32", (12, 5), fill="special")), params)
+    yield Case("special", Operand("F32", special.ne), (special, Operand("F32", (12, 5), fill="special")), params)

@@ -21,7 +21,7 @@ def cases() -> Iterator[Case]:
 
 
 def _matrix(n: int) -> str:
-    """Return a fill of period n + 1, so that the diagonal is one number, larger than the rest: solutions don't explode."""
+    """Return a fill of period n + 1, so that the diagonal is one number, larger than the rest: solutions stay small."""
     return "values:" + ",".join(["2.5", *(str((7 * i % 11 - 5) / 8) for i in range(1, n + 1))])
 
 

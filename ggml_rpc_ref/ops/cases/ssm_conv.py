@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.shared.convolution import ODD_VALUES
+from ggml_rpc_ref.ops.cases.shared.convolution import NON_FINITE
 from ggml_rpc_ref.tensor import Quad
 
 
@@ -23,5 +23,5 @@ def cases() -> Iterator[Case]:
     yield _case("one-token", 4, 33, 1)
     yield _case("many-tokens", 4, 7, 131)
     yield _case("one-channel", 4, 1, 6, 3)
-    yield _case("special", 2, 16, 16, fill=ODD_VALUES)
+    yield _case("special", 2, 16, 16, fill=NON_FINITE)
     yield _case("apart", 4, 5, 3, 2, nbs=((4, 24, 160, 320), (4, 32, 128, 256)))

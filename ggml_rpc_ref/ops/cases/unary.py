@@ -30,13 +30,13 @@ def cases() -> Iterator[Case]:
             src = Operand(types[0], (33, 2), fill="uniform:-12:12")
             name = f"{kind}-{types[0]}-{types[1]}".lower()
             yield Case(name, Operand(types[1], src.ne), (src,), params, tolerance_of(kind))
-        odd = (
+        special = (
             "values:nan,inf,-inf,0,-0.0,1e-40,-1e-20,6e4,-6e4,88.8,-104,0.5,-0.5,2.5,-2.5,0.49999997"
             if kind == "GELU_QUICK"
             else "special"
         )
         for dtype in ("F32", "F16"):
-            src = Operand(dtype, (16, 8), fill=odd)
+            src = Operand(dtype, (16, 8), fill=special)
             yield Case(f"{kind}-special-{dtype}".lower(), Operand(dtype, src.ne), (src,), params, tolerance_of(kind))
         gaps = Operand("F32", (9, 4, 3), nb=(4, 48, 192, 576))
         yield Case(f"{kind}-gaps".lower(), Operand("F32", gaps.ne), (gaps,), params, tolerance_of(kind))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.shared.convolution import ODD_VALUES
+from ggml_rpc_ref.ops.cases.shared.convolution import NON_FINITE
 from ggml_rpc_ref.ops.upscale import ALIGN_CORNERS, ANTIALIAS, BICUBIC, BILINEAR, NEAREST
 from ggml_rpc_ref.tensor import Quad
 
@@ -38,7 +38,7 @@ def cases() -> Iterator[Case]:
         yield _case(f"{word}-from-one-pixel", (1, 4, 3, 2), (2, 8, 3, 2), mode)
         yield _case(f"{word}-to-one-pixel", (4, 1, 3, 2), (1, 1, 3, 2), mode)
         yield _case(f"{word}-same-size", (9, 8, 2, 1), (9, 8, 2, 1), mode)
-        fill = "special" if mode & 0xFF == NEAREST else ODD_VALUES
+        fill = "special" if mode & 0xFF == NEAREST else NON_FINITE
         yield _case(f"{word}-special", (33, 17, 1, 1), (48, 21, 1, 1), mode, fill=fill)
         yield _case(f"{word}-view", (7, 5, 2, 2), (10, 9, 2, 2), mode, nbs=((4, 32, 200, 512), None))
         yield _case(f"{word}-permuted", (7, 5, 2, 2), (10, 9, 2, 2), mode, nbs=((16, 112, 8, 4), (4, 80, 40, 720)))

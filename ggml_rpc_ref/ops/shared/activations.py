@@ -1,4 +1,4 @@
-"""The activation functions that UNARY and GLU share: mathematical definitions, and how far upstream's CPU kernels lie from them.
+"""The activation functions that UNARY and GLU share: mathematical definitions, and how far upstream's CPU kernels are from them.
 
 Source: ggml-cpu/vec.h.
 """
@@ -16,8 +16,8 @@ F64Array = npt.NDArray[np.float64]
 TABLE = Tolerance(
     1.1e-3,
     6e-5,
-    reason="upstream's CPU looks GELU and GELU_QUICK of an F32 up by F16, with F16 results: x and f(x) are rounded to 11 bits; "
-    "the atol is the most, near x = -2, by which that exceeds the rtol",
+    reason="upstream's CPU takes GELU and GELU_QUICK of an F32 from a table of F16 by F16: x and f(x) are rounded to 11 bits; "
+    "the atol is the most by which that exceeds the rtol, near x = -2",
 )
 
 

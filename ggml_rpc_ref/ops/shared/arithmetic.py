@@ -12,7 +12,7 @@ import numpy as np
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
 from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
+from ggml_rpc_ref.ops.shared.slabs import RowBlock, row_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array, F32Array
 
@@ -41,7 +41,7 @@ def combine(node: Node, function: Callable[[F32Array, F32Array], Array]) -> None
             part(node.dst, block).store(function(x[block], repeated(y, x.shape, block)))
 
 
-def repeated(values: Array, shape: tuple[int, ...], block: Block) -> Array:
+def repeated(values: Array, shape: tuple[int, ...], block: RowBlock) -> Array:
     """Return the part of `values` that meets the rows `block` of an array of that shape, repeated where numpy would not.
 
     ggml repeats a dimension of any length that divides the other; numpy only one of length 1.

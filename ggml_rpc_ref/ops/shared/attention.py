@@ -11,7 +11,7 @@ from ggml_rpc_ref.tensor import F32Array, Tensor
 
 
 def require_mask(node: Node, mask: Tensor, *, columns: int, rows: int) -> None:
-    """Refuse a mask with too few rows or columns, with gaps between elements, or whose matrices don't go round."""
+    """Refuse a mask with too few rows or columns, with gaps between elements, or whose matrices do not broadcast."""
     x = node.source(0)
     node.require(mask.ne[0] >= columns and mask.ne[1] >= rows, f"a mask of at least {columns} x {rows}", mask.ne)
     require_dense_rows(node, mask)
@@ -21,12 +21,12 @@ def require_mask(node: Node, mask: Tensor, *, columns: int, rows: int) -> None:
 
 
 def require_sinks(node: Node, sinks: Tensor | None) -> None:
-    """Refuse sinks that are not one per head (dimension 2 of src0), neighbours."""
+    """Refuse sinks that are not one per head (dimension 2 of src0), without gaps."""
     if sinks is not None:
         heads = node.source(0).ne[2]
         node.require(sinks.ne[0] == heads, f"{heads} sinks, one per head", sinks.ne[0])
         require_dense_rows(node, sinks)
-        node.require(sinks.nelements > 0 or heads == 0, "sinks that are there", sinks.ne)
+        node.require(sinks.nelements > 0 or heads == 0, "a sink for every head", sinks.ne)
 
 
 def slopes(heads: int, max_bias: float) -> F32Array:
@@ -54,7 +54,7 @@ def mask_of(node: Node, i3: int, rows: slice) -> F32Array | None:
 def masked_scores(node: Node, q: F32Array, k: F32Array, bias: F32Array | None, dots: F32Array | None = None) -> F32Array:
     """Return w (heads, queries, keys), -inf for a hidden key, for q (heads, queries, dk) and k (heads / a, keys, dk).
 
-    A backend that multiplies otherwise brings its own products, `dots`, which are changed.
+    A backend with its own products of q and k passes them as `dots`, which is overwritten.
     """
     scores = multiply_by_head(q, k.swapaxes(-1, -2)) if dots is None else dots
     scores *= np.float32(node.f32("scale"))
@@ -62,11 +62,12 @@ def masked_scores(node: Node, q: F32Array, k: F32Array, bias: F32Array | None, d
         scores = cap * np.tanh(scores / cap)
     if bias is not None:
         scores += bias
+        # set rather than added: a key of NaN or +inf that is hidden must not make the sum NaN
         np.copyto(scores, -np.inf, where=np.isneginf(bias))
     return scores
 
 
 def multiply_by_head(x: F32Array, y: F32Array) -> F32Array:
-    """Return x @ y for (heads, n, k) and (heads / r, k, m), where r neighbouring heads share a matrix of y."""
+    """Return x @ y for (heads, n, k) and (heads / r, k, m), where r successive heads share a matrix of y."""
     shared: F32Array = grouped(x[None], 1, len(y)) @ y[None, None, :, None]
     return shared.reshape(len(x), x.shape[1], y.shape[2])

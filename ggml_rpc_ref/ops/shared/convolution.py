@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ggml_rpc_ref.ops.shared.sliding_window import Axes, blocks
+from ggml_rpc_ref.ops.shared.sliding_window import Axes, output_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array
 
@@ -27,7 +27,7 @@ def convolve(images: Array, kernels: Array, axes: Axes, result: Array) -> None:
         result[...] = 0
         return
     weights = kernels.astype(np.float64)
-    for block in blocks(images, axes):
+    for block in output_blocks(images, axes):
         part = result[block.images, :, block.depth, block.rows]
         taps = block.values.reshape(len(block.values), weights.shape[1], part.shape[2] * part.shape[3])
         part[...] = (weights @ taps.astype(kernels.dtype, copy=False).astype(np.float64)).reshape(part.shape)

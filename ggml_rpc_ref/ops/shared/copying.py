@@ -2,13 +2,13 @@
 
     dst[k] = src0[k]     for k counting elements in ne order on both sides
 
-The same type: the bytes, whatever they mean. Between float types: rounded to nearest even, NaN stays NaN. F32 to I32: towards zero;
-NaN and what does not fit become -2**31, as x86 converts. I32 to F32: rounded to nearest even. A block type to F32, and a float type
+The same type: the bytes, unchanged. Between float types: rounded to nearest even, NaN stays NaN. F32 to I32: towards zero; NaN
+and what does not fit become -2**31, as x86 converts. I32 to F32: rounded to nearest even. A block type to F32, and a float type
 to a block type that the CPU backend can write (`op.WRITABLE_BLOCKS`).
 
-With block types, what upstream's loops misread is refused. To a block type: dst contiguous, src0 of dense rows that are whole
-blocks of dst's type. To F32: dst's nb[0] = 4, and dst contiguous or of rows that are whole blocks. The same block type: both
-contiguous, or of one ne with dense rows, or dst with gaps.
+With block types, layouts that upstream's loops misread are refused. To a block type: dst contiguous, src0 of dense rows that
+are whole blocks of dst's type. To F32: dst's nb[0] = 4, and dst contiguous or of rows that are whole blocks. The same block
+type: both contiguous, or of the same ne with dense rows, or dst with gaps.
 
 Source: ggml_compute_forward_dup and the functions it calls in ggml-cpu/ops.cpp.
 """
@@ -23,11 +23,11 @@ from ggml_rpc_ref.tensor import Array, Tensor
 
 
 def require_copy(node: Node) -> None:
-    """Refuse another number of elements, pairs of types without a conversion, and block layouts that upstream's loops misread."""
+    """Refuse another number of elements, types without a conversion, and block layouts that upstream's loops misread."""
     src, dst = node.source(0), node.dst
     node.require(dst.nelements == src.nelements, f"{src.nelements} elements as the source", dst.nelements)
     if src.dtype == dst.dtype:
-        node.require(not src.dtype.is_quantised or moves_blocks(src, dst), "blocks that lie alike, or a result with gaps", src.nb)
+        node.require(not src.dtype.is_quantised or moves_blocks(src, dst), "blocks laid out alike, or a result with gaps", src.nb)
     elif src.dtype.name in FLOATS and dst.dtype.name in WRITABLE_BLOCKS:
         node.require(dst.is_contiguous, "a contiguous result of a block type", dst.nb)
         require_dense_rows(node, src)
@@ -42,7 +42,7 @@ def require_copy(node: Node) -> None:
     else:
         pair = (src.dtype.name, dst.dtype.name)
         plain = pair[0] in FLOATS and pair[1] in FLOATS
-        node.require(plain or pair in {("F32", "I32"), ("I32", "F32")}, "a pair of types with a conversion", pair)
+        node.require(plain or pair in {("F32", "I32"), ("I32", "F32")}, "types that can be converted", pair)
 
 
 def moves_blocks(src: Tensor, dst: Tensor) -> bool:
@@ -71,6 +71,6 @@ def copy(node: Node) -> None:
 
 
 def to_int32(values: Array) -> Array:
-    """Return C's (int32_t) of floats, with x86's answer, -2**31, where C has none."""
+    """Return C's (int32_t) of floats; what is undefined in C is -2**31, as on x86."""
     whole = np.trunc(values)
     return np.where((whole >= -(2.0**31)) & (whole < 2.0**31), whole, -(2.0**31)).astype(np.int32)

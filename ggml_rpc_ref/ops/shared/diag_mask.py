@@ -14,6 +14,7 @@ def shape(node: Node) -> None:
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
     node.require(are_contiguous(node) or dst.nb == src0.nb, "contiguous tensors, or a view in place", dst.nb)
     require_dense_rows(node, src0, dst)
+    # upstream steps through all matrices by nb[2] (ggml_compute_forward_diag_mask_f32)
     node.require(dst.ne[3] == 1 or dst.nb[3] == dst.ne[2] * dst.nb[2], "matrices that are nb[2] apart throughout", dst.nb)
     node.require(node.i32("n_past") >= 0, "n_past >= 0", node.i32("n_past"))
 
@@ -26,7 +27,7 @@ def placement(node: Node) -> None:
 
 
 def are_contiguous(node: Node) -> bool:
-    """Whether source and destination both are."""
+    """Whether source and destination are both contiguous."""
     return node.dst.is_contiguous and node.source(0).is_contiguous
 
 

@@ -1,4 +1,4 @@
-"""What ops share that compute each element of the result by itself: part by part, so that a big tensor needs no big temporaries."""
+"""What ops share that compute each element of the result by itself: in parts, so that a big tensor needs no big temporaries."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
-from ggml_rpc_ref.ops.shared.slabs import Block, row_blocks
+from ggml_rpc_ref.ops.shared.slabs import RowBlock, row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor
 
@@ -32,7 +32,7 @@ def require_same_even_rows(node: Node) -> None:
     require_even_rows(node, src0, dst)
 
 
-def part(tensor: Tensor, block: Block) -> Tensor:
+def part(tensor: Tensor, block: RowBlock) -> Tensor:
     """Return the rows of a tensor that an index triple (ne3, ne2, ne1) names, in place."""
     starts, counts = [s.start or 0 for s in block], [s.stop - (s.start or 0) for s in block]
     offset = tensor.offset + sum(start * stride for start, stride in zip(starts, reversed(tensor.nb[1:]), strict=True))
@@ -60,5 +60,5 @@ def unary_op(name: str, function: Callable[[F32Array], Array], tolerance: Tolera
     def oracle(node: Node) -> None:
         map_values(node, function)
 
-    source = Source("x", FLOATS, "rows dense")
+    source = Source("x", FLOATS, "dense rows")
     return Op(name, (source,), FLOATS, require_unary, oracle, tolerance, in_place=True)

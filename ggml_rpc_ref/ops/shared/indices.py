@@ -1,4 +1,4 @@
-"""Indices among a tensor's contents: they can be checked only when the node runs."""
+"""Indices among a tensor's contents, which can be checked only when the node runs."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,10 +8,10 @@ from ggml_rpc_ref.ops.op import Node
 
 
 def checked_indices(node: Node, slot: int, count: int) -> npt.NDArray[np.int64]:
-    """Return a source's indices, shape (ne3, ne2, ne1, ne0), when all of them are at least 0 and below count.
+    """Return a source's indices, shape (ne3, ne2, ne1, ne0), if all of them are at least 0 and below count.
 
     Raises:
-        Violation: graph.index, for the first that is not.
+        Violation: graph.index, for the first one that is not.
     """
     index: npt.NDArray[np.int64] = node.source(slot).array.astype(np.int64)
     wrong = (index < 0) | (index >= count)

@@ -21,8 +21,8 @@ VEC_DOT_TYPE: dict[str, str] = (
     | dict.fromkeys(_WITH_Q8_0, "Q8_0")
     | dict.fromkeys(_WITH_Q8_1, "Q8_1")
 )
-"""Type of src0 to the type that upstream rounds src1 to (vec_dot_type); src1 may also come in it. Q8_1 and Q8_K are missing:
-they are made from activations only and have no dot product as src0. Q1_0 and Q2_0 are younger than 3.6.1."""
+"""Type of src0 to its partner, the type that upstream rounds src1 to (vec_dot_type); src1 may also come in it. Q8_1 and Q8_K are
+missing: they are made from activations only, never multiplied as src0. Q1_0 and Q2_0 are newer types, without kernels here."""
 
 WEIGHTS = tuple(VEC_DOT_TYPE)
 """Types that src0 may have."""
@@ -32,7 +32,7 @@ ACTIVATIONS = ("F32", "F16", "BF16", "Q8_0", "Q8_1", "Q8_K")
 
 
 def require_whole_block_rows(node: Node, *tensors: Tensor) -> None:
-    """Refuse rows with gaps between their elements or blocks, and rows that are no whole number of blocks."""
+    """Refuse rows with gaps between their elements or blocks, and rows that are not a whole number of blocks."""
     require_dense_rows(node, *tensors)
     for tensor in tensors:
         node.require(
@@ -43,19 +43,19 @@ def require_whole_block_rows(node: Node, *tensors: Tensor) -> None:
 
 
 def require_ascending_result(node: Node) -> None:
-    """Refuse a destination that is transposed or permuted: its strides must not fall (asserted by upstream's kernels)."""
+    """Refuse a destination that is transposed or permuted: its strides must not decrease (asserted by upstream's kernels)."""
     nb, empty = node.dst.nb, node.dst.nelements == 0
-    node.require(empty or (nb[0] == 4 and 4 <= nb[1] <= nb[2] <= nb[3]), "nb[0] = 4 and strides that don't fall", nb)
+    node.require(empty or (nb[0] == 4 and 4 <= nb[1] <= nb[2] <= nb[3]), "nb[0] = 4 and strides that do not decrease", nb)
 
 
 def require_paired_types(node: Node, weights: Tensor, activations: Tensor) -> None:
-    """Refuse activations that are neither F32 nor of the type that goes with the weights'."""
+    """Refuse activations that are neither F32 nor of the partner type of the weights."""
     types = ("F32", VEC_DOT_TYPE[weights.dtype.name])
     node.require(activations.dtype.name in types, f"src1 of type {' or '.join(types)}", activations.dtype.name)
 
 
 def grouped(array: Array, n3: int, n2: int) -> Array:
-    """Return a view (n3, r3, n2, r2, rows, columns) of an array (r3*n3, r2*n2, rows, columns): r matrices share one partner."""
+    """Return a view (n3, r3, n2, r2, rows, columns) of an array (r3*n3, r2*n2, rows, columns), so that r matrices broadcast."""
     (all3, all2, rows, columns), (s3, s2, s1, s0) = array.shape, array.strides
     r3, r2 = all3 // n3, all2 // n2
     strides = (s3 * r3, s3, s2 * r2, s2, s1, s0)

@@ -1,4 +1,4 @@
-"""What the optimiser steps share: a weight that is updated in place, by tensors that lie as it does."""
+"""What the optimiser steps share: a weight that is updated in place, by tensors of the same layout."""
 
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
@@ -12,13 +12,13 @@ def require_result_like_weight(node: Node) -> None:
 
 
 def require_result_is_weight(node: Node) -> None:
-    """Refuse a destination that is not the weight's memory: upstream updates src0 and never looks at its result's memory."""
+    """Refuse a destination that is not the weight's memory: upstream updates src0 and ignores its result's memory."""
     dst, weight = node.dst, node.source(0)
     node.require(dst.storage is weight.storage and dst.offset == weight.offset, "the weight itself as result", dst.name)
 
 
 def require_like_weight(node: Node, *tensors: Tensor) -> None:
-    """Refuse tensors that don't lie as the weight does: upstream uses the weight's strides for all of them."""
+    """Refuse tensors of another layout than the weight's: upstream uses the weight's strides for all of them."""
     weight = node.source(0)
     require_dense_rows(node, weight)
     for tensor in tensors:

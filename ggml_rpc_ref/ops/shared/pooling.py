@@ -68,7 +68,10 @@ class Windows:
         return [(output, first[output] + place) for output, place in outputs]
 
     def fits(self) -> bool:
-        """Whether the constructor can have computed this number of outputs (ggml_calc_pool_output_size), give or take a padding."""
+        """Whether ggml_calc_pool_output_size can have given this number of outputs.
+
+        Its padding is a float of which op_params keep the integer part only, so any padding less than one away counts.
+        """
         low, high = (
             (np.float32(self.size) + np.float32(2) * np.float32(p) - np.float32(self.kernel)) / np.float32(self.stride) + 1
             for p in (self.padding - 1, self.padding + 1)
@@ -77,12 +80,12 @@ class Windows:
 
 
 def windows(node: Node, number: int, size: int, outputs: int) -> Windows:
-    """Return the windows along the axis of that number."""
+    """Return the windows along an axis, 0 being the width."""
     return Windows(size, outputs, *(node.i32(f"{name}{number}") for name in "ksp"))
 
 
 def require_windows(node: Node, along: Windows) -> None:
-    """Refuse windows of no size, a stride below 1, positions beyond an int."""
+    """Refuse windows of no size, a stride below 1, positions that overflow an int."""
     node.require(along.kernel >= 1, "a window of at least 1", along.kernel)
     node.require(along.stride >= 1, "a stride of at least 1", along.stride)
     last = along.outputs * along.stride + abs(along.padding) + along.kernel

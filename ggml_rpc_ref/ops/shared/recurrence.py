@@ -2,7 +2,7 @@
 
 Their streams (k, v, r …) are F32, contiguous, ne = (S, H, T): S elements per head, H heads, T tokens; the tokens are n_seqs
 sequences of T / n_seqs tokens, one after the other. The state is F32, contiguous, of S*S*H*n_seqs elements: for each sequence
-and head S rows of S elements; its ne[1] says n_seqs. dst is F32, contiguous, ne = (S*H, T + S*n_seqs): T rows of outputs, then
+and head S rows of S elements; its ne[1] is n_seqs. dst is F32, contiguous, ne = (S*H, T + S*n_seqs): T rows of outputs, then
 the final states.
 """
 
@@ -29,7 +29,7 @@ def stream(name: str) -> Source:
     return Source(name, ("F32",), "ne = (S, H, T)")
 
 
-def check(node: Node, streams: Sequence[int], state_slot: int) -> None:
+def require_recurrence(node: Node, streams: Sequence[int], state_slot: int) -> None:
     """Refuse streams of unequal dimensions, a state or result of another size, tokens that do not divide, gaps."""
     size, heads, tokens, _ = ne = node.source(streams[0]).ne
     for slot in streams:
@@ -46,7 +46,7 @@ def check(node: Node, streams: Sequence[int], state_slot: int) -> None:
 
 
 @np.errstate(all="ignore")
-def run(node: Node, streams: Sequence[int], state_slot: int, step: Step) -> None:
+def run_tokens(node: Node, streams: Sequence[int], state_slot: int, step: Step) -> None:
     """Walk through the tokens, all sequences and heads at once, in float64; write outputs and final states."""
     size, heads, tokens, _ = node.source(streams[0]).ne
     if node.dst.nelements == 0:

@@ -44,4 +44,4 @@ def require_region(node: Node) -> None:
     ne = [max(n, 1) for n in target.ne]  # upstream asserts the same of a region without elements
     end = node.i32("offset") + extent(dst.dtype, (ne[0], ne[1], ne[2], ne[3]), target.nb)
     node.require(end <= dst.nbytes, f"a region inside the {dst.nbytes} bytes of dst", layout)
-    node.require(elements_are_disjoint(target), "a region whose elements lie apart", layout)
+    node.require(elements_are_disjoint(target), "a region whose elements share no bytes", layout)

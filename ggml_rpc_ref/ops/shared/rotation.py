@@ -90,6 +90,7 @@ def rotate(node: Node, *, forward: bool) -> None:
         sin = sin if forward else -sin
         for i3, tokens, heads in row_blocks(node.dst.ne):
             block, out = x[i3, tokens, heads], result[i3, tokens, heads]
+            # astype copies, so dst may be x's own memory
             a, b = block[..., first].astype(np.float32), block[..., second].astype(np.float32)
             out[..., 2 * pairs :] = block[..., 2 * pairs :]
             out[..., first] = a * cos[tokens] - b * sin[tokens]
@@ -142,20 +143,20 @@ def _deal(node: Node, pairs: int) -> tuple[Array, Array]:
 
 
 def _axis_by_runs(place: Array, sections: tuple[int, ...]) -> Array:
-    """Time's section first, then height's and width's; what is left is extra's."""
+    """Return the axis of each place: time's section, then height's and width's; extra takes the rest."""
     return np.searchsorted(np.cumsum(sections[:3]), place, side="right")
 
 
 def _interleaved_axis(place: Array, sections: tuple[int, ...]) -> Array:
-    """Time, height and width in turn, each as long as its section lasts; what is left is extra's."""
+    """Return the axis of each place: time, height and width in turn, each up to its section's length; extra takes the rest."""
     turn = place % 3
     return np.where(place < 3 * np.array(sections)[turn], turn, EXTRA)
 
 
 def _exponents(pair: Array, place: Array, sections: tuple[int, ...]) -> Array:
-    """Return (axis, pair) exponents that start anew where the axis' section begins.
+    """Return (axis, pair) exponents that restart where the axis' section begins.
 
-    Where several sections begin at one place (one of them is empty), only the first of the axes starts anew.
+    Where several sections begin at one place (one of them is empty), only the first of the axes restarts.
     """
     begins = np.concatenate(([0], np.cumsum(sections[:3])))
     started = np.zeros((4, len(pair)), int)
@@ -174,7 +175,7 @@ def _ramp(node: Node, pairs: int) -> Array:
 
 
 def _correction_dims(node: Node) -> tuple[np.float32, np.float32]:
-    """Return the pair numbers between which YaRN blends; all in float32, as the rounding up and down may hang on it."""
+    """Return the pair numbers between which YaRN blends; all in float32, since a last digit can decide the rounding up and down."""
     n_dims, base = node.i32("n_dims"), np.float32(node.f32("freq_base"))
 
     def dimension(beta: float) -> np.float32:

@@ -1,7 +1,7 @@
-"""Cut big operands so that the float32 copies an op makes on the way stay small.
+"""Split big operands, so that the float32 copies that an op makes stay small.
 
-A reference may be slow but must not need a machine several times the size of the model: what is converted or computed at one
-time is held to `SLAB_BYTES`.
+A reference may be slow, but must not need several times the model's memory: what is converted or computed at a time is limited
+to `SLAB_BYTES`.
 """
 
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from ggml_rpc_ref.tensor import F32Array, Quad, Tensor
 
 SLAB_BYTES = 32 << 20
-"""Bytes of float32 that an op converts or computes at one time, about."""
+"""About how many bytes of float32 an op converts or computes at a time."""
 
-Block = tuple[slice, slice, slice]
+RowBlock = tuple[slice, slice, slice]
 
 
 def rows_per_slab(bytes_per_row: int) -> int:
@@ -22,7 +22,7 @@ def rows_per_slab(bytes_per_row: int) -> int:
 def slabs(tensor: Tensor) -> Iterator[tuple[int, int, F32Array]]:
     """Yield (first row, end row, float32 values) of parts that cover ne[1], in all matrices of a tensor at once.
 
-    One part where the values are there already (F32, or remembered by the storage); else parts that are converted one by one,
+    One part if the values exist already (F32, or remembered by the storage); else parts that are converted one by one,
     so that a quantised weight of any size is never unpacked as a whole.
     """
     ne0, ne1, ne2, ne3 = tensor.ne
@@ -41,7 +41,7 @@ def _values_at_hand(tensor: Tensor) -> F32Array | None:
     return None if tensor.storage is None else tensor.storage.cached_values(tensor)
 
 
-def row_blocks(ne: Quad) -> Iterator[Block]:
+def row_blocks(ne: Quad) -> Iterator[RowBlock]:
     """Yield index triples (ne3, ne2, ne1) that cover all rows of a tensor in blocks of at most a slab, or one row."""
     ne0, ne1, ne2, ne3 = ne
     if 4 * ne0 * ne1 * ne2 * ne3 <= SLAB_BYTES:

@@ -1,7 +1,7 @@
-"""Where the window of a convolution lies: the geometry that the IM2COL and CONV ops share.
+"""The geometry of a convolution's window, which the IM2COL and CONV ops share.
 
-Along one axis, tap k of output o stands on input index o * stride + k * dilation - padding. Outside [0, size) it stands on
-padding. Padding and dilation may be any integers (a negative padding crops); a stride is at least 1.
+Along one axis, tap k of output o covers input index o * stride + k * dilation - padding. Outside [0, size) it covers padding.
+Padding and dilation may be any integers (a negative padding crops); a stride is at least 1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Axes = tuple["Axis", "Axis", "Axis"]
 """Depth, height and width."""
 
 BLOCK_BYTES = 64 << 20
-"""Bytes of float64 taps that are gathered at one time, about."""
+"""About how many bytes of float64 taps are gathered at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,14 @@ class Axis:
     @property
     def outputs(self) -> int:
         """How many windows fit: ggml_calc_conv_output_size in ggml.c, whose division truncates towards 0; may be negative."""
+        # // rounds down, C's division truncates, which differs for a negative numerator
         room = self.size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1
         return (abs(room) // self.stride) * (1 if room >= 0 else -1) + 1
 
     def span(self, tap: int, start: int, stop: int) -> tuple[slice, slice]:
         """Return which of the outputs from start to stop have this tap on the input, counted from start, and the elements there."""
         shift = tap * self.dilation - self.padding
+        # -(a // b) is the ceiling of -a / b: the first output whose tap is not before the input
         first = max(start, -(shift // self.stride))
         count = max(0, min(stop, (self.size - 1 - shift) // self.stride + 1) - first)
         begin = first * self.stride + shift
@@ -59,7 +61,7 @@ POINT = Axis(1, 1)
 
 
 def params(axes: int) -> tuple[Param, ...]:
-    """Return the rows of the strides, then the paddings, then the dilations of so many axes, as ggml lays them in op_params."""
+    """Return the rows of the strides, then the paddings, then the dilations of that many axes, in ggml's order."""
     words = {"s": "stride, at least 1,", "p": "padding on either side", "d": "dilation (distance of neighbouring taps)"}
     entries = [(kind, axis) for kind in words for axis in range(axes)]
     names = ("width", "height", "depth")
@@ -74,8 +76,8 @@ def axis(node: Node, number: int, size: int, kernel: int) -> Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """A part of the outputs, and what their taps stand on.
+class OutputBlock:
+    """A part of the outputs, and the elements under their taps.
 
     Attributes:
         images: which images.
@@ -90,7 +92,7 @@ class Block:
     values: Array
 
 
-def blocks(images: Array, axes: Axes) -> Iterator[Block]:
+def output_blocks(images: Array, axes: Axes) -> Iterator[OutputBlock]:
     """Yield the windows' elements in blocks that cover all outputs and stay small.
 
     Args:
@@ -105,11 +107,11 @@ def blocks(images: Array, axes: Axes) -> Iterator[Block]:
         for plane in range(depth.outputs):
             for top in range(0, height.outputs, rows):
                 part, span = slice(first, min(first + count, len(images))), slice(top, min(top + rows, height.outputs))
-                yield Block(part, plane, span, _gather(images[part], axes, plane, span))
+                yield OutputBlock(part, plane, span, _gather(images[part], axes, plane, span))
 
 
 def _gather(images: Array, axes: Axes, plane: int, rows: slice) -> Array:
-    """Return the elements under the windows of some rows of one output plane; see `Block.values`."""
+    """Return the elements under the windows of some rows of one output plane; see `OutputBlock.values`."""
     depth, height, width = axes
     kernel = (depth.kernel, height.kernel, width.kernel)
     values = np.zeros((*images.shape[:2], *kernel, rows.stop - rows.start, width.outputs), images.dtype)
@@ -128,7 +130,7 @@ def write_rows(dst: Tensor, images: Array, axes: Axes) -> None:
         return
     depth, height, width = axes
     rows = dst.array.reshape(len(images), depth.outputs, height.outputs, width.outputs, dst.ne[0])
-    for block in blocks(images, axes):
+    for block in output_blocks(images, axes):
         windows = block.values.transpose(0, 5, 6, 1, 2, 3, 4)
         part = rows[block.images, block.depth, block.rows]
         part[...] = windows.reshape(part.shape).astype(rows.dtype, copy=False)

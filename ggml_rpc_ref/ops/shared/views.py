@@ -1,7 +1,7 @@
-"""What RESHAPE, VIEW, PERMUTE and TRANSPOSE have in common: they compute nothing, their destination shows bytes that are there.
+"""What RESHAPE, VIEW, PERMUTE and TRANSPOSE share: they compute nothing; their destination shows bytes of the source.
 
-Their meaning is all geometry: which bytes of the source's memory the destination names. Upstream's CPU backend skips them
-(ggml_op_is_empty in ggml-impl.h), whatever they say; the rules here are what the constructors in ggml.c guarantee.
+Their only effect is geometry: which bytes of the source's memory the destination refers to. Upstream's CPU backend skips them
+(ggml_op_is_empty in ggml-impl.h), whatever they contain; the rules here are what the constructors in ggml.c guarantee.
 """
 
 from ggml_rpc_ref.ops.op import Node

@@ -1,4 +1,4 @@
-"""Cases that several ops share, as arithmetic does their code."""
+"""What the cases of ADD, SUB, MUL and DIV share."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Cases that several ops share, as diag_mask does their code."""
+"""What the cases of DIAG_MASK_INF and DIAG_MASK_ZERO share."""
 
 from collections.abc import Iterator
 

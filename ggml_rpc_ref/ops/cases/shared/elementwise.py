@@ -1,4 +1,4 @@
-"""Cases that several ops share, as elementwise does their code."""
+"""What the cases of SQR, SQRT, LOG, SIN and COS share."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What NORM and L2_NORM are tried on."""
+"""What the cases of NORM and L2_NORM share."""
 
 from collections.abc import Iterator
 

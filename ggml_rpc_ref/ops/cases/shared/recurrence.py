@@ -1,4 +1,4 @@
-"""Cases that several ops share, as recurrence does their code."""
+"""What the cases of RWKV_WKV6, RWKV_WKV7 and GATED_LINEAR_ATTN share."""
 
 from __future__ import annotations
 

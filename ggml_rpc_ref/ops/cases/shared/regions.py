@@ -1,4 +1,4 @@
-"""Cases that several ops share, as regions does their code."""
+"""What the cases of ACC and SET share."""
 
 from collections.abc import Iterator
 

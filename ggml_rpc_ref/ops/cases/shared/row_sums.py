@@ -1,4 +1,4 @@
-"""What SUM_ROWS and MEAN are tried on."""
+"""What the cases of SUM_ROWS and MEAN share."""
 
 from collections.abc import Iterator
 

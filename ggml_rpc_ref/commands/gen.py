@@ -1,0 +1,34 @@
+"""The command `gen`: SPEC.md's derived parts, and the C header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggml_rpc_ref.commands.exit_codes import ExitCode
+from ggml_rpc_ref.commands.output import fail
+from ggml_rpc_ref.errors import Misuse
+
+
+def gen(
+    spec: Annotated[Path, typer.Argument(metavar="[SPEC.md]", help="The text whose derived parts are meant.")] = Path("SPEC.md"),
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 where text and tables disagree.")] = False,
+    header: Annotated[bool, typer.Option("--header", help="Print a C header with the protocol's records and numbers.")] = False,
+) -> None:
+    """Write what the tables say into SPEC.md's derived parts, or compare."""
+    from ggml_rpc_ref import derive
+
+    if header:
+        typer.echo(derive.header(), nl=False)
+        return
+    if not spec.is_file():
+        raise Misuse(f"{spec} is not a file; run this where SPEC.md lies, or name it")
+    text = spec.read_text(encoding="utf-8")
+    derived = derive.rewrite(text)
+    if check and derived != text:
+        outdated = ", ".join(derive.outdated(text))
+        fail(f"{spec} is outdated: {outdated}; `ggml-rpc-ref gen` rewrites it", ExitCode.NON_CONFORMANT)
+    if not check and derived != text:
+        spec.write_text(derived, encoding="utf-8")

@@ -1,0 +1,126 @@
+"""What happens in a run, event by event; every report is made of these.
+
+    report = Report()
+    for event in judge(target, cases):
+        report.take(event)
+
+An interrupt is an event like another: what was judged before it is in the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import assert_never
+
+from ggml_rpc_ref.conformance.case import CASES, Case
+from ggml_rpc_ref.conformance.peer import Facts
+from ggml_rpc_ref.conformance.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of one case.
+
+    Attributes:
+        case: the case.
+        verdict: its verdict.
+        rule: id of the rule that was found broken: the case's own, unless it met another broken rule on its way.
+        expected: what should have happened; "" where nothing is wrong.
+        actual: what happened, or why the case was not judged.
+        duration: seconds.
+        transcript: what was sent and received, abbreviated; only where something is wrong.
+    """
+
+    case: Case
+    verdict: Verdict
+    rule: str
+    expected: str = ""
+    actual: str = ""
+    duration: float = 0.0
+    transcript: tuple[str, ...] = ()
+
+    @property
+    def detail(self) -> str:
+        """Expected and actual behaviour in one sentence."""
+        return f"expected {self.expected}; {self.actual}" if self.expected else self.actual
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The run begins: the target's name, the number of cases, the time in UTC."""
+
+    target: str
+    cases: int
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """The target runs and has answered HELLO and DEVICE_COUNT."""
+
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class CaseBegan:
+    """A case is about to be run."""
+
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class CaseEnded:
+    """A case has its verdict."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The run is over and the target stopped; interrupted: not all cases were run."""
+
+    is_interrupted: bool = False
+
+
+Event = Started | Introduced | CaseBegan | CaseEnded | Ended
+
+
+@dataclass(slots=True)
+class Report:
+    """A run so far, collected from its events.
+
+    Attributes:
+        target: the server's name.
+        facts: what is known of it; None before it has answered.
+        started: when, in UTC.
+        results: in the order in which they came.
+        known: all ids that a case has, whether or not it was run.
+        planned: the number of cases to run.
+        is_interrupted: whether the run was interrupted.
+    """
+
+    target: str = ""
+    facts: Facts | None = None
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    results: list[Result] = field(default_factory=list)
+    known: Collection[str] = field(default_factory=lambda: CASES)
+    planned: int = 0
+    is_interrupted: bool = False
+
+    def take(self, event: Event) -> None:
+        """Add what an event says."""
+        match event:
+            case Started():
+                self.target, self.planned, self.started = event.target, event.cases, event.time
+            case Introduced():
+                self.facts = event.facts
+            case CaseBegan():
+                pass  # nothing to report until it has a verdict
+            case CaseEnded():
+                self.results.append(event.result)
+            case Ended():
+                self.is_interrupted = event.is_interrupted
+            case _:
+                assert_never(event)

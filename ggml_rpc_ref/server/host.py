@@ -1,0 +1,87 @@
+"""A `Host` from names and sizes: the devices of a server, their memory, and its caches.
+
+host = make_host("oracle,oracle", memory=4 * 2**30)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ggml_rpc_ref.backends import Backend
+from ggml_rpc_ref.backends.oracle import Oracle
+from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.server.handlers import Device, Host
+from ggml_rpc_ref.server.memory import DeviceMemory, ValueCache
+from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default_directory
+
+log = logging.getLogger(__name__)
+
+BACKENDS: Final[dict[str, Callable[[], Backend]]] = {"oracle": Oracle, "upstream-cpu": UpstreamCpu}
+"""What `-d` may name: the definitions themselves, or with upstream's roundings put in."""
+DEFAULT_VALUES = 2 * 2**30
+"""Bytes of float32 copies of quantised weights that are kept by default."""
+
+
+def make_host(
+    devices: str = "oracle",
+    *,
+    memory: int | None = None,
+    cache_dir: Path | None = None,
+    cache_limit: int = DEFAULT_LIMIT,
+    values: int = DEFAULT_VALUES,
+) -> Host:
+    """Return the host that these options describe.
+
+    Args:
+        devices: names of backends, separated by commas (or slashes, as in rpc-server); a name may be repeated.
+        memory: bytes that the buffers of each device may have together; None: the devices share the machine's memory equally.
+        cache_dir: where large uploads are kept; None: nowhere.
+        cache_limit: bytes that may be kept there.
+        values: bytes of float32 copies of quantised weights to keep.
+
+    Raises:
+        Misuse: for an unknown device, or devices without memory.
+    """
+    names = [name.strip() for name in re.split("[,/]", devices)]
+    share = machine_memory() // len(names) if memory is None else memory
+    if share < 1:
+        raise Misuse("a device without memory can't serve: give -m at least 1")
+    tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit)
+    return Host([_device(name, share) for name in names], tensors, ValueCache(values))
+
+
+def _device(name: str, memory: int) -> Device:
+    backend = BACKENDS.get(name)
+    if backend is None:
+        raise Misuse(f"there is no device {name!r}: choose from {', '.join(BACKENDS)}")
+    return Device(name, f"numpy {np.__version__}", DeviceMemory(memory), backend())
+
+
+def cache_directory(wanted: bool, directory: Path | None) -> Path | None:
+    """Return the tensor cache's directory: the one given, or if a cache is wanted rpc-server's; None: no cache."""
+    if directory is not None or not wanted:
+        return directory
+    try:
+        return default_directory()
+    except RuntimeError as error:  # Path.home() found no home directory
+        log.warning("no tensor cache: %s", error)
+        return None
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory that this machine has, or that its container may use."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(path).read_text()))
+        except (OSError, ValueError):  # another system, or "max": no limit
+            continue
+    return min(limits)
