@@ -1,4 +1,4 @@
-"""Who may import whom, read from the source with `ast`: the drawing in the code's own words.
+"""Who may import whom, read from the source with `ast`: the import rules of the design.
 
 spec  <-  errors  <-  protocol  <-  files, net  <-  client, proxy, conformance
   ^                      ^
@@ -346,7 +346,7 @@ def test_no_version_is_named_outside_spec(module: str) -> None:
 
 
 def test_a_named_version_is_seen() -> None:
-    """The check itself; a package's version in a longer text is none."""
+    """The check itself; a package's version in a longer text does not count."""
     source = """
 from ggml_rpc_ref.spec.versions import V3_5_0, Version
 if version >= V3_5_0 or version == Version(4, 0, 0) or str(version) == "3.6.1":

@@ -94,7 +94,7 @@ def test_it_multiplies_on_the_genuine_server(run: Run, upstream_server: upstream
 
 
 def test_fractions_arrive_whole(run: Run) -> None:
-    """0.1 is no float32: what comes back for 1 · 0.1 shows all its bits."""
+    """0.1 is not exact in float32: the result of 1 · 0.1 shows every bit."""
     (tenth,) = struct.unpack("<f", struct.pack("<f", 0.1))
     with Server(make_host("oracle", memory=2**20)) as server:
         done = run(server.endpoint, "1 2 2\n1\n-1e-20\n0.1\n1e20\n")

@@ -268,7 +268,7 @@ def values_of(fields: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def expected(fields: dict[str, Any]) -> dict[str, Any]:
-    """The recorded fields; of data no more than what is written out."""
+    """The recorded fields; of data only the first 64 bytes, as in the output."""
     return {name: value[:128] if name == "data" and isinstance(value, str) else value for name, value in fields.items()}
 
 

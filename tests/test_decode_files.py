@@ -394,7 +394,7 @@ def decode_version(text: str) -> Any:
 
 
 def test_requests_without_a_reply_are_noted(put: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """A refusal shows as nothing: that is said, and is no fault."""
+    """A refusal leaves no bytes: the output says so, and it is not a fault."""
     free = b"\x04\x08" + bytes(7) + b"\x01" + bytes(7)
     talk = chunk(0, HELLO + free) + chunk(1, HELLO_REPLY) + chunk(1, b"")
     code, _, err = run(put(RECORDING_START + talk), capsys)
@@ -496,7 +496,7 @@ def test_an_encoding_that_lacks_a_character(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_bad_input_for_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """Exit code 1, whoever reads it."""
+    """Exit code 1 in every format."""
     path = tmp_path / "r"
     path.write_bytes(b"no recording\n")
     monkeypatch.setattr(cli, "app", lambda **_: recording.read_header(path))

@@ -90,7 +90,7 @@ def test_the_genuine_server_passes_all_of_them(upstream_server: upstream.Server)
 def test_an_op_that_is_computed_wrongly_is_named_with_its_cases(tmp_path: Path) -> None:
     report = run(InProcess(tmp_path, SABOTAGES["graph.computes"]), of("MUL", "MUL_MAT", "NONE"))
     found = wrong(report)
-    # one off in the first of many numbers is within the error that rounding to Q8_1 and the like may make over all
+    # one off in the first of many numbers is within the error that rounding to Q8_1 and similar types may cause over all
     assert len(found) > 50
     for id, result in found.items():
         assert (result.verdict, result.rule, id.split("/")[1]) == (Verdict.FAIL, "graph.computes", "MUL_MAT")
@@ -191,7 +191,7 @@ GOOD: dict[str, Any] = {
     "src": [operand([2, 2, 1, 1], [4, 8, 16, 16], f32(1, 2, 3, 4)), operand([2, 1, 1, 1], [4, 8, 8, 8], f32(10, 20))],
     "expected": {"dst": f32(11, 22) + bytes(4) + f32(13, 24)},
 }
-"""ADD of a row to two, into rows 12 bytes apart; what is expected in the gap is of no account."""
+"""ADD of a row to two, into rows 12 bytes apart; the expected bytes of the gaps are not compared."""
 IN_PLACE: dict[str, Any] = GOOD | {
     "dst": operand([2, 2, 1, 1], [4, 8, 16, 16], alias="src0"),
     "expected": {"src0": f32(11, 22, 13, 24)},

@@ -31,7 +31,7 @@ COUNT_1 = b"\x04" + bytes(7) + b"\1\0\0\0"
 
 @contextlib.contextmanager
 def serving(script: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that runs a script on its one connection and then closes it; what the script can't send any more is no failure."""
+    """A server that runs a script on its one connection and then closes it; a script that can't send the rest is not a failure."""
 
     def serve(listener: socket.socket) -> None:
         sock, _ = listener.accept()

@@ -1,4 +1,4 @@
-"""The proxy: no byte changed however it is cut, ends passed on as they are, exchanges told and recorded, bad bytes forwarded."""
+"""The proxy: no byte changed however the stream is cut, ends passed on, exchanges explained and recorded, bad bytes forwarded."""
 
 from __future__ import annotations
 

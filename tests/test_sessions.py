@@ -197,7 +197,7 @@ def joined(parts: list[Any]) -> list[Any]:
 
 
 def hash_of_zeros(size: int) -> int:
-    """FNV-1a 64 of so many zero bytes: the definition's exclusive or changes nothing, so a power of its factor is left."""
+    """FNV-1a 64 of `size` zero bytes: the definition's exclusive or changes nothing, so a power of its factor is left."""
     return 0xCBF29CE484222325 * pow(0x100000001B3, size, 2**64) % 2**64
 
 
@@ -512,7 +512,7 @@ def test_a_connection_ends_before_the_next_one_that_is_answered_after_it(tmp_pat
 
 @pytest.mark.parametrize("seed", range(12))
 def test_generated_conversations_come_back(tmp_path: Path, seed: int) -> None:
-    """Several connections at once, cut anyhow, every command, values at random; what it means does not matter here."""
+    """Several connections at once, cut at random, every command, values at random; what it means does not matter here."""
     random = Random(seeded(seed))
     streams = [generated(random) for _ in range(random.randint(1, 4))]
     path = tmp_path / "generated.recording"

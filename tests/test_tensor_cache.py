@@ -44,7 +44,7 @@ def save(cache: TensorCache, data: bytes) -> int:
 
 
 def load(cache: TensorCache, digest: int, room: int = SIZE) -> bytes | None:
-    """What the cache gives, seen through a room with guard bytes that must stay as they are."""
+    """What the cache returns, in a buffer whose guard bytes must not change."""
     memory = bytearray(b"\xa5" * (room + 16))
     count = cache.load(digest, memoryview(memory)[8 : room + 8])
     kept = 0 if count is None else count

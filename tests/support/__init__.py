@@ -1,1 +1,1 @@
-"""What several tests need: servers with faults, a server of a few answers, small models."""
+"""What several tests need: sabotaged servers, a minimal server, small models, seeds, requirements."""

@@ -1,4 +1,4 @@
-"""What a test does where the machine lacks something: it skips with a reason, or fails where everything must be there.
+"""Requirements of the machine: without one a test skips with a reason, or fails where GGML_RPC_REF_REQUIRE_UPSTREAM is set.
 
 CI sets GGML_RPC_REF_REQUIRE_UPSTREAM=1 (it has a C compiler and a genuine build), so that no test can vanish there unseen.
 """

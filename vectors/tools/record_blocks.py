@@ -143,7 +143,7 @@ class Genuine:
         )
 
     def provenance(self) -> dict[str, str]:
-        """Say what was asked."""
+        """Return which library was asked, on which machine."""
         flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
         wanted = [flag for flag in ("avx", "avx2", "f16c", "fma", "avx512f") if flag in flags]
         return {
@@ -155,7 +155,7 @@ class Genuine:
 
 
 def library_directory(environment: Path = CACHE) -> Path:
-    """Return the directory of the ggml libraries in a virtual environment; FileNotFoundError where there is none."""
+    """Return the directory of the ggml libraries in a virtual environment; FileNotFoundError where it has none."""
     for found in environment.glob("lib/python3*/site-packages/llama_cpp/lib"):
         if (found / "libggml-base.so").exists() and (found / "libggml-cpu.so").exists():
             return found
@@ -381,7 +381,7 @@ def digest(array: npt.NDArray[Any]) -> str:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write a file; short lists of numbers need no beauty."""
+    """Write a file, without line breaks inside short lists of numbers."""
     path.write_text(json.dumps(content, indent=1) + "\n")
     print(f"{path.name:14} {path.stat().st_size:8,} bytes")
 

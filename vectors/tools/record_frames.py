@@ -151,7 +151,7 @@ class Maker:
 
 
 def floats(count: int, first: float = 0.5) -> bytes:
-    """Return that many F32, each another."""
+    """Return `count` different F32 values."""
     return struct.pack(f"<{count}f", *(first + index / 8 for index in range(count)))
 
 
@@ -334,7 +334,7 @@ def reply_fields(name: str, payload: bytes) -> dict[str, Any]:
 
 
 def shown(payload: bytes) -> dict[str, Any]:
-    """Tell a payload: in full, or where it is large by its start, how the rest is made, and a hash over all."""
+    """Describe a payload: in full, or where it is large by its first bytes, the recipe of the rest, and a hash of all."""
     if len(payload) < 2**16:
         return {"payload": payload.hex()}
     rest = len(payload) - 304

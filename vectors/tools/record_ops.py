@@ -155,7 +155,7 @@ rpc.ggml_backend_rpc_start_server(address, None, threads, ctypes.c_size_t(1), de
 
 
 class SpawnedServer:
-    """The genuine 3.6.1 server from the cached environment, started again whenever it has died."""
+    """The genuine 3.6.1 server from the cached environment, restarted after each crash."""
 
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
@@ -175,7 +175,7 @@ class SpawnedServer:
 
     @staticmethod
     def _exits_soon(process: subprocess.Popen[bytes]) -> bool:
-        """Whether the process is over, or dies of an abort in this moment (the socket closes a little earlier)."""
+        """Whether the process has ended, or is about to: an abort closes the socket a little earlier."""
         try:
             process.wait(0.3)
         except subprocess.TimeoutExpired:
@@ -193,7 +193,7 @@ class SpawnedServer:
         raise SystemExit("the server did not come up within 30 s")
 
     def last_words(self) -> str:
-        """Return what the dead server wrote last on stderr: the assertion that failed. One that lives on hangs, and is ended."""
+        """Return what the dead server wrote last on stderr: the failed assertion. A server that still runs hangs: kill it."""
         if self.process is None:
             return "it was not running"
         if not self._exits_soon(self.process):
@@ -211,7 +211,7 @@ class SpawnedServer:
 
 
 class RemoteServer:
-    """A server that somebody else started."""
+    """A server that was started elsewhere."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port

@@ -83,7 +83,7 @@ def scenarios(*names: str) -> Play:
 
 @contextmanager
 def client(endpoint: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run a scenario in the genuine build's own Python; it must end well."""
+    """Run a scenario in the genuine build's own Python; it must exit with status 0."""
     name, *others = map(str, arguments)
     python, port = str(upstream.find("3.6.1").python), endpoint.rpartition(":")[2]
     command = [python, "-E", "-s", "-m", "vectors.tools.session_scenarios", name, port, *others]
@@ -189,7 +189,7 @@ def record(id: str, session: Session) -> None:
 
 
 def labels(id: str, session: Session) -> Labels:
-    """Say what the recording can't say of itself."""
+    """Return what the recording does not contain: its id, purpose, client, server, processor and command."""
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
     return Labels(
         id=id,

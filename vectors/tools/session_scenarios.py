@@ -43,7 +43,7 @@ class Remote:
         call(self.ggml, "ggml_backend_dev_memory", None, self.handle, ctypes.byref(free), ctypes.byref(total))
 
     def buffer(self, size: int) -> c_void_p:
-        """Ask for a buffer; a null pointer where there is none."""
+        """Ask for a buffer; a null pointer where the server has no room."""
         return c_void_p(call(self.ggml, "ggml_backend_buft_alloc_buffer", c_void_p, self.kind, c_size_t(size)))
 
     def free(self, buffer: c_void_p) -> None:
@@ -115,7 +115,7 @@ def floats(count: int, first: int = 0) -> bytes:
 
 
 def q4_k(blocks: int) -> bytes:
-    """Return that many blocks of Q4_K: scales around 1/64, every quant there is."""
+    """Return that many blocks of Q4_K: scales around 1/64, every quant value."""
     scales = (struct.pack("<ee", (block % 5 + 1) / 256, (block % 3) / 256) for block in range(blocks))
     return b"".join(scale + bytes((block * 7 + at * 29) % 256 for at in range(140)) for block, scale in enumerate(scales))
 
@@ -133,7 +133,7 @@ def devices(port: int) -> None:
 
 
 def buffers(port: int) -> None:
-    """Two buffers, cleared, written, read, freed; one that can't be had."""
+    """Two buffers, cleared, written, read, freed; one that is too large."""
     remote = Remote(port)
     scene = Scene(remote)
     tensor = scene.leaf("numbers", F32, 5, 3)
@@ -303,7 +303,7 @@ def hash_cache(port: int) -> None:
 
 
 def indices(port: int) -> None:
-    """GET_ROWS, SET_ROWS and MUL_MAT_ID: what they do hangs on what is in tensors of integers."""
+    """GET_ROWS, SET_ROWS and MUL_MAT_ID: what they compute depends on the contents of integer tensors."""
     remote = Remote(port)
     scene = Scene(remote)
     table, rows = scene.leaf("table", F32, 8, 6), scene.leaf("rows", I32, 3)

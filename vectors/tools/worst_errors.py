@@ -62,7 +62,7 @@ def recorded(tensor: Tensor, text: str) -> Tensor:
 
 
 def judge(row: Row, op: Op, case: Case, entry: dict[str, Any]) -> None:
-    """Run the oracle on a case and take what it shows into the op's row."""
+    """Run the oracle on a case and add the result to the op's row."""
     dst, src = recipes.build(op.name, case)
     node = op.check(dst, src, op.pack(case.params))
     if dst.nelements:
@@ -84,7 +84,7 @@ def judge(row: Row, op: Op, case: Case, entry: dict[str, Any]) -> None:
 
 
 def tolerance_text(tolerance: Tolerance) -> str:
-    """Return a tolerance in few words."""
+    """Return a tolerance as text."""
     parts = [f"{name} {value:g}" for name in ("rtol", "atol", "nmse") if (value := getattr(tolerance, name))]
     return ", ".join(parts) or "same bytes"
 

@@ -47,7 +47,7 @@ def frees_again(session: Remembers, message: object) -> bool:
 
 
 def close_where_null(session: Session, message: AllocBuffer, right: AllocBufferReply) -> AllocBufferReply:
-    """Refuse a request for a buffer that can't be had."""
+    """Refuse an allocation that fails, in place of answering (0, 0)."""
     if right.remote_ptr == 0:
         raise Violation("buffer.alloc-fails", "size", message.size)
     return right
@@ -104,7 +104,7 @@ class ShowsPointers(Session):
 
 @break_session("buffer.clean")
 class ReusesBytes(Remembers):
-    """A buffer gets the bytes that the last freed one of its size had, as they are."""
+    """A buffer gets the bytes that the last freed one of its size had, unchanged."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
@@ -122,7 +122,7 @@ class ReusesBytes(Remembers):
 
 @break_session("buffer.clear")
 class ClearsMost(Remembers):
-    """BUFFER_CLEAR leaves what lies behind the first 9,000 bytes."""
+    """BUFFER_CLEAR clears the first 9,000 bytes only."""
 
     def handle(self, message: object) -> object:
         whole = self.buffers.get(message.remote_ptr) if isinstance(message, BufferClear) else None

@@ -23,7 +23,7 @@ class TakesAnyCommand(Rewriting):
 
 
 class ForgivesSizes(Rewriting):
-    """A size that breaks a rule is not refused: the payload is waited for, and the request replaced."""
+    """A size that breaks a rule is not refused: the whole payload is received and the request replaced."""
 
     rule: ClassVar[str]
 
@@ -49,8 +49,8 @@ class FitsSizes(ForgivesSizes):
 
 
 @break_connection("frame.size-minimum")
-class IgnoresStumps(ForgivesSizes):
-    """A SET_TENSOR or GRAPH_COMPUTE that is too short is passed over."""
+class IgnoresShortRequests(ForgivesSizes):
+    """A SET_TENSOR or GRAPH_COMPUTE that is too short is ignored."""
 
     rule = "frame.size-minimum"
 
@@ -60,7 +60,7 @@ class IgnoresStumps(ForgivesSizes):
 
 @break_connection("frame.size-bounded", timeout=1.0)
 class BelievesSizes(Rewriting):
-    """All the data that a SET_TENSOR claims are waited for before its tensor is looked at, as upstream does."""
+    """All the data that a SET_TENSOR claims are awaited before its tensor is checked, as upstream does."""
 
     def may_hold(self, command: int) -> bool:
         return command == SET_TENSOR and self.begun > 0
@@ -92,7 +92,7 @@ class SendsUnasked(Rewriting):
 
 @break_session("frame.reply-order")
 class WritesLate(Session):
-    """The data of a SET_TENSOR are put in their place only after the next request has been answered."""
+    """The data of a SET_TENSOR are written only after the next request has been answered."""
 
     def __init__(self, host: Any) -> None:
         super().__init__(host)
@@ -131,17 +131,17 @@ class WritesLate(Session):
 
 @break_connection("frame.segmentation")
 class WantsWholeHeads(Rewriting):
-    """A message whose first piece is shorter than its head is given up."""
+    """A message whose first piece is shorter than its head is refused."""
 
     def receive(self, data: codec.Readable) -> None:
         if self.begun and not self.head and not self.left and len(data) < HEAD:
-            raise Violation("frame.segmentation", "read", len(data), "a whole head was hoped for")
+            raise Violation("frame.segmentation", "read", len(data), "a whole head was expected")
         super().receive(data)
 
 
 @break_connection("frame.complete")
 class AnswersEarly(Rewriting):
-    """The last byte of a message is not waited for: it is taken to be zero, and swallowed when it comes."""
+    """A message is answered before its last byte has come: that byte is taken to be zero, and dropped when it arrives."""
 
     early = False
 

@@ -37,8 +37,8 @@ lenient(
 
 
 @break_connection("graph.size-exact")
-class IgnoresOddGraphs(Rewriting):
-    """A GRAPH_COMPUTE whose counts do not fill it is passed over."""
+class IgnoresWrongCounts(Rewriting):
+    """A GRAPH_COMPUTE whose counts do not match its size is ignored."""
 
     def may_hold(self, command: int) -> bool:
         return command == GRAPH_COMPUTE and self.begun > 0
@@ -67,7 +67,7 @@ class WantsShallowGraphs(ChangesGraphs):
 
 @break_session("graph.op-supported")
 class SkipsSquares(ChangesGraphs):
-    """SQR is passed over, as an op is that a server lacks without saying so."""
+    """SQR nodes are skipped without a refusal."""
 
     def changed(self, graph: Graph) -> Graph:
         squares = graph.tensors["id"][graph.tensors["op"] == OPS.index("SQR")]
@@ -107,7 +107,7 @@ class WantsNodes(ChangesGraphs):
 
 @break_session("graph.recompute")
 class OneGraphForAll(ChangesGraphs):
-    """GRAPH_RECOMPUTE computes the last graph of whichever device."""
+    """GRAPH_RECOMPUTE computes the last graph of any device."""
 
     last: Graph | None = None
 
@@ -140,13 +140,13 @@ class KnowsDroppedGraphs(Session):
             self.dropped |= isinstance(message, FreeBuffer) and len(self.plans) < before
 
     def lets_pass(self) -> bool:
-        """Whether a GRAPH_RECOMPUTE without a stored graph is passed over."""
+        """Whether a GRAPH_RECOMPUTE without a stored graph is ignored."""
         raise NotImplementedError
 
 
 @break_session("graph.recompute-stored")
 class RecomputesNothing(KnowsDroppedGraphs):
-    """GRAPH_RECOMPUTE where no graph was ever stored is passed over."""
+    """GRAPH_RECOMPUTE where no graph was ever stored is ignored."""
 
     def lets_pass(self) -> bool:
         return not self.dropped
@@ -154,7 +154,7 @@ class RecomputesNothing(KnowsDroppedGraphs):
 
 @break_session("graph.recompute-freed")
 class ForgivesFreed(KnowsDroppedGraphs):
-    """GRAPH_RECOMPUTE of a graph one of whose buffers was freed is passed over."""
+    """GRAPH_RECOMPUTE of a graph one of whose buffers was freed is ignored."""
 
     def lets_pass(self) -> bool:
         return self.dropped

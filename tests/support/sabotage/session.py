@@ -29,12 +29,12 @@ class NeedsNoHello(Rewriting):
     def _say_hello(self) -> None:
         Connection.receive(self, frame(HELLO))
         assert self.next_event()
-        self.send(HelloReply(major=3, minor=6, patch=1))  # and nobody hears it
+        self.send(HelloReply(major=3, minor=6, patch=1))  # these bytes go nowhere: the client did not ask
 
 
 @break_connection("session.hello-once")
-class HearsHelloAgain(Rewriting):
-    """HELLO is answered as often as it is said: our connection reads the later ones as DEVICE_COUNT."""
+class AnswersHelloAgain(Rewriting):
+    """HELLO is answered every time: our connection is given DEVICE_COUNT in place of the later ones."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -67,8 +67,8 @@ class ChangesVersion(Session):
 
 
 @break_connection("session.survives", timeout=0.5)
-class GivesUpAtHalves(Connection):
-    """A message that is cut off in its middle ends the whole server: from then on nobody is answered."""
+class DiesOfTruncation(Connection):
+    """A message that is cut off ends the whole server: from then on no connection is answered."""
 
     dead = False
 
@@ -83,8 +83,8 @@ class GivesUpAtHalves(Connection):
         return super().idle
 
 
-class FindsStrangers(Lenient):
-    """A session that answers requests on handles that it was not given, and says where those buffers begin."""
+class AcceptsForeignHandles(Lenient):
+    """A session that answers requests on other connections' handles, and tells the base of those buffers."""
 
     known: ClassVar[dict[int, int]]
     """Handle to base."""
@@ -100,8 +100,8 @@ class FindsStrangers(Lenient):
 
 
 @break_session("session.frees")
-class KeepsTheDead(FindsStrangers):
-    """What a connection leaves behind can be found by its handle afterwards."""
+class KeepsLeftBuffers(AcceptsForeignHandles):
+    """The handles of a connection that has ended still work on others."""
 
     known: ClassVar[dict[int, int]] = {}
 
@@ -118,8 +118,8 @@ class KeepsTheDead(FindsStrangers):
 
 
 @break_session("session.isolated")
-class SharesHandles(FindsStrangers):
-    """A handle is found on whichever connection it was given."""
+class SharesHandles(AcceptsForeignHandles):
+    """A handle that one connection was given works on all of them."""
 
     known: ClassVar[dict[int, int]] = {}
 
@@ -142,7 +142,7 @@ class SharesHandles(FindsStrangers):
 
 @break_session("session.concurrent", timeout=1.0)
 class OneAtATime(Session):
-    """A connection is answered when the one before it has ended."""
+    """A connection is answered only when the one before it has ended."""
 
     turn: ClassVar[Lock] = Lock()
 

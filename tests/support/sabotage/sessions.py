@@ -66,7 +66,7 @@ def with_handles(message: Any, change: Callable[[int], int]) -> Any:
 
 
 def empty_reply(message: object) -> object:
-    """Return a reply of the right form that says nothing: zero in every field."""
+    """Return a reply of the right type with zero in every field."""
     cls = GraphCompute if isinstance(message, Graph) else type(message)
     reply: Any = REQUESTS[cls].reply(DEFAULT)
     return reply if reply is NO_REPLY else codec.decode(reply, bytes(codec.minimum_size(reply)))
@@ -139,9 +139,9 @@ class Remembers(Session):
 
 
 class Lenient(Remembers):
-    """A session that does not refuse what breaks one rule, and goes on as if nothing were wrong.
+    """A session that does not refuse requests that break one rule.
 
-    So a case of that rule which our server would refuse for another reason shows as well.
+    A case of that rule that our server refuses for another reason is still refused, so the suite shows it.
     """
 
     rule: ClassVar[str] = ""
@@ -156,7 +156,7 @@ class Lenient(Remembers):
             return empty_reply(message)
 
     def destination(self, message: SetTensor, size: int) -> Region:
-        """Return where data belong; where the rule is broken, somewhere else."""
+        """Return where data belong; where the rule is broken, memory that no client can see."""
         try:
             return super().destination(message, size)
         except Violation as broken:
@@ -174,7 +174,7 @@ class Lenient(Remembers):
             return apart(bytes(min(message.size, SMALL)))
 
     def lets_pass(self, broken: Violation, message: object) -> bool:
-        """Whether to go on: what reaches into another connection is another rule's business."""
+        """Whether to go on: a request that names another connection's buffer breaks session.isolated."""
         return broken.rule == self.rule and not any(self.is_foreign(handle) for handle in handles_of(message))
 
 

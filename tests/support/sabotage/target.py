@@ -43,7 +43,7 @@ class InProcess:
         self._server.__enter__()
 
     def death(self) -> str:
-        """Return how the server ended: it does not."""
+        """Return how the server died: it can't, it is this process."""
         return ""
 
     def stop(self) -> None:

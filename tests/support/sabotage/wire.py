@@ -1,4 +1,4 @@
-"""Connections that change the bytes of requests before our own reads them."""
+"""Connections that change the bytes of requests before our own code reads them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def frame(command: int, payload: bytes = b"") -> bytes:
 
 
 class Rewriting(Connection):
-    """A connection that cuts what comes into requests, and may give our own others to read.
+    """A connection that cuts the incoming bytes into requests, and may replace some before our own code reads them.
 
-    Whatever a subclass does not ask to hold is passed on at once, byte by byte as it comes: our server judges a command by its
+    Requests that a subclass does not hold are passed on at once, byte by byte as it comes: our server judges a command by its
     first byte.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Buffers: handles that are none, and sizes that can't be had."""
+"""Buffers: handles that were never given, and sizes that can't be allocated."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _on(words: str, which: int | str) -> Request:
 
 
 def known() -> Iterator[Case]:
-    """Handles that are no live buffer."""
+    """Handles that name no live buffer."""
     handles: dict[str, tuple[int | str, list[Step], str]] = {
         "null": (0, opened(), "handle 0, which no buffer has"),
         "never-given": (2**64 - 8, opened(), "a handle that was never given"),

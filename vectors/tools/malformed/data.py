@@ -195,7 +195,7 @@ def copy_fits() -> Iterator[Case]:
 
 
 def round_trip() -> Iterator[Case]:
-    """Tensors with odd fields that do not matter, which are accepted."""
+    """Tensors with unusual values in fields that do not matter, which are accepted."""
     odd = {
         "name-without-nul": replace(T, name=b"n" * 64),
         "name-of-any-bytes": replace(T, name=bytes(range(0x80, 0xC0))),

@@ -1,4 +1,4 @@
-"""Devices: indices that are none."""
+"""Devices: indices out of range."""
 
 from __future__ import annotations
 

@@ -1,50 +1,28 @@
-"""Graphs: counts, ids, links, placement, views, and which graph is computed again. What single nodes can't mean: `graph_nodes`."""
+"""Graphs: counts, ids, links, ops and flags.
+
+Where tensors lie: `graph_placement`; graphs that are computed again: `graph_stored`; nodes that no op can mean: `graph_nodes`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final
 
+from vectors.tools.malformed import graph_placement, graph_stored
 from vectors.tools.malformed.case import CLOSES, Case, Seen, accepted, refused
+from vectors.tools.malformed.good_graph import ADD, LEFT, MAP_CUSTOM1, MISSING, SUMS, TOTAL, VIEW, start
 from vectors.tools.malformed.protocol import (
     COMPUTE,
     Piece,
     Request,
-    Step,
     Tensor,
-    address,
-    buffer,
-    end,
-    f32,
-    free,
     graph,
-    handle,
-    hello,
-    opened,
     read,
-    recompute,
     say,
     tensor,
     u32,
     u64,
-    write,
 )
-
-ADD, CONT, VIEW, MAP_CUSTOM1 = 2, 35, 37, 87
-"""Numbers of ops at 3.6.1."""
-
-LEFT = tensor(1024, [4], id=1)
-TOTAL = tensor(2048, [4], id=2, op=ADD, src=(1, 1), flags=COMPUTE)
-"""A graph that is good as it stands: four numbers, and what twice of them is."""
-NUMBERS, SUMS = f32(1, 2, 3, 4), f32(2, 4, 6, 8)
-MISSING: Final = 0xDEAD
-"""An id that no tensor has."""
-
-
-def start() -> list[Step]:
-    """Return what stands before a graph of LEFT and TOTAL; 0xee where the result will be."""
-    return [*opened(), write(LEFT, NUMBERS), write(TOTAL, b"\xee" * 16)]
 
 
 def cases() -> Iterator[Case]:
@@ -55,13 +33,11 @@ def cases() -> Iterator[Case]:
     yield from sources()
     yield from acyclic()
     yield from deep()
-    yield from null_data()
+    yield from graph_placement.null_data()
     yield from ops()
-    yield from views()
+    yield from graph_placement.views()
     yield from flags_and_empty()
-    yield from again()
-    yield from stored()
-    yield from freed()
+    yield from graph_stored.cases()
 
 
 # ------------------------------------------------------------------------------------------------------------ counts
@@ -246,99 +222,6 @@ def deep() -> Iterator[Case]:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ placement
-
-USED_NULL = Seen(("CRASH",), "accepts a tensor with neither buffer nor address; the kernel reads or writes through it")
-
-
-def null_data() -> Iterator[Case]:
-    """Tensors without a live buffer, with and without an address."""
-    gone = [*start(), *buffer("buf1"), *free("buf1")]
-    stale = replace(LEFT, buffer=handle("buf1"), data=address("buf1", 1024))
-    whole = tensor(2048, [4], id=3, buffer=0)
-    unused = tensor(3072, [4], id=3, buffer=0)
-    graphs: dict[str, tuple[list[Tensor], list[Step], str, Seen]] = {
-        "src-without-buffer": ([replace(LEFT, buffer=0), TOTAL], start(), "a source with an address and no buffer", CLOSES),
-        "node-without-buffer": ([LEFT, replace(TOTAL, buffer=0)], start(), "a node with an address and no buffer", CLOSES),
-        "view-src-without-buffer": (
-            [LEFT, whole, replace(TOTAL, view_src=3)],
-            start(),
-            "a view_src with an address and no buffer",
-            CLOSES,
-        ),
-        "unused-without-buffer": (
-            [LEFT, TOTAL, unused],
-            start(),
-            "a record, which no node reaches, with an address and no buffer",
-            Seen(("FAIL",), "looks at what a node reaches only, and computes"),
-        ),
-        "src-in-unknown-buffer": (
-            [replace(LEFT, buffer=2**64 - 8), TOTAL], start(), "a source with an address and a handle that was never given", CLOSES,
-        ),
-        "node-in-unknown-buffer": (
-            [LEFT, replace(TOTAL, buffer=2**64 - 8)], start(), "a node with an address and a handle that was never given", CLOSES,
-        ),
-        "src-in-freed-buffer": ([stale, TOTAL], gone, "a source in a buffer that has been freed", CLOSES),
-    }  # fmt: skip
-    for words, (records, before, what, seen) in graphs.items():
-        yield refused(
-            f"graph.null-data/{words}",
-            f"A graph with {what}. Bounds that are checked only where there is a buffer are not checked here, and kernels read or"
-            " write at any address that the client names.",
-            "SEC-04",
-            "out-of-bounds-write out-of-bounds-read" + " stale-handle" * ("freed" in words),
-            [*before, say(graph([2], records))],
-            seen,
-        )
-    nowhere: dict[str, Any] = {"buffer": 0, "data": 0}
-    for words, records in {
-        "nowhere-read": [replace(LEFT, **nowhere), TOTAL],
-        "nowhere-written": [LEFT, replace(TOTAL, **nowhere)],
-    }.items():
-        yield refused(
-            f"graph.null-data/{words}",
-            "A graph that must compute on a tensor with neither buffer nor address, as clients send those of other servers: the"
-            " kernel would follow a null pointer.",
-            "FUN-01 SEC-04",
-            "null-pointer",
-            [*start(), say(graph([2], records))],
-            USED_NULL,
-        )
-    yield from _nowhere()
-
-
-def _nowhere() -> Iterator[Case]:
-    nowhere = tensor(0, [4], id=3, buffer=0, data=0)
-    idle = tensor(3072, [4], id=4, op=ADD, src=(3, 3))
-    good: dict[str, tuple[list[int], list[Tensor], str]] = {
-        "nowhere-unused": ([2], [LEFT, TOTAL, nowhere], "a tensor that has neither buffer nor address, which no node uses"),
-        "nowhere-without-elements": (
-            [2],
-            [LEFT, TOTAL, replace(nowhere, ne=(0, 1, 1, 1))],
-            "a tensor that has neither buffer nor address nor elements",
-        ),
-        "nowhere-not-computed": (
-            [4, 2],
-            [LEFT, TOTAL, nowhere, idle],
-            "a tensor that has neither buffer nor address, which only a node without COMPUTE uses",
-        ),
-        "nowhere-viewed": (
-            [2],
-            [LEFT, TOTAL, nowhere, replace(nowhere, id=4, op=VIEW, src=(3,), view_src=3)],
-            "a tensor that has neither buffer nor address, and a view of it, which no node uses",
-        ),
-    }
-    for words, (listed, records, what) in good.items():
-        yield accepted(
-            f"graph.null-data/{words}",
-            f"Nothing is wrong: a graph with {what}. Clients send tensors of other servers like that; refusing them breaks models"
-            " that are split.",
-            "FUN-01",
-            "over-strict",
-            [*start(), say(graph(listed, records)), *read(TOTAL, SUMS)],
-        )
-
-
 # ------------------------------------------------------------------------------------------------------------ ops
 
 
@@ -375,54 +258,6 @@ def ops() -> Iterator[Case]:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ views
-
-UNCHECKED = Seen(("FAIL",), "takes view_src and view_offs as they come, and computes")
-WHOLE = tensor(1024, [8], id=1)
-"""Eight numbers, of which views show the last four; there is room of the client's own around."""
-
-
-def _view(at: int, view_offs: int, **fields: Any) -> Tensor:
-    return replace(tensor(at, [4], id=2, op=VIEW, src=(1,), view_src=1, view_offs=view_offs), **fields)
-
-
-def views() -> Iterator[Case]:
-    """Views that do not lie inside what they are views of."""
-    elsewhere = _view(1040, 16, buffer=handle("buf1"), data=address("buf1", 1040))
-    bad: dict[str, tuple[Tensor, str]] = {
-        "one-element-past-end": (_view(1044, 20), "ends 4 bytes behind it"),
-        "whole-past-end": (_view(1088, 64), "begins 32 bytes behind its end"),
-        "data-not-at-offset": (_view(1036, 16), "lies 4 bytes before where view_offs puts it"),
-        "offset-not-at-data": (_view(1040, 20), "has a view_offs 4 bytes behind where it lies"),
-        "offset-2-64-less-4": (_view(1020, 2**64 - 4), "has a view_offs of 2^64-4, by which it lies 4 bytes before"),
-        "longer": (_view(1024, 0, ne=(9, 1, 1, 1), nb=(4, 36, 36, 36)), "has 9 elements of its 8"),
-        "stride-leaves": (_view(1040, 16, ne=(2, 2, 1, 1), nb=(4, 60, 120, 120)), "has a second row that lies behind it"),
-        "other-buffer": (elsewhere, "names another buffer and lies there"),
-    }
-    for words, (view, what) in bad.items():
-        count = view.ne[0] * view.ne[1]
-        copy = tensor(4096, [count], id=3, op=CONT, src=(2,), flags=COMPUTE)
-        more = buffer("buf1") if words == "other-buffer" else []
-        yield refused(
-            f"graph.view/{words}",
-            f"A view of eight floats that {what}. Who trusts either of the two places reads or writes what the other was checked"
-            " for.",
-            "OBS-9",
-            "out-of-bounds-read out-of-bounds-write" + " integer-wrap" * ("2-64" in words),
-            [*opened(), write(WHOLE, f32(*range(8))), *more, say(graph([2, 3], [WHOLE, view, copy]))],
-            UNCHECKED,
-        )
-    outside = tensor(1040, [4], id=2, op=ADD, src=(1, 1), view_src=1, view_offs=16, flags=COMPUTE)
-    yield refused(
-        "graph.view/result-behind-its-view-src",
-        "An ADD that says to compute in place of its source, and whose result begins where that ends.",
-        "OBS-9",
-        "out-of-bounds-write",
-        [*start(), say(graph([2], [LEFT, outside]))],
-        UNCHECKED,
-    )
-
-
 # ------------------------------------------------------------------------------------------------------------ accepted
 
 
@@ -449,86 +284,4 @@ def flags_and_empty() -> Iterator[Case]:
             "OBS-7",
             "should over-strict",
             [*start(), say(graph([], records)), *read(TOTAL, b"\xee" * 16)],
-        )
-
-
-OTHER, DOUBLE = tensor(3072, [4], id=3), tensor(4096, [4], id=4, op=ADD, src=(3, 3), flags=COMPUTE)
-"""A second graph, like the first."""
-
-
-def again() -> Iterator[Case]:
-    """GRAPH_RECOMPUTE that computes again, and what."""
-    zero, first, second = bytes(16), graph([2], [LEFT, TOTAL]), graph([4], [OTHER, DOUBLE])
-    yield accepted(
-        "graph.recompute/last-of-two",
-        "Nothing is wrong: one graph, another one, then GRAPH_RECOMPUTE, which means the last. A server that keeps the wrong one"
-        " gives one context the numbers of another.",
-        "FUN-03",
-        "silent-wrong-result",
-        [
-            *start(), write(OTHER, f32(5, 6, 7, 8)), say(first), say(second), write(TOTAL, zero), write(DOUBLE, zero),
-            say(recompute()), *read(DOUBLE, f32(10, 12, 14, 16)), *read(TOTAL, zero),
-        ],
-    )  # fmt: skip
-    yield accepted(
-        "graph.recompute/new-data",
-        "Nothing is wrong: a graph, other data, then GRAPH_RECOMPUTE, which computes on the data as they are now.",
-        "FUN-03",
-        "silent-wrong-result",
-        [*start(), say(first), write(LEFT, f32(5, 6, 7, 8)), say(recompute()), *read(TOTAL, f32(10, 12, 14, 16))],
-    )
-    yield accepted(
-        "graph.recompute/other-buffer-freed",
-        "Nothing is wrong: a graph, then a buffer freed that it does not use. GRAPH_RECOMPUTE still computes it.",
-        "SEC-10",
-        "over-strict",
-        [*start(), *buffer("buf1"), say(first), *free("buf1"), write(TOTAL, zero), say(recompute()), *read(TOTAL, SUMS)],
-    )
-
-
-def stored() -> Iterator[Case]:
-    """GRAPH_RECOMPUTE where there is nothing to compute."""
-    yield refused(
-        "graph.recompute-stored/none",
-        "GRAPH_RECOMPUTE on a connection that has computed nothing: there is no graph, and whatever lies in its place is none.",
-        "SEC-10",
-        "null-pointer",
-        [*hello(), say(recompute())],
-    )
-    yield refused(
-        "graph.recompute-stored/of-an-earlier-connection",
-        "GRAPH_RECOMPUTE after a connection that had computed a graph has ended: that graph, and its buffers, are gone.",
-        "SEC-10 FUN-03",
-        "stale-handle",
-        [*start(), say(graph([2], [LEFT, TOTAL])), end(), *hello(2), say(recompute(), on=2)],
-    )
-
-
-LARGE: Final = 40 * 2**20
-"""Bytes: more than an allocator keeps for later (glibc maps what is over 32 MiB), so that touching it once freed shows."""
-
-
-def freed() -> Iterator[Case]:
-    """GRAPH_RECOMPUTE after a buffer of the stored graph has been freed."""
-    begun = [*opened(LARGE), write(LEFT, NUMBERS), say(graph([2], [LEFT, TOTAL])), *read(TOTAL, SUMS)]
-    left, total = tensor(1024, [4], in_="buf1", id=1), TOTAL
-    apart = [*opened(), *buffer("buf1", LARGE), write(left, NUMBERS), say(graph([2], [left, total])), *read(total, SUMS)]
-    seen = Seen(("CRASH",), "keeps the graph and computes in memory that was given back: the process ends by SIGSEGV")
-    reused = Seen(
-        ("FAIL", "CRASH"), "keeps the graph and computes in memory that was given back, and that the new buffer may have got"
-    )
-    ways = {
-        "only-buffer": ([*begun, *free("buf0")], "its buffer freed"),
-        "buffer-of-a-source": ([*apart, *free("buf1")], "the buffer of its source freed"),
-        "allocated-again": ([*begun, *free("buf0"), *buffer("buf2", LARGE)], "its buffer freed and another one of that size made"),
-    }
-    for words, (steps, what) in ways.items():
-        yield refused(
-            f"graph.recompute-freed/{words}",
-            f"A graph computed, {what}, then GRAPH_RECOMPUTE: computing it reads and writes memory that belongs to nobody, or to"
-            " what has come there since.",
-            "SEC-10",
-            "stale-handle out-of-bounds-write",
-            [*steps, say(recompute())],
-            reused if words == "allocated-again" else seen,
         )

@@ -74,7 +74,7 @@ def handle(buffer: str) -> str:
 
 
 def address(buffer: str, offset: int = 0) -> str:
-    """Return an address so many bytes behind a buffer's first, by name."""
+    """Return the address at an offset in a buffer, by name."""
     return f"${{{buffer}.base}}" + (f"{offset:+d}" if offset else "")
 
 
@@ -130,7 +130,7 @@ def strides(type: Type, ne: Sequence[int]) -> tuple[int, ...]:
 
 
 def tensor(offset: int = 0, ne: Sequence[int] = (16,), type: Type = F32, in_: str = "buf0", **fields: Any) -> Tensor:
-    """Return a tensor without gaps, so many bytes into a buffer; other fields as given."""
+    """Return a contiguous tensor at an offset in a buffer; other fields as given."""
     placed: dict[str, Any] = {
         "type": type.number,
         "buffer": handle(in_),
@@ -145,7 +145,7 @@ def tensor(offset: int = 0, ne: Sequence[int] = (16,), type: Type = F32, in_: st
 
 
 class Request(NamedTuple):
-    """A request: command and payload; the size field where it does not tell the truth."""
+    """A request: command and payload; `says`: a size field that is wrong."""
 
     command: str
     payload: list[Piece]
