@@ -18,8 +18,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from servers import ask, connect, genuine, other, ours, place
 
+from bench.servers import ask, connect, genuine, other, ours, place
 from ggml_rpc_ref.net.stream import Stream
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.protocol import codec

@@ -100,7 +100,7 @@ def in_turn(computations: Sequence[tuple[Node, Callable[[], None]]]) -> Run:
 
 
 def out_of_memory(node: Node) -> Violation:
-    """Return what to raise for a node that there is no memory to compute."""
+    """Return the Violation for a node whose computation ran out of memory."""
     return Violation("graph.op-supported", node.op.name, node.dst.name, "no memory to compute it")
 
 

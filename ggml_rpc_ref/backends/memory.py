@@ -16,7 +16,7 @@ from ggml_rpc_ref.tensor import Bytes
 
 
 class Allocation(Protocol):
-    """The bytes of one buffer. Ranges are offsets from its first byte; whoever calls has checked them."""
+    """The bytes of one buffer. Ranges are offsets from its first byte, checked by the caller."""
 
     @property
     def size(self) -> int:

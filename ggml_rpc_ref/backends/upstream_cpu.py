@@ -1,8 +1,8 @@
 """The oracle with the roundings of upstream's CPU backend put in, so that a stock client sees the numbers that it would see there.
 
 The oracle multiplies activations as they are. Upstream's CPU rounds them first, and a small model's greedy tokens notice: its two
-best logits may lie 0.01 apart, the rounding moves them by 0.3. Which one is "right" is not a question of semantics, so the ops
-don't know of it; this backend does:
+best logits may be 0.01 apart, and the rounding moves them by 0.3. That is no part of what an op means, so the rounding is here and
+not in ops:
 
     MUL_MAT, MUL_MAT_ID     src1 is rounded to the partner type of src0's (`matmul.VEC_DOT_TYPE`), then multiplied
     FLASH_ATTN_EXT          with fewer than 64 queries Q is rounded to the partner of K's type, F16 keys are multiplied and F16
@@ -40,11 +40,11 @@ from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor, allocate
 
 TILE = 64
-"""Queries from which on upstream computes attention in tiles, in F32 (GGML_FA_TILE_Q)."""
+"""With at least so many queries upstream computes attention in tiles, in F32 (GGML_FA_TILE_Q)."""
 VECTOR = 16
-"""Floats of a vector register; the tiled way wants dv to be a multiple. 16 is AVX-512's; AVX2 has 8."""
+"""Floats in a vector register; tiles need dv to be a multiple of it. 16 is AVX-512's; AVX2 has 8."""
 SPLIT = 512
-"""Keys from which on a single query's keys are shared out among the threads."""
+"""With at least so many keys the threads split the keys of a single query among them."""
 
 
 class UpstreamCpu:
@@ -119,7 +119,7 @@ def _by_f16(function: Callable[[Array], Array], x: F32Array) -> F32Array:
 
 
 def _gelu(x: F32Array) -> F32Array:
-    """ggml_vec_gelu_f32: outside ±10 the table is not asked."""
+    """ggml_vec_gelu_f32: the table is not used outside ±10."""
     return np.where(x <= -10, np.float32(0), np.where(x >= 10, x, _by_f16(_gelu_in_f32, x)))
 
 

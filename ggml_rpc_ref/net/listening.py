@@ -18,7 +18,7 @@ from ggml_rpc_ref.net.sockets import address_text, listen
 log = logging.getLogger(__name__)
 
 PATIENCE: Final = 5.0
-"""Seconds that `shutdown` waits for conversations to end."""
+"""Seconds that `shutdown` waits for connections to end."""
 
 
 class Conversation(Protocol):
@@ -28,7 +28,7 @@ class Conversation(Protocol):
     """The peer, for messages."""
 
     def converse(self) -> None:
-        """Talk until the connection ends, in a thread of its own; then nothing of it is left."""
+        """Serve the connection until it ends, in its own thread, and free everything it had."""
 
     def hang_up(self) -> None:
         """End the connection from another thread; `converse` notices."""
@@ -41,7 +41,7 @@ C = TypeVar("C", bound=Conversation)
 
 
 class Listener(ABC, Generic[C]):
-    """Listens from its construction on, and accepts from `with` or `serve_forever` on.
+    """Listens from its construction on; accepts inside `with`, or in `serve_forever`.
 
     Args:
         address: IPv4 or IPv6 address or host name to bind, every address that the name has.
@@ -67,7 +67,7 @@ class Listener(ABC, Generic[C]):
         """Return the conversation with a peer that has been accepted."""
 
     def _objection(self, address: str) -> str:
-        """Return why a peer of this address is turned away; nothing where it is welcome."""
+        """Return why a peer of this address is turned away; an empty string if it is accepted."""
         return ""
 
     @property
@@ -135,14 +135,14 @@ class Listener(ABC, Generic[C]):
                         self._accept(key.fileobj)
 
     def _accept(self, listener: Any) -> None:
-        """Take one connection; whatever goes wrong with it must not end the loop (SEC-36)."""
+        """Accept one connection; no error with it may end the loop (SEC-36)."""
         try:
             sock, address = listener.accept()
-        except BlockingIOError:  # it has gone again
+        except BlockingIOError:  # the client has closed the connection before it was accepted
             return
         except OSError as error:
             log.warning("a connection could not be accepted: %s", error.strerror)
-            time.sleep(0.1)  # without descriptors or memory the same would come again at once
+            time.sleep(0.1)  # without descriptors or memory the next accept would fail at once too
             return
         conversation = self._conversation(Channel(sock), address_text(address))
         try:

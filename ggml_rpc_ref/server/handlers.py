@@ -5,7 +5,7 @@
         reply = session.handle(AllocBuffer(device=0, size=4096))
 
 `Host` is what all connections share, `Session` what one connection has: its buffers and, for each device, the plan of the graph
-that it computed last. Whatever a peer asks for wrongly is a Violation; the connection is over then, and `close` frees what it had.
+that it computed last. A bad request raises a Violation; the connection is over then, and `close` frees what it had.
 All bytes belong to the memory of a device's backend; a handler touches them through a `Region`.
 
 The bytes of SET_TENSOR and GET_TENSOR are not handled here but moved by the owner of the channel, to `destination` and from
@@ -144,7 +144,7 @@ class Session:
         handlers: request class to the function that answers it; a subclass may replace some.
         memory: its buffers.
         plans: for each device that has computed a graph, the plan of the last one.
-        cancelled: asked between the steps of a graph whether to stop; set by whoever knows when the client has left.
+        cancelled: asked between the steps of a graph whether to stop; set by the owner of the connection.
     """
 
     handlers: dict[type, Callable[[Session, Any], object]]
@@ -241,7 +241,7 @@ class Session:
         return self.host.devices[index]
 
     def done(self, request: type) -> object:
-        """Return the reply of a request that says no more than that it was done, if this version has one."""
+        """Return the reply of a request that only acknowledges it, if it has one in this version."""
         reply = REQUESTS[request].reply(self.host.version)
         if reply is GraphComputeReply:
             return GraphComputeReply(result=0)
@@ -257,30 +257,30 @@ class Session:
 
 
 def hello(session: Session, _: Hello) -> HelloReply:
-    """Say which version's layouts are spoken."""
+    """Answer with the version that this server speaks."""
     major, minor, patch = session.host.version
     return HelloReply(major=major, minor=minor, patch=patch)
 
 
 def device_count(session: Session, _: DeviceCount) -> DeviceCountReply:
-    """Say how many devices there are."""
+    """Answer with the number of devices."""
     return DeviceCountReply(device_count=len(session.host.devices))
 
 
 def get_device_memory(session: Session, request: GetDeviceMemory) -> GetDeviceMemoryReply:
-    """Say how much memory a device may have, and how much of it no buffer of any connection has now."""
+    """Answer with a device's total memory, and how much of it no buffer of any connection uses now."""
     memory = session.device(request.device).memory
     return GetDeviceMemoryReply(free_mem=memory.free, total_mem=memory.total)
 
 
 def get_alignment(session: Session, request: GetAlignment) -> GetAlignmentReply:
-    """Say what addresses of tensors must be multiples of."""
+    """Answer with what the addresses of tensors must be multiples of."""
     session.device(request.device)
     return GetAlignmentReply(alignment=ALIGNMENT)
 
 
 def get_max_size(session: Session, request: GetMaxSize) -> GetMaxSizeReply:
-    """Say how large a buffer may be: as large as the device's memory."""
+    """Answer with the largest size of a buffer: the device's total memory."""
     return GetMaxSizeReply(max_size=session.device(request.device).memory.total)
 
 
@@ -288,7 +288,7 @@ def get_max_size(session: Session, request: GetMaxSize) -> GetMaxSizeReply:
 
 
 def alloc_buffer(session: Session, request: AllocBuffer) -> AllocBufferReply:
-    """Make a buffer of zero bytes; without room for it the reply is (0, 0) and the connection goes on."""
+    """Allocate a buffer, its bytes all zero; if there is no room the reply is (0, 0) and the connection goes on."""
     session.device(request.device)
     buffer = session.memory.alloc(request.device, request.size)
     if buffer is None:
@@ -298,12 +298,12 @@ def alloc_buffer(session: Session, request: AllocBuffer) -> AllocBufferReply:
 
 
 def buffer_get_base(session: Session, request: BufferGetBase) -> BufferGetBaseReply:
-    """Say where a buffer begins."""
+    """Answer with the address of a buffer's first byte."""
     return BufferGetBaseReply(base_ptr=session.memory.buffer(request.remote_ptr).base)
 
 
 def free_buffer(session: Session, request: FreeBuffer) -> object:
-    """Take a buffer away, and with it every stored plan that uses it (graph.recompute-freed)."""
+    """Free a buffer, and drop every stored plan that uses it (graph.recompute-freed)."""
     buffer = session.memory.free(request.remote_ptr)
     session.plans = {device: plan for device, plan in session.plans.items() if buffer not in plan.buffers}
     return session.done(FreeBuffer)
@@ -334,7 +334,7 @@ def set_tensor_hash(session: Session, request: SetTensorHash) -> SetTensorHashRe
 
 
 def copy_tensor(session: Session, request: CopyTensor) -> CopyTensorReply:
-    """Copy the bytes of one tensor over another's, from whichever device to whichever.
+    """Copy the bytes of one tensor over those of another, also between devices.
 
     As upstream's CPU backend does, it copies the source's bytes as they lie, strides and all.
     """
@@ -353,7 +353,7 @@ def init_tensor(session: Session, request: InitTensor) -> object:
 
 
 def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply:
-    """Say how many bytes a tensor needs: ggml_nbytes, as upstream's CPU backend answers whatever the op."""
+    """Answer with the bytes that a tensor needs: ggml_nbytes, as upstream's CPU backend does for every op."""
     session.device(request.device)
     tensor = session.memory.tensor(request.tensor)
     for slot, wire in enumerate(request.srcs):
@@ -368,7 +368,7 @@ def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply
 
 
 def graph_compute(session: Session, graph: Graph) -> object:
-    """Check a graph, compute it, and keep its plan for GRAPH_RECOMPUTE; what was kept for the device is gone even if it fails."""
+    """Check a graph, compute it, and keep its plan for GRAPH_RECOMPUTE; the device's older plan is dropped even if this fails."""
     device = session.device(graph.device)
     session.plans.pop(graph.device, None)
     plan = session.host.make_plan(graph, session.memory, device.backend, session.host.version)

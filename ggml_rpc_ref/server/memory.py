@@ -326,7 +326,7 @@ def _extents(records: npt.NDArray[Any], version: Version) -> tuple[npt.NDArray[n
 def _inside(
     found: list[Buffer | None], which: npt.NDArray[np.intp], data: npt.NDArray[np.uint64], sizes: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.bool_]:
-    """Return `Buffer.offset_of` as a yes or no, without a sum that could wrap; False where there is no buffer."""
+    """Return for each record whether `Buffer.offset_of` would find it inside its buffer; no sum here can wrap."""
     if not found:
         return np.zeros(len(data), bool)
     base = np.array([0 if buffer is None else buffer.base for buffer in found], np.uint64)[which]

@@ -41,7 +41,7 @@ LOOK: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a peer may take, and how much it may hold.
+    """How long a peer may take, and how much it may use.
 
     Attributes:
         connections: connections at the same time; one more is closed at once.
@@ -68,14 +68,14 @@ class Limits:
 
 
 class Server(Listener["_Served"]):
-    """A server that answers each connection by itself; as a `Listener` it begins and ends.
+    """A server that answers each connection in its own thread; it starts and stops as a `Listener`.
 
     Args:
         host: what is served.
         address: IPv4 or IPv6 address or host name to bind, every address that the name has.
         port: TCP port; 0: one that the kernel chooses.
-        allow: networks that peers may come from; none: any.
-        limits: what a peer may take.
+        allow: networks that peers may come from; empty: any.
+        limits: what a peer may take and use.
 
     Attributes:
         session_type: what answers the requests of one connection; a test may break a rule in a subclass.
@@ -109,7 +109,7 @@ class Server(Listener["_Served"]):
 
 
 class _Ended(Exception):  # noqa: N818
-    """The conversation is over, for the reason given; early, where the peer should not have ended it there."""
+    """The connection is over, for the reason given; early if the peer should not have ended it there."""
 
     def __init__(self, reason: str, *, early: bool = True) -> None:
         super().__init__(reason)
@@ -128,7 +128,7 @@ class _Served:
         self._next_look, self._finished = 0.0, 0.0  # when to look at the peer again; since when it has ended its sending
 
     def converse(self) -> None:
-        """Answer requests until the connection ends, for whatever reason, and leave nothing behind. Never raises."""
+        """Answer requests until the connection ends, then free all it had. Never raises."""
         try:
             with self._server.session_type(self._server.host) as session:  # freed before the peer sees the end
                 session.cancelled = self._is_cancelled
@@ -204,7 +204,7 @@ class _Served:
             self._send(self._connection.send(reply))
 
     def _receive_data(self, session: Session, message: SetTensor, size: int) -> None:
-        """Receive the data of a SET_TENSOR into their place."""
+        """Receive the data of a SET_TENSOR into the buffer."""
         region = session.destination(message, size)
         for room in region.receive():
             at = self._connection.take_data(room)
@@ -217,7 +217,7 @@ class _Served:
     # ----------------------------------------------------------------------------------------------------------- moving
 
     def _receive(self, room: memoryview, *, all_of_it: bool = False) -> int:
-        """Receive some bytes into `room`; 0 means that the peer has ended the conversation where it may."""
+        """Receive some bytes into `room`; 0 means that the peer has ended the connection where it may."""
         while True:
             try:
                 count = self._channel.receive(room, all_of_it=all_of_it)
@@ -243,7 +243,7 @@ class _Served:
             raise _Ended(f"idle for {self._limits.idle:g} s")
 
     def _send(self, head: bytes, data: memoryview | None = None) -> None:
-        """Send a reply, with its data from where they lie."""
+        """Send a reply, its data straight from the buffer."""
         try:
             self._channel.send(head, data)
         except Waited:

@@ -111,7 +111,7 @@ class Links:
         return cls(nodes.tolist(), src, view_src, ids)
 
     def check_acyclic(self, copies: npt.NDArray[np.bool_]) -> None:
-        """Refuse a graph in which a tensor is, through src and view_src, its own source.
+        """Refuse a graph in which a tensor is its own source through src and view_src.
 
         Args:
             copies: which tensors are CPY nodes; one that names itself as src[1] is what ggml_cast makes, and no cycle.
