@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,16 +36,29 @@ I8 = 24
 SENTINEL = codec.encode_request(GetAlignment())
 
 
+OTHER = "GGML_RPC_REF_OTHER_PYTHON"
+"""Names the environment variable with the Python of another checkout of ours, to measure two of them in one run."""
+
+
 @contextmanager
-def ours() -> Iterator[str]:
+def ours(python: str = sys.executable) -> Iterator[str]:
     """Give the endpoint of `ggml-rpc-ref serve`."""
-    command = [sys.executable, "-m", "ggml_rpc_ref", "serve", "-p", "0", "-t", str(THREADS), "--json"]
+    command = [python, "-m", "ggml_rpc_ref", "serve", "-p", "0", "-t", str(THREADS), "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
             yield json.loads(process.stdout.readline())["endpoint"]
         finally:
             process.terminate()
+
+
+@contextmanager
+def other() -> Iterator[str]:
+    """Give the endpoint of another checkout's `ggml-rpc-ref serve`; skip where none is named."""
+    if OTHER not in os.environ:
+        pytest.skip(f"{OTHER} names no other checkout's Python")
+    with ours(os.environ[OTHER]) as endpoint:
+        yield endpoint
 
 
 @contextmanager

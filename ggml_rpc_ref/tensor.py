@@ -8,6 +8,7 @@ four dimensions. A block type's row is a row of blocks: its array has a fifth ax
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, Protocol
 
@@ -15,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ggml_rpc_ref import blocks
-from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.spec.dtypes import DType
 
 Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
 F32Array = npt.NDArray[np.float32]
 Quad = tuple[int, int, int, int]
 
@@ -31,29 +33,18 @@ NUMPY_TYPES: dict[str, str] = {
 
 
 class Storage(Protocol):
-    """Bytes that a tensor can lie in: a server's buffer, or a plain array in a test."""
+    """Bytes that a tensor can lie in: an allocation of a backend's memory, or a plain array in a test."""
 
-    data: npt.NDArray[np.uint8]
-
-    def cached_values(self, tensor: Tensor) -> F32Array | None:
-        """Return the remembered float32 copy of a tensor in this storage, or None where none is kept."""
-
-    def written(self, start: int, stop: int) -> None:
-        """Say that the bytes from start to stop have changed, so that copies of them are stale."""
+    @property
+    def data(self) -> Bytes | None:
+        """The bytes in place, shape (size,); None where they do not lie in host memory."""
 
 
 @dataclass(slots=True)
 class PlainStorage:
-    """Storage that is nothing but bytes: no copies are remembered."""
+    """Storage that is nothing but bytes."""
 
-    data: npt.NDArray[np.uint8]
-
-    def cached_values(self, tensor: Tensor) -> F32Array | None:
-        """Return None: nothing is remembered."""
-        return None
-
-    def written(self, start: int, stop: int) -> None:
-        """Do nothing: there is nothing that could be stale."""
+    data: Bytes
 
 
 def contiguous_nb(dtype: DType, ne: Quad) -> Quad:
@@ -76,7 +67,7 @@ def extent(dtype: DType, ne: Quad, nb: Quad) -> int:
     return row + sum((n - 1) * b for n, b in zip(ne[1:], nb[1:], strict=True))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tensor:
     """Type, dimensions and strides of a ggml tensor, and where its bytes lie.
 
@@ -96,7 +87,10 @@ class Tensor:
     offset: int = 0
     name: str = ""
 
-    @property
+    # Not slots: what follows is computed once a tensor and kept in its __dict__. A graph that is computed again asks for the same
+    # arrays each time, and making one takes numpy longer than adding two rows.
+
+    @cached_property
     def nelements(self) -> int:
         """Elements in all dimensions together."""
         return prod(self.ne)
@@ -106,7 +100,7 @@ class Tensor:
         """Rows, i.e. the product of ne[1], ne[2] and ne[3]."""
         return self.ne[1] * self.ne[2] * self.ne[3]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes from the first to the last element, gaps included (ggml_nbytes)."""
         return extent(self.dtype, self.ne, self.nb)
@@ -123,12 +117,12 @@ class Tensor:
         """Whether the elements (or blocks) of a row are neighbours: nb[0] is the size of one."""
         return self.nb[0] == self.dtype.size or self.ne[0] == self.dtype.block
 
-    @property
+    @cached_property
     def shape(self) -> Quad:
         """ne in numpy's order."""
         return (self.ne[3], self.ne[2], self.ne[1], self.ne[0])
 
-    @property
+    @cached_property
     def array(self) -> Array:
         """A writable numpy view of the bytes in place, no copy.
 
@@ -137,7 +131,8 @@ class Tensor:
             Block types: uint8 of shape (ne3, ne2, ne1, ne0 / block, bytes of a block).
 
         Raises:
-            Violation: tensor.in-buffer, where the tensor has no bytes, or numpy finds that they leave the storage.
+            Violation: tensor.buffer-known, where the tensor has no bytes; tensor.in-buffer, where they leave the storage.
+            Misuse: where its bytes do not lie in host memory.
         """
         if self.storage is None:
             raise Violation("tensor.buffer-known", self.name or "tensor", "null", "its bytes are not on this server")
@@ -149,32 +144,27 @@ class Tensor:
         return self._view(np.dtype("u1"), blocks_shape, (nb3, nb2, nb1, nb0, 1))
 
     def _view(self, layout: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
-        assert self.storage is not None
+        if self.storage is None or (data := self.storage.data) is None:
+            raise Misuse(f"the bytes of {self.name or 'a tensor'} do not lie in host memory")
         if 0 in shape:
             return np.empty(shape, layout)
         # numpy rejects strides beyond ssize_t even along a dimension of length 1, where no stride is ever taken
         taken = tuple(s if n > 1 else 0 for n, s in zip(shape, strides, strict=True))
         try:
-            return np.ndarray(shape, layout, self.storage.data, self.offset, taken)
+            return np.ndarray(shape, layout, data, self.offset, taken)
         except (ValueError, TypeError) as error:
             raise Violation("tensor.in-buffer", self.name or "tensor", self.nbytes, str(error)) from error
 
     def values(self) -> F32Array:
         """Return the elements as float32, shape (ne3, ne2, ne1, ne0).
 
-        F32 is a view in place (don't write to it); every other type is converted into a copy. Integers are converted too, so
+        F32 is a view in place (don't write to it); every other type is converted into a new array. Integers are converted too, so
         use `array` where I32 or I64 must stay exact.
         """
-        if self.dtype.name == "F32":
-            return self.array
-        if self.storage is not None and (known := self.storage.cached_values(self)) is not None:
-            return known
-        return self.fresh_values()
-
-    def fresh_values(self) -> F32Array:
-        """Return `values` converted now, whatever copies are remembered."""
         match self.dtype.name:
-            case "F16" | "F32" | "F64" | "I8" | "I16" | "I32" | "I64":
+            case "F32":
+                return self.array
+            case "F16" | "F64" | "I8" | "I16" | "I32" | "I64":
                 with np.errstate(over="ignore"):
                     return self.array.astype(np.float32)
             case "BF16":
@@ -189,10 +179,13 @@ class Tensor:
             values: numbers of shape (ne3, ne2, ne1, ne0), or one that broadcasts to it.
         """
         target = self.array
-        values = np.broadcast_to(values, self.shape)
+        if values.shape != self.shape:
+            values = np.broadcast_to(values, self.shape)
         if target.size == 0:
             return
         match self.dtype.name:
+            case "F32" if values.dtype == np.float32:
+                target[...] = values
             case "F32" | "F64" | "I8" | "I16" | "I32" | "I64":
                 with np.errstate(over="ignore", invalid="ignore"):
                     target[...] = values
@@ -205,10 +198,19 @@ class Tensor:
             case _:
                 target[...] = blocks.quantise(self.dtype, np.ascontiguousarray(values, np.float32))
 
-    def written(self) -> None:
-        """Tell the storage that this tensor's bytes have changed."""
-        if self.storage is not None:
-            self.storage.written(self.offset, self.offset + self.nbytes)
+    def at(self, storage: Storage | None, offset: int, name: str = "") -> Tensor:
+        """Return a tensor of the same type, ne and nb elsewhere.
+
+        It gets what was computed from them, so that of a graph's thousands of tensors only the distinct layouts are computed.
+        """
+        tensor = object.__new__(Tensor)
+        tensor.__dict__.update(self._layout, storage=storage, offset=offset, name=name)
+        return tensor
+
+    @cached_property
+    def _layout(self) -> dict[str, Any]:
+        names = ("dtype", "ne", "nb", "nelements", "nbytes", "shape")
+        return {name: getattr(self, name) for name in names}
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return the part of this tensor whose ne[1] index runs from start to stop, in place."""

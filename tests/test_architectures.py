@@ -27,9 +27,9 @@ import pytest
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server.executor import Plan, make_plan
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.memory import Memory
+from ggml_rpc_ref.server.plan import Plan, make_plan
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.versions import Version
 from tests.support import tiny_models

@@ -612,7 +612,7 @@ def test_the_default_judges_our_own_server() -> None:
         ([*spawn("exit"), "--json"], 4, "stdout", '"verdict": "CRASH"'),
         (spawn("new"), 3, "stderr", "speaks protocol 4.0.0; this suite judges 3.6.1"),
         (["conform", "127.0.0.1:1", "--timeout", "1"], 3, "stderr", "ggml-rpc-ref: can't connect to 127.0.0.1:1"),
-        (["conform", "127.0.0.1:0"], 2, "stderr", "is no endpoint"),
+        (["conform", "127.0.0.1:0"], 2, "stderr", "is not an endpoint"),
         (["conform", "127.0.0.1:1", "--spawn", "x {port}"], 2, "stderr", "not both"),
         (["conform", "--spawn", "rpc-server -p 50052"], 2, "stderr", "must hold {port}"),
         (["conform", "--spawn", "no-such-program-anywhere {port}"], 2, "stderr", "can't start"),

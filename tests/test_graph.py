@@ -218,6 +218,17 @@ def test_what_can_not_be_is_said_at_once(home: Nowhere, build: Callable[[Graph, 
         build(graph, home.leaf("F32", 4, 3))
 
 
+def test_kinds_get_the_number_of_the_version() -> None:
+    """GELU_ERF is 16 since EXPM1 and SOFTPLUS were inserted before it; 3.0.0 has no CEIL."""
+    for version, number in ((Version(3, 0, 0), 14), (Version(3, 5, 0), 16), (DEFAULT, 16)):
+        home = Nowhere(version)
+        node = Graph(home).op("UNARY", [home.leaf("F32", 4)], params={"kind": 16})
+        assert node.wire().op_params[0] == number
+    home = Nowhere(Version(3, 0, 0))
+    with pytest.raises(Unsupported, match=r"protocol 3\.0\.0 has no UNARY CEIL"):
+        Graph(home).op("UNARY", [home.leaf("F32", 4)], params={"kind": 19}).wire()
+
+
 def test_ops_get_the_number_of_the_version() -> None:
     for version, number in ((Version(3, 0, 0), 89), (Version(3, 5, 0), 94), (DEFAULT, 95), (Version(7, 0, 0), 100)):
         home = Nowhere(version)

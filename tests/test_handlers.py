@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.protocol.fnv import definition
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import tensor_cache
 from ggml_rpc_ref.server.handlers import Device, Host, Session
-from ggml_rpc_ref.server.memory import Buffer, DeviceMemory, Memory, ValueCache
+from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
@@ -66,7 +67,7 @@ class FakePlan:
     fails: Violation | None = None
     runs: int = 0
 
-    def run(self) -> None:
+    def run(self, cancelled: object) -> None:
         self.runs += 1
         if self.fails:
             raise self.fails
@@ -94,7 +95,7 @@ def planner() -> FakePlanner:
 
 @pytest.fixture
 def host(planner: FakePlanner) -> Host:
-    devices = [Device(f"d{index}", "for tests", DeviceMemory(2**20 << index), Oracle()) for index in range(2)]
+    devices = [Device(f"d{index}", "for tests", Oracle(HostMemory(2**20 << index), copies=2**20)) for index in range(2)]
     return Host(devices, make_plan=planner)
 
 
@@ -109,6 +110,12 @@ def alloc(session: Session, size: int = 4096, device: int = 0) -> Buffer:
     return session.memory.buffer(reply.remote_ptr)
 
 
+def data_of(buffer: Buffer) -> Any:
+    """A buffer's bytes in place."""
+    assert buffer.allocation.data is not None
+    return buffer.allocation.data
+
+
 def tensor_in(buffer: Buffer, count: int = 16, at: int = 0, **changes: Any) -> RpcTensor:
     """`count` bytes (type I8) in a buffer, from its byte `at` on, unless changed."""
     nb = (1, count, count, count)
@@ -117,13 +124,16 @@ def tensor_in(buffer: Buffer, count: int = 16, at: int = 0, **changes: Any) -> R
 
 def write(session: Session, tensor: RpcTensor, data: bytes, offset: int = 0) -> None:
     region = session.destination(SetTensor(tensor=tensor, offset=offset), len(data))
-    region.bytes[:] = data
+    at = 0
+    for room in region.receive():
+        room[:] = data[at : at + len(room)]
+        at += len(room)
     session.placed(region)
 
 
 def read(session: Session, tensor: RpcTensor, offset: int = 0, size: int | None = None) -> bytes:
     size = tensor.ne[0] if size is None else size
-    return bytes(session.source(GetTensor(tensor=tensor, offset=offset, size=size)))
+    return b"".join(session.source(GetTensor(tensor=tensor, offset=offset, size=size)).pieces())
 
 
 def refused(session: Session, message: object) -> str:
@@ -223,7 +233,7 @@ def test_a_base_is_aligned_and_not_the_processs_own(session: Session) -> None:
     buffer = alloc(session)
     base = session.handle(BufferGetBase(remote_ptr=buffer.remote_ptr)).base_ptr  # type: ignore[attr-defined]
     assert base % 32 == 0
-    assert base != buffer.data.ctypes.data
+    assert base != data_of(buffer).ctypes.data
 
 
 @pytest.mark.parametrize("request_class", [BufferGetBase, FreeBuffer, BufferClear])
@@ -236,14 +246,14 @@ def test_a_handle_that_is_none_is_refused(host: Host, session: Session, request_
         remote_ptr = {"null": 0, "unknown": live ^ 32, "freed": freed.remote_ptr, "foreign": alloc(other).remote_ptr}[case]
         more = {"value": 1} if request_class is BufferClear else {}
         assert refused(session, request_class(remote_ptr=remote_ptr, **more)) == "buffer.known"
-        assert session.memory.buffer(live).data.any() == 0
+        assert data_of(session.memory.buffer(live)).any() == 0
 
 
 def test_clear_sets_every_byte_of_that_buffer_only(session: Session) -> None:
     buffer, other = alloc(session, 100), alloc(session, 100)
     assert session.handle(BufferClear(remote_ptr=buffer.remote_ptr, value=0xAB)) == Empty()
-    assert buffer.data.tobytes() == b"\xab" * 100
-    assert other.data.tobytes() == bytes(100)
+    assert data_of(buffer).tobytes() == b"\xab" * 100
+    assert data_of(other).tobytes() == bytes(100)
 
 
 def test_free_frees(session: Session) -> None:
@@ -273,7 +283,7 @@ def test_a_part_is_written_and_nothing_around_it(session: Session) -> None:
     buffer = alloc(session, 48)
     session.handle(BufferClear(remote_ptr=buffer.remote_ptr, value=0xEE))
     write(session, tensor_in(buffer, 16, at=16), b"abc", offset=2)
-    assert buffer.data.tobytes() == b"\xee" * 18 + b"abc" + b"\xee" * 27
+    assert data_of(buffer).tobytes() == b"\xee" * 18 + b"abc" + b"\xee" * 27
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 0), (16, 0), (0, 16), (15, 1)])
@@ -383,7 +393,7 @@ def test_copy(session: Session) -> None:
     one, other = alloc(session, 64, device=0), alloc(session, 64, device=1)
     write(session, tensor_in(one), bytes(range(16)))
     assert session.handle(CopyTensor(src=tensor_in(one), dst=tensor_in(other, at=8))) == CopyTensorReply(result=1)
-    assert other.data.tobytes() == bytes(8) + bytes(range(16)) + bytes(40)
+    assert data_of(other).tobytes() == bytes(8) + bytes(range(16)) + bytes(40)
 
 
 @pytest.mark.parametrize(("start", "to"), [(0, 5), (5, 0), (3, 3)])
@@ -394,20 +404,20 @@ def test_copy_onto_itself_behaves_as_memmove(session: Session, start: int, to: i
     session.handle(CopyTensor(src=tensor_in(buffer, 16, start), dst=tensor_in(buffer, 16, to)))
     wanted = bytearray(before)
     wanted[to : to + 16] = before[start : start + 16]
-    assert buffer.data.tobytes() == wanted
+    assert data_of(buffer).tobytes() == wanted
 
 
 def test_copy_of_less_leaves_the_rest(session: Session) -> None:
     buffer = alloc(session, 64)
     write(session, tensor_in(buffer, 4), b"abcd")
     session.handle(CopyTensor(src=tensor_in(buffer, 4), dst=tensor_in(buffer, 16, at=32)))
-    assert buffer.data[32:].tobytes() == b"abcd" + bytes(28)
+    assert data_of(buffer)[32:].tobytes() == b"abcd" + bytes(28)
 
 
 def test_copy_that_does_not_fit_is_refused(session: Session) -> None:
     buffer = alloc(session, 64)
     assert refused(session, CopyTensor(src=tensor_in(buffer, 17), dst=tensor_in(buffer, 16, at=32))) == "data.copy-fits"
-    assert not buffer.data.any()
+    assert not data_of(buffer).any()
 
 
 # -------------------------------------------------------------------------------------------------- INIT and GET_ALLOC_SIZE
@@ -418,7 +428,7 @@ def test_init_leaves_the_data(session: Session) -> None:
     session.handle(BufferClear(remote_ptr=buffer.remote_ptr, value=7))
     tensor = tensor_in(buffer, type=Q8_0, ne=(96, 1, 1, 1), nb=(34, 102, 102, 102))
     assert session.handle(InitTensor(tensor=tensor)) == Empty()
-    assert set(buffer.data.tobytes()) == {7}
+    assert set(data_of(buffer).tobytes()) == {7}
 
 
 def test_init_without_a_buffer_is_accepted(session: Session) -> None:
@@ -491,10 +501,10 @@ def test_without_a_cache_nothing_is_there(session: Session) -> None:
 def test_what_was_uploaded_is_there(caching: Session) -> None:
     buffer = alloc(caching, 64)
     assert ask(caching, tensor_in(buffer)) == 0
-    assert not buffer.data.any()
+    assert not data_of(buffer).any()
     write(caching, tensor_in(buffer), DATA)
     assert ask(caching, tensor_in(buffer, 32, at=32), offset=8) == 1
-    assert buffer.data[32:].tobytes() == bytes(8) + DATA + bytes(8)
+    assert data_of(buffer)[32:].tobytes() == bytes(8) + DATA + bytes(8)
 
 
 def test_a_part_is_kept_by_its_own_hash(caching: Session) -> None:
@@ -508,7 +518,7 @@ def test_data_that_do_not_fit_are_a_miss(caching: Session, count: int, offset: i
     buffer = alloc(caching, 64)
     write(caching, tensor_in(buffer), DATA)
     assert ask(caching, tensor_in(buffer, count, at=32), offset) == 0
-    assert not buffer.data[32:].any()
+    assert not data_of(buffer)[32:].any()
 
 
 @pytest.mark.parametrize(("offset", "rule"), [(17, "data.in-tensor"), (TOP - 16, "data.offset-wrap")])
@@ -520,17 +530,18 @@ def test_an_offset_outside_is_refused(caching: Session, offset: int, rule: str) 
 
 
 @pytest.fixture
-def remembering(host: Host) -> Iterator[tuple[Session, Buffer, RpcTensor]]:
+def remembering(session: Session) -> tuple[Session, Buffer, RpcTensor]:
     """A session with a Q8_0 tensor of 32 elements in a buffer, all of scale 1 and quants 3."""
-    with Session(replace(host, values=ValueCache(2**20))) as session:
-        buffer = alloc(session, 4096)
-        tensor = tensor_in(buffer, type=Q8_0, ne=(32, 1, 1, 1), nb=(34, 34, 34, 34))
-        write(session, tensor, np.float16(1).tobytes() + b"\x03" * 32)
-        yield session, buffer, tensor
+    buffer = alloc(session, 4096)
+    tensor = tensor_in(buffer, type=Q8_0, ne=(32, 1, 1, 1), nb=(34, 34, 34, 34))
+    write(session, tensor, np.float16(1).tobytes() + b"\x03" * 32)
+    return session, buffer, tensor
 
 
 def values(session: Session, tensor: RpcTensor) -> set[float]:
-    return set(session.memory.tensor(tensor).values().ravel().tolist())
+    """The elements as device 0 multiplies with them."""
+    backend: Any = session.host.devices[0].backend
+    return set(backend.copies.widened(session.memory.tensor(tensor)).values().ravel().tolist())
 
 
 @pytest.mark.parametrize("change", ["SET", "CLEAR", "COPY"])
@@ -552,12 +563,13 @@ def test_float_copies_follow_the_bytes(remembering: tuple[Session, Buffer, RpcTe
 
 
 def test_float_copies_are_gone_with_the_session(host: Host) -> None:
-    cache = ValueCache(2**20)
-    with Session(replace(host, values=cache)) as session:
+    backend: Any = host.devices[0].backend
+    copies = backend.copies
+    with Session(host) as session:
         tensor = tensor_in(alloc(session), type=Q8_0, ne=(32, 1, 1, 1), nb=(34, 34, 34, 34))
         values(session, tensor)
-        assert cache.used == 128
-    assert cache.used == 0
+        assert copies.used == 128
+    assert copies.used == 0
 
 
 # ------------------------------------------------------------------------------------------------------------------ graphs

@@ -19,12 +19,12 @@ import pytest
 
 from ggml_rpc_ref import golden as vectors
 from ggml_rpc_ref import upstream
+from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.conformance import Given, Options, Result, Spawned, Verdict, run
-from ggml_rpc_ref.golden import meaning, play
+from ggml_rpc_ref.golden import play, semantics
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.server.handlers import Device, Host, Session, alloc_buffer
-from ggml_rpc_ref.server.memory import DeviceMemory
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.messages import AllocBuffer
 from ggml_rpc_ref.spec.rules import RULES
@@ -155,7 +155,7 @@ SPOILT: list[tuple[Callable[[Any, Any], Any], str]] = [
     (lambda case, _: case["steps"].pop(3), "sends ['buf0.remote_ptr'], which nothing has bound by then"),
     (lambda case, _: case["bindings"].update({"buf9.base": {"by": "server"}}), "other names than it binds: ['buf9.base']"),
     (lambda case, _: case["bindings"].pop("buf0.base"), "other names than it binds: ['buf0.base']"),
-    (lambda case, _: case.update(reason="\x1b[2J"), "the sentence about it has control characters"),
+    (lambda case, _: case.update(reason="\x1b[2J"), "its description has control characters"),
     (lambda case, _: case["steps"][0].update(send=[{"any": "00"}]), "step 1 sends what can only be received"),
     (
         lambda case, _: case["steps"][0].update(send=[{"repeat": "00", "times": 10**12}]),
@@ -172,9 +172,9 @@ def test_the_lint_sees(spoil: Callable[[Any, Any], Any], fault: str) -> None:
     assert any(fault in sentence for sentence in said_of(contents))
 
 
-def said_of(contents: meaning.Contents) -> list[str]:
-    cases = [meaning.conversations(kind, Path(name).stem, content) for name, (kind, content) in contents.items()]
-    return [fault for faults in (*cases, meaning.flags(contents)) for fault in faults]
+def said_of(contents: semantics.Contents) -> list[str]:
+    cases = [semantics.conversations(kind, Path(name).stem, content) for name, (kind, content) in contents.items()]
+    return [fault for faults in (*cases, semantics.flags(contents)) for fault in faults]
 
 
 def test_the_lint_is_part_of_verify(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def own() -> dict[str, tuple[Result, set[str]]]:
 
     log, listener = logging.getLogger("ggml_rpc_ref.server.server"), Listener()
     log.addHandler(listener)
-    with Server(Host([Device("oracle", "numpy", DeviceMemory(2**30), Oracle())])) as server:
+    with Server(Host([Device("oracle", "numpy", Oracle(HostMemory(2**30)))])) as server:
         try:
             run(Given(parse_endpoint(server.endpoint)), list(PLAYED.values()), Options(timeout=30.0), take)
         finally:
@@ -273,7 +273,7 @@ class GenerousServer(Server):
 
 def test_a_server_of_another_kind_is_judged_by_what_fits_it() -> None:
     """Two devices, and buffers with room behind: only the cases that say that they need otherwise are left out."""
-    host = Host([Device(f"oracle {n}", "numpy", DeviceMemory(2**30), Oracle()) for n in range(2)])
+    host = Host([Device(f"oracle {n}", "numpy", Oracle(HostMemory(2**30))) for n in range(2)])
     with GenerousServer(host) as server:
         report = run(Given(parse_endpoint(server.endpoint)), list(PLAYED.values()), Options(timeout=30.0))
     verdicts = {result.case.id.removeprefix("malformed/"): result.verdict for result in report.results}

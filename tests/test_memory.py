@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ggml_rpc_ref.backends.copies import WeightCopies
+from ggml_rpc_ref.backends.memory import HostAllocation, HostMemory
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.server.memory import ALIGNMENT, Buffer, DeviceMemory, Memory, ValueCache
+from ggml_rpc_ref.server.memory import ALIGNMENT, Buffer, Memory
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import RpcTensor
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
@@ -28,8 +30,14 @@ def sparse(size: int) -> npt.NDArray[np.uint8]:
     return np.broadcast_to(np.zeros(1, np.uint8), (size,))
 
 
+def data_of(buffer: Buffer) -> npt.NDArray[np.uint8]:
+    """A buffer's bytes in place."""
+    assert buffer.allocation.data is not None
+    return buffer.allocation.data
+
+
 def memory(total: int = HUGE, version: Version = DEFAULT) -> Memory:
-    return Memory([DeviceMemory(total, sparse)], version=version)
+    return Memory([HostMemory(total, sparse)], version=version)
 
 
 def allocated(size: int, where: Memory | None = None) -> tuple[Memory, Buffer]:
@@ -61,7 +69,7 @@ def test_handles_are_never_zero_aligned_and_not_addresses() -> None:
         assert 0 < buffer.remote_ptr < 2**64
         assert 0 < buffer.base < 2**63
         assert buffer.base % ALIGNMENT == 0
-        assert buffer.base != buffer.data.ctypes.data
+        assert buffer.base != data_of(buffer).ctypes.data
 
 
 def test_handles_and_addresses_are_not_used_again() -> None:
@@ -99,7 +107,7 @@ def test_handles_that_are_none(handle: int) -> None:
 
 
 def test_a_freed_handle_is_none_and_another_connections_never_was_one() -> None:
-    device = DeviceMemory(HUGE, sparse)
+    device = HostMemory(HUGE, sparse)
     mine, other = Memory([device]), Memory([device])
     _, buffer = allocated(10, mine)
     with pytest.raises(Violation):
@@ -113,7 +121,7 @@ def test_a_freed_handle_is_none_and_another_connections_never_was_one() -> None:
 
 
 def test_the_cap_is_shared_by_connections_and_given_back() -> None:
-    device = DeviceMemory(1000, sparse)
+    device = HostMemory(1000, sparse)
     one, two = Memory([device]), Memory([device])
     _, buffer = allocated(600, one)
     assert two.alloc(0, 401) is None
@@ -128,7 +136,7 @@ def test_the_cap_is_shared_by_connections_and_given_back() -> None:
 
 
 def test_devices_have_caps_of_their_own() -> None:
-    store = Memory([DeviceMemory(10, sparse), DeviceMemory(20, sparse)])
+    store = Memory([HostMemory(10, sparse), HostMemory(20, sparse)])
     assert store.alloc(0, 11) is None
     buffer = store.alloc(1, 11)
     assert buffer is not None
@@ -138,15 +146,15 @@ def test_devices_have_caps_of_their_own() -> None:
 @pytest.mark.parametrize("size", [2**47, 2**62, 2**63, 2**64 - 1])
 def test_sizes_that_no_machine_has(size: int) -> None:
     """numpy raises MemoryError for some and ValueError for others; the client gets the same answer: none."""
-    device = DeviceMemory(2**64)
+    device = HostMemory(2**64)
     store = Memory([device])
-    assert device.take(size) is None
+    assert device.allocate(size) is None
     assert store.alloc(0, size) is None
     assert (device.free, len(store)) == (2**64, 0)
 
 
 def test_addresses_end_before_the_sign_bit() -> None:
-    store, count = Memory([DeviceMemory(2**70, sparse)]), 0
+    store, count = Memory([HostMemory(2**70, sparse)]), 0
     while (buffer := store.alloc(0, 2**60)) is not None:
         assert buffer.base + buffer.size <= 2**63
         store.free(buffer.remote_ptr)
@@ -155,14 +163,14 @@ def test_addresses_end_before_the_sign_bit() -> None:
 
 
 def test_fresh_bytes_are_zero_and_beyond_2_gib_are_there() -> None:
-    store = Memory([DeviceMemory(3 * GIB)])
+    store = Memory([HostMemory(3 * GIB)])
     _, buffer = allocated(2 * GIB + 4096, store)
     last = wire(buffer, 2 * GIB + 4096 - 32)
     tensor = store.tensor(last)
     assert not tensor.array.any()
     tensor.array[...] = 1.5
-    assert buffer.data[-4:].tobytes() == np.float32(1.5).tobytes()
-    assert buffer.data[2 * GIB + 4096 - 33] == 0
+    assert data_of(buffer)[-4:].tobytes() == np.float32(1.5).tobytes()
+    assert data_of(buffer)[2 * GIB + 4096 - 33] == 0
 
 
 # ------------------------------------------------------------------------------------------------------- the bounds rule
@@ -176,7 +184,7 @@ OUTSIDE = [-1, -32, SIZE - 31, SIZE, SIZE + 1, 2**63, -(2**63), 2**64 - 2**42]
 def test_tensors_inside_a_buffer_over_4_gib(offset: int) -> None:
     store, buffer = allocated(SIZE)
     tensor = store.tensor(wire(buffer, offset))
-    assert (tensor.offset, tensor.nbytes, tensor.storage) == (offset, 32, buffer)
+    assert (tensor.offset, tensor.nbytes, tensor.storage) == (offset, 32, buffer.allocation)
     assert tensor.name == "x"
 
 
@@ -190,7 +198,7 @@ def test_tensors_outside_it(offset: int) -> None:
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**70), st.integers(1, 2**40))
 def test_the_bounds_rule_in_other_words(address: int, size: int, length: int) -> None:
-    buffer = Buffer(1, 2**41, 0, sparse(length))
+    buffer = Buffer(1, 2**41, 0, HostAllocation(sparse(length)))
     inside = address in range(2**41, 2**41 + length + 1) and address + size in range(2**41, 2**41 + length + 1)
     assert buffer.offset_of(address, size) == (address - 2**41 if inside else None)
 
@@ -263,32 +271,35 @@ ROW = 34
 
 
 class Weights:
-    """A buffer of Q8_0 blocks, block i of scale 1 and all quants i, and a cache of copies."""
+    """A buffer of Q8_0 blocks, block i of scale 1 and all quants i, and copies of them."""
 
     def __init__(self, limit: int, blocks: int = 8) -> None:
-        self.cache = ValueCache(limit)
-        self.memory = Memory([DeviceMemory(HUGE)], self.cache)
+        device = HostMemory(HUGE)
+        self.copies = WeightCopies(limit, device)
+        device.changed = self.copies.drop
+        self.memory = Memory([device])
         _, self.buffer = allocated(blocks * ROW, self.memory)
         for index in range(blocks):
             self.fill(index, index)
 
     def fill(self, index: int, quant: int) -> None:
         start = index * ROW
-        self.buffer.data[start : start + ROW] = np.frombuffer(np.float16(1).tobytes() + bytes([quant]) * 32, np.uint8)
+        data_of(self.buffer)[start : start + ROW] = np.frombuffer(np.float16(1).tobytes() + bytes([quant]) * 32, np.uint8)
 
     def values(self, index: int, blocks: int = 1) -> npt.NDArray[np.float32]:
-        return self.memory.tensor(wire(self.buffer, index * ROW, (32, blocks, 1, 1), "Q8_0")).values()
+        tensor = self.memory.tensor(wire(self.buffer, index * ROW, (32, blocks, 1, 1), "Q8_0"))
+        return self.copies.widened(tensor).values()
 
 
 def test_copies_are_kept_and_dropped_when_their_bytes_change() -> None:
     weights = Weights(10_000)
     first, second = weights.values(1), weights.values(2)
     assert first[0, 0, 0, 0] == 1
-    assert weights.values(1) is first
+    assert np.shares_memory(weights.values(1), first)
     weights.fill(1, 50)
-    weights.buffer.written(ROW, ROW + 1)
+    weights.buffer.allocation.written(ROW, ROW + 1)
     assert weights.values(1)[0, 0, 0, 0] == 50
-    assert weights.values(2) is second
+    assert np.shares_memory(weights.values(2), second)
 
 
 @pytest.mark.parametrize(
@@ -299,8 +310,8 @@ def test_copies_are_kept_and_dropped_when_their_bytes_change() -> None:
 def test_which_writes_make_a_copy_stale(start: int, stop: int, stale: bool) -> None:
     weights = Weights(10_000)
     copy = weights.values(1)
-    weights.buffer.written(start, stop)
-    assert (weights.values(1) is not copy) is stale
+    weights.buffer.allocation.written(start, stop)
+    assert (not np.shares_memory(weights.values(1), copy)) is stale
 
 
 def test_copies_can_not_be_written_to() -> None:
@@ -312,35 +323,35 @@ def test_copies_can_not_be_written_to() -> None:
 def test_the_least_recently_used_copy_goes_first_and_the_limit_holds() -> None:
     weights = Weights(3 * 128)
     copies = [weights.values(index) for index in range(3)]
-    assert weights.cache.used == 3 * 128
-    assert weights.values(0) is copies[0]
+    assert weights.copies.used == 3 * 128
+    assert np.shares_memory(weights.values(0), copies[0])
     weights.values(3)
-    assert weights.cache.used == 3 * 128
-    assert weights.values(0) is copies[0]
-    assert weights.values(1) is not copies[1]
+    assert weights.copies.used == 3 * 128
+    assert np.shares_memory(weights.values(0), copies[0])
+    assert not np.shares_memory(weights.values(1), copies[1])
 
 
 def test_a_copy_over_the_limit_is_not_kept() -> None:
     weights = Weights(127)
     assert weights.values(5)[0, 0, 0, 31] == 5
-    assert (weights.cache.used, weights.buffer.copied) == (0, [])
+    assert weights.copies.used == 0
 
 
 def test_plain_types_are_seen_in_place() -> None:
-    store = Memory([DeviceMemory(HUGE)], ValueCache(1000))
+    store = Memory([HostMemory(HUGE)])
     _, buffer = allocated(32, store)
     values = store.tensor(wire(buffer, 0)).values()
-    buffer.data[:4] = np.frombuffer(np.float32(7).tobytes(), np.uint8)
+    data_of(buffer)[:4] = np.frombuffer(np.float32(7).tobytes(), np.uint8)
     assert values[0, 0, 0, 0] == 7
 
 
 @pytest.mark.parametrize("ne", [(32, 2, 1, 1), (32, 0, 1, 1), (0, 1, 1, 1)], ids=["some", "no-rows", "no-columns"])
 def test_a_freed_buffer_leaves_nothing_behind(ne: tuple[int, ...]) -> None:
     weights = Weights(10_000)
-    weights.memory.tensor(wire(weights.buffer, 0, ne, "Q8_0")).values()
-    gone = weakref.ref(weights.buffer)
+    weights.copies.widened(weights.memory.tensor(wire(weights.buffer, 0, ne, "Q8_0")))
+    gone = weakref.ref(weights.buffer.allocation)
     weights.memory.free(weights.buffer.remote_ptr)
     del weights.buffer
     gc.collect()
     assert gone() is None
-    assert weights.cache.used == 0
+    assert weights.copies.used == 0

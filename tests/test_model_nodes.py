@@ -17,15 +17,18 @@ import pytest
 
 from ggml_rpc_ref import connect, upstream
 from ggml_rpc_ref.backends import Backend
+from ggml_rpc_ref.backends.memory import HostAllocation
 from ggml_rpc_ref.client.client import Client
 from ggml_rpc_ref.ops.compare import compare_tensors
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server.executor import Plan, make_plan
+from ggml_rpc_ref.server.handlers import Host
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.memory import Buffer, Memory
+from ggml_rpc_ref.server.plan import Plan, compile_plan, make_plan
 from ggml_rpc_ref.server.server import Server
+from ggml_rpc_ref.server.validate import CheckedGraph
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import AllocBuffer, BufferGetBase, FreeBuffer, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.versions import Version
@@ -46,16 +49,16 @@ class Captured:
     before: dict[Buffer, bytes]
 
 
-def capture(model: Path) -> list[Captured]:
-    """Let a stock client run the model on our server; return the graphs that it sent."""
+def capture(host: Host, model: Path) -> list[Captured]:
+    """Let a stock client run the model on a server of ours; return the graphs that it sent."""
     seen: list[Captured] = []
 
     def remember(graph: Graph, memory: Memory, backend: Backend, version: Version) -> Plan:
         plan = make_plan(graph, memory, backend, version)
-        seen.append(Captured(graph, plan, {buffer: buffer.data.tobytes() for buffer in plan.buffers}))
+        seen.append(Captured(graph, plan, {b: bytes(b.allocation.download(0, b.size)) for b in plan.buffers}))
         return plan
 
-    with Server(replace(make_host("upstream-cpu"), make_plan=remember)) as server:
+    with Server(replace(host, make_plan=remember)) as server:
         upstream.generate("3.6.1", rpc=server.endpoint, model=model, prompt=PROMPT, n_predict=2)
     return [captured for captured in seen if len(captured.graph.nodes) > 100]
 
@@ -66,12 +69,11 @@ class Mirror:
     def __init__(self, client: Client, captured: Captured) -> None:
         self.client, self.remote = client, {}
         for buffer, content in captured.before.items():
-            buffer.data[:] = np.frombuffer(content, np.uint8)
-            buffer.written(0, buffer.size)
+            buffer.allocation.upload(0, memoryview(content))
             remote_ptr = client.request(AllocBuffer(device=0, size=buffer.size)).remote_ptr
             self.remote[buffer] = remote_ptr, client.request(BufferGetBase(remote_ptr=remote_ptr)).base_ptr
             for start in range(0, buffer.size, 2**28):
-                part = buffer.data[start : start + 2**28]
+                part = np.frombuffer(buffer.allocation.download(start, min(start + 2**28, buffer.size)), np.uint8)
                 client.set_tensor(self.wire(BY_NAME["I8"].number, buffer, start, len(part)), 0, part)
         owners = {buffer.remote_ptr: buffer for buffer in captured.before}
         self.tensors = {t.id: self.moved(t, owners) for t in captured.graph.message().tensors}
@@ -93,10 +95,9 @@ class Mirror:
         leaves = [replace(source, op=0, src=(0,) * 10, view_src=0, view_offs=0) for source in sources]
         message = GraphCompute(device=0, nodes=(node,), tensors=(*leaves, self.tensors[node]))
         self.client.compute(Graph.decode(codec.encode(message)))
-        assert isinstance(into.storage, Buffer)
+        assert isinstance(into.storage, HostAllocation)
         received = self.client.get_tensor(self.tensors[node], 0, into.nbytes)
-        into.storage.data[into.offset : into.offset + into.nbytes] = received
-        into.written()
+        into.storage.upload(into.offset, memoryview(received))
 
     def free(self) -> None:
         for remote_ptr, _ in self.remote.values():
@@ -104,7 +105,7 @@ class Mirror:
 
 
 def bytes_of(tensor: Tensor) -> bytes:
-    assert isinstance(tensor.storage, Buffer)
+    assert isinstance(tensor.storage, HostAllocation)
     return tensor.storage.data[tensor.offset : tensor.offset + tensor.nbytes].tobytes()
 
 
@@ -125,7 +126,9 @@ def error(expected: Tensor, actual: Tensor) -> float:
 def test_each_node_of_the_models_graphs_is_what_the_genuine_server_computes(
     upstream_server: upstream.Server, gemma_model: Path
 ) -> None:
-    graphs = capture(gemma_model)
+    host = make_host("upstream-cpu")
+    backend = host.devices[0].backend
+    graphs = capture(host, gemma_model)
     assert [len(captured.graph.nodes) for captured in graphs] == [728, 728]
     computed: Counter[str] = Counter()
     with connect(upstream_server.endpoint, hashing=False) as client:
@@ -141,7 +144,7 @@ def test_each_node_of_the_models_graphs_is_what_the_genuine_server_computes(
                 node.op.oracle(node)
                 by_oracle = bytes_of(dst)
                 restore(dst, before)
-                step.compute()
+                compile_plan(CheckedGraph((node,), frozenset()), backend).run()
                 by_rounding = bytes_of(dst)
                 restore(dst, before)
                 mirror.compute(node_id, dst)
@@ -168,5 +171,5 @@ def test_each_node_of_the_models_graphs_is_what_the_genuine_server_computes(
 
 
 def restore(tensor: Tensor, content: bytes) -> None:
-    assert isinstance(tensor.storage, Buffer)
+    assert isinstance(tensor.storage, HostAllocation)
     tensor.storage.data[tensor.offset : tensor.offset + tensor.nbytes] = np.frombuffer(content, np.uint8)

@@ -82,10 +82,12 @@ def vectors(tmp_path: Path, *steps: Any, bindings: Any = None, flags: tuple[str,
     folder = tmp_path / "upstream-of-none" / "sessions"
     folder.mkdir(parents=True)
     names = {name: {"by": "server"} for name in re.findall(r"\$\{(.*?)\}", json.dumps(steps))} | (bindings or {})
-    content = {"id": "tried", "about": "What is tried.", "flags": flags, "bindings": names, "steps": [*OPENING, *steps]}
+    provenance = dict.fromkeys(("client", "server", "cpu", "command"), "nobody") | {
+        "recorded": "2026-01-01T00:00:00", "recording": "tried.recording", "sha256": 64 * "0",
+    }  # fmt: skip
+    content = {"schema_version": 1, "protocol": "3.6.1", "provenance": provenance, "id": "tried", "about": "What is tried.",
+               "flags": flags, "bindings": names, "steps": [*OPENING, *steps]}  # fmt: skip
     (folder / "tried.json").write_text(json.dumps(content))
-    (tmp_path / "schema").mkdir()
-    (tmp_path / "schema" / "sessions.json").write_text("{}")  # which allows everything
     return tmp_path
 
 
@@ -251,7 +253,7 @@ def test_tensors_of_a_gguf_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"GGUF", b"GGUF\x03\0\0\0" + b"\xff" * 40], ids=["cut off", "nonsense"])
 def test_a_broken_gguf_has_a_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.gguf").write_bytes(content)
-    with pytest.raises(Misuse, match=r"broken\.gguf is no whole GGUF"):
+    with pytest.raises(Misuse, match=r"broken\.gguf is not a complete GGUF"):
         Files([tmp_path / "broken.gguf"])
     with pytest.raises(Misuse, match="can't read"):
         Files([tmp_path / "none"])
@@ -262,7 +264,7 @@ def test_a_gguf_that_is_read_without_end_has_a_sentence(tmp_path: Path, monkeypa
     monkeypatch.setattr(omitted, "LONGEST", 1)
     array = struct.pack("<QsIIQ", 1, b"a", 9, 4, 2**40)
     (tmp_path / "endless.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + array + bytes(64))
-    with pytest.raises(Misuse, match=r"endless\.gguf is no whole GGUF"):
+    with pytest.raises(Misuse, match=r"endless\.gguf is not a complete GGUF"):
         Files([tmp_path / "endless.gguf"])
 
 
@@ -289,7 +291,7 @@ def test_the_command_plays_the_file_of_one_session(tmp_path: Path) -> None:
     assert (ran.returncode, "1 cases, 1 PASS" in ran.stdout) == (0, True), ran.stderr
     own.write_text('{"id": "own"}')
     ran = command("--directory", str(own))
-    assert (ran.returncode, "own.json is damaged: JSON can't be followed" in ran.stderr) == (1, True)
+    assert (ran.returncode, "own.json is damaged: JSON has a fault: $: " in ran.stderr) == (1, True)
 
 
 def test_the_command_fails_names_the_step_and_knows_expected_failures(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_a_damaged_vector_is_not_judged(tmp_path: Path) -> None:
     row = GOOD | {"src": [GOOD["src"][0] | {"sha256": 64 * "0"}, GOOD["src"][1]]}
     result = judged(tmp_path, row)
     assert result.verdict is Verdict.SKIP
-    assert result.detail.startswith("the vector is damaged: src0 holds other bytes than its sha256 is of; see")
+    assert result.detail.startswith("the vector is damaged: src0 does not match its sha256; see")
 
 
 # --------------------------------------------------------------------------------------------------------- the command
@@ -300,9 +300,8 @@ def test_the_report_sums_up_each_op(tmp_path: Path, capsys: pytest.CaptureFixtur
         """It lacks GLU, and multiplies badly."""
 
     cases = [case for case in of("ABS", "MUL_MAT", "GLU", "SUM") if case.id.split("/")[1] != "MUL_MAT" or "f32-k" in case.id]
-    status = command.judge_and_report(
-        InProcess(tmp_path, Sabotage(session=Errs)), cases, command.JudgingOptions(), (), play_ops.summary
-    )
+    target = InProcess(tmp_path, Sabotage(session=Errs))
+    status = command.judge_and_report(target, cases, command.JudgingOptions(), (), play_ops.summary)
     *_, first, second, total = capsys.readouterr().out.splitlines()
     assert status == 1
     assert total.startswith("a server in this process, protocol 3.6.1, 2 devices: ")

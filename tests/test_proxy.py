@@ -530,5 +530,5 @@ def test_where_to_listen() -> None:
     assert parse_listen(":0") == ("127.0.0.1", 0)
     assert parse_listen(":50053") == ("127.0.0.1", 50053)
     assert parse_listen("[::1]:7") == ("::1", 7)
-    with pytest.raises(Misuse, match="no endpoint"):
+    with pytest.raises(Misuse, match="not an endpoint"):
         parse_listen("a b:0")

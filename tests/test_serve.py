@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from ggml_rpc_ref.server.host import cache_directory, machine_memory, make_host
 from ggml_rpc_ref.server.server import Server
 
 HELLO = struct.pack("<BQ", 14, 0)
+MUL_MAT = 29
 HELLO_REPLY = struct.pack("<Q3B", 3, 3, 6, 1)
 
 # ----------------------------------------------------------------------------------------------------------------- options
@@ -157,6 +159,31 @@ def test_signals_end_it_with_0_while_a_peer_is_connected(number: signal.Signals)
         assert process.stderr is not None
         assert json.loads(process.stdout.read())["message"] == f"ended by {number.name}"
         assert process.stderr.read() == ""
+
+
+def test_a_signal_does_not_wait_for_a_graph() -> None:
+    """3,000 products of matrices of 512 by 512: most of a minute; the server ends within its patience for idle threads, 5 s."""
+    size, count = 512 * 512 * 4, 3000
+    with serving() as (process, port), connect(port) as sock:
+        sock.sendall(struct.pack("<BQIQ", 0, 12, 0, 3 * size))
+        _, ptr, _ = struct.unpack("<QQQ", sock.recv(24, socket.MSG_WAITALL))
+        sock.sendall(struct.pack("<BQQ", 3, 8, ptr))
+        _, base = struct.unpack("<QQ", sock.recv(16, socket.MSG_WAITALL))
+        geometry = (512, 512, 1, 1, 4, 2048, size, size)
+
+        def record(id: int, op: int, *src: int) -> bytes:
+            sources, at = (*src, *[0] * (10 - len(src))), base + size * (min(id, 3) - 1)
+            return struct.pack("<QIQ8II64si10QQQQ64s4x", id, 0, ptr, *geometry, op, b"", 16, *sources, 0, 0, at, b"")
+
+        ids = range(3, 3 + count)
+        tensors = [record(1, 0), record(2, 0), *(record(id, MUL_MAT, 1, 2) for id in ids)]
+        payload = struct.pack(f"<II{count}QI", 0, count, *ids, len(tensors)) + b"".join(tensors)
+        sock.sendall(struct.pack("<BQ", 10, len(payload)) + payload)
+        time.sleep(1)
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert time.monotonic() - start < 4
 
 
 def test_json_names_rule_field_value_and_peer() -> None:

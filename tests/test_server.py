@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol.fnv import definition
 from ggml_rpc_ref.server import tensor_cache
 from ggml_rpc_ref.server.handlers import Device, Host, Session
-from ggml_rpc_ref.server.memory import DeviceMemory
 from ggml_rpc_ref.server.server import Limits, Server
 from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import GetAlignment, by_number
@@ -45,7 +45,7 @@ HELLO_REPLY = struct.pack("<Q3B", 3, 3, 6, 1)
 
 @pytest.fixture
 def host() -> Host:
-    return Host([Device(name, "for tests", DeviceMemory(MEMORY), Oracle()) for name in ("one", "two")])
+    return Host([Device(name, "for tests", Oracle(HostMemory(MEMORY))) for name in ("one", "two")])
 
 
 @pytest.fixture
@@ -280,7 +280,7 @@ def test_no_row_has_vanished() -> None:
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Server]:
     """One server for all refusals: that it still serves the last of them is part of the test."""
-    host = Host([Device(name, "for tests", DeviceMemory(MEMORY), Oracle()) for name in ("one", "two")])
+    host = Host([Device(name, "for tests", Oracle(HostMemory(MEMORY))) for name in ("one", "two")])
     with Server(host) as server:
         yield server
 
@@ -478,7 +478,7 @@ def test_many_clients_at_once_keep_their_own_data(server: Server) -> None:
 def test_a_buffer_beyond_4_gib(caplog: pytest.LogCaptureFixture) -> None:
     """Its pages are not touched but at the far end, so it costs next to nothing."""
     size = 2**32 + 2**20
-    host = Host([Device("large", "for tests", DeviceMemory(size), Oracle())])
+    host = Host([Device("large", "for tests", Oracle(HostMemory(size)))])
     with Server(host) as server, connect(server) as client:
         ptr, base = client.alloc(size)
         # one dimension holds at most 2^32 - 1: two rows, each a little over 2 GiB
@@ -492,7 +492,7 @@ def test_a_buffer_beyond_4_gib(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_data_move_in_several_calls(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done beyond 1 GiB, at a thousandth of the size."""
-    monkeypatch.setattr("ggml_rpc_ref.server.server.MOST", 2**20)
+    monkeypatch.setattr("ggml_rpc_ref.net.channel.MOST", 2**20)
     size = 5 * 2**20 + 12345
     data = np.random.default_rng(5).integers(0, 256, size, np.uint8).tobytes()
     with connect(server) as client:
@@ -834,7 +834,7 @@ def test_shutdown_does_not_wait_for_a_computation(host: Host, monkeypatch: pytes
     class Slow:
         buffers: frozenset[Any] = frozenset()
 
-        def run(self) -> None:
+        def run(self, cancelled: object) -> None:
             computing.set()
             enough.wait(20)
 
@@ -846,6 +846,98 @@ def test_shutdown_does_not_wait_for_a_computation(host: Host, monkeypatch: pytes
         assert time.monotonic() - start < 10
         enough.set()
     assert eventually(lambda: server.connections == 0)
+
+
+# ------------------------------------------------------------------------------------------------------ graphs given up
+
+
+class Slow(Oracle):
+    """A backend each of whose steps takes 10 ms, and counts."""
+
+    def __init__(self, memory: HostMemory) -> None:
+        super().__init__(memory)
+        self.steps = 0
+        self.begun = threading.Event()
+
+    def _compute(self, node: Any) -> Callable[[], None]:
+        def compute() -> None:
+            self.steps += 1
+            self.begun.set()
+            time.sleep(0.01)
+
+        return compute
+
+
+@pytest.fixture
+def slow() -> Iterator[tuple[Server, Slow]]:
+    backend = Slow(HostMemory(MEMORY))
+    with Server(Host([Device("slow", "for tests", backend)]), limits=Limits(half_closed=0.3)) as server:
+        yield server, backend
+
+
+LONG = 3000
+"""Steps of a graph that would take the slow backend 30 seconds."""
+
+
+def long_graph(client: Client) -> tuple[bytes, bytes]:
+    """Additions of the same two vectors, and the record of one result."""
+    ptr, base = client.alloc(4096)
+
+    def vector(id: int, **more: Any) -> bytes:
+        return tensor(ptr, base + 16 * min(id, 3), id=id, type=F32, ne=(4, 1, 1, 1), nb=(4, 16, 16, 16), **more)
+
+    results = [vector(id, op=OP_ADD, src=(1, 2)) for id in range(3, 3 + LONG)]
+    return graph(list(range(3, 3 + LONG)), [vector(1), vector(2), *results]), results[0]
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "close with a request waiting"])
+def test_a_graph_stops_when_its_client_leaves(slow: tuple[Server, Slow], how: str) -> None:
+    server, backend = slow
+    with connect(server) as client:
+        compute, result = long_graph(client)
+        client.send(compute)
+        if how.endswith("waiting"):
+            client.send(get_tensor(result, 0, 16))
+        assert backend.begun.wait(20)
+        if how == "reset":
+            client.reset()
+    start = time.monotonic()
+    assert eventually(lambda: server.connections == 0)
+    assert time.monotonic() - start < 5
+    assert backend.steps < LONG // 2
+    assert backend.memory.free == MEMORY
+
+
+def test_a_half_closed_client_gets_the_reply_to_a_short_graph(slow: tuple[Server, Slow]) -> None:
+    server, backend = slow
+    with connect(server) as client:
+        *_, c, compute = adding(client)
+        client.send(compute * 5 + get_tensor(c, 0, 16))
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.rest() == struct.pack("<Q", 16) + bytes(16)
+    assert backend.steps == 5
+
+
+def test_a_client_that_waits_is_not_cancelled(slow: tuple[Server, Slow]) -> None:
+    server, backend = slow
+    with connect(server) as client:
+        *_, c, compute = adding(client)
+        client.send(compute * 60 + get_tensor(c, 0, 16))  # 0.6 s: longer than a half-closed one would be given
+        assert client.reply() == bytes(16)
+    assert backend.steps == 60
+
+
+def test_a_graph_stops_when_the_server_does(slow: tuple[Server, Slow]) -> None:
+    server, backend = slow
+    with connect(server) as client:
+        client.send(long_graph(client)[0])
+        assert backend.begun.wait(20)
+        start = time.monotonic()
+        server.shutdown()
+        assert time.monotonic() - start < 2
+        assert server.connections == 0
+        assert client.rest() == b""
+    assert backend.steps < LONG // 2
 
 
 def test_the_table_of_sizes_here_covers_every_fixed_request() -> None:

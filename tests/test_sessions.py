@@ -25,7 +25,7 @@ from ggml_rpc_ref.errors import Damaged, Misuse
 from ggml_rpc_ref.files import conversation as script
 from ggml_rpc_ref.files.recording import Recorder, read
 from ggml_rpc_ref.golden import play
-from ggml_rpc_ref.golden.contents import MOST_STRETCHES, Known, Ranges
+from ggml_rpc_ref.golden.known_bytes import MOST_STRETCHES, Known, Ranges
 from ggml_rpc_ref.golden.omitted import Files
 from ggml_rpc_ref.golden.session import Labels, faults, make
 from ggml_rpc_ref.net.stream import parse_endpoint

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ggml_rpc_ref.spec import observed as package
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER, DEAD_NUMBERS, DTYPES, type_count, types
 from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, GGML_OP, KINDS, OPS_DRIFTED, UNDECIDED, VIEW_OPS, kinds, op_table
@@ -20,21 +21,24 @@ from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version, accepts, pres
 
 FILE = Path(__file__).parents[1] / "vectors" / "upstream-3.6.1-llama-cpp-python-0.3.20" / "enums.json"
 GENUINE: dict[str, Any] = json.loads(FILE.read_text())
+WITNESSES = sorted(FILE.parents[1].glob("upstream-*/enums.json"))
 
 
 # ------------------------------------------------------------------------------------------------------------------- ops
 
 
-def test_op_numbers_are_the_genuine_ones() -> None:
-    assert list(op_table(Version(3, 6, 1))) == GENUINE["ops"]
-    assert len(GENUINE["ops"]) == 96
+@pytest.mark.parametrize("path", WITNESSES, ids=lambda path: path.parent.name)
+def test_numbers_are_those_of_each_genuine_build(path: Path) -> None:
+    genuine = json.loads(path.read_text())
+    version = Version.parse(genuine["protocol"])
+    assert list(op_table(version)) == genuine["ops"]
+    assert list(kinds("UNARY", version)) == genuine["unary_ops"]
+    assert list(kinds("GLU", version)) == genuine["glu_ops"]
+    assert type_count(version) == len(genuine["types"])
 
 
-def test_sub_op_numbers_are_the_genuine_ones() -> None:
-    unary, glu = kinds("UNARY", Version(3, 6, 1)), kinds("GLU", Version(3, 6, 1))
-    assert list(unary) == GENUINE["unary_ops"]
-    assert list(glu) == GENUINE["glu_ops"]
-    assert (len(unary), len(glu)) == (22, 6)
+def test_how_many_ops_and_kinds_3_6_1_has() -> None:
+    assert (len(GENUINE["ops"]), len(GENUINE["unary_ops"]), len(GENUINE["glu_ops"])) == (96, 22, 6)
 
 
 KINDS_OF_1_0_0 = ["ABS", "SGN", "NEG", "STEP", "TANH", "ELU", "RELU", "SIGMOID", "GELU", "GELU_QUICK", "SILU", "HARDSWISH",
@@ -211,6 +215,12 @@ def test_every_rule_says_what_the_genuine_build_does() -> None:
     assert (genuine.protocol, genuine.build) == (DEFAULT, "llama-cpp-python 0.3.20")
     assert list(genuine.rules) == list(RULES)
     assert genuine.rules["graph.op-custom"] == "calls the pointer (SEC-05)"
+
+
+def test_the_package_carries_what_was_observed() -> None:
+    carried = {path.stem: path.resolve() for path in Path(package.__file__).parent.glob("*.json")}
+    assert carried == {path.parent.name: path.resolve() for path in FILE.parents[1].glob("upstream-*/observed.json")}
+    assert FILE.parent.name in carried
 
 
 def test_a_build_that_nobody_observed() -> None:

@@ -70,7 +70,7 @@ def test_endpoints(text: str, host: str, port: int) -> None:
      "::1:5", "1:2:3", "[::1", "::1]", "[::1]5", "[::1]:", "[]:1", "[name]:1", "[1.2.3.4]:1", "http://h:1", "[::1]x:1"],
 )  # fmt: skip
 def test_texts_that_are_no_endpoint(text: str) -> None:
-    with pytest.raises(Misuse, match="no endpoint"):
+    with pytest.raises(Misuse, match="not an endpoint"):
         parse_endpoint(text)
 
 

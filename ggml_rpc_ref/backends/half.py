@@ -1,7 +1,7 @@
 """How upstream's CPU kernels compute with F16: through float32 on most processors, in F16 itself where AVX512-FP16 is there.
 
 The two give different numbers (a dot product of 256 elements summed in F16 is wrong in its third digit), and a build made on one
-processor may run on no other, so whoever wants upstream's numbers must know which of them made them.
+processor may run on no other. To reproduce upstream's numbers one must know which of the two computed them.
 
 Source: GGML_F16_VEC in ggml-cpu/simd-mappings.h; ggml_vec_dot_f16 in vec.cpp; ggml_vec_mad_f16, ggml_vec_scale_f16 in vec.h.
 """

@@ -1,18 +1,69 @@
-"""The oracle as a backend: ops/* as they stand. Always there, always right, not fast."""
+"""The oracle as a backend: ops/* as they are. Always available, always right, not fast."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from ggml_rpc_ref.backends import Run, Step, in_turn, written_tensors
+from ggml_rpc_ref.backends.copies import WEIGHTED_OPS, WeightCopies, multiply
+from ggml_rpc_ref.backends.memory import HostMemory
+from ggml_rpc_ref.backends.staging import Stage
+from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS
+
+NAME = "oracle"
 
 
 class Oracle:
-    """Computes every node with its op's numpy definition."""
+    """Computes every node with its op's numpy definition.
 
-    name = "oracle"
+    Args:
+        memory: where its buffers lie.
+        copies: bytes of float32 copies of quantised weights to keep.
+    """
 
-    def compile(self, node: Node) -> Callable[[], None]:
-        """Return the op's oracle, bound to the node."""
+    name = NAME
+    KERNELS: Mapping[str, Callable[[Node], None]] = {name: op.oracle for name, op in OPS.items() if name not in CUSTOM_OPS}
+
+    def __init__(self, memory: HostMemory, copies: int = 0) -> None:
+        self.memory, self.copies = memory, WeightCopies(copies, memory)
+        memory.changed = self.copies.drop
+
+    def supports(self, node: Node) -> bool:
+        """Whether all bytes of the node lie in host memory, this device's or another's."""
+        return node.op.name in self.KERNELS and in_host_memory(node)
+
+    def compile(self, steps: Sequence[Step]) -> Run:
+        """Return a run that calls one numpy definition after the other."""
+        return in_turn([(step.node, step.compute or self._compute(step.node)) for step in steps])
+
+    def _compute(self, node: Node) -> Callable[[], None]:
+        if node.op.name in WEIGHTED_OPS and node.source(0).dtype.is_quantised:
+            return partial(multiply, node, self.copies)
         return partial(node.op.oracle, node)
+
+
+def in_host_memory(node: Node) -> bool:
+    """Whether numpy can reach all of a node's tensors in place."""
+    # a loop, not all(): this is asked of each node of each new graph
+    for tensor in (node.dst, *node.src):
+        if tensor is not None and (tensor.storage is None or tensor.storage.data is None):
+            return False
+    return True
+
+
+def by_oracle(node: Node) -> Step:
+    """Return the step that computes a node on the oracle: in place where it lies in host memory, else on copies of its bytes."""
+    if in_host_memory(node):
+        return Step(node, NAME, partial(node.op.oracle, node))
+    return Step(node, NAME, partial(_on_copies, node))
+
+
+def _on_copies(node: Node) -> None:
+    stage = Stage(t for t in (node.dst, *node.src) if t is not None)
+    stage.download()
+    node.op.oracle(Node(stage.moved(node.dst), tuple(t and stage.moved(t) for t in node.src), node.op_params, node.op))
+    for tensor in written_tensors(node):
+        stage.upload(tensor)

@@ -1,8 +1,8 @@
 """The oracle with the roundings of upstream's CPU backend put in, so that a stock client sees the numbers that it would see there.
 
 The oracle multiplies activations as they are. Upstream's CPU rounds them first, and a small model's greedy tokens notice: its two
-best logits may lie 0.01 apart, the rounding moves them by 0.3. Which one is "right" is not a question of semantics, so the ops
-don't know of it; this backend does:
+best logits may be 0.01 apart, and the rounding moves them by 0.3. That is no part of what an op means, so the rounding is here and
+not in ops:
 
     MUL_MAT, MUL_MAT_ID     src1 is rounded to the partner type of src0's (`matmul.VEC_DOT_TYPE`), then multiplied
     FLASH_ATTN_EXT          with fewer than 64 queries Q is rounded to the partner of K's type, F16 keys are multiplied and F16
@@ -17,12 +17,18 @@ Source: ggml-cpu.c (vec_dot_type), ops.cpp (flash_attn_ext_f16_one_chunk, reduce
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
+from ggml_rpc_ref.backends import Run, Step, in_turn
+from ggml_rpc_ref.backends.copies import WeightCopies, with_source
+from ggml_rpc_ref.backends.copies import multiply as multiply_widened
 from ggml_rpc_ref.backends.half import Half, of_this_processor
+from ggml_rpc_ref.backends.memory import HostMemory
+from ggml_rpc_ref.backends.oracle import in_host_memory
 from ggml_rpc_ref.ops.glu import halves
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.ops.shared.activations import gelu_quick
@@ -34,45 +40,62 @@ from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor, allocate
 
 TILE = 64
-"""Queries from which on upstream computes attention in tiles, in F32 (GGML_FA_TILE_Q)."""
+"""With at least so many queries upstream computes attention in tiles, in F32 (GGML_FA_TILE_Q)."""
 VECTOR = 16
-"""Floats of a vector register; the tiled way wants dv to be a multiple. 16 is AVX-512's; AVX2 has 8."""
+"""Floats in a vector register; tiles need dv to be a multiple of it. 16 is AVX-512's; AVX2 has 8."""
 SPLIT = 512
-"""Keys from which on a single query's keys are shared out among the threads."""
-
-
-ROUNDED_OPS = frozenset({"MUL_MAT", "MUL_MAT_ID", "FLASH_ATTN_EXT", "UNARY", "GLU"})
-"""Ops that this backend computes otherwise than the oracle, for some of their types or kinds."""
+"""With at least so many keys the threads split the keys of a single query among them."""
 
 
 class UpstreamCpu:
-    """Computes nodes as upstream's CPU backend rounds them.
+    """Computes nodes as upstream's CPU backend rounds them; it leaves to the oracle what upstream computes as the oracle does.
 
     Args:
+        memory: where its buffers lie.
         threads: number of threads of the upstream server to be matched: a single query's keys are summed in so many parts.
         half: its processor's F16 arithmetic; by default that of the processor we run on.
+        copies: bytes of float32 copies of quantised weights to keep.
     """
 
     name = "upstream-cpu"
 
-    def __init__(self, threads: int = 1, half: Half | None = None) -> None:
+    def __init__(self, memory: HostMemory, threads: int = 1, half: Half | None = None, copies: int = 0) -> None:
+        self.memory, self.copies = memory, WeightCopies(copies, memory)
+        memory.changed = self.copies.drop
         self.threads, self.half = threads, half or of_this_processor()
 
-    def compile(self, node: Node) -> Callable[[], None]:
-        """Return the op's oracle, with upstream's rounding before or within it where it has one."""
-        if node.op.name not in ROUNDED_OPS:
-            return partial(node.op.oracle, node)
-        match node.op.name:
-            case "MUL_MAT" | "MUL_MAT_ID":
-                return partial(multiply, node)
-            case "FLASH_ATTN_EXT":
-                return partial(attend, node, self.threads, self.half)
-            case "GLU" if GLU_OPS[node.i32("kind")] in LOOKED_UP and node.dst.dtype.name == "F32":
-                return partial(gate, node)
-            case "UNARY" if UNARY_OPS[node.i32("kind")] in LOOKED_UP and node.dst.dtype.name == "F32":
-                return partial(activate, node)
-            case _:
-                return partial(node.op.oracle, node)
+    def supports(self, node: Node) -> bool:
+        """Whether upstream rounds this node: its op, and of UNARY and GLU the kinds that it looks up for F32."""
+        if node.op.name not in self.KERNELS or not in_host_memory(node):
+            return False
+        kinds = {"UNARY": UNARY_OPS, "GLU": GLU_OPS}.get(node.op.name)
+        return kinds is None or (kinds[node.i32("kind")] in LOOKED_UP and node.dst.dtype.name == "F32")
+
+    def compile(self, steps: Sequence[Step]) -> Run:
+        """Return a run that calls upstream's roundings and the oracle's definitions, each in its turn."""
+        return in_turn([(step.node, step.compute or partial(self.KERNELS[step.node.op.name], self, step.node)) for step in steps])
+
+    def _multiply(self, node: Node) -> None:
+        """Round src1 to the partner type of src0's, then multiply."""
+        partner = VEC_DOT_TYPE[node.source(0).dtype.name]
+        multiply_widened(with_source(node, 1, rounded(node.source(1), partner)), self.copies)
+
+    def _attend(self, node: Node) -> None:
+        attend(node, self.threads, self.half)
+
+    def _activate(self, node: Node) -> None:
+        activate(node)
+
+    def _gate(self, node: Node) -> None:
+        gate(node)
+
+    KERNELS: Mapping[str, Callable[[Any, Node], None]] = {
+        "MUL_MAT": _multiply,
+        "MUL_MAT_ID": _multiply,
+        "FLASH_ATTN_EXT": _attend,
+        "UNARY": _activate,
+        "GLU": _gate,
+    }
 
 
 def rounded(tensor: Tensor, type_name: str) -> Tensor:
@@ -86,17 +109,6 @@ def rounded(tensor: Tensor, type_name: str) -> Tensor:
     return wide
 
 
-def with_source(node: Node, slot: int, tensor: Tensor) -> Node:
-    """Return the node with another source in a slot."""
-    return Node(node.dst, (*node.src[:slot], tensor, *node.src[slot + 1 :]), node.op_params, node.op)
-
-
-def multiply(node: Node) -> None:
-    """Round src1 to the partner type of src0's, then multiply."""
-    partner = VEC_DOT_TYPE[node.source(0).dtype.name]
-    node.op.oracle(with_source(node, 1, rounded(node.source(1), partner)))
-
-
 # --------------------------------------------------------------------------------------------------------- activations
 
 
@@ -107,7 +119,7 @@ def _by_f16(function: Callable[[Array], Array], x: F32Array) -> F32Array:
 
 
 def _gelu(x: F32Array) -> F32Array:
-    """ggml_vec_gelu_f32: outside ±10 the table is not asked."""
+    """ggml_vec_gelu_f32: the table is not used outside ±10."""
     return np.where(x <= -10, np.float32(0), np.where(x >= 10, x, _by_f16(_gelu_in_f32, x)))
 
 

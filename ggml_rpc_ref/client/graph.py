@@ -26,7 +26,7 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.dtypes import BY_NAME, DType
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_NAME, MAX_OP_PARAMS, RpcTensor
-from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.opcodes import kinds, op_table
 from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import NUMPY_TYPES, Array, PlainStorage, Quad, Tensor, contiguous_nb, extent
 
@@ -155,7 +155,7 @@ class RemoteTensor:
             ne=self.ne,
             nb=self.nb,
             op=_op_number(self.op, self.device.version),
-            op_params=tuple(np.frombuffer(self.op_params, "<i4").tolist()),
+            op_params=_op_params(self.op, self.op_params, self.device.version),
             flags=self.flags,
             src=tuple(0 if source is None else source.id for source in self.src),
             view_src=0 if self.view_src is None else self.view_src.id,
@@ -191,6 +191,15 @@ def _op_number(op: str, version: Version) -> int:
     if op not in table:
         raise Unsupported(f"protocol {version} has no known number for {op}")
     return table.index(op)
+
+
+def _op_params(op: str, raw: bytes, version: Version) -> tuple[int, ...]:
+    """Return op_params with UNARY's or GLU's kind numbered as the server's version numbers it."""
+    first, *rest = np.frombuffer(raw, "<i4").tolist()
+    ours, theirs = kinds(op), kinds(op, version)
+    if ours != theirs and ours[first] not in theirs:
+        raise Unsupported(f"protocol {version} has no {op} {ours[first]}")
+    return (first if ours == theirs else theirs.index(ours[first]), *rest)
 
 
 class Graph:

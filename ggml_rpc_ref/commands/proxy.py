@@ -58,5 +58,5 @@ def run(proxy: Proxy) -> None:
         signal.signal(number, end)
     log.info("forwarding %s to %s", proxy.endpoint, proxy.upstream)
     if not proxy.is_loopback:
-        log.warning("the protocol has no authentication: whoever reaches %s can use %s", proxy.endpoint, proxy.upstream)
+        log.warning("the protocol has no authentication: anyone who can reach %s can use %s", proxy.endpoint, proxy.upstream)
     proxy.serve_forever()

@@ -98,7 +98,7 @@ def run(server: Server, *, as_json: bool = False) -> None:
     else:
         print("\n".join(_lines(announcement(server))), file=sys.stderr, flush=True)
     if not server.is_loopback:
-        log.warning("the protocol has no authentication: whoever reaches %s can use this server", server.endpoint)
+        log.warning("the protocol has no authentication: anyone who can reach %s can use this server", server.endpoint)
     server.serve_forever()
     log.info("ended by %s", ended_by[0].name if ended_by else "itself")
     if server.connections:

@@ -1,4 +1,4 @@
-"""Text from the tables: what of SPEC.md and the C header follows from `spec`, `ops` and `blocks`. Pure functions, no files.
+"""Text from the tables: the parts of SPEC.md, and the C header, that follow from `spec`, `ops` and `blocks`. Pure functions.
 
 SPEC.md is written by hand around derived parts, each between two marks:
 
@@ -6,7 +6,7 @@ SPEC.md is written by hand around derived parts, each between two marks:
     …
     <!-- end -->
 
-`rewrite` puts into each what the tables say now; where that changes nothing, text and tables agree.
+`rewrite` replaces each part by the current one; if that changes nothing, text and tables agree.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ PARTS: dict[str, Callable[[], str]] = {
     "rule links": tables.rule_links,
     "file rules": tables.file_rules,
 }
-"""Name between the marks to the function that writes the part."""
+"""The name in a mark to the function that writes the part."""
 
 _MARKED = re.compile(r"<!-- derived: (?P<name>.+?) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def rewrite(text: str) -> str:
-    """Return a text with every derived part as the tables have it now.
+    """Return a text with every derived part brought up to date.
 
     Raises:
-        Misuse: for a mark that names no part.
+        Misuse: for a mark that does not name a part.
     """
     return _MARKED.sub(_part, text)
 
 
 def outdated(text: str) -> list[str]:
-    """Return the names of the derived parts that no longer stand in a text as the tables have them."""
+    """Return the names of the derived parts of a text that are out of date."""
     return [match["name"] for match in _MARKED.finditer(text) if _part(match) != match[0]]
 
 

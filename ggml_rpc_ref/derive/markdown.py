@@ -1,4 +1,4 @@
-"""The little Markdown that the derived parts are made of."""
+"""The Markdown of the derived parts: tables, escaped text, docstrings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def escape(text: str) -> str:
-    """Return plain text so that Markdown shows it as it stands; what is between backticks is left alone."""
+    """Return plain text escaped for Markdown; text between backticks is left alone."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(part if part.startswith("`") else re.sub(r"[*<>\[\]\\]|(?<!\w)_|_(?!\w)", r"\\\g<0>", part) for part in parts)
 
 
 def prose(docstring: str) -> str:
-    """Return a docstring's body: paragraphs joined to one line each, what is indented by four as it stands."""
+    """Return a docstring's body: each paragraph on one line, lines indented by four as a code block."""
     blocks = []
     for indented, group in groupby(docstring.split("\n"), lambda line: None if not line.strip() else line.startswith("    ")):
         lines = list(group)

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ggml_rpc_ref.backends.upstream_cpu import ROUNDED_OPS
+from ggml_rpc_ref.backends.registry import ROWS
 from ggml_rpc_ref.blocks import fp4, iq, iq_tables, k, legacy, plain, ternary
 from ggml_rpc_ref.derive.markdown import escape, prose, table
 from ggml_rpc_ref.ops import OPS, compare, custom
@@ -22,7 +22,7 @@ from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, op_table
 
 WITNESS = f"vectors/{observed().directory}/ops"
-"""Where the recorded cases of each op lie, from SPEC.md."""
+"""The directory of each op's recorded cases, relative to SPEC.md."""
 
 SHARED: dict[str, ModuleType] = {
     "Arithmetic types": arithmetic,
@@ -33,7 +33,7 @@ SHARED: dict[str, ModuleType] = {
     "Views that compute nothing": views,
     "When a result is right": compare,
 }
-"""Heading to the module whose docstring says what several ops share."""
+"""Heading to the module whose docstring describes what several ops share."""
 
 REFERENCES = {
     "`arithmetic.TYPES`": "[Arithmetic types](#arithmetic-types)",
@@ -46,7 +46,7 @@ REFERENCES = {
     "`op.WRITABLE_BLOCKS`": "[writable](#words-for-types-and-layouts)",
     "`Tolerance`": "tolerance",
 }
-"""What docstrings say for readers of the code, to what a reader of SPEC.md needs."""
+"""Words in docstrings that are for readers of the code, to those for readers of SPEC.md."""
 
 GROUPS = {
     "any type": ANY,
@@ -64,7 +64,7 @@ def _known(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def type_names(names: tuple[str, ...]) -> str:
-    """Return types as words: groups where they are complete, the rest by name."""
+    """Return types in words: complete groups by the group's name, the rest by their own."""
     left, words = set(_known(names)), []
     for group, members in GROUPS.items():
         if left.issuperset(_known(members)):
@@ -185,16 +185,15 @@ def grids() -> str:
 
 
 def support_matrix() -> str:
-    """Return which op takes which types where, by backend; types that all ops treat alike share a column."""
+    """Return which op takes which types where, and which backend has it; types that all ops treat alike share a column."""
     roles = {name: tuple(_roles(OPS[op], name) for op in op_table()) for name in _known(ANY)}
     columns = [(key, [n for n, _ in group]) for key, group in groupby(sorted(roles.items(), key=lambda i: i[1]), lambda i: i[1])]
     columns.sort(key=lambda column: BY_NAME[column[1][0]].number)
-    head = ("Op", "oracle", "upstream-cpu", *("<br>".join(names) for _, names in columns))
+    head = ("Op", *(backend.name for backend in ROWS), *("<br>".join(names) for _, names in columns))
     rows = (
         (
             f"[{op}](#{op.lower()})",
-            "refused" if op in CUSTOM_OPS else "yes",
-            "refused" if op in CUSTOM_OPS else "rounds" if op in ROUNDED_OPS else "yes",
+            *("refused" if op in CUSTOM_OPS else backend.own if op in backend.kernels() else "yes" for backend in ROWS),
             *("" if op in CUSTOM_OPS else key[row] for key, _ in columns),
         )
         for row, op in enumerate(op_table())
@@ -203,6 +202,6 @@ def support_matrix() -> str:
 
 
 def _roles(op: Op, name: str) -> str:
-    """Where a type may stand: slots of sources, d for the result."""
+    """Return where an op takes a type: the slots of sources, d for the result."""
     slots = [str(slot) for slot, source in enumerate(op.sources) if name in source.types]
     return " ".join([*slots, *(["d"] if name in op.types else [])])

@@ -76,7 +76,7 @@ def wire_size(wire: Int | Chars | Record | Array, version: Version = DEFAULT) ->
 
 
 def layout(cls: type, version: Version = DEFAULT) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield a record's rows: offset, size, field, type, meaning; a count is a row of its own before what it counts."""
+    """Yield a record's rows: offset, size, field, type, meaning; a count has a row of its own before the field it counts."""
     at, more = 0, ""
     for field in fields(cls, version):
         wire, name = field.wire, f"`{field.name}`"
@@ -99,7 +99,7 @@ def record(cls: type) -> str:
 
 
 def message(cls: type) -> str:
-    """Return what the table says of a command: its request, its reply, and how other versions differ."""
+    """Return the description of a command: its request, its reply, and the differences of other versions."""
     row = REQUESTS[cls]
     version = max(row.since, DEFAULT)
     since = f", since {row.since}" if row.since > FIRST else ""
@@ -128,7 +128,7 @@ def _reply_of(row: Request, version: Version) -> str:
 
 
 def _history(known: Sequence[Field], row: Request | None = None) -> str:
-    """Say what other versions have otherwise."""
+    """Return the differences of other versions in words."""
     replies = row.replies if row is not None else ()
     answers = all_fields(replies[-1][1]) if replies and isinstance(replies[-1][1], type) and replies[-1][1] is not Empty else ()
     marks = [mark for field in known for mark in _marks(field, row)]
@@ -173,7 +173,7 @@ def commands() -> str:
 
 
 def _cells(row: Request, version: Version) -> tuple[str, str]:
-    """Request and reply size, short."""
+    """Return the request and reply sizes as cells of a table."""
     if row.since > version:
         return "", ""
     reply = row.reply(version)
@@ -217,7 +217,7 @@ def versions() -> str:
 
 
 def types() -> str:
-    """Return one row per ggml_type, and the numbers that name none."""
+    """Return one row per ggml_type, and the numbers that no longer name one."""
     rows = [
         (
             dtype.number,
@@ -296,12 +296,12 @@ def _target(rule: Rule) -> str:
 
 
 def _words(rule: Rule) -> list[str]:
-    """What follows the slash in the ids of a rule's cases."""
+    """Return the ids of a rule's cases without the rule."""
     return [case.id.partition("/")[2] for case in CASES.values() if case.rule is rule]
 
 
 def rule_links() -> str:
-    """Return the definitions that make [rule.id] a link."""
+    """Return the link definitions that make [rule.id] a link."""
     return "\n".join(f"[{id}]: #{id}" for id in RULES)
 
 

@@ -1,9 +1,8 @@
-"""The golden vectors: what is in them, their lint, and what plays them against a server."""
+"""The golden vectors: readers, lint, and players that hold a server to them."""
 
 from __future__ import annotations
 
-from ggml_rpc_ref.golden.form import canonical
+from ggml_rpc_ref.golden.canonical import canonical
 from ggml_rpc_ref.golden.lint import KINDS, files, ids, list_ids, load, verify
-from ggml_rpc_ref.golden.structural import structural
 
-__all__ = ["KINDS", "canonical", "files", "ids", "list_ids", "load", "structural", "verify"]
+__all__ = ["KINDS", "canonical", "files", "ids", "list_ids", "load", "verify"]

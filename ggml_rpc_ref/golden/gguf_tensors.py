@@ -1,6 +1,6 @@
-"""Print where the tensors of a GGUF lie: `python -m ggml_rpc_ref.golden.gguf_tensors FILE`, run by `omitted`.
+"""Print the places of the tensors in a GGUF: `python -m ggml_rpc_ref.golden.gguf_tensors FILE`, run by `omitted`.
 
-A JSON list of [offset, bytes], or an exit status other than 0 and a sentence on standard error.
+The output is a JSON list of [offset, bytes]; on failure the exit status is not 0 and standard error has a sentence.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 MISSING: Final = 3
-"""Exit status where the package gguf is not installed."""
+"""Exit status if the package gguf is not installed."""
 MEMORY: Final = 4 * 2**30
-"""Bytes that this process may have beside the file."""
+"""Bytes that this process may use in addition to the file."""
 
 
 def main(path: Path) -> int:
@@ -29,7 +29,7 @@ def main(path: Path) -> int:
     try:
         tensors = gguf.GGUFReader(path).tensors
         print(json.dumps([[int(tensor.data_offset), int(tensor.n_bytes)] for tensor in tensors]))
-    except Exception as error:  # whatever a damaged file makes of the package
+    except Exception as error:  # whatever the package raises for a damaged file
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0

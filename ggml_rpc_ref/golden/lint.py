@@ -1,16 +1,14 @@
-"""The lint over vectors/: every file against its JSON Schema, ids that are unique and never vanish, one way to write JSON.
+"""The lint of vectors/: every file follows its JSON Schema and its canonical form, and ids are unique and never vanish.
 
-The schemas in vectors/schema/ are the documentation of the files; `structural` checks against them, and tests hold that to
-jsonschema, which would itself fetch what a stranger's "$ref" names, from the network or from files. What no schema can say: the
-memories of the ops, which `operands` reads, the two forms of a session, which `session` compares, and what `meaning` knows.
+The schemas document the files, and `schemas` checks against them. What no schema can say is checked by `operands` (the memories of
+the ops), `session` (the two forms of a session) and `semantics` (the rest).
 
-A directory of vectors may come from strangers, its schemas too: whatever is in it makes a fault with a sentence, nothing else.
+A directory of vectors may come from a stranger: whatever is in it makes a fault with a sentence, nothing else.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ggml_rpc_ref.errors import Damaged, Misuse
-from ggml_rpc_ref.golden import meaning, operands, session
-from ggml_rpc_ref.golden.form import canonical
-from ggml_rpc_ref.golden.structural import structural
+from ggml_rpc_ref.golden import operands, schemas, semantics, session
+from ggml_rpc_ref.golden.canonical import canonical
 
 KINDS: Final = {
     "frames": "upstream-*/frames.json",
@@ -36,18 +33,18 @@ KINDS: Final = {
 }
 """Kind, which is also the name of its schema, to where its files lie."""
 JSON, SCHEMA = "vector.json", "vector.schema"
-"""Rules for files."""
+"""Ids of the rules for files."""
 IDS: Final = "ids.txt"
 """The list of every id that there has ever been, one "file id" a line; written by `vectors list`."""
-ODD: Final = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError, re.error)
-"""What reading a file may raise that is not as its schema says, or whose schema allows anything."""
+MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+"""What reading a file may raise that its schema allows, but that no program of this project writes."""
 
 
 def files(directory: Path) -> Iterator[tuple[str, Path]]:
     """Yield the kind and path of every vector file, in a fixed order.
 
     Raises:
-        Misuse: where there is none.
+        Misuse: if there is none.
     """
     found = [(kind, path) for kind, pattern in KINDS.items() for path in sorted(directory.glob(pattern))]
     if not found:
@@ -59,10 +56,10 @@ def list_ids(directory: Path) -> Iterator[str]:
     """Yield "file id" of every vector, in the order of the files.
 
     Raises:
-        Misuse: where there is none, or a file can't be read or is damaged.
+        Misuse: if there is none, or if a file can't be read or is damaged.
     """
     for kind, path in files(directory):
-        content = following(directory, kind, path)
+        content = following(kind, path)
         with reading(path):
             yield from [f"{path.relative_to(directory)} {name}" for name in ids(kind, content)]
 
@@ -71,60 +68,58 @@ def load(path: Path) -> Any:
     """Return a file's JSON.
 
     Raises:
-        Damaged: for what is no JSON, with the place.
-        Misuse: for what can't be read.
+        Damaged: if it is not JSON, with the offset of the error.
+        Misuse: if it can't be read.
     """
     if path.exists() and not path.is_file():
-        raise Misuse(f"can't read {path}: it is no file")  # a device or a pipe may have no end
+        raise Misuse(f"can't read {path}: it is not a file")  # a device or a pipe may have no end
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Misuse(f"can't read {path}: {error.strerror}") from None
     except json.JSONDecodeError as error:
-        raise Damaged(path, len(error.doc[: error.pos].encode()), "JSON", f"breaks off or is none: {error.msg}", JSON) from None
+        raise Damaged(path, len(error.doc[: error.pos].encode()), "JSON", f"breaks off or is not JSON: {error.msg}", JSON) from None
     except UnicodeDecodeError as error:
         raise Damaged(path, error.start, "JSON", f"is not UTF-8: {error.reason}", JSON) from None
-    except (RecursionError, ValueError) as error:  # brackets or digits without end
+    except (RecursionError, ValueError) as error:  # endless brackets or digits
         raise Damaged(path, None, "JSON", f"can't be read: {type(error).__name__}", JSON) from None
 
 
-def following(directory: Path, kind: str, path: Path) -> Any:
+def following(kind: str, path: Path) -> Any:
     """Return the JSON of a file that follows the schema of its kind.
 
     Raises:
-        Damaged: for one that does not, with the first fault.
-        Misuse: for what can't be read.
+        Damaged: if it does not, with the first fault.
+        Misuse: if it can't be read.
     """
     content = load(path)
     with reading(path):
-        for fault in _schema_faults(directory / "schema" / f"{kind}.json", content):
+        for fault in schemas.faults(kind, content):
             raise Damaged(path, None, "JSON", f"has a fault: {fault}", SCHEMA)
     return content
 
 
-def playable(directory: Path, kind: str, path: Path) -> Any:
-    """Return the JSON of a file whose conversations or operands make sense, beside that it follows its schema; raises the same.
-
-    A file alone has no schema beside it; that it can be followed is what counts then.
-    """
-    content = load(path) if path == directory else following(directory, kind, path)
+def playable(kind: str, path: Path) -> Any:
+    """Return the JSON of a file that follows its schema and whose conversations or operands make sense; raises as `following`."""
+    content = following(kind, path)
     with reading(path):
-        for fault in (*meaning.conversations(kind, path.stem, content), *(operands.faults(path, content) if kind == "ops" else ())):
+        wrong = operands.faults(path, content) if kind == "ops" else semantics.conversations(kind, path.stem, content)
+        for fault in wrong:
             raise Damaged(path, None, "JSON", f"has a fault: {fault}", SCHEMA)
     return content
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn into Damaged whatever odd contents of a file raise."""
+    """Turn whatever malformed content raises into Damaged."""
     try:
         yield
-    except ODD as error:
+    except MALFORMED as error:
         raise Damaged(path, None, "JSON", f"can't be followed: {type(error).__name__}: {str(error)[:80]}", SCHEMA) from None
 
 
 def ids(kind: str, content: Any) -> list[str]:
-    """Return the ids of the vectors in a file that its schema allows."""
+    """Return the ids of the vectors in a file that follows its schema."""
     match kind:
         case "frames":
             rows = enumerate(content["connections"])
@@ -152,22 +147,22 @@ def ids(kind: str, content: Any) -> list[str]:
 SPECIAL: Final[dict[str, Callable[[Path, Any], Iterator[str]]]] = {
     "ops": operands.faults,
     "sessions": session.faults,
-    "observed": meaning.observed,
+    "observed": semantics.observed,
 }
-"""Kind to what yields a sentence for each fault in one of its files, beside what the schema says."""
+"""Kind to the function that yields the faults in one of its files that no schema sees."""
 
 
 def verify(directory: Path) -> list[str]:
-    """Return what is wrong with the vectors, one sentence each; nothing where all is well."""
+    """Return what is wrong with the vectors, one sentence for each fault."""
     faults: list[str] = []
     present: list[str] = []
-    contents: meaning.Contents = {}
+    contents: semantics.Contents = {}
     for kind, path in files(directory):
         where = str(path.relative_to(directory))
         try:
             with reading(path):
                 content = load(path)
-                wrong = list(_schema_faults(directory / "schema" / f"{kind}.json", content))
+                wrong = list(schemas.faults(kind, content))
                 if not wrong:
                     names = ids(kind, content)
                     wrong = list(_beyond_schema(kind, path, content, names))
@@ -186,17 +181,17 @@ def verify(directory: Path) -> list[str]:
     ]
     try:
         with reading(directory):
-            faults += [*meaning.flags(contents), *_vanished(directory, present)]
+            faults += [*semantics.flags(contents), *_vanished(directory, present)]
     except Misuse as error:
         faults.append(str(error))
     return faults
 
 
 def _beyond_schema(kind: str, path: Path, content: Any, names: list[str]) -> Iterator[str]:
-    """Yield what is wrong with a file that its schema allows."""
-    yield from (f"the id {name!r} stands there twice" for name, times in Counter(names).items() if times > 1)
+    """Yield what is wrong with a file that follows its schema."""
+    yield from (f"the id {name!r} occurs twice" for name, times in Counter(names).items() if times > 1)
     yield from SPECIAL[kind](path, content) if kind in SPECIAL else ()
-    yield from meaning.conversations(kind, path.stem, content)
+    yield from semantics.conversations(kind, path.stem, content)
 
 
 def _vanished(directory: Path, present: list[str]) -> list[str]:
@@ -205,14 +200,8 @@ def _vanished(directory: Path, present: list[str]) -> list[str]:
         return [f"{path} is missing: write it with `ggml-rpc-ref vectors list`"]
     known = path.read_text(encoding="utf-8").splitlines()
     there = set(present)
-    faults = [f"{IDS}: {line!r} is there no more, and ids never change" for line in known if line not in there]
+    faults = [f"{IDS}: {line!r} is gone, and ids never change" for line in known if line not in there]
     new = there - set(known)
     if new:
         faults.append(f"{IDS}: {len(new)} ids are new, the first {min(new)!r}: run `ggml-rpc-ref vectors list > {path}`")
     return faults
-
-
-def _schema_faults(schema: Path, content: Any) -> Iterator[str]:
-    """Yield a sentence for each place where a file's content does not follow its schema."""
-    rules = load(schema)
-    yield from structural(content, rules, rules, "$")

@@ -1,6 +1,6 @@
-"""Data that vectors omit, found again by size and hash in files that are given: a model's tensors in a GGUF, or a file as a whole.
+"""Data that vectors omit, found by size and hash in given files: the tensors of a GGUF, or a whole file of any other kind.
 
-The hashes are taken as they are asked for, and only of what has the size that is asked for.
+Only data of the right size are hashed, when they are first asked for.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ggml_rpc_ref.protocol.fnv import fnv1a
 
 GGUF_MAGIC: Final = b"GGUF"
 LONGEST: Final = 120
-"""Seconds that reading a GGUF may take; a vocabulary of 262,144 tokens took 8."""
+"""Seconds that reading a GGUF may take; one with a vocabulary of 262,144 tokens took 8."""
 
 
 class Files(Mapping[Omitted, memoryview]):
-    """What is in some files, by size and FNV-1a 64 hash.
+    """The data in some files, by size and FNV-1a 64 hash.
 
     Args:
         paths: the files, read at once.
-        otherwise: more files, read when something is asked for that the others don't have: gguf takes seconds over a vocabulary.
+        otherwise: more files, read only for data that the others don't have: reading a GGUF's vocabulary takes seconds.
 
     Raises:
-        Misuse: for a file that can't be read, or a GGUF where the package gguf is missing.
+        Misuse: for a file that can't be read, or for a GGUF if the package gguf is missing.
     """
 
     def __init__(self, paths: Iterable[Path], otherwise: Iterable[Path] = ()) -> None:
@@ -47,7 +47,7 @@ class Files(Mapping[Omitted, memoryview]):
             self._unknown[len(part)].append(part)
 
     def __getitem__(self, piece: Omitted) -> memoryview:
-        """Return the data; KeyError where no file has it."""
+        """Return the data; KeyError if no file has them."""
         self._look_for(piece)
         while piece not in self._known and self._unread:
             self._read(self._unread.pop())
@@ -61,7 +61,7 @@ class Files(Mapping[Omitted, memoryview]):
             self._known[Omitted(len(part), fnv1a(part))] = part
 
     def __iter__(self) -> Iterator[Omitted]:
-        """Yield what has been found so far."""
+        """Yield what was found so far."""
         return iter(self._known)
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Files(Mapping[Omitted, memoryview]):
 
 
 def _parts(path: Path) -> Iterator[memoryview]:
-    """Yield a GGUF's tensors as they lie there, or all of another file."""
+    """Yield the tensors of a GGUF in file order, or the whole of another file."""
     try:
         with path.open("rb") as file:
             start = file.read(len(GGUF_MAGIC))
@@ -86,17 +86,17 @@ def _parts(path: Path) -> Iterator[memoryview]:
 def _tensors(path: Path) -> list[list[int]]:
     """Return offset and size of each tensor in a GGUF.
 
-    The package gguf reads it in a process of its own, within limits: of a damaged file it may read without end.
+    The package gguf reads it in a process of its own with limits, since it may never finish reading a damaged file.
     """
     command = [sys.executable, "-m", "ggml_rpc_ref.golden.gguf_tensors", str(path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
-        raise Misuse(f"{path} is no whole GGUF: reading it did not end within {LONGEST} s") from None
+        raise Misuse(f"{path} is not a complete GGUF: reading it did not end within {LONGEST} s") from None
     if done.returncode == gguf_tensors.MISSING:
         raise Misuse(f"{path} is a GGUF: `pip install 'ggml-rpc-ref[gguf]'` to read it")
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["the reader died"])[-1]
-        raise Misuse(f"{path} is no whole GGUF: {reason[:200]}")
+        raise Misuse(f"{path} is not a complete GGUF: {reason[:200]}")
     found: list[list[int]] = json.loads(done.stdout)
     return found

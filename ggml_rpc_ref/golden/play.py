@@ -1,8 +1,8 @@
-"""Play vectors against a live server: the symbolic conversations of sessions/ and handmade/malformed/ as conformance cases.
+"""Play vectors against a live server: the symbolic conversations of sessions/ and handmade/malformed/, as conformance cases.
 
-A step that sends is sent as it stands, with the names' values in their places; a reply is compared piece by piece, and binds the
-names that it brings. Verdicts, liveness after each case, restarts and reports are conformance's own. What ops compute is played by
-`play_ops`.
+What a step sends is sent as it is, with values in place of names; a reply is compared piece by piece and binds the names that it
+brings. Verdicts, the check after each case that the server lives, restarts and reports are those of `conformance`. `play_ops` plays
+the vectors of ops.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from ggml_rpc_ref.protocol.fnv import fnv1a
 REPLY_HEAD: Final = 8
 """Bytes of a reply's size field."""
 PATIENCE: Final = 12.0
-"""How many times the usual deadline the answers of a session may take: whole models are loaded and computed in them."""
+"""The factor on the usual deadline for the answers of a session, in which whole models are loaded and computed."""
 
 CLAUSES: Final = {
     "HELLO": "session.hello-version",
@@ -60,11 +60,11 @@ CLAUSES: Final = {
     "GET_TENSOR": "data.round-trip",
     "COPY_TENSOR": "data.copy",
 }
-"""Command to the rule that a reply breaks whose size is right and whose contents are not."""
+"""Command to the rule that its reply breaks if the size is right and the contents are wrong."""
 DTYPES: Final = {"F32": "<f4", "F16": "<f2"}
-"""Type of numbers in a piece to numpy's name of it."""
+"""Type of the numbers in a piece to its name in numpy."""
 PLAYED: Final = frozenset({"sessions", "malformed", "ops"})
-"""Kinds of vectors that can be played."""
+"""The kinds of vectors that can be played."""
 SHAPE: Final = "frame.reply-presence"
 """The rule that a reply of the wrong size breaks."""
 
@@ -74,16 +74,16 @@ def cases(directory: Path, data: Mapping[Omitted, memoryview]) -> Iterator[Case]
 
     Args:
         directory: that of the vectors, or one session's file.
-        data: what vectors omit to the data.
+        data: the data that vectors omit.
 
     Raises:
-        Damaged: for a file that `vectors verify` would find a fault in, with the first one.
-        Misuse: for one that can't be read, or where there is none.
+        Damaged: for a file in which `vectors verify` would find a fault, with the first one.
+        Misuse: for a file that can't be read, or if there is none.
     """
     for kind, path in [("sessions", directory)] if directory.is_file() else files(directory):
         if kind not in PLAYED:
             continue
-        content = playable(directory, kind, path)
+        content = playable(kind, path)
         with reading(path):
             if kind == "sessions":
                 yield _session(content, data)
@@ -107,7 +107,7 @@ def _malformed(row: Any, data: Mapping[Omitted, memoryview]) -> Case:
 def select(found: list[Case], patterns: tuple[str, ...]) -> list[Case]:
     """Return the cases whose id, or whose rule's id, matches one of the patterns (*, ?, [...]), or all.
 
-    A pattern that ends before a slash stands for all that is below: "sessions", "ops/ADD".
+    A pattern that ends before a slash stands for all ids below it: "sessions", "ops/ADD".
 
     Raises:
         Misuse: for a pattern that matches nothing.
@@ -131,10 +131,10 @@ def _play(script: Script, data: Mapping[Omitted, memoryview], rule: str, subject
 
 @dataclass(slots=True)
 class _Player:
-    """The state of one playing: what names stand for, and the connections that are open.
+    """The state while one script is played: the values of names, and the open connections.
 
     Attributes:
-        rule: id of the rule that wrong contents of a reply break; "": it depends on the command.
+        rule: id of the rule that a wrong reply breaks; "": it depends on the command.
     """
 
     script: Script
@@ -145,8 +145,8 @@ class _Player:
     open: dict[int, Peer] = field(default_factory=dict)
 
     def play(self) -> None:
-        """Take every step."""
-        self._demand()
+        """Take every step in order."""
+        self._check_prerequisites()
         chosen = ((name, binding) for name, binding in self.script.bindings.items() if binding.by == "client")
         self.values |= {name: binding.value for name, binding in chosen if binding.value is not None}
         for number, step in enumerate(self.script.steps, 1):
@@ -156,8 +156,8 @@ class _Player:
                 place = f"step {number}{f' ({step.command})' if step.command else ''}"
                 raise Broken(broken.expected, f"{broken.actual}; {place}", broken.rule, broken.verdict) from None
 
-    def _demand(self) -> None:
-        """Look whether the server and we have what the conversation needs."""
+    def _check_prerequisites(self) -> None:
+        """Raise NotJudged if the server, or this player, lacks what the conversation needs."""
         if "two-devices" in self.script.flags:
             self.subject.other_device()
         if "one-device" in self.script.flags and self.subject.facts.device_count != 1:
@@ -165,10 +165,10 @@ class _Player:
         for step in self.script.steps:
             for piece in step.pieces:
                 if step.act == "send" and isinstance(piece, Omitted):
-                    self._look_for(piece)
+                    self._require_data(piece)
 
-    def _look_for(self, piece: Omitted) -> None:
-        """Raise NotJudged where we don't have data that is to be sent."""
+    def _require_data(self, piece: Omitted) -> None:
+        """Raise NotJudged if the data that is to be sent is not available."""
         what = f"data of {piece.size} bytes with the hash {piece.fnv1a:016x} is not in the vector"
         try:
             there = piece in self.data
@@ -209,7 +209,7 @@ class _Player:
         for piece in step.pieces:
             part = reply[at : at + size_of([piece])]
             if wrong := self._wrong(piece, part):
-                self._excuse(step, piece, part)
+                self._check_abilities(step, piece, part)
                 raise Broken(f"{what} to hold {wrong[0]} at byte {at}", wrong[1], self._clause(step, piece))
             at += len(part)
 
@@ -219,8 +219,8 @@ class _Player:
             return self.rule
         return "graph.computes" if isinstance(piece, Near) else CLAUSES.get(step.command, "")
 
-    def _excuse(self, step: Step, piece: Piece, part: memoryview) -> None:
-        """Raise NotJudged where a difference says only that the server lacks what the conversation needs."""
+    def _check_abilities(self, step: Step, piece: Piece, part: memoryview) -> None:
+        """Raise NotJudged if a difference shows only that the server lacks an ability which the conversation needs."""
         if step.command == "SET_TENSOR_HASH" and "needs-cache" in self.script.flags:
             raise NotJudged("its cache has the data from before: start it with an empty one" if part[-1] else "it keeps no cache")
         exact = step.command == "ALLOC_BUFFER" and "exact-buffer-size" in self.script.flags
@@ -228,7 +228,7 @@ class _Player:
             raise NotJudged("it gives more bytes than it is asked for")
 
     def _wrong(self, piece: Piece, part: memoryview) -> tuple[str, str] | None:
-        """Return what should be there and what is, or None; bind a name that is new."""
+        """Return what was expected and what was found, or None if they agree; bind a new name."""
         match piece:
             case Exactly(data):
                 return None if part == data else _first_difference(data, part)

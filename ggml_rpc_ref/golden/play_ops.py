@@ -1,7 +1,7 @@
 """Play op vectors against a live server: each case is uploaded, computed as a graph of one node, read back and compared.
 
-Only what stands in the vectors is used, as vectors/README.md tells it under "Playing an op". A server that ends the connection at
-the graph refuses the op, which it may where it lacks it: that is UNSUPPORTED. Computing wrongly is not.
+Only the vectors are used, in the way that vectors/README.md describes under "Playing an op". A server that ends the connection at
+the graph refuses the op. A server may lack an op, so a refusal is UNSUPPORTED; a wrong result is a failure.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, MAX_SRC, Get
 from ggml_rpc_ref.tensor import Array, PlainStorage, Tensor
 
 GUARD, GUARD_BYTE = 64, 0xA5
-"""Bytes before and behind each memory, and what they are."""
+"""How many bytes lie before and after each memory, and their value."""
 UNWRITTEN: Final = 0xFF
-"""What a dst holds whose contents don't matter: NaN, so that an element that was not computed shows."""
+"""The value of the bytes of a dst whose contents don't matter: NaN in floats, so that an element that was not computed shows."""
 COMPUTES: Final = "graph.computes"
 PATIENCE: Final = 4.0
-"""How many times the usual deadline an answer may take: a reference server computes in Python."""
+"""The factor on the usual deadline for an answer: a reference server computes in Python."""
 
 inputs = lru_cache(maxsize=2)(operands.payloads)
-"""Path of an op's JSON to the bytes beside it; the cases of an op are played one after another."""
+"""Path of an op's JSON to the bytes beside it; kept, since the cases of an op are played one after another."""
 
 
 def cases(path: Path, content: Any) -> Iterator[Case]:
@@ -73,7 +73,7 @@ class Vector:
 
     @property
     def named(self) -> dict[str, Any]:
-        """The operands that are there, by name."""
+        """The operands that are not null, by name."""
         named = {"dst": self.row["dst"]} | {f"src{slot}": operand for slot, operand in enumerate(self.row["src"])}
         return {name: operand for name, operand in named.items() if operand is not None}
 
@@ -92,10 +92,10 @@ class Image:
 
     @classmethod
     def of(cls, vector: Vector, alignment: int) -> Image:
-        """Lay the memories out one behind the other, with guard bytes around each.
+        """Lay the memories out one after the other, with guard bytes around each.
 
         Raises:
-            NotJudged: where the vector can't be read.
+            NotJudged: if the vector can't be read.
         """
         data, starts = bytearray([GUARD_BYTE]) * MARGIN, {}
         for name, operand in operands.owners(vector.row):
@@ -110,7 +110,7 @@ class Image:
         return cls(bytes(data), starts)
 
     def offset(self, vector: Vector, name: str) -> int:
-        """Return where the first element of an operand lies."""
+        """Return the offset of an operand's first element in the buffer."""
         operand = vector.named[name]
         return int(self.starts[operand.get("alias", name)] + operand["offset"])
 
@@ -137,11 +137,11 @@ def _compute(peer: Peer, vector: Vector, request: GraphCompute) -> None:
     except Broken as broken:
         if broken.verdict is not Verdict.FAIL or broken.rule:
             raise
-        raise NotJudged(f"it refuses {vector}") from None  # whether it lives is looked at after every case
+        raise NotJudged(f"it refuses {vector}") from None  # the runner checks after every case that the server lives
 
 
 def graph(vector: Vector, image: Image, buffer: Buffer, number: int) -> GraphCompute:
-    """Return the request that computes a vector whose memories were uploaded; `number` is that of its op."""
+    """Return the request that computes a vector whose memories were uploaded; `number` is its op's."""
     ids = {name: 100 + index for index, name in enumerate(vector.named)}
     tensors = {
         name: RpcTensor(
@@ -171,10 +171,10 @@ def graph(vector: Vector, image: Image, buffer: Buffer, number: int) -> GraphCom
 
 
 def judge(vector: Vector, image: Image, data: bytes) -> None:
-    """Compare a buffer after the computing with what should be in it.
+    """Compare a buffer after the computation with its expected contents.
 
     Raises:
-        Broken: graph.computes for a wrong result, data.round-trip where other bytes changed than the result's.
+        Broken: graph.computes for a wrong result, data.round-trip if bytes outside the result changed.
     """
     found, may_change = np.frombuffer(data, np.uint8), np.zeros(len(data), bool)
     for name in vector.row["expected"]:
@@ -202,15 +202,15 @@ def _words(tolerance: Tolerance) -> str:
 
 
 def _place(image: Image, at: int) -> str:
-    """Say where a byte lies: so many bytes from the nearest memory's start."""
+    """Return the place of a byte in words, relative to the nearest memory's start."""
     name, start = min(image.starts.items(), key=lambda item: abs(at - item[1]))
     return f"{at - start:+d} bytes from the start of {name}"
 
 
 def summary(results: Sequence[Result]) -> Iterator[str]:
-    """Yield a line for each op of which not all vectors pass, with how many do.
+    """Yield a line for each op that does not pass all its vectors, with the counts.
 
-    A refusal where other vectors of the same types pass is told apart: there the server may check too strictly.
+    Refusals of types with which other vectors pass are listed apart: there the server may check too strictly.
     """
     mine = (result for result in results if result.case.id.startswith("ops/"))
     for op, alike in groupby(mine, key=lambda result: result.case.id.split("/")[1]):

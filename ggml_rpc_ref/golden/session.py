@@ -1,9 +1,9 @@
-"""A recording made a session vector: the same conversation with its pointers as names, so that it can be held again.
+"""Make a session vector of a recording: the same conversation with names in place of pointers, so that it can be played.
 
     session = make(Path("tiny.recording"), Labels(id="tiny", about="A product of two matrices."))
     print(session.text)
 
-With the recorded values in the names' places the steps are the recording's bytes.
+With the recorded values in place of the names, the steps are the recording's bytes.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any, Final
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files.conversation import AtLeast, Exactly, Near, Omitted, Script, Step, step_as_json
-from ggml_rpc_ref.golden.form import canonical
+from ggml_rpc_ref.golden.canonical import canonical
 from ggml_rpc_ref.golden.symboliser import NMSE, Symboliser
 from ggml_rpc_ref.golden.timeline import read_timeline
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.versions import DEFAULT
 
 SUFFIX: Final = ".recording"
-"""How the names of recordings end."""
+"""The suffix of recordings."""
 WORDS: Final = re.compile("[a-z0-9-]+")
-"""What ids and flags are made of."""
+"""The form of ids and flags."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a recording can't say of itself.
+    """What a recording does not say about itself.
 
     Attributes:
         id: permanent; "": the file's name.
@@ -60,8 +60,8 @@ class Session:
 
     Attributes:
         content: its JSON, as vectors/schema/sessions.json describes it.
-        faults: why it is not all of the recording; nothing where it is.
-        notes: what whoever plays it should know, one sentence each.
+        faults: why it is not the whole recording; empty if it is.
+        notes: what a player should know, one sentence each.
     """
 
     content: dict[str, Any]
@@ -75,7 +75,7 @@ class Session:
 
 
 def make(path: Path, labels: Labels) -> Session:
-    """Return the session vector of a recording; of a damaged one as far as it goes.
+    """Return the session vector of a recording; of a damaged one up to the damage.
 
     Raises:
         Damaged: for a file that is no recording.
@@ -155,7 +155,7 @@ def are_concurrent(steps: Iterable[Step]) -> bool:
 
 
 HIT: Final = Exactly(codec.REPLY_HEAD.pack(1) + b"\1")
-"""The whole reply to SET_TENSOR_HASH of data that the server has."""
+"""The whole reply to SET_TENSOR_HASH for data that the server has."""
 
 
 # ------------------------------------------------------------------------------------------------------------ the two forms
@@ -166,7 +166,7 @@ def faults(path: Path, content: Any) -> Iterator[str]:
 
     Args:
         path: of the session's JSON.
-        content: what it holds; its schema allows it.
+        content: its JSON, which follows its schema.
     """
     if content["id"] != path.stem:
         yield f"its id {content['id']!r} is not the name of the file"

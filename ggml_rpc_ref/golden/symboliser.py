@@ -1,4 +1,7 @@
-"""A timeline made steps: handles, addresses and ids become names, what a reply held becomes what any right server's must hold."""
+"""Make the steps of a session vector from a timeline.
+
+Handles, addresses and ids become names, and what a reply held becomes what the reply of any correct server must hold.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from typing import Any, Final
 from ggml_rpc_ref.decode.model import Item
 from ggml_rpc_ref.files.conversation import Anything, AtLeast, Binding, Exactly, Named, Near, Omitted, Piece, Repeated, Step
 from ggml_rpc_ref.files.recording import LeftOut
-from ggml_rpc_ref.golden.contents import Contents, Known, Stretch, nbytes
-from ggml_rpc_ref.golden.timeline import Ended, Said, Timeline
+from ggml_rpc_ref.golden.known_bytes import Known, KnownBytes, Stretch, nbytes
+from ggml_rpc_ref.golden.timeline import EndEvent, MessageEvent, Timeline
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Role
 from ggml_rpc_ref.protocol.fnv import MODULUS, OFFSET_BASIS, PRIME
@@ -40,7 +43,7 @@ from ggml_rpc_ref.spec.messages import (
 )
 
 NMSE: Final = 5e-4
-"""How far computed numbers may lie from the recorded ones: what test-backend-ops of the 3.6.1 release allows a MUL_MAT."""
+"""The limit for computed numbers: what test-backend-ops of the 3.6.1 release allows for MUL_MAT."""
 FLOATS: Final = {"F32": 4, "F16": 2}
 """Types whose computed values are compared as numbers, to their bytes."""
 
@@ -64,7 +67,7 @@ class _Side:
 
     number: int
     buffers: dict[int, _Buffer] = field(default_factory=dict)
-    contents: Contents = field(default_factory=Contents)
+    known: KnownBytes = field(default_factory=KnownBytes)
     awaited: bool = False
     is_over: bool = False
 
@@ -78,7 +81,7 @@ class Symboliser:
 
     Attributes:
         bindings: every name in the steps that have been made.
-        notes: what whoever plays them should know.
+        notes: what a player of the steps should know, one sentence each.
     """
 
     def __init__(self, timeline: Timeline, nmse: float = NMSE) -> None:
@@ -88,15 +91,15 @@ class Symboliser:
         self._sides: dict[int, _Side] = {}
         self._tensors: dict[int, str] = {}
         self._buffer_count = 0
-        said = [event for event in timeline.events if isinstance(event, Said)]
-        self._replies = {event.request: event for event in said if event.request is not None}
-        self._asked: dict[Said, Any] = {}
-        self._devices = 1 + max((_device(event) for event in said if event.request is None), default=0)
+        messages = [event for event in timeline.events if isinstance(event, MessageEvent)]
+        self._replies = {event.request: event for event in messages if event.request is not None}
+        self._asked: dict[MessageEvent, Any] = {}
+        self._devices = 1 + max((_device(event) for event in messages if event.request is None), default=0)
 
     def steps(self) -> Iterator[Step]:
         """Yield the steps."""
         for event in self._events:
-            if isinstance(event, Ended):
+            if isinstance(event, EndEvent):
                 yield from self._ended(event)
                 continue
             side = self._sides.setdefault(event.connection, _Side(len(self._sides) + 1))
@@ -106,56 +109,56 @@ class Symboliser:
             command = command_name(asking) if asking else ""
             yield Step(side.number, "send" if side.awaited else "receive", tuple(joined(pieces)), command)
 
-    def _ended(self, event: Ended) -> Iterator[Step]:
+    def _ended(self, event: EndEvent) -> Iterator[Step]:
         side = self._sides.get(event.connection)
         if side is None or side.is_over:
             return
         if event.sender is Role.CLIENT:
             side.is_over = True
-            yield Step(side.number, "close", how="end")  # a recording does not tell a reset from an end
-        elif side.awaited:  # a server that has answered all may have been stopped: nothing that another one must do
+            yield Step(side.number, "close", how="end")  # a recording does not distinguish a reset from an end
+        elif side.awaited:  # if all was answered, the server was merely stopped, which another server need not do
             side.is_over = True
             yield Step(side.number, "refused")
 
     # --------------------------------------------------------------------------------------------------------- requests
 
-    def _request(self, side: _Side, said: Said) -> Iterator[Piece]:
-        if said.message is None:
-            yield from _cut_data(said.parts)
+    def _request(self, side: _Side, event: MessageEvent) -> Iterator[Piece]:
+        if event.message is None:
+            yield from _cut_data(event.parts)
             return
-        marks = [(offset - said.at, name) for offset, name in self._marks(side, said.message.read())]
-        yield from _cut(said, marks)
-        self._follow(side, said, said.fields())
+        marks = [(offset - event.at, name) for offset, name in self._marks(side, event.message.read())]
+        yield from _cut(event, marks)
+        self._follow(side, event, event.fields())
 
-    def _follow(self, side: _Side, said: Said, request: Any) -> None:
-        """Take note of what a request does, and of what its reply will be judged by."""
-        contents, answer = side.contents, self._answer(said)
+    def _follow(self, side: _Side, event: MessageEvent, request: Any) -> None:
+        """Record what a request does to the buffers, and what its reply will be compared with."""
+        known, answer = side.known, self._answer(event)
         match request:
             case AllocBuffer() if answer and answer.remote_ptr:
-                contents.allocate(answer.remote_ptr)
+                known.allocate(answer.remote_ptr)
             case FreeBuffer(remote_ptr=handle):
                 side.buffers.pop(handle, None)
             case BufferClear(remote_ptr=handle):
-                contents.clear(handle)
+                known.clear(handle)
             case BufferGetBase(remote_ptr=handle):
-                self._asked[said] = side.buffers.get(handle)
+                self._asked[event] = side.buffers.get(handle)
             case SetTensor():
-                contents.write(request.tensor, request.offset, sum(map(_size, said.parts)) - SET_TENSOR_SIZE)
+                known.write(request.tensor, request.offset, sum(map(_size, event.parts)) - SET_TENSOR_SIZE)
             case SetTensorHash() if answer and answer.result:
-                # the size of the data is not said; what the tensor has from the offset on is the most it can be
-                contents.write(request.tensor, request.offset, max(0, nbytes(request.tensor) - request.offset))
+                # the request does not hold the size of the data; the tensor from the offset on is the most it can be
+                known.write(request.tensor, request.offset, max(0, nbytes(request.tensor) - request.offset))
             case CopyTensor() if answer and answer.result:
-                contents.copy(request.src, request.dst)
+                known.copy(request.src, request.dst)
             case GraphCompute():
-                contents.compute(request)
+                known.compute(request)
             case GraphRecompute():
-                contents.recompute(request.device)
+                known.recompute(request.device)
             case GetTensor():
-                self._asked[said] = contents.read(request.tensor, request.offset, request.size)
+                self._asked[event] = known.read(request.tensor, request.offset, request.size)
 
-    def _answer(self, said: Said) -> Any:
+    def _answer(self, event: MessageEvent) -> Any:
         """Return the reply to a request; None where there is none, or where it is data."""
-        reply = self._replies.get(said)
+        reply = self._replies.get(event)
         return reply.fields() if reply is not None and reply.cls is not GetTensorReply else None
 
     def _marks(self, side: _Side, items: Iterable[Item]) -> Iterator[tuple[int, Named]]:
@@ -186,7 +189,7 @@ class Symboliser:
             yield at, Named(f"{side.buffers[handle].name}.remote_ptr")
 
     def _ids(self, at: int, *ids: int) -> Iterator[tuple[int, Named]]:
-        """Yield a name for each of some ids, one behind the other; 0 means none and stays what it is."""
+        """Yield a name for each of several consecutive ids; 0 means no tensor and stays 0."""
         for index, id in enumerate(ids):
             if id:
                 if id not in self._tensors:
@@ -196,14 +199,14 @@ class Symboliser:
 
     # ---------------------------------------------------------------------------------------------------------- replies
 
-    def _reply(self, side: _Side, said: Said, request: Said) -> Iterator[Piece]:
-        whole = bytes(_literal(said.parts[0]))
+    def _reply(self, side: _Side, event: MessageEvent, request: MessageEvent) -> Iterator[Piece]:
+        whole = bytes(_literal(event.parts[0]))
         head, payload = Exactly(whole[: codec.REPLY_HEAD.size]), whole[codec.REPLY_HEAD.size :]
-        if said.cls is GetTensorReply:
+        if event.cls is GetTensorReply:
             yield head
-            yield from self._data(said, request, payload)
+            yield from self._data(event, request, payload)
             return
-        match said.fields():
+        match event.fields():
             case AllocBufferReply(remote_ptr=handle, remote_size=size) if handle:
                 buffer = side.buffers[handle] = _Buffer(f"buf{self._buffer_count}")
                 self._buffer_count += 1
@@ -221,16 +224,16 @@ class Symboliser:
                 yield Exactly(whole)
 
     def _bound(self, name: str, value: int) -> Named:
-        """Return the piece that receives a value of the server's, and binds the name the first time."""
+        """Return the piece that receives a value chosen by the server; the first one binds the name."""
         binding = self.bindings.setdefault(name, Binding("server", value))
         return Named(name, value - (binding.value or 0))
 
-    def _data(self, said: Said, request: Said, payload: bytes) -> Iterator[Piece]:
+    def _data(self, event: MessageEvent, request: MessageEvent, payload: bytes) -> Iterator[Piece]:
         asked, stretches = request.fields(), self._asked[request]
-        if len(said.parts) > 1 or isinstance(said.parts[0], LeftOut):
-            yield from _cut_data(said.parts[1:])
+        if len(event.parts) > 1 or isinstance(event.parts[0], LeftOut):
+            yield from _cut_data(event.parts[1:])
             if any(stretch.known is not Known.EXACTLY for stretch in stretches):
-                place = f"connection {said.connection}, offset {said.at} of the server's bytes"
+                place = f"connection {event.connection}, offset {event.at} of the server's bytes"
                 self.notes.append(f"{place}: data that a graph computed was left out, so a server must compute the same bits")
             return
         dtype = BY_NUMBER.get(asked.tensor.type)
@@ -252,9 +255,9 @@ SET_TENSOR_SIZE: Final = codec.REQUEST_HEAD.size + codec.minimum_size(SetTensor)
 """Bytes of a SET_TENSOR before its data."""
 
 
-def _device(said: Said) -> int:
+def _device(event: MessageEvent) -> int:
     """Return the device that a request names; 0 where it names none."""
-    return int(getattr(said.fields(), "device", 0)) if said.message else 0
+    return int(getattr(event.fields(), "device", 0)) if event.message else 0
 
 
 def _size(part: memoryview | LeftOut) -> int:
@@ -270,15 +273,15 @@ def _literal(part: memoryview | LeftOut) -> memoryview:
     return part
 
 
-def _cut(said: Said, marks: list[tuple[int, Named]]) -> Iterator[Piece]:
-    """Yield a message's bytes with names at these offsets."""
-    whole, done = _literal(said.parts[0]), 0
+def _cut(event: MessageEvent, marks: list[tuple[int, Named]]) -> Iterator[Piece]:
+    """Yield a message's bytes with names in place of the numbers at these offsets."""
+    whole, done = _literal(event.parts[0]), 0
     for offset, name in marks:
         yield Exactly(bytes(whole[done:offset]))
         yield name
         done = offset + 8
     yield Exactly(bytes(whole[done:]))
-    yield from _cut_data(said.parts[1:])
+    yield from _cut_data(event.parts[1:])
 
 
 def _cut_data(parts: tuple[memoryview | LeftOut, ...]) -> Iterator[Piece]:
@@ -292,17 +295,17 @@ def _cut_data(parts: tuple[memoryview | LeftOut, ...]) -> Iterator[Piece]:
 
 
 ZEROS: Final = re.compile(b"\0{256,}")
-"""A stretch that is written as so many zeros: absent sources, 296 of them each, are most of what a GET_ALLOC_SIZE is."""
+"""A run of zeros that is written as a count: most of a GET_ALLOC_SIZE is absent sources, 296 zeros each."""
 
 
 def joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Yield pieces with neighbouring literal bytes as one, but long stretches of zeros as such; at least one piece."""
+    """Yield pieces with adjacent literal bytes merged and long runs of zeros as counts; at least one piece."""
     literal, count = bytearray(), 0
     for piece in (*pieces, None):
         if isinstance(piece, Exactly):
             literal += piece.data
             continue
-        for part in (*_told(bytes(literal)), *([] if piece is None else [piece])):
+        for part in (*_split_zeros(bytes(literal)), *([] if piece is None else [piece])):
             count += 1
             yield part
         literal.clear()
@@ -310,8 +313,8 @@ def joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
         yield Exactly(b"")
 
 
-def _told(literal: bytes) -> Iterator[Piece]:
-    """Yield bytes as pieces."""
+def _split_zeros(literal: bytes) -> Iterator[Piece]:
+    """Yield literal bytes as pieces, long runs of zeros as counts."""
     done = 0
     for zeros in ZEROS.finditer(literal):
         if zeros.start() > done:

@@ -1,7 +1,7 @@
-"""A recording as a line of events: each message once it was complete, each end of a connection, in the order of the file.
+"""A recording as a sequence of events, in the order of the file: each message when it was complete, each end of a connection.
 
-Messages are found by `decode`, which reads every stream as far as it follows the protocol; what a client sent beyond that is one
-event of bytes that no message can be made of.
+`decode` finds the messages: it reads every stream as far as it follows the protocol. What a client sent beyond that point is a
+single event whose bytes are not a message.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Part = memoryview | LeftOut
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Said:
-    """A message, or bytes that are none.
+class MessageEvent:
+    """A message, or bytes that are not one.
 
     Attributes:
         connection: its number in the recording.
         sender: which end sent it.
         at: offset of its first byte in what that end sent.
-        parts: its bytes, with stretches that were left out; more than one only where something was.
-        message: None for bytes that are none.
+        parts: its bytes, and the stretches that were left out; more than one part only if something was left out.
+        message: as decoded; None for bytes that are not a message.
         order: number of the chunk that completed it.
         request: the message that a reply answers; None for a request.
     """
@@ -48,7 +48,7 @@ class Said:
     parts: tuple[Part, ...]
     message: Message | None
     order: int
-    request: Said | None = None
+    request: MessageEvent | None = None
 
     @property
     def cls(self) -> type | None:
@@ -56,7 +56,7 @@ class Said:
         return None if self.message is None else self.message.cls
 
     def fields(self) -> Any:
-        """Return the message as an object of its class, data left out."""
+        """Return the message as an object of its class, without its data."""
         assert self.message is not None
         assert self.message.cls is not None
         cls, payload = self.message.cls, self.message.payload()
@@ -64,15 +64,15 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A side has ended its sending, in the chunk of number `order`."""
+class EndEvent:
+    """One side has stopped sending, in the chunk of number `order`."""
 
     connection: int
     sender: Role
     order: int
 
 
-Event = Said | Ended
+Event = MessageEvent | EndEvent
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ class Timeline:
     Attributes:
         header: what it says of itself.
         events: in the order of the file, as far as that is the order in which they happened.
-        faults: why it is not all of the recording, or not of a conversation; nothing where all is well.
+        faults: why the events are not the whole recording, or not a whole conversation; empty if they are.
     """
 
     header: recording.Header
@@ -91,54 +91,54 @@ class Timeline:
 
 
 def read_timeline(path: Path) -> Timeline:
-    """Read a recording, as far as it goes.
+    """Read a recording up to its end or its first fault.
 
     Raises:
-        Damaged: for a file that is no recording.
-        Misuse: for one that can't be read, or of another protocol version than 3.6.1.
+        Damaged: if the file is not a recording.
+        Misuse: if it can't be read, or is of another protocol version than `DEFAULT`.
     """
     header, source = recording.read_header(path), read(path, "recording")
     events: list[Event] = []
     faults: list[Fault] = [] if source.fault is None else [source.fault]
     for conversation in source.conversations:
         _check_version(path, conversation)
-        said, fault = _said(conversation)
-        events += said
+        messages, fault = _messages(conversation)
+        events += messages
         if fault is not None and source.fault is None:
             faults.append(fault)
-    last = {said.connection: said.order for said in sorted(events, key=lambda event: event.order)}
-    # a side that has ended may still be answered, and its peer may still send: an end is the end where nothing more comes
+    last = {event.connection: event.order for event in sorted(events, key=lambda event: event.order)}
+    # the peer of a side that stopped sending may still answer it, so an end takes effect after the connection's last message
     events += [replace(end, order=max(end.order, last.get(end.connection, 0))) for end in _ends(path)]
     return Timeline(header, _in_order(events), [f"{path}: {fault}" for fault in faults])
 
 
 def _in_order(events: list[Event]) -> list[Event]:
-    """Return events in the order of the file, but that a connection's first words come just before their first answer.
+    """Return events in the order of the file, except that what a connection sends before its first answer is moved to that answer.
 
-    Of several connections a recorder may hear in another order than they spoke: of the last answer and the end of one when the next
-    has said HELLO already, though upstream's server turns to that one after the first has ended. What is said before the first
-    answer has no effect before it either.
+    A recorder of several connections may see events late: the last answer and the end of one connection after the HELLO of the
+    next, although upstream's server accepts that one only after the first has ended. Requests before the first answer have no
+    effect before it, so moving them is safe.
     """
     answered: dict[int, int] = {}
     for event in events:
-        if isinstance(event, Said) and event.sender is Role.SERVER:
+        if isinstance(event, MessageEvent) and event.sender is Role.SERVER:
             answered[event.connection] = min(event.order, answered.get(event.connection, event.order))
 
     def place(event: Event) -> tuple[int, int, int, int]:
         first = answered.get(event.connection, 0)
-        if isinstance(event, Ended):
+        if isinstance(event, EndEvent):
             return event.order, 1, event.order, 0
         return (first, -1, event.order, event.at) if event.order < first else (event.order, 0, event.order, event.at)
 
     return sorted(events, key=place)
 
 
-def _ends(path: Path) -> Iterator[Ended]:
-    """Yield the ends as far as the file goes; what is wrong with it is noted by who reads the messages."""
+def _ends(path: Path) -> Iterator[EndEvent]:
+    """Yield the ends up to the file's first fault, which the reader of the messages reports."""
     try:
         for order, chunk in enumerate(recording.read(path)):
             if not chunk.data and chunk.left_out is None:
-                yield Ended(chunk.connection, Role.CLIENT if chunk.direction is Direction.TO_SERVER else Role.SERVER, order)
+                yield EndEvent(chunk.connection, Role.CLIENT if chunk.direction is Direction.TO_SERVER else Role.SERVER, order)
     except Damaged:
         return
 
@@ -149,47 +149,47 @@ def _check_version(path: Path, conversation: Conversation) -> None:
         raise Misuse(f"{path} holds a conversation of protocol {version}; sessions are of protocol {DEFAULT}")
 
 
-def _said(conversation: Conversation) -> tuple[list[Said], Fault | None]:
-    """Return what both ends said, up to where the file or the server's side can no longer be followed, and why it can't."""
+def _messages(conversation: Conversation) -> tuple[list[MessageEvent], Fault | None]:
+    """Return the messages of both sides, up to where the file or the server's side can no longer be followed, and the reason."""
     reader = Reader(conversation, DEFAULT, full=False)
-    found: list[Said] = []
-    waiting: deque[Said] = deque()
+    found: list[MessageEvent] = []
+    waiting: deque[MessageEvent] = deque()
     fault = None
     for message in reader.requests():
-        said, fault = _take(conversation, message)
+        event, fault = _take(conversation, message)
         if fault is not None:
             break
-        found.append(said)
-        if said.cls is not None and REQUESTS[said.cls].reply(DEFAULT) is not NO_REPLY:
-            waiting.append(said)
+        found.append(event)
+        if event.cls is not None and REQUESTS[event.cls].reply(DEFAULT) is not NO_REPLY:
+            waiting.append(event)
     for message in reader.replies():
         request = waiting.popleft() if waiting else None
-        said, wrong = _take(conversation, message, request)
+        event, wrong = _take(conversation, message, request)
         wrong = wrong or message.fault
-        if wrong is None and (request is None or said.order < request.order):  # a request is recorded before it is forwarded
+        if wrong is None and (request is None or event.order < request.order):  # a request is recorded before it is forwarded
             where = conversation.where(message.sender)
             what = "is there, and nothing that asked for it" if request is None else "is there before what asked for it"
             wrong = Fault("reply", what, "frame.reply-presence", message.offset, where)
         if wrong is not None:
-            return [said for said in found if said.order < message.order], fault or wrong
-        found.append(said)
+            return [event for event in found if event.order < message.order], fault or wrong
+        found.append(event)
     return found, fault
 
 
-def _take(conversation: Conversation, message: Message, request: Said | None = None) -> tuple[Said, Fault | None]:
-    """Return a message's bytes; of one that breaks a rule all that follow; and what the file lacks of them."""
+def _take(conversation: Conversation, message: Message, request: MessageEvent | None = None) -> tuple[MessageEvent, Fault | None]:
+    """Return the event of a message, whose bytes run to the stream's end if it breaks a rule, and what the file lacks of it."""
     stream = conversation.sides[message.sender]
     end = stream.end if message.fault else message.payload_offset + message.payload_size
     parts = tuple(_parts(stream, message.offset, end))
     whole = None if message.fault else message
     order = stream.mark(end - 1).order
-    said = Said(message.connection, message.sender, message.offset, parts, whole, order, request)
+    event = MessageEvent(message.connection, message.sender, message.offset, parts, whole, order, request)
     if message.fault is not None and message.fault.rule in FILE_RULES:
-        return said, message.fault
+        return event, message.fault
     if sum(map(_size, parts)) != end - message.offset:
         where = conversation.where(message.sender)
-        return said, Fault(message.name, "lacks other bytes than a whole data part", "recording.left-out", message.offset, where)
-    return said, None
+        return event, Fault(message.name, "lacks other bytes than a whole data part", "recording.left-out", message.offset, where)
+    return event, None
 
 
 def _parts(stream: Stream, at: int, end: int) -> Iterator[Part]:

@@ -1,4 +1,4 @@
-"""What listens: accept connections, give each a thread of its own, end them all. What is said on them is not known here."""
+"""Accept connections, give each a thread of its own, end them all. What is said on them is not known here."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
+from ggml_rpc_ref.net.channel import Channel
 from ggml_rpc_ref.net.sockets import address_text, listen
 
 log = logging.getLogger(__name__)
 
 PATIENCE: Final = 5.0
-"""Seconds that `shutdown` waits for conversations to end."""
+"""Seconds that `shutdown` waits for connections to end."""
 
 
 class Conversation(Protocol):
-    """What happens on one accepted connection, whose socket it owns."""
+    """What happens on one accepted connection, whose channel it owns."""
 
     name: str
     """The peer, for messages."""
 
     def converse(self) -> None:
-        """Talk until the connection ends, in a thread of its own; then nothing of it is left."""
+        """Serve the connection until it ends, in its own thread, and free everything it had."""
 
     def hang_up(self) -> None:
         """End the connection from another thread; `converse` notices."""
@@ -40,7 +41,7 @@ C = TypeVar("C", bound=Conversation)
 
 
 class Listener(ABC, Generic[C]):
-    """Listens from its construction on, and accepts from `with` or `serve_forever` on.
+    """Listens from its construction on; accepts inside `with`, or in `serve_forever`.
 
     Args:
         address: IPv4 or IPv6 address or host name to bind, every address that the name has.
@@ -62,11 +63,11 @@ class Listener(ABC, Generic[C]):
         self._lock = threading.Lock()
 
     @abstractmethod
-    def _conversation(self, sock: socket.socket, name: str) -> C:
+    def _conversation(self, channel: Channel, name: str) -> C:
         """Return the conversation with a peer that has been accepted."""
 
     def _objection(self, address: str) -> str:
-        """Return why a peer of this address is turned away; nothing where it is welcome."""
+        """Return why a peer of this address is turned away; an empty string if it is accepted."""
         return ""
 
     @property
@@ -134,16 +135,16 @@ class Listener(ABC, Generic[C]):
                         self._accept(key.fileobj)
 
     def _accept(self, listener: Any) -> None:
-        """Take one connection; whatever goes wrong with it must not end the loop (SEC-36)."""
+        """Accept one connection; no error with it may end the loop (SEC-36)."""
         try:
             sock, address = listener.accept()
-        except BlockingIOError:  # it has gone again
+        except BlockingIOError:  # the client has closed the connection before it was accepted
             return
         except OSError as error:
             log.warning("a connection could not be accepted: %s", error.strerror)
-            time.sleep(0.1)  # without descriptors or memory the same would come again at once
+            time.sleep(0.1)  # without descriptors or memory the next accept would fail at once too
             return
-        conversation = self._conversation(sock, address_text(address))
+        conversation = self._conversation(Channel(sock), address_text(address))
         try:
             objection = self._objection(address[0])
             if objection:

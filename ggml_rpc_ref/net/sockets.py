@@ -1,21 +1,15 @@
-"""Listening sockets: every address that a host name has, bound so that a restart need not wait."""
+"""Listening sockets for every address of a host name, which a restarted server can bind at once."""
 
 from __future__ import annotations
 
 import errno
 import socket
-import struct
 from typing import Any, Final
 
 from ggml_rpc_ref.errors import Misuse
 
 BACKLOG: Final = 128
 """Connections that the kernel completes before they are accepted; upstream's is 1 (SEC-37)."""
-
-
-def timeval(seconds: float) -> bytes:
-    """Return seconds as setsockopt takes them for SO_RCVTIMEO and SO_SNDTIMEO."""
-    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
 
 
 def address_text(address: Any) -> str:
@@ -38,7 +32,7 @@ def listen(address: str, port: int) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     failure: OSError | None = None
     for family, where in targets:
-        # of a name's further addresses each gets the port that the first one got
+        # with port 0 the kernel chooses for the first address; the others use the same port
         chosen = listeners[0].getsockname()[1] if listeners else port
         try:
             listeners.append(_listener(family, (where[0], chosen, *where[2:]), alone=len(targets) == 1))

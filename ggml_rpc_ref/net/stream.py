@@ -22,12 +22,12 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
 CHUNK = 2**20
-"""Bytes: the most that memory is reserved for ahead of their arrival."""
+"""Bytes: the most memory that is reserved before the bytes have arrived."""
 SLOWEST = 2**20
-"""Bytes per second: a call may take its timeout, and a second more for each of these that it has moved. So gigabytes may take their
-time, while a peer that drips can't hold us."""
+"""Bytes per second: a call may take its timeout and one more second for each of these that it has moved. A transfer of gigabytes is
+not cut off, and a peer that sends a byte at a time can't hold a call for ever."""
 SEEN = 64
-"""Bytes of an unfinished piece that an error shows."""
+"""Bytes of an incomplete message that an error shows."""
 
 
 class PeerClosed(ConnectionError):  # noqa: N818  (an outcome, which a caller may well have wanted)
@@ -91,24 +91,24 @@ def parse_endpoint(text: str, default_port: int = DEFAULT_PORT) -> Endpoint:
         host, port = text, ""
     bare = _without_brackets(host, text)
     if not bare or any(c.isspace() for c in bare):
-        raise Misuse(f"{text!r} is no endpoint: write HOST:PORT, for example 127.0.0.1:{default_port}")
+        raise Misuse(f"{text!r} is not an endpoint: write HOST:PORT, for example 127.0.0.1:{default_port}")
     if not colon:
         return Endpoint(bare, default_port)
     if not (port.isascii() and port.isdigit() and 0 < int(port[:9]) < 65536):
-        raise Misuse(f"{text!r} is no endpoint: its port {port!r} is not a number from 1 to 65535")
+        raise Misuse(f"{text!r} is not an endpoint: its port {port!r} is not a number from 1 to 65535")
     return Endpoint(bare, int(port))
 
 
 def _without_brackets(host: str, text: str) -> str:
     if not host.startswith("["):
         if ":" in host:
-            raise Misuse(f"{text!r} is no endpoint: write an IPv6 address in brackets, for example [::1]:{DEFAULT_PORT}")
+            raise Misuse(f"{text!r} is not an endpoint: write an IPv6 address in brackets, for example [::1]:{DEFAULT_PORT}")
         return host
     address = host[1:-1]
     try:
         ipaddress.IPv6Address(address if host.endswith("]") else "")
     except ValueError:
-        raise Misuse(f"{text!r} is no endpoint: {host!r} is not an IPv6 address in brackets") from None
+        raise Misuse(f"{text!r} is not an endpoint: {host!r} is not an IPv6 address in brackets") from None
     return address
 
 
@@ -170,7 +170,7 @@ def _resolve(endpoint: Endpoint, flags: int = 0) -> list[tuple[Any, ...]]:
     try:
         return list(socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=flags))
     except ValueError:  # the idna codec's: a label that is empty or over 63 characters; a zero byte
-        raise OSError("it is no valid host name") from None
+        raise OSError("it is not a valid host name") from None
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -186,7 +186,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 class Stream:
-    """A connected socket whose calls either do all that they say in time, or raise.
+    """A connected socket whose calls either complete in time or raise.
 
     Args:
         sock: connected; from now on this object's.

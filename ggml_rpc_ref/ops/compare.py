@@ -111,7 +111,7 @@ def compare_tensors(expected: Tensor, actual: Tensor, tolerance: Tolerance) -> M
     if not exact and name in ONE_STEP:
         rtol, atol = ONE_STEP[name]
         tolerance = Tolerance(tolerance.rtol + rtol, tolerance.atol + atol, tolerance.nmse, tolerance.reason)
-    return compare(expected.fresh_values(), actual.fresh_values(), tolerance)
+    return compare(expected.values(), actual.values(), tolerance)
 
 
 def _compare_blocks(expected: Array, actual: Array) -> Mismatch | None:
@@ -129,7 +129,7 @@ def _compare_blocks(expected: Array, actual: Array) -> Mismatch | None:
 
 def worst_error(expected: Tensor, actual: Tensor) -> float:
     """Return the largest |actual - expected| / max(1, |expected|) over the elements; infinity where NaN or infinities differ."""
-    wanted, found = (np.asarray(t.fresh_values(), np.float64) for t in (expected, actual))
+    wanted, found = (np.asarray(t.values(), np.float64) for t in (expected, actual))
     same = (np.isnan(wanted) & np.isnan(found)) | (wanted == found)
     with np.errstate(invalid="ignore"):
         error = np.abs(found - wanted) / np.maximum(1.0, np.abs(wanted))
@@ -140,6 +140,7 @@ def worst_error(expected: Tensor, actual: Tensor) -> float:
 def element_bytes(tensor: Tensor) -> Array:
     """Return a boolean per byte of a tensor's storage: whether it belongs to an element. Bytes that are False must not change."""
     assert tensor.storage is not None
+    assert tensor.storage.data is not None
     owned = np.zeros(len(tensor.storage.data), np.uint8)
     view = Tensor(tensor.dtype, tensor.ne, tensor.nb, PlainStorage(owned), tensor.offset).array
     if tensor.dtype.block == 1 and view.size:

@@ -48,7 +48,7 @@ def _as_float32(src0: Tensor, picked: Array) -> F32Array:
     """Return picked rows of src0's array as float32, shape (rows, ne0)."""
     ne = (src0.ne[0], len(picked), 1, 1)
     storage = PlainStorage(np.ascontiguousarray(picked).reshape(-1).view(np.uint8))
-    values: F32Array = Tensor(src0.dtype, ne, contiguous_nb(src0.dtype, ne), storage).fresh_values()[0, 0]
+    values: F32Array = Tensor(src0.dtype, ne, contiguous_nb(src0.dtype, ne), storage).values()[0, 0]
     return values
 
 

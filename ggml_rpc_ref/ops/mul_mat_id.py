@@ -12,6 +12,8 @@ Source: ggml_compute_forward_mul_mat_id in ggml-cpu/ggml-cpu.c (an index out of 
 ggml_mul_mat_id in ggml.c.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
@@ -25,6 +27,7 @@ from ggml_rpc_ref.ops.shared.matmul import (
 )
 from ggml_rpc_ref.ops.shared.slabs import matrix, slabs
 from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.tensor import Tensor
 
 
 def shape(node: Node) -> None:
@@ -43,14 +46,19 @@ def shape(node: Node) -> None:
 
 def oracle(node: Node) -> None:
     """Multiply, expert by expert, all rows that chose it."""
-    experts, ids = node.source(0), checked_indices(node, 2, node.source(0).ne[2])[0, 0]
+    multiply(node, lambda expert: matrix(node.source(0), expert))
+
+
+def multiply(node: Node, weights: Callable[[int], Tensor]) -> None:
+    """Multiply with the weights of each expert that is chosen; a backend may have them at hand in another type."""
+    ids = checked_indices(node, 2, node.source(0).ne[2])[0, 0]
     y, result = node.source(1).values()[0], node.dst.array[0]
     with np.errstate(all="ignore"):
         # by expert rather than by row, so that a quantised expert is unpacked once
         for expert in np.unique(ids):
             token, slot = np.nonzero(ids == expert)
             chosen = y[token, slot % y.shape[1]]
-            for start, stop, x in slabs(matrix(experts, int(expert))):
+            for start, stop, x in slabs(weights(int(expert))):
                 result[token, slot, start:stop] = chosen @ x[0, 0].T
 
 

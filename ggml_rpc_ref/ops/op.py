@@ -168,6 +168,7 @@ class Op:
         placement: refuses (Violation) a node whose destination is not at the place in memory that the op needs; None: any will do.
         view: whether the op computes nothing (RESHAPE, VIEW, PERMUTE, TRANSPOSE, NONE): its destination shows bytes of the source.
         in_place: whether the destination may be the memory of a source.
+        writes: slots of sources that the op updates besides its destination.
     """
 
     name: str
@@ -180,6 +181,7 @@ class Op:
     placement: Callable[[Node], None] | None = None
     view: bool = False
     in_place: bool = False
+    writes: tuple[int, ...] = ()
 
     def param(self, name: str) -> Param:
         """Return the row of a parameter."""

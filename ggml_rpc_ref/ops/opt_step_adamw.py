@@ -42,8 +42,6 @@ def oracle(node: Node) -> None:
             v = second[block] * beta2 + g * g * (1 - beta2)
             first[block], second[block] = m, v
             weight[block] = weight[block] * (1 - alpha * wd) - alpha * (m * beta1h) / (np.sqrt(v * beta2h) + eps)
-    for slot in (2, 3):
-        node.source(slot).written()
 
 
 OP = Op(
@@ -61,4 +59,5 @@ OP = Op(
     placement=require_result_is_weight,
     tolerance=FLOAT32,
     in_place=True,
+    writes=(2, 3),
 )

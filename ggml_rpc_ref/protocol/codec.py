@@ -3,8 +3,8 @@
 Three readers of the same table, each held to the first by property tests (tests/test_codec.py):
 
 - `decode_by_field` reads field by field. With `encode` it is the definition of the format.
-- `decode` unpacks a whole record with one `struct` and gives the values to the fields. A server affords nothing slower for its
-  small requests: a GET_ALLOC_SIZE of 3,260 bytes takes FIGURE.
+- `decode` unpacks a whole record with one `struct` and gives the values to the fields. It is what a server's small requests take:
+  a tensor record is read in 6.3 µs instead of 38, a GET_ALLOC_SIZE (11 of them) in 60 instead of 438 (bench/bench_codec.py).
 - `layout` derives a packed numpy dtype, with which `graph.Graph` reads a GRAPH_COMPUTE a thousand times as fast as field by field.
 
 A payload is what follows the size field. Framing: a request is command (u8), size (u64), payload; a reply is size (u64), payload.

@@ -1,21 +1,19 @@
-"""A proxy that stands between a client and a server: forwards every byte as it is, follows, tells and records.
+"""A proxy between a client and a server: forwards every byte unchanged, decodes the messages, logs and records them.
 
     with Proxy(Endpoint("127.0.0.1", 50052)) as proxy:
         print(proxy.endpoint)
 
-Two threads a connection, one for each direction; each receives into one buffer of its own and sends from there. A side's end of
-sending (FIN) is passed on as such, a reset as a reset, and no deadline is kept beyond the one for reaching the server.
+Each connection has two threads, one per direction; each receives into a buffer of its own and sends from there. A FIN is passed on
+as a FIN, a reset as a reset, and there is no deadline except for reaching the server.
 
-Bytes are noted, sent on, and then followed in the order in which they were noted, while their receiver is at work already; a reply
-is never followed before its request. Only who asks for delays has them followed first. What can't be followed is forwarded as well.
+Received bytes are queued, sent on, and then decoded (`follow`) in the order of the queue, while their receiver is already working
+on them; a reply is never decoded before its request. With delays they are decoded first, because a delay depends on the message.
+Bytes that can't be decoded are forwarded all the same.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import socket
-import struct
 import threading
 import time
 from collections import deque
@@ -24,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ggml_rpc_ref.files.recording import Direction, Recorder
+from ggml_rpc_ref.net.channel import Channel, connect
 from ggml_rpc_ref.net.listening import Listener
 from ggml_rpc_ref.net.stream import Endpoint
 from ggml_rpc_ref.proxy.follow import Exchange, Follower, describe
@@ -37,13 +36,13 @@ REACH: Final = 10.0
 
 
 class Proxy(Listener["_Pair"]):
-    """A proxy that forwards each connection to a server and back; as a `Listener` it begins and ends.
+    """A proxy that forwards each connection to a server and back; it starts and stops as a `Listener`.
 
     Args:
         upstream: the server.
         address: IPv4 or IPv6 address or host name to bind.
         port: TCP port; 0: one that the kernel chooses.
-        recorder: gets every byte; closed by whoever made it.
+        recorder: gets every byte; the caller closes it.
         explain: log one line for each message.
         delays: request class to seconds that its bytes wait before they are sent on; what was received with them waits as well.
 
@@ -65,14 +64,14 @@ class Proxy(Listener["_Pair"]):
         self.upstream, self.recorder, self.explain, self.delays = upstream, recorder, explain, dict(delays or {})
         self._accepted = 0
 
-    def _conversation(self, sock: socket.socket, name: str) -> _Pair:
+    def _conversation(self, channel: Channel, name: str) -> _Pair:
         self._accepted += 1
-        return _Pair(self, self._accepted, sock, name)
+        return _Pair(self, self._accepted, channel, name)
 
 
 @dataclass(slots=True)
 class _Part:
-    """Bytes that were received at once, none at the end of sending; where they lie, when they came, how long they wait."""
+    """Bytes of one receive (none: the end of sending), where they are, when they came, and how long to delay them."""
 
     direction: Direction
     view: memoryview
@@ -81,16 +80,16 @@ class _Part:
 
 
 class _Pair:
-    """A connection from the client and the one to the server that belongs to it."""
+    """A client's connection and the connection to the server that was made for it."""
 
-    def __init__(self, proxy: Proxy, number: int, client: socket.socket, name: str) -> None:
+    def __init__(self, proxy: Proxy, number: int, client: Channel, name: str) -> None:
         self.proxy, self.number, self.name = proxy, number, name
         self.client = client
-        self.server: socket.socket | None = None
+        self.server: Channel | None = None
         self.is_reset = False
-        self.follower: Follower | None = Follower(number, proxy.recorder, self._tell if proxy.explain else None)
+        self.follower: Follower | None = Follower(number, proxy.recorder, self._log_exchange if proxy.explain else None)
         self._warned = False
-        # every part is put here before it is sent, so a request stands before its reply; nobody sends with the lock held
+        # each part is queued before it is sent, so a request comes before its reply; the lock is never held while sending
         self._passing: deque[_Part] = deque()
         self._lock = threading.Lock()
 
@@ -102,22 +101,20 @@ class _Pair:
             self._close()
 
     def turn_away(self, reason: str) -> None:
-        """End the connection before the server is asked for one."""
+        """Close the connection without connecting to the server."""
         log.warning("connection %d: from %s, could not be served: %s", self.number, self.name, reason)
         self._close()
 
     def _forward_both(self) -> None:
-        self.client.setblocking(True)
         log.info("connection %d: from %s", self.number, self.name)
         try:
-            self.server = socket.create_connection(self.proxy.upstream, timeout=REACH)
+            self.server = connect(self.proxy.upstream, REACH)
         except OSError as error:
             log.warning("connection %d: can't reach %s: %s", self.number, self.proxy.upstream, error.strerror or error)
             self.is_reset = True
             return
-        self.server.settimeout(None)
-        for sock in (self.client, self.server):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for channel in (self.client, self.server):
+            channel.set_up()
         if self.proxy.stopping:
             return
         back = threading.Thread(target=self._forward, args=(self.server, self.client, Direction.TO_CLIENT), daemon=True)
@@ -126,54 +123,47 @@ class _Pair:
         back.join()
         log.info("connection %d: %s", self.number, "reset" if self.is_reset else "ended")
 
-    def _forward(self, source: socket.socket, target: socket.socket, direction: Direction) -> None:
+    def _forward(self, source: Channel, target: Channel, direction: Direction) -> None:
         room = memoryview(bytearray(ROOM))
         while True:
             try:
-                count = source.recv_into(room)
+                count = source.receive(room)
             except OSError:
                 self.is_reset = True
                 self._note_end(direction)
-                self._wake(target)
+                target.stop_receiving()  # the other thread waits for bytes from it
                 return
             if not count:
                 break
             try:
                 self._pass(direction, room[:count], target)
             except OSError:
-                self.is_reset = True  # the other thread, which receives from this target, finds its end by itself
+                self.is_reset = True  # the other thread receives from this target and notices its end itself
                 return
-        if not self.is_reset:  # else this end is our own doing: it is the other side that has reset the connection
+        if not self.is_reset:  # otherwise we caused this end ourselves, after the other side reset the connection
             self._note_end(direction)
-            with contextlib.suppress(OSError):  # gone already
-                target.shutdown(socket.SHUT_WR)
+            target.finish_sending()
 
     def _note_end(self, direction: Direction) -> None:
         self._passing.append(_Part(direction, memoryview(b""), time.monotonic_ns()))
         self._follow_all()
 
-    def _pass(self, direction: Direction, view: memoryview, target: socket.socket) -> None:
-        """Send bytes on and have them followed; afterwards, they may be overwritten."""
+    def _pass(self, direction: Direction, view: memoryview, target: Channel) -> None:
+        """Send bytes on and decode them; afterwards they may be overwritten."""
         part = _Part(direction, view, time.monotonic_ns())
         self._passing.append(part)
         if self.proxy.delays:
             self._follow_all()
             time.sleep(part.delay)
         try:
-            target.sendall(view)
+            target.send(view)
         finally:
             self._follow_all()
-
-    @staticmethod
-    def _wake(sock: socket.socket) -> None:
-        """End the receiving of the thread that waits for this socket's peer, who notices nothing of it."""
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RD)
 
     # --------------------------------------------------------------------------------------------------------- following
 
     def _follow_all(self) -> None:
-        """Follow what has been received; what this thread received is then done with, whichever thread has followed it."""
+        """Decode all queued parts, so that this thread may reuse its buffer; the other thread may have decoded some of them."""
         with self._lock:
             while self._passing:
                 try:
@@ -199,23 +189,19 @@ class _Pair:
         self.follower = None
         log.error("connection %d: recording has stopped, forwarding goes on: %s", self.number, error.strerror or error)
 
-    def _tell(self, exchange: Exchange) -> None:
+    def _log_exchange(self, exchange: Exchange) -> None:
         log.info("%s", describe(exchange))
 
     # ------------------------------------------------------------------------------------------------------------ ending
 
     def hang_up(self) -> None:
-        """End both connections, from another thread; the ones that forward notice."""
-        for sock in (self.client, self.server):
-            if sock is not None:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+        """End both connections, from another thread; the forwarding threads notice."""
+        for channel in (self.client, self.server):
+            if channel is not None:
+                channel.hang_up()
 
     def _close(self) -> None:
-        """Close both connections, with a reset if that is how one of them ended."""
-        for sock in (self.client, self.server):
-            if sock is not None:
-                if self.is_reset:
-                    with contextlib.suppress(OSError):
-                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                sock.close()
+        """Close both connections, with a reset if one of them was reset."""
+        for channel in (self.client, self.server):
+            if channel is not None:
+                channel.close(reset=self.is_reset)

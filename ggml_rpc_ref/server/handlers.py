@@ -1,14 +1,15 @@
 """What a server does with each request: one function per request, message in, reply out. No sockets, no bytes of the wire.
 
-    host = Host([Device("oracle", "numpy", DeviceMemory(2**30), Oracle())])
+    host = Host([Device("oracle", "numpy", Oracle(HostMemory(2**30)))])
     with Session(host) as session:
         reply = session.handle(AllocBuffer(device=0, size=4096))
 
 `Host` is what all connections share, `Session` what one connection has: its buffers and, for each device, the plan of the graph
-that it computed last. Whatever a peer asks for wrongly is a Violation; the connection is over then, and `close` frees what it had.
+that it computed last. A bad request raises a Violation; the connection is over then, and `close` frees what it had.
+All bytes belong to the memory of a device's backend; a handler touches them through a `Region`.
 
-The bytes of SET_TENSOR and GET_TENSOR are not handled here but moved by the owner of the socket, straight to and from `destination`
-and `source`.
+The bytes of SET_TENSOR and GET_TENSOR are not handled here but moved by the owner of the channel, to `destination` and from
+`source`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
-from ggml_rpc_ref.backends import Backend
+from ggml_rpc_ref.backends import Backend, Cancelled, never
+from ggml_rpc_ref.backends.memory import DeviceMemory
 from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server.executor import make_plan
-from ggml_rpc_ref.server.memory import ALIGNMENT, Buffer, DeviceMemory, Memory, ValueCache
+from ggml_rpc_ref.server.memory import ALIGNMENT, Buffer, Memory, Region
+from ggml_rpc_ref.server.plan import make_plan
 from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
@@ -68,14 +70,14 @@ log = logging.getLogger(__name__)
 
 
 class Runnable(Protocol):
-    """A checked graph, as `executor.Plan` is one."""
+    """A checked graph that can be computed, as `plan.Plan` is."""
 
     @property
     def buffers(self) -> frozenset[Buffer]:
         """The buffers that its tensors lie in."""
 
-    def run(self) -> None:
-        """Compute it on the bytes that are there now."""
+    def run(self, cancelled: Cancelled) -> None:
+        """Compute it on the bytes that are there now, until it is done or cancelled (then it raises `backends.Stopped`)."""
 
 
 MakePlan = Callable[[Graph, Memory, Backend, Version], Runnable]
@@ -88,14 +90,17 @@ class Device:
     Attributes:
         name: what `-d` calls it.
         description: what it computes with, for people.
-        memory: the bytes that its buffers share.
-        backend: what computes its graphs.
+        backend: what holds its buffers and computes its graphs.
     """
 
     name: str
     description: str
-    memory: DeviceMemory
     backend: Backend
+
+    @property
+    def memory(self) -> DeviceMemory:
+        """The memory that its buffers share."""
+        return self.backend.memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +110,12 @@ class Host:
     Attributes:
         devices: at least one, by index; the same ones for the server's whole life.
         tensors: data of large uploads by hash; None: SET_TENSOR_HASH never finds any.
-        values: float32 copies of quantised weights; None: none are kept.
         version: the protocol version that is spoken.
         make_plan: checks and compiles a graph.
     """
 
     devices: Sequence[Device]
     tensors: TensorCache | None = None
-    values: ValueCache | None = None
     version: Version = DEFAULT
     make_plan: MakePlan = make_plan
 
@@ -131,23 +134,6 @@ class Host:
                 raise Unsupported(f"this server can't speak {self.version}: it does not answer {command_name(row.cls)}")
 
 
-class Region(NamedTuple):
-    """A range of bytes in a buffer."""
-
-    buffer: Buffer
-    start: int
-    stop: int
-
-    @property
-    def bytes(self) -> memoryview:
-        """The bytes themselves, in place."""
-        return self.buffer.data.data[self.start : self.stop]
-
-    def written(self) -> None:
-        """Say that they have changed."""
-        self.buffer.written(self.start, self.stop)
-
-
 class Session:
     """One connection's share of a server: what its requests refer to.
 
@@ -158,14 +144,16 @@ class Session:
         handlers: request class to the function that answers it; a subclass may replace some.
         memory: its buffers.
         plans: for each device that has computed a graph, the plan of the last one.
+        cancelled: asked between the steps of a graph whether to stop; set by the owner of the connection.
     """
 
     handlers: dict[type, Callable[[Session, Any], object]]
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.memory = Memory([device.memory for device in host.devices], host.values, host.version)
+        self.memory = Memory([device.memory for device in host.devices], host.version)
         self.plans: dict[int, Runnable] = {}
+        self.cancelled: Cancelled = never
 
     def __enter__(self) -> Self:
         return self
@@ -199,18 +187,17 @@ class Session:
 
     def placed(self, region: Region) -> object:
         """Take note that all the data of a SET_TENSOR are in their place, and return its reply, as `handle` does."""
-        region.written()
         if self.host.tensors is not None:
-            self.host.tensors.save(region.bytes)
+            self.host.tensors.save(region.read())
         return self.done(SetTensor)
 
-    def source(self, message: GetTensor) -> memoryview:
-        """Return the bytes that a GET_TENSOR asks for, in place.
+    def source(self, message: GetTensor) -> Region:
+        """Return where the bytes lie that a GET_TENSOR asks for.
 
         Raises:
             Violation: as `region`.
         """
-        return self.region(message.tensor, message.offset, message.size).bytes
+        return self.region(message.tensor, message.offset, message.size)
 
     def region(self, wire: RpcTensor, offset: int, size: int) -> Region:
         """Return a range of a tensor's bytes.
@@ -231,7 +218,7 @@ class Session:
         if offset + size > tensor.nbytes:
             raise Violation("data.in-tensor", "size", size, f"from offset {offset} the tensor has {tensor.nbytes - offset} bytes")
         start = tensor.offset + offset
-        return Region(buffer, start, start + size)
+        return Region(buffer.allocation, start, start + size)
 
     def placed_tensor(self, wire: RpcTensor, name: str = "tensor") -> tuple[Tensor, Buffer]:
         """Return a tensor that lies in a live buffer of this connection, and the buffer.
@@ -254,7 +241,7 @@ class Session:
         return self.host.devices[index]
 
     def done(self, request: type) -> object:
-        """Return the reply of a request that says no more than that it was done, if this version has one."""
+        """Return the reply of a request that only acknowledges it, if it has one in this version."""
         reply = REQUESTS[request].reply(self.host.version)
         if reply is GraphComputeReply:
             return GraphComputeReply(result=0)
@@ -270,30 +257,30 @@ class Session:
 
 
 def hello(session: Session, _: Hello) -> HelloReply:
-    """Say which version's layouts are spoken."""
+    """Answer with the version that this server speaks."""
     major, minor, patch = session.host.version
     return HelloReply(major=major, minor=minor, patch=patch)
 
 
 def device_count(session: Session, _: DeviceCount) -> DeviceCountReply:
-    """Say how many devices there are."""
+    """Answer with the number of devices."""
     return DeviceCountReply(device_count=len(session.host.devices))
 
 
 def get_device_memory(session: Session, request: GetDeviceMemory) -> GetDeviceMemoryReply:
-    """Say how much memory a device may have, and how much of it no buffer of any connection has now."""
+    """Answer with a device's total memory, and how much of it no buffer of any connection uses now."""
     memory = session.device(request.device).memory
     return GetDeviceMemoryReply(free_mem=memory.free, total_mem=memory.total)
 
 
 def get_alignment(session: Session, request: GetAlignment) -> GetAlignmentReply:
-    """Say what addresses of tensors must be multiples of."""
+    """Answer with what the addresses of tensors must be multiples of."""
     session.device(request.device)
     return GetAlignmentReply(alignment=ALIGNMENT)
 
 
 def get_max_size(session: Session, request: GetMaxSize) -> GetMaxSizeReply:
-    """Say how large a buffer may be: as large as the device's memory."""
+    """Answer with the largest size of a buffer: the device's total memory."""
     return GetMaxSizeReply(max_size=session.device(request.device).memory.total)
 
 
@@ -301,7 +288,7 @@ def get_max_size(session: Session, request: GetMaxSize) -> GetMaxSizeReply:
 
 
 def alloc_buffer(session: Session, request: AllocBuffer) -> AllocBufferReply:
-    """Make a buffer of zero bytes; without room for it the reply is (0, 0) and the connection goes on."""
+    """Allocate a buffer, its bytes all zero; if there is no room the reply is (0, 0) and the connection goes on."""
     session.device(request.device)
     buffer = session.memory.alloc(request.device, request.size)
     if buffer is None:
@@ -311,12 +298,12 @@ def alloc_buffer(session: Session, request: AllocBuffer) -> AllocBufferReply:
 
 
 def buffer_get_base(session: Session, request: BufferGetBase) -> BufferGetBaseReply:
-    """Say where a buffer begins."""
+    """Answer with the address of a buffer's first byte."""
     return BufferGetBaseReply(base_ptr=session.memory.buffer(request.remote_ptr).base)
 
 
 def free_buffer(session: Session, request: FreeBuffer) -> object:
-    """Take a buffer away, and with it every stored plan that uses it (graph.recompute-freed)."""
+    """Free a buffer, and drop every stored plan that uses it (graph.recompute-freed)."""
     buffer = session.memory.free(request.remote_ptr)
     session.plans = {device: plan for device, plan in session.plans.items() if buffer not in plan.buffers}
     return session.done(FreeBuffer)
@@ -324,9 +311,7 @@ def free_buffer(session: Session, request: FreeBuffer) -> object:
 
 def buffer_clear(session: Session, request: BufferClear) -> object:
     """Set every byte of a buffer."""
-    buffer = session.memory.buffer(request.remote_ptr)
-    buffer.data.fill(request.value)
-    buffer.written(0, buffer.size)
+    session.memory.buffer(request.remote_ptr).allocation.clear(request.value)
     return session.done(BufferClear)
 
 
@@ -343,13 +328,13 @@ def set_tensor_hash(session: Session, request: SetTensorHash) -> SetTensorHashRe
     room = session.region(request.tensor, request.offset, max(0, tensor.nbytes - request.offset))
     if session.host.tensors is None:
         return SetTensorHashReply(result=0)
-    count = session.host.tensors.load(request.hash, room.bytes)
-    room.written()
+    cache = session.host.tensors
+    count = room.load(lambda data: cache.load(request.hash, data))
     return SetTensorHashReply(result=0 if count is None else 1)
 
 
 def copy_tensor(session: Session, request: CopyTensor) -> CopyTensorReply:
-    """Copy the bytes of one tensor over another's, from whichever device to whichever.
+    """Copy the bytes of one tensor over those of another, also between devices.
 
     As upstream's CPU backend does, it copies the source's bytes as they lie, strides and all.
     """
@@ -357,10 +342,7 @@ def copy_tensor(session: Session, request: CopyTensor) -> CopyTensorReply:
     dst, dst_buffer = session.placed_tensor(request.dst, "dst")
     if src.nbytes > dst.nbytes:
         raise Violation("data.copy-fits", "dst", f"{dst.nbytes} bytes", f"the source has {src.nbytes}")
-    target = Region(dst_buffer, dst.offset, dst.offset + src.nbytes)
-    # memoryviews copy as memmove does: the two may overlap, and no copy is made between
-    target.bytes[:] = Region(src_buffer, src.offset, src.offset + src.nbytes).bytes
-    target.written()
+    dst_buffer.allocation.copy(dst.offset, src_buffer.allocation, src.offset, src.offset + src.nbytes)
     return CopyTensorReply(result=1)
 
 
@@ -371,7 +353,7 @@ def init_tensor(session: Session, request: InitTensor) -> object:
 
 
 def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply:
-    """Say how many bytes a tensor needs: ggml_nbytes, as upstream's CPU backend answers whatever the op."""
+    """Answer with the bytes that a tensor needs: ggml_nbytes, as upstream's CPU backend does for every op."""
     session.device(request.device)
     tensor = session.memory.tensor(request.tensor)
     for slot, wire in enumerate(request.srcs):
@@ -386,11 +368,11 @@ def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply
 
 
 def graph_compute(session: Session, graph: Graph) -> object:
-    """Check a graph, compute it, and keep its plan for GRAPH_RECOMPUTE; what was kept for the device is gone even if it fails."""
+    """Check a graph, compute it, and keep its plan for GRAPH_RECOMPUTE; the device's older plan is dropped even if this fails."""
     device = session.device(graph.device)
     session.plans.pop(graph.device, None)
     plan = session.host.make_plan(graph, session.memory, device.backend, session.host.version)
-    plan.run()
+    plan.run(session.cancelled)
     session.plans[graph.device] = plan
     return session.done(GraphCompute)
 
@@ -401,7 +383,7 @@ def graph_recompute(session: Session, request: GraphRecompute) -> object:
     plan = session.plans.get(request.device)
     if plan is None:
         raise Violation("graph.recompute-stored", "device", request.device, "no graph is stored for it")
-    plan.run()
+    plan.run(session.cancelled)
     return session.done(GraphRecompute)
 
 

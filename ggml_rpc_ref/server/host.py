@@ -8,24 +8,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from ggml_rpc_ref.backends import Backend
-from ggml_rpc_ref.backends.oracle import Oracle
-from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
+from ggml_rpc_ref.backends import registry
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.server.handlers import Device, Host
-from ggml_rpc_ref.server.memory import DeviceMemory, ValueCache
 from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default_directory
 
 log = logging.getLogger(__name__)
 
-BACKENDS: Final[dict[str, Callable[[], Backend]]] = {"oracle": Oracle, "upstream-cpu": UpstreamCpu}
-"""What `-d` may name: the definitions themselves, or with upstream's roundings put in."""
 DEFAULT_VALUES = 2 * 2**30
 """Bytes of float32 copies of quantised weights that are kept by default."""
 
@@ -45,24 +38,18 @@ def make_host(
         memory: bytes that the buffers of each device may have together; None: the devices share the machine's memory equally.
         cache_dir: where large uploads are kept; None: nowhere.
         cache_limit: bytes that may be kept there.
-        values: bytes of float32 copies of quantised weights to keep.
+        values: bytes of float32 copies of quantised weights to keep, shared equally by the devices.
 
     Raises:
-        Misuse: for an unknown device, or devices without memory.
+        Misuse: for a device that is unknown or can't be used here, or devices without memory.
     """
     names = [name.strip() for name in re.split("[,/]", devices)]
     share = machine_memory() // len(names) if memory is None else memory
     if share < 1:
         raise Misuse("a device without memory can't serve: give -m at least 1")
     tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit)
-    return Host([_device(name, share) for name in names], tensors, ValueCache(values))
-
-
-def _device(name: str, memory: int) -> Device:
-    backend = BACKENDS.get(name)
-    if backend is None:
-        raise Misuse(f"there is no device {name!r}: choose from {', '.join(BACKENDS)}")
-    return Device(name, f"numpy {np.__version__}", DeviceMemory(memory), backend())
+    backends = [registry.find(name).make(share, values // len(names)) for name in names]
+    return Host([Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends], tensors)
 
 
 def cache_directory(wanted: bool, directory: Path | None) -> Path | None:

@@ -1,40 +1,37 @@
-"""Handles, buffers and the bounds rule: what a peer may touch, and how that is decided.
+"""Handles, address ranges and the bounds rule: what a peer may touch, and how that is decided.
 
 A handle (`remote_ptr`) and an address (`base_ptr`) are made-up numbers of one connection, never process addresses (llama.cpp
 #14882): the client only adds offsets to them. Address ranges are aligned, far apart and never reused within a connection, so a
 stale address can't land in a younger buffer.
+
+The bytes themselves belong to the memory of the device's backend (`backends.memory`). Here a request's tensor becomes a range of an
+allocation, or a Violation.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
-from collections.abc import Callable
-from threading import Lock
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ggml_rpc_ref.backends.memory import Allocation, DeviceMemory
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.spec.dtypes import types
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
-from ggml_rpc_ref.tensor import F32Array, Quad, Tensor, extent
+from ggml_rpc_ref.tensor import Quad, Tensor, extent
 
-ALIGNMENT = 32
+ALIGNMENT: Final = 32
 """Bytes; what upstream's CPU device answers (TENSOR_ALIGNMENT in ggml-impl.h)."""
-PAGE = 4096
+PAGE: Final = 4096
 """Bytes; bases are multiples of it, and at least one page lies between two buffers."""
-LAST_ADDRESS = 2**63
+LAST_ADDRESS: Final = 2**63
 """No buffer lies beyond it, so that address arithmetic of a client fits into signed 64 bits."""
-
-Bytes = npt.NDArray[np.uint8]
-Allocate = Callable[[int], Bytes]
-
-
-def zeroed(size: int) -> Bytes:
-    """Return zero bytes whose pages the operating system hands out only when they are first written (calloc)."""
-    return np.zeros(size, np.uint8)
+CHUNK: Final = 2**20
+"""Bytes that move at one time to or from memory that can't be reached in place."""
 
 
 class WireTensor(Protocol):
@@ -65,138 +62,100 @@ class WireTensor(Protocol):
         """Its name, padded with zero bytes."""
 
 
-class DeviceMemory:
-    """The memory of one device, shared by every connection of a server: a cap and what of it is taken.
+class Place(NamedTuple):
+    """A `WireTensor` taken from a graph's records."""
 
-    Args:
-        total: bytes that all live buffers together may have.
-        allocate: makes the bytes of a buffer; raises MemoryError where it can't.
-    """
-
-    def __init__(self, total: int, allocate: Allocate = zeroed) -> None:
-        self.total, self._allocate, self._used, self._lock = total, allocate, 0, Lock()
-
-    @property
-    def free(self) -> int:
-        """Bytes of the cap that no buffer has."""
-        return self.total - self._used
-
-    def take(self, size: int) -> Bytes | None:
-        """Return new bytes, all zero, or None where the cap or the machine has no room."""
-        with self._lock:
-            if size > self.total - self._used:
-                return None
-            self._used += size
-        try:
-            return self._allocate(size)
-        except (MemoryError, ValueError):  # ValueError is numpy's for a size that no array can have
-            self.give_back(size)
-            return None
-
-    def give_back(self, size: int) -> None:
-        """Count bytes as free again."""
-        with self._lock:
-            self._used -= size
-
-
-class ValueCache:
-    """float32 copies of block-typed tensors (weights), least recently used out first, bounded in bytes, shared by all connections.
-
-    Without it every MUL_MAT would de-quantise its weights anew: half a second a token for Gemma 3 270M.
-
-    Args:
-        limit: bytes of copies to keep; 0 keeps none.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.used, self._lock = limit, 0, Lock()
-        self._copies: OrderedDict[tuple[Buffer, Tensor], F32Array] = OrderedDict()
-
-    def values(self, buffer: Buffer, tensor: Tensor) -> F32Array | None:
-        """Return the copy of a tensor, made now if it is new; None for one too large to keep, or without elements."""
-        key = (buffer, Tensor(tensor.dtype, tensor.ne, tensor.nb, None, tensor.offset))
-        with self._lock:
-            if key in self._copies:
-                self._copies.move_to_end(key)
-                return self._copies[key]
-        size = 4 * tensor.nelements
-        # a copy of nothing would never be dropped, since no range of bytes meets it, and would keep its buffer alive
-        if size > self.limit or size == 0:
-            return None
-        copy = tensor.fresh_values()
-        copy.flags.writeable = False
-        with self._lock:
-            if key not in self._copies:
-                self._copies[key] = copy
-                self.used += size
-                buffer.copied.append(key[1])
-            while self.used > self.limit:
-                (owner, shape), old = self._copies.popitem(last=False)
-                self.used -= old.nbytes
-                owner.copied.remove(shape)
-        return copy
-
-    def drop(self, buffer: Buffer, start: int, stop: int) -> None:
-        """Forget the copies of tensors that have a byte in a range of a buffer."""
-        with self._lock:
-            stale = [t for t in buffer.copied if t.offset < stop and start < t.offset + t.nbytes]
-            for tensor in stale:
-                buffer.copied.remove(tensor)
-                self.used -= self._copies.pop((buffer, tensor)).nbytes
+    type: int
+    buffer: int
+    ne: tuple[int, ...]
+    nb: tuple[int, ...]
+    data: int
+    name: bytes
 
 
 class Buffer:
-    """Bytes on a device that a peer may write and read.
+    """What a peer calls a buffer.
 
     Attributes:
         remote_ptr: its handle; never 0.
         base: address of its first byte; 0 for a buffer of no bytes.
         device: index of the device.
-        data: its bytes, shape (size,).
-        copied: tensors in it of which the value cache has a copy.
+        allocation: its bytes.
     """
 
-    def __init__(self, remote_ptr: int, base: int, device: int, data: Bytes, cache: ValueCache | None = None) -> None:
-        self.remote_ptr, self.base, self.device, self.data = remote_ptr, base, device, data
-        self.copied: list[Tensor] = []
-        self._cache = cache
+    def __init__(self, remote_ptr: int, base: int, device: int, allocation: Allocation) -> None:
+        self.remote_ptr, self.base, self.device, self.allocation = remote_ptr, base, device, allocation
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return len(self.data)
+        return self.allocation.size
 
     def offset_of(self, address: int, size: int) -> int | None:
-        """Return where in `data` a range of addresses begins, or None unless all of it lies in this buffer. The bounds rule.
+        """Return where in the buffer a range of addresses begins, or None unless all of it lies in this buffer. The bounds rule.
 
         Python's integers don't wrap, so comparing sums is safe here. Source of the rule: SEC-01, OBS-1, OBS-3.
         """
         inside = self.base <= address and address + size <= self.base + self.size
         return address - self.base if inside else None
 
-    def cached_values(self, tensor: Tensor) -> F32Array | None:
-        """Return the float32 copy of a block-typed tensor in this buffer, or None where none is kept."""
-        if self._cache is None or not tensor.dtype.is_quantised:
-            return None
-        return self._cache.values(self, tensor)
 
-    def written(self, start: int, stop: int) -> None:
-        """Forget float32 copies of what has changed."""
-        if self._cache is not None and self.copied:
-            self._cache.drop(self, start, stop)
+class Region(NamedTuple):
+    """The bytes of an allocation from start to stop."""
+
+    allocation: Allocation
+    start: int
+    stop: int
+
+    def receive(self) -> Iterator[memoryview]:
+        """Yield where to put the next bytes until the region is full; a view counts as filled when the next one is asked for.
+
+        In host memory that is the region itself, in one piece, so nothing is copied.
+        """
+        data = self.allocation.data
+        if data is not None:
+            yield data.data[self.start : self.stop]
+            self.allocation.written(self.start, self.stop)
+            return
+        chunk = memoryview(bytearray(min(CHUNK, self.stop - self.start)))
+        for at in range(self.start, self.stop, CHUNK):
+            view = chunk[: self.stop - at]
+            yield view
+            self.allocation.upload(at, view)
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Yield the bytes in order: host memory in place and as one, other memory copied a chunk at a time."""
+        step = CHUNK if self.allocation.data is None else max(1, self.stop - self.start)
+        for at in range(self.start, self.stop, step):
+            yield self.allocation.download(at, min(at + step, self.stop))
+
+    def read(self) -> memoryview:
+        """Return the bytes, in place where they lie in host memory."""
+        return self.allocation.download(self.start, self.stop)
+
+    def load(self, load: Callable[[memoryview], int | None]) -> int | None:
+        """Let a function write to the beginning of the region; it returns how many bytes it wrote, or None for nothing to keep."""
+        data = self.allocation.data
+        if data is not None:
+            count = load(data.data[self.start : self.stop])
+            self.allocation.written(self.start, self.stop)  # also after None: the function may have begun to write
+            return count
+        view = memoryview(bytearray(self.stop - self.start))
+        if (count := load(view)) is not None:
+            self.allocation.upload(self.start, view[:count])
+        return count
 
 
 class Memory:
     """The buffers of one connection.
 
     Args:
-        devices: the server's devices.
-        cache: where float32 copies of weights are kept.
+        devices: the memory of each of the server's devices.
         version: the protocol version, for the types that it knows.
     """
 
-    def __init__(self, devices: list[DeviceMemory], cache: ValueCache | None = None, version: Version = DEFAULT) -> None:
-        self._devices, self._cache, self._types = devices, cache, types(version)
+    def __init__(self, devices: Sequence[DeviceMemory], version: Version = DEFAULT) -> None:
+        self._devices, self._version, self._types = devices, version, types(version)
         self._buffers: dict[int, Buffer] = {}
         # up to 2^46 lies in what every 64-bit user process has; a client may do signed arithmetic on it
         self._next_base = (2**40 + secrets.randbits(44)) // PAGE * PAGE
@@ -208,13 +167,13 @@ class Memory:
         """Return a new buffer of zero bytes, or None where the device, or the made-up address space, has no room."""
         if self._next_base + size > LAST_ADDRESS:
             return None
-        data = self._devices[device].take(size)
-        if data is None:
+        allocation = self._devices[device].allocate(size)
+        if allocation is None:
             return None
         remote_ptr = secrets.randbits(58) * 32 + 32
         while remote_ptr in self._buffers:
             remote_ptr += 32
-        buffer = Buffer(remote_ptr, self._next_base if size else 0, device, data, self._cache)
+        buffer = Buffer(remote_ptr, self._next_base if size else 0, device, allocation)
         self._next_base += (size + 2 * PAGE - 1) // PAGE * PAGE
         self._buffers[remote_ptr] = buffer
         return buffer
@@ -223,7 +182,7 @@ class Memory:
         """Return a live buffer of this connection.
 
         Raises:
-            Violation: the rule named, for a handle that is none.
+            Violation: the rule named, where no live buffer of this connection has the handle.
         """
         buffer = self._buffers.get(remote_ptr)
         if buffer is None:
@@ -231,15 +190,14 @@ class Memory:
         return buffer
 
     def free(self, remote_ptr: int) -> Buffer:
-        """Take a buffer away and return what it was.
+        """Free a buffer's bytes, forget its handle, and return what it was.
 
         Raises:
             Violation: buffer.known.
         """
         buffer = self.buffer(remote_ptr)
         del self._buffers[remote_ptr]
-        buffer.written(0, buffer.size)
-        self._devices[buffer.device].give_back(buffer.size)
+        buffer.allocation.free()
         return buffer
 
     def close(self) -> None:
@@ -248,7 +206,7 @@ class Memory:
             self.free(remote_ptr)
 
     def tensor(self, wire: WireTensor, field: str = "tensor") -> Tensor:
-        """Return a wire tensor bound to its buffer; without storage where it names no live buffer.
+        """Return a wire tensor bound to its buffer's allocation; without storage where it names no live buffer.
 
         Args:
             wire: an RpcTensor, or the part of one that matters here.
@@ -271,7 +229,121 @@ class Memory:
         offset = buffer.offset_of(wire.data, size)
         if offset is None:
             raise Violation("tensor.in-buffer", f"{field}.data", hex(wire.data), _where(buffer, size))
-        return Tensor(dtype, ne, nb, buffer, offset, name)
+        return Tensor(dtype, ne, nb, buffer.allocation, offset, name)
+
+    # ---------------------------------------------------------------------------------------------------- a graph's tensors
+
+    def tensors(self, records: npt.NDArray[Any]) -> Placed:
+        """Return all tensors of a graph bound to their bytes: `tensor` for each, and graph.null-data, at numpy's speed.
+
+        A record for which everything holds is bound here. Every other one, good or not, goes to `tensor`, which is the definition.
+
+        Args:
+            records: of `layout(RpcTensor, version)`, shape (n,).
+
+        Raises:
+            Violation: as `tensor`, and graph.null-data for an address without a live buffer; for the first record that breaks one.
+        """
+        handles, which = np.unique(records["buffer"], return_inverse=True)
+        found = [self._buffers.get(handle) for handle in handles.tolist()]
+        sizes, fits = _extents(records, self._version)
+        fits &= _inside(found, which, records["data"], sizes)
+        layouts, layout = _distinct(records)
+        tensors: list[Tensor] = []
+        templates: dict[int, Tensor] = {}
+        names, data = records["name"].tolist(), records["data"].tolist()
+        for index, (fit, number, at) in enumerate(zip(fits.tolist(), layout.tolist(), which.tolist(), strict=True)):
+            buffer = found[at]
+            if not fit or buffer is None:
+                tensors.append(self._exactly(records[index]))
+                continue
+            template = templates.get(number)
+            if template is None:
+                template = templates[number] = self._exactly(records[index])
+            name = names[index].split(b"\0", 1)[0].decode("utf-8", "replace")
+            tensors.append(template.at(buffer.allocation, data[index] - buffer.base, name))
+        buffers = frozenset(buffer for buffer in found if buffer is not None)
+        alive = np.array([buffer is not None for buffer in found], bool)
+        return Placed(tensors, buffers, layout, len(layouts), alive[which] if len(which) else np.zeros(0, bool))
+
+    def _exactly(self, record: Any) -> Tensor:
+        ne, nb = tuple(record["ne"].tolist()), tuple(record["nb"].tolist())
+        place = Place(int(record["type"]), int(record["buffer"]), ne, nb, int(record["data"]), bytes(record["name"]))
+        tensor = self.tensor(place)
+        if tensor.storage is None and place.data != 0:
+            raise Violation(
+                "graph.null-data", f"tensor {tensor.name!r}.data", hex(place.data), "it names no live buffer of this connection"
+            )
+        return tensor
+
+
+class Placed(NamedTuple):
+    """A graph's tensors, bound to their bytes.
+
+    Attributes:
+        tensors: one for each record.
+        buffers: the live buffers that they name.
+        layout: shape (n,), the same number for two tensors of the same type, ne and nb; counted from 0.
+        layouts: how many of these numbers there are.
+        has_bytes: shape (n,), whether the tensor lies in a live buffer.
+    """
+
+    tensors: list[Tensor]
+    buffers: frozenset[Buffer]
+    layout: npt.NDArray[np.int64]
+    layouts: int
+    has_bytes: npt.NDArray[np.bool_]
+
+
+@cache
+def _type_sizes(version: Version) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Return elements per block and bytes per block by type number, 0 for a number that a version does not have; the last is 0."""
+    rows = types(version)
+    blocks, sizes = (np.zeros(max(rows) + 2, np.uint64) for _ in range(2))
+    for number, dtype in rows.items():
+        blocks[number], sizes[number] = dtype.block, dtype.size
+    return blocks, sizes
+
+
+def _extents(records: npt.NDArray[Any], version: Version) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+    """Return ggml_nbytes of each record, and whether its type is known, its rows are whole blocks and the number is exact."""
+    blocks, sizes = _type_sizes(version)
+    number = np.minimum(records["type"], len(blocks) - 1)
+    block, size = blocks[number], sizes[number]
+    fits = block > 0
+    block = np.maximum(block, 1)
+    ne, nb = records["ne"].astype(np.uint64), records["nb"].astype(np.uint64)
+    fits &= ne[:, 0] % block == 0
+    # products of two 32-bit numbers are exact in 64 bits, their sum may wrap: float64 tells where it comes near
+    steps = (ne - np.uint64(1)) * nb
+    steps[:, 0] = np.where(block == 1, steps[:, 0], ne[:, 0] * nb[:, 0] // block)
+    first = np.where(block == 1, size, np.uint64(0))
+    empty = (ne == 0).any(axis=1)
+    fits &= empty | (steps.astype(np.float64).sum(axis=1) < 2.0**62)
+    return np.where(empty, np.uint64(0), first + steps.sum(axis=1, dtype=np.uint64)), fits
+
+
+def _inside(
+    found: list[Buffer | None], which: npt.NDArray[np.intp], data: npt.NDArray[np.uint64], sizes: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.bool_]:
+    """Return for each record whether `Buffer.offset_of` would find it inside its buffer; no sum here can wrap."""
+    if not found:
+        return np.zeros(len(data), bool)
+    base = np.array([0 if buffer is None else buffer.base for buffer in found], np.uint64)[which]
+    room = np.array([0 if buffer is None else buffer.size for buffer in found], np.uint64)[which]
+    alive = np.array([buffer is not None for buffer in found], bool)[which]
+    offset = data - base
+    inside: npt.NDArray[np.bool_] = alive & (data >= base) & (offset <= room) & (sizes <= room - np.minimum(offset, room))
+    return inside
+
+
+def _distinct(records: npt.NDArray[Any]) -> tuple[dict[bytes, int], npt.NDArray[np.int64]]:
+    """Return the distinct (type, ne, nb) of records, numbered, and the number of each record."""
+    keys = np.empty((len(records), 9), "<u4")
+    keys[:, 0], keys[:, 1:5], keys[:, 5:] = records["type"], records["ne"], records["nb"]
+    numbers: dict[bytes, int] = {}
+    listed = [numbers.setdefault(key, len(numbers)) for key in keys.view("V36").ravel().tolist()]
+    return numbers, np.array(listed, np.int64)
 
 
 def _quad(numbers: tuple[int, ...]) -> Quad:

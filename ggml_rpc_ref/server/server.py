@@ -3,28 +3,28 @@
     with Server(host, "127.0.0.1", 0) as server:
         print(server.endpoint)
 
-No message is known here but the two whose data move past the codec: SET_TENSOR's are received straight into the buffer,
-GET_TENSOR's are sent from it. A small request costs one recv and one send; sockets block, and the kernel's own timeouts
-(SO_RCVTIMEO, SO_SNDTIMEO) wake us to look at the clock, because Python's would cost a poll per call.
+How a request travels: bytes from the peer's `Channel` into its `Connection`, which yields messages in order; each message to its
+`Session`, which answers it; the reply's bytes from the connection back to the channel. No message is known here but the two whose
+data move past the codec: SET_TENSOR's are received straight into the buffer, GET_TENSOR's are sent from it. The kernel's timeouts
+wake a waiting connection to check its deadlines.
 
 Whatever a peer does ends at most its own connection: its buffers are freed, then its socket is closed, and one line in the log
-says why.
+says why. A graph that is being computed stops between two of its steps when the server stops or the peer has gone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import logging
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from ggml_rpc_ref.backends import Stopped
 from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.net.channel import Channel, Peer, Waited
 from ggml_rpc_ref.net.listening import Listener
-from ggml_rpc_ref.net.sockets import timeval
 from ggml_rpc_ref.protocol.connection import MAX_GRAPH_SIZE, NEED_DATA, Connection, DataBegins, Request, Role
 from ggml_rpc_ref.server.handlers import Host, Session
 from ggml_rpc_ref.spec.messages import NO_REPLY, Message, SetTensor, carries_data
@@ -35,19 +35,21 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 READ: Final = 2**16
 """Bytes of messages read at once."""
-MOST: Final = 2**30
-"""Bytes of data moved by one call: macOS refuses more than 2 GiB (llama.cpp #15188)."""
+LOOK: Final = 0.05
+"""Seconds of computing after which the peer is looked at again: often enough to notice its end, seldom enough to cost nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a peer may take, and how much it may hold.
+    """How long a peer may take, and how much it may use.
 
     Attributes:
         connections: connections at the same time; one more is closed at once.
         hello: seconds from the connection to the end of its HELLO.
         stall: seconds without a byte in the middle of a message, or of a reply that the peer does not read.
         idle: seconds between messages; None: for ever, as stock clients need it.
+        half_closed: seconds that a graph may go on once the peer has ended its sending while it may still await replies: it has
+            half-closed the connection, or it is gone (TCP doesn't tell which).
         graph_size: bytes of a GRAPH_COMPUTE.
     """
 
@@ -55,24 +57,25 @@ class Limits:
     hello: float = 10.0
     stall: float = 60.0
     idle: float | None = None
+    half_closed: float = 10.0
     graph_size: int = MAX_GRAPH_SIZE
 
     @property
     def tick(self) -> float:
-        """Seconds after which a waiting connection looks at the clock: no limit is overrun by more than a quarter."""
+        """Seconds after which a waiting connection checks its deadlines: no limit is overrun by more than a quarter."""
         shortest = min(self.hello, self.stall, self.stall if self.idle is None else self.idle)
         return min(5.0, max(0.02, shortest / 4))
 
 
-class Server(Listener["_Peer"]):
-    """A server that answers each connection by itself; as a `Listener` it begins and ends.
+class Server(Listener["_Served"]):
+    """A server that answers each connection in its own thread; it starts and stops as a `Listener`.
 
     Args:
         host: what is served.
         address: IPv4 or IPv6 address or host name to bind, every address that the name has.
         port: TCP port; 0: one that the kernel chooses.
-        allow: networks that peers may come from; none: any.
-        limits: what a peer may take.
+        allow: networks that peers may come from; empty: any.
+        limits: what a peer may take and use.
 
     Attributes:
         session_type: what answers the requests of one connection; a test may break a rule in a subclass.
@@ -91,8 +94,8 @@ class Server(Listener["_Peer"]):
         super().__init__(address, port)
         self.host, self.allow, self.limits = host, tuple(allow), limits or Limits()
 
-    def _conversation(self, sock: socket.socket, name: str) -> _Peer:
-        return _Peer(self, sock, name)
+    def _conversation(self, channel: Channel, name: str) -> _Served:
+        return _Served(self, channel, name)
 
     def _objection(self, address: str) -> str:
         if not self._is_allowed(address):
@@ -106,37 +109,42 @@ class Server(Listener["_Peer"]):
 
 
 class _Ended(Exception):  # noqa: N818
-    """The conversation is over, for the reason given; early, where the peer should not have ended it there."""
+    """The connection is over, for the reason given; early if the peer should not have ended it there."""
 
     def __init__(self, reason: str, *, early: bool = True) -> None:
         super().__init__(reason)
         self.early = early
 
 
-class _Peer:
-    """One connection: its socket, its order of messages, its session."""
+class _Served:
+    """One connection: its channel, its order of messages, its session."""
 
-    def __init__(self, server: Server, sock: socket.socket, name: str) -> None:
+    def __init__(self, server: Server, channel: Channel, name: str) -> None:
         self.name = name
-        self._server, self._limits, self._socket = server, server.limits, sock
+        self._server, self._limits, self._channel = server, server.limits, channel
         self._connection = server.connection_type(Role.SERVER, server.host.version, server.limits.graph_size)
         self._opened = False
         self._since, self._silent = time.monotonic(), 0.0
+        self._next_look, self._finished = 0.0, 0.0  # when to look at the peer again; since when it has ended its sending
 
     def converse(self) -> None:
-        """Answer requests until the connection ends, for whatever reason, and leave nothing behind. Never raises."""
+        """Answer requests until the connection ends, then free all it had. Never raises."""
         try:
             with self._server.session_type(self._server.host) as session:  # freed before the peer sees the end
-                self._prepare()
+                session.cancelled = self._is_cancelled
+                self._channel.set_up(self._limits.tick, self._limits.stall)
+                self._channel.keep_alive()
                 self._answer_all(session)
         except Violation as broken:
             self._log(logging.WARNING, "refused", str(broken), rule=broken.rule, field=broken.field, value=str(broken.value))
         except _Ended as end:
             self._log(logging.INFO if end.early else logging.DEBUG, "ended", str(end))
+        except Stopped:
+            self._log(logging.INFO, "ended", "it left while a graph was being computed")
         except OSError as error:
             self._log(logging.INFO, "ended", error.strerror or str(error))
         except Exception as error:
-            # a defect of ours costs this connection only; where it lies is for who turns the log level up
+            # a defect of ours costs this connection only; where it lies shows at log level debug
             self._log(logging.ERROR, "internal error", f"{type(error).__name__}: {error}")
             log.debug("where the internal error happened", exc_info=True)
         finally:
@@ -151,23 +159,15 @@ class _Peer:
         if not (self._server.stopping and level <= logging.INFO):
             log.log(level, "%s %s: %s", event, self.name, text, extra={"event": event, "peer": self.name, **fields})
 
-    def _prepare(self) -> None:
-        tick = self._limits.tick
-        self._socket.setblocking(True)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # an idle peer whose machine died must not stay
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(tick))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(self._limits.stall))
-
     def hang_up(self) -> None:
         """End the connection from another thread."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self._channel.hang_up()
 
     def close(self) -> None:
         """End the connection."""
-        self.hang_up()
-        self._socket.close()
+        # the socket may live on in a child process, so that closing alone would not end the connection
+        self._channel.hang_up()
+        self._channel.close()
 
     # -------------------------------------------------------------------------------------------------------- answering
 
@@ -186,11 +186,16 @@ class _Peer:
                 self._receive_data(session, event.message, event.size)
 
     def _answer(self, session: Session, message: Message) -> None:
-        self._opened = True  # the first request is a HELLO, or none of them gets here
+        self._opened = True  # the connection lets no other request through before HELLO
         due = self._connection.order.oldest
         if due is not None and due.request is message and carries_data(due.reply):
-            data = session.source(message)
-            self._send(self._connection.send_with_data(due.reply(data=b""), len(data)), data)
+            region = session.source(message)
+            head = self._connection.send_with_data(due.reply(data=b""), region.stop - region.start)
+            for data in region.pieces():
+                self._send(head, data)
+                head = b""
+            if head:
+                self._send(head)
         else:
             self._reply(session.handle(message))
 
@@ -199,35 +204,35 @@ class _Peer:
             self._send(self._connection.send(reply))
 
     def _receive_data(self, session: Session, message: SetTensor, size: int) -> None:
-        """Receive the data of a SET_TENSOR into their place."""
+        """Receive the data of a SET_TENSOR into the buffer."""
         region = session.destination(message, size)
-        room = region.bytes
-        at = self._connection.take_data(room)
-        while at < size:
-            count = self._receive(room[at : at + MOST], socket.MSG_WAITALL)
-            self._connection.data_placed(count)
-            at += count
+        for room in region.receive():
+            at = self._connection.take_data(room)
+            while at < len(room):
+                count = self._receive(room[at:], all_of_it=True)
+                self._connection.data_placed(count)
+                at += count
         self._reply(session.placed(region))
 
     # ----------------------------------------------------------------------------------------------------------- moving
 
-    def _receive(self, room: memoryview, flags: int = 0) -> int:
-        """Receive some bytes into `room`; 0 means that the peer has ended the conversation where it may."""
+    def _receive(self, room: memoryview, *, all_of_it: bool = False) -> int:
+        """Receive some bytes into `room`; 0 means that the peer has ended the connection where it may."""
         while True:
             try:
-                count = self._socket.recv_into(room, 0, flags)
-            except BlockingIOError:
-                self._look_at_the_clock()
+                count = self._channel.receive(room, all_of_it=all_of_it)
+            except Waited:
+                self._check_deadlines(self._limits.tick)
                 continue
             self._silent = 0.0
             if not count and not self._connection.idle:
                 raise _Ended("it closed the connection in the middle of a message")
             if not self._opened:
-                self._look_at_the_clock()
+                self._check_deadlines(0.0)  # a HELLO that comes a byte at a time has no more time than another
             return count
 
-    def _look_at_the_clock(self) -> None:
-        self._silent += self._limits.tick
+    def _check_deadlines(self, waited: float) -> None:
+        self._silent += waited
         if not self._opened:
             if time.monotonic() - self._since > self._limits.hello:
                 raise _Ended(f"no HELLO came within {self._limits.hello:g} s")
@@ -238,16 +243,26 @@ class _Peer:
             raise _Ended(f"idle for {self._limits.idle:g} s")
 
     def _send(self, head: bytes, data: memoryview | None = None) -> None:
-        """Send a reply, with its data from where they lie."""
+        """Send a reply, its data straight from the buffer."""
         try:
-            if not data:
-                self._socket.sendall(head)
-                return
-            sent = self._socket.sendmsg((head, data[:MOST])) - len(head)
-            if sent < 0:
-                self._socket.sendall(head[sent:])
-                sent = 0
-            while sent < len(data):
-                sent += self._socket.send(data[sent : sent + MOST])
-        except BlockingIOError:
+            self._channel.send(head, data)
+        except Waited:
             raise _Ended(f"it did not read its reply for {self._limits.stall:g} s") from None
+
+    # -------------------------------------------------------------------------------------------------------- cancelling
+
+    def _is_cancelled(self) -> bool:
+        """Whether a graph that is being computed is to stop; asked between its steps."""
+        if self._server.stopping:
+            return True
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + LOOK
+        peer = self._channel.peer()
+        if peer is not Peer.FINISHED:
+            return peer is Peer.GONE
+        if self._connection.idle and not self._channel.has_unread():
+            return True  # it awaits no reply and can't ask any more: nobody will see what the rest computes
+        self._finished = self._finished or now
+        return now - self._finished > self._limits.half_closed

@@ -5,8 +5,8 @@ Directory, file names and contents are those of llama.cpp's `rpc-server -c`, so 
 (it is written under another name and renamed), is served only if its bytes still have its hash, and the least recently used files
 make room for new ones (SEC-39, SEC-40; llama.cpp #28789: 1.4 TB in a day, truncated files served as complete).
 
-Nothing that is wrong with the directory is an error to a client: it is a miss, and a line in the log. Files are read, not mapped:
-one that a server of upstream's truncates while it is mapped would end our process with SIGBUS.
+A problem with the directory is never an error for a client: it is a miss and a line in the log. Files are read, not mapped: if
+llama.cpp's rpc-server truncated a mapped file, SIGBUS would end our process.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ggml_rpc_ref.protocol.fnv import Fnv1a, fnv1a
 log = logging.getLogger(__name__)
 
 THRESHOLD = 10 * 2**20
-"""Bytes: data must be larger than this to be kept (HASH_THRESHOLD in ggml-rpc.cpp); a client asks for no smaller."""
+"""Bytes: only larger data are kept (HASH_THRESHOLD in ggml-rpc.cpp); a client never asks for smaller ones."""
 DEFAULT_LIMIT = 32 * 2**30
 """Bytes that all files of the directory together may have unless said otherwise."""
 CHUNK = 2**20
 """Bytes read at once."""
 ABANDONED = 3600.0
-"""Seconds without a write after which an unfinished file is taken for that of a dead server."""
+"""Seconds without a write after which an unfinished file is considered left behind by a server that died."""
 
 _NAME = re.compile("[0-9a-f]{16}")
 _UNFINISHED = re.compile(r"[0-9a-f]{16}\.[0-9a-f]+\.part")
@@ -93,8 +93,8 @@ class TensorCache:
             room: writable bytes; nothing is written unless all of the data fit and have the hash.
 
         Returns:
-            The number of bytes copied. None where there are no such data here, or (then the room may have been written to) another
-            program changed the file under our hands.
+            The number of bytes copied. None if there are no such data, or if another program changed the file while it was read; in
+            that case `room` may have been written to.
         """
         path = self.path(digest)
         try:
@@ -116,7 +116,7 @@ class TensorCache:
             path.unlink(missing_ok=True)
             return None
         size = _read(file, room[: before.st_size])
-        # a newer time may mean no more than that somebody else has used the file
+        # a newer time alone may only mean that another server has used the file
         touched = os.fstat(file.fileno()).st_mtime_ns != before.st_mtime_ns
         if size != before.st_size or (touched and fnv1a(room[:size]) != digest):
             log.warning("the cached tensor %s was changed while it was read", path)
@@ -127,7 +127,7 @@ class TensorCache:
     # -------------------------------------------------------------------------------------------------------------- saving
 
     def save(self, data: memoryview) -> None:
-        """Keep data, if they are large enough to be asked for and fit under the limit."""
+        """Keep data if they are over the threshold and fit under the limit."""
         if not THRESHOLD < len(data) <= self.limit:
             return
         path = self.path(fnv1a(data))
@@ -177,7 +177,7 @@ class TensorCache:
             log.debug("removed %s from the tensor cache to make room", file.path)
 
     def _remove_abandoned(self) -> None:
-        """Remove what servers that died while writing have left behind."""
+        """Remove unfinished files of servers that died while writing."""
         for path in self.directory.iterdir():
             with contextlib.suppress(OSError):
                 if _UNFINISHED.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED:
@@ -185,7 +185,7 @@ class TensorCache:
 
 
 def _open_regular(path: Path) -> FileIO:
-    """Open a file that is one: no link to elsewhere, and nothing that would make us wait as a pipe does."""
+    """Open a regular file; refuse symbolic links, and pipes, which would block."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -194,7 +194,7 @@ def _open_regular(path: Path) -> FileIO:
 
 
 def _touch(path: Path) -> None:
-    """Mark a file as used just now, so that it is the last to make room; another server may have removed it meanwhile."""
+    """Mark a file as used just now, so that it is removed last; another server may have removed it in the meantime."""
     with contextlib.suppress(OSError):
         os.utime(path)
 

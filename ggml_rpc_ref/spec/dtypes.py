@@ -2,7 +2,7 @@
 
 The numbers of `enum ggml_type` are never reused: a removed type leaves a hole (`DEAD_NUMBERS`), whose block size is 0 in the
 builds that still list it. Which types a build knows is not tied to the protocol version: a type may come while a version is
-current. `since` is then that version, unless its published package lacks the type.
+current. `since` is then that version, unless every published package of it lacks the type.
 
 Sources: ggml.h, ggml.c (type_traits) and ggml-common.h of the 3.6.1 release; ggml.h of later releases for the later types.
 """

@@ -1,7 +1,7 @@
 """One row per rule of the files around the protocol: recordings, captures, hex text, vectors. Ids are permanent, as in `rules`.
 
-They bind the files, not the peers: a capture that lost a packet says nothing against the server in it. SPEC.md's chapter "Files
-around the protocol" describes the formats; what is damaged is answered with the id of the rule, the field and the offset.
+They bind files, not peers: a capture that lost a packet is no fault of the server in it. SPEC.md's chapter "Files around the
+protocol" describes the formats; damage is reported with the id of the rule, the field and the offset.
 """
 
 from __future__ import annotations

@@ -320,7 +320,7 @@ def described(operand: Operand | None, tensor: Tensor | None, label: str) -> dic
     entry: dict[str, Any] = {"type": operand.dtype, "ne": list(tensor.ne), "nb": list(tensor.nb), "offset": operand.offset}
     if operand.alias:
         return {**entry, "alias": operand.alias}
-    data = tensor_bytes(tensor, tensor.storage.data)  # type: ignore[union-attr]
+    data = tensor_bytes(tensor, tensor.storage.data)  # type: ignore[union-attr, arg-type]
     entry |= {"fill": operand.fill, "seed": f"crc32({label!r})", "sha256": hashlib.sha256(data).hexdigest()}
     if len(data) <= LITERAL_BYTES:
         entry["bytes"] = base64.b64encode(data).decode()
@@ -348,7 +348,7 @@ def with_inputs(op: Op, document: dict[str, Any]) -> tuple[dict[str, Any], bytes
         for number, tensor in enumerate((dst, *src)):
             if tensor is None or "sha256" not in operands[number]:
                 continue
-            data = tensor_bytes(tensor, tensor.storage.data)  # type: ignore[union-attr]
+            data = tensor_bytes(tensor, tensor.storage.data)  # type: ignore[union-attr, arg-type]
             described = operands[number] | {"sha256": hashlib.sha256(data).hexdigest()}
             if described != operands[number]:
                 raise ValueError(f"{op.name}-{entry['id']}: these are not the bytes that were recorded")

@@ -46,6 +46,8 @@ def repeated(values: Array, shape: tuple[int, ...], block: RowBlock) -> Array:
 
     ggml repeats a dimension of any length that divides the other; numpy only one of length 1.
     """
+    if values.shape == shape:
+        return values[block]
     for axis, rows in enumerate(block):
         length = values.shape[axis]
         if length == shape[axis]:

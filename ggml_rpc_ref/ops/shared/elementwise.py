@@ -6,7 +6,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
-from ggml_rpc_ref.ops.shared.slabs import RowBlock, row_blocks
+from ggml_rpc_ref.ops.shared.slabs import RowBlock, row_blocks, whole
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor
 
@@ -34,6 +34,8 @@ def require_same_even_rows(node: Node) -> None:
 
 def part(tensor: Tensor, block: RowBlock) -> Tensor:
     """Return the rows of a tensor that an index triple (ne3, ne2, ne1) names, in place."""
+    if block == whole(tensor.ne):
+        return tensor
     starts, counts = [s.start or 0 for s in block], [s.stop - (s.start or 0) for s in block]
     offset = tensor.offset + sum(start * stride for start, stride in zip(starts, reversed(tensor.nb[1:]), strict=True))
     ne = (tensor.ne[0], counts[2], counts[1], counts[0])

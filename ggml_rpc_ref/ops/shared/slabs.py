@@ -22,36 +22,34 @@ def rows_per_slab(bytes_per_row: int) -> int:
 def slabs(tensor: Tensor) -> Iterator[tuple[int, int, F32Array]]:
     """Yield (first row, end row, float32 values) of parts that cover ne[1], in all matrices of a tensor at once.
 
-    One part if the values exist already (F32, or remembered by the storage); else parts that are converted one by one,
-    so that a quantised weight of any size is never unpacked as a whole.
+    An F32 is one part, in place; other types are converted part by part, so that a quantised weight is never unpacked as a whole.
     """
     ne0, ne1, ne2, ne3 = tensor.ne
-    if (known := _values_at_hand(tensor)) is not None:
-        yield 0, ne1, known
+    if tensor.dtype.name == "F32":
+        yield 0, ne1, tensor.values()
         return
     step = rows_per_slab(4 * ne0 * ne2 * ne3)
     for start in range(0, ne1, step):
         stop = min(start + step, ne1)
-        yield start, stop, tensor.rows(start, stop).fresh_values()
-
-
-def _values_at_hand(tensor: Tensor) -> F32Array | None:
-    if tensor.dtype.name == "F32":
-        return tensor.values()
-    return None if tensor.storage is None else tensor.storage.cached_values(tensor)
+        yield start, stop, tensor.rows(start, stop).values()
 
 
 def row_blocks(ne: Quad) -> Iterator[RowBlock]:
     """Yield index triples (ne3, ne2, ne1) that cover all rows of a tensor in blocks of at most a slab, or one row."""
     ne0, ne1, ne2, ne3 = ne
     if 4 * ne0 * ne1 * ne2 * ne3 <= SLAB_BYTES:
-        yield slice(ne3), slice(ne2), slice(ne1)
+        yield whole(ne)
         return
     step = rows_per_slab(4 * ne0)
     for i3 in range(ne3):
         for i2 in range(ne2):
             for start in range(0, ne1, step):
                 yield slice(i3, i3 + 1), slice(i2, i2 + 1), slice(start, min(start + step, ne1))
+
+
+def whole(ne: Quad) -> RowBlock:
+    """Return the block of all rows."""
+    return slice(ne[3]), slice(ne[2]), slice(ne[1])
 
 
 def matrix(tensor: Tensor, i2: int, i3: int = 0) -> Tensor:

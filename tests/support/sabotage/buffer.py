@@ -6,6 +6,7 @@ from typing import Any
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.server.handlers import Host, Session
+from ggml_rpc_ref.server.memory import Region
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     AllocBufferReply,
@@ -91,10 +92,10 @@ class ShowsPointers(Session):
         self.shown[id(there)] = (reply.remote_ptr, there)
         return AllocBufferReply(remote_ptr=id(there), remote_size=reply.remote_size)
 
-    def destination(self, message: SetTensor, size: int) -> Any:
+    def destination(self, message: SetTensor, size: int) -> Region:
         return super().destination(self.inward(message), size)
 
-    def source(self, message: GetTensor) -> memoryview:
+    def source(self, message: GetTensor) -> Region:
         return super().source(self.inward(message))
 
     def inward(self, message: Any) -> Any:

@@ -6,8 +6,9 @@ from typing import Any
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.server.handlers import Session
+from ggml_rpc_ref.server.memory import Region
 from ggml_rpc_ref.spec.messages import CopyTensor, GetTensor, RpcTensor, SetTensor, SetTensorHash, SetTensorHashReply
-from tests.support.sabotage.sessions import flip
+from tests.support.sabotage.sessions import apart, flip
 from tests.support.sabotage.table import answering, break_session, lenient
 
 BF16 = 30
@@ -19,18 +20,18 @@ lenient("data.in-tensor", "data.offset-wrap", "data.copy-fits")
 class SpoilsBf16(Session):
     """The last byte of a BF16 tensor comes back with a bit changed."""
 
-    def source(self, message: GetTensor) -> memoryview:
-        data = bytearray(super().source(message))
+    def source(self, message: GetTensor) -> Region:
+        data = bytearray(super().source(message).read())
         if message.tensor.type == BF16:
             data[-1] ^= 1
-        return memoryview(data)
+        return apart(data)
 
 
 @break_session("data.partial")
 class SpoilsTheRest(Session):
     """Writing into the middle of a tensor changes its first byte too."""
 
-    def destination(self, message: SetTensor, size: int) -> Any:
+    def destination(self, message: SetTensor, size: int) -> Region:
         region = super().destination(message, size)
         tensor, _ = self.placed_tensor(message.tensor)
         if size and message.offset and message.offset + size < tensor.nbytes:

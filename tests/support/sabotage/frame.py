@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.server.handlers import Session
+from ggml_rpc_ref.server.memory import Region
 from ggml_rpc_ref.spec.messages import NO_REPLY, Empty, GetTensor, Message, SetTensor, by_number
-from tests.support.sabotage.sessions import SMALL
+from tests.support.sabotage.sessions import SMALL, apart
 from tests.support.sabotage.table import break_connection, break_session
 from tests.support.sabotage.wire import DEVICE_COUNT, HEAD, HELLO, SET_TENSOR, Rewriting, frame
 
@@ -71,7 +72,7 @@ class BelievesSizes(Rewriting):
 class AnswersUploads(Session):
     """SET_TENSOR is answered, as it was in 1.0.0."""
 
-    def placed(self, region: Any) -> object:
+    def placed(self, region: Region) -> object:
         super().placed(region)
         return Empty()
 
@@ -96,22 +97,22 @@ class WritesLate(Session):
     def __init__(self, host: Any) -> None:
         super().__init__(host)
         self.before = b""
-        self.waiting: list[tuple[Any, bytes]] = []
+        self.waiting: list[tuple[Region, bytes]] = []
 
-    def destination(self, message: SetTensor, size: int) -> Any:
+    def destination(self, message: SetTensor, size: int) -> Region:
         self.catch_up()
         region = super().destination(message, size)
-        self.before = bytes(region.bytes)
+        self.before = bytes(region.read())
         return region
 
-    def placed(self, region: Any) -> object:
+    def placed(self, region: Region) -> object:
         # the server has received the data into their place: take them away again until the next request has been answered
-        self.waiting.append((region, bytes(region.bytes)))
-        region.bytes[:] = self.before
+        self.waiting.append((region, bytes(region.read())))
+        region.allocation.upload(region.start, memoryview(self.before))
         return NO_REPLY
 
-    def source(self, message: GetTensor) -> memoryview:
-        data = memoryview(bytes(super().source(message)))
+    def source(self, message: GetTensor) -> Region:
+        data = apart(bytes(super().source(message).read()))
         self.catch_up()
         return data
 
@@ -123,7 +124,7 @@ class WritesLate(Session):
 
     def catch_up(self) -> None:
         for region, data in self.waiting:
-            region.bytes[:] = data
+            region.allocation.upload(region.start, memoryview(data))
             super().placed(region)
         self.waiting.clear()
 

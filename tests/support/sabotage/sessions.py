@@ -8,10 +8,12 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from ggml_rpc_ref.backends.memory import HostAllocation
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.handlers import Host, Session
+from ggml_rpc_ref.server.memory import Region
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,
@@ -80,17 +82,24 @@ def bytes_at(address: int, buffer: int, size: int) -> RpcTensor:
 
 def read(session: Session, tensor: RpcTensor) -> bytes:
     """Return the bytes of a tensor made by `bytes_at`."""
-    return bytes(session.region(tensor, 0, tensor.ne[0]).bytes)
+    return bytes(session.region(tensor, 0, tensor.ne[0]).read())
 
 
 def write(session: Session, tensor: RpcTensor, data: bytes) -> None:
     """Set the bytes of a tensor made by `bytes_at`."""
-    session.region(tensor, 0, len(data)).bytes[:] = data
+    region = session.region(tensor, 0, len(data))
+    region.allocation.upload(region.start, memoryview(data))
 
 
 def flip(session: Session, address: int, buffer: int) -> None:
     """Change one bit of the byte at an address."""
-    session.region(bytes_at(address, buffer, 1), 0, 1).bytes[0] ^= 1
+    byte = bytes_at(address, buffer, 1)
+    write(session, byte, bytes([read(session, byte)[0] ^ 1]))
+
+
+def apart(data: bytes | bytearray) -> Region:
+    """Return a region that holds a copy of some bytes and lies in no buffer."""
+    return Region(HostAllocation(np.frombuffer(bytearray(data), np.uint8)), 0, len(data))
 
 
 # ---------------------------------------------------------------------------------------------------------------- sessions
@@ -137,10 +146,6 @@ class Lenient(Remembers):
 
     rule: ClassVar[str] = ""
 
-    def __init__(self, host: Host) -> None:
-        super().__init__(host)
-        self.hidden: list[Session] = []
-
     def handle(self, message: object) -> object:
         """Answer; where the rule is broken, with an empty reply."""
         try:
@@ -150,36 +155,23 @@ class Lenient(Remembers):
                 raise
             return empty_reply(message)
 
-    def destination(self, message: SetTensor, size: int) -> Any:
+    def destination(self, message: SetTensor, size: int) -> Region:
         """Return where data belong; where the rule is broken, memory that no client can see."""
         try:
             return super().destination(message, size)
         except Violation as broken:
             if size > SMALL or not self.lets_pass(broken, message):
                 raise
-            return self.nowhere(size)
+            return apart(bytes(size))
 
-    def source(self, message: GetTensor) -> memoryview:
-        """Return the bytes asked for; where the rule is broken, zeros."""
+    def source(self, message: GetTensor) -> Region:
+        """Return where the bytes asked for lie; where the rule is broken, zeros."""
         try:
             return super().source(message)
         except Violation as broken:
             if not self.lets_pass(broken, message):
                 raise
-            return memoryview(bytes(min(message.size, SMALL)))
-
-    def nowhere(self, size: int) -> Any:
-        """Return a region that no client can see, in a buffer of a session of its own."""
-        hidden = Remembers(self.host)
-        self.hidden.append(hidden)
-        handle = cast(AllocBufferReply, hidden.handle(AllocBuffer(device=0, size=size))).remote_ptr
-        return hidden.region(hidden.buffers[handle], 0, size)
-
-    def close(self) -> None:
-        """Free the hidden buffers as well."""
-        super().close()
-        for session in self.hidden:
-            session.close()
+            return apart(bytes(min(message.size, SMALL)))
 
     def lets_pass(self, broken: Violation, message: object) -> bool:
         """Whether to go on: a request that names another connection's buffer breaks session.isolated."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.net.stream import Endpoint, parse_endpoint
 from ggml_rpc_ref.server.handlers import Device, Host
-from ggml_rpc_ref.server.memory import DeviceMemory
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.server.tensor_cache import TensorCache
 from tests.support.sabotage.table import Sabotage
@@ -27,7 +27,7 @@ class InProcess:
 
     def __init__(self, cache: Path, sabotage: Sabotage | None = None) -> None:
         wrong = sabotage or Sabotage()
-        devices = [Device(f"oracle {n}", "numpy", DeviceMemory(2**30), Oracle()) for n in range(2)]
+        devices = [Device(f"oracle {n}", "numpy", Oracle(HostMemory(2**30))) for n in range(2)]
         connection = type("Sabotaged", (wrong.connection,), {})  # so that what a class remembers ends with this server
         kind = type("Sabotaged", (Server,), {"session_type": wrong.session, "connection_type": connection})
         self._server: Server = kind(Host(devices, tensors=TensorCache(cache)))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.handlers import Session
+from ggml_rpc_ref.server.memory import Region
 from ggml_rpc_ref.spec.messages import GetAllocSize, GetAllocSizeReply, GetTensor, InitTensor, SetTensor
 from tests.support.sabotage.sessions import flip, tensors_of
 from tests.support.sabotage.table import answering, break_session, lenient
@@ -22,11 +21,11 @@ class RefusesEmpty(Session):
         refuse_empty(message)
         return super().handle(message)
 
-    def destination(self, message: SetTensor, size: int) -> Any:
+    def destination(self, message: SetTensor, size: int) -> Region:
         refuse_empty(message)
         return super().destination(message, size)
 
-    def source(self, message: GetTensor) -> memoryview:
+    def source(self, message: GetTensor) -> Region:
         refuse_empty(message)
         return super().source(message)
 

@@ -1,4 +1,4 @@
-"""The one way in which the JSON of each kind of vector is written."""
+"""The canonical form of each kind of vector file: one content has one text, so that a diff shows only what changed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 from typing import Any, Final
 
 LINES: Final = {"frames": ['{"command"'], "sessions": ['{"connection"'], "malformed": ['{"connection"', '{"id"']}
-"""Kinds of file that are written without indentation, to the objects that begin a line there."""
+"""Kinds of file that are written without indentation, and the beginnings of the objects that start a line there."""
 
 
 def canonical(kind: str, content: Any) -> str:
-    """Return the text that a file with this content has; that of the recorders."""
-    if kind in LINES:  # a message on one line, since indented they fill tens of thousands
+    """Return the text of a file with this content, as its recorder writes it."""
+    if kind in LINES:  # one message a line: indented, a file would have tens of thousands of lines
         text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
         for start in LINES[kind]:
             text = text.replace(start, f"\n{start}")

@@ -1,4 +1,4 @@
-"""A graph becomes a plan or a Violation; every rule of the graph section is seen to bite on a graph that is otherwise good."""
+"""A graph is checked or a Violation; every rule of the graph section is seen to bite on a graph that is otherwise good."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol.codec import encode
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server.executor import make_plan
-from ggml_rpc_ref.server.memory import DeviceMemory, Memory
+from ggml_rpc_ref.server.memory import Memory
+from ggml_rpc_ref.server.plan import make_plan
+from ggml_rpc_ref.server.validate import check
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import Version
@@ -27,7 +29,8 @@ class World:
     """One connection's memory with a buffer of 4 KiB, and the graph y = x * w (three F32 vectors of 4), v a view of y."""
 
     def __init__(self) -> None:
-        self.memory = Memory([DeviceMemory(1 << 20)])
+        self.backend = Oracle(HostMemory(1 << 20))
+        self.memory = Memory([self.backend.memory])
         buffer = self.memory.alloc(0, 4096)
         assert buffer is not None
         self.buffer = buffer
@@ -46,7 +49,7 @@ class World:
         return replace(place, **more)  # type: ignore[arg-type]
 
     def floats(self, offset: int) -> np.ndarray:
-        return self.buffer.data[offset : offset + 16].view("<f4")
+        return np.frombuffer(self.buffer.allocation.download(offset, offset + 16), "<f4")
 
     def change(self, which: str, **fields: object) -> None:
         self.tensors[which] = replace(self.tensors[which], **fields)  # type: ignore[arg-type]
@@ -56,7 +59,7 @@ class World:
         return Graph.decode(encode(message))
 
     def plan(self):  # type: ignore[no-untyped-def]
-        return make_plan(self.graph(), self.memory, Oracle())
+        return make_plan(self.graph(), self.memory, self.backend)
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def test_before_3_6_1_nodes_are_computed_without_flag_compute(world: World, vers
     """The flag is of 2026-01-19; clients of older versions never set it."""
     world.change("y", op=mul, flags=0)
     world.change("v", op=view, flags=0)
-    make_plan(world.graph(), world.memory, Oracle(), Version.parse(version)).run()
+    make_plan(world.graph(), world.memory, world.backend, Version.parse(version)).run()
     assert world.floats(128).tolist() == [10, 200, 3000, 40000]
 
 
@@ -102,7 +105,7 @@ def test_a_kind_of_unary_is_what_the_version_calls_so(world: World, version: str
     """GELU_ERF moved from 14 to 16 when EXPM1 and SOFTPLUS were inserted."""
     world.change("y", op=unary, op_params=(kind, *[0] * 15), src=(0x10,))
     world.nodes = [0x30]
-    make_plan(world.graph(), world.memory, Oracle(), Version.parse(version)).run()
+    make_plan(world.graph(), world.memory, world.backend, Version.parse(version)).run()
     wanted = [0.5 * x * (1 + math.erf(x / math.sqrt(2))) for x in (1, 2, 3, 4)]
     np.testing.assert_allclose(world.floats(128), wanted, rtol=1e-5)
 
@@ -120,7 +123,7 @@ def test_a_kind_that_the_version_does_not_have_is_refused(world: World, version:
     world.change("y", op=op, op_params=(kind, *[0] * 15), src=(0x10, 0x20))
     world.nodes = [0x30]
     with pytest.raises(Violation) as caught:
-        make_plan(world.graph(), world.memory, Oracle(), Version.parse(version))
+        make_plan(world.graph(), world.memory, world.backend, Version.parse(version))
     assert caught.value.rule == rule
 
 
@@ -244,18 +247,18 @@ def test_a_chain_of_300000_sources_is_planned_without_recursion(forward: bool) -
     tensors["src"][:, 0] = ids - 1
     tensors = tensors if forward else tensors[::-1].copy()
     graph = Graph(0, np.array([count], np.uint64), tensors)
-    assert make_plan(graph, world.memory, Oracle()).steps == ()
+    assert check(graph, world.memory).nodes == ()
     tensors["src"][ids == 1, 0] = count
     if not forward:
         tensors["src"][-1, 0] = count
     with pytest.raises(Violation, match=r"graph\.acyclic"):
-        make_plan(graph, world.memory, Oracle())
+        check(graph, world.memory)
 
 
 def test_running_out_of_memory_is_a_refusal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(node: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Oracle, "compile", lambda self, node: lambda: no_memory(node))
+    monkeypatch.setattr(Oracle, "_compute", lambda self, node: lambda: no_memory(node))
     with pytest.raises(Violation, match=r"graph\.op-supported"):
         world.plan().run()

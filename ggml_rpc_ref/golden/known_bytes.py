@@ -1,7 +1,7 @@
-"""What is known of the bytes that a server holds for a connection: written by its client, computed, or nothing.
+"""Which bytes of a server's buffers are determined by the conversation: written by the client, computed, or unknown.
 
-Requests are taken in their order; addresses are those of the conversation, so nothing need be known of buffers but their handles.
-Where nothing is certain, less is claimed: what a graph computes from bytes that nobody wrote is unknown like those.
+Requests are applied in order. Addresses are those of the conversation, so of a buffer only its handle matters. In doubt less is
+claimed: what a graph computes from unknown bytes is unknown too.
 """
 
 from __future__ import annotations
@@ -21,29 +21,28 @@ from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.tensor import Quad, extent
 
 MOST_SPANS: Final = 2**10
-"""Stretches of a tensor that are told apart; one of more counts as a whole, gaps included."""
+"""The most stretches of a tensor that are tracked apart; one with more is tracked as a whole, gaps included."""
 MOST_STRETCHES: Final = 2**16
-"""Stretches of a buffer that are remembered; where there are more, a stranger's graph has seen to that, and all is forgotten."""
+"""The most stretches of a buffer that are tracked; no ordinary graph makes more, and beyond that everything counts as unknown."""
 END: Final = 2**65
-"""Beyond every address."""
+"""An address above all others."""
 CONTENTS_READ: Final = {"CPY": 1, "SET_ROWS": 2}
-"""How many sources' contents an op reads, where the last one says only what is written to."""
-OP_NAMES: Final = op_table()
+"""How many sources an op reads, for ops whose last source is only the destination."""
 
 
 class Known(IntEnum):
-    """What is known of bytes, from least to most."""
+    """How much is known of bytes, from least to most."""
 
     NOTHING = 0
-    """Nobody wrote them."""
+    """They were never written."""
     COMPUTED = 1
-    """A graph computed them, and another server may round otherwise."""
+    """A graph computed them, and another server may round differently."""
     EXACTLY = 2
-    """The client wrote them, or an op that rounds nothing made them of such bytes."""
+    """The client wrote them, or an op that does not round made them from such bytes."""
 
 
 class Stretch(NamedTuple):
-    """Bytes from `start` to `stop` of which the same is known."""
+    """Bytes from `start` to `stop`, not included, that are equally known."""
 
     start: int
     stop: int
@@ -51,13 +50,13 @@ class Stretch(NamedTuple):
 
 
 class Ranges:
-    """What is known by address."""
+    """How much is known of the bytes at each address."""
 
     def __init__(self) -> None:
         self._starts, self._known = [0], [Known.NOTHING]
 
     def put(self, start: int, stop: int, known: Known) -> None:
-        """Say what is known of the bytes from start to stop from now on."""
+        """Set how much is known of the bytes from start to stop."""
         if start >= stop:
             return
         behind = self._known[bisect_right(self._starts, stop) - 1]
@@ -68,7 +67,7 @@ class Ranges:
             self._starts, self._known = [0], [Known.NOTHING]
 
     def get(self, start: int, stop: int) -> Iterator[Stretch]:
-        """Yield stretches that together are the bytes from start to stop."""
+        """Yield the stretches that make up the bytes from start to stop."""
         index = bisect_right(self._starts, start) - 1
         while start < stop:
             known = self._known[index]
@@ -79,40 +78,40 @@ class Ranges:
             start, index = end, index + 1
 
     def least(self, start: int, stop: int) -> Known:
-        """Return the least that is known of any of these bytes."""
+        """Return how much is known of the least known of these bytes."""
         return min((stretch.known for stretch in self.get(start, stop)), default=Known.EXACTLY)
 
 
-class Contents:
-    """What is known of the buffers of one connection."""
+class KnownBytes:
+    """How much is known of the bytes in one connection's buffers."""
 
     def __init__(self) -> None:
         self._buffers: dict[int, Ranges] = {}
         self._graphs: dict[int, GraphCompute] = {}
 
     def allocate(self, remote_ptr: int) -> None:
-        """Take note of a new buffer; a handle that comes again is another one."""
+        """Record a new buffer; a handle that is given out again is a new buffer."""
         self._buffers[remote_ptr] = Ranges()
 
     def clear(self, remote_ptr: int) -> None:
-        """Take note of BUFFER_CLEAR."""
+        """Record BUFFER_CLEAR."""
         if remote_ptr in self._buffers:
             self._buffers[remote_ptr].put(0, END, Known.EXACTLY)
 
     def write(self, tensor: RpcTensor, offset: int, size: int) -> None:
-        """Take note of data that the client wrote."""
+        """Record data that the client wrote."""
         if tensor.buffer in self._buffers:
             start = tensor.data + offset
             self._buffers[tensor.buffer].put(start, start + size, Known.EXACTLY)
 
     def copy(self, src: RpcTensor, dst: RpcTensor) -> None:
-        """Take note of COPY_TENSOR: what is known of the bytes goes with them."""
+        """Record COPY_TENSOR: the destination is known as well as the source."""
         if dst.buffer in self._buffers:
             for start, stop, known in self._read(src.buffer, src.data, nbytes(src)):
                 self._buffers[dst.buffer].put(start - src.data + dst.data, stop - src.data + dst.data, known)
 
     def read(self, tensor: RpcTensor, offset: int, size: int) -> list[Stretch]:
-        """Return what is known of bytes of a tensor; starts and stops count from the first of them."""
+        """Return how much is known of a tensor's bytes; starts and stops count from `offset`."""
         start = tensor.data + offset
         return [Stretch(a - start, b - start, known) for a, b, known in self._read(tensor.buffer, start, size)]
 
@@ -123,12 +122,12 @@ class Contents:
     # ----------------------------------------------------------------------------------------------------------- graphs
 
     def compute(self, graph: GraphCompute) -> None:
-        """Take note of GRAPH_COMPUTE, and keep the graph for GRAPH_RECOMPUTE."""
+        """Record GRAPH_COMPUTE, and keep the graph for GRAPH_RECOMPUTE."""
         self._graphs[graph.device] = graph
         self.recompute(graph.device)
 
     def recompute(self, device: int) -> None:
-        """Take note of GRAPH_RECOMPUTE."""
+        """Record GRAPH_RECOMPUTE."""
         if device in self._graphs:
             tensors = {tensor.id: tensor for tensor in self._graphs[device].tensors}
             for id in self._graphs[device].nodes:
@@ -136,7 +135,8 @@ class Contents:
                     self._compute(tensors[id], tensors)
 
     def _compute(self, node: RpcTensor, tensors: Mapping[int, RpcTensor]) -> None:
-        op = OPS.get(OP_NAMES[node.op]) if node.op < len(OP_NAMES) else None
+        names = op_table()
+        op = OPS.get(names[node.op]) if node.op < len(names) else None
         ranges = self._buffers.get(node.buffer)
         if op is None or op.view or ranges is None or not node.flags & FLAG_COMPUTE:
             return
@@ -145,13 +145,13 @@ class Contents:
         if op.tolerance != EXACT or any(map(is_quantised, (node, *sources))):
             known = min(known, Known.COMPUTED)
         for start, stop in spans(node):
-            # SET_ROWS writes some rows only, and contents say which: of the others no more is known than before
+            # the contents of src[1] say which rows SET_ROWS writes; the others are known no better than before
             before = list(ranges.get(start, stop)) if op.name == "SET_ROWS" else [Stretch(start, stop, known)]
             for stretch in before:
                 ranges.put(stretch.start, stretch.stop, min(known, stretch.known))
 
     def _least(self, tensor: RpcTensor) -> Known:
-        """Return the least that is known of any byte of a tensor."""
+        """Return how much is known of a tensor's least known byte."""
         ranges = self._buffers.get(tensor.buffer)
         if ranges is None:
             return Known.NOTHING
@@ -174,7 +174,7 @@ def is_quantised(tensor: RpcTensor) -> bool:
 
 
 def spans(tensor: RpcTensor) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of each stretch of addresses that a tensor's elements fill without gaps."""
+    """Yield start and stop of each range of addresses that a tensor's elements fill without gaps."""
     dtype, size = BY_NUMBER.get(tensor.type), nbytes(tensor)
     if dtype is None or size == 0:
         return

@@ -1,4 +1,4 @@
-"""What no schema can say of conversations: rules that exist, outcomes waited for, names bound before use, flags described."""
+"""What no schema can check: rules exist, outcomes are waited for, names are bound before use, flags are described."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ggml_rpc_ref.spec.versions import Version
 Contents = dict[str, tuple[str, Any]]
 """File, as "directory/name.json" below that of the vectors, to its kind and content."""
 MOST: Final = 2**28
-"""Bytes of a step that the vector itself makes: a line of JSON may say "times": 10^12, and both ends would have to hold that."""
+"""The most bytes of a step: a line of JSON may say "times": 10^12, and both ends would have to hold them."""
 
 
 def conversations(kind: str, stem: str, content: Any) -> Iterator[str]:
-    """Yield what is wrong with the conversations in a file that its schema allows, a sentence each; `stem` is its name's."""
+    """Yield what is wrong with the conversations in a file that follows its schema, a sentence each; `stem` is its name's."""
     for about, case in _conversations(kind, content):
         script = from_json(case, about)
         wrong = [*_order(script), *(_case(stem, case, script) if kind == "malformed" else ())]
@@ -25,7 +25,7 @@ def conversations(kind: str, stem: str, content: Any) -> Iterator[str]:
 
 
 def _conversations(kind: str, content: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the JSON of each conversation in a file, with the field that says what it shows."""
+    """Yield the JSON of each conversation in a file, with the name of the field that describes it."""
     if kind == "sessions":
         yield "about", content
     elif kind == "malformed":
@@ -47,9 +47,9 @@ def _case(stem: str, case: Any, script: Script) -> Iterator[str]:
 
 
 def _order(script: Script) -> Iterator[str]:
-    """Yield what is wrong with a conversation's steps and their order, and with its names."""
+    """Yield what is wrong with the steps of a conversation, their order and their names."""
     if not script.about.isprintable():
-        yield "the sentence about it has control characters, which a terminal would obey"
+        yield "its description has control characters, which a terminal would obey"
     known, used, over = {name for name, row in script.bindings.items() if row.by == "client"}, set[str](), set[int]()
     for number, step in enumerate(script.steps, 1):
         if step.connection in over:
@@ -85,7 +85,7 @@ def observed(path: Path, content: Any) -> Iterator[str]:
 
 
 def flags(contents: Contents) -> Iterator[str]:
-    """Yield a sentence for each flag that is used and not described, and the other way round."""
+    """Yield a sentence for each flag that is used but not described, or described but not used."""
     described = {flag for kind, content in contents.values() if kind == "flags" for flag in content["flags"]}
     used: dict[str, str] = {}
     for where, (kind, content) in contents.items():

@@ -1,27 +1,30 @@
-"""A received graph becomes a Plan once: everything a peer could have got wrong is checked here, before anything is computed.
+"""A received graph becomes checked nodes: everything that a peer could have got wrong is checked here, before anything is computed.
 
 Upstream's constructors check shapes; a graph from the wire has passed through none of them (SEC-25). So each node goes through its
-op's own rules again, and only then is compiled. What can't be known before, the contents of indices, the ops check as they run.
+op's own rules again. What can't be known before, the contents of indices, the ops check as they run.
 
-Order of the checks: ids, links, cycles, each tensor's type and place, views, then each node that will be computed.
+Order of the checks: ids, links, cycles, each tensor's type and place, views, then each node that will be computed. Nothing here
+needs a backend: a firewall refuses the same graphs for the same reasons without being able to compute any.
+
+Graphs of thousands of nodes have few distinct ones, so an op's rule is asked once for each distinct combination of op, parameters
+and layouts (`_Rules`), and what concerns each tensor is done by numpy over the graph's records (`Memory.tensors`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.op import MAX_SRC, Node
+from ggml_rpc_ref.ops.op import MAX_SRC, Node, Op
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server.memory import Buffer, Memory
+from ggml_rpc_ref.server.memory import Buffer, Memory, Placed
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, kinds, op_table
 from ggml_rpc_ref.spec.rules import RULES
@@ -37,58 +40,34 @@ NO_TENSOR = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One node of a plan, and what computes it."""
-
-    node: Node
-    backend: str
-    compute: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A graph that has been checked and can be run any number of times.
+class CheckedGraph:
+    """A graph that may be computed.
 
     Attributes:
-        steps: the nodes to compute, in order; views and nodes without flag COMPUTE are not among them.
-        buffers: the buffers that its tensors lie in; once one of them is freed, the plan must not be run.
+        nodes: the nodes to compute, in order; views and nodes without flag COMPUTE are not among them.
+        buffers: the buffers that its tensors lie in; once one of them is freed, the graph must not be computed.
     """
 
-    steps: tuple[Step, ...]
+    nodes: tuple[Node, ...]
     buffers: frozenset[Buffer]
 
-    def run(self) -> None:
-        """Compute every node in order, on the bytes that are there now.
 
-        Raises:
-            Violation: graph.index, for an index out of range among a tensor's contents; graph.op-supported, where memory runs out.
-        """
-        for step in self.steps:
-            try:
-                step.compute()
-            except MemoryError:
-                raise Violation("graph.op-supported", step.node.op.name, step.node.dst.name, "no memory to compute it") from None
-            step.node.dst.written()
-
-
-def make_plan(graph: Graph, memory: Memory, backend: Backend, version: Version = DEFAULT) -> Plan:
-    """Check a graph and compile it for a backend.
+def check(graph: Graph, memory: Memory, version: Version = DEFAULT) -> CheckedGraph:
+    """Check a graph.
 
     Args:
         graph: as it came.
         memory: the buffers of the connection that it came on.
-        backend: what computes its nodes.
         version: decides which op and kind a number means, and whether flag COMPUTE counts.
 
     Raises:
-        Violation: for the first rule that the graph breaks; nothing has been computed then.
+        Violation: for the first rule that the graph breaks.
     """
     links = Links.of(graph)
     links.check_acyclic(graph.tensors["op"] == op_table(version).index("CPY"))
-    tensors = _tensors(graph, memory)
-    _check_views(graph, links, tensors)
-    steps = [step for index in links.nodes for step in _step(graph, links, tensors, index, version, backend)]
-    return Plan(tuple(steps), frozenset(t.storage for t in tensors if isinstance(t.storage, Buffer)))
+    placed = memory.tensors(graph.tensors)
+    _check_views(graph, links, placed.tensors)
+    return CheckedGraph(tuple(_nodes(graph, links, placed, version)), placed.buffers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +111,7 @@ class Links:
         return cls(nodes.tolist(), src, view_src, ids)
 
     def check_acyclic(self, copies: npt.NDArray[np.bool_]) -> None:
-        """Refuse a graph in which a tensor is, through src and view_src, its own source.
+        """Refuse a graph in which a tensor is its own source through src and view_src.
 
         Args:
             copies: which tensors are CPY nodes; one that names itself as src[1] is what ggml_cast makes, and no cycle.
@@ -177,32 +156,6 @@ def _positions(
     return found
 
 
-def _tensors(graph: Graph, memory: Memory) -> list[Tensor]:
-    """Bind every record to its bytes."""
-    columns = (graph.tensors[name].tolist() for name in Place._fields)
-    return [_tensor(Place(*values), memory) for values in zip(*columns, strict=True)]
-
-
-class Place(NamedTuple):
-    """The fields of an RpcTensor that say what it is and where it lies, as Python values."""
-
-    type: int
-    buffer: int
-    ne: tuple[int, ...]
-    nb: tuple[int, ...]
-    data: int
-    name: bytes
-
-
-def _tensor(place: Place, memory: Memory) -> Tensor:
-    tensor = memory.tensor(place, "tensor")
-    if tensor.storage is None and place.data != 0:
-        raise Violation(
-            "graph.null-data", f"tensor {tensor.name!r}.data", hex(place.data), "it names no live buffer of this connection"
-        )
-    return tensor
-
-
 def _check_views(graph: Graph, links: Links, tensors: list[Tensor]) -> None:
     """Refuse a view that does not lie inside what it is a view of (OBS-9)."""
     for index in np.flatnonzero(links.view_src != NO_TENSOR).tolist():
@@ -222,52 +175,116 @@ def _check_views(graph: Graph, links: Links, tensors: list[Tensor]) -> None:
             )
 
 
-def _step(graph: Graph, links: Links, tensors: list[Tensor], index: int, version: Version, backend: Backend) -> Iterable[Step]:
-    """Yield the step that computes a node; nothing for a node that computes nothing."""
-    record, dst = graph.tensors[index], tensors[index]
-    number, ops = int(record["op"]), op_table(version)
+def _nodes(graph: Graph, links: Links, placed: Placed, version: Version) -> Iterator[Node]:
+    """Yield the nodes to compute, in order.
+
+    Raises:
+        Violation: for the first node that breaks a rule.
+    """
+    if not links.nodes:
+        return
+    rules = _Rules()
+    tensors = [*placed.tensors, None]  # so that NO_TENSOR, which is -1, finds None
+    at = np.array(links.nodes)
+    records, src = graph.tensors[at], links.src[at]
+    complete = placed.has_bytes[at] & ((src == NO_TENSOR) | placed.has_bytes[src]).all(axis=1)
+    used = ((src != NO_TENSOR) * np.arange(1, MAX_SRC + 1)).max(axis=1)  # slots up to the last one that is not empty
+    op_params = np.ascontiguousarray(records["op_params"]).view("V64").ravel().tolist()
+    columns = (records["op"].tolist(), records["flags"].tolist(), src.tolist(), used.tolist(), complete.tolist(), op_params)
+    keys = _keys(records, at, src, placed)
+    for index, number, flags, sources, count, has_bytes, params, key in zip(links.nodes, *columns, keys, strict=True):
+        dst = placed.tensors[index]
+        name = _computed_op(number, flags, dst, version)
+        if name:
+            operands = tuple([tensors[source] for source in sources[:count]])
+            if not has_bytes:
+                _check_bytes(name, dst, operands)
+            yield rules.node(OPS[name], dst, operands, _op_params(name, dst, params, version), key)
+
+
+def _computed_op(number: int, flags: int, dst: Tensor, version: Version) -> str:
+    """Return the name of the op that a node computes; nothing for a node that computes nothing.
+
+    Raises:
+        Violation: graph.op-custom, graph.op-known, graph.op-supported.
+    """
+    ops = op_table(version)
     name = ops[number] if number < len(ops) else ""
     if name in CUSTOM_OPS:
         raise Violation("graph.op-custom", f"node {dst.name!r}.op", name, "its op_params would be a function pointer")
-    if RULES["graph.flag-compute"].present(version) and not int(record["flags"]) & FLAG_COMPUTE:
-        return  # as upstream does since 2026-01-19 (llama.cpp #18550)
+    if not flags & FLAG_COMPUTE and RULES["graph.flag-compute"].present(version):
+        return ""  # as upstream does since 2026-01-19 (llama.cpp #18550)
     if not name:
         raise Violation("graph.op-known", f"node {dst.name!r}.op", number, f"the op table has {len(ops)} ops")
     if name in VIEW_OPS or dst.nelements == 0:
-        return  # upstream's CPU backend returns at once for both (ggml_compute_forward in ggml-cpu.c)
+        return ""  # upstream's CPU backend returns at once for both (ggml_compute_forward in ggml-cpu.c)
     if name not in OPS:
         raise Violation("graph.op-supported", f"node {dst.name!r}.op", name, "this server has no kernel for it")
-    positions = links.src[index].tolist()
-    src = tuple(None if at == NO_TENSOR else tensors[at] for at in positions)
-    _check_bytes(name, dst, src)
-    node = OPS[name].check(dst, src, _op_params(name, dst, record["op_params"], version))
-    yield Step(node, backend.name, backend.compile(node))
+    return name
 
 
-def _op_params(name: str, dst: Tensor, raw: npt.NDArray[np.int32], version: Version) -> bytes:
+def _op_params(name: str, dst: Tensor, raw: bytes, version: Version) -> bytes:
     """Return op_params with UNARY's or GLU's kind numbered as `ops` numbers it; its number depends on the version."""
     theirs, ours = kinds(name, version), kinds(name)
     if theirs == ours:
-        return raw.tobytes()
-    number = int(raw[0])
+        return raw
+    number = int.from_bytes(raw[:4], "little", signed=True)
     field = f"node {dst.name!r}.op_params[0]"
     if not 0 <= number < len(theirs):
         raise Violation("graph.shape", field, number, f"{name} has {len(theirs)} kinds")
     if theirs[number] not in ours:
         raise Violation("graph.op-supported", field, theirs[number], "this server has no kernel for it")
-    return np.array([ours.index(theirs[number]), *raw[1:]], raw.dtype).tobytes()
+    return ours.index(theirs[number]).to_bytes(4, "little") + raw[4:]
 
 
 def _check_bytes(name: str, dst: Tensor, src: tuple[Tensor | None, ...]) -> None:
-    """Refuse a node whose operands have no bytes here, or share bytes among their elements beyond measure."""
-    for field, tensor in (("dst", dst), *((f"src[{i}]", src[i]) for i in range(MAX_SRC))):
-        if tensor is None:
-            continue
-        if tensor.storage is None:
+    """Refuse a node whose operands have no bytes here."""
+    for field, tensor in (("dst", dst), *((f"src[{i}]", tensor) for i, tensor in enumerate(src))):
+        if tensor is not None and tensor.storage is None:
             raise Violation(
                 "graph.null-data", f"{name} {dst.name!r}.{field}", "null", "a computed node needs its bytes on this server"
             )
-        if tensor.nelements // tensor.dtype.block * tensor.dtype.size <= tensor.nbytes:
+
+
+def _check_overlap(name: str, dst: Tensor, src: tuple[Tensor | None, ...]) -> None:
+    """Refuse a result whose elements share bytes, and a source whose elements do beyond measure."""
+    for field, tensor in (("dst", dst), *((f"src[{i}]", tensor) for i, tensor in enumerate(src))):
+        if tensor is None or tensor.nelements // tensor.dtype.block * tensor.dtype.size <= tensor.nbytes:
             continue
         if tensor is dst or 4 * tensor.nelements > MAX_OVERLAPPING_BYTES:
             raise Violation("graph.shape", f"{name} {dst.name!r}.{field}.nb", tensor.nb, "its elements share bytes")
+
+
+# ------------------------------------------------------------------------------------------------------ one check for many
+
+
+def _keys(records: npt.NDArray[Any], at: npt.NDArray[np.int64], src: npt.NDArray[np.int64], placed: Placed) -> list[bytes]:
+    """Return for each node all that an op's rule on geometry looks at, as bytes: equal ones are judged alike."""
+    layout = np.append(placed.layout, NO_TENSOR)
+    keys = np.zeros(len(at), [("op", "<u4"), ("layout", "<i4", 1 + MAX_SRC), ("params", "V64")])
+    keys["op"], keys["params"] = records["op"], np.ascontiguousarray(records["op_params"]).view("V64").ravel()
+    keys["layout"][:, 0], keys["layout"][:, 1:] = layout[at], layout[src]
+    found: list[bytes] = keys.view(f"V{keys.dtype.itemsize}").tolist()
+    return found
+
+
+class _Rules:
+    """The answers of the ops' rules on geometry for one graph's nodes, so that each distinct question is asked once."""
+
+    def __init__(self) -> None:
+        self._accepted: set[bytes] = set()
+
+    def node(self, op: Op, dst: Tensor, src: tuple[Tensor | None, ...], op_params: bytes, key: bytes) -> Node:
+        """Return the node if it has a meaning for its op.
+
+        Raises:
+            Violation: graph.arity, graph.type or graph.shape.
+        """
+        if key in self._accepted:
+            node = Node(dst, src, op_params, op)
+        else:
+            _check_overlap(op.name, dst, src)
+            node = op.check_geometry(dst, src, op_params)
+            self._accepted.add(key)
+        op.check_placement(node)
+        return node

@@ -1,0 +1,150 @@
+"""Where the bytes of buffers lie. Memory belongs to a backend; host memory (numpy) is one kind of it.
+
+A server hands out handles and addresses and checks bounds; the bytes it touches only through an `Allocation`. Host memory shows its
+bytes in place (`data`), so that SET_TENSOR is received straight into a buffer; any other kind is written and read by copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from typing import Protocol
+
+import numpy as np
+
+from ggml_rpc_ref.tensor import Bytes
+
+
+class Allocation(Protocol):
+    """The bytes of one buffer. Ranges are offsets from its first byte, checked by the caller."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def data(self) -> Bytes | None:
+        """All bytes in place, shape (size,), where they lie in host memory; else None."""
+
+    def upload(self, start: int, data: memoryview) -> None:
+        """Write bytes from `start` on."""
+
+    def download(self, start: int, stop: int) -> memoryview:
+        """Return the bytes from start to stop: in place where they lie in host memory, else a copy."""
+
+    def copy(self, start: int, source: Allocation, first: int, last: int) -> None:
+        """Write the bytes from `first` to `last` of another allocation, or of this one, from `start` on; they may overlap."""
+
+    def clear(self, value: int) -> None:
+        """Set every byte."""
+
+    def written(self, start: int, stop: int) -> None:
+        """Take note that the bytes from start to stop have been changed in place."""
+
+    def free(self) -> None:
+        """Give the memory back; the allocation is not used again."""
+
+
+class DeviceMemory(Protocol):
+    """The memory of one device, shared by every connection of a server."""
+
+    @property
+    def total(self) -> int:
+        """Bytes that all live allocations together may have."""
+
+    @property
+    def free(self) -> int:
+        """Bytes of them that none has."""
+
+    def allocate(self, size: int) -> Allocation | None:
+        """Return `size` bytes, all zero, or None where there is no room."""
+
+
+def zeroed(size: int) -> Bytes:
+    """Return zero bytes whose pages the operating system hands out only when they are first written (calloc)."""
+    return np.zeros(size, np.uint8)
+
+
+class HostAllocation:
+    """Bytes in this process's memory.
+
+    Args:
+        data: the bytes, shape (size,).
+        memory: what they were allocated from; None: they count towards no device.
+    """
+
+    def __init__(self, data: Bytes, memory: HostMemory | None = None) -> None:
+        self.data, self.memory = data, memory
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+    def upload(self, start: int, data: memoryview) -> None:
+        """Write bytes from `start` on."""
+        # memoryviews copy as memmove does: `data` may be a part of this allocation
+        self.data.data[start : start + len(data)] = data
+        self.written(start, start + len(data))
+
+    def download(self, start: int, stop: int) -> memoryview:
+        """Return the bytes from start to stop, in place."""
+        return self.data.data[start:stop]
+
+    def copy(self, start: int, source: Allocation, first: int, last: int) -> None:
+        """Write the bytes from `first` to `last` of another allocation, or of this one, from `start` on; they may overlap."""
+        self.upload(start, source.download(first, last))
+
+    def clear(self, value: int) -> None:
+        """Set every byte."""
+        self.data.fill(value)
+        self.written(0, self.size)
+
+    def written(self, start: int, stop: int) -> None:
+        """Tell the memory's backend that the bytes from start to stop have been changed."""
+        if self.memory is not None and self.memory.changed is not None:
+            self.memory.changed(self, start, stop)
+
+    def free(self) -> None:
+        """Give the memory back."""
+        self.written(0, self.size)
+        if self.memory is not None:
+            self.memory.give_back(self.size)
+
+
+class HostMemory:
+    """A share of this machine's memory: a limit, and how much of it is taken.
+
+    Args:
+        total: bytes that all live allocations together may have.
+        make: makes the bytes of an allocation; raises MemoryError where it can't.
+
+    Attributes:
+        changed: called with each range of bytes that has changed; for a backend that keeps something made from them.
+    """
+
+    def __init__(self, total: int, make: Callable[[int], Bytes] = zeroed) -> None:
+        self.total, self._make, self._used, self._lock = total, make, 0, Lock()
+        self.changed: Callable[[HostAllocation, int, int], None] | None = None
+
+    @property
+    def free(self) -> int:
+        """Bytes that no allocation has."""
+        return self.total - self._used
+
+    def allocate(self, size: int) -> HostAllocation | None:
+        """Return `size` zero bytes, or None where the limit or the machine has no room."""
+        with self._lock:
+            if size > self.total - self._used:
+                return None
+            self._used += size
+        try:
+            return HostAllocation(self._make(size), self)
+        except (MemoryError, ValueError):  # ValueError is numpy's for a size that no array can have
+            self.give_back(size)
+            return None
+
+    def give_back(self, size: int) -> None:
+        """Count bytes as free again."""
+        with self._lock:
+            self._used -= size

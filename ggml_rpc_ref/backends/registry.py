@@ -1,0 +1,86 @@
+"""The backends there are: what the command line offers, what a server makes, and what SPEC.md's support matrix shows.
+
+A row names its module, which is imported only when something is asked of the row: a backend may need a compiler or a driver that
+this machine lacks. Each such module has the class, and may have `unavailable()`, which says why the backend can't be used here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ggml_rpc_ref.backends import Backend
+from ggml_rpc_ref.backends.memory import HostMemory
+from ggml_rpc_ref.errors import Misuse
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One backend.
+
+    Attributes:
+        name: what `serve -d` calls it.
+        doc: what it is, in a sentence.
+        module: where it lies, below ggml_rpc_ref.backends.
+        type: its class there.
+        own: what the support matrix says of an op that it computes itself; of the others it says that the oracle does, "yes".
+    """
+
+    name: str
+    doc: str
+    module: str
+    type: str
+    own: str = "yes"
+
+    def unavailable(self) -> str:
+        """Return why it can't be used on this machine; nothing where it can."""
+        try:
+            module = self._module()
+        except ImportError as error:
+            return str(error)
+        reason: str = module.unavailable() if hasattr(module, "unavailable") else ""
+        return reason
+
+    def kernels(self) -> Mapping[str, Any]:
+        """Return the ops that it computes itself."""
+        kernels: Mapping[str, Any] = getattr(self._module(), self.type).KERNELS
+        return kernels
+
+    def make(self, memory: int, copies: int = 0) -> Backend:
+        """Return a backend of this kind.
+
+        Args:
+            memory: bytes that its buffers may have together.
+            copies: bytes of whatever it keeps beside them to be faster, as float32 copies of weights.
+
+        Raises:
+            Misuse: where it can't be used here.
+        """
+        if reason := self.unavailable():
+            raise Misuse(f"the device {self.name!r} can't be used here: {reason}")
+        backend: Backend = getattr(self._module(), self.type)(HostMemory(memory), copies=copies)
+        return backend
+
+    def _module(self) -> Any:
+        return import_module(f"ggml_rpc_ref.backends.{self.module}")
+
+
+ROWS = (
+    Row("oracle", "the definitions themselves, in numpy", "oracle", "Oracle"),
+    Row("upstream-cpu", "the definitions with the roundings of upstream's CPU backend", "upstream_cpu", "UpstreamCpu", "rounds"),
+)
+BACKENDS: dict[str, Row] = {row.name: row for row in ROWS}
+"""Name to row."""
+
+
+def find(name: str) -> Row:
+    """Return the row of a backend.
+
+    Raises:
+        Misuse: for a name that none has.
+    """
+    if name not in BACKENDS:
+        raise Misuse(f"there is no device {name!r}: choose from {', '.join(BACKENDS)}")
+    return BACKENDS[name]

@@ -1,0 +1,87 @@
+"""Checked nodes become a Plan: each is given to the device's backend or to the oracle, and the backend compiles them all at once.
+
+A plan can be run any number of times (GRAPH_RECOMPUTE), each time on the bytes that are there then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ggml_rpc_ref.backends import Backend, Cancelled, Run, Step, never
+from ggml_rpc_ref.backends.oracle import by_oracle
+from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.server.memory import Buffer, Memory
+from ggml_rpc_ref.server.validate import CheckedGraph, check
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A graph that has been checked and compiled.
+
+    Attributes:
+        steps: the nodes to compute, in order, each with the name of the backend that computes it.
+        buffers: the buffers that its tensors lie in; once one of them is freed, the plan must not be run.
+        compiled: what the backend made of the steps.
+    """
+
+    steps: tuple[Step, ...]
+    buffers: frozenset[Buffer]
+    compiled: Run
+
+    def run(self, cancelled: Cancelled = never) -> None:
+        """Compute every node in order, on the bytes that are there now.
+
+        Args:
+            cancelled: asked between steps; once it returns True no further step is computed.
+
+        Raises:
+            Stopped: where it was cancelled.
+            Violation: graph.index, for an index out of range among a tensor's contents; graph.op-supported, where memory runs out.
+        """
+        self.compiled(cancelled)
+
+    def ops_by_backend(self) -> dict[str, Counter[str]]:
+        """Return for each backend the ops that it computes, and how many steps each has."""
+        counts: dict[str, Counter[str]] = {}
+        for step in self.steps:
+            counts.setdefault(step.backend, Counter())[step.node.op.name] += 1
+        return counts
+
+
+def make_plan(graph: Graph, memory: Memory, backend: Backend, version: Version = DEFAULT) -> Plan:
+    """Check a graph and compile it for a backend.
+
+    Args:
+        graph: as it came.
+        memory: the buffers of the connection that it came on.
+        backend: what computes its nodes.
+        version: decides which op a number means.
+
+    Raises:
+        Violation: for the first rule that the graph breaks; nothing has been computed then.
+    """
+    return compile_plan(check(graph, memory, version), backend)
+
+
+def compile_plan(graph: CheckedGraph, backend: Backend) -> Plan:
+    """Compile a checked graph for a backend; what that lacks the oracle computes, and the plan and the debug log say so."""
+    steps = assign(graph.nodes, backend)
+    plan = Plan(steps, graph.buffers, backend.compile(steps))
+    if log.isEnabledFor(logging.DEBUG):
+        for name, ops in plan.ops_by_backend().items():
+            if name != backend.name:
+                listed = ", ".join(f"{op} {count}" for op, count in sorted(ops.items()))
+                log.debug("%d of %d steps run on %s instead of %s: %s", ops.total(), len(steps), name, backend.name, listed)
+    return plan
+
+
+def assign(nodes: Iterable[Node], backend: Backend) -> tuple[Step, ...]:
+    """Return each node as a step of the backend where it supports the node, else as one of the oracle."""
+    return tuple([Step(node, backend.name) if backend.supports(node) else by_oracle(node) for node in nodes])
