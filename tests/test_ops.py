@@ -205,11 +205,16 @@ class Mutant:
         small = all(max(*t.ne, t.nelements) <= MOST_ELEMENTS and t.nbytes <= MOST_BYTES for t in tensors)
         return whole and small and self._dst_fits()
 
-    def is_tame(self) -> bool:
-        """Whether its numbers are the case's: others may overflow or tie, and then the order of work decides what comes out."""
+    def is_tame(self, *, elementwise: bool) -> bool:
+        """Whether its numbers are the case's: others may overflow or tie, and then the order of work decides what comes out.
+
+        Args:
+            elementwise: the op's elements don't depend on each other, so any number will do.
+        """
         tensors = [geometry(operand) for operand in self.operands]
         torn = any(stride % tensor.dtype.size for tensor in tensors for stride in tensor.nb)
-        return not (self.refilled or torn or any(operand.fill == "special" for operand in self.operands))
+        special = self.refilled or any(operand.fill == "special" for operand in self.operands)
+        return not torn and (elementwise or not special)
 
     def _dst_fits(self) -> bool:
         dst = self.case.dst
@@ -394,11 +399,16 @@ def test_oracle_agrees_with_a_live_server(op: Op, genuine: record_ops.SpawnedSer
                 raise AssertionError(f"{op.name}-{case.id} with salt {salt!r}: {error}") from error
 
 
+LEAST_COMPARED = 3
+"""Of 60 mutants of each op at least this many must be computed by both; the fewest were 7 when this was written (RWKV_WKV7)."""
+ELEMENTWISE = {"CLAMP"}
+"""Ops whose only cases hold special values; they may, since no element depends on another."""
 NOT_COMPARABLE = {
     "COUNT_EQUAL": "upstream counts other rows, some of them outside, where ne[2] or ne[3] is above 1",
+    **dict.fromkeys(("PERMUTE", "RESHAPE", "TRANSPOSE", "VIEW"), "they compute nothing: dst is the memory of its source"),
     "ARGSORT": "the order of equal elements is whatever upstream's std::sort makes of that row length",
 }
-"""Ops that are accepted where the genuine server's answer is a defect or an accident; their docstrings say more."""
+"""Ops that are not compared: where the genuine server's answer is a defect or an accident, their docstrings say more."""
 
 
 @pytest.mark.upstream
@@ -409,10 +419,14 @@ def test_mutated_nodes_that_are_accepted_agree_with_a_live_server(name: str, gen
     tolerances = [case.tolerance or op.tolerance for case in cases_of(name)]
     loosest = Tolerance(max(t.rtol for t in tolerances), max(t.atol for t in tolerances), max(t.nmse for t in tolerances))
 
+    compared = 0
+
+    @seed(SEED)
     @settings(max_examples=60, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(mutant=mutants(op), salt=st.integers(0, 2**32 - 1))
     def check(mutant: Mutant, salt: int) -> None:
-        if not mutant.could_come() or not mutant.is_tame():
+        nonlocal compared
+        if not mutant.could_come() or not mutant.is_tame(elementwise=name in ELEMENTWISE):
             return
         dst, src = recipes.build(name, mutant.case, str(salt))
         if dst.nelements == 0 or any(overlaps_askew(dst, tensor) for tensor in src if tensor is not None):
@@ -430,8 +444,10 @@ def test_mutated_nodes_that_are_accepted_agree_with_a_live_server(name: str, gen
         theirs = replace(ours[0], storage=PlainStorage(after[mutant.case.dst.alias or "dst"].copy()))
         mismatch = compare_tensors(theirs, ours[0], loosest)
         assert mismatch is None, mismatch
+        compared += 1
 
     check()
+    assert compared >= LEAST_COMPARED, f"{compared} were compared with GGML_RPC_REF_SEED={SEED}"
 
 
 def overlaps_askew(dst: Tensor, source: Tensor) -> bool:

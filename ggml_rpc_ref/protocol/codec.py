@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar, assert_never
 import numpy as np
 
 from ggml_rpc_ref.errors import Misuse, Violation
-from ggml_rpc_ref.spec.messages import REQUESTS, Message, absent_fields, command_name, fields
+from ggml_rpc_ref.spec.messages import REQUESTS, Field, Message, absent_fields, command_name, fields
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.spec.wire import Array, Chars, Counted, Int, Record, Tail, Wire
 
@@ -94,11 +94,17 @@ def encode(message: Message, version: Version = DEFAULT) -> bytes:
     Raises:
         Misuse: for a value that does not fit its field, or a field set that the version does not have.
     """
-    cls = type(message)
-    for row in absent_fields(cls, version):
-        if getattr(message, row.name) != row.default:
-            raise Misuse(f"{cls.__name__}.{row.name} is set, but protocol {version} has no such field")
-    return b"".join(put(row.wire, getattr(message, row.name), row.name, version) for row in fields(cls, version))
+    present, absent = _rows(type(message), version)
+    for name, default in absent:
+        if getattr(message, name) != default:
+            raise Misuse(f"{type(message).__name__}.{name} is set, but protocol {version} has no such field")
+    return b"".join(put(row.wire, getattr(message, row.name), row.name, version) for row in present)
+
+
+@cache
+def _rows(cls: type, version: Version) -> tuple[tuple[Field, ...], tuple[tuple[str, object], ...]]:
+    """Return the fields that a version has, and name and default of those that it lacks."""
+    return fields(cls, version), tuple((row.name, row.default) for row in absent_fields(cls, version))
 
 
 def put(wire: Wire, value: Any, name: str, version: Version = DEFAULT) -> bytes:

@@ -1,6 +1,6 @@
 """A minimal server for the tests of the conformance runner: a process that can hang or die.
 
-    python -m tests.support.fake_server PORT BEHAVIOUR
+    python tests/support/fake_server.py PORT BEHAVIOUR
 
 HELLO and DEVICE_COUNT are answered as a 3.6.1 server does; an unknown command (17 and above) is met by BEHAVIOUR: "close" as it
 should be, "exit" and "kill" end the process, "hang" leaves this connection without an answer, "hang-all" every later one.
