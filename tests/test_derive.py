@@ -75,7 +75,7 @@ def test_the_command_says_what_is_outdated_and_mends_it(tmp_path: Path) -> None:
 
 def test_the_command_needs_the_file(tmp_path: Path) -> None:
     missing = gen("--check", cwd=tmp_path)
-    assert (missing.returncode, "SPEC.md is no file" in missing.stderr) == (2, True)
+    assert (missing.returncode, "SPEC.md is not a file" in missing.stderr) == (2, True)
 
 
 # ------------------------------------------------------------------------------------------------------------ witnesses

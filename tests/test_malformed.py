@@ -21,7 +21,7 @@ from ggml_rpc_ref import golden as vectors
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
-from ggml_rpc_ref.conformance import Given, Options, Result, Spawned, Verdict, run
+from ggml_rpc_ref.conformance import CaseEnded, Given, Options, Result, Spawned, Verdict, judge, run
 from ggml_rpc_ref.golden import play, semantics
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.server.handlers import Device, Host, Session, alloc_buffer
@@ -212,7 +212,9 @@ def own() -> dict[str, tuple[Result, set[str]]]:
     log.addHandler(listener)
     with Server(Host([Device("oracle", "numpy", Oracle(HostMemory(2**30)))])) as server:
         try:
-            run(Given(parse_endpoint(server.endpoint)), list(PLAYED.values()), Options(timeout=30.0), take)
+            for event in judge(Given(parse_endpoint(server.endpoint)), list(PLAYED.values()), Options(timeout=30.0)):
+                if isinstance(event, CaseEnded):
+                    take(event.result)
         finally:
             log.removeHandler(listener)
     return results
