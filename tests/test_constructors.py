@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ggml_rpc_ref.client.constructors import DEFAULTS, ENUMS, NE_GIVEN, NEEDED_BY_KIND, RESULTS, result
+from ggml_rpc_ref.client.constructors import NE_GIVEN, RESULTS, result
+from ggml_rpc_ref.client.parameters import DEFAULTS, ENUMS, NEEDED_BY_KIND
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.cases import cases_of

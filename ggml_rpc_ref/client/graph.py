@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ggml_rpc_ref.client.constructors import NE_GIVEN, Params, Result, complete, packed, packed_raw, result
+from ggml_rpc_ref.client.constructors import NE_GIVEN, Result, result
 from ggml_rpc_ref.client.named_ops import NamedOps
+from ggml_rpc_ref.client.parameters import Params, complete, packed, packed_raw
 from ggml_rpc_ref.client.tensors import RemoteTensor, TensorDevice, op_number, sources_first
 from ggml_rpc_ref.client.words import (
     NUMPY_NAMES,

@@ -1,6 +1,6 @@
 """The named methods of `Graph`: one per operation, and one per kind of UNARY and GLU.
 
-Written by `ggml-rpc-ref gen` from the rows in `ops` and from `client.constructors`; change those instead. Sources may be arrays,
+Written by `ggml-rpc-ref gen` from the rows in `ops` and `client.parameters`; change those instead. Sources may be arrays,
 which are sent; a parameter that is an enum also takes ggml's names of its values; `name` is for the server's logs. SPEC.md has the
 formulas.
 """

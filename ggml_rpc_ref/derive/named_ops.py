@@ -8,7 +8,8 @@ import sys
 import textwrap
 from collections.abc import Iterator
 
-from ggml_rpc_ref.client.constructors import DEFAULTS, NE_GIVEN, NEEDED_BY_KIND, enum
+from ggml_rpc_ref.client.constructors import NE_GIVEN
+from ggml_rpc_ref.client.parameters import DEFAULTS, NEEDED_BY_KIND, enum
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.op import Op, Param
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, KINDS, kinds
@@ -19,7 +20,7 @@ BY_HAND = {"NONE", "RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE", *KINDS, *CUSTOM_OP
 
 HEAD = '''"""The named methods of `Graph`: one per operation, and one per kind of UNARY and GLU.
 
-Written by `ggml-rpc-ref gen` from the rows in `ops` and from `client.constructors`; change those instead. Sources may be arrays,
+Written by `ggml-rpc-ref gen` from the rows in `ops` and `client.parameters`; change those instead. Sources may be arrays,
 which are sent; a parameter that is an enum also takes ggml's names of its values; `name` is for the server's logs. SPEC.md has the
 formulas.
 """
