@@ -350,11 +350,17 @@ def test_ops_and_enums_by_name(client: Client) -> None:
 def test_rope_rotates_unless_it_is_told_not_to(client: Client) -> None:
     """With a freq_base, a freq_scale and an attn_factor of 0 it returned its input, or nothing."""
     graph = client.devices[0].graph()
-    rotated = graph.rope(np.ones((1, 1, 4), F32), [1], n_dims=4, mode="neox")
+    x = np.ones((1, 1, 4), F32)
+    rotated = [
+        graph.rope(x, [1], n_dims=4, mode="neox"),
+        graph.op("ROPE", [x, [1]], params={"n_dims": 4, "mode": 2}),
+        graph.op("ROPE", [x, [1], None], params={"n_dims": 4, "mode": "NEOX", "freq_base": 10000}),
+    ]
     graph.compute()
     angles = np.array([1, 1 / 100])
     want = np.concatenate([np.cos(angles) - np.sin(angles), np.sin(angles) + np.cos(angles)])
-    np.testing.assert_allclose(rotated.numpy()[0, 0], want, rtol=1e-5)
+    for node in rotated:
+        np.testing.assert_allclose(node.numpy()[0, 0], want, rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------------- time-outs

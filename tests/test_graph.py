@@ -411,11 +411,17 @@ def test_what_is_known_of_the_stored_graph_is_true_whoever_sent_it() -> None:
         doubled, tripled = first.scale(device.tensor(X), 2.0), second.scale(device.tensor(X), 3.0)
         second.compute()
         first.compute()
-        client.compute(second.encode())  # by the channel, beside the builder
+        client.request(codec.decode(GraphCompute, second.encode().encode()))  # beside the builder
+        doubled.src[0].write(X + 5)  # type: ignore[union-attr]
+        tripled.src[0].write(X + 2)  # type: ignore[union-attr]
+        first.compute()
+        near(doubled.numpy(), 2 * (X + 5))
+        client.compute(second.encode())
+        near(tripled.numpy(), 3 * (X + 2))
         doubled.src[0].write(X + 1)  # type: ignore[union-attr]
         first.compute()
         near(doubled.numpy(), 2 * (X + 1))
-        near(tripled.numpy(), 3 * X)
+        near(tripled.numpy(), 3 * (X + 2))
         buffer = device.alloc(64)
         client.request(FreeBuffer(remote_ptr=buffer.remote_ptr))
         seen.clear()
@@ -423,3 +429,27 @@ def test_what_is_known_of_the_stored_graph_is_true_whoever_sent_it() -> None:
         device.memory()
         assert "GRAPH_COMPUTE" in seen
         buffer._drop.detach()
+
+
+def test_no_buffer_is_freed_between_looking_for_a_stored_graph_and_recomputing_it() -> None:
+    """Python may run a finalizer just there, and the server would drop the graph with the buffer."""
+    seen: list[str] = []
+    with spied_server(seen) as server, connect(server.endpoint) as client:
+        device = client.devices[0]
+        graph = device.graph()
+        doubled = graph.scale(device.tensor(X), 2.0)
+        graph.compute()
+        buffer = device.alloc(64)
+        buffer._drop.detach()
+
+        class Dropping(dict[int, bytes]):
+            def get(self, *key: Any) -> Any:
+                client.drop_buffer(buffer.remote_ptr)
+                return super().get(*key)
+
+        client._stored = Dropping(client._stored)
+        seen.clear()
+        graph.compute()
+        client._stored = dict(client._stored)
+        near(doubled.numpy(), 2 * X)
+        assert seen == ["GRAPH_RECOMPUTE", "FREE_BUFFER"]

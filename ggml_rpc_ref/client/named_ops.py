@@ -1270,7 +1270,7 @@ class NamedOps(ABC):
         """
         return self.op("SOFT_MAX", [x, mask, sinks], params={"scale": scale, "max_bias": max_bias}, name=name)
 
-    def soft_max_back(self, dy: Operand, y: Operand, scale: float = 1.0, max_bias: float = 0.0, name: str = "") -> RemoteTensor:
+    def soft_max_back(self, dy: Operand, y: Operand, scale: float, max_bias: float, name: str = "") -> RemoteTensor:
         """SOFT_MAX_BACK: the gradient of SOFT_MAX with respect to its input.
 
         Args:
@@ -1419,7 +1419,7 @@ class NamedOps(ABC):
         """
         return self.op("UNARY", [x], params={"kind": "TANH"}, name=name)
 
-    def timestep_embedding(self, timesteps: Operand, dim: int, max_period: int = 10000, name: str = "") -> RemoteTensor:
+    def timestep_embedding(self, timesteps: Operand, dim: int, max_period: int, name: str = "") -> RemoteTensor:
         """TIMESTEP_EMBEDDING: cosines and sines of each time step at frequencies that fall from 1 to nearly 1 / max_period.
 
         Args:

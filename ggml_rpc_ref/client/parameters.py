@@ -1,6 +1,7 @@
 """The parameters of an op as a caller gives them: by name, enum values by ggml's names, and what may be left out.
 
-Defaults are those of ggml's constructors (ggml.c of 3.6.1), enum values those of ggml.h.
+Defaults are what ggml's shorter constructors pass on (ggml.c of 3.6.1: ggml_rope, ggml_soft_max, ggml_scale …) or what switches a
+part off; enum values are ggml.h's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "ACC": {"inplace": 0},
     "ADD_REL_POS": {"inplace": 0},
     "CONV_TRANSPOSE_1D": {"p0": 0, "d0": 1},
-    "FLASH_ATTN_EXT": {"max_bias": 0.0, "logit_softcap": 0.0, "prec": 0},
+    "FLASH_ATTN_EXT": {"max_bias": 0.0, "logit_softcap": 0.0, "prec": 0},  # neither slopes nor a bound
     "GLU": {"swapped": 0, "alpha": 0.0, "limit": 0.0},
     "MUL_MAT": {"prec": 0},
     "PAD": {"circular": 0},
@@ -39,8 +40,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "SCALE": {"bias": 0.0},
     "SET": {"inplace": 0},
     "SOFT_MAX": {"scale": 1.0, "max_bias": 0.0},
-    "SOFT_MAX_BACK": {"scale": 1.0, "max_bias": 0.0},
-    "TIMESTEP_EMBEDDING": {"max_period": 10000},
     "UNARY": dict.fromkeys(XIELU, 0.0),
 }
 DEFAULTS["ROPE_BACK"] = DEFAULTS["ROPE"]
