@@ -360,6 +360,11 @@ NAMED: dict[str, tuple[Callable[[Graph], Any], npt.NDArray[Any]]] = {
     "clamp": (lambda g: g.clamp(X, -1, 1), X.clip(-1, 1)),
     "diag": (lambda g: g.diag(X[:1]), np.diag(X[0])),
     "diag_mask_inf": (lambda g: g.soft_max(g.diag_mask_inf(X, n_past=0)), soft_max(np.where(np.tri(3, 4), X, -np.inf))),
+    "transpose of an array": (lambda g: g.cont(g.transpose(X)), X.T),
+    "permute of an array": (lambda g: g.cont(g.permute(X, 1, 0, 2, 3)), X.T),
+    "reshape of an array": (lambda g: g.reshape(X, 6, 2), X.reshape(2, 6)),
+    "view of an array": (lambda g: g.view(X, 2, 3, nb=(4, 16, 48, 48), offset=8), X[:, 2:]),
+    "dimensions by a generator": (lambda g: g.repeat(X, ne=(n * 2 for n in (4, 3))), np.tile(X, (2, 2))),
     "mul_mat of arrays": (lambda g: g.mul_mat(W, X), X @ W.T),
     "flash_attn_ext": (
         lambda g: g.flash_attn_ext(X[None], Y.astype(np.float16)[None], Y.astype(np.float16)[None], scale=0.5),
@@ -384,8 +389,18 @@ def test_set_rows_and_set_update_in_place(device: Device) -> None:
     rows = graph.set_rows(X, np.array([3, 0, 1]), into)
     graph.compute()
     assert into.numpy().tolist() == rows.numpy().tolist() == [X[1].tolist(), X[2].tolist(), [0] * 4, X[0].tolist()]
-    with pytest.raises(Misuse, match="SET_ROWS needs the tensor that the rows go into"):
+    with pytest.raises(Misuse, match="SET_ROWS: neither sources nor parameters tell"):
         graph.set_rows(X, np.array([3, 0, 1]))
+
+
+def test_a_step_of_an_optimiser_updates_the_weights(device: Device) -> None:
+    """Whoever names ne and type as well: the result is the weights themselves."""
+    settings = np.array([0.5, 0.0], F32)
+    for given in ({}, {"ne": (4, 3), "dtype": "F32"}):
+        weights, graph = device.tensor(X), device.graph()
+        graph.op("OPT_STEP_SGD", [weights, Y, settings], **given)  # type: ignore[arg-type]
+        graph.compute()
+        near(weights.numpy(), X - 0.5 * Y)
 
 
 # ------------------------------------------------------------------------------------------------- devices of one server

@@ -142,6 +142,10 @@ MISTAKES: dict[str, tuple[Callable[[Device], object], str]] = {
     "read of what is no tensor": (lambda d: d.read(np.ones(4), 0, 4), "is not a tensor on a server"),  # type: ignore[arg-type]
     "write past the tensor": (lambda d: d.write(four(d), np.ones(5, F32)), "20 bytes at offset 0"),
     "write at an offset past it": (lambda d: d.write(four(d), np.ones(1, F32), 16), "4 bytes at offset 16"),
+    "write of a number": (lambda d: d.write(four(d), 5), "data must be an array or bytes, not int"),  # type: ignore[arg-type]
+    "write of every second byte": (lambda d: d.write(four(d), memoryview(bytes(8))[::2]), "data must be contiguous"),
+    "a view of nothing": (lambda d: d.graph().reshape(None, 4), "RESHAPE needs a tensor, not None"),
+    "half an axis": (lambda d: d.graph().permute(four(d), 0, 1, 2, "3"), "is not a permutation"),  # type: ignore[arg-type]
     "write before it": (lambda d: d.write(four(d), b"1", -1), "offset = -1"),
     "copy into a smaller tensor": (lambda d: d.copy(four(d), d.tensor(np.ones(3, F32))), r"shape \(4,\), do not fit into .*\(3,\)"),
     "rows that are not whole blocks": (lambda d: d.tensor(np.zeros((2, 100), F32), "Q4_K"), r"\(2, 100\): rows of 100 .* 256"),

@@ -9,7 +9,6 @@ import pytest
 
 from ggml_rpc_ref.client.constructors import NE_GIVEN, RESULTS, result
 from ggml_rpc_ref.client.parameters import DEFAULTS, ENUMS, NEEDED_BY_KIND
-from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.cases import cases_of
 from ggml_rpc_ref.ops.cases.case import Case, Operand
@@ -47,13 +46,9 @@ CASES = [
 
 @pytest.mark.parametrize(("op", "case"), CASES)
 def test_the_result_is_the_one_that_upstream_has(op: str, case: Case) -> None:
-    if op == "SET_ROWS" and len(case.src) < 3:
-        with pytest.raises(Misuse, match="needs the tensor that the rows go into"):
-            made(op, case)
-        return
     found = made(op, case)
     if found is None:
-        assert op in NE_GIVEN or (op == "FILL" and not any(case.src))
+        assert op in NE_GIVEN or (op == "FILL" and not any(case.src)) or (op == "SET_ROWS" and len(case.src) < 3)
         return
     padded = (*found.ne, 1, 1, 1, 1)[:4]
     if op == "SSM_SCAN":  # any shape of so many elements will do

@@ -183,7 +183,7 @@ class Channel:
 
     def set_tensor(self, tensor: RpcTensor, offset: int, data: Buffered) -> None:
         """Write bytes into a tensor, sent without a copy; over 10 MiB ask first whether the server already has them."""
-        view = _bytes_of(data)
+        view = bytes_of(data)
         with self.exclusively():
             is_large = self.hashing and len(view) > HASH_THRESHOLD
             if is_large and self.request(SetTensorHash(tensor=tensor, offset=offset, hash=fnv1a(view))).result:
@@ -301,11 +301,20 @@ class Channel:
         return f"bytes seen: {seen.hex(' ')}{text}" if seen else "no byte had arrived"
 
 
-def _bytes_of(data: Buffered) -> memoryview:
-    """Return a view of the bytes of a buffer or array, without a copy."""
+def bytes_of(data: Buffered) -> memoryview:
+    """Return a view of the bytes of a buffer or array, without a copy.
+
+    Raises:
+        Misuse: where they do not lie one after the other, or it has none.
+    """
     if isinstance(data, np.ndarray):
         if not data.flags.c_contiguous:
             raise Misuse("data must be contiguous: pass numpy.ascontiguousarray(data)")
         return data.reshape(-1).view(np.uint8).data
-    view = memoryview(data)
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise Misuse(f"data must be an array or bytes, not {type(data).__name__}") from None
+    if not view.c_contiguous:
+        raise Misuse("data must be contiguous: pass bytes(data)")
     return view.cast("B") if view.nbytes else memoryview(b"")

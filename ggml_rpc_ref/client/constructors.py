@@ -15,8 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from ggml_rpc_ref.client.parameters import Numbers
-from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.spec.dtypes import DType
 from ggml_rpc_ref.tensor import Quad
 
@@ -97,10 +95,8 @@ def _get_rows(src: Operands, _: Numbers) -> Result:
     return Result(ne, "I32" if table.dtype.name == "I32" else "F32")
 
 
-def _set_rows(src: Operands, params: Numbers) -> Result:
-    if len(src) < 3 or src[2] is None:
-        raise Misuse("SET_ROWS needs the tensor that the rows go into (src[2])")
-    return _as(2, view=True)(src, params)
+def _set_rows(src: Operands, params: Numbers) -> Result | None:
+    return _as(2, view=True)(src, params) if len(src) > 2 else None
 
 
 def _concat(src: Operands, params: Numbers) -> Result:
@@ -253,7 +249,7 @@ def _get_rel_pos(src: Operands, _: Numbers) -> Result:
     return Result((src[0].ne[0], n, n), "F16")
 
 
-RESULTS: dict[str, Callable[[Operands, Numbers], Result]] = {
+RESULTS: dict[str, Callable[[Operands, Numbers], Result | None]] = {
     "ACC": _region,
     "ADD_REL_POS": _region,
     "ARANGE": _arange,
@@ -309,21 +305,17 @@ NE_GIVEN = frozenset({"GET_ROWS_BACK", "IM2COL_BACK", "REPEAT", "REPEAT_BACK", "
 """Ops whose dimensions neither sources nor parameters tell: they must be given."""
 
 
-def result(op: str, src: Operands, params: Numbers | None) -> Result | None:
-    """Return what the constructor of an op makes; None where it can't be told.
+def result(op: str, src: Operands, params: Numbers) -> Result | None:
+    """Return what the constructor of an op makes; None where sources and parameters do not tell.
 
     Args:
         op: its name.
-        src: its sources.
-        params: all its parameters; None where only their bytes are known.
+        src: its sources; those that the op needs are there.
+        params: all its parameters.
     """
-    required = [index for index, source in enumerate(OPS[op].sources) if not source.optional] if op in OPS else []
-    if any(index >= len(src) or src[index] is None for index in required):
-        return None  # the op's rules say which source is missing
-    if op in NE_GIVEN or (op in RESULTS and params is None):
+    if op in NE_GIVEN:
         return None
     if op in RESULTS:
-        assert params is not None
         return RESULTS[op](src, params)
     first = next((source for source in src if source is not None), None)
     return None if first is None else Result(first.ne[: first.ndim], first.dtype.name)

@@ -13,11 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ggml_rpc_ref.client.buffers import RemoteBuffer
-from ggml_rpc_ref.client.channel import Buffered, Bytes, Channel
+from ggml_rpc_ref.client.channel import Buffered, Bytes, Channel, bytes_of
 from ggml_rpc_ref.client.device_info import DeviceInfo
 from ggml_rpc_ref.client.graph import Graph, evaluate, express
 from ggml_rpc_ref.client.tensors import RemoteTensor, TensorDevice
-from ggml_rpc_ref.client.words import NUMPY_NAMES, DTypeLike, as_array, check_layout, dtype_row, encoded_name, quad, whole
+from ggml_rpc_ref.client.words import (
+    NUMPY_NAMES,
+    DTypeLike,
+    as_array,
+    check_layout,
+    dtype_row,
+    encoded_name,
+    quad,
+    whole,
+    whole_numbers,
+)
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph as WireGraph
@@ -94,7 +104,8 @@ class Device(DeviceInfo):
         Raises:
             Misuse: for an unknown type, rows that are not whole blocks, a place outside the buffer.
         """
-        return self._empty(dtype_row(dtype, self.version), ne, ne, name, buffer, offset)
+        dims = whole_numbers(ne, "ne")
+        return self._empty(dtype_row(dtype, self.version), dims, dims, name, buffer, offset)
 
     def tensor(
         self,
@@ -135,7 +146,7 @@ class Device(DeviceInfo):
         dims = quad(ne)
         encoded_name(name)
         check_layout(row, dims, contiguous_nb(row, dims), shape)
-        tensor = RemoteTensor(self, row, dims, contiguous_nb(row, dims), len(ne), name)
+        tensor = RemoteTensor(self, row, dims, contiguous_nb(row, dims), len(shape), name)
         self.place(tensor, buffer, offset)
         return tensor
 
@@ -165,8 +176,8 @@ class Device(DeviceInfo):
             Misuse: where they do not fit into it, or it belongs to another connection.
         """
         record = self._placed(tensor)
-        size = data.nbytes if isinstance(data, np.ndarray) else memoryview(data).nbytes
-        self.client.set_tensor(record, _in(tensor, offset, size), data)
+        view = bytes_of(data)
+        self.client.set_tensor(record, _in(tensor, offset, len(view)), view)
 
     def read(self, tensor: RemoteTensor, offset: int, size: int) -> Bytes:
         """Read bytes of a tensor.

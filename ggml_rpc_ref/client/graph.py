@@ -14,14 +14,13 @@ tensor, each once (ggml-rpc.cpp of 3.6.1, serialize_graph). Nothing here uses a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ggml_rpc_ref.client.constructors import NE_GIVEN, Result, result
+from ggml_rpc_ref.client.constructors import Result, result
 from ggml_rpc_ref.client.named_ops import NamedOps
-from ggml_rpc_ref.client.parameters import Params, complete, packed, packed_raw
+from ggml_rpc_ref.client.parameters import Numbers, Params, complete, packed, packed_raw
 from ggml_rpc_ref.client.tensors import RemoteTensor, TensorDevice, op_number, sources_first
 from ggml_rpc_ref.client.words import (
     NUMPY_NAMES,
@@ -45,6 +44,7 @@ from ggml_rpc_ref.tensor import Quad, contiguous_nb, extent
 
 Operand = RemoteTensor | npt.ArrayLike
 """A tensor, or what numpy makes an array of, which is then sent to the graph's device."""
+NAMES = frozenset(row.name for row in GGML_OP)
 SIZED_BY_THE_SERVER = {"FLASH_ATTN_EXT", "MUL_MAT_ID"}
 """Ops for which a stock client asks GET_ALLOC_SIZE: a server may want more memory than the result has bytes (llama.cpp #15966)."""
 
@@ -106,9 +106,10 @@ class Graph(NamedOps):
         op_number(op, self.device.version)
         raw, numbers = _parameters(op, params)
         sources = self._sources(op, src)
-        made = result(op, sources, numbers) if ne is None or dtype is None else None
+        _require_sources(op, sources)
+        made = result(op, sources, numbers)
         node = self._shaped(op, sources, made, ne, dtype, name)
-        if made is not None and made.view_of is not None:
+        if made is not None and made.view_of is not None and view_of is None:
             view_of = src[made.view_of]  # type: ignore[assignment]
             node.nb = sources[made.view_of].nb  # type: ignore[union-attr]
         if view_of is not None:
@@ -116,7 +117,7 @@ class Graph(NamedOps):
                 raise Misuse(f"{op}: its result must share the memory of a tensor on {self.device}")
             node.view_src, node.view_offs = view_of.owner, view_of.view_offs + whole(view_offs, f"{op}: view_offs")
         node.nb, node.op_params = node.nb if nb is None else _four(op, nb), raw
-        check_layout(node.dtype, node.ne, node.nb, node.shape if ne is None else ne)
+        check_layout(node.dtype, node.ne, node.nb, node.shape if ne is None else node.ne[: node.ndim])
         _check_view(node)
         _check(node)
         for source in sources if self._gathers else ():
@@ -139,10 +140,10 @@ class Graph(NamedOps):
             first = next((source for source in sources if source is not None), None)
             if first is None and (ne is None or dtype is None):
                 raise Misuse(f"{op} has no source, so ne and dtype must be given")
-            if ne is None and op in NE_GIVEN:
+            if ne is None:
                 raise Misuse(f"{op}: neither sources nor parameters tell the result's dimensions, so ne must be given")
-            made = Result((), "") if first is None else Result(first.ne[: first.ndim], first.dtype.name)
-        shown = made.ne if ne is None else ne
+            made = Result((), "" if first is None else first.dtype.name)
+        shown = made.ne if ne is None else whole_numbers(ne, f"{op}: ne")
         row, dims = dtype_row(made.dtype if dtype is None else dtype, self.device.version), quad(shown)
         node = RemoteTensor(self.device, row, dims, contiguous_nb(row, dims), len(shown), name or op.lower(), op=op, src=sources)
         node.flags = FLAG_COMPUTE
@@ -216,32 +217,37 @@ class Graph(NamedOps):
 
     # ---------------------------------------------------------------------------------------------------- named by hand
 
-    def reshape(self, x: RemoteTensor, *ne: int, name: str = "") -> RemoteTensor:
+    def reshape(self, x: Operand, *ne: int, name: str = "") -> RemoteTensor:
         """View the same elements with other dimensions (ggml's order)."""
-        return self.op("RESHAPE", [x], ne=ne, dtype=x.dtype, view_of=self._here(x), name=name)
+        x = self._here("RESHAPE", x)
+        return self.op("RESHAPE", [x], ne=ne, dtype=x.dtype, view_of=x, name=name)
 
-    def view(self, x: RemoteTensor, *ne: int, nb: Sequence[int] | None = None, offset: int = 0, name: str = "") -> RemoteTensor:
+    def view(self, x: Operand, *ne: int, nb: Sequence[int] | None = None, offset: int = 0, name: str = "") -> RemoteTensor:
         """View a part of x: dimensions and strides in ggml's order, offset in bytes."""
-        params = {"offset": whole(offset, "VIEW: offset")}
-        return self.op("VIEW", [x], params=params, ne=ne, dtype=x.dtype, nb=nb, view_of=self._here(x), view_offs=offset, name=name)
+        x, params = self._here("VIEW", x), {"offset": whole(offset, "VIEW: offset")}
+        return self.op("VIEW", [x], params=params, ne=ne, dtype=x.dtype, nb=nb, view_of=x, view_offs=offset, name=name)
 
-    def permute(self, x: RemoteTensor, *axes: int, name: str = "") -> RemoteTensor:
+    def permute(self, x: Operand, *axes: int, name: str = "") -> RemoteTensor:
         """Reorder dimensions: dimension i of x becomes dimension axes[i] of the result (ggml_permute)."""
-        if sorted(axes) != [0, 1, 2, 3]:
+        if set(axes) != {0, 1, 2, 3} or len(axes) != 4:
             raise Misuse(f"permute: {axes} is not a permutation of 0, 1, 2, 3")
+        x = self._here("PERMUTE", x)
         ne, nb = ([values[axes.index(place)] for place in range(4)] for values in (x.ne, x.nb))
         used = max((place + 1 for place in range(4) if ne[place] != 1), default=0)
         shown = ne[: max(used, x.ndim)]
-        return self.op("PERMUTE", [x], params={"axes": axes}, ne=shown, dtype=x.dtype, nb=nb, view_of=self._here(x), name=name)
+        return self.op("PERMUTE", [x], params={"axes": axes}, ne=shown, dtype=x.dtype, nb=nb, view_of=x, name=name)
 
-    def transpose(self, x: RemoteTensor, name: str = "") -> RemoteTensor:
+    def transpose(self, x: Operand, name: str = "") -> RemoteTensor:
         """View with rows and columns exchanged; nothing is copied."""
+        x = self._here("TRANSPOSE", x)
         ne, nb = (x.ne[1], x.ne[0], *x.ne[2:]), (x.nb[1], x.nb[0], *x.nb[2:])
-        return self.op("TRANSPOSE", [x], ne=ne[: max(2, x.ndim)], dtype=x.dtype, nb=nb, view_of=self._here(x), name=name)
+        return self.op("TRANSPOSE", [x], ne=ne[: max(2, x.ndim)], dtype=x.dtype, nb=nb, view_of=x, name=name)
 
-    def _here(self, x: RemoteTensor) -> RemoteTensor:
-        found = self._source("VIEW", 0, x)
-        assert found is not None
+    def _here(self, op: str, x: Operand) -> RemoteTensor:
+        """Return what a view is made of, on this device."""
+        found = self._source(op, 0, x)
+        if found is None:
+            raise Misuse(f"{op} needs a tensor, not None")
         return found
 
     # --------------------------------------------------------------------------------------------------------- compute
@@ -314,23 +320,29 @@ def evaluate(tensor: RemoteTensor) -> None:
 
 
 def _known_op(op: object) -> str:
-    names = [row.name for row in GGML_OP]
-    if not isinstance(op, str) or op.upper() not in names:
-        near = suggestion(op.upper(), names) if isinstance(op, str) else ""
-        raise Misuse(f"no op is called {op!r}{near}")
-    return op.upper()
+    name = op.upper() if isinstance(op, str) else ""
+    if name not in NAMES:
+        raise Misuse(f"no op is called {op!r}{suggestion(name, NAMES)}")
+    return name
 
 
-def _parameters(op: str, params: Params | bytes | None) -> tuple[bytes, dict[str, Any] | None]:
-    """Return op_params as bytes and, where they have names, as numbers."""
+def _parameters(op: str, params: Params | bytes | None) -> tuple[bytes, Numbers]:
+    """Return op_params as bytes, and as numbers by name."""
     if isinstance(params, bytes | bytearray | memoryview):
-        return packed_raw(op, params), None
-    if op not in OPS:
-        if params:
-            raise Misuse(f"the parameters of {op} have no names here: pass op_params as bytes")
-        return packed_raw(op, b""), None
-    numbers = complete(OPS[op], params or {})
-    return packed(OPS[op], numbers), dict(numbers)
+        raw = packed_raw(op, params)
+        return raw, {param.name: param.read(raw) for param in OPS[op].params} if op in OPS else {}
+    if op in OPS:
+        numbers = complete(OPS[op], params or {})
+        return packed(OPS[op], numbers), numbers
+    if params:
+        raise Misuse(f"the parameters of {op} have no names here: pass op_params as bytes")
+    return packed_raw(op, b""), {}
+
+
+def _require_sources(op: str, sources: Sequence[RemoteTensor | None]) -> None:
+    for slot, row in enumerate(OPS[op].sources if op in OPS else ()):
+        if not row.optional and (slot >= len(sources) or sources[slot] is None):
+            raise Misuse(f"{op} is not possible: graph.arity: it needs src[{slot}], {row.name!r}")
 
 
 def _four(op: str, nb: Sequence[int]) -> Quad:
