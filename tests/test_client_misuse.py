@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,18 @@ import pytest
 
 import ggml_rpc_ref
 from ggml_rpc_ref.client.client import Client
+from ggml_rpc_ref.client.constructors import NE_GIVEN
 from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
+from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops.cases import cases_of
 from ggml_rpc_ref.server.handlers import Host, Session
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.messages import GetAllocSize, GetAllocSizeReply
-from ggml_rpc_ref.spec.opcodes import kinds
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, kinds
 from ggml_rpc_ref.spec.versions import PROFILES
+from tests.support.seeds import seeded
 
 F32 = np.float32
 
@@ -400,3 +406,42 @@ def test_a_time_out_that_is_set_later(client: Client) -> None:
 def test_endpoints_that_are_none(endpoint: Any) -> None:
     with pytest.raises(Misuse, match=r"endpoint = .*: it must be a text"):
         ggml_rpc_ref.connect(endpoint)
+
+
+# ------------------------------------------------------------------------------------------- what is accepted is accepted
+
+MADE = [op for op in OPS if op not in (*CUSTOM_OPS, "NONE")]
+
+
+def changed(random: Random, ne: tuple[int, ...]) -> tuple[int, ...]:
+    """Dimensions, in one case of six with another length of one."""
+    if not ne or random.random() > 1 / 6:
+        return ne
+    place = random.randrange(len(ne))
+    return tuple(random.choice([0, 1, n + 1, 2 * n]) if at == place else n for at, n in enumerate(ne))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_server_takes_what_the_builder_takes(client: Client, seed: int) -> None:
+    """Cases of each op with other lengths and parameters: refused here, or computed there with the connection alive."""
+    random, device, taken = Random(seeded(seed)), client.devices[0], 0
+    for _ in range(150):
+        op = random.choice(MADE)
+        case = random.choice(cases_of(op))
+        zeros = {param.name: 0 if param.count == 1 else (0,) * param.count for param in OPS[op].params}
+        params: dict[str, Any] = zeros | dict(case.params)
+        for name in params:
+            if random.random() < 0.1 and not isinstance(params[name], tuple):
+                params[name] = random.choice([0, 1, -1, 2, 2**31 - 1, -(2**31)])
+        graph = device.graph()
+        with contextlib.suppress(Misuse):
+            src = [None if given is None else device.empty(given.dtype, changed(random, given.ne)) for given in case.src]
+            # index 0 is there in whatever has rows
+            if any(source is not None and source.nbytes == 0 for source in src):
+                continue
+            node = graph.op(op, src, params=params, **({"ne": case.dst.ne} if op in NE_GIVEN else {}))
+            if node.nbytes < 2**24:
+                graph.compute()
+                taken += 1
+        assert device.memory().free > 0, (op, case.id, params)
+    assert taken > 50
