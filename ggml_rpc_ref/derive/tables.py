@@ -17,7 +17,6 @@ from ggml_rpc_ref.spec.messages import (
     REQUESTS,
     Empty,
     Field,
-    GetTensor,
     Hello,
     NoReply,
     Reply,
@@ -179,7 +178,7 @@ def _cells(row: Request, version: Version) -> tuple[str, str]:
     reply = row.reply(version)
     if isinstance(reply, NoReply):
         answer = "none"
-    elif row.cls is GetTensor or (reply is not Empty and not codec.is_fixed(reply, version)):
+    elif not codec.is_fixed(reply, version):
         answer = "n"
     else:
         answer = "0" if reply is Empty else str(codec.minimum_size(reply, version))
