@@ -29,9 +29,8 @@ from ggml_rpc_ref.backends.copies import multiply as multiply_widened
 from ggml_rpc_ref.backends.half import Half, of_this_processor
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import in_host_memory
-from ggml_rpc_ref.ops.glu import halves
 from ggml_rpc_ref.ops.op import Node
-from ggml_rpc_ref.ops.shared.activations import gelu_quick
+from ggml_rpc_ref.ops.shared.activations import gelu_quick, halves
 from ggml_rpc_ref.ops.shared.attention import mask_of, masked_scores
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
 from ggml_rpc_ref.ops.shared.slabs import rows_per_slab

@@ -29,10 +29,12 @@ BLOCKS = tuple(name for name, dtype in BY_NAME.items() if dtype.is_quantised)
 """All block types."""
 PLAIN = tuple(name for name, dtype in BY_NAME.items() if not dtype.is_quantised)
 """All types of one element per block."""
+INTERMEDIATE = ("Q8_1", "Q8_K")
+"""Block types that upstream only makes from activations, to multiply with; they have no to_float (type_traits in ggml.c)."""
 WRITABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_QUANTISE)
 """Block types that upstream's CPU backend can write: those with a from_float (type_traits_cpu in ggml-cpu.c)."""
-READABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_DEQUANTISE and name not in ("Q8_1", "Q8_K"))
-"""Block types that upstream can turn into float32; Q8_1 and Q8_K are intermediate forms without a to_float (ggml.c)."""
+READABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_DEQUANTISE and name not in INTERMEDIATE)
+"""Block types that upstream can turn into float32."""
 ANY = tuple(BY_NAME)
 """Every type that is not removed."""
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import BLOCKS, Node
+from ggml_rpc_ref.ops.op import BLOCKS, INTERMEDIATE, Node
 from ggml_rpc_ref.ops.shared.layout import operand, require_dense_rows
 from ggml_rpc_ref.tensor import Array, Tensor
 
 _WITH_Q8_1 = ("Q4_1", "Q5_1")
-
 _WITH_Q8_0 = ("Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4")
-
-
-_WITHOUT = ("Q8_1", "Q8_K", "Q1_0", "Q2_0")
+_WITHOUT = (*INTERMEDIATE, "Q1_0", "Q2_0")
 
 VEC_DOT_TYPE: dict[str, str] = (
     {"F32": "F32", "F16": "F16", "BF16": "BF16"}
@@ -27,7 +24,7 @@ missing: they are made from activations only, never multiplied as src0. Q1_0 and
 WEIGHTS = tuple(VEC_DOT_TYPE)
 """Types that src0 may have."""
 
-ACTIVATIONS = ("F32", "F16", "BF16", "Q8_0", "Q8_1", "Q8_K")
+ACTIVATIONS = tuple(dict.fromkeys(("F32", *VEC_DOT_TYPE.values())))
 """Types that src1 may have: F32, or `VEC_DOT_TYPE` of src0's type."""
 
 
