@@ -477,6 +477,11 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("CONCAT", "dim1", {"src1": {"dtype": "I32"}}, "one type throughout"),
     ("CONCAT", "dim1", {"dst": {"dtype": "I32"}}, "one type throughout"),
     # --- norms
+    *(
+        (op, name, {"src2": {"ne": (32, *ne)}}, "at least 32 frequency factors")
+        for op, name in (("ROPE", "normal-factors"), ("ROPE_BACK", "normal-yarn"))
+        for ne in ((0,), (1, 0), (1, 1, 0))
+    ),
     *((op, "n16", {"params": {"eps": -1e-6}}, "eps >= 0") for op in ("NORM", "L2_NORM")),
     *((op, "n16", {"params": {"eps": float("nan")}}, "eps >= 0") for op in ("NORM", "L2_NORM")),
     ("RMS_NORM", "n7", {"params": {"eps": -1e-6}}, "eps >= 0"),

@@ -8,7 +8,7 @@ For query j, head h and batch b, over the keys i, with kh = h / (heads / K's hea
 
 max is the largest of the w and the sink; without sinks their term is missing. slope as in SOFT_MAX (ALiBi, by max_bias). A key
 whose slope * mask is -inf is left out, whatever K and V hold there. A query without any key left gives 0. A score of NaN or
-+inf gives NaN.
++inf gives NaN, and so do scores of -inf throughout, even with a sink.
 
 src0: Q, F32 ne = (dk, queries, heads, batch). src1: K ne = (dk, keys, heads / a, batch / b). src2: V ne = (dv, at least keys,
 heads / c, batch / d). K and V may be of any float or block type with a dot product, also of two types. All three have dense
@@ -18,10 +18,11 @@ prec is 0 (default) or 10 (F32); both mean the same on the CPU. max_bias > 0 nee
 
 Upstream's CPU backend has two code paths. From 64 queries on (F32 or F16 K and V of one type, dv a multiple of the vector
 width) it computes in F32. Otherwise it rounds Q to the partner of K's type (see MUL_MAT) and, where V is F16, keeps the running
-sum in F16; the tolerance covers that. On this second path a score of +inf takes all the weight. On the first, a hidden key with
-NaN or infinities in K or V makes the whole row NaN, and there is a defect: with logit_softcap but no mask, where the keys are
-not a multiple of 64, the missing keys of the last tile count as keys of score -logit_softcap (tanh of their -inf) and value 0.
-With 70 keys results 2 % too small were observed.
+sum in F16; the tolerance covers that. On this second path a score of +inf takes all the weight, and one of -inf that comes
+before any larger one makes the row NaN. On the first, scores of -inf throughout count as hidden, a hidden key with NaN or
+infinities in K or V makes the whole row NaN, and there is a defect: with logit_softcap but no mask, where the keys are not a
+multiple of 64, the missing keys of the last tile count as keys of score -logit_softcap (tanh of their -inf) and value 0. With 70
+keys results 2 % too small were observed.
 
 Source: ggml_compute_forward_flash_attn_ext_f16 and its one_chunk, tiled and reduce_partials in ggml-cpu/ops.cpp;
 ggml_flash_attn_ext, ggml_flash_attn_ext_add_sinks in ggml.c.
@@ -73,13 +74,16 @@ def oracle(node: Node) -> None:
 def _attend(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None) -> F32Array:
     """Return (heads, queries, dv) for q (heads, queries, dk), k (heads / a, keys, dk), v (heads / c, keys, dv)."""
     scores = masked_scores(node, q, k, bias)
-    total = _exponentiate(scores, node.optional(4))
+    total = _exponentiate(scores, bias, node.optional(4))
     return _weighted_sum(scores, v) * np.where(total == 0, 0, 1 / total)
 
 
-def _exponentiate(w: F32Array, sinks: Tensor | None) -> F32Array:
+def _exponentiate(w: F32Array, bias: F32Array | None, sinks: Tensor | None) -> F32Array:
     """Replace w by exp(w - max) and return the sums (heads, queries, 1), the sinks' term included."""
     top = np.max(w, axis=-1, keepdims=True, initial=-np.inf)
+    # scores of -inf throughout have no maximum: upstream takes exp(-inf - -inf), NaN, and sinks come too late to change that
+    keyless = w.shape[-1] == 0 if bias is None else np.isneginf(bias).all(axis=-1, keepdims=True)
+    top = np.where(np.isneginf(top) & ~np.asarray(keyless), np.float32(np.nan), top)
     sink = None if sinks is None else sinks.array[0, 0, 0, :, None, None]
     if sink is not None:
         top = np.maximum(top, sink)
