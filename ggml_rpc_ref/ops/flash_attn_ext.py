@@ -41,11 +41,16 @@ from ggml_rpc_ref.tensor import F32Array, Tensor
 def shape(node: Node) -> None:
     """Refuse heads that do not share keys evenly, rows, a mask or sinks that do not fit, an unknown prec."""
     q, k, v, mask = node.source(0), node.source(1), node.source(2), node.optional(3)
-    node.require(k.ne[0] == q.ne[0], f"keys of length {q.ne[0]}", k.ne[0])
-    node.require(v.ne[1] >= k.ne[1], f"at least {k.ne[1]} values", v.ne[1])
+    node.require(k.ne[0] == q.ne[0], f"keys of length {q.ne[0]}", k.ne[0], at=k)
+    node.require(v.ne[1] >= k.ne[1], f"at least {k.ne[1]} values", v.ne[1], at=v)
     for tensor in (k, v):
         for dim in (2, 3):
-            node.require(tensor.ne[dim] > 0 and q.ne[dim] % tensor.ne[dim] == 0, f"ne[{dim}] to divide {q.ne[dim]}", tensor.ne[dim])
+            node.require(
+                tensor.ne[dim] > 0 and q.ne[dim] % tensor.ne[dim] == 0,
+                f"ne[{dim}] to divide {q.ne[dim]}",
+                tensor.ne[dim],
+                at=tensor,
+            )
     want = (v.ne[0], q.ne[2], q.ne[1], q.ne[3])
     node.require(node.dst.ne == want and node.dst.is_contiguous, f"a contiguous result of ne {want}", node.dst.ne)
     require_whole_block_rows(node, q, k, v)

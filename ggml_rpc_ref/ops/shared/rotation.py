@@ -54,12 +54,12 @@ def require_rotation(node: Node) -> None:
 def _check_positions(node: Node) -> None:
     x, positions, factors = node.source(0), node.source(1), node.optional(2)
     axes = 4 if node.i32("mode") & MROPE else 1
-    node.require(positions.ne == (axes * x.ne[2], 1, 1, 1), f"{axes} positions per token", positions.ne)
+    node.require(positions.ne == (axes * x.ne[2], 1, 1, 1), f"{axes} positions per token", positions.ne, at=positions)
     require_dense_rows(node, positions)
     if factors is not None:
         pairs = _rotated_pairs(node)
         enough = factors.ne[0] >= pairs and (factors.nelements > 0 or pairs == 0)
-        node.require(enough, f"at least {pairs} frequency factors", factors.ne)
+        node.require(enough, f"at least {pairs} frequency factors", factors.ne, at=factors)
         require_dense_rows(node, factors)
 
 
