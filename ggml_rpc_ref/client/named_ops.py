@@ -598,7 +598,7 @@ class NamedOps(ABC):
 
         Args:
             grad: ne = (n, m).
-            indices: ne = (m), each below rows of dst.
+            indices: ne = (at most m), each below rows of dst.
             ne: dimensions of the result, in ggml's order.
         """
         return self.op("GET_ROWS_BACK", [grad, indices], ne=ne, name=name)

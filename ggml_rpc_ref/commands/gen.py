@@ -26,7 +26,10 @@ def gen(
         return
     if not spec.is_file():
         raise Misuse(f"{spec} is not a file; run this where SPEC.md lies, or name it")
-    text = spec.read_text(encoding="utf-8")
+    try:
+        text = spec.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Misuse(f"{spec} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
     module = Path(named_ops.__file__)
     written = {spec: (text, derive.rewrite(text)), module: (module.read_text(encoding="utf-8"), derive.named_ops())}
     for path, (old, new) in written.items():
