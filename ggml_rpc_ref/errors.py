@@ -24,7 +24,7 @@ class Violation(Exception):  # noqa: N818  (a peer violates a rule; "Error" woul
 
 
 class Misuse(Exception):  # noqa: N818
-    """The caller asked for something impossible; one sentence says what is wrong, where, and what to do."""
+    """The caller asked for something that can't be done; the message says in one sentence what is wrong, where, and what to do."""
 
 
 class Damaged(Misuse):

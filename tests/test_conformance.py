@@ -215,7 +215,7 @@ GOOD = [CASES["device.count/at-least-1"], CASES["frame.command-known/unfinished"
 @pytest.mark.parametrize(
     ("behaviour", "verdict", "words"),
     [
-        ("exit", Verdict.CRASH, "exit status 7; last words: that was too much"),
+        ("exit", Verdict.CRASH, "exit status 7; last output: that was too much"),
         ("kill", Verdict.CRASH, "killed by SIGKILL"),
         ("hang", Verdict.HANG, "neither an end nor an answer"),
         ("hang-all", Verdict.HANG, "does not answer"),
@@ -243,7 +243,7 @@ def test_a_server_that_is_not_ours_is_given_up_when_it_is_gone() -> None:
 
 
 def test_a_server_that_never_listens_is_unreachable() -> None:
-    with pytest.raises(ConnectionError, match=r"ended before it listened: exit status 3; last words: no"):
+    with pytest.raises(ConnectionError, match=r"ended before it listened: exit status 3; last output: no"):
         judge(Spawned("a dud", [sys.executable, "-c", "print('no'); raise SystemExit(3)", "{port}"]), GOOD)
 
 

@@ -37,7 +37,7 @@ CAN_QUANTISE: frozenset[DType] = frozenset(
 """Types that upstream's CPU backend writes (its from_float): all but IQ1, IQ2, IQ3, I8, I16, I64 and F64.
 
 Upstream quantises IQ1, IQ2 and IQ3 offline only: CPY and SET_ROWS have no routine for them, nor does `quantise`.
-`quantise` makes the other four nevertheless, by C's cast.
+`quantise` does write the other four, by C's cast.
 """
 
 SLAB_ELEMENTS = 1 << 18

@@ -19,7 +19,7 @@ as it is, not as it is stored, and 1 / d and 127 / |X| are rounded before they m
 
 q is cut to a whole number, 0 where that fits no int32, and held to the highest level; in Q8_0 and Q8_1 it is rounded to nearest
 even, and where 127 / |X| overflows all q are -128 and s is 0. Where d or |X| is 0 the factor is 0. What becomes of NaN and
-infinities among the elements stands in the vectors alone.
+infinities among the elements is in the vectors alone.
 
 Q8_0 and Q8_1 have two upstream routines that differ. The portable one (quantize_row_q8_0_ref, and the only one without
 AVX) multiplies by 1 / (amax / 127) and rounds ties away from zero. The one for AVX (ggml-cpu/arch/x86/quants.c)

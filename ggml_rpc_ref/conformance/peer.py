@@ -3,10 +3,10 @@
 The checks that all cases share are here: how a reply is checked, what counts as a refusal, when a stream is out of step. A
 refusal is the end of the connection, however TCP shows it (FIN, RST, EPIPE), before any byte of a reply. A request without a
 reply is always followed by a sentinel, DEVICE_COUNT, on the same connection: its answer distinguishes acceptance from refusal,
-and makes a byte too many or too few before it visible.
+and shows whether there was a byte too many or too few before it.
 
-Peers keep no `Order` of their own, since cases break the order on purpose; which reply a request gets, and how large it is,
-they ask `order.awaited`.
+A peer keeps no `Order`, since cases break the order on purpose; `order.awaited` tells it which reply a request gets, and how large
+it is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from ggml_rpc_ref.spec.versions import Version
 
 T = TypeVar("T")
 Literal = bytes | bytearray | memoryview
-"""Bytes that are sent as they are, beside messages, which are encoded."""
+"""Bytes, which are sent as they are; messages are encoded."""
 
 REFUSAL = "the connection to be closed without a reply byte"
 SHOWN_BYTES = 48
@@ -165,7 +165,7 @@ class Subject:
         return op_table(self.facts.version).index(name)
 
     def close(self) -> None:
-        """End every connection; last those that the server has not served yet."""
+        """Close every connection, those last that the server has not served yet."""
         for peer in sorted(self.peers, key=lambda peer: peer.is_waiting):
             peer.close()
 
@@ -210,7 +210,7 @@ class Peer:
         self._stream.reset()
 
     def close(self) -> None:
-        """End the connection; if its HELLO is not answered yet, after the answer: else SIGPIPE kills the genuine server."""
+        """Close the connection. If its HELLO is not answered yet, wait for the answer: SIGPIPE would kill the genuine server."""
         if self.is_waiting:
             with contextlib.suppress(PeerClosed, DeadlineMissed):
                 self._stream.receive(64)
@@ -219,7 +219,7 @@ class Peer:
     # ------------------------------------------------------------------------------------------------------- receiving
 
     def take(self, size: int, what: str) -> bytes:
-        """Return the next bytes; cases of literal bytes compare them."""
+        """Return the next `size` bytes; for cases that compare literal bytes."""
         try:
             data = self._stream.receive_exactly(size)
         except PeerClosed as closed:
@@ -282,7 +282,7 @@ class Peer:
         raise Broken(REFUSAL, self._meaning(data))
 
     def _meaning(self, data: bytes) -> str:
-        """Describe bytes that came where none may."""
+        """Describe bytes that came where none were allowed."""
         sentinel = codec.encode_reply(DeviceCountReply(device_count=self.subject.facts.device_count), self.version)
         accepted = "it was accepted: the next request was answered" if data == sentinel else "it was answered"
         return f"{accepted} with {_bytes(data)}"

@@ -156,7 +156,7 @@ class Spawned:
 
     def _last_line(self) -> str:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"; last words: {_PATH.sub('', lines[-1])[:200]}" if lines else ""
+        return f"; last output: {_PATH.sub('', lines[-1])[:200]}" if lines else ""
 
     def stop(self) -> None:
         """End it and remove its log."""

@@ -14,7 +14,7 @@ from ggml_rpc_ref.spec.wire import Array, Chars, Int, Record, Wire
 
 START = f"""\
 /* ggml RPC {DEFAULT}: records, commands and numbers, in ggml's names. SPEC.md says what they mean.
-   Written by `ggml-rpc-ref gen --header`. For little-endian hosts: a record is the bytes of the wire as they stand. */
+   Written by `ggml-rpc-ref gen --header`. For little-endian hosts: a struct has the bytes of the wire. */
 #pragma once
 #include <assert.h>
 #include <stdint.h>"""

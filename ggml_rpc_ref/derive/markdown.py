@@ -8,7 +8,7 @@ from itertools import groupby
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; cells are Markdown already, but for "|"."""
+    """Return a table; cells are Markdown already, except that "|" is escaped here."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 

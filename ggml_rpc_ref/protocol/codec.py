@@ -3,7 +3,7 @@
 Three readers of the same table, each held to the first by property tests (tests/test_codec.py):
 
 - `decode_by_field` reads field by field. With `encode` it is the definition of the format.
-- `decode` unpacks a whole record with one `struct` and gives the values to the fields. It is what a server's small requests take:
+- `decode` unpacks a whole record with one `struct` and gives the values to the fields. A server reads its small requests with it:
   a tensor record is read in 6.3 µs instead of 38, a GET_ALLOC_SIZE (11 of them) in 60 instead of 438 (bench/bench_codec.py).
 - `layout` derives a packed numpy dtype, with which `graph.Graph` reads a GRAPH_COMPUTE a thousand times as fast as field by field.
 
@@ -173,7 +173,7 @@ def _get_record(cls: type[M], view: memoryview, at: int, version: Version) -> tu
 
 
 def get(wire: Wire, name: str, view: memoryview, at: int, version: Version = DEFAULT) -> tuple[Any, int]:
-    """Return one value, and the offset behind it; `name` is the field's, for the error.
+    """Return one value, and the offset after it; `name` is the field's, for the error.
 
     Raises:
         Violation: graph.size-exact, where the bytes end before the value does.
@@ -229,8 +229,8 @@ class _Place(NamedTuple):
 
     Attributes:
         name: the field's.
-        at: an index or a slice; for an array of records a slice for each.
-        cls: the record's class; None for numbers and bytes, which are values as they are.
+        at: an index or a slice; for an array of records one slice per record.
+        cls: the record's class; None for numbers and bytes, which need no class.
     """
 
     name: str
@@ -239,7 +239,7 @@ class _Place(NamedTuple):
 
 
 def _assemble(cls: type[M], values: tuple[Any, ...], version: Version) -> M:
-    """Make a record of its flat values."""
+    """Return the record that has these flat values."""
     found: dict[str, Any] = {}
     for name, at, of in _places(cls, version):
         if of is None:

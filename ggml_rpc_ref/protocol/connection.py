@@ -6,14 +6,13 @@
         ...                                     # Request(message), or DataBegins, Data …, DataEnds
     bytes_to_somewhere = connection.send(reply)
 
-Whose turn it is, `order.Order` knows; here messages are cut out of the stream of bytes. A message is refused as early as it can
-be: its command by the first byte, its size before any byte of the payload is waited for, the counts of a graph as soon as they
-have come.
+`order.Order` knows whose turn it is; this module cuts the stream of bytes into messages. A message is refused as early as possible:
+its command by the first byte, its size before waiting for any byte of the payload, the counts of a graph as soon as they have come.
 
-Data (the last field of SET_TENSOR or of GET_TENSOR's reply, and of what else carries some) may be gigabytes, so they need not pass
-through a buffer of ours. After `DataBegins` the owner of the socket may receive them straight into their destination and report it
-with `data_placed`; bytes that have already come are handed over by `take_data`. An owner that feeds them through `receive` instead
-gets them as `Data` events.
+Data (the last field of a message that carries some, such as SET_TENSOR or GET_TENSOR's reply) may be gigabytes, so they need not
+pass through a buffer of ours. After `DataBegins` the owner of the socket may receive them straight into their destination and
+report it with `data_placed`; bytes that have already come are handed over by `take_data`. An owner that feeds them through
+`receive` instead gets them as `Data` events.
 """
 
 from __future__ import annotations

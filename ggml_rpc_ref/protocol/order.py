@@ -6,9 +6,9 @@
     order.due().check_size(3)                   # a reply begins: to the oldest request that awaits one
     order.answer()                              # it has come
 
-What is said here once, for both ends of a connection (`connection`), for the proxy between them (`proxy.follow`), for reading
-what was recorded (`decode.messages`) and for judging a server (`conformance.peer`): HELLO comes first and only once; a version
-has certain commands; replies carry no id, so a reply belongs to the oldest request that still awaits one; its class follows
+These rules stand here once, for both ends of a connection (`connection`), for the proxy between them (`proxy.follow`), for reading
+recordings (`decode.messages`, `golden.timeline`) and for judging a server (`conformance.peer`): HELLO comes first and only once; a
+version has certain commands; replies carry no id, so a reply belongs to the oldest request that still awaits one; its class follows
 from the request and the version, its size from the class or from the request; and the conversation may end only where no reply
 is awaited.
 
@@ -134,7 +134,7 @@ class Order(Generic[T]):
         self._version = version
 
     def hear_hello(self, size: int) -> None:
-        """Where HELLO decides the version: take the first one whose HELLO has this size, unless the present one's has.
+        """If HELLO decides the version, take the first one whose HELLO has this size, unless the current version's has.
 
         HELLO's request carries no version; its size is the only hint (0 bytes before 4.0.0, 24 since).
         """
@@ -207,5 +207,5 @@ class Order(Generic[T]):
         return self._awaited.popleft()
 
     def forget(self) -> None:
-        """Await nothing any more: the conversation is no longer followed."""
+        """Await no more replies: the conversation is no longer followed."""
         self._awaited.clear()

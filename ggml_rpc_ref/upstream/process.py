@@ -45,7 +45,7 @@ OnProgress = Callable[[Progress], None]
 
 
 def ignore_progress(_: Progress) -> None:
-    """Show nothing."""
+    """Ignore it."""
 
 
 def cache_home() -> Path:
@@ -163,10 +163,10 @@ def ending_of(who: str, status: int, printed: str) -> str:
     if status == REFUSED:
         return printed.rstrip().rpartition("\n")[2]
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
-    return f"{who} {how}{last_words(printed)}"
+    return f"{who} {how}{last_output(printed)}"
 
 
-def last_words(printed: str) -> str:
+def last_output(printed: str) -> str:
     """Return the last lines that a process printed, to be appended to a sentence about its end."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    return f"; its last words: {' | '.join(lines[-3:])}" if lines else " without a word"
+    return f"; its last output: {' | '.join(lines[-3:])}" if lines else ", without any output"

@@ -21,7 +21,7 @@ from typing import NoReturn
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 from ggml_rpc_ref.upstream.builds import Build, find
-from ggml_rpc_ref.upstream.process import SCRIPT, Failed, ending_of, environment, last_words, thread_count
+from ggml_rpc_ref.upstream.process import SCRIPT, Failed, ending_of, environment, last_output, thread_count
 from ggml_rpc_ref.upstream.releases import DEFAULT
 
 _READY = re.compile(r"^ready (\S+) protocol (\S+)$", re.MULTILINE)
@@ -152,7 +152,7 @@ def _wait_until_ready(build: Build, process: subprocess.Popen[bytes], log: Path,
         if ready := _READY.search(printed):
             return Server(ready[1], ready[2], process, log)
         time.sleep(0.01)
-    raise Failed(f"the genuine {build.protocol} server did not answer HELLO within {timeout:g} s{last_words(printed)}")
+    raise Failed(f"the genuine {build.protocol} server did not answer HELLO within {timeout:g} s{last_output(printed)}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

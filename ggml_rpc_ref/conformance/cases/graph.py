@@ -1,4 +1,4 @@
-"""Graphs that must be refused, or accepted though they look odd. What good graphs compute stands in `graph_results`.
+"""Graphs that must be refused, or accepted though they look odd. `graph_results` judges what good graphs compute.
 
 Most cases take a small good graph and break one thing. What a server might read or write by mistake lies in the case's own buffer.
 """

@@ -1,4 +1,4 @@
-"""What graphs compute, once and again, and nodes that their op can't mean. Every expected number was worked out by hand."""
+"""What graphs compute, once and again, and nodes that their op does not allow. Every expected number was worked out by hand."""
 
 from __future__ import annotations
 
