@@ -375,7 +375,8 @@ def u64(*numbers: int) -> bytes:
 def test_a_server_that_closes_on_hello() -> None:
     """As servers from 4.0.0 on do, whose HELLO has 24 bytes."""
     sentence = (
-        r"closed the connection instead of answering a HELLO of 0 bytes \(protocol 3\.6\.1\); servers from 4\.0\.0 on do so; no b"
+        r"closed the connection instead of answering a HELLO of 0 bytes \(protocol 3\.6\.1\); servers from 4\.0\.0 on do so, "
+        "and one that does not take clients from this address, or is full; no b"
     )
     with scripted((HELLO, b"")) as endpoint, pytest.raises(ConnectionError, match=sentence):
         connect(endpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -13,13 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from ggml_rpc_ref import upstream
+from ggml_rpc_ref import connect, upstream
 from ggml_rpc_ref.commands.conform import JudgingOptions, exit_code, judge_and_report
 from ggml_rpc_ref.conformance import (
     CASES,
@@ -51,7 +53,9 @@ from ggml_rpc_ref.conformance import runner as runner_module
 from ggml_rpc_ref.conformance.peer import Facts, Subject
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.net.stream import Endpoint, free_port
+from ggml_rpc_ref.net.stream import Endpoint, free_port, parse_endpoint
+from ggml_rpc_ref.server.host import make_host
+from ggml_rpc_ref.server.server import Limits, Server
 from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import V3_6_1
@@ -469,9 +473,47 @@ def test_a_file_of_another_form_is_misuse(rows: object, tmp_path: Path) -> None:
         expectations(tmp_path, rows)
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x89PNG\r\n" + bytes(range(128, 256)) * 4, "byte 0 is not UTF-8"),
+        (b"[" * 100_000, "its JSON can't be read"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "its JSON can't be read"),
+        (b'{"a"', "line 1 is not JSON: Expecting ':' delimiter"),
+        (b"[]", "it is not a JSON object"),
+        (json.dumps({"\x1b[2J": row("MAYBE")}).encode(), r"'\x1b[2J' has no verdict that a case may have"),
+        (json.dumps({"a" * 9999: row("B" * 9999)}).encode(), "has no verdict that a case may have"),
+        (b'{"a": {"verdict": "FAIL"}}', "'a' has no reason"),
+        (b'{"a": "FAIL"}', "'a' is not an object with a verdict and a reason"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_file_of_another_form_is_named_not_printed(data: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "expected.json"
+    path.write_bytes(data)
+    with pytest.raises(Misuse, match="not a file of expected failures") as caught:
+        load(path)
+    sentence = str(caught.value).replace(str(path), "FILE")
+    assert said in sentence
+    assert sentence.isprintable()
+    assert len(sentence) < 250
+
+
 def test_a_missing_file_is_misuse(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="can't read"):
         load(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("how", ["not-allowed", "full"])
+def test_a_server_that_turns_clients_away(how: str) -> None:
+    """It closes without a byte: the sentence names the reasons that a client can't tell apart."""
+    allow = [ip_network("192.0.2.0/24")] if how == "not-allowed" else []
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server(make_host(memory=2**20), allow=allow, limits=Limits(connections=1)))
+        if how == "full":
+            stack.enter_context(connect(server.endpoint))
+        with pytest.raises(ConnectionError, match="a server that does not take clients from this address, or is full, does so"):
+            runner_module.introduce(parse_endpoint(server.endpoint), 5.0)
 
 
 # --------------------------------------------------------------------------------------------------------------- reports

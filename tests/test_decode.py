@@ -544,7 +544,7 @@ def test_data_left_out_of_a_recording(put: Any) -> None:
             "server's bytes, offset 0 (0x0): size is 4: this record has 3 bytes [frame.size-",
         ),
         (
-            [chunk(0, HELLO + SET_TENSOR), chunk(2, struct.pack("<QQ", 999, 0))],
+            [chunk(0, HELLO + SET_TENSOR), chunk(2, struct.pack("<QQ", 999, 0)), chunk(0, b"")],
             "offset 1321 (0x529): data is cut off: the bytes end after 999 of its 1000 [frame.complete",
         ),
         (

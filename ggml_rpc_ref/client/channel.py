@@ -234,7 +234,7 @@ class Channel:
             others = "from 4.0.0 on" if own == 0 else "before 4.0.0"
             return (
                 f"{who} closed the connection instead of answering a HELLO of {own} bytes (protocol {self.own_version}); "
-                f"servers {others} do so"
+                f"servers {others} do so, and one that does not take clients from this address, or is full"
             )
         unanswered = ", ".join(dict.fromkeys(self._unconfirmed))
         earlier = f" or an earlier request without a reply ({unanswered})" if unanswered else ""

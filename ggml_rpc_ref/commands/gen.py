@@ -25,7 +25,10 @@ def gen(
         return
     if not spec.is_file():
         raise Misuse(f"{spec} is not a file; run this where SPEC.md lies, or name it")
-    text = spec.read_text(encoding="utf-8")
+    try:
+        text = spec.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Misuse(f"{spec} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
     derived = derive.rewrite(text)
     if check and derived != text:
         outdated = ", ".join(derive.outdated(text))

@@ -142,7 +142,8 @@ def _version(endpoint: Endpoint, timeout: float) -> Version:
         finally:
             subject.close()
     judged = ", ".join(map(str, JUDGED))
-    raise ConnectionError(f"{endpoint} names no version ({problem}); this suite judges {judged}")
+    hint = "a server that does not take clients from this address, or is full, does so"
+    raise ConnectionError(f"{endpoint} names no version ({problem}; {hint}); this suite judges {judged}")
 
 
 # ------------------------------------------------------------------------------------------------------------ one case

@@ -210,9 +210,10 @@ class Reader:
         """Keep what is wrong; here the offset of a violation counts from the message's first byte."""
         where = self.conversation.where(message.sender)
         message.fault = Fault.of(violation, message.offset + (violation.offset or 0), where)
-        if stream.lost and violation.rule == "frame.complete":  # the file lost the bytes: the sender may well have sent them
-            problem = f"{message.fault.problem}; {stream.lost.problem}"
-            message.fault = replace(message.fault, problem=problem, rule=stream.lost.rule)
+        lost = stream.lost or stream.unended
+        if lost and violation.rule == "frame.complete":  # the file lost the bytes: the sender may well have sent them
+            problem = f"{message.fault.problem}; {lost.problem}"
+            message.fault = replace(message.fault, problem=problem, rule=lost.rule)
 
 
 def _cut_off(field: str, there: int, wanted: int, offset: int) -> Violation:

@@ -43,6 +43,8 @@ class Stream:
         """How many bytes passed."""
         self.lost: Lost | None = None
         """Why the stream ends at `end` although more bytes passed; None where no more did."""
+        self.unended: Lost | None = None
+        """Why a message that the stream ends in is the file's fault; None where its sender broke it off or nobody can tell."""
         self._starts: list[int] = []
         self._parts: list[bytearray | memoryview | LeftOut] = []
         self._marks: list[Mark] = []

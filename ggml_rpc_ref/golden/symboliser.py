@@ -121,11 +121,14 @@ class Symboliser:
     # --------------------------------------------------------------------------------------------------------- requests
 
     def _request(self, side: _Side, event: MessageEvent) -> Iterator[Piece]:
-        if event.message is None:
+        message = event.message or event.broken
+        if message is None or isinstance(event.parts[0], LeftOut):
             yield from _cut_data(event.parts)
             return
-        marks = [(offset - event.at, name) for offset, name in self._marks(side, event.message.read())]
+        marks = [(offset - event.at, name) for offset, name in self._marks(side, message.read())]
         yield from _cut(event, marks)
+        if event.message is None:
+            return
         self._follow(side, event, event.fields())
 
     def _follow(self, side: _Side, event: MessageEvent, request: Any) -> None:
@@ -163,7 +166,7 @@ class Symboliser:
         """Yield offset and name of every field that is a handle, an address or an id."""
         for item in items:
             values = item.value if isinstance(item.value, dict) else {child.name: child.value for child in item.children}
-            if "view_src" in values:
+            if "id" in values:
                 yield from self._tensor_marks(side, item.offset, values)
             elif item.children:
                 yield from self._marks(side, item.children)
@@ -173,12 +176,12 @@ class Symboliser:
                 yield from self._ids(item.offset, *item.value)
 
     def _tensor_marks(self, side: _Side, at: int, values: dict[str, Any]) -> Iterator[tuple[int, Named]]:
-        """Yield the marks of a tensor record whose first byte is at `at`, in the order of its fields."""
+        """Yield the marks of a tensor record whose first byte is at `at`, in the order of its fields, as far as it has them."""
         yield from self._ids(at + PLACES["id"], values["id"])
-        yield from self._handle(side, at + PLACES["buffer"], values["buffer"])
-        yield from self._ids(at + PLACES["src"], *values["src"])
-        yield from self._ids(at + PLACES["view_src"], values["view_src"])
-        buffer, address = side.buffers.get(values["buffer"]), values["data"]
+        yield from self._handle(side, at + PLACES["buffer"], values.get("buffer", 0))
+        yield from self._ids(at + PLACES["src"], *values.get("src", ()))
+        yield from self._ids(at + PLACES["view_src"], values.get("view_src", 0))
+        buffer, address = side.buffers.get(values.get("buffer", 0)), values.get("data", 0)
         if buffer is not None and buffer.base is not None and address:
             yield at + PLACES["data"], Named(f"{buffer.name}.base", address - buffer.base)
 

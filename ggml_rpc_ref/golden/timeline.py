@@ -38,6 +38,7 @@ class MessageEvent:
         at: offset of its first byte in what that end sent.
         parts: its bytes, and the stretches that were left out; more than one part only if something was left out.
         message: as decoded; None for bytes that are not a message.
+        broken: what was decoded of the bytes that are not a message; None for a message.
         order: number of the chunk that completed it.
         request: the message that a reply answers; None for a request.
     """
@@ -49,6 +50,7 @@ class MessageEvent:
     message: Message | None
     order: int
     request: MessageEvent | None = None
+    broken: Message | None = None
 
     @property
     def cls(self) -> type | None:
@@ -181,9 +183,9 @@ def _take(conversation: Conversation, message: Message, request: MessageEvent | 
     stream = conversation.sides[message.sender]
     end = stream.end if message.fault else message.payload_offset + message.payload_size
     parts = tuple(_parts(stream, message.offset, end))
-    whole = None if message.fault else message
+    whole, broken = (None, message) if message.fault else (message, None)
     order = stream.mark(end - 1).order
-    event = MessageEvent(message.connection, message.sender, message.offset, parts, whole, order, request)
+    event = MessageEvent(message.connection, message.sender, message.offset, parts, whole, order, request, broken)
     if message.fault is not None and message.fault.rule in FILE_RULES:
         return event, message.fault
     if sum(map(_size, parts)) != end - message.offset:

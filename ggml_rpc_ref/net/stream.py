@@ -86,6 +86,11 @@ def parse_endpoint(text: str, default_port: int = DEFAULT_PORT) -> Endpoint:
     Raises:
         Misuse: for anything else.
     """
+    scheme, is_url, _ = text.partition("://")
+    if is_url:
+        raise Misuse(f"{text!r} is not an endpoint: leave out {scheme}://, and write HOST:PORT")
+    if "," in text:
+        raise Misuse(f"{text!r} is not an endpoint: it names several servers; write one HOST:PORT")
     host, colon, port = text.rpartition(":")
     if text.startswith("[") and text.endswith("]"):
         host, colon, port = text, "", ""

@@ -41,7 +41,9 @@ def shape(node: Node) -> None:
     n = src0.ne[0] if src1 is not None else src0.ne[0] // 2
     node.require(dst.ne == (n, *src0.ne[1:]), f"ne {(n, *src0.ne[1:])}", dst.ne)
     if src1 is not None:
-        node.require((src1.dtype, src1.ne) == (src0.dtype, src0.ne), "src1 of src0's type and ne", (src1.dtype.name, src1.ne))
+        node.require(
+            (src1.dtype, src1.ne) == (src0.dtype, src0.ne), "src1 of src0's type and ne", (src1.dtype.name, src1.ne), at=src1
+        )
         require_even_rows(node, src1)
     require_even_rows(node, src0, dst)
 

@@ -139,19 +139,25 @@ class Node:
         assert isinstance(value, tuple)
         return tuple(int(entry) for entry in value)
 
-    def require(self, condition: bool, what: str, value: object = "") -> None:
+    def operand(self, tensor: Tensor) -> str:
+        """Return the name of an operand in the docstrings of ops: "dst", or "src0" to "src9"."""
+        return "dst" if tensor is self.dst else next(f"src{slot}" for slot, source in enumerate(self.src) if source is tensor)
+
+    def require(self, condition: bool, what: str, value: object = "", *, at: Tensor | None = None) -> None:
         """Refuse this node unless a condition of its shape rule holds.
 
         Args:
             condition: whether it holds.
             what: what is needed, as the end of a sentence that begins with "need".
             value: what was found instead.
+            at: the operand that is wrong; None: the result, a parameter, or how several go together.
 
         Raises:
-            Violation: graph.shape, with the op's name, the condition and the value.
+            Violation: graph.shape, with the op's name, the operand's slot, the condition and the value.
         """
         if not condition:
-            raise Violation("graph.shape", f"{self.op.name} {self.dst.name!r}", value, f"need {what}")
+            slot = f".src[{self.operand(at).removeprefix('src')}]" if at is not None and at is not self.dst else ""
+            raise Violation("graph.shape", f"{self.op.name} {self.dst.name!r}{slot}", value, f"need {what}")
 
 
 @dataclass(frozen=True, slots=True)

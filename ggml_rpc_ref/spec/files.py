@@ -36,6 +36,9 @@ _ROWS = (
         "A chunk that stands for data left out has 16 bytes, how many they were and their hash, and stands for a whole data part.",
     ),
     FileRule("recording.chunk-whole", "A chunk has as many bytes as its length says."),
+    FileRule(
+        "recording.message-whole", "A recording ends where a message ends, unless it says that a side ended the connection there."
+    ),
     FileRule("capture.format", "A capture is a pcap or pcapng file, and each packet can be taken apart."),
     FileRule("capture.block", "A block of a pcapng file has at least 12 bytes."),
     FileRule("capture.packet-whole", "A capture ends where a packet or block ends."),

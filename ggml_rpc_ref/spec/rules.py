@@ -64,7 +64,7 @@ _ROWS = (
     # ----------------------------------------------------------------------------------------------- device
     Rule("device.index", "MUST", "A server refuses a device index that is not below DEVICE_COUNT.", _REFUSE, since=V3_0_0),
     Rule("device.count", "MUST", "DEVICE_COUNT is at least 1 and does not change.", "as given by -d", since=V3_0_0),
-    Rule("device.memory", "MUST", "GET_DEVICE_MEMORY reports no more memory free than in total.", "total is the cap (-m), free what is left of it"),
+    Rule("device.memory", "MUST", "GET_DEVICE_MEMORY reports no more memory free than in total.", "total is the cap (-m), free what is left of it and of the machine"),
     Rule("device.alignment", "MUST", "GET_ALIGNMENT answers a power of two, and every base_ptr of that device is a multiple of it.", "32"),
     Rule("device.max-size", "MUST", "GET_MAX_SIZE answers a size above 0.", "the memory cap"),
     # ----------------------------------------------------------------------------------------------- buffer

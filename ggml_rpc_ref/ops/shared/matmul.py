@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ggml_rpc_ref.ops.op import BLOCKS, INTERMEDIATE, Node
-from ggml_rpc_ref.ops.shared.layout import operand, require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.tensor import Array, Tensor
 
 _WITH_Q8_1 = ("Q4_1", "Q5_1")
@@ -34,8 +34,9 @@ def require_whole_block_rows(node: Node, *tensors: Tensor) -> None:
     for tensor in tensors:
         node.require(
             tensor.ne[0] % tensor.dtype.block == 0,
-            f"{operand(node, tensor)}.ne[0] a multiple of {tensor.dtype.block}",
+            f"{node.operand(tensor)}.ne[0] a multiple of {tensor.dtype.block}",
             tensor.ne[0],
+            at=tensor,
         )
 
 
@@ -48,7 +49,7 @@ def require_ascending_result(node: Node) -> None:
 def require_paired_types(node: Node, weights: Tensor, activations: Tensor) -> None:
     """Refuse activations that are neither F32 nor of the partner type of the weights."""
     types = ("F32", VEC_DOT_TYPE[weights.dtype.name])
-    node.require(activations.dtype.name in types, f"src1 of type {' or '.join(types)}", activations.dtype.name)
+    node.require(activations.dtype.name in types, f"src1 of type {' or '.join(types)}", activations.dtype.name, at=activations)
 
 
 def grouped(array: Array, n3: int, n2: int) -> Array:
