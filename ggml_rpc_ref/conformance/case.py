@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from ggml_rpc_ref.conformance.peer import Subject
+from ggml_rpc_ref.spec.messages import REQUESTS, command_name
 from ggml_rpc_ref.spec.rules import RULES, Rule
 
 
@@ -42,6 +43,14 @@ class Case:
         return RULES[self.judges or self.id.partition("/")[0]]
 
 
+NAMES: Mapping[str, str] = {name.lower().replace("_", "-"): name for name in map(command_name, REQUESTS)} | {
+    "copy-tensor-src": "COPY_TENSOR (src)",
+    "copy-tensor-dst": "COPY_TENSOR (dst)",
+    "get-alloc-size-src": "GET_ALLOC_SIZE (source)",
+    "graph-leaf": "GRAPH_COMPUTE (leaf)",
+}
+"""Words of ids that name a command, to how sentences write it."""
+
 CASES: dict[str, Case] = {}
 """All cases by id, in the order of the sections."""
 
@@ -53,7 +62,8 @@ def case(id: str, *, each: Mapping[str, Any] | None = None, may_crash: bool = Fa
 
     Args:
         id: the id; with `each`, "{}" in it stands for the row's key.
-        each: key to the value that the function gets as its second argument. "{}" in the docstring stands for the key.
+        each: key to the value that the function gets as its second argument. "{}" in the docstring stands for the key, or for
+            what `NAMES` has for it.
         may_crash: see `Case`.
         patience: see `Case`.
     """
@@ -63,7 +73,11 @@ def case(id: str, *, each: Mapping[str, Any] | None = None, may_crash: bool = Fa
         if each is None:
             _add(Case(id, doc, ask, may_crash, patience))
         for words, value in (each or {}).items():
-            _add(Case(id.format(words), doc.replace("{}", words), partial(_ask_row, ask, value), may_crash, patience))
+            _add(
+                Case(
+                    id.format(words), doc.replace("{}", NAMES.get(words, words)), partial(_ask_row, ask, value), may_crash, patience
+                )
+            )
         return ask
 
     return register

@@ -226,7 +226,7 @@ def read_nothing(subject: Subject, offset: int) -> None:
 
 @case("data.empty/{}-at-buffer-end", each={"set": True, "get": False})
 def nothing_at_buffer_end(subject: Subject, write: bool) -> None:
-    """A {} of 0 bytes at the end of a tensor that ends where its buffer does: accepted."""
+    """SET_TENSOR or GET_TENSOR ({}) of 0 bytes at the end of a tensor that ends where its buffer does: accepted."""
     peer = subject.connect()
     tensor = tensor_in(peer.alloc(64))
     if write:

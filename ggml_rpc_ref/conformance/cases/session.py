@@ -255,7 +255,7 @@ def _settled(peer: Peer) -> int:
     },
 )
 def foreign_handle(subject: Subject, number: int) -> None:
-    """A {} that names a live buffer of another connection: refused."""
+    """{} that names a live buffer of another connection: refused."""
     theirs = subject.connect().alloc(4096)
     peer = subject.connect_second()
     tensor = tensor_in(theirs)
