@@ -1,4 +1,4 @@
-"""The errors of this library, by whose fault it is.
+"""The errors of this library, one for each party that can be at fault.
 
 Any other exception that leaves a public function is a defect of ours.
 """

@@ -253,7 +253,7 @@ class Peer:
         """Return the reply to a request that has been sent; its size must be the table's."""
         expected = f"the reply to {_label(request)}"
         due = awaited(type(request), request, self.version)
-        assert due is not None  # a case reads no reply where there is none
+        assert due is not None  # cases read a reply only where there is one
         cls, size = due.reply, due.size
         (announced,) = codec.REPLY_HEAD.unpack(self.take(8, expected))
         if announced != size:

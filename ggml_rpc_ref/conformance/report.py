@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 
 
 class Outcome(Enum):
-    """What a whole run says of its target."""
+    """The result of a whole run."""
 
     CONFORMANT = auto()
     """No MUST is broken; a SHOULD may be."""

@@ -23,7 +23,7 @@ class Rule:
         id: section and words, e.g. "tensor.in-buffer"; permanent.
         level: by RFC 2119.
         sentence: the rule.
-        outcome: what our server does where the rule bites.
+        outcome: what our server does where the rule applies.
         since: the first version that it binds.
         until: the first version that it no longer binds.
     """

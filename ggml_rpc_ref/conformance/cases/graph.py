@@ -343,7 +343,7 @@ def source_lacking(subject: Subject, row: tuple[str, int]) -> None:
 
 @case("graph.arity/gap", may_crash=True)
 def gap_in_sources(subject: Subject) -> None:
-    """An ADD whose sources stand in slots 1 and 2 with slot 0 empty: refused."""
+    """An ADD whose sources are in slots 1 and 2 with slot 0 empty: refused."""
     arena, left, _ = _sum(subject)
     arena.refuses(arena.node("ADD", [None, left, left], [4]))
 

@@ -459,7 +459,7 @@ BAD_SHAPES: dict[str, Sum] = {
         params=_f32(1, 0, 0),
     ),
 }
-"""Nodes whose dimensions or parameters their op can't mean."""
+"""Nodes whose dimensions or parameters their op does not allow."""
 
 
 @case("graph.shape/{}", each=BAD_SHAPES, may_crash=True)
