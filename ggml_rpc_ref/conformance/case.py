@@ -7,12 +7,14 @@ rule and raises `Broken` if it does not; it does not know which server it judges
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ggml_rpc_ref.conformance.peer import Subject
+from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import REQUESTS, command_name
 from ggml_rpc_ref.spec.rules import RULES, Rule
 
@@ -43,13 +45,13 @@ class Case:
         return RULES[self.judges or self.id.partition("/")[0]]
 
 
-NAMES: Mapping[str, str] = {name.lower().replace("_", "-"): name for name in map(command_name, REQUESTS)} | {
+NAMES: Mapping[str, str] = {name.lower().replace("_", "-"): name for name in (*map(command_name, REQUESTS), *BY_NAME)} | {
     "copy-tensor-src": "COPY_TENSOR (src)",
     "copy-tensor-dst": "COPY_TENSOR (dst)",
     "get-alloc-size-src": "GET_ALLOC_SIZE (source)",
     "graph-leaf": "GRAPH_COMPUTE (leaf)",
 }
-"""Words of ids that name a command, to how sentences write it."""
+"""Words of ids that name a command or a type, to the name that sentences use."""
 
 CASES: dict[str, Case] = {}
 """All cases by id, in the order of the sections."""
@@ -62,8 +64,8 @@ def case(id: str, *, each: Mapping[str, Any] | None = None, may_crash: bool = Fa
 
     Args:
         id: the id; with `each`, "{}" in it stands for the row's key.
-        each: key to the value that the function gets as its second argument. "{}" in the docstring stands for the key, or for
-            what `NAMES` has for it.
+        each: key to the value that the function gets as its second argument. "{}" in the docstring stands for the key as `in_words`
+            writes it.
         may_crash: see `Case`.
         patience: see `Case`.
     """
@@ -73,14 +75,16 @@ def case(id: str, *, each: Mapping[str, Any] | None = None, may_crash: bool = Fa
         if each is None:
             _add(Case(id, doc, ask, may_crash, patience))
         for words, value in (each or {}).items():
-            _add(
-                Case(
-                    id.format(words), doc.replace("{}", NAMES.get(words, words)), partial(_ask_row, ask, value), may_crash, patience
-                )
-            )
+            sentence = doc.replace("{}", in_words(words))
+            _add(Case(id.format(words), sentence, partial(_ask_row, ask, value), may_crash, patience))
         return ask
 
     return register
+
+
+def in_words(words: str) -> str:
+    """Return words of an id as sentences write them: commands and types by ggml's names, "size-2-64-less-1" as size 2^64-1."""
+    return NAMES.get(words) or re.sub(r"-?\b2-(\d+)", r" 2^\1", words).replace("-less-", "-").strip()
 
 
 def _ask_row(ask: Ask, value: Any, subject: Subject) -> None:
