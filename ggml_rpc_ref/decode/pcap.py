@@ -6,6 +6,7 @@ capture lost ends the stream.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +30,10 @@ PCAPNG_ORDER: Final = (b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a")
 HELLO_STARTS: Final = frozenset(codec.request_head(Hello, codec.minimum_size(Hello, version), version) for version in PROFILES)
 """How a client's bytes begin: command and size of HELLO, in each version."""
 SYN, ACK = 0x02, 0x10
-IPV6_FAMILIES: Final = (24, 28, 30)
-"""AF_INET6 of the BSDs and macOS in their loopback captures (tcpdump.org, LINKTYPE_NULL); scapy on Linux knows only Linux's."""
+LAYERS: Final = ("scapy.contrib.geneve", "scapy.contrib.mpls", "scapy.layers.ppp")
+"""Modules of scapy that it takes packets apart with once they have been imported, and not before."""
+LINUX_VXLAN_PORT: Final = 8472
+"""Linux's default since before IANA assigned 4789; flannel, for instance, uses it."""
 
 End = tuple[str, int]
 """Address and port."""
@@ -91,10 +94,14 @@ class Flow:
     halves: dict[End, Half] = field(default_factory=dict)
 
     def roles(self, port: int | None) -> tuple[End, End]:
-        """Return client and server: by who sent SYN, else by the server's port, else the lower port is taken for the server's."""
+        """Return client and server.
+
+        The client is who sent SYN or says HELLO. Without either, the server is who has its port, else who has the lower one.
+        """
         first, second = self.ends
-        if self.client is not None:
-            return (first, second) if self.client == first else (second, first)
+        client = self.client or next((end for end, half in self.halves.items() if _says_hello(half.stream)), None)
+        if client is not None:
+            return (first, second) if client == first else (second, first)
         servers = [end for end in self.ends if end[1] == (port or DEFAULT_PORT)] or [min(self.ends, key=lambda end: end[1])]
         return (second, first) if servers[0] == first else (first, second)
 
@@ -140,7 +147,12 @@ def read(path: Path, port: int | None = None) -> Source:
 def _is_ours(conversation: Conversation, port: int | None) -> bool:
     if port is not None:
         return conversation.label.endswith(f":{port}")
-    start = bytes(conversation.sides[Role.CLIENT].view(0, 9))
+    return _says_hello(conversation.sides[Role.CLIENT])
+
+
+def _says_hello(stream: Stream) -> bool:
+    """Whether a stream begins as a client's does, as far as it is there."""
+    start = bytes(stream.view(0, 9))
     return bool(start) and any(hello.startswith(start) for hello in HELLO_STARTS)
 
 
@@ -159,13 +171,11 @@ def _packets(path: Path, flows: list[Flow]) -> Fault | None:
     """
     logging.getLogger("scapy").setLevel(logging.ERROR)  # else it warns about this machine's interfaces and routes
     try:
-        from scapy.layers import inet6, l2
-        from scapy.packet import bind_bottom_up
         from scapy.utils import PcapReader
+
+        _know_links_and_tunnels()
     except ImportError:
         raise Misuse("captures are read with scapy, which is not installed: pip install 'ggml-rpc-ref[pcap]'") from None
-    for family in IPV6_FAMILIES:
-        bind_bottom_up(l2.Loopback, inet6.IPv6, type=family)
     current: dict[frozenset[End], Flow] = {}
     reader: Any = PcapReader  # takes an open file, though annotated str; one that it opened it might not close
     with path.open("rb") as file:
@@ -182,17 +192,35 @@ def _packets(path: Path, flows: list[Flow]) -> Fault | None:
     return None
 
 
+def _know_links_and_tunnels() -> None:
+    """Tell scapy of the layers that it has in modules of their own, and of numbers that it does not know."""
+    for name in LAYERS:
+        importlib.import_module(name)
+    from scapy.layers import inet, vxlan
+    from scapy.packet import bind_bottom_up
+
+    bind_bottom_up(inet.UDP, vxlan.VXLAN, dport=LINUX_VXLAN_PORT)
+
+
 def _take(packet: Any, order: int, current: dict[frozenset[End], Flow], flows: list[Flow]) -> None:
-    from scapy.layers import inet, inet6
+    from scapy.layers import inet, inet6, l2
     from scapy.packet import Padding
 
-    ip, tcp = packet.getlayer(inet.IP) or packet.getlayer(inet6.IPv6), packet.getlayer(inet.TCP)
-    if ip is None or tcp is None:
+    when = order, int(packet.time * 10**9)
+    if isinstance(packet, l2.Loopback):
+        # the address family before the packet is in the byte order of the machine that captured, and IPv6's differs from system to
+        # system (tcpdump.org, LINKTYPE_NULL); the packet itself begins with its version
+        packet = (inet.IP if packet.original[4:5] < b"\x60" else inet6.IPv6)(packet.original[4:])
+    ip = tcp = packet.getlayer(inet.TCP)
+    # the nearest one: that of a tunnel has the same two addresses for all that goes through it
+    while ip is not None and not isinstance(ip, inet.IP | inet6.IPv6):
+        ip = ip.underlayer
+    if ip is None:
         return
     data = bytes(tcp.payload)
     if Padding in tcp:
         data = data[: len(data) - len(tcp[Padding].load)]
-    _segment(tcp, ((ip.src, tcp.sport), (ip.dst, tcp.dport)), data, (order, int(packet.time * 10**9)), current, flows)
+    _segment(tcp, ((ip.src, tcp.sport), (ip.dst, tcp.dport)), data, when, current, flows)
 
 
 def _segment(
@@ -219,13 +247,12 @@ def _segment(
 def _breaks_off(path: Path) -> Fault | None:
     """Check a capture's own framing: where a file breaks off, scapy stops without an error."""
     data = mapped(path)
-    magic = bytes(data[:9])
-    order: Literal["little", "big"]
-    if magic[:4] == PCAPNG_MAGIC:
-        order, at, length_at, extra, least = "little" if magic[8:9] == b"\x4d" else "big", 0, 4, 0, 12
-    else:
-        order, at, length_at, extra, least = "little" if magic[:1] in (b"\xd4", b"\x4d") else "big", 24, 8, 16, 0
+    blocks = bytes(data[:4]) == PCAPNG_MAGIC
+    at, length_at, extra, least = (0, 4, 0, 12) if blocks else (24, 8, 16, 0)
+    order: Literal["little", "big"] = "little" if bytes(data[:1]) in (b"\xd4", b"\x4d") else "big"
     while at < len(data):
+        if blocks and bytes(data[at : at + 4]) == PCAPNG_MAGIC:  # each section has a byte order of its own
+            order = "little" if bytes(data[at + 8 : at + 9]) == b"\x4d" else "big"
         field_end = at + length_at + 4
         length = int.from_bytes(data[at + length_at : field_end], order) + extra
         if field_end > len(data) or (length >= least and at + length > len(data)):
