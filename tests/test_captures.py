@@ -20,6 +20,7 @@ import pytest
 from ggml_rpc_ref import decode
 from ggml_rpc_ref.commands import decode as command
 from ggml_rpc_ref.decode import Decoded, Options, scratch
+from ggml_rpc_ref.decode.pcap import Half
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol.connection import Role
 
@@ -292,3 +293,134 @@ def test_a_signal_leaves_no_copy_behind(tmp_path: Path, number: signal.Signals) 
     _, err = process.communicate(timeout=60)
     assert (process.returncode, b"Traceback" in err) == (130, False), err
     assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------------ what was lost
+
+MAC_IP_TCP = 14 + 20 + 20
+DATA = bytes(range(250)) * 20
+UPLOAD = struct.pack("<BQ", 6, 304 + len(DATA)) + bytes(304) + DATA
+DOWNLOAD = struct.pack("<BQ", 8, 312) + bytes(304) + struct.pack("<Q", len(DATA))
+LONG_TALK = (*TALK[:4], ("c", UPLOAD + DOWNLOAD), ("s", struct.pack("<Q", len(DATA)) + DATA), *TALK[4:])
+LONG_SAID = [*SAID[:4], "SET_TENSOR", "GET_TENSOR", "GET_TENSOR reply", *SAID[4:]]
+
+
+def segments(talk: tuple[tuple[str, bytes], ...] = LONG_TALK, size: int = 1000, *, syn: bool = True) -> list[bytes]:
+    """The frames of a conversation, in segments of at most so many bytes; each part of the talk begins a new one."""
+    ends, seq = {"c": (ONE, SERVER), "s": (SERVER, ONE)}, {"c": 1000, "s": 9000}
+    frames = [ethernet(packet) for _, packet in list(packets(ONE))[:2]] if syn else []
+    for who, data in talk:
+        for at in range(0, len(data), size):
+            frames.append(ethernet(ipv4(*ends[who], tcp(*ends[who], seq[who], 0x18, data[at : at + size]))))
+            seq[who] += len(data[at : at + size])
+    return frames
+
+
+def snapped(frames: list[bytes], snap: int) -> bytes:
+    """A pcap file of which each packet has only its first bytes."""
+    rows = [
+        struct.pack("<IIII", 1_700_000_000, at, min(len(data), snap), len(data)) + data[:snap] for at, data in enumerate(frames)
+    ]
+    return pcap([]) + b"".join(rows)
+
+
+@needs_scapy
+@pytest.mark.parametrize("snap", [400, 1000])
+def test_short_snap_lengths_cost_the_data_and_not_what_follows(tmp_path: Path, snap: int) -> None:
+    """What each segment lacks is known, so the next message is where the size field says."""
+    found = decoded(tmp_path, snapped(segments((*LONG_TALK[:4], ("c", UPLOAD), ("c", DOWNLOAD), *LONG_TALK[5:])), snap))
+    assert sorted(names(found)) == sorted(LONG_SAID)
+    assert {message.name for message in found.messages if message.fault} == {"SET_TENSOR", "GET_TENSOR reply"}
+    assert len(found.faults) == 2
+    lacks = 1000 - (snap - MAC_IP_TCP)
+    for fault in found.faults:
+        assert (fault.rule, fault.field) == ("capture.stream-whole", "data")
+        assert f"the capture lacks the next {lacks} bytes of the TCP stream, {5 * lacks} of this message in all" in fault.problem
+
+
+@needs_scapy
+def test_the_shortest_snap_length_still_names_every_request(tmp_path: Path) -> None:
+    """96 bytes: how long a reply must be may be lost with a request's fields, so from there on replies are told by their size."""
+    found = decoded(tmp_path, snapped(segments((*LONG_TALK[:4], ("c", UPLOAD), ("c", DOWNLOAD), *LONG_TALK[5:])), 96))
+    sent = [message for message in found.messages if message.sender is Role.CLIENT]
+    assert [message.name for message in sent] == [name for name in LONG_SAID if "reply" not in name]
+    assert [message.name for message in sent if message.fault] == ["SET_TENSOR", "GET_TENSOR"]
+    assert {fault.rule for fault in found.faults} == {"capture.stream-whole"}
+
+
+@needs_scapy
+@pytest.mark.parametrize("lost", [*range(7, 11), *range(13, 18)])
+def test_a_lost_packet_inside_data_costs_one_message(tmp_path: Path, lost: int) -> None:
+    frames = segments()
+    found = decoded(tmp_path, pcap(frames[:lost] + frames[lost + 1 :]))
+    assert sorted(names(found)) == sorted(LONG_SAID)
+    assert [message.name for message in found.messages if message.fault] == ["SET_TENSOR" if lost < 12 else "GET_TENSOR reply"]
+    (fault,) = found.faults
+    assert "the capture lacks the next 1000 bytes" in fault.problem or lost == 17
+
+
+@needs_scapy
+@pytest.mark.parametrize("snap", [MAC_IP_TCP + 1, MAC_IP_TCP + 9, MAC_IP_TCP + 12])
+def test_the_end_that_the_last_packet_lacks_is_the_captures_fault(tmp_path: Path, snap: int) -> None:
+    """Nothing follows that would show the gap; the IP header says how long the packet was."""
+    found = decoded(tmp_path, snapped(segments(TALK[:4] + TALK[4:5])[:-1], 2000) + snapped(segments(TALK[:5])[-1:], snap)[24:])
+    assert names(found)[-1] in ("GET_DEVICE_MEMORY", "DEVICE_COUNT reply")
+    (fault,) = found.faults
+    assert fault.rule == "capture.stream-whole"
+    assert f"the capture lacks the next {13 - (snap - MAC_IP_TCP)} bytes" in fault.problem
+
+
+@needs_scapy
+def test_after_lost_messages_reading_goes_on_where_a_segment_begins_one(tmp_path: Path) -> None:
+    """How many messages the lost packet held is not known, so later replies are told by their size."""
+    frames = segments((*TALK, *TALK[2:]))
+    found = decoded(tmp_path, pcap([frame for at, frame in enumerate(frames) if at != 4]))
+    assert sum(name == "GET_DEVICE_MEMORY" for name in names(found)) == 2
+    assert sum(name == "DEVICE_COUNT" for name in names(found)) == 1
+    (fault,) = [fault for fault in found.faults if fault.rule == "capture.stream-whole"]
+    assert "command is cut off: the bytes end after 0 of its 1; the capture lacks the next 9 bytes of the TCP stream" in str(fault)
+    replies = [message.name for message in found.messages if message.sender is Role.SERVER]
+    assert len(replies) == 5
+    assert replies[0] == "HELLO reply"
+    assert all("by its size" in name for name in replies[1:])
+
+
+def fragments(frame: bytes, id: int, size: int = 400) -> list[bytes]:
+    """A frame's IP packet in fragments of so many bytes."""
+    head, body = frame[14:34], frame[34:]
+    cuts = range(0, len(body), size)
+    return [
+        ethernet(
+            head[:2] + struct.pack(">HHH", 20 + len(body[at : at + size]), id, at // 8 | (0x2000 if at != cuts[-1] else 0))
+            + head[8:20] + body[at : at + size]
+        )
+        for at in cuts
+    ]  # fmt: skip
+
+
+@needs_scapy
+@pytest.mark.parametrize("turned", [False, True], ids=["in-order", "last-first"])
+@pytest.mark.parametrize("tunnel", [False, True], ids=["plain", "through-a-tunnel"])
+def test_fragments_are_joined(tmp_path: Path, turned: bool, tunnel: bool) -> None:
+    frames = segments()
+    if tunnel:
+        frames = [ethernet(ipv4(*GATES, frame[14:], 4)) for frame in frames]
+    pieces = [fragments(frame, id)[:: -1 if turned else 1] for id, frame in enumerate(frames)]
+    found = decoded(tmp_path, pcap([piece for row in pieces for piece in row]))
+    assert (sorted(names(found)), found.faults, found.source.notes) == (sorted(LONG_SAID), [], [])
+    cut = decoded(tmp_path, pcap([piece for row in [*pieces[:9], pieces[9][:1], *pieces[10:]] for piece in row]))
+    assert [fault.rule for fault in cut.faults] == ["capture.stream-whole"]
+    assert cut.source.notes == ["1 IP packets are in fragments of which the capture lacks some"]
+
+
+def test_a_gap_is_given_up_before_sequence_numbers_wrap_around_it() -> None:
+    """Eight gigabytes after a lost byte are none of them taken for something sent again."""
+    half, order = Half(), 0
+    half.begin(2**32 - 5)
+    for at in range(1, 2**33, 2**29):
+        half.segment((2**32 - 5 + at) % 2**32, b"x", 0, order, order)
+        order += 1
+    stream = half.finish()
+    assert stream.end == 2**33 - 2**29 + 2
+    assert stream.lacks(0, stream.end) == stream.end - order == stream.end - 16
+    assert [at for at in range(1, 2**33, 2**29) if bytes(stream.view(at, 1)) != b"x"] == []

@@ -1,20 +1,21 @@
 """Captured packets to streams. Only this file imports scapy (extra `pcap`).
 
-TCP streams are reassembled by sequence number: retransmissions are dropped, segments that come early wait, and a byte that the
-capture lost ends the stream.
+IP packets are joined from their fragments, and TCP streams from their segments by sequence number: retransmissions are dropped,
+segments that come early wait, and what the capture lacks is a gap of known size.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from ggml_rpc_ref.decode.inputs import Source, mapped
 from ggml_rpc_ref.decode.model import Fault
-from ggml_rpc_ref.decode.streams import Conversation, Lost, Stream
+from ggml_rpc_ref.decode.streams import Conversation, Lost, Missing, Stream
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Role
@@ -30,8 +31,13 @@ PCAPNG_ORDER: Final = (b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a")
 HELLO_STARTS: Final = frozenset(codec.request_head(Hello, codec.minimum_size(Hello, version), version) for version in PROFILES)
 """How a client's bytes begin: command and size of HELLO, in each version."""
 SYN, ACK = 0x02, 0x10
+MOST_AHEAD: Final = 2**30
+"""Bytes that segments may be ahead of one that is missing; at 2^31, half of the sequence numbers, they would count as behind it."""
+MORE_FRAGMENTS: Final = 0x1
 LAYERS: Final = ("scapy.contrib.geneve", "scapy.contrib.mpls", "scapy.layers.ppp")
 """Modules of scapy that it takes packets apart with once they have been imported, and not before."""
+IPV6_HEAD: Final = 40
+"""Bytes of an IPv6 header, which its payload length does not count."""
 LINUX_VXLAN_PORT: Final = 8472
 """Linux's default since before IANA assigned 4789; flannel, for instance, uses it."""
 
@@ -47,16 +53,26 @@ class Half:
     begun: bool = False
     next_seq: int = 0
     waiting: dict[int, tuple[bytes, int, int]] = field(default_factory=dict)
+    reached: int = 0
+    last: tuple[int, int] = (0, 0)
 
     def begin(self, seq: int) -> None:
         """Set the sequence number of the first byte."""
-        self.begun, self.next_seq = True, seq
+        self.begun, self.next_seq, self.reached = True, seq, seq
 
-    def segment(self, seq: int, data: bytes, order: int, time_ns: int) -> None:
-        """Add a segment; of bytes sent twice the first copy counts."""
+    def segment(self, seq: int, data: bytes, cut_off: int, order: int, time_ns: int) -> None:
+        """Add a segment, of whose end the capture lacks `cut_off` bytes; of bytes sent twice the first copy counts."""
         if not self.begun:
             self.begin(seq)
+        end = (seq + len(data) + cut_off) % 2**32
+        if self._ahead(end) > self._ahead(self.reached):
+            self.reached = end
         self._place(self._ahead(seq), data, order, time_ns)
+        while self.waiting and self._ahead(self.reached) > MOST_AHEAD:
+            self._skip_gap()
+        self._place_waiting()
+
+    def _place_waiting(self) -> None:
         while ready := [seq for seq in self.waiting if self._ahead(seq) <= 0]:
             for early in ready:
                 self._place(self._ahead(early), *self.waiting.pop(early))
@@ -73,14 +89,23 @@ class Half:
             return
         fresh = data[-ahead:] if ahead else data
         if fresh:
+            self.last = order, time_ns
             self.stream.append(fresh, order, time_ns)
             self.next_seq = (self.next_seq + len(fresh)) % 2**32
 
+    def _skip_gap(self) -> None:
+        """Give up waiting for the bytes before the first segment that waits."""
+        gap, seq = min((self._ahead(seq), seq) for seq in self.waiting)
+        self.stream.append(Missing(gap), *self.waiting[seq][1:])
+        self.next_seq = seq
+        self._place_waiting()
+
     def finish(self) -> Stream:
-        """Return the stream up to the first gap: the offset of what comes after it is unknown."""
-        if self.waiting:
-            gap = min(map(self._ahead, self.waiting))
-            self.stream.lost = Lost(f"the capture lacks the next {gap} bytes of the TCP stream", "capture.stream-whole")
+        """Return the stream, with a gap for everything that never came."""
+        while self.waiting:
+            self._skip_gap()
+        if (gap := self._ahead(self.reached)) > 0:
+            self.stream.append(Missing(gap), *self.last)
         return self.stream
 
 
@@ -106,6 +131,54 @@ class Flow:
         return (second, first) if servers[0] == first else (first, second)
 
 
+class Fragments:
+    """Joins IPv4 packets from their fragments."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[Any, ...], dict[int, tuple[bytes, bool]]] = {}
+        self._dropped = 0
+
+    def join(self, packet: Any) -> Iterator[Any]:
+        """Yield a packet as it is, or the IP packet that it completes; nothing for a fragment that completes none."""
+        from scapy.layers import inet, inet6, l2
+
+        if isinstance(packet, l2.Loopback):
+            # the address family before the packet is in the byte order of the machine that captured, and IPv6's differs from system
+            # to system (tcpdump.org, LINKTYPE_NULL); the packet itself begins with its version
+            packet = (inet.IP if packet.original[4:5] < b"\x60" else inet6.IPv6)(packet.original[4:])
+        layer = packet
+        while layer:
+            if isinstance(layer, inet.IP) and (layer.frag or int(layer.flags) & MORE_FRAGMENTS):
+                whole = self._add(layer)
+                if whole:
+                    yield from self.join(inet.IP(whole))  # which may be a fragment of a tunnel's
+                return
+            layer = layer.payload
+        yield packet
+
+    def _add(self, ip: Any) -> bytes:
+        """Keep a fragment; return the whole packet once all of it is there."""
+        key = ip.src, ip.dst, ip.proto, ip.id
+        parts, head = self._parts.setdefault(key, {}), 4 * ip.ihl
+        if ip.frag in parts:  # the number is used again, 65,536 packets later
+            self._dropped += 1
+            parts.clear()
+        parts[ip.frag] = ip.original[head : ip.len], bool(int(ip.flags) & MORE_FRAGMENTS)
+        body = b""
+        while (part := parts.get(len(body) // 8)) is not None:
+            body += part[0]
+            if not part[1]:
+                del self._parts[key]
+                start = ip.original[:2] + (head + len(body)).to_bytes(2, "big") + ip.original[4:6] + bytes(2)
+                return bytes(start + ip.original[8:head] + body)
+        return b""
+
+    @property
+    def incomplete(self) -> int:
+        """How many packets lack fragments."""
+        return self._dropped + len(self._parts)
+
+
 def is_capture(start: bytes) -> bool:
     """Whether a file that begins with these bytes is a capture."""
     return start[:4] in PCAP_MAGICS or (start[:4] == PCAPNG_MAGIC and start[8:12] in PCAPNG_ORDER)
@@ -123,7 +196,10 @@ def read(path: Path, port: int | None = None) -> Source:
     """
     source = Source("pcap", fault=_breaks_off(path))
     flows: list[Flow] = []
-    damage = _packets(path, flows)
+    fragments = Fragments()
+    damage = _packets(path, flows, fragments)
+    if fragments.incomplete:
+        source.notes.append(f"{fragments.incomplete} IP packets are in fragments of which the capture lacks some")
     source.fault = source.fault or damage
     used = [flow for flow in flows if any(half.stream.end for half in flow.halves.values())]
     found = [_conversation(flow, port) for flow in used]
@@ -163,7 +239,7 @@ def _conversation(flow: Flow, port: int | None) -> Conversation:
     return Conversation(0, {role: half.finish() for role, half in halves.items()}, flow.whole, label)
 
 
-def _packets(path: Path, flows: list[Flow]) -> Fault | None:
+def _packets(path: Path, flows: list[Flow], fragments: Fragments) -> Fault | None:
     """Add every TCP segment of a capture to its flow; return what scapy could not read.
 
     Raises:
@@ -184,7 +260,9 @@ def _packets(path: Path, flows: list[Flow]) -> Fault | None:
             with reader(file) as packets:
                 at = file.tell()
                 for order, packet in enumerate(packets):
-                    _take(packet, order, current, flows)
+                    when = order, int(packet.time * 10**9)
+                    for joined in fragments.join(packet):
+                        _take(joined, when, current, flows)
                     at = file.tell()
         except Exception as error:  # scapy lets out any exception that a damaged file leads to
             said = " ".join(str(error).split()) or type(error).__name__
@@ -202,15 +280,10 @@ def _know_links_and_tunnels() -> None:
     bind_bottom_up(inet.UDP, vxlan.VXLAN, dport=LINUX_VXLAN_PORT)
 
 
-def _take(packet: Any, order: int, current: dict[frozenset[End], Flow], flows: list[Flow]) -> None:
-    from scapy.layers import inet, inet6, l2
+def _take(packet: Any, when: tuple[int, int], current: dict[frozenset[End], Flow], flows: list[Flow]) -> None:
+    from scapy.layers import inet, inet6
     from scapy.packet import Padding
 
-    when = order, int(packet.time * 10**9)
-    if isinstance(packet, l2.Loopback):
-        # the address family before the packet is in the byte order of the machine that captured, and IPv6's differs from system to
-        # system (tcpdump.org, LINKTYPE_NULL); the packet itself begins with its version
-        packet = (inet.IP if packet.original[4:5] < b"\x60" else inet6.IPv6)(packet.original[4:])
     ip = tcp = packet.getlayer(inet.TCP)
     # the nearest one: that of a tunnel has the same two addresses for all that goes through it
     while ip is not None and not isinstance(ip, inet.IP | inet6.IPv6):
@@ -220,11 +293,17 @@ def _take(packet: Any, order: int, current: dict[frozenset[End], Flow], flows: l
     data = bytes(tcp.payload)
     if Padding in tcp:
         data = data[: len(data) - len(tcp[Padding].load)]
-    _segment(tcp, ((ip.src, tcp.sport), (ip.dst, tcp.dport)), data, when, current, flows)
+    wire_size = ip.len if isinstance(ip, inet.IP) else ip.plen + IPV6_HEAD
+    cut_off = max(0, wire_size - len(ip.original))  # by the snap length; a size of 0 is one that the network card was to fill in
+    _segment(tcp, ((ip.src, tcp.sport), (ip.dst, tcp.dport)), (data, cut_off, *when), current, flows)
 
 
 def _segment(
-    tcp: Any, ends: tuple[End, End], data: bytes, when: tuple[int, int], current: dict[frozenset[End], Flow], flows: list[Flow]
+    tcp: Any,
+    ends: tuple[End, End],
+    segment: tuple[bytes, int, int, int],
+    current: dict[frozenset[End], Flow],
+    flows: list[Flow],
 ) -> None:
     """Add a segment to its flow; a client's SYN after data begins a new flow between the same ends."""
     sender, key = ends[0], frozenset(ends)
@@ -240,8 +319,8 @@ def _segment(
             half.begin((tcp.seq + 1) % 2**32)
         flow.client = ends[1] if ack else sender
         flow.whole = flow.whole or not ack
-    if data:
-        half.segment((tcp.seq + syn) % 2**32, data, *when)
+    if segment[0] or segment[1]:
+        half.segment((tcp.seq + syn) % 2**32, *segment)
 
 
 def _breaks_off(path: Path) -> Fault | None:
