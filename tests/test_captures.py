@@ -20,7 +20,7 @@ import pytest
 from ggml_rpc_ref import decode
 from ggml_rpc_ref.commands import decode as command
 from ggml_rpc_ref.decode import Decoded, Options, scratch
-from ggml_rpc_ref.decode.pcap import Half
+from ggml_rpc_ref.decode.pcap import Half, Segment
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol.connection import Role
 
@@ -385,6 +385,25 @@ def test_after_lost_messages_reading_goes_on_where_a_segment_begins_one(tmp_path
     assert all("by its size" in name for name in replies[1:])
 
 
+@needs_scapy
+def test_a_lost_hello_is_not_the_clients_fault(tmp_path: Path) -> None:
+    frames = segments(TALK)
+    found = decoded(tmp_path, pcap([frame for at, frame in enumerate(frames) if at != 2]), port=50052)
+    assert [fault.rule for fault in found.faults] == ["capture.stream-whole"]
+    sent = [message.name for message in found.messages if message.sender is Role.CLIENT]
+    assert sent == ["", "DEVICE_COUNT", "GET_DEVICE_MEMORY"]
+
+
+def test_many_gaps_take_no_time_that_grows_with_their_square() -> None:
+    """A hundred thousand lost packets; with a search of all that waits for each, this would take an hour."""
+    half = Half()
+    half.begin(0)
+    for number in range(100_000):
+        half.add(1 + 2 * number, Segment(b"x", 0, number, number))
+    stream = half.finish()
+    assert (stream.end, stream.lacks(0, stream.end)) == (200_000, 100_000)
+
+
 def fragments(frame: bytes, id: int, size: int = 400) -> list[bytes]:
     """A frame's IP packet in fragments of so many bytes."""
     head, body = frame[14:34], frame[34:]
@@ -418,7 +437,7 @@ def test_a_gap_is_given_up_before_sequence_numbers_wrap_around_it() -> None:
     half, order = Half(), 0
     half.begin(2**32 - 5)
     for at in range(1, 2**33, 2**29):
-        half.segment((2**32 - 5 + at) % 2**32, b"x", 0, order, order)
+        half.add((2**32 - 5 + at) % 2**32, Segment(b"x", 0, order, order))
         order += 1
     stream = half.finish()
     assert stream.end == 2**33 - 2**29 + 2

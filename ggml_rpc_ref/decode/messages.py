@@ -84,6 +84,8 @@ class Reader:
                 if at is None:
                     return
                 self._matched = False
+                if not self._order.opened:  # the HELLO may be among what is missing
+                    self._order = Order(self.version, from_start=False)
                 continue
             assert message.cls is not None  # else it has a fault
             if message.fault is not None and REQUESTS[message.cls].reply_size:

@@ -10,8 +10,9 @@ import importlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from ggml_rpc_ref.decode.inputs import Source, mapped
 from ggml_rpc_ref.decode.model import Fault
@@ -45,67 +46,77 @@ End = tuple[str, int]
 """Address and port."""
 
 
+class Segment(NamedTuple):
+    """The data of a TCP segment, how many bytes of their end the capture lacks, and when they came."""
+
+    data: bytes
+    cut_off: int
+    order: int
+    time_ns: int
+
+
 @dataclass(slots=True)
 class Half:
-    """One direction of a TCP connection, during reassembly."""
+    """One direction of a TCP connection, during reassembly.
+
+    Attributes:
+        stream: what has been put in order.
+        begun: whether `origin` is known.
+        origin: sequence number of the first byte.
+        waiting: segments after a gap, by the offset of their first byte.
+        offsets: those offsets, as a heap: a gap that is never filled may have all of a capture waiting behind it.
+    """
 
     stream: Stream = field(default_factory=Stream)
     begun: bool = False
-    next_seq: int = 0
-    waiting: dict[int, tuple[bytes, int, int]] = field(default_factory=dict)
-    reached: int = 0
-    last: tuple[int, int] = (0, 0)
+    origin: int = 0
+    waiting: dict[int, Segment] = field(default_factory=dict)
+    offsets: list[int] = field(default_factory=list)
 
     def begin(self, seq: int) -> None:
         """Set the sequence number of the first byte."""
-        self.begun, self.next_seq, self.reached = True, seq, seq
+        self.begun, self.origin = True, seq
 
-    def segment(self, seq: int, data: bytes, cut_off: int, order: int, time_ns: int) -> None:
-        """Add a segment, of whose end the capture lacks `cut_off` bytes; of bytes sent twice the first copy counts."""
+    def add(self, seq: int, segment: Segment) -> None:
+        """Add a segment; of bytes sent twice the first copy counts."""
         if not self.begun:
             self.begin(seq)
-        end = (seq + len(data) + cut_off) % 2**32
-        if self._ahead(end) > self._ahead(self.reached):
-            self.reached = end
-        self._place(self._ahead(seq), data, order, time_ns)
-        while self.waiting and self._ahead(self.reached) > MOST_AHEAD:
+        ahead = (seq - self.origin - self.stream.end + 2**31) % 2**32 - 2**31  # sequence numbers wrap
+        self._place(self.stream.end + ahead, segment)
+        while self.offsets and ahead > MOST_AHEAD:
             self._skip_gap()
+            ahead = (seq - self.origin - self.stream.end + 2**31) % 2**32 - 2**31
         self._place_waiting()
 
     def _place_waiting(self) -> None:
-        while ready := [seq for seq in self.waiting if self._ahead(seq) <= 0]:
-            for early in ready:
-                self._place(self._ahead(early), *self.waiting.pop(early))
+        while self.offsets and self.offsets[0] <= self.stream.end:
+            at = heappop(self.offsets)
+            self._place(at, self.waiting.pop(at))
 
-    def _ahead(self, seq: int) -> int:
-        """Return how many bytes a sequence number is ahead of the next byte; numbers wrap at 2^32."""
-        return (seq - self.next_seq + 2**31) % 2**32 - 2**31
-
-    def _place(self, ahead: int, data: bytes, order: int, time_ns: int) -> None:
-        if ahead > 0:
-            seq = (self.next_seq + ahead) % 2**32
-            if len(data) > len(self.waiting.get(seq, (b"", 0, 0))[0]):
-                self.waiting[seq] = (data, order, time_ns)
+    def _place(self, at: int, segment: Segment) -> None:
+        if at > self.stream.end:
+            if at not in self.waiting:
+                heappush(self.offsets, at)
+            if at not in self.waiting or len(segment.data) > len(self.waiting[at].data):
+                self.waiting[at] = segment
             return
-        fresh = data[-ahead:] if ahead else data
-        if fresh:
-            self.last = order, time_ns
-            self.stream.append(fresh, order, time_ns)
-            self.next_seq = (self.next_seq + len(fresh)) % 2**32
+        if fresh := segment.data[self.stream.end - at :]:
+            self.stream.append(fresh, segment.order, segment.time_ns)
+        missing = at + len(segment.data) + segment.cut_off - self.stream.end
+        if missing > 0:
+            self.stream.append(Missing(missing), segment.order, segment.time_ns)
 
     def _skip_gap(self) -> None:
         """Give up waiting for the bytes before the first segment that waits."""
-        gap, seq = min((self._ahead(seq), seq) for seq in self.waiting)
-        self.stream.append(Missing(gap), *self.waiting[seq][1:])
-        self.next_seq = seq
+        at = self.offsets[0]
+        segment = self.waiting[at]
+        self.stream.append(Missing(at - self.stream.end), segment.order, segment.time_ns)
         self._place_waiting()
 
     def finish(self) -> Stream:
         """Return the stream, with a gap for everything that never came."""
-        while self.waiting:
+        while self.offsets:
             self._skip_gap()
-        if (gap := self._ahead(self.reached)) > 0:
-            self.stream.append(Missing(gap), *self.last)
         return self.stream
 
 
@@ -159,7 +170,7 @@ class Fragments:
     def _add(self, ip: Any) -> bytes:
         """Keep a fragment; return the whole packet once all of it is there."""
         key = ip.src, ip.dst, ip.proto, ip.id
-        parts, head = self._parts.setdefault(key, {}), 4 * ip.ihl
+        parts, head = self._parts.setdefault(key, {}), max(20, 4 * ip.ihl)
         if ip.frag in parts:  # the number is used again, 65,536 packets later
             self._dropped += 1
             parts.clear()
@@ -169,7 +180,7 @@ class Fragments:
             body += part[0]
             if not part[1]:
                 del self._parts[key]
-                start = ip.original[:2] + (head + len(body)).to_bytes(2, "big") + ip.original[4:6] + bytes(2)
+                start = ip.original[:2] + min(head + len(body), 0xFFFF).to_bytes(2, "big") + ip.original[4:6] + bytes(2)
                 return bytes(start + ip.original[8:head] + body)
         return b""
 
@@ -295,13 +306,13 @@ def _take(packet: Any, when: tuple[int, int], current: dict[frozenset[End], Flow
         data = data[: len(data) - len(tcp[Padding].load)]
     wire_size = ip.len if isinstance(ip, inet.IP) else ip.plen + IPV6_HEAD
     cut_off = max(0, wire_size - len(ip.original))  # by the snap length; a size of 0 is one that the network card was to fill in
-    _segment(tcp, ((ip.src, tcp.sport), (ip.dst, tcp.dport)), (data, cut_off, *when), current, flows)
+    _segment(tcp, ((ip.src, tcp.sport), (ip.dst, tcp.dport)), Segment(data, cut_off, *when), current, flows)
 
 
 def _segment(
     tcp: Any,
     ends: tuple[End, End],
-    segment: tuple[bytes, int, int, int],
+    segment: Segment,
     current: dict[frozenset[End], Flow],
     flows: list[Flow],
 ) -> None:
@@ -319,8 +330,8 @@ def _segment(
             half.begin((tcp.seq + 1) % 2**32)
         flow.client = ends[1] if ack else sender
         flow.whole = flow.whole or not ack
-    if segment[0] or segment[1]:
-        half.segment((tcp.seq + syn) % 2**32, *segment)
+    if segment.data or segment.cut_off:
+        half.add((tcp.seq + syn) % 2**32, segment)
 
 
 def _breaks_off(path: Path) -> Fault | None:

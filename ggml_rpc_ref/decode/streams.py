@@ -69,7 +69,9 @@ class Stream:
         size = piece.size if isinstance(piece, LeftOut | Missing) else len(piece)
         self._marks.append(Mark(self.end, order, time_ns))
         last = self._parts[-1] if self._parts else None
-        if isinstance(piece, LeftOut | Missing):
+        if isinstance(piece, Missing) and isinstance(last, Missing):
+            self._parts[-1] = Missing(last.size + piece.size)
+        elif isinstance(piece, LeftOut | Missing):
             self._put(piece)
         elif size > SMALL:
             self._put(memoryview(piece).toreadonly())
@@ -125,9 +127,9 @@ class Stream:
         return sum(min(end, start + part.size) - max(at, start) for start, part in rows if isinstance(part, Missing))
 
     def starts_after(self, at: int) -> Iterator[int]:
-        """Yield the offsets from `at` on at which a piece of the input begins."""
-        for mark in self._marks[bisect_left(self._marks, at, key=lambda mark: mark.offset) :]:
-            yield mark.offset
+        """Return the offsets from `at` on at which a piece of the input begins."""
+        first = bisect_left(self._marks, at, key=lambda mark: mark.offset)
+        return (self._marks[index].offset for index in range(first, len(self._marks)))
 
     def mark(self, at: int) -> Mark:
         """Return when the byte at an offset came."""
