@@ -146,7 +146,7 @@ def test_devices_have_caps_of_their_own() -> None:
 @pytest.mark.parametrize("size", [2**47, 2**62, 2**63, 2**64 - 1])
 def test_sizes_that_no_machine_has(size: int) -> None:
     """numpy raises MemoryError for some and ValueError for others; the client gets the same answer: none."""
-    device = HostMemory(2**64)
+    device = HostMemory(2**64, spare=lambda: 2**64)
     store = Memory([device])
     assert device.allocate(size) is None
     assert store.alloc(0, size) is None

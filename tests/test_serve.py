@@ -17,12 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from ggml_rpc_ref.backends import machine
+from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.commands import serve
 from ggml_rpc_ref.commands.log import JsonFormatter, TextFormatter, start_log
 from ggml_rpc_ref.commands.parsing import parse_network, parse_size
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.server import host
-from ggml_rpc_ref.server.host import cache_directory, machine_memory, make_host
+from ggml_rpc_ref.server.host import cache_directory, make_host
 from ggml_rpc_ref.server.server import Server
 
 HELLO = struct.pack("<BQ", 14, 0)
@@ -65,10 +67,18 @@ def test_devices_and_memory(devices: str) -> None:
     assert [(device.name, device.memory.total) for device in host.devices] == [("oracle", 1000)] * 2
 
 
-def test_the_machines_memory_is_shared_out() -> None:
+def test_half_of_what_is_available_is_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without -m the cap was all of the machine's memory, and a peer that asked for it ended the process."""
+    monkeypatch.setattr(machine, "available", lambda: 8 * 2**30)
     host = make_host("oracle,oracle")
-    assert sum(device.memory.total for device in host.devices) <= machine_memory()
-    assert host.devices[0].memory.total == machine_memory() // 2
+    assert [device.memory.total for device in host.devices] == [2 * 2**30] * 2
+
+
+@pytest.mark.parametrize(("available", "wanted"), [(64 * 2**30, 2**30), (8 * 2**30, 2**29)])
+def test_copies_of_weights_take_an_eighth_at_most(available: int, wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available", lambda: available)
+    backends = [device.backend for device in make_host("oracle,oracle").devices]
+    assert [backend.copies.limit for backend in backends if isinstance(backend, Oracle)] == [wanted] * 2
 
 
 @pytest.mark.parametrize("devices", ["", "nope", "oracle,", "Oracle"])

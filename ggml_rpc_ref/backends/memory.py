@@ -10,8 +10,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Protocol
 
-import numpy as np
-
+from ggml_rpc_ref.backends import machine
 from ggml_rpc_ref.tensor import Bytes
 
 
@@ -58,11 +57,6 @@ class DeviceMemory(Protocol):
 
     def allocate(self, size: int) -> Allocation | None:
         """Return `size` bytes, all zero, or None where there is no room."""
-
-
-def zeroed(size: int) -> Bytes:
-    """Return zero bytes whose pages the operating system hands out only when they are first written (calloc)."""
-    return np.zeros(size, np.uint8)
 
 
 class HostAllocation:
@@ -117,20 +111,24 @@ class HostMemory:
 
     Args:
         total: bytes that all live allocations together may have.
-        make: makes the bytes of an allocation; raises MemoryError where it can't.
+        make: makes the bytes of an allocation; raises MemoryError where it can't. They must be there when it returns, not only
+            promised: no later write may find them missing.
+        spare: returns how many bytes the machine could still give.
 
     Attributes:
         changed: called with each range of bytes that has changed; for a backend that keeps something made from them.
     """
 
-    def __init__(self, total: int, make: Callable[[int], Bytes] = zeroed) -> None:
-        self.total, self._make, self._used, self._lock = total, make, 0, Lock()
+    def __init__(
+        self, total: int, make: Callable[[int], Bytes] = machine.resident, spare: Callable[[], int] = machine.spare
+    ) -> None:
+        self.total, self._make, self._spare, self._used, self._lock = total, make, spare, 0, Lock()
         self.changed: Callable[[HostAllocation, int, int], None] | None = None
 
     @property
     def free(self) -> int:
-        """Bytes that no allocation has."""
-        return self.total - self._used
+        """Bytes that no allocation has and the machine still has."""
+        return min(self.total - self._used, self._spare())
 
     def allocate(self, size: int) -> HostAllocation | None:
         """Return `size` zero bytes, or None where the limit or the machine has no room."""

@@ -35,7 +35,7 @@ def serve(
         typer.Option(
             "--mem",
             "-m",
-            help="Memory of each device: MiB, or with suffix K, M, G, T. (default: the machine's)",
+            help="Memory of each device: MiB, or with suffix K, M, G, T. (default: they share half of what is available)",
             show_default=False,
         ),
     ] = "",
@@ -44,7 +44,14 @@ def serve(
     ] = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Where large uploads are kept; implies --cache.")] = None,
     cache_limit: Annotated[str, typer.Option(metavar="SIZE", help="How much is kept there.")] = "32G",
-    values_cache: Annotated[str, typer.Option(metavar="SIZE", help="Memory for float copies of quantised weights.")] = "2G",
+    values_cache: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="Memory for float copies of quantised weights. (default: 2G, at most an eighth of what is available)",
+            show_default=False,
+        ),
+    ] = "",
     max_connections: Annotated[int, typer.Option(min=1, help="Connections at the same time.")] = 256,
     idle_timeout: Annotated[
         float | None, typer.Option(min=0.1, metavar="SECONDS", help="End connections that are silent for so long. (default: never)")
@@ -64,7 +71,7 @@ def serve(
         memory=parse_size(memory) if memory else None,
         cache_dir=cache_directory(cache, cache_dir),
         cache_limit=parse_size(cache_limit),
-        values=parse_size(values_cache),
+        values=parse_size(values_cache) if values_cache else None,
     )
     networks = [parse_network(text) for text in allow or ()]
     limits = Limits(connections=max_connections, idle=idle_timeout)

@@ -9,6 +9,7 @@ from typing import assert_never
 from ggml_rpc_ref.blocks import CAN_DEQUANTISE, CAN_QUANTISE
 from ggml_rpc_ref.conformance import CASES
 from ggml_rpc_ref.derive.markdown import escape, table
+from ggml_rpc_ref.ops.op import INTERMEDIATE
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.dtypes import DEAD_NUMBERS, DTYPES, type_count
@@ -17,7 +18,6 @@ from ggml_rpc_ref.spec.messages import (
     REQUESTS,
     Empty,
     Field,
-    GetTensor,
     Hello,
     NoReply,
     Reply,
@@ -179,7 +179,7 @@ def _cells(row: Request, version: Version) -> tuple[str, str]:
     reply = row.reply(version)
     if isinstance(reply, NoReply):
         answer = "none"
-    elif row.cls is GetTensor or (reply is not Empty and not codec.is_fixed(reply, version)):
+    elif not codec.is_fixed(reply, version):
         answer = "n"
     else:
         answer = "0" if reply is Empty else str(codec.minimum_size(reply, version))
@@ -225,7 +225,7 @@ def types() -> str:
             dtype.block,
             dtype.size,
             dtype.since,
-            "yes" if dtype in CAN_DEQUANTISE and dtype.name not in ("Q8_1", "Q8_K") else "",
+            "yes" if dtype in CAN_DEQUANTISE and dtype.name not in INTERMEDIATE else "",
             "yes" if dtype in CAN_QUANTISE else "",
             VEC_DOT_TYPE.get(dtype.name, ""),
         )

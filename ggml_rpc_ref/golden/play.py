@@ -40,10 +40,9 @@ from ggml_rpc_ref.golden import play_ops
 from ggml_rpc_ref.golden.lint import files, playable, reading
 from ggml_rpc_ref.ops.compare import compare
 from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.fnv import fnv1a
 
-REPLY_HEAD: Final = 8
-"""Bytes of a reply's size field."""
 PATIENCE: Final = 12.0
 """The factor on the usual deadline for the answers of a session, in which whole models are loaded and computed."""
 
@@ -201,8 +200,9 @@ class _Player:
 
     def _receive(self, peer: Peer, step: Step) -> None:
         what = f"the reply to {step.command}" if step.command else "a reply"
-        announced, wanted = peer.take(REPLY_HEAD, what), size_of(step.pieces) - REPLY_HEAD
-        size = int.from_bytes(announced, "little")
+        head = codec.REPLY_HEAD
+        announced, wanted = peer.take(head.size, what), size_of(step.pieces) - head.size
+        (size,) = head.unpack(announced)
         if size != wanted:
             raise Broken(f"{what} to have {wanted} bytes", f"its size field says {size}", SHAPE, Verdict.DESYNC)
         reply, at = memoryview(announced + peer.take(size, what)), 0

@@ -33,12 +33,12 @@ from ggml_rpc_ref.spec.messages import (
     GetDeviceMemoryReply,
     GetMaxSizeReply,
     GetTensor,
-    GetTensorReply,
     GraphCompute,
     GraphRecompute,
     RpcTensor,
     SetTensor,
     SetTensorHash,
+    carries_data,
     command_name,
 )
 
@@ -162,7 +162,7 @@ class Symboliser:
     def _answer(self, event: MessageEvent) -> Any:
         """Return the reply to a request; None where there is none, or where it is data."""
         reply = self._replies.get(event)
-        return reply.fields() if reply is not None and reply.cls is not GetTensorReply else None
+        return None if reply is None or _is_data(reply) else reply.fields()
 
     def _marks(self, side: _Side, items: Iterable[Item]) -> Iterator[tuple[int, Named]]:
         """Yield offset and name of every field that is a handle, an address or an id."""
@@ -205,7 +205,7 @@ class Symboliser:
     def _reply(self, side: _Side, event: MessageEvent, request: MessageEvent) -> Iterator[Piece]:
         whole = bytes(_literal(event.parts[0]))
         head, payload = Exactly(whole[: codec.REPLY_HEAD.size]), whole[codec.REPLY_HEAD.size :]
-        if event.cls is GetTensorReply:
+        if _is_data(event):
             yield head
             yield from self._data(event, request, payload)
             return
@@ -261,6 +261,10 @@ SET_TENSOR_SIZE: Final = codec.REQUEST_HEAD.size + codec.minimum_size(SetTensor)
 def _device(event: MessageEvent) -> int:
     """Return the device that a request names; 0 where it names none."""
     return int(getattr(event.fields(), "device", 0)) if event.message else 0
+
+
+def _is_data(reply: MessageEvent) -> bool:
+    return reply.cls is not None and carries_data(reply.cls)
 
 
 def _size(part: memoryview | LeftOut) -> int:

@@ -6,7 +6,6 @@ single event whose bytes are not a message.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +20,9 @@ from ggml_rpc_ref.files import recording
 from ggml_rpc_ref.files.recording import Direction, LeftOut
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Role
+from ggml_rpc_ref.protocol.order import Order
 from ggml_rpc_ref.spec.files import FILE_RULES
-from ggml_rpc_ref.spec.messages import NO_REPLY, REQUESTS, GraphCompute
+from ggml_rpc_ref.spec.messages import carries_data
 from ggml_rpc_ref.spec.versions import DEFAULT
 
 Part = memoryview | LeftOut
@@ -62,7 +62,7 @@ class MessageEvent:
         assert self.message is not None
         assert self.message.cls is not None
         cls, payload = self.message.cls, self.message.payload()
-        return codec.decode(cls, payload if cls is GraphCompute else payload[: codec.minimum_size(cls)])
+        return codec.decode(cls, payload[: codec.minimum_size(cls)] if carries_data(cls) else payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +155,17 @@ def _messages(conversation: Conversation) -> tuple[list[MessageEvent], Fault | N
     """Return the messages of both sides, up to where the file or the server's side can no longer be followed, and the reason."""
     reader = Reader(conversation, DEFAULT, full=False)
     found: list[MessageEvent] = []
-    waiting: deque[MessageEvent] = deque()
+    order: Order[MessageEvent] = Order(DEFAULT)
     fault = None
     for message in reader.requests():
         event, fault = _take(conversation, message)
         if fault is not None:
             break
         found.append(event)
-        if event.cls is not None and REQUESTS[event.cls].reply(DEFAULT) is not NO_REPLY:
-            waiting.append(event)
+        if event.cls is not None:
+            order.ask(event.cls, event, message.number)
     for message in reader.replies():
-        request = waiting.popleft() if waiting else None
+        request = order.answer().request if order.oldest else None
         event, wrong = _take(conversation, message, request)
         wrong = wrong or message.fault
         if wrong is None and (request is None or event.order < request.order):  # a request is recorded before it is forwarded

@@ -6,13 +6,12 @@ host = make_host("oracle,oracle", memory=4 * 2**30)
 from __future__ import annotations
 
 import logging
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 
-from ggml_rpc_ref.backends import registry
+from ggml_rpc_ref.backends import machine, registry
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.server.handlers import Device, Host
 from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default_directory
@@ -20,7 +19,7 @@ from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default
 log = logging.getLogger(__name__)
 
 DEFAULT_VALUES = 2 * 2**30
-"""Bytes of float32 copies of quantised weights that are kept by default."""
+"""Bytes of float32 copies of quantised weights that are kept by default, where the machine has much more than that."""
 
 
 def make_host(
@@ -29,26 +28,30 @@ def make_host(
     memory: int | None = None,
     cache_dir: Path | None = None,
     cache_limit: int = DEFAULT_LIMIT,
-    values: int = DEFAULT_VALUES,
+    values: int | None = None,
 ) -> Host:
     """Return the host that these options describe.
 
     Args:
         devices: names of backends, separated by commas (or slashes, as in rpc-server); a name may be repeated.
-        memory: bytes that the buffers of each device may have together; None: the devices share the machine's memory equally.
+        memory: bytes that the buffers of each device may have together; None: the devices share half of what is available now
+            equally. The other half is for what is not counted, such as operands widened to float32 while a node is computed.
         cache_dir: where large uploads are kept; None: nowhere.
         cache_limit: bytes that may be kept there.
-        values: bytes of float32 copies of quantised weights to keep, shared equally by the devices.
+        values: bytes of float32 copies of quantised weights to keep, shared equally by the devices; None: DEFAULT_VALUES, but
+            at most an eighth of what is available now.
 
     Raises:
         Misuse: for a device that is unknown or can't be used here, or devices without memory.
     """
     names = [name.strip() for name in re.split("[,/]", devices)]
-    share = machine_memory() // len(names) if memory is None else memory
+    available = machine.available()
+    share = available // 2 // len(names) if memory is None else memory
+    copies = min(DEFAULT_VALUES, available // 8) if values is None else values
     if share < 1:
         raise Misuse("a device without memory can't serve: give -m at least 1")
     tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit)
-    backends = [registry.find(name).make(share, values // len(names)) for name in names]
+    backends = [registry.find(name).make(share, copies // len(names)) for name in names]
     return Host([Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends], tensors)
 
 
@@ -61,14 +64,3 @@ def cache_directory(wanted: bool, directory: Path | None) -> Path | None:
     except RuntimeError as error:  # Path.home() found no home directory
         log.warning("no tensor cache: %s", error)
         return None
-
-
-def machine_memory() -> int:
-    """Return the bytes of memory that this machine has, or that its container may use."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limits.append(int(Path(path).read_text()))
-        except (OSError, ValueError):  # another system, or "max": no limit
-            continue
-    return min(limits)

@@ -54,4 +54,4 @@ _ROWS = (
 FILE_RULES: dict[str, FileRule] = {rule.id: rule for rule in _ROWS}
 """Rule id to its row."""
 
-assert len(FILE_RULES) == len(_ROWS), "a rule id stands twice"
+assert len(FILE_RULES) == len(_ROWS), "two rules have the same id"

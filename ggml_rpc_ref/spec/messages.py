@@ -37,6 +37,7 @@ from ggml_rpc_ref.spec.versions import (
     V7_0_0,
     V8_0_0,
     Version,
+    present,
 )
 from ggml_rpc_ref.spec.wire import I32, U8, U32, U64, Array, Chars, Counted, Record, Tail, Wire
 
@@ -108,7 +109,7 @@ class Field:
 
     def present(self, version: Version) -> bool:
         """Whether messages of a version hold this field."""
-        return self.since <= version and (self.until is None or version < self.until)
+        return present(version, self.since, self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +254,9 @@ class RpcTensor:
     view_src: Annotated[int, U64, "id of the tensor that this one is a view of; 0: none"] = 0
     view_offs: Annotated[int, U64, "byte offset of the view in view_src"] = 0
     data: Annotated[int, U64, "address of its first byte: the buffer's base plus an offset"] = 0
-    name: Annotated[bytes, Chars(MAX_NAME), "name, padded with zero bytes; for messages only"] = b""
+    name: Annotated[bytes, Chars(MAX_NAME), "name, padded with zero bytes; for logs only"] = b""
     padding: Annotated[bytes, Chars(4), "zero; not read", Until(V5_1_0)] = bytes(4)
-    use_count: Annotated[int, I32, "uses of the node inside the client's graph", Since(V5_1_0)] = 0
+    use_count: Annotated[int, I32, "number of uses of the node in the client's graph", Since(V5_1_0)] = 0
 
 
 FLAG_INPUT, FLAG_OUTPUT, FLAG_PARAM, FLAG_LOSS, FLAG_COMPUTE = 1, 2, 4, 8, 16
@@ -266,9 +267,9 @@ FLAG_INPUT, FLAG_OUTPUT, FLAG_PARAM, FLAG_LOSS, FLAG_COMPUTE = 1, 2, 4, 8, 16
 class HelloReply:
     """The server's protocol version."""
 
-    major: Annotated[int, U8, "major version; a client closes where it is not its own"]
-    minor: Annotated[int, U8, "minor version; a client closes where it is above its own"]
-    patch: Annotated[int, U8, "patch: op numbers may differ; not compared"]
+    major: Annotated[int, U8, "major version; a client closes if it differs from its own"]
+    minor: Annotated[int, U8, "minor version; a client closes if it is above its own"]
+    patch: Annotated[int, U8, "patch version; not compared, though op numbers may differ"]
     padding: Annotated[int, U8, "zero", Since(V4_0_0)] = 0
     conn_caps: Annotated[bytes, Chars(24), "transport capabilities; zero: TCP only", Since(V4_0_0)] = bytes(24)
 
@@ -277,12 +278,12 @@ class HelloReply:
 class DeviceCountReply:
     """How many devices the server has."""
 
-    device_count: Annotated[int, U32, "devices are numbered from 0 to this, less one"]
+    device_count: Annotated[int, U32, "number of devices; they are numbered from 0"]
 
 
 @record
 class AllocBufferReply:
-    """The buffer made; 0 and 0 where it could not be."""
+    """The buffer allocated; 0 and 0 if that was not possible."""
 
     remote_ptr: Annotated[int, U64, "handle of the buffer; opaque; 0: not allocated"]
     remote_size: Annotated[int, U64, "bytes allocated"]
@@ -290,7 +291,7 @@ class AllocBufferReply:
 
 @record
 class GetAlignmentReply:
-    """What addresses of tensors must be multiples of."""
+    """What the addresses of tensors must be multiples of."""
 
     alignment: Annotated[int, U64, "bytes, a power of two"]
 
@@ -304,9 +305,9 @@ class GetMaxSizeReply:
 
 @record
 class BufferGetBaseReply:
-    """Where a buffer begins in the server's address space, as the client is to see it."""
+    """The address at which a buffer begins, as the client sees it."""
 
-    base_ptr: Annotated[int, U64, "address; the client only adds offsets to it; 0 for a buffer of no bytes"]
+    base_ptr: Annotated[int, U64, "address; the client only adds offsets to it; 0 for a buffer of size 0"]
 
 
 @record
@@ -327,12 +328,12 @@ class GetTensorReply:
 class CopyTensorReply:
     """Whether the copy was made."""
 
-    result: Annotated[int, U8, "1: copied; 0: the backend can't, the client copies through itself"]
+    result: Annotated[int, U8, "1: copied; 0: the backend can't copy; the client reads and writes the data itself"]
 
 
 @record
 class GraphComputeReply:
-    """What became of the graph (until 3.0.0; later versions don't answer)."""
+    """How the computation ended (up to 3.0.0; later versions don't answer)."""
 
     result: Annotated[int, U8, "low byte of ggml_status: 0 success, 1 aborted, 255 failed, 254 no memory"]
 
@@ -341,8 +342,8 @@ class GraphComputeReply:
 class GetDeviceMemoryReply:
     """Memory of a device."""
 
-    free_mem: Annotated[int, U64, "bytes"]
-    total_mem: Annotated[int, U64, "bytes"]
+    free_mem: Annotated[int, U64, "bytes that are free"]
+    total_mem: Annotated[int, U64, "bytes in all"]
 
 
 @record
@@ -361,7 +362,7 @@ class GetTensor2dReply:
 
 @record
 class CommInitReply:
-    """Whether the two servers reached one another."""
+    """Whether the two servers are connected."""
 
     ok: Annotated[int, U8, "1: connected"]
 
@@ -373,7 +374,7 @@ DEVICE_SINCE = Since(V3_0_0)
 
 @request(0, "ALLOC_BUFFER", reply=AllocBufferReply)
 class AllocBuffer:
-    """Reserve memory on a device."""
+    """Allocate a buffer on a device."""
 
     device: Annotated[int, U32, "index below DEVICE_COUNT", DEVICE_SINCE] = 0
     size: Annotated[int, U64, "bytes wanted"]
@@ -402,7 +403,7 @@ class BufferGetBase:
 
 @request(4, "FREE_BUFFER", reply=((V1_0_0, Empty), (V6_0_0, NO_REPLY)))
 class FreeBuffer:
-    """Give a buffer back."""
+    """Free a buffer."""
 
     remote_ptr: Annotated[int, U64, "handle of the buffer"]
 
@@ -412,7 +413,7 @@ class BufferClear:
     """Set every byte of a buffer."""
 
     remote_ptr: Annotated[int, U64, "handle of the buffer"]
-    value: Annotated[int, U8, "the byte"]
+    value: Annotated[int, U8, "what every byte becomes"]
 
 
 @request(6, "SET_TENSOR", reply=((V1_0_0, Empty), (V2_0_0, NO_REPLY)))
@@ -421,7 +422,7 @@ class SetTensor:
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "where to write"]
     cache_flag: Annotated[int, U8, "1: the server may keep the data in its cache", Since(V7_0_0)] = 0
-    offset: Annotated[int, U64, "bytes into the tensor"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
     data: Annotated[bytes, Tail(), "the bytes to write"] = b""
 
 
@@ -430,7 +431,7 @@ class SetTensorHash:
     """Write data that the server may have in its cache already."""
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "where to write"]
-    offset: Annotated[int, U64, "bytes into the tensor"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
     hash: Annotated[int, U64, "FNV-1a 64 of the data"]
 
 
@@ -439,7 +440,7 @@ class GetTensor:
     """Read data from a tensor."""
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "what to read"]
-    offset: Annotated[int, U64, "bytes into the tensor"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
     size: Annotated[int, U64, "bytes to read"]
 
 
@@ -506,17 +507,17 @@ class GraphRecompute:
     """Compute the device's stored graph again, on the data that its tensors hold now."""
 
     device: Annotated[int, U32, "index below DEVICE_COUNT"]
-    uid: Annotated[int, U64, "which graph", Since(V8_0_0)] = 0
+    uid: Annotated[int, U64, "the client's number for the graph", Since(V8_0_0)] = 0
 
 
 @request(17, "MEMSET_TENSOR", reply=((V5_0_0, Empty), (V6_0_0, NO_REPLY)), since=V5_0_0)
 class MemsetTensor:
     """Set bytes of a tensor."""
 
-    tensor: Annotated[RpcTensor, Record(RpcTensor), "where"]
-    offset: Annotated[int, U64, "bytes into the tensor"]
-    size: Annotated[int, U64, "how many bytes"]
-    value: Annotated[int, U8, "the byte"]
+    tensor: Annotated[RpcTensor, Record(RpcTensor), "where to write"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
+    size: Annotated[int, U64, "bytes to set"]
+    value: Annotated[int, U8, "what every byte becomes"]
 
 
 @request(18, "SET_TENSOR_2D", reply=NO_REPLY, since=V8_0_0)
@@ -524,7 +525,7 @@ class SetTensor2d:
     """Write rows into a tensor."""
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "where to write"]
-    offset: Annotated[int, U64, "bytes into the tensor"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
     size: Annotated[int, U64, "bytes of a row"]
     n_copies: Annotated[int, U64, "number of rows"]
     stride: Annotated[int, U64, "bytes between rows in the tensor"]
@@ -536,7 +537,7 @@ class GetTensor2d:
     """Read rows from a tensor."""
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "what to read"]
-    offset: Annotated[int, U64, "bytes into the tensor"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
     size: Annotated[int, U64, "bytes of a row"]
     n_copies: Annotated[int, U64, "number of rows"]
     stride: Annotated[int, U64, "bytes between rows in the tensor"]
