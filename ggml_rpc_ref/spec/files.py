@@ -24,6 +24,7 @@ class FileRule:
 
 _ROWS = (
     FileRule("input.bytes", "There is at least one byte to decode."),
+    FileRule("input.gzip", "A file that begins as gzip does can be unpacked to its end."),
     FileRule("recording.magic", "A recording's first line is `ggml-rpc recording 1`."),
     FileRule(
         "recording.header",
