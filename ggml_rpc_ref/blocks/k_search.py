@@ -36,6 +36,7 @@ def search_symmetric(x: Values, limit: int) -> tuple[Values, Ints]:
     levels, sum_xq, sum_qq = fit(x, weights, f32(-limit) / largest, limit)
     scale = np.where(sum_qq != 0, sum_xq / sum_qq, f32(0))
     best = scale * sum_xq
+    # float32 throughout: 0.1f * 9 is not 0.9 rounded to float32
     for step in [*range(-9, 0), *range(1, 10)]:
         trial, sum_xq, sum_qq = fit(x, weights, -(f32(limit) + f32(0.1) * f32(step)) / largest, limit)
         better = (sum_qq > 0) & (sum_xq * sum_xq > best * sum_qq)
@@ -65,7 +66,9 @@ def search_q3(x: Values) -> tuple[Values, Ints]:
     magnitude, largest = largest_magnitude(x)
     weights = x * x
     levels, sum_xq, sum_qq = fit(x, weights, f32(-4) / largest, 4)
+    # upstream stops after a round that moves nothing; a further round then moves nothing either
     for _ in range(5):
+        # `level` is a view of its row, and `improve` writes into it
         for row, w, level in zip(x, weights, levels, strict=True):
             sum_xq, sum_qq = improve(row, w, level, sum_xq, sum_qq)
     scale = np.where(sum_qq > 0, sum_xq / sum_qq, f32(0))
@@ -99,6 +102,7 @@ def search_with_minimum(
     Returns:
         The scale, the negated minimum (0 or more) and the levels.
     """
+    # from the first element on, as upstream: a NaN there stays, one further on is passed over
     low, high = smallest_and_largest(x[1:], x[0], x[0])
     low = np.where(low > 0, f32(0), low)
     sum_w, sum_x = ordered_sum(weights), ordered_sum(weights * x)
@@ -110,6 +114,7 @@ def search_with_minimum(
         difference = scale * levels.astype(f32) + minimum - x
         return ordered_sum(weights * (np.abs(difference) if absolute else difference * difference))
 
+    # upstream's 1 / iscale: it rounds twice where (high - low) / limit would round once
     scale, minimum = f32(1) / (f32(limit) / (high - low)), low
     levels = levels_for(f32(limit), minimum)
     best = error(levels, scale, minimum)
