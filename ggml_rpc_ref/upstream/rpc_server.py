@@ -139,6 +139,7 @@ def _serve_command(build: Build, options: ServerOptions, *, owned: bool) -> list
         "cache_dir": None if options.cache_dir is None else str(options.cache_dir),
         "owned": owned,
     }
+    # -I: neither PYTHONPATH nor the script's directory is searched, so that nothing of ours can be imported there
     return [str(build.python), "-I", str(SCRIPT), "serve", json.dumps(request)]
 
 
