@@ -63,6 +63,7 @@ def case(id: str, *, each: Mapping[str, Any] | None = None, may_crash: bool = Fa
         if each is None:
             _add(Case(id, doc, ask, may_crash, patience))
         for words, value in (each or {}).items():
+            # partial keeps this row's value, where a lambda would see the last one's
             _add(Case(id.format(words), doc.replace("{}", words), partial(_ask_row, ask, value), may_crash, patience))
         return ask
 
