@@ -252,6 +252,7 @@ def fit_iq4(x: Values, weights: Values, inverse_scale: Values) -> tuple[Levels, 
     """Return the codes for a scale, the sum of weight x level and the sum of weight level**2."""
     codes = nearest_iq4(inverse_scale * x)
     q = IQ4_LEVELS[codes].astype(f32)
+    # (w * q) * x, as upstream has it here; in `k_search.fit` x comes first
     return codes, ordered_sum(weights * q * x), ordered_sum(weights * q * q)
 
 

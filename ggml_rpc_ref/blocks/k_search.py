@@ -51,6 +51,7 @@ def fit(x: Values, weights: Values, inverse_scale: Values, limit: int) -> tuple[
     """Return the levels for a scale, the sum of weight x level and the sum of weight level**2."""
     levels = np.clip(nearest_int(inverse_scale * x), -limit, limit - 1)
     q = levels.astype(f32)
+    # (w * x) * q, as make_qx_quants has it: float products round by their order, and `iq.fit_iq4` has the other one
     return levels, ordered_sum(weights * x * q), ordered_sum(weights * q * q)
 
 

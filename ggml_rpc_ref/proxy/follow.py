@@ -206,6 +206,7 @@ class Follower:
             raise Violation("frame.reply-presence", "requests", MAX_AWAITED, detail)
 
     def _reply(self, asked: _Asked, message: Message) -> None:
+        # before the version changes: it was read by the layouts until now
         self._done(asked, message, self._size(Direction.TO_CLIENT))
         if isinstance(message, HelloReply):
             self._agree(message)

@@ -78,6 +78,7 @@ def model(on_progress: OnProgress = ignore_progress) -> Path:
         try:
             _download(work, path.with_name(f"{NAME}.log"), tell)
             tell("assembling", len(_PARTS))
+            # renamed once it is whole and checked: a file of this name is never half a model
             _assemble(work).replace(path)
         finally:
             remove(work)

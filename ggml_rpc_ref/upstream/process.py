@@ -69,6 +69,7 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     except ImportError:
         raise Unsupported("genuine builds can be made on Linux and macOS only") from None
     path.parent.mkdir(parents=True, exist_ok=True)
+    # the file is never deleted: another process may wait for this one while a third would lock a new one of the same name
     with path.open("w") as file:
         while True:
             try:

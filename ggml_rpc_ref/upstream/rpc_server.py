@@ -146,6 +146,7 @@ def _serve_command(build: Build, options: ServerOptions, *, owned: bool) -> list
 def _wait_until_ready(build: Build, process: subprocess.Popen[bytes], log: Path, timeout: float) -> Server:
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
+        # before the log is read, which then holds all that a process that has ended has printed
         status = process.poll()
         printed = log.read_text(errors="replace")
         if status is not None:
