@@ -67,6 +67,7 @@ def dequantise(dtype: DType, blocks: Bytes) -> Values:
     # NaN and infinite scales are legal block content: no warnings about their results
     with np.errstate(all="ignore"):
         for start in range(0, len(flat), step):
+            # a view as records needs contiguous bytes, and `blocks` may have any strides
             slab = np.ascontiguousarray(flat[start : start + step]).view(codec.layout)[:, 0]
             values[start : start + step] = codec.dequantise(slab)
     return values.reshape(*blocks.shape[:-2], blocks.shape[-2] * dtype.block)

@@ -47,6 +47,7 @@ def nbytes(tensor: RpcTensor) -> int:
     dtype = BY_NUMBER[tensor.type]
     if 0 in tensor.ne:
         return 0
+    # ggml_nbytes of ggml.c, for block types too, whose nb[0] is the size of a block
     blocks = (tensor.ne[0] // dtype.block, *tensor.ne[1:])
     return dtype.size + sum((n - 1) * b for n, b in zip(blocks, tensor.nb, strict=True))
 
@@ -87,6 +88,7 @@ class Arena:
         self.peer, self.buffer = peer, peer.alloc(size, device)
         self.tensors: dict[int, RpcTensor] = {}
         self._next = MARGIN
+        # a known value all over, so that a byte written where none may be shows
         peer.ask(BufferClear(remote_ptr=self.buffer.remote_ptr, value=GUARD))
 
     def leaf(self, ne: Sequence[int], values: Sequence[float] | bytes = (), type: str = "F32") -> RpcTensor:
@@ -137,6 +139,7 @@ class Arena:
 
     def add(self, tensor: RpcTensor) -> RpcTensor:
         """Add a tensor under a new id."""
+        # from 0x1000 on: cases name the first two by number (graph.source-known, graph.acyclic)
         return self._put(replace(tensor, id=0x1000 + len(self.tensors)))
 
     def change(self, tensor: RpcTensor, **fields: object) -> RpcTensor:

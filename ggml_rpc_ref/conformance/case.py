@@ -76,6 +76,7 @@ def case(id: str, *, each: Mapping[str, Any] | None = None, may_crash: bool = Fa
             _add(Case(id, doc, ask, may_crash, patience))
         for words, value in (each or {}).items():
             sentence = doc.replace("{}", in_words(words))
+            # partial keeps this row's value, where a lambda would see the last one's
             _add(Case(id.format(words), sentence, partial(_ask_row, ask, value), may_crash, patience))
         return ask
 

@@ -131,6 +131,7 @@ class Subject:
     def answers_second_client(self) -> bool:
         """Whether a client is answered while another one is connected; tried once per run."""
         if self.facts.one_client is None:
+            # a shorter deadline for this question alone: a server that serves one client at a time lets it pass
             keep, self.timeout = self.timeout, min(self.timeout, SECOND_CLIENT_TIMEOUT)
             try:
                 self.connect().close()
@@ -139,6 +140,7 @@ class Subject:
                 if broken.verdict is not Verdict.HANG:
                     raise
                 self.facts.one_client = True
+                # it stays open: a genuine server that later answered a client that has gone would die of SIGPIPE
                 self.peers[-1].is_waiting = True
             finally:
                 self.timeout = keep
@@ -166,6 +168,7 @@ class Subject:
 
     def close(self) -> None:
         """Close every connection, those last that the server has not served yet."""
+        # False sorts before True: a waiting peer is answered only once the others have gone
         for peer in sorted(self.peers, key=lambda peer: peer.is_waiting):
             peer.close()
 
@@ -269,6 +272,7 @@ class Peer:
     def refused(self) -> None:
         """Require that the server ends the connection without another byte."""
         try:
+            # one receive is enough: any byte at all breaks the rule, and the rest is for the message only
             data = self._stream.receive(4096)
         except PeerClosed:
             self._note("got", b"", "end")
@@ -318,6 +322,7 @@ class Peer:
 
     def refuses(self, request: object) -> None:
         """Send a request that the server must refuse, followed by the sentinel if it has no reply."""
+        # no sentinel after a request with a reply, whose acceptance shows by itself; a list times a bool
         self.send(request, *[DeviceCount()] * _is_silent(request, self.version))
         self.refused()
 

@@ -70,6 +70,7 @@ def _member(name: str, wire: Wire) -> str:
         case Chars():
             return f"uint8_t {name}[{wire.length}]"
         case Record():
+            # the only record that is part of others
             return f"struct rpc_tensor {name}"
         case Array():
             return f"{_member(name, wire.of)}[{wire.length}]"

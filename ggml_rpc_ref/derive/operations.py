@@ -173,6 +173,7 @@ def grids() -> str:
         grid = getattr(iq_tables, f"{name}_GRID").astype(int)
         levels, digits = np.unique(grid, return_inverse=True)
         entries, length = grid.shape
+        # numpy 1 returns the inverse flat
         numbers = digits.reshape(grid.shape) @ len(levels) ** np.arange(length)
         lines = "\n".join(" ".join(map(str, numbers[start : start + 24])) for start in range(0, entries, 24))
         digits_of = f"digits in base {len(levels)}, levels {' '.join(map(str, levels))}"
@@ -187,6 +188,7 @@ def grids() -> str:
 def support_matrix() -> str:
     """Return which op takes which types where, and which backend has it; types that all ops treat alike share a column."""
     roles = {name: tuple(_roles(OPS[op], name) for op in op_table()) for name in _known(ANY)}
+    # sorted first, since groupby joins neighbours only; then back in the order of the types' numbers
     columns = [(key, [n for n, _ in group]) for key, group in groupby(sorted(roles.items(), key=lambda i: i[1]), lambda i: i[1])]
     columns.sort(key=lambda column: BY_NAME[column[1][0]].number)
     head = ("Op", *(backend.name for backend in ROWS), *("<br>".join(names) for _, names in columns))

@@ -144,6 +144,7 @@ def size_of(cls: type, version: Version) -> str:
             terms.append(f"{codec.wire_size(field.wire.of, version)}·n_{field.name}")
         elif isinstance(field.wire, Tail):
             terms.append(f"the length of `{field.name}`")
+    # the length of `data` is in bytes anyway
     return " + ".join(terms).removeprefix("0 + ") + (" byte" if terms == ["1"] else " bytes" if "data" not in terms[-1] else "")
 
 
@@ -210,6 +211,7 @@ def types() -> str:
             dtype.block,
             dtype.size,
             dtype.since,
+            # the intermediate types are made for dot products: type_traits in ggml.c has no to_float for them
             "yes" if dtype in CAN_DEQUANTISE and dtype.name not in INTERMEDIATE else "",
             "yes" if dtype in CAN_QUANTISE else "",
             VEC_DOT_TYPE.get(dtype.name, ""),
@@ -231,6 +233,7 @@ def op_numbers() -> str:
         return str(ops.index(op)) if op in ops else ""
 
     rows = ((f"[{op}](#{_anchor(op)})", f"**{number(op, DEFAULT)}**", *(number(op, version) for version in others)) for op in names)
+    # an op without a number here has left an empty bold cell
     return table(("Op", f"**{DEFAULT}**", *map(str, others)), rows).replace("****", "")
 
 

@@ -202,6 +202,7 @@ def piece_from_json(value: Any) -> Piece:
         ValueError: for a value that is not a piece.
     """
     match value:
+        # names before hexadecimal: no text is both, but fromhex would raise for a name
         case str() if found := _NAME.fullmatch(value):
             offset = int(found[3] or 0)
             return Named(found[1], -offset if found[2] == "-" else offset)

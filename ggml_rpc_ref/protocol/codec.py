@@ -96,6 +96,7 @@ def encode(message: Message, version: Version = DEFAULT) -> bytes:
     """
     present, absent = _rows(type(message), version)
     for name, default in absent:
+        # a dataclass can't tell a field that was set to its default from one left alone, and need not: neither loses anything
         if getattr(message, name) != default:
             raise Misuse(f"{type(message).__name__}.{name} is set, but protocol {version} has no such field")
     return b"".join(put(row.wire, getattr(message, row.name), row.name, version) for row in present)
@@ -116,12 +117,14 @@ def put(wire: Wire, value: Any, name: str, version: Version = DEFAULT) -> bytes:
     match wire:
         case Int():
             try:
+                # int(): numpy's integers have no to_bytes
                 return int(value).to_bytes(wire.width, "little", signed=wire.signed)
             except OverflowError:
                 raise Misuse(f"{name} = {value} does not fit into {wire.width} bytes") from None
         case Chars():
             if len(value) > wire.length:
                 raise Misuse(f"{name} has {len(value)} bytes; at most {wire.length} fit")
+            # zeros up to the end: bytes of a name past its end once carried a client's memory (SEC-35)
             return bytes(value).ljust(wire.length, b"\0")
         case Record():
             return encode(value, version)
@@ -129,6 +132,7 @@ def put(wire: Wire, value: Any, name: str, version: Version = DEFAULT) -> bytes:
             if len(value) > wire.length:
                 raise Misuse(f"{name} has {len(value)} entries; at most {wire.length} fit")
             # entries left out at the end are all zero: an absent source is a record of zero bytes, not a record of default values
+            # (serialize_tensor of a null pointer in ggml-rpc.cpp)
             return b"".join(put(wire.of, entry, name, version) for entry in value).ljust(wire_size(wire, version), b"\0")
         case Counted():
             head = put(Int(4), len(value), f"number of {name}", version)
@@ -149,6 +153,8 @@ def decode(cls: type[M], payload: Readable, version: Version = DEFAULT) -> M:
         return decode_by_field(cls, payload, version)
     check_size(cls, len(payload), version)
     form = _form(cls, version)
+    # the last value is the data, copied, as the payload may be a view of a buffer that is used again; a record without data has
+    # no place for it, and there it is empty: check_size has compared the size
     return _assemble(cls, (*form.unpack_from(payload), bytes(payload[form.size :])), version)
 
 
@@ -273,6 +279,7 @@ def _places(cls: type, version: Version) -> tuple[_Place, ...]:
 @cache
 def _form(cls: type, version: Version) -> struct.Struct:
     """Return the format with which struct unpacks a record: what comes before its data."""
+    # "<" stands for little-endian and for no alignment: the records are packed, their u64s lie at odd places
     return struct.Struct("<" + "".join(_letters(Record(cls), version)))
 
 
@@ -285,6 +292,7 @@ def _letters(wire: Wire, version: Version) -> list[str]:
         case Chars():
             return [f"{wire.length}s"]
         case Array():
+            # a letter for each value rather than a repeat count like "4I": `_places` counts letters to find a value
             return _letters(wire.of, version) * wire.length
         case Record():
             return [letter for row in fields(wire.cls, version) for letter in _letters(row.wire, version)]
@@ -341,6 +349,7 @@ def _numpy(wire: Wire, version: Version) -> tuple[Any, tuple[int, ...]]:
         case Int():
             return f"<{'i' if wire.signed else 'u'}{wire.width}", ()
         case Chars():
+            # V rather than S: numpy strips the trailing zero bytes of an S
             return f"V{wire.length}", ()
         case Record():
             return layout(wire.cls, version), ()

@@ -139,6 +139,7 @@ class Order(Generic[T]):
         HELLO's request carries no version; its size is the only hint (0 bytes before 4.0.0, 24 since).
         """
         if self._by_hello and size != codec.minimum_size(Hello, self._version):
+            # a size that no version's HELLO has changes nothing: the check of the size that follows refuses it
             fitting = (version for version in PROFILES if codec.minimum_size(Hello, version) == size)
             self.agree(next(fitting, self._version))
 
@@ -152,6 +153,7 @@ class Order(Generic[T]):
         """
         row = by_number(self._version).get(number)
         is_hello = row is not None and row.cls is Hello
+        # before an unknown number is refused, as in rpc_serve_client: whatever comes first in place of HELLO breaks this rule
         if not self._opened and self._from_start and not is_hello:
             hello = REQUESTS[Hello]
             raise Violation("session.hello-first", "command", number, f"the first command is {hello.name} ({hello.number})")
@@ -167,6 +169,7 @@ class Order(Generic[T]):
         Raises:
             Misuse: for HELLO that is not the first request, or another request that is.
         """
+        # HELLO is right exactly as long as nothing has been sent, every other request from then on
         if (cls is Hello) is self._opened:
             raise Misuse(f"{command_name(cls)}: HELLO is the first request of a connection, and only the first")
 

@@ -139,12 +139,14 @@ def _serve_command(build: Build, options: ServerOptions, *, owned: bool) -> list
         "cache_dir": None if options.cache_dir is None else str(options.cache_dir),
         "owned": owned,
     }
+    # -I: neither PYTHONPATH nor the script's directory is searched, so that nothing of ours can be imported there
     return [str(build.python), "-I", str(SCRIPT), "serve", json.dumps(request)]
 
 
 def _wait_until_ready(build: Build, process: subprocess.Popen[bytes], log: Path, timeout: float) -> Server:
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
+        # before the log is read, which then holds all that a process that has ended has printed
         status = process.poll()
         printed = log.read_text(errors="replace")
         if status is not None:

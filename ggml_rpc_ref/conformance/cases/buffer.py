@@ -185,6 +185,7 @@ def not_mapped(subject: Subject) -> None:
         raise NotJudged("seeing the server's memory map takes a server started by --spawn on Linux", Verdict.SKIP)
     peer = subject.connect()
     buffers = [peer.alloc(size) for size in (64, 4096, 2**20, 2**25)]
+    # read once the buffers are there: the largest are mapped only then
     mapped = [tuple(int(end, 16) for end in line.split(" ", 1)[0].split("-")) for line in maps.read_text().splitlines()]
     for buffer in buffers:
         for what, number in (("remote_ptr", buffer.remote_ptr), ("base_ptr", buffer.base)):

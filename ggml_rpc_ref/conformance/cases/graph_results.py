@@ -120,7 +120,7 @@ SUMS: dict[str, Sum] = {
         "GLU", [Source([2], [1, 2]), Source([2], [3, 4])], [2], [2.1931758, 7.0463767], TABLE, _i32(GLU_OPS.index("SWIGLU"), 0)
     ),
     "glu-geglu": Sum("GLU", [Source([2], [1, 3])], [1], [2.5235760], TABLE, _i32(GLU_OPS.index("GEGLU"), 0)),
-    # one key only: the weights are 1 and the result is the value's row
+    # one key only: its weight is 1 and the result is the value's row; op_params are scale, max_bias and logit_softcap
     "flash-attn-ext-one-key": Sum(
         "FLASH_ATTN_EXT",
         [

@@ -42,6 +42,7 @@ def observed(version: Version = DEFAULT) -> Observed:
         LookupError: where no build of the version was observed.
     """
     for file in resources.files(__name__).iterdir():
+        # from the right: the directory's name has the dots of versions in it
         directory, _, kind = file.name.rpartition(".")
         if kind == "json" and directory.startswith(f"upstream-{version}-"):
             row = json.loads(file.read_text(encoding="utf-8"))
