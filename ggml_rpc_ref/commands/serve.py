@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ggml_rpc_ref.commands.log import start_log, utc
+from ggml_rpc_ref.commands.log import LogWriter, start_log, utc
 from ggml_rpc_ref.commands.options import LOOPBACK, Port
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
@@ -52,7 +51,9 @@ def serve(
             show_default=False,
         ),
     ] = "",
-    max_connections: Annotated[int, typer.Option(min=1, help="Connections at the same time.")] = 256,
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="Connections at the same time; when full, an idle one gives way.")
+    ] = 256,
     idle_timeout: Annotated[
         float | None, typer.Option(min=0.1, metavar="SECONDS", help="End connections that are silent for so long. (default: never)")
     ] = None,
@@ -65,7 +66,7 @@ def serve(
     from ggml_rpc_ref.server.host import cache_directory, make_host
     from ggml_rpc_ref.server.server import Limits, Server
 
-    start_log(log_level, as_json=as_json)
+    writer = start_log(log_level, as_json=as_json)
     served = make_host(
         device,
         memory=parse_size(memory) if memory else None,
@@ -75,7 +76,7 @@ def serve(
     )
     networks = [parse_network(text) for text in allow or ()]
     limits = Limits(connections=max_connections, idle=idle_timeout)
-    run(Server(served, host, port, allow=networks, limits=limits), as_json=as_json)
+    run(Server(served, host, port, allow=networks, limits=limits), writer, as_json=as_json)
 
 
 def set_blas_threads(threads: int) -> None:
@@ -89,7 +90,7 @@ def set_blas_threads(threads: int) -> None:
             os.environ[name] = count
 
 
-def run(server: Server, *, as_json: bool = False) -> None:
+def run(server: Server, writer: LogWriter, *, as_json: bool = False) -> None:
     """Announce what is served, and serve it until SIGINT or SIGTERM; a second signal ends the process at once."""
     ended_by: list[signal.Signals] = []
 
@@ -100,16 +101,16 @@ def run(server: Server, *, as_json: bool = False) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    if as_json:
-        print(json.dumps(announcement(server)), flush=True)
-    else:
-        print("\n".join(_lines(announcement(server))), file=sys.stderr, flush=True)
+    ready = announcement(server)
+    for line in [json.dumps(ready)] if as_json else _lines(ready):
+        writer.write(line)
     if not server.is_loopback:
         log.warning("the protocol has no authentication: anyone who can reach %s can use this server", server.endpoint)
     server.serve_forever()
     log.info("ended by %s", ended_by[0].name if ended_by else "itself")
-    if server.connections:
-        os._exit(0)  # a thread is still computing and can't be stopped: leave without waiting for it
+    # a thread that is still computing, or that still writes to a pipe which nobody reads, can't be stopped: leave without it
+    if not writer.drain() or server.connections:
+        os._exit(0)
 
 
 def announcement(server: Server) -> dict[str, Any]:

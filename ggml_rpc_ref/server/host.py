@@ -13,6 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.backends import machine, registry
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.server.budget import Budget
 from ggml_rpc_ref.server.handlers import Device, Host
 from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default_directory
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_VALUES = 2 * 2**30
 """Bytes of float32 copies of quantised weights that are kept by default, where the machine has much more than that."""
+MOST_FOR_GRAPHS = 2 * 2**30
+"""Bytes for graphs that arrive or are kept, where the machine has much more than that."""
 
 
 def make_host(
@@ -52,7 +55,8 @@ def make_host(
         raise Misuse("a device without memory can't serve: give -m at least 1")
     tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit)
     backends = [registry.find(name).make(share, copies // len(names)) for name in names]
-    return Host([Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends], tensors)
+    served = [Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends]
+    return Host(served, tensors, graph_memory=Budget(min(MOST_FOR_GRAPHS, available // 8)))
 
 
 def cache_directory(wanted: bool, directory: Path | None) -> Path | None:

@@ -83,6 +83,10 @@ class TensorCache:
         """Return the name of the file for a hash."""
         return self.directory / f"{digest:016x}"
 
+    def state(self) -> dict[str, object]:
+        """Return where it is and how large, as `Server.state` has it."""
+        return {"directory": str(self.directory), "limit": self.limit}
+
     # ------------------------------------------------------------------------------------------------------------- loading
 
     def load(self, digest: int, room: memoryview) -> int | None:
