@@ -564,6 +564,35 @@ def test_uploads_are_found_again_unless_damaged(caching: Server, tmp_path: Path,
         assert client.ask(get_tensor(record, 0, 4000)) == wanted
 
 
+def from_address(server: Server, address: str, stack: ExitStack) -> Client:
+    """A connection from another address of this machine."""
+    try:
+        where = ("127.0.0.1", int(server.endpoint.rpartition(":")[2]))
+        client = Client(stack.enter_context(socket.create_connection(where, 20, (address, 0))))
+    except OSError:
+        pytest.skip("this machine has one loopback address")
+    client.send(frame(HELLO))
+    assert client.receive(11) == HELLO_REPLY
+    return client
+
+
+@pytest.mark.parametrize("per_client", [False, True])
+def test_an_upload_is_found_by_other_clients_unless_they_are_kept_apart(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_client: bool
+) -> None:
+    monkeypatch.setattr(tensor_cache, "THRESHOLD", 1000)
+    tensors = TensorCache(tmp_path, per_client=per_client)
+    with Server(replace(host, tensors=tensors)) as server, ExitStack() as stack:
+        clients = [from_address(server, address, stack) for address in ("127.0.0.1", "127.0.0.2", "127.0.0.1")]
+        records = [tensor(*client.alloc(4096), len(DATA)) for client in clients]
+        clients[0].send(set_tensor(records[0], DATA))
+        assert is_served(clients[0])
+        asked = [
+            client.ask(frame(HASH, r + struct.pack("<QQ", 0, definition(DATA)))) for client, r in zip(clients, records, strict=True)
+        ]
+        assert asked == [b"\1", b"\0" if per_client else b"\1", b"\1"]
+
+
 # ------------------------------------------------------------------------------------------------------- peers that misbehave
 
 
@@ -820,14 +849,7 @@ def test_a_connection_with_buffers_goes_at_last(host: Host) -> None:
 
 def test_of_two_addresses_the_one_with_more_connections_gives_way(host: Host) -> None:
     with Server(host, limits=Limits(connections=3, spare_empty=0.0)) as server, ExitStack() as stack:
-        port = int(server.endpoint.rpartition(":")[2])
-        try:
-            sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.2", 0)))
-        except OSError:
-            pytest.skip("this machine has one loopback address")
-        alone = Client(sock)
-        alone.send(frame(HELLO))
-        assert alone.receive(11) == HELLO_REPLY
+        alone = from_address(server, "127.0.0.2", stack)
         crowd = []
         for _ in range(6):
             assert all_idle(server)

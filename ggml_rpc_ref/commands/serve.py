@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 def serve(
     host: Annotated[str, typer.Option("--host", "-H", help="Address or host name to bind.")] = LOOPBACK,
     port: Port = DEFAULT_PORT,
-    cache: Annotated[bool, typer.Option("--cache", "-c", help="Keep large uploads on disk, where rpc-server -c has them.")] = False,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache", "-c", help="Keep large uploads on disk, where rpc-server -c has them; see --cache-per-client."),
+    ] = False,
     threads: Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads of numpy's BLAS; 0: half the cores.")] = 0,
     device: Annotated[str, typer.Option("--device", "-d", help="Devices, separated by commas: oracle, upstream-cpu.")] = "oracle",
     memory: Annotated[
@@ -43,6 +46,14 @@ def serve(
     ] = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Where large uploads are kept; implies --cache.")] = None,
     cache_limit: Annotated[str, typer.Option(metavar="SIZE", help="How much is kept there.")] = "32G",
+    cache_per_client: Annotated[
+        bool,
+        typer.Option(
+            "--cache-per-client",
+            help="Keep each address's uploads apart. Without it clients share the cache: one can put bytes under another's hash "
+            "(FNV-1a is easily forged), and whoever knows a hash can read the upload.",
+        ),
+    ] = False,
     values_cache: Annotated[
         str,
         typer.Option(
@@ -72,6 +83,7 @@ def serve(
         memory=parse_size(memory) if memory else None,
         cache_dir=cache_directory(cache, cache_dir),
         cache_limit=parse_size(cache_limit),
+        cache_per_client=cache_per_client,
         values=parse_size(values_cache) if values_cache else None,
     )
     networks = [parse_network(text) for text in allow or ()]

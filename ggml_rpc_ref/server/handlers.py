@@ -151,6 +151,7 @@ class Session:
         plans: for each device that has computed a graph, the plan of the last one.
         cancelled: asked between the steps of a graph whether to stop; set by the owner of the connection.
         peer: who is at the other end, for the log; set by the owner of the connection.
+        tensors: the tensor cache, or this client's part of it; set by the owner of the connection.
         graph_memory: what its plans, and a graph that is arriving, have of the host's memory for graphs.
     """
 
@@ -162,6 +163,7 @@ class Session:
         self.plans: dict[int, Runnable] = {}
         self.graph_memory, self._plan_sizes = Share(host.graph_memory), dict[int, int]()
         self.peer = ""
+        self.tensors = host.tensors
         self.cancelled: Cancelled = never
 
     def __enter__(self) -> Self:
@@ -196,8 +198,8 @@ class Session:
 
     def placed(self, region: Region) -> object:
         """Take note that all the data of a SET_TENSOR are in their place, and return its reply, as `handle` does."""
-        if self.host.tensors is not None:
-            self.host.tensors.save(region.read())
+        if self.tensors is not None:
+            self.tensors.save(region.read())
         return self.done(SetTensor)
 
     def source(self, message: GetTensor) -> Region:
@@ -365,9 +367,9 @@ def set_tensor_hash(session: Session, request: SetTensorHash) -> SetTensorHashRe
     """
     tensor, _ = session.placed_tensor(request.tensor)
     room = session.region(request.tensor, request.offset, max(0, tensor.nbytes - request.offset))
-    if session.host.tensors is None:
+    cache = session.tensors
+    if cache is None:
         return SetTensorHashReply(result=0)
-    cache = session.host.tensors
     count = room.load(lambda data: cache.load(request.hash, data))
     return SetTensorHashReply(result=0 if count is None else 1)
 

@@ -31,6 +31,7 @@ def make_host(
     memory: int | None = None,
     cache_dir: Path | None = None,
     cache_limit: int = DEFAULT_LIMIT,
+    cache_per_client: bool = False,
     values: int | None = None,
 ) -> Host:
     """Return the host that these options describe.
@@ -41,6 +42,7 @@ def make_host(
             equally. The other half is for what is not counted, such as operands widened to float32 while a node is computed.
         cache_dir: where large uploads are kept; None: nowhere.
         cache_limit: bytes that may be kept there.
+        cache_per_client: whether a client finds only what came from its own address.
         values: bytes of float32 copies of quantised weights to keep, shared equally by the devices; None: DEFAULT_VALUES, but
             at most an eighth of what is available now.
 
@@ -53,7 +55,7 @@ def make_host(
     copies = min(DEFAULT_VALUES, available // 8) if values is None else values
     if share < 1:
         raise Misuse("a device without memory can't serve: give -m at least 1")
-    tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit)
+    tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit, per_client=cache_per_client)
     backends = [registry.find(name).make(share, copies // len(names)) for name in names]
     served = [Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends]
     return Host(served, tensors, graph_memory=Budget(min(MOST_FOR_GRAPHS, available // 8)))

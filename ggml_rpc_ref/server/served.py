@@ -143,6 +143,8 @@ class Served:
             with self._server.session_type(self._server.host) as session:  # freed before the peer sees the end
                 self._session = session
                 session.cancelled, session.peer = self._is_cancelled, self.name
+                if self._server.host.tensors is not None:
+                    session.tensors = self._server.host.tensors.for_client(self.address)
                 self._channel.set_up(self._limits.tick, self._limits.tick)
                 self._channel.keep_alive()
                 self._answer_all(session)
