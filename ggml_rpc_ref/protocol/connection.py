@@ -160,6 +160,11 @@ class Connection:
         return max(1, need - len(self._buffer))
 
     @property
+    def buffered(self) -> int:
+        """Bytes that have come and wait here for the rest of their message; what `take_data` has taken is not among them."""
+        return len(self._buffer)
+
+    @property
     def idle(self) -> bool:
         """Whether the peer may end the conversation here: no message has begun and no reply is awaited."""
         return self._state is _State.HEAD and not self._buffer and self.order.oldest is None
