@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import socket
 import struct
 import threading
@@ -30,6 +31,8 @@ SLOWEST = 2**20
 gigabytes is not cut off, and a peer that sends a byte at a time can't hold a call for ever."""
 SEEN = 64
 """Bytes of an incomplete message that an error shows."""
+LONGEST = 10**6
+"""Seconds, 11 days: a call that may take longer than this waits for ever. The system's timers hold no more than 2^31 ms."""
 
 
 class PeerClosed(ConnectionError):  # noqa: N818  (an outcome, which a caller may well have wanted)
@@ -119,6 +122,25 @@ def _without_brackets(host: str, text: str) -> str:
     return address
 
 
+def parse_timeout(seconds: object, name: str = "timeout") -> float:
+    """Return a time-out as a number of seconds above 0; None and infinity are both infinite.
+
+    Raises:
+        Misuse: for anything else, by the name of the argument.
+    """
+    if seconds is None:
+        return math.inf
+    try:
+        number = math.nan if isinstance(seconds, str | bytes | bool) else float(seconds)  # type: ignore[arg-type]
+    except OverflowError:  # an int of hundreds of digits
+        return math.inf
+    except (TypeError, ValueError):
+        number = math.nan
+    if not number > 0:  # nan included
+        raise Misuse(f"{name} = {seconds!r}: give seconds above 0, or None to wait for ever")
+    return number
+
+
 # -------------------------------------------------------------------------------------------------------------- opening
 
 
@@ -135,7 +157,7 @@ def open_stream(host: str, port: int, timeout: float = 10.0) -> Stream:
     for family, kind, protocol, _, address in _addresses(endpoint, timeout):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            sock.settimeout(_or_for_ever(max(0.001, deadline - time.monotonic())))
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
@@ -165,7 +187,7 @@ def _addresses(endpoint: Endpoint, timeout: float) -> list[tuple[Any, ...]]:
 
     worker = threading.Thread(target=resolve, daemon=True)
     worker.start()
-    worker.join(timeout)
+    worker.join(_or_for_ever(timeout))
     if not outcome:
         raise DeadlineMissed(f"the name {endpoint.host!r} was not resolved within {timeout:g} s")
     if isinstance(outcome[0], OSError):
@@ -226,7 +248,7 @@ class Stream:
         deadline = self._deadline(timeout)
         while parts:
             try:
-                self._socket.settimeout(deadline.left())
+                self._socket.settimeout(_or_for_ever(deadline.left()))
                 moved = self._socket.sendmsg([part[:MOST] for part in parts[:2]])
             except TimeoutError:
                 raise DeadlineMissed(
@@ -280,7 +302,7 @@ class Stream:
         """Receive some bytes; the peer's end and the deadline become the two errors of this module."""
         count = deadline.count
         try:
-            self._socket.settimeout(deadline.left())
+            self._socket.settimeout(_or_for_ever(deadline.left()))
             got = self._socket.recv_into(view[:MOST])
         except TimeoutError:
             what = f"only {count} bytes" if count else "nothing"
@@ -341,6 +363,11 @@ class _Deadline:
 
     def __str__(self) -> str:
         return f"{self._timeout + self.count / SLOWEST:.3g} s"
+
+
+def _or_for_ever(seconds: float) -> float | None:
+    """Return seconds as sockets and threads take them: None for more than their timers hold."""
+    return None if seconds > LONGEST else seconds
 
 
 def _reason(error: OSError) -> str:
