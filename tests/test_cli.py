@@ -85,6 +85,8 @@ def test_an_interrupt_while_modules_are_imported_is_a_sentence() -> None:
     """The signal comes with the first module of a command: no `try` of the command line has been entered yet."""
     program = (
         "import os, signal, sys\n"
+        # a shell starts background jobs with SIGINT ignored, and children inherit that
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'typer':\n"

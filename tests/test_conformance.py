@@ -98,6 +98,14 @@ def test_every_case_says_what_it_is() -> None:
         assert case.rule.id == case.id.split("/")[0]
 
 
+def test_sentences_use_ggmls_names_and_no_words_of_ids() -> None:
+    assert CASES["device.index/get-max-size-first-too-large"].doc.startswith("GET_MAX_SIZE for device number DEVICE_COUNT, ")
+    assert CASES["tensor.type-known/copy-tensor-src-255"].doc.startswith("COPY_TENSOR (src) whose tensor has type 255, ")
+    assert "type IQ2_XXS:" in CASES["data.round-trip/type-iq2-xxs"].doc
+    assert "the tensor, size 2^64-1: refused" in CASES["data.in-tensor/get-size-2-64-less-1"].doc
+    assert "the tensor, one-past-end: refused" in CASES["data.in-tensor/get-one-past-end"].doc
+
+
 def test_every_rule_has_a_case_and_a_sabotage() -> None:
     judged = {case.rule.id for case in CASES.values()}
     assert judged | set(NO_CASE) == set(RULES)
@@ -219,7 +227,7 @@ GOOD = [CASES["device.count/at-least-1"], CASES["frame.command-known/unfinished"
 @pytest.mark.parametrize(
     ("behaviour", "verdict", "words"),
     [
-        ("exit", Verdict.CRASH, "exit status 7; last words: that was too much"),
+        ("exit", Verdict.CRASH, "exit status 7; last output: that was too much"),
         ("kill", Verdict.CRASH, "killed by SIGKILL"),
         ("hang", Verdict.HANG, "neither an end nor an answer"),
         ("hang-all", Verdict.HANG, "does not answer"),
@@ -247,7 +255,7 @@ def test_a_server_that_is_not_ours_is_given_up_when_it_is_gone() -> None:
 
 
 def test_a_server_that_never_listens_is_unreachable() -> None:
-    with pytest.raises(ConnectionError, match=r"ended before it listened: exit status 3; last words: no"):
+    with pytest.raises(ConnectionError, match=r"ended before it listened: exit status 3; last output: no"):
         judge(Spawned("a dud", [sys.executable, "-c", "print('no'); raise SystemExit(3)", "{port}"]), GOOD)
 
 

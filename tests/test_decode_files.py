@@ -536,6 +536,7 @@ def test_a_vector_is_told_from_hex() -> None:
 PCAP_START = b"\xd4\xc3\xb2\xa1\x02\0\x04\0" + bytes(8) + b"\xff\xff\0\0\x01\0\0\0"
 PROVOKED: dict[str, tuple[str, bytes]] = {
     "input.bytes": ("raw", b""),
+    "input.gzip": ("hex", b"\x1f\x8b"),
     "recording.magic": ("recording", b"ggml-rpc recording 2\n"),
     "recording.header": ("recording", b"ggml-rpc recording 1\n{}\n"),
     "recording.chunk-head": ("recording", RECORDING_START + bytes(20)),

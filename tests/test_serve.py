@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import json
 import logging
 import os
@@ -10,19 +12,22 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ggml_rpc_ref.backends import machine
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.commands import serve
-from ggml_rpc_ref.commands.log import JsonFormatter, TextFormatter, start_log
+from ggml_rpc_ref.commands.log import Allowance, JsonFormatter, LogWriter, TextFormatter, start_log
 from ggml_rpc_ref.commands.parsing import parse_network, parse_size
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.net.stream import free_port
 from ggml_rpc_ref.server import host
 from ggml_rpc_ref.server.host import cache_directory, make_host
 from ggml_rpc_ref.server.server import Server
@@ -130,6 +135,76 @@ def test_json_is_one_line() -> None:
     assert (entry["level"], entry["event"], entry["message"]) == ("warning", "log", "a\nb")
 
 
+class Stuck(io.StringIO):
+    """A stream whose reader does not read: nothing is written until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.go.wait(20)
+        return super().write(text)
+
+
+def writing_to(stream: io.StringIO, **options: Any) -> LogWriter:
+    writer = LogWriter(stream, **options)
+    writer.setFormatter(TextFormatter())
+    return writer
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up_and_counts_what_it_drops() -> None:
+    stream = Stuck()
+    writer = writing_to(stream, queued=10)
+    for number in range(100):
+        writer.handle(record(f"line {number}"))
+    assert not writer.drain(0.05)
+    assert 89 <= writer.dropped <= 90  # one line may be on its way
+    dropped = writer.dropped
+    stream.go.set()
+    assert writer.drain(20)
+    lines = stream.getvalue().splitlines()
+    assert lines[0].endswith("line 0")
+    assert lines[-1].endswith(f"left out {dropped} lines of the log: nobody read it")
+    assert len(lines) == 100 - dropped + 1
+
+
+def about(peer: str, level: int = logging.INFO) -> logging.LogRecord:
+    line = record("refused")
+    line.peer, line.levelno = peer, level
+    return line
+
+
+def test_a_peer_can_t_fill_the_log() -> None:
+    stream = io.StringIO()
+    writer = writing_to(stream)
+    for port in range(1000):
+        writer.handle(about(f"192.0.2.1:{port}"))
+    writer.handle(about("192.0.2.2:5"))
+    writer.handle(about("192.0.2.1:7", logging.DEBUG))
+    assert writer.drain(20)
+    lines = stream.getvalue().splitlines()
+    kept = sum(line.endswith("refused") for line in lines)
+    assert 202 <= kept < 400
+    assert sum(int(line.split()[4]) for line in lines if "of 192.0.2.1: too many at once" in line) == 1002 - kept
+
+
+def test_lines_come_back_at_a_rate() -> None:
+    allowance = Allowance()
+    assert [allowance.take("a", 0.0) for _ in range(201)] == [True] * 200 + [False]
+    assert allowance.left_out(0.0) == []
+    assert [told.getMessage() for told in allowance.left_out(1.0)] == ["left out 1 lines of a: too many at once"]
+    assert allowance.left_out(1.0) == []
+    assert [allowance.take("a", 1.0) for _ in range(21)] == [True] * 20 + [False]
+
+
+def test_addresses_that_come_and_go_cost_no_memory() -> None:
+    allowance = Allowance()
+    for number in range(5000):
+        assert allowance.take(f"10.0.{number // 256}.{number % 256}", 0.0)
+    assert len(allowance._accounts) == 1024
+
+
 # ------------------------------------------------------------------------------------------------------------- the process
 
 
@@ -151,12 +226,70 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
         process.communicate()
 
 
+def next_event(process: subprocess.Popen[str], event: str) -> dict[str, Any]:
+    """The next line of the log that tells of such an event."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        entry: dict[str, Any] = json.loads(line)
+        if entry["event"] == event:
+            return entry
+    raise AssertionError(f"the log has ended without {event!r}")
+
+
 @contextmanager
 def connect(port: int) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port), 20) as sock:
         sock.sendall(HELLO)
         assert sock.recv(11, socket.MSG_WAITALL) == HELLO_REPLY
         yield sock
+
+
+def a_full_pipe() -> tuple[int, int]:
+    """A pipe of one page, which somebody holds open and nobody reads."""
+    reading, writing = os.pipe()
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    return reading, writing
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_log_that_nobody_reads_wedges_nothing(options: tuple[str, ...]) -> None:
+    """With standard error, or standard output, a full pipe every client hung after 575 refusals, and SIGTERM did nothing."""
+    port = free_port()
+    reading, writing = a_full_pipe()
+    streams = {"stdout": writing} if options else {"stderr": writing}
+    with subprocess.Popen(command("-p", str(port), *options), **streams) as process:  # type: ignore[call-overload]
+        try:
+            with reach(port) as old:
+                for _ in range(1500):
+                    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+                        sock.sendall(b"\xff" * 9)
+                        with suppress(ConnectionResetError):
+                            assert sock.recv(1) == b""
+                old.sendall(struct.pack("<BQIQ", 0, 12, 0, 2**60))  # a request that is logged
+                assert old.recv(24, socket.MSG_WAITALL) == struct.pack("<QQQ", 16, 0, 0)
+                with connect(port):
+                    process.terminate()
+                    assert process.wait(20) == 0
+        finally:
+            process.kill()
+            os.close(reading)
+            os.close(writing)
+
+
+def reach(port: int) -> socket.socket:
+    """A connection to a server that may still be starting, on which HELLO is done."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            sock = socket.create_connection(("127.0.0.1", port), 20)
+        except ConnectionRefusedError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        else:
+            sock.sendall(HELLO)
+            assert sock.recv(11, socket.MSG_WAITALL) == HELLO_REPLY
+            return sock
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -167,7 +300,8 @@ def test_signals_end_it_with_0_while_a_peer_is_connected(number: signal.Signals)
         assert sock.recv(1) == b""
         assert process.stdout is not None
         assert process.stderr is not None
-        assert json.loads(process.stdout.read())["message"] == f"ended by {number.name}"
+        lines = [json.loads(line)["message"] for line in process.stdout.read().splitlines()]
+        assert [line.partition(" 127")[0] for line in lines] == ["opened", f"ended by {number.name}"]
         assert process.stderr.read() == ""
 
 
@@ -204,8 +338,7 @@ def test_json_names_rule_field_value_and_peer() -> None:
             assert sock.recv(24, socket.MSG_WAITALL) == struct.pack("<QQQ", 16, 1024, 1024)
             sock.sendall(struct.pack("<BQI", 11, 4, 7))
             assert sock.recv(1) == b""
-        assert process.stdout is not None
-        entry = json.loads(process.stdout.readline())
+        entry = next_event(process, "refused")
     assert {key: entry[key] for key in ("level", "event", "peer", "rule", "field", "value")} == {
         "level": "warning", "event": "refused", "peer": peer, "rule": "device.index", "field": "device", "value": "7",
     }  # fmt: skip
@@ -243,7 +376,7 @@ def test_only_another_address_than_loopback_is_warned_of(
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     server = server_type(make_host(memory=1000))
     server.stop()
-    serve.run(server)
+    serve.run(server, LogWriter(io.StringIO()))
     assert ("the protocol has no authentication" in caplog.text) is (server_type is Elsewhere)
 
 
@@ -253,10 +386,8 @@ def test_options_reach_the_server(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", port), 20) as second:
             assert second.recv(1) == b""
         assert sock.recv(1) == b""
-        assert process.stdout is not None
-        messages = [json.loads(process.stdout.readline())["message"] for _ in range(2)]
-        assert "1 connections are open" in messages[0]
-        assert "idle for 0.3 s" in messages[1]
+        assert "1 connections are open" in next_event(process, "turned away")["message"]
+        assert "idle for 0.3 s" in next_event(process, "ended")["message"]
 
 
 MISTAKES = [

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -276,3 +277,97 @@ def test_servers_share_a_directory(tmp_path: Path) -> None:
         thread.join()
     assert not wrong
     assert not list(tmp_path.glob("*.part"))
+
+
+def on_disk(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_uploads_at_once_stay_under_the_limit(tmp_path: Path, servers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is taken before anything is written, by threads and servers alike: 8 uploads of 30 MiB left 240 under a limit of 32."""
+    caches = [TensorCache(tmp_path, limit=2 * SIZE) for _ in range(servers)]
+    write, wrote, go = TensorCache._write, threading.Semaphore(0), threading.Event()
+
+    def wait_then_write(self: TensorCache, *args: Any) -> None:
+        wrote.release()
+        go.wait(20)
+        write(self, *args)
+
+    monkeypatch.setattr(TensorCache, "_write", wait_then_write)
+    threads = [threading.Thread(target=save, args=(caches[seed % servers], some_bytes(seed))) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    assert all(wrote.acquire(timeout=20) for _ in range(2))
+    while sum(thread.is_alive() for thread in threads) > 2:  # the others find no room and give up
+        time.sleep(0.001)
+    assert on_disk(tmp_path) == 2 * SIZE
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert on_disk(tmp_path) == 2 * SIZE
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+# ----------------------------------------------------------------------------------------------------------------- forgery
+
+
+@pytest.fixture
+def weak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hash that all data have: what a forger makes of FNV-1a with some work."""
+    monkeypatch.setattr(tensor_cache, "fnv1a", lambda data: 7)
+    monkeypatch.setattr(tensor_cache, "_hash", lambda file: 7)
+
+
+@pytest.mark.usefixtures("weak")
+@pytest.mark.parametrize("size", [SIZE, SIZE + 1])
+def test_two_contents_of_one_hash_are_both_distrusted(cache: TensorCache, size: int, caplog: pytest.LogCaptureFixture) -> None:
+    save(cache, some_bytes(1, size))
+    assert load(cache, 7, size) == some_bytes(1, size)
+    for _ in range(2):
+        save(cache, DATA)
+        assert load(cache, 7, size) is None
+    save(cache, some_bytes(1, size))
+    assert load(cache, 7, size) is None
+    assert caplog.text.count("neither is kept") == 1
+
+
+@pytest.mark.parametrize("damage", [corrupt, truncate, lengthen])
+def test_an_upload_replaces_a_file_of_other_contents(cache: TensorCache, damage: Callable[[Path], None]) -> None:
+    """Only its size was compared: the wrong file stayed, and was found wrong at each load."""
+    path = cache.path(save(cache, DATA))
+    damage(path)
+    save(cache, DATA)
+    assert path.read_bytes() == DATA
+
+
+ADDRESSES = ["192.0.2.1", "192.0.2.2", "[2001:db8::1]", "[fe80::1%eth0]", "..", "../x"]
+
+
+def test_clients_apart_find_only_their_own(tmp_path: Path) -> None:
+    cache = TensorCache(tmp_path, per_client=True)
+    parts = [cache.for_client(address) for address in ADDRESSES]
+    save(parts[0], DATA)
+    assert [load(part, DIGEST) for part in parts] == [DATA] + [None] * 5
+    assert load(TensorCache(tmp_path, per_client=True).for_client(ADDRESSES[0]), DIGEST) == DATA
+    assert load(TensorCache(tmp_path), DIGEST) is None
+    assert load(cache.for_client(ADDRESSES[0]), DIGEST) == DATA
+
+
+def test_clients_apart_share_the_limit(tmp_path: Path) -> None:
+    cache = TensorCache(tmp_path, limit=2 * SIZE, per_client=True)
+    for seed, address in enumerate(ADDRESSES[:4]):
+        save(cache.for_client(address), some_bytes(seed))
+    assert on_disk(tmp_path) == 2 * SIZE
+    assert cache.state() == {"directory": str(tmp_path), "per_client": True, "files": 2, "size": 2 * SIZE, "limit": 2 * SIZE}
+
+
+def test_a_part_lies_below_the_cache_whatever_the_address_says(tmp_path: Path) -> None:
+    cache = TensorCache(tmp_path, per_client=True)
+    for address in ADDRESSES:
+        assert cache.for_client(address).path(1).resolve().is_relative_to(tmp_path.resolve() / "clients")
+
+
+def test_one_cache_for_all_is_rpc_servers(tmp_path: Path) -> None:
+    cache = TensorCache(tmp_path)
+    assert cache.for_client("192.0.2.1") is cache

@@ -1,8 +1,8 @@
-"""The oracle with the roundings of upstream's CPU backend put in, so that a stock client sees the numbers that it would see there.
+"""The oracle with the roundings of upstream's CPU backend, so that a stock client sees the numbers that it would see there.
 
 The oracle multiplies activations as they are. Upstream's CPU rounds them first, and a small model's greedy tokens notice: its two
-best logits may be 0.01 apart, and the rounding moves them by 0.3. That is no part of what an op means, so the rounding is here and
-not in ops:
+best logits may be 0.01 apart, and the rounding moves them by 0.3. The rounding is not part of what an op means, so it is
+here and not in ops:
 
     MUL_MAT, MUL_MAT_ID     src1 is rounded to the partner type of src0's (`matmul.VEC_DOT_TYPE`), then multiplied; the minimum of a
                             Q4_1 or Q5_1 block meets the sum that Q8_1 keeps of its block, which is an F16
@@ -11,7 +11,7 @@ not in ops:
                             computed in F32, as the oracle does
     UNARY, GLU              GELU and GELU_QUICK of an F32 are looked up by its F16, the results are F16
 
-Everything else is the oracle's. What remains against the genuine server is the order of float32 sums.
+Everything else is the oracle's. What still differs from the genuine server is the order of float32 sums.
 
 Source: ggml-cpu.c (vec_dot_type), ops.cpp (flash_attn_ext_f16_one_chunk, reduce_partials), vec.h (ggml_vec_mad_f16, GELU tables).
 """
@@ -52,7 +52,7 @@ class UpstreamCpu:
 
     Args:
         memory: where its buffers lie.
-        threads: number of threads of the upstream server to be matched: a single query's keys are summed in so many parts.
+        threads: number of threads of the upstream server to reproduce: a single query's keys are summed in as many parts.
         half: its processor's F16 arithmetic; by default that of the processor we run on.
         copies: bytes of float32 copies of quantised weights to keep.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,7 +37,7 @@ def proxy(
     from ggml_rpc_ref.net.stream import parse_endpoint
     from ggml_rpc_ref.proxy.proxy import Proxy
 
-    start_log("info", as_json=False)
+    writer = start_log("info", as_json=False)
     where, server, delays = parse_listen(listen), parse_endpoint(upstream), parse_delays(delay or [])
     limit = parse_size(leave_out) if leave_out else None
     with contextlib.ExitStack() as stack:
@@ -45,6 +46,8 @@ def proxy(
             tool = f"ggml-rpc-ref {ggml_rpc_ref.__version__} proxy"
             recorder = stack.enter_context(Recorder(record, endpoint=str(server), tool=tool, leave_out_over=limit))
         run(Proxy(server, where.host, where.port, recorder=recorder, explain=explain, delays=delays))
+    if not writer.drain():
+        os._exit(0)  # nobody reads standard error: its thread can't be stopped
 
 
 def run(proxy: Proxy) -> None:

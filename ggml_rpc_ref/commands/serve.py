@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ggml_rpc_ref.commands.log import start_log, utc
+from ggml_rpc_ref.commands.log import LogWriter, start_log, utc
 from ggml_rpc_ref.commands.options import LOOPBACK, Port
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
@@ -27,7 +26,10 @@ log = logging.getLogger(__name__)
 def serve(
     host: Annotated[str, typer.Option("--host", "-H", help="Address or host name to bind.")] = LOOPBACK,
     port: Port = DEFAULT_PORT,
-    cache: Annotated[bool, typer.Option("--cache", "-c", help="Keep large uploads on disk, where rpc-server -c has them.")] = False,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache", "-c", help="Keep large uploads on disk, where rpc-server -c has them; see --cache-per-client."),
+    ] = False,
     threads: Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads of numpy's BLAS; 0: half the cores.")] = 0,
     device: Annotated[str, typer.Option("--device", "-d", help="Devices, separated by commas: oracle, upstream-cpu.")] = "oracle",
     memory: Annotated[
@@ -44,6 +46,14 @@ def serve(
     ] = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Where large uploads are kept; implies --cache.")] = None,
     cache_limit: Annotated[str, typer.Option(metavar="SIZE", help="How much is kept there.")] = "32G",
+    cache_per_client: Annotated[
+        bool,
+        typer.Option(
+            "--cache-per-client",
+            help="Keep each address's uploads apart. Without it clients share the cache: one can put bytes under another's hash "
+            "(FNV-1a is easily forged), and whoever knows a hash can read the upload.",
+        ),
+    ] = False,
     values_cache: Annotated[
         str,
         typer.Option(
@@ -52,7 +62,9 @@ def serve(
             show_default=False,
         ),
     ] = "",
-    max_connections: Annotated[int, typer.Option(min=1, help="Connections at the same time.")] = 256,
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="Connections at the same time; when full, an idle one gives way.")
+    ] = 256,
     idle_timeout: Annotated[
         float | None, typer.Option(min=0.1, metavar="SECONDS", help="End connections that are silent for so long. (default: never)")
     ] = None,
@@ -65,17 +77,18 @@ def serve(
     from ggml_rpc_ref.server.host import cache_directory, make_host
     from ggml_rpc_ref.server.server import Limits, Server
 
-    start_log(log_level, as_json=as_json)
+    writer = start_log(log_level, as_json=as_json)
     served = make_host(
         device,
         memory=parse_size(memory) if memory else None,
         cache_dir=cache_directory(cache, cache_dir),
         cache_limit=parse_size(cache_limit),
+        cache_per_client=cache_per_client,
         values=parse_size(values_cache) if values_cache else None,
     )
     networks = [parse_network(text) for text in allow or ()]
     limits = Limits(connections=max_connections, idle=idle_timeout)
-    run(Server(served, host, port, allow=networks, limits=limits), as_json=as_json)
+    run(Server(served, host, port, allow=networks, limits=limits), writer, as_json=as_json)
 
 
 def set_blas_threads(threads: int) -> None:
@@ -89,7 +102,7 @@ def set_blas_threads(threads: int) -> None:
             os.environ[name] = count
 
 
-def run(server: Server, *, as_json: bool = False) -> None:
+def run(server: Server, writer: LogWriter, *, as_json: bool = False) -> None:
     """Announce what is served, and serve it until SIGINT or SIGTERM; a second signal ends the process at once."""
     ended_by: list[signal.Signals] = []
 
@@ -100,16 +113,16 @@ def run(server: Server, *, as_json: bool = False) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    if as_json:
-        print(json.dumps(announcement(server)), flush=True)
-    else:
-        print("\n".join(_lines(announcement(server))), file=sys.stderr, flush=True)
+    ready = announcement(server)
+    for line in [json.dumps(ready)] if as_json else _lines(ready):
+        writer.write(line)
     if not server.is_loopback:
         log.warning("the protocol has no authentication: anyone who can reach %s can use this server", server.endpoint)
     server.serve_forever()
     log.info("ended by %s", ended_by[0].name if ended_by else "itself")
-    if server.connections:
-        os._exit(0)  # a thread is still computing and can't be stopped: leave without waiting for it
+    # a thread that is still computing, or that still writes to a pipe which nobody reads, can't be stopped: leave without it
+    if not writer.drain() or server.connections:
+        os._exit(0)
 
 
 def announcement(server: Server) -> dict[str, Any]:

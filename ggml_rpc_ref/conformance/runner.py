@@ -77,6 +77,7 @@ def judge(target: Target, cases: Sequence[Case], options: Options | None = None)
         is_interrupted = True
     finally:
         target.stop()
+    # after `finally`: whoever hears it may rely on the target having ended
     yield Ended(is_interrupted)
 
 
@@ -124,6 +125,7 @@ def introduce(endpoint: Endpoint, timeout: float) -> Facts:
 def _version(endpoint: Endpoint, timeout: float) -> Version:
     """Return the version in the reply to HELLO, which is sent in each form that it has had, oldest first."""
     problem = ""
+    # a server of another version closes on this form; one that answers, answers with its version in the first three bytes
     for form in layouts(Hello):
         subject = Subject(endpoint, timeout, Facts(form))
         try:
@@ -169,10 +171,12 @@ class _Run:
         start = time.monotonic()
         result = _ask(case, subject)
         subject.close()
+        # once the case's connections are closed: a server that serves one client at a time would not answer this one before
         loss = self._loss()
         if loss is not None:
             result = _with_loss(result, loss)
         if result.verdict in FRESH_AFTER:
+            # a loss with a rule is of a server that still answers
             self._restart(case, lost=loss is not None and not loss.rule)
             result = replace(result, transcript=tuple(subject.transcript))
         return replace(result, duration=time.monotonic() - start)
@@ -191,6 +195,7 @@ class _Run:
                 subject.check_alive()
                 return None
             except Broken as broken:
+                # it serves, but against another rule, for instance with another version: time will not mend that
                 if broken.rule:
                     return broken
                 if broken.verdict is Verdict.HANG:

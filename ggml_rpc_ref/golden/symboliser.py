@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ggml_rpc_ref.decode.model import Item
-from ggml_rpc_ref.files.conversation import Anything, AtLeast, Binding, Exactly, Named, Near, Omitted, Piece, Repeated, Step
+from ggml_rpc_ref.files.conversation import WIDTHS, Anything, AtLeast, Binding, Exactly, Named, Near, Omitted, Piece, Repeated, Step
 from ggml_rpc_ref.files.recording import LeftOut
 from ggml_rpc_ref.golden.known_bytes import Known, KnownBytes, Stretch, nbytes
 from ggml_rpc_ref.golden.timeline import EndEvent, MessageEvent, Timeline
@@ -44,8 +44,6 @@ from ggml_rpc_ref.spec.messages import (
 
 NMSE: Final = 5e-4
 """The limit for computed numbers: what test-backend-ops of the 3.6.1 release allows for MUL_MAT."""
-FLOATS: Final = {"F32": 4, "F16": 2}
-"""Types whose computed values are compared as numbers, to their bytes."""
 
 
 @dataclass(slots=True)
@@ -246,7 +244,7 @@ class Symboliser:
     def _stretch(self, stretch: Stretch, data: bytes, type: str, offset: int) -> Piece:
         if stretch.known is Known.NOTHING:
             return Anything(data)
-        width = FLOATS.get(type, 0)
+        width = WIDTHS.get(type, 0)
         if stretch.known is Known.COMPUTED and width and not ((offset + stretch.start) % width or len(data) % width):
             return Near(data, type, self._nmse)
         return Exactly(data)

@@ -1,4 +1,4 @@
-"""A connected TCP socket as a server or a proxy uses it: blocking, no deadline of Python's, moved data counted by the caller.
+"""A connected TCP socket as a server or a proxy uses it: blocking, without Python's timeouts; its caller counts what has moved.
 
 A small request costs one recv and one send. Where a call must not wait for ever, the kernel's own timeouts (SO_RCVTIMEO,
 SO_SNDTIMEO) end it, because Python's would cost a poll for each call. A client's end of a connection is `stream.Stream`.
@@ -13,12 +13,14 @@ import struct
 from enum import Enum
 from typing import Final
 
-from ggml_rpc_ref.net.stream import Endpoint
+from ggml_rpc_ref.net.stream import MOST, Endpoint
 
-MOST: Final = 2**30
-"""Bytes moved by one call: macOS refuses more than 2 GiB (llama.cpp #15188)."""
+PROBES: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""Seconds of silence before the first probe (macOS calls it TCP_KEEPALIVE), seconds between probes, and how many go unanswered."""
+KEPT: Final = PROBES["TCP_KEEPIDLE"] + PROBES["TCP_KEEPINTVL"] * PROBES["TCP_KEEPCNT"]
+"""Seconds after which a peer that answers no probe is gone."""
 PEER_FINISHED: Final[int] = getattr(select, "POLLRDHUP", 0)
-"""The event of a FIN, seen even while bytes before it are unread. Linux has it; other systems don't tell."""
+"""The event of a FIN, seen even while bytes before it are unread; only Linux has it."""
 
 
 class Waited(Exception):  # noqa: N818
@@ -64,8 +66,11 @@ class Channel:
                 self._socket.setsockopt(socket.SOL_SOCKET, option, _timeval(seconds))
 
     def keep_alive(self) -> None:
-        """Let the kernel probe an idle peer, so that one whose machine died does not stay for ever."""
+        """Let the kernel probe an idle peer, so that one whose machine died is gone within `KEPT` rather than Linux' two hours."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in PROBES.items():
+            if hasattr(socket, name):
+                self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def receive(self, room: memoryview, *, all_of_it: bool = False) -> int:
         """Receive into `room`; return how many bytes, 0 once the peer has ended its sending.
@@ -82,22 +87,25 @@ class Channel:
         except BlockingIOError:
             raise Waited from None
 
-    def send(self, head: bytes | memoryview, data: memoryview | None = None) -> None:
-        """Send all of `head`, then all of `data` from where it lies.
+    def send(self, data: bytes | memoryview) -> None:
+        """Send all of it.
 
         Raises:
             Waited, OSError.
         """
         try:
-            if not data:
-                self._socket.sendall(head)
-                return
-            sent = self._socket.sendmsg((head, data[:MOST])) - len(head)
-            if sent < 0:
-                self._socket.sendall(head[sent:])
-                sent = 0
-            while sent < len(data):
-                sent += self._socket.send(data[sent : sent + MOST])
+            self._socket.sendall(data)
+        except BlockingIOError:
+            raise Waited from None
+
+    def send_some(self, head: bytes | memoryview, data: bytes | memoryview = b"") -> int:
+        """Send the beginning of `head` and then `data`, from where they lie, in one call; return how many bytes went.
+
+        Raises:
+            Waited, OSError.
+        """
+        try:
+            return self._socket.sendmsg((head, data[:MOST])) if data else self._socket.send(head[:MOST])
         except BlockingIOError:
             raise Waited from None
 

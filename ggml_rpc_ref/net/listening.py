@@ -1,4 +1,4 @@
-"""Accept connections, give each a thread of its own, end them all. What is said on them is not known here."""
+"""Accept connections, give each a thread of its own, end them all. Nothing here knows the protocol."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from ggml_rpc_ref.net.channel import Channel
@@ -58,6 +60,8 @@ class Listener(ABC, Generic[C]):
         self.stopping = False
         self._listeners = listen(address, port)
         self._woken, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
+        self._calls: deque[Callable[[], None]] = deque()
         self._accepting: threading.Thread | None = None
         self._conversations: dict[C, threading.Thread] = {}
         self._lock = threading.Lock()
@@ -85,6 +89,11 @@ class Listener(ABC, Generic[C]):
         """How many connections are open now."""
         return len(self._conversations)
 
+    def conversations(self) -> list[C]:
+        """Return what is open now, in the order in which it was accepted."""
+        with self._lock:
+            return list(self._conversations)
+
     # --------------------------------------------------------------------------------------------------- beginning and end
 
     def __enter__(self) -> Self:
@@ -105,7 +114,12 @@ class Listener(ABC, Generic[C]):
     def stop(self) -> None:
         """Ask `serve_forever` to end; may be called by a signal handler."""
         self.stopping = True
-        with contextlib.suppress(OSError):  # it has ended already
+        self.call_soon(lambda: None)
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Let the thread that accepts call a function; may be called by a signal handler, which must take no lock itself."""
+        self._calls.append(function)
+        with contextlib.suppress(OSError):  # it has ended already, or is being woken anyway
             self._wake.send(b"\0")
 
     def shutdown(self) -> None:
@@ -131,8 +145,18 @@ class Listener(ABC, Generic[C]):
                 selector.register(sock, selectors.EVENT_READ)
             while not self.stopping:
                 for key, _ in selector.select():
-                    if key.fileobj is not self._woken:
+                    if key.fileobj is self._woken:
+                        self._woken.recv(4096)
+                        self._call_all()
+                    else:
                         self._accept(key.fileobj)
+
+    def _call_all(self) -> None:
+        while self._calls:
+            try:
+                self._calls.popleft()()
+            except Exception:
+                log.exception("a function called by the accepting thread failed")
 
     def _accept(self, listener: Any) -> None:
         """Accept one connection; no error with it may end the loop (SEC-36)."""
@@ -142,7 +166,7 @@ class Listener(ABC, Generic[C]):
             return
         except OSError as error:
             log.warning("a connection could not be accepted: %s", error.strerror)
-            time.sleep(0.1)  # without descriptors or memory the next accept would fail at once too
+            time.sleep(0.1)  # without file descriptors or memory the next accept would fail at once too
             return
         conversation = self._conversation(Channel(sock), address_text(address))
         try:

@@ -24,9 +24,11 @@ from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
 CHUNK = 2**20
 """Bytes: the most memory that is reserved before the bytes have arrived."""
+MOST = 2**30
+"""Bytes to send or receive in one call of the system: macOS refuses more than 2 GiB (llama.cpp #15188)."""
 SLOWEST = 2**20
-"""Bytes per second: a call may take its timeout and one more second for each of these that it has moved. A transfer of gigabytes is
-not cut off, and a peer that sends a byte at a time can't hold a call for ever."""
+"""Bytes per second: a call may take its timeout and one more second per SLOWEST bytes that it has moved, so that a transfer of
+gigabytes is not cut off, and a peer that sends a byte at a time can't hold a call for ever."""
 SEEN = 64
 """Bytes of an incomplete message that an error shows."""
 LONGEST = 10**6
@@ -47,7 +49,7 @@ class PeerClosed(ConnectionError):  # noqa: N818  (an outcome, which a caller ma
 
 
 class DeadlineMissed(TimeoutError):  # noqa: N818
-    """The peer did not do its part in time.
+    """The peer did not answer, or take, the bytes in time.
 
     Attributes:
         count: bytes that this call had received or sent before.
@@ -201,7 +203,7 @@ def _resolve(endpoint: Endpoint, flags: int = 0) -> list[tuple[Any, ...]]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on just now, for a server that must be told one."""
+    """Return a port that nobody is listening on now, for a server that must be told one."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, 0))
@@ -237,7 +239,7 @@ class Stream:
         self.close()
 
     def send(self, *data: bytes | bytearray | memoryview, timeout: float | None = None) -> None:
-        """Send all of these, one after another, from where they lie.
+        """Send all of these, one after another, without copying them.
 
         Raises:
             PeerClosed, DeadlineMissed.
@@ -247,8 +249,7 @@ class Stream:
         while parts:
             try:
                 self._socket.settimeout(_or_for_ever(deadline.left()))
-                # macOS refuses more than 2 GiB in one call (llama.cpp #15188)
-                moved = self._socket.sendmsg([part[: 2**30] for part in parts[:2]])
+                moved = self._socket.sendmsg([part[:MOST] for part in parts[:2]])
             except TimeoutError:
                 raise DeadlineMissed(
                     f"{self.endpoint} took only {deadline.count} bytes within {deadline}", deadline.count
@@ -292,7 +293,7 @@ class Stream:
         self._fill(view, self._deadline(timeout))
 
     def _fill(self, room: bytearray | memoryview, deadline: _Deadline) -> None:
-        """Receive into `room` from where the call has got to, up to its end."""
+        """Receive what is still missing of `room`, which already holds `deadline.count` bytes."""
         with memoryview(room) as view:
             while deadline.count < len(view):
                 self._receive(view[deadline.count :], deadline, bytes(view[: min(deadline.count, SEEN)]))
@@ -302,7 +303,7 @@ class Stream:
         count = deadline.count
         try:
             self._socket.settimeout(_or_for_ever(deadline.left()))
-            got = self._socket.recv_into(view[: 2**30])
+            got = self._socket.recv_into(view[:MOST])
         except TimeoutError:
             what = f"only {count} bytes" if count else "nothing"
             raise DeadlineMissed(f"{what} came from {self.endpoint} within {deadline}", count, seen) from None
@@ -370,5 +371,5 @@ def _or_for_ever(seconds: float) -> float | None:
 
 
 def _reason(error: OSError) -> str:
-    """Name what is neither a reset nor a broken pipe."""
+    """Return the error in brackets, unless it is the usual reset or broken pipe."""
     return "" if isinstance(error, ConnectionError) else f" ({error.strerror or error})"

@@ -55,7 +55,7 @@ class Fnv1a:
 
     def update(self, data: Readable) -> Fnv1a:
         """Hash more bytes; return self."""
-        array = np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8)
+        array = np.frombuffer(data, np.uint8)
         for start in range(0, len(array), BLOCK):
             self._block(array[start : start + BLOCK])
         return self
@@ -69,6 +69,7 @@ class Fnv1a:
 
 def _hash_lanes(block: Bytes, state: int) -> int:
     """Return the hash after whole lanes, which continue from a state."""
+    # steps[k]: byte k of every lane, side by side
     steps = list(np.ascontiguousarray(block.reshape(-1, LANE).T))
     starts = _low_bytes(steps, state)
     ends = starts.astype(np.uint64)
@@ -79,6 +80,7 @@ def _hash_lanes(block: Bytes, state: int) -> int:
     across = pow(PRIME, LANE, MODULUS)
     added = ends - starts * np.uint64(across)
     count = len(starts)
+    # a block with fewer lanes has the last of the powers: they count the bytes that follow. uint64 wraps, modulo 2**64 as wanted
     total = (added * _powers()[-count:]).sum(dtype=np.uint64)
     return (int(total) + state * pow(across, count, MODULUS)) % MODULUS
 
@@ -86,6 +88,7 @@ def _hash_lanes(block: Bytes, state: int) -> int:
 def _low_bytes(steps: list[Bytes], state: int) -> Bytes:
     """Return the low byte of the state at the start of every lane, found bit by bit."""
     starts: Bytes = np.zeros(len(steps[0]), np.uint8)
+    # from the lowest bit up: a bit of a product depends on that bit of the factors and those below it
     for bit in (1, 2, 4, 8, 16, 32, 64, 128):
         low = starts.copy()
         for column in steps:

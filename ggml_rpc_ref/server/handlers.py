@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from ggml_rpc_ref.backends import Backend, Cancelled, never
 from ggml_rpc_ref.backends.memory import DeviceMemory
 from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server.memory import ALIGNMENT, Buffer, Memory, Region
+from ggml_rpc_ref.server.budget import ARRIVING, KEPT, Budget, Share
+from ggml_rpc_ref.server.memory import ALIGNMENT, MAX_BUFFERS, Buffer, Memory, Region
 from ggml_rpc_ref.server.plan import make_plan
 from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import (
@@ -112,12 +113,16 @@ class Host:
         tensors: data of large uploads by hash; None: SET_TENSOR_HASH never finds any.
         version: the protocol version that is spoken.
         make_plan: checks and compiles a graph.
+        graph_memory: memory for graphs that arrive and plans that are kept.
+        max_buffers: live buffers that one connection may have; one more is answered with (0, 0).
     """
 
     devices: Sequence[Device]
     tensors: TensorCache | None = None
     version: Version = DEFAULT
     make_plan: MakePlan = make_plan
+    graph_memory: Budget = field(default_factory=Budget)
+    max_buffers: int = MAX_BUFFERS
 
     def __post_init__(self) -> None:
         """Refuse a version that this server would not serve right.
@@ -145,14 +150,20 @@ class Session:
         memory: its buffers.
         plans: for each device that has computed a graph, the plan of the last one.
         cancelled: asked between the steps of a graph whether to stop; set by the owner of the connection.
+        peer: who is at the other end, for the log; set by the owner of the connection.
+        tensors: the tensor cache, or this client's part of it; set by the owner of the connection.
+        graph_memory: what its plans, and a graph that is arriving, have of the host's memory for graphs.
     """
 
     handlers: dict[type, Callable[[Session, Any], object]]
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.memory = Memory([device.memory for device in host.devices], host.version)
+        self.memory = Memory([device.memory for device in host.devices], host.version, host.max_buffers)
         self.plans: dict[int, Runnable] = {}
+        self.graph_memory, self._plan_sizes = Share(host.graph_memory), dict[int, int]()
+        self.peer = ""
+        self.tensors = host.tensors
         self.cancelled: Cancelled = never
 
     def __enter__(self) -> Self:
@@ -187,8 +198,8 @@ class Session:
 
     def placed(self, region: Region) -> object:
         """Take note that all the data of a SET_TENSOR are in their place, and return its reply, as `handle` does."""
-        if self.host.tensors is not None:
-            self.host.tensors.save(region.read())
+        if self.tensors is not None:
+            self.tensors.save(region.read())
         return self.done(SetTensor)
 
     def source(self, message: GetTensor) -> Region:
@@ -247,9 +258,32 @@ class Session:
             return GraphComputeReply(result=0)
         return reply if reply is NO_REPLY else Empty()
 
+    def hold_graph(self, arrived: int) -> None:
+        """Count the memory for a graph of which so many bytes have arrived; 0: for the plans alone.
+
+        Raises:
+            Violation: frame.size-bounded, where there is no room for it.
+        """
+        if not self.graph_memory.resize(sum(self._plan_sizes.values()) + ARRIVING * arrived):
+            budget = self.graph_memory.budget
+            detail = f"a connection's graphs have {budget.per_share} bytes of memory, {budget.used} of {budget.total} are taken"
+            raise Violation("frame.size-bounded", "GraphCompute size", f"{arrived} bytes so far", detail)
+
+    def keep_plan(self, device: int, plan: Runnable, size: int) -> None:
+        """Keep a plan made from a graph of `size` bytes for GRAPH_RECOMPUTE."""
+        self.plans[device], self._plan_sizes[device] = plan, KEPT * size
+
+    def drop_plan(self, device: int) -> None:
+        """Forget a device's plan, if it has one."""
+        self.plans.pop(device, None)
+        self._plan_sizes.pop(device, None)
+        self.hold_graph(0)
+
     def close(self) -> None:
         """Free every buffer and forget every plan: the connection is over."""
         self.plans.clear()
+        self._plan_sizes.clear()
+        self.graph_memory.resize(0)
         self.memory.close()
 
 
@@ -292,7 +326,13 @@ def alloc_buffer(session: Session, request: AllocBuffer) -> AllocBufferReply:
     session.device(request.device)
     buffer = session.memory.alloc(request.device, request.size)
     if buffer is None:
-        log.info("no room for a buffer of %d bytes on device %d", request.size, request.device)
+        log.info(
+            "no room for a buffer of %d bytes on device %d, asked for by %s",
+            request.size,
+            request.device,
+            session.peer or "a peer",
+            extra={"event": "no room", "peer": session.peer},
+        )
         return AllocBufferReply(remote_ptr=0, remote_size=0)
     return AllocBufferReply(remote_ptr=buffer.remote_ptr, remote_size=buffer.size)
 
@@ -305,7 +345,8 @@ def buffer_get_base(session: Session, request: BufferGetBase) -> BufferGetBaseRe
 def free_buffer(session: Session, request: FreeBuffer) -> object:
     """Free a buffer, and drop every stored plan that uses it (graph.recompute-freed)."""
     buffer = session.memory.free(request.remote_ptr)
-    session.plans = {device: plan for device, plan in session.plans.items() if buffer not in plan.buffers}
+    for device in [device for device, plan in session.plans.items() if buffer in plan.buffers]:
+        session.drop_plan(device)
     return session.done(FreeBuffer)
 
 
@@ -326,9 +367,9 @@ def set_tensor_hash(session: Session, request: SetTensorHash) -> SetTensorHashRe
     """
     tensor, _ = session.placed_tensor(request.tensor)
     room = session.region(request.tensor, request.offset, max(0, tensor.nbytes - request.offset))
-    if session.host.tensors is None:
+    cache = session.tensors
+    if cache is None:
         return SetTensorHashReply(result=0)
-    cache = session.host.tensors
     count = room.load(lambda data: cache.load(request.hash, data))
     return SetTensorHashReply(result=0 if count is None else 1)
 
@@ -370,10 +411,13 @@ def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply
 def graph_compute(session: Session, graph: Graph) -> object:
     """Check a graph, compute it, and keep its plan for GRAPH_RECOMPUTE; the device's older plan is dropped even if this fails."""
     device = session.device(graph.device)
-    session.plans.pop(graph.device, None)
+    session.drop_plan(graph.device)
+    size = graph.nodes.nbytes + graph.tensors.nbytes
+    session.hold_graph(size)
     plan = session.host.make_plan(graph, session.memory, device.backend, session.host.version)
     plan.run(session.cancelled)
-    session.plans[graph.device] = plan
+    session.keep_plan(graph.device, plan, size)
+    session.hold_graph(0)
     return session.done(GraphCompute)
 
 

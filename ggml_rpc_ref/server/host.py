@@ -13,6 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.backends import machine, registry
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.server.budget import Budget
 from ggml_rpc_ref.server.handlers import Device, Host
 from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default_directory
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_VALUES = 2 * 2**30
 """Bytes of float32 copies of quantised weights that are kept by default, where the machine has much more than that."""
+MOST_FOR_GRAPHS = 2 * 2**30
+"""Bytes for graphs that arrive or are kept, where the machine has much more than that."""
 
 
 def make_host(
@@ -28,6 +31,7 @@ def make_host(
     memory: int | None = None,
     cache_dir: Path | None = None,
     cache_limit: int = DEFAULT_LIMIT,
+    cache_per_client: bool = False,
     values: int | None = None,
 ) -> Host:
     """Return the host that these options describe.
@@ -38,6 +42,7 @@ def make_host(
             equally. The other half is for what is not counted, such as operands widened to float32 while a node is computed.
         cache_dir: where large uploads are kept; None: nowhere.
         cache_limit: bytes that may be kept there.
+        cache_per_client: whether a client finds only what came from its own address.
         values: bytes of float32 copies of quantised weights to keep, shared equally by the devices; None: DEFAULT_VALUES, but
             at most an eighth of what is available now.
 
@@ -50,9 +55,10 @@ def make_host(
     copies = min(DEFAULT_VALUES, available // 8) if values is None else values
     if share < 1:
         raise Misuse("a device without memory can't serve: give -m at least 1")
-    tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit)
+    tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit, per_client=cache_per_client)
     backends = [registry.find(name).make(share, copies // len(names)) for name in names]
-    return Host([Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends], tensors)
+    served = [Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends]
+    return Host(served, tensors, graph_memory=Budget(min(MOST_FOR_GRAPHS, available // 8)))
 
 
 def cache_directory(wanted: bool, directory: Path | None) -> Path | None:

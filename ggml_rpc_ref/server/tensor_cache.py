@@ -5,6 +5,11 @@ Directory, file names and contents are those of llama.cpp's `rpc-server -c`, so 
 (it is written under another name and renamed), is served only if its bytes still have its hash, and the least recently used files
 make room for new ones (SEC-39, SEC-40; llama.cpp #28789: 1.4 TB in a day, truncated files served as complete).
 
+FNV-1a is no protection against intent: bytes with a given hash are made in 0.03 s (issue 9). Whoever may upload can therefore put
+bytes of his own under another's hash before the other uploads, and whoever knows a hash can have what lies under it. Two things
+limit that. Where an upload differs from the file of its hash, neither is kept from then on. And a cache can be divided by client
+address (`for_client`), so that a client meets only what came from its own.
+
 A problem with the directory is never an error for a client: it is a miss and a line in the log. Files are read, not mapped: if
 llama.cpp's rpc-server truncated a mapped file, SIGBUS would end our process.
 """
@@ -22,10 +27,14 @@ import time
 from collections.abc import Iterator, Mapping
 from io import FileIO
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 from ggml_rpc_ref.protocol.fnv import Fnv1a, fnv1a
+
+try:
+    import fcntl
+except ImportError:  # not on this system: servers there don't keep the limit together
+    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +44,15 @@ DEFAULT_LIMIT = 32 * 2**30
 """Bytes that all files of the directory together may have unless said otherwise."""
 CHUNK = 2**20
 """Bytes read at once."""
+CLIENTS = "clients"
+"""The directory in which a cache divided by client has its parts; rpc-server's files have other names."""
+MOST_DISPUTED = 10_000
+"""Hashes remembered as having had two contents."""
 ABANDONED = 3600.0
 """Seconds without a write after which an unfinished file is considered left behind by a server that died."""
 
 _NAME = re.compile("[0-9a-f]{16}")
+_ANY = re.compile(r"[0-9a-f]{16}(\.[0-9a-f]+\.part)?")
 _UNFINISHED = re.compile(r"[0-9a-f]{16}\.[0-9a-f]+\.part")
 
 
@@ -68,20 +82,50 @@ class TensorCache:
 
     Args:
         directory: where the files lie; made if it isn't there.
-        limit: bytes that its files may have together.
+        limit: bytes that its files may have together, finished or not.
+        per_client: whether each client address has a part of its own.
     """
 
-    def __init__(self, directory: Path, limit: int = DEFAULT_LIMIT) -> None:
-        self.directory, self.limit, self._saving = directory, limit, Lock()
+    def __init__(self, directory: Path, limit: int = DEFAULT_LIMIT, *, per_client: bool = False) -> None:
+        self.directory, self.limit, self.per_client = directory, limit, per_client
+        self._whole = directory  # what the limit counts
+        self._disputed: set[int] = set()  # hashes under which different bytes came; bounded by MOST_DISPUTED
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._remove_abandoned()
         except OSError as error:
             log.warning("the tensor cache %s can't be used: %s", directory, error.strerror)
 
+    def for_client(self, address: str) -> TensorCache:
+        """Return the cache that a client of this address uses: this one, or if it is divided the address's own part of it.
+
+        A part is a directory below this one. The limit is one for all parts together.
+        """
+        if not self.per_client:
+            return self
+        name = "of-" + re.sub("[^0-9A-Za-z.]", "-", address)
+        part = TensorCache(self.directory / CLIENTS / name, self.limit)
+        part._whole, part._disputed = self.directory, self._disputed
+        return part
+
     def path(self, digest: int) -> Path:
         """Return the name of the file for a hash."""
         return self.directory / f"{digest:016x}"
+
+    def state(self) -> dict[str, object]:
+        """Return where it is and how much it holds, as `Server.state` has it."""
+        try:
+            files = list(self._files())
+        except OSError:
+            files = []
+        size = sum(file.size for file in files)
+        return {
+            "directory": str(self.directory),
+            "per_client": self.per_client,
+            "files": len(files),
+            "size": size,
+            "limit": self.limit,
+        }
 
     # ------------------------------------------------------------------------------------------------------------- loading
 
@@ -130,22 +174,57 @@ class TensorCache:
         """Keep data if they are over the threshold and fit under the limit."""
         if not THRESHOLD < len(data) <= self.limit:
             return
-        path = self.path(fnv1a(data))
+        digest = fnv1a(data)
+        path = self.path(digest)
         try:
-            if path.is_file() and path.stat().st_size == len(data):
-                _touch(path)
+            if digest in self._disputed or self._has(path, digest, data):
                 return
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with self._saving:
-                self._make_room(len(data))
-            self._write(path, data)
+            unfinished = self._reserve(path, len(data))
+            if unfinished is not None:
+                self._write(unfinished, path, data)
         except OSError as error:
             log.warning("the tensor cache could not keep %s: %s", path, error.strerror)
 
-    def _write(self, path: Path, data: memoryview) -> None:
-        unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    def _has(self, path: Path, digest: int, data: memoryview) -> bool:
+        """Return whether these data are there already; if other data are there, they go and the hash is not used any more."""
         try:
+            with _open_regular(path) as file:
+                if _same(file, data):
+                    _touch(path)
+                    return True
+                file.seek(0)
+                forged = _hash(file) == digest
+        except FileNotFoundError:
+            return False
+        if forged:
+            log.warning("two uploads differ and have one hash, %016x: neither is kept, one of them is probably forged", digest)
+            if len(self._disputed) < MOST_DISPUTED:
+                self._disputed.add(digest)
+        path.unlink(missing_ok=True)
+        return forged
+
+    def _reserve(self, path: Path, size: int) -> Path | None:
+        """Make room, and an unfinished file that takes all of it; None where files that are being written leave too little.
+
+        All servers on this directory do this one after another, so that together they stay under the limit.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+        with _locked(self._whole):
+            if not self._make_room(size):
+                log.debug("no room in the tensor cache for %d bytes beside what is being written", size)
+                return None
             with unfinished.open("xb", buffering=0) as file:
+                try:
+                    _claim(file, size)
+                except OSError:
+                    unfinished.unlink(missing_ok=True)
+                    raise
+        return unfinished
+
+    def _write(self, unfinished: Path, path: Path, data: memoryview) -> None:
+        try:
+            with unfinished.open("r+b", buffering=0) as file:
                 written = 0
                 while written < len(data):
                     written += file.write(data[written:])
@@ -158,30 +237,79 @@ class TensorCache:
     # ------------------------------------------------------------------------------------------------------------ the limit
 
     def _files(self) -> Iterator[_File]:
-        with os.scandir(self.directory) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):  # another server was faster
-                    if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                        found = entry.stat(follow_symlinks=False)
-                        yield _File(Path(entry.path), found.st_size, found.st_mtime)
+        """Yield finished and unfinished files, those of all parts where the cache is divided."""
+        for folder in (self._whole, *_folders(self._whole / CLIENTS)):
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):  # another server was faster
+                        if _ANY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                            found = entry.stat(follow_symlinks=False)
+                            yield _File(Path(entry.path), found.st_size, found.st_mtime)
 
-    def _make_room(self, size: int) -> None:
-        """Remove files, the least recently used first, until `size` more bytes fit under the limit."""
+    def _make_room(self, size: int) -> bool:
+        """Remove finished files, the least recently used first, until `size` more bytes fit; return whether they do."""
         files = sorted(self._files(), key=lambda file: file.used)
         total = sum(file.size for file in files)
         for file in files:
             if total + size <= self.limit:
-                return
-            file.path.unlink(missing_ok=True)
-            total -= file.size
-            log.debug("removed %s from the tensor cache to make room", file.path)
+                break
+            if _NAME.fullmatch(file.path.name):
+                file.path.unlink(missing_ok=True)
+                total -= file.size
+                log.debug("removed %s from the tensor cache to make room", file.path)
+        return total + size <= self.limit
 
     def _remove_abandoned(self) -> None:
         """Remove unfinished files of servers that died while writing."""
-        for path in self.directory.iterdir():
-            with contextlib.suppress(OSError):
-                if _UNFINISHED.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED:
-                    path.unlink()
+        for folder in (self.directory, *_folders(self.directory / CLIENTS)):
+            for path in folder.iterdir():
+                with contextlib.suppress(OSError):
+                    if _UNFINISHED.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED:
+                        path.unlink()
+
+
+def _folders(path: Path) -> list[Path]:
+    """Return the directories in a directory; none where it isn't there."""
+    try:
+        with os.scandir(path) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold a lock on a directory that all servers use, also two threads of one; where the file system has none, go on without."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _claim(file: FileIO, size: int) -> None:
+    """Give a file its full size, on the disk too where the system can: a full disk shows before anything is written."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)
+
+
+def _same(file: FileIO, data: memoryview) -> bool:
+    """Return whether a file has exactly these bytes."""
+    if os.fstat(file.fileno()).st_size != len(data):
+        return False
+    chunk, at = memoryview(bytearray(CHUNK)), 0
+    while count := file.readinto(chunk):
+        if chunk[:count] != data[at : at + count]:
+            return False
+        at += count
+    return at == len(data)
 
 
 def _open_regular(path: Path) -> FileIO:

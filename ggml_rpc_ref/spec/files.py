@@ -1,6 +1,6 @@
 """One row per rule of the files around the protocol: recordings, captures, hex text, vectors. Ids are permanent, as in `rules`.
 
-They bind files, not peers: a capture that lost a packet is no fault of the server in it. SPEC.md's chapter "Files around the
+They bind files, not peers: if a capture lost a packet, that is not the server's fault. SPEC.md's chapter "Files around the
 protocol" describes the formats; damage is reported with the id of the rule, the field and the offset.
 """
 
@@ -24,6 +24,7 @@ class FileRule:
 
 _ROWS = (
     FileRule("input.bytes", "There is at least one byte to decode."),
+    FileRule("input.gzip", "A file that begins as gzip does can be unpacked to its end."),
     FileRule("recording.magic", "A recording's first line is `ggml-rpc recording 1`."),
     FileRule(
         "recording.header",

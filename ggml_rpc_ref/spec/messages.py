@@ -41,6 +41,7 @@ from ggml_rpc_ref.spec.versions import (
 )
 from ggml_rpc_ref.spec.wire import I32, U8, U32, U64, Array, Chars, Counted, Record, Tail, Wire
 
+# GGML_MAX_DIMS, _SRC, _NAME and _OP_PARAMS of ggml.h; the last one counts bytes there (64) and int32 here
 MAX_DIMS = 4
 MAX_SRC = 10
 MAX_NAME = 64
@@ -134,6 +135,7 @@ class Request:
 
     def reply(self, version: Version) -> Reply:
         """Return the reply that a version gives: the last one listed that is not newer."""
+        # the replies are listed oldest first
         return [reply for since, reply in self.replies if since <= version][-1]
 
     def moves_data(self, version: Version) -> bool:
@@ -174,6 +176,7 @@ def request(
     def declare(cls: type[T]) -> type[T]:
         made = record(cls)
         replies = reply if isinstance(reply, tuple) else ((since, reply),)
+        # by `made`: slots=True has made another class than the one declared
         REQUESTS[made] = Request(made, number, name, since, replies, reply_size)
         return made
 
@@ -245,6 +248,7 @@ class RpcTensor:
     id: Annotated[int, U64, "key chosen by the client, unique within a message; 0 means no tensor"] = 0
     type: Annotated[int, U32, "ggml_type id"] = 0
     buffer: Annotated[int, U64, "remote_ptr of the buffer it lies in; 0: not in this server's memory"] = 0
+    # ggml's ne and nb have 64 bits each; serialize_tensor cuts them to 32 (FUN-05)
     ne: Annotated[tuple[int, ...], Array(U32, MAX_DIMS), "elements per dimension"] = (1, 1, 1, 1)
     nb: Annotated[tuple[int, ...], Array(U32, MAX_DIMS), "bytes between neighbours per dimension"] = (0, 0, 0, 0)
     op: Annotated[int, U32, "ggml_op id, by the op table of the build"] = 0
@@ -255,6 +259,7 @@ class RpcTensor:
     view_offs: Annotated[int, U64, "byte offset of the view in view_src"] = 0
     data: Annotated[int, U64, "address of its first byte: the buffer's base plus an offset"] = 0
     name: Annotated[bytes, Chars(MAX_NAME), "name, padded with zero bytes; for logs only"] = b""
+    # use_count took padding's place, so that the record is as long as before
     padding: Annotated[bytes, Chars(4), "zero; not read", Until(V5_1_0)] = bytes(4)
     use_count: Annotated[int, I32, "number of uses of the node in the client's graph", Since(V5_1_0)] = 0
 
@@ -421,6 +426,7 @@ class SetTensor:
     """Write data into a tensor."""
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "where to write"]
+    # before the offset, not at the end: what follows moved by a byte in 7.0.0
     cache_flag: Annotated[int, U8, "1: the server may keep the data in its cache", Since(V7_0_0)] = 0
     offset: Annotated[int, U64, "offset into the tensor in bytes"]
     data: Annotated[bytes, Tail(), "the bytes to write"] = b""
@@ -469,6 +475,7 @@ class GetDeviceMemory:
     device: Annotated[int, U32, "index below DEVICE_COUNT", DEVICE_SINCE] = 0
 
 
+# sent for quantised tensors whose rows are not a multiple of 512 elements, which CUDA pads (FUN-06)
 @request(12, "INIT_TENSOR", reply=((V1_0_0, Empty), (V6_0_0, NO_REPLY)))
 class InitTensor:
     """Let the device prepare the memory of a tensor (padding of quantised rows)."""
@@ -482,6 +489,7 @@ class GetAllocSize:
 
     device: Annotated[int, U32, "index below DEVICE_COUNT", DEVICE_SINCE] = 0
     tensor: Annotated[RpcTensor, Record(RpcTensor), "the tensor; it need not be placed"]
+    # a device may want room that depends on the sources (FUN-07)
     srcs: Annotated[
         tuple[RpcTensor, ...],
         Array(Record(RpcTensor), MAX_SRC),
@@ -490,6 +498,7 @@ class GetAllocSize:
     ] = ()
 
 
+# 14 for ever: ggml-rpc.cpp asserts it, so that any version can tell another one apart
 @request(14, "HELLO", reply=HelloReply)
 class Hello:
     """Open the conversation: the first request of every connection, and only the first."""
@@ -520,6 +529,7 @@ class MemsetTensor:
     value: Annotated[int, U8, "what every byte becomes"]
 
 
+# in 6.0.0 and 7.0.0 the number 18 is RPC_CMD_NONE, which clients use inside and never send
 @request(18, "SET_TENSOR_2D", reply=NO_REPLY, since=V8_0_0)
 class SetTensor2d:
     """Write rows into a tensor."""

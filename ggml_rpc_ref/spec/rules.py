@@ -23,7 +23,7 @@ class Rule:
         id: section and words, e.g. "tensor.in-buffer"; permanent.
         level: by RFC 2119.
         sentence: the rule.
-        outcome: what our server does where the rule bites.
+        outcome: what our server does where the rule applies.
         since: the first version that it binds.
         until: the first version that it no longer binds.
     """
@@ -118,6 +118,7 @@ _ROWS = (
     # need harms nobody, but a client from before that day, whose nodes lack the flag, would get zeros.
     Rule("graph.flag-compute", "MUST", "A node without flag COMPUTE (16) is not computed.", "skips it", since=V3_6_1),
     Rule("graph.empty", "SHOULD", "A graph without nodes is accepted and computes nothing.", "accepts"),
+    # 8.0.0 keeps several graphs of a device, and its GRAPH_RECOMPUTE names one by uid
     Rule("graph.recompute", "MUST", "GRAPH_RECOMPUTE computes the last graph accepted on that connection and device, on the data as they are now.", "runs the stored plan", since=V3_5_0, until=V8_0_0),
     Rule("graph.recompute-stored", "MUST", "A server refuses GRAPH_RECOMPUTE where no graph is stored for the device.", _REFUSE, since=V3_5_0),
     Rule("graph.recompute-freed", "MUST", "Freeing a buffer that a stored graph uses drops that graph.", "drops it", since=V3_5_0),

@@ -1,0 +1,370 @@
+"""One connection of a server: bytes to `Connection` and `Session` and back, in a thread of its own.
+
+How a request travels: bytes from the peer's `Channel` into its `Connection`, which yields messages in order; each message to its
+`Session`, which answers it; the reply's bytes from the connection back to the channel. No message is treated in a special way but
+the two whose data move past the codec: SET_TENSOR's are received straight into the buffer, GET_TENSOR's are sent from it. The
+kernel's timeouts wake a waiting connection to check its deadlines.
+
+Whatever a peer does ends at most its own connection: its buffers are freed, then its socket is closed, and then one line in the log
+says why and what it did; in this order, so that a log that nobody reads holds nothing else up. A graph that is being computed stops
+between two of its steps when the server stops or the peer has gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Protocol
+
+from ggml_rpc_ref.backends import Stopped
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.net.channel import Channel, Peer, Waited
+from ggml_rpc_ref.protocol.connection import MAX_GRAPH_SIZE, NEED_DATA, Connection, DataBegins, Request, Role
+from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.server.handlers import Host, Session
+from ggml_rpc_ref.server.metrics import Work
+from ggml_rpc_ref.server.pace import SLOWEST, Pace
+from ggml_rpc_ref.spec.messages import (
+    NO_REPLY,
+    GraphCompute,
+    GraphRecompute,
+    Message,
+    SetTensor,
+    SetTensorHashReply,
+    carries_data,
+    command_name,
+)
+
+log = logging.getLogger(__name__)
+
+READ: Final = 2**16
+"""Bytes of messages read at once."""
+NOTHING: Final = memoryview(b"")
+LOOK: Final = 0.05
+"""Seconds of computing after which the peer is looked at again: often enough to notice its end, seldom enough to cost nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a peer may take, and how much it may use.
+
+    Attributes:
+        connections: connections at the same time; one more is closed at once.
+        hello: seconds from the connection to the end of its HELLO.
+        stall: seconds without a byte in the middle of a message, or of a reply that the peer does not read.
+        slowest: bytes a second that a message or a reply must make in each `stall` seconds (`Pace`).
+        idle: seconds between messages; None: for ever, as stock clients need it.
+        half_closed: seconds that a graph may go on once the peer has ended its sending while it may still await replies: it has
+            half-closed the connection, or it is gone (TCP doesn't tell which).
+        graph_size: bytes of a GRAPH_COMPUTE.
+        spare_empty: seconds of idleness after which a connection without buffers is ended when the server is full and another
+            one wants in.
+        spare_full: the same for a connection that has buffers.
+    """
+
+    connections: int = 256
+    hello: float = 10.0
+    stall: float = 60.0
+    idle: float | None = None
+    half_closed: float = 10.0
+    graph_size: int = MAX_GRAPH_SIZE
+    slowest: float = SLOWEST
+    spare_empty: float = 5.0
+    spare_full: float = 600.0
+
+    @property
+    def tick(self) -> float:
+        """Seconds after which a waiting connection checks its deadlines: no limit is overrun by more than a quarter."""
+        shortest = min(self.hello, self.stall, self.stall if self.idle is None else self.idle)
+        return min(5.0, max(0.02, shortest / 4))
+
+
+class Owner(Protocol):
+    """What a connection needs of its server."""
+
+    host: Host
+    limits: Limits
+    stopping: bool
+    session_type: ClassVar[type[Session]]
+    connection_type: ClassVar[type[Connection]]
+
+
+class _Ended(Exception):  # noqa: N818
+    """The connection is over, for the reason given."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How a connection ended, as the log says it."""
+
+    level: int
+    event: str
+    text: str
+    fields: dict[str, Any]
+
+
+class Served:
+    """One connection: its channel, its order of messages, its session.
+
+    Args:
+        server: what it is a connection of.
+        channel: the accepted socket, from now on this object's.
+        name: the peer's address and port.
+
+    Attributes:
+        address: the peer's address.
+        work: what it has done so far.
+        ended_for: why the server has ended it, where it has.
+    """
+
+    def __init__(self, server: Owner, channel: Channel, name: str) -> None:
+        self.name, self.address = name, name.rpartition(":")[0]
+        self.work, self.ended_for = Work(), ""
+        self._server, self._limits, self._channel = server, server.limits, channel
+        self._connection = server.connection_type(Role.SERVER, server.host.version, server.limits.graph_size)
+        self._session: Session | None = None
+        self._opened = False
+        self._pace: Pace | None = None  # of the message that is arriving
+        self._idle_since: float | None = self.work.opened  # None while a message arrives or is answered
+        self._next_look, self._finished = 0.0, 0.0  # when to look at the peer again; since when it has ended its sending
+
+    def converse(self) -> None:
+        """Answer requests until the connection ends, then free all it had. Never raises."""
+        self._log(logging.INFO, "opened", "")
+        outcome = self._serve()
+        self.close()
+        if self.ended_for:
+            outcome = _Outcome(logging.INFO, "ended", self.ended_for, {})
+        self._log(outcome.level, outcome.event, f"{outcome.text} ({self.work})", work=self.work.as_json(), **outcome.fields)
+
+    def _serve(self) -> _Outcome:
+        try:
+            with self._server.session_type(self._server.host) as session:  # freed before the peer sees the end
+                self._session = session
+                session.cancelled, session.peer = self._is_cancelled, self.name
+                if self._server.host.tensors is not None:
+                    session.tensors = self._server.host.tensors.for_client(self.address)
+                self._channel.set_up(self._limits.tick, self._limits.tick)
+                self._channel.keep_alive()
+                self._answer_all(session)
+        except Violation as broken:
+            fields = {"rule": broken.rule, "field": broken.field, "value": str(broken.value)}
+            return _Outcome(logging.WARNING, "refused", str(broken), fields)
+        except _Ended as end:
+            return _Outcome(logging.INFO, "ended", str(end), {})
+        except Stopped:
+            return _Outcome(logging.INFO, "ended", "it left while a graph was being computed", {})
+        except OSError as error:
+            return _Outcome(logging.INFO, "ended", error.strerror or str(error), {})
+        except Exception as error:
+            # a defect of ours costs this connection only; where it lies shows at log level debug
+            log.debug("where the internal error happened", exc_info=True)
+            return _Outcome(logging.ERROR, "internal error", f"{type(error).__name__}: {error}", {})
+        raise AssertionError("a connection ends by an exception")
+
+    def turn_away(self, reason: str) -> None:
+        """End the connection before its first byte is read."""
+        self.close()
+        self._log(logging.WARNING, "turned away", reason)
+
+    def _log(self, level: int, event: str, text: str, **fields: Any) -> None:
+        if not (self._server.stopping and level <= logging.INFO):
+            sentence = f"{event} {self.name}: {text}" if text else f"{event} {self.name}"
+            log.log(level, "%s", sentence, extra={"event": event, "peer": self.name, **fields})
+
+    def end(self, reason: str) -> None:
+        """End the connection from another thread, for a reason of the server's own."""
+        self.ended_for = reason
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End the connection from another thread."""
+        self._channel.hang_up()
+
+    def close(self) -> None:
+        """End the connection."""
+        # the socket may live on in a child process, so that closing alone would not end the connection
+        self._channel.hang_up()
+        self._channel.close()
+
+    # ------------------------------------------------------------------------------------------------------ seen from outside
+
+    @property
+    def buffers(self) -> int:
+        """How many live buffers it has."""
+        return 0 if self._session is None else len(self._session.memory)
+
+    def idle(self, now: float) -> float:
+        """Return for how long neither a message has been arriving nor one has been answered, in seconds."""
+        since = self._idle_since
+        return 0.0 if since is None else now - since
+
+    def state(self, now: float) -> dict[str, Any]:
+        """Return what it does now and what it has done, as `Server.state` lists it."""
+        session = self._session
+        return {
+            "peer": self.name,
+            "idle": round(self.idle(now), 3),
+            "buffers": self.buffers,
+            "buffer_bytes": 0 if session is None else session.memory.size,
+            "plans": 0 if session is None else len(session.plans),
+            "graph_bytes": 0 if session is None else session.graph_memory.size,
+            **self.work.as_json(),
+        }
+
+    # -------------------------------------------------------------------------------------------------------- answering
+
+    def _answer_all(self, session: Session) -> None:
+        connection, room = self._connection, memoryview(bytearray(READ))
+        while True:
+            event = connection.next_event()
+            if event is NEED_DATA:
+                count = self._receive_message(session, room)
+                if not count:
+                    raise _Ended("it closed the connection")
+                connection.receive(room[:count])
+            elif isinstance(event, Request):
+                self._pace = None
+                self._answer(session, event.message)
+            elif isinstance(event, DataBegins):
+                self._receive_data(session, event.message, event.size)
+
+    def _receive_message(self, session: Session, room: memoryview) -> int:
+        """Receive more of a message, or wait for the next one."""
+        if self._connection.idle:
+            self._pace, self._idle_since = None, time.monotonic()
+        else:
+            self._begin()
+            if self._connection.buffered > READ:  # only a graph has so much that does not go straight to a buffer
+                session.hold_graph(self._connection.buffered)
+        count = self._receive(room)
+        self._idle_since = None
+        return count
+
+    def _begin(self) -> None:
+        """Take note that a message has begun, if it has not been noted before."""
+        if self._pace is None:
+            self._pace = Pace(self._limits.stall, self._limits.slowest)
+
+    def _answer(self, session: Session, message: Message) -> None:
+        self._opened = True  # the connection lets no other request through before HELLO
+        self.work.messages += 1
+        begun = time.perf_counter()
+        due = self._connection.order.oldest
+        if due is not None and due.request is message and carries_data(due.reply):
+            region = session.source(message)
+            head = self._connection.send_with_data(due.reply(data=b""), region.stop - region.start)
+            for data in region.pieces():
+                self._send(head, data)
+                head = b""
+            if head:
+                self._send(head)
+        else:
+            reply = session.handle(message)
+            self._count(message, reply, time.perf_counter() - begun)
+            self._reply(reply)
+        self._debug(message, begun)
+
+    def _count(self, message: Any, reply: Any, seconds: float) -> None:
+        if isinstance(message, Graph | GraphRecompute):
+            self.work.graphs += 1
+            self.work.computing += seconds
+        elif isinstance(reply, SetTensorHashReply):
+            self.work.cache_hits += reply.result
+
+    def _debug(self, message: Any, begun: float, size: int | None = None) -> None:
+        """Log a request that has been answered, with the time that it took; SET_TENSOR's includes receiving its data."""
+        if log.isEnabledFor(logging.DEBUG):
+            name = command_name(GraphCompute if isinstance(message, Graph) else type(message))
+            detail = (
+                f" of {len(message.nodes)} nodes" if isinstance(message, Graph) else "" if size is None else f" of {size} bytes"
+            )
+            took = (time.perf_counter() - begun) * 1000
+            log.debug("%s: %s%s in %.3g ms", self.name, name, detail, took, extra={"event": "message", "peer": self.name})
+
+    def _reply(self, reply: Any) -> None:
+        if reply is not NO_REPLY:
+            self._send(self._connection.send(reply))
+
+    def _receive_data(self, session: Session, message: SetTensor, size: int) -> None:
+        """Receive the data of a SET_TENSOR into the buffer."""
+        self._opened = True
+        self._begin()
+        begun = time.perf_counter()
+        region = session.destination(message, size)
+        for room in region.receive():
+            at = self._connection.take_data(room)
+            while at < len(room):
+                count = self._receive(room[at:], all_of_it=True)
+                self._connection.data_placed(count)
+                at += count
+        self._pace = None
+        self.work.messages += 1
+        self._reply(session.placed(region))
+        self._debug(message, begun, size)
+
+    # ----------------------------------------------------------------------------------------------------------- moving
+
+    def _receive(self, room: memoryview, *, all_of_it: bool = False) -> int:
+        """Receive some bytes into `room`; 0 means that the peer has ended the connection where it may."""
+        while True:
+            try:
+                count = self._channel.receive(room, all_of_it=all_of_it)
+            except Waited:
+                self._check_deadlines()
+                continue
+            if not count and not self._connection.idle:
+                raise _Ended("it closed the connection in the middle of a message")
+            self.work.received += count
+            if self._pace is not None:
+                self._pace.moved(count)
+            if self._pace is not None or not self._opened:
+                self._check_deadlines()  # what comes a byte at a time never waits long enough for `Waited`
+            return count
+
+    def _check_deadlines(self) -> None:
+        if not self._opened:
+            if self.work.seconds > self._limits.hello:
+                raise _Ended(f"no HELLO came within {self._limits.hello:g} s")
+        elif self._pace is not None:
+            if complaint := self._pace.complaint("came"):
+                raise _Ended(f"{complaint} in the middle of a message")
+        elif self._limits.idle is not None and self.idle(time.monotonic()) >= self._limits.idle:
+            raise _Ended(f"idle for {self._limits.idle:g} s")
+
+    def _send(self, head: bytes | memoryview, data: memoryview | None = None) -> None:
+        """Send a reply, its data straight from the buffer."""
+        data = NOTHING if data is None else data
+        pace: Pace | None = None
+        while head or data:
+            try:
+                count = self._channel.send_some(head, data)
+            except Waited:
+                count = 0
+            self.work.sent += count
+            head, data = head[count:], data[max(0, count - len(head)) :]
+            if head or data:  # the usual reply goes at once, and has no deadline to check
+                pace = pace or Pace(self._limits.stall, self._limits.slowest)
+                if count:
+                    pace.moved(count)
+                if complaint := pace.complaint("was read"):
+                    raise _Ended(f"{complaint} in the middle of a reply")
+
+    # -------------------------------------------------------------------------------------------------------- cancelling
+
+    def _is_cancelled(self) -> bool:
+        """Whether a graph that is being computed is to stop; asked between its steps."""
+        if self._server.stopping:
+            return True
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + LOOK
+        peer = self._channel.peer()
+        if peer is not Peer.FINISHED:
+            return peer is Peer.GONE
+        if self._connection.idle and not self._channel.has_unread():
+            return True  # it awaits no reply and can't ask any more: nobody will see what the rest computes
+        self._finished = self._finished or now
+        return now - self._finished > self._limits.half_closed
