@@ -8,8 +8,10 @@ import logging
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -218,6 +220,22 @@ def test_of_all_cases_none_accuses_another_rule(rule: str, count: int, tmp_path:
 
 def fake(behaviour: str) -> Spawned:
     return Spawned(f"a fake that will {behaviour}", [*FAKE, behaviour])
+
+
+def test_a_server_gone_after_its_first_hello_is_unreachable() -> None:
+    def answer_once(listener: socket.socket) -> None:
+        with listener:
+            connection, _ = listener.accept()
+        with connection:
+            connection.recv(9, socket.MSG_WAITALL)
+            connection.sendall(bytes([3, 0, 0, 0, 0, 0, 0, 0, 3, 6, 1]))
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=answer_once, args=(listener,))
+    thread.start()
+    with pytest.raises(ConnectionError, match="refused"):
+        runner_module.introduce(Endpoint("127.0.0.1", listener.getsockname()[1]), 10)
+    thread.join()
 
 
 UNKNOWN, AFTER = CASES["frame.command-known/17"], CASES["session.hello-once/at-once"]

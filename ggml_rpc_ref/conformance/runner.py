@@ -111,8 +111,8 @@ def introduce(endpoint: Endpoint, timeout: float) -> Facts:
         raise WrongVersion(f"{endpoint} speaks protocol {found}; this suite judges {judged}")
     facts = Facts(found)
     subject = Subject(endpoint, timeout, facts)
-    peer = subject.open()
     try:
+        peer = subject.open()
         peer.hello()
         facts.device_count = peer.ask(DeviceCount()).device_count
     except Broken as broken:
