@@ -143,7 +143,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, dict[str, set
 
         return replace(case, run=ask)
 
-    log, listener = logging.getLogger("ggml_rpc_ref.server.server"), Listener()
+    log, listener = logging.getLogger("ggml_rpc_ref.server"), Listener()
     log.addHandler(listener)
     try:
         report = judge(InProcess(tmp_path_factory.mktemp("cache")), [named(case) for case in select()], timeout=30.0)
