@@ -1,9 +1,9 @@
-"""How long a GRAPH_COMPUTE takes to read and write, by each reader: the graph of Gemma 3 270M has 1,009 tensors.
+"""How long each reader and writer takes for a GRAPH_COMPUTE; the graph of Gemma 3 270M has 1,009 tensors.
 
     .venv/bin/pytest bench/bench_codec.py --benchmark-only
 
 The numpy-dtype reader is what the server uses on every graph; the field-by-field reader is the definition. `connection` is the
-server's whole path from bytes of a socket to the event, in pieces of 64 KiB.
+server's whole path from the bytes of a socket, in pieces of 64 KiB, to the event.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sizes = pytest.mark.parametrize(("n_tensors", "n_nodes"), SIZES)
 
 
 def graph_of(n_tensors: int, n_nodes: int) -> Graph:
-    """A graph with random bytes in every field; the readers do not look at what they mean."""
+    """A graph with random bytes in every field; readers do not look at the values."""
     random = np.random.default_rng(n_tensors)
     layout = codec.layout(RpcTensor)
     tensors = random.integers(0, 256, n_tensors * layout.itemsize, np.uint8).view(layout)

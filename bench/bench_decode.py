@@ -2,7 +2,7 @@
 
     .venv/bin/pytest bench/bench_decode.py --benchmark-only
 
-The claim is that the annotated form takes under 50 ms; `full`, which walks each of the 23,800 fields, is beside it for comparison.
+The claim is that the annotated form takes under 50 ms. `full`, which walks each of the 23,800 fields, is there for comparison.
 Interpreter start and imports (numpy, and the ops for `graph`) are not counted.
 """
 
@@ -28,7 +28,7 @@ OPS = [op_table().index(name) for name in ("MUL_MAT", "ADD", "RMS_NORM", "MUL", 
 
 
 def graph_frame() -> bytes:
-    """A message with every tensor named, placed and, if a node, with an op, two sources and flags; a third are views."""
+    """A message in which every tensor has a name and an address, every node an op, two sources and flags; a third are views."""
     random = np.random.default_rng(1)
     count = N_NODES + N_LEAVES
     tensors = np.zeros(count, codec.layout(RpcTensor))

@@ -1,13 +1,13 @@
-"""What a graph costs beside its arithmetic, ours beside the genuine 3.6.1 server's: `pytest bench/bench_graph.py`.
+"""What a graph costs apart from its arithmetic, on our server and on the genuine 3.6.1 server: `pytest bench/bench_graph.py`.
 
-Servers are processes of their own with one thread. A time is one request and a GET_TENSOR of 4 bytes that waits for it, or, where a
-graph is only checked, the time until a connection ends whose graph has one bad node at its end.
+Each server is a process of its own with one thread. A time covers one request and a GET_TENSOR of 4 bytes that waits for it;
+where a graph is only checked, it covers sending a graph whose last node is bad until the server closes the connection.
 
     new graph       1,000 ADD of rows of 4 floats: received, checked, compiled and computed
     recompute       the same graph once more: computed
     checked         as many nodes as one of Gemma 3 270M's graphs has, of its shapes and types: received and checked
 
-With GGML_RPC_REF_OTHER_PYTHON=/path/to/python of another checkout's environment that is measured in the same run.
+GGML_RPC_REF_OTHER_PYTHON=/path/to/python measures another checkout, installed for that Python, in the same run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OP = {name: number for number, name in enumerate(op_table())}
 COUNT = 1000
 """Nodes of the graph of additions."""
 LAYERS, WIDTH, HIDDEN, HEAD, HEADS, TOKENS, CONTEXT = 18, 640, 2048, 256, 4, 1, 512
-"""Of Gemma 3 270M, at a single token."""
+"""Dimensions of Gemma 3 270M, for a single token."""
 
 
 @pytest.fixture(scope="module", params=[ours, other, genuine], ids=lambda server: server.__name__)
@@ -50,7 +50,7 @@ def endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 class Builder:
-    """Lays tensors out one behind another in a buffer, and lists the nodes among them."""
+    """Places tensors one after another in a buffer, and lists the nodes among them."""
 
     def __init__(self, buffer: RpcTensor) -> None:
         self.buffer, self.end = buffer, 0
@@ -69,7 +69,7 @@ class Builder:
         return place
 
     def node(self, op: str, ne: tuple[int, ...], *src: RpcTensor, into: RpcTensor | None = None, **params: Any) -> RpcTensor:
-        """Add the result of an op: an F32 of its own, or in the place of another tensor."""
+        """Add the result of an op: an F32 in memory of its own, or in another tensor's."""
         place = self.leaf("F32", *ne) if into is None else replace(into, id=len(self.tensors) + 1)
         op_params = struct.unpack("<16i", OPS[op].pack(params))
         result = replace(place, op=OP[op], flags=FLAG_COMPUTE, src=tuple(t.id for t in src), op_params=op_params)
@@ -90,7 +90,7 @@ class Builder:
 
 
 def additions(stream: Stream) -> tuple[bytes, bytes]:
-    """A graph of COUNT additions, each of the sum before and a row; and a GET_TENSOR that waits for the last."""
+    """A graph of COUNT additions, each of a row to the sum before; and a GET_TENSOR that waits for the last one."""
     build = Builder(place(stream, 2**20))
     total, row = build.leaf("F32", 4), build.leaf("F32", 4)
     for _ in range(COUNT):
@@ -105,14 +105,7 @@ def like_gemma(stream: Stream) -> bytes:
     mask = build.leaf("F16", CONTEXT, TOKENS)
     for _ in range(LAYERS):
         x = layer(build, x, positions, index, mask)
-    build.node(
-        "ADD",
-        (
-            WIDTH,
-            TOKENS,
-        ),
-        x,
-    )
+    build.node("ADD", (WIDTH, TOKENS), x)
     return build.graph()
 
 
@@ -123,15 +116,7 @@ def normed(build: Builder, x: RpcTensor) -> RpcTensor:
 
 def times(build: Builder, x: RpcTensor, rows: int) -> RpcTensor:
     weight = build.leaf("Q8_0", x.ne[0], rows)
-    return build.node(
-        "MUL_MAT",
-        (
-            rows,
-            TOKENS,
-        ),
-        weight,
-        x,
-    )
+    return build.node("MUL_MAT", (rows, TOKENS), weight, x)
 
 
 def turned(build: Builder, x: RpcTensor, heads: int, positions: RpcTensor) -> RpcTensor:
@@ -142,7 +127,7 @@ def turned(build: Builder, x: RpcTensor, heads: int, positions: RpcTensor) -> Rp
 
 
 def stored(build: Builder, x: RpcTensor, index: RpcTensor) -> RpcTensor:
-    """Put a row into a cache; the cache as attention reads it."""
+    """Write a row into a cache; return the cache as attention reads it."""
     cache = build.leaf("F16", HEAD, CONTEXT)
     row = build.view("RESHAPE", x, (HEAD, TOKENS, 1, 1), contiguous_nb(BY_NAME["F32"], (HEAD, TOKENS, 1, 1)))
     return build.node("SET_ROWS", (), row, index, cache, into=cache)
@@ -155,51 +140,14 @@ def layer(build: Builder, x: RpcTensor, positions: RpcTensor, index: RpcTensor, 
     values = stored(build, times(build, y, HEAD), index)
     nb0, nb1, nb2, nb3 = q.nb
     q = build.view("PERMUTE", q, (HEAD, TOKENS, HEADS, 1), (nb0, nb2, nb1, nb3))
-    attended = build.node(
-        "FLASH_ATTN_EXT",
-        (
-            HEAD,
-            HEADS,
-            TOKENS,
-        ),
-        q,
-        keys,
-        values,
-        mask,
-        scale=0.0625,
-    )
+    attended = build.node("FLASH_ATTN_EXT", (HEAD, HEADS, TOKENS), q, keys, values, mask, scale=0.0625)
     ne = (HEAD * HEADS, TOKENS, 1, 1)
     joined = build.view("RESHAPE", attended, ne, contiguous_nb(BY_NAME["F32"], ne))
-    x = build.node(
-        "ADD",
-        (
-            WIDTH,
-            TOKENS,
-        ),
-        normed(build, times(build, joined, WIDTH)),
-        x,
-    )
+    x = build.node("ADD", (WIDTH, TOKENS), normed(build, times(build, joined, WIDTH)), x)
     y = normed(build, x)
     gate, up = times(build, y, HIDDEN), times(build, y, HIDDEN)
-    hidden = build.node(
-        "GLU",
-        (
-            HIDDEN,
-            TOKENS,
-        ),
-        gate,
-        up,
-        kind=GLU_OPS.index("GEGLU"),
-    )
-    return build.node(
-        "ADD",
-        (
-            WIDTH,
-            TOKENS,
-        ),
-        normed(build, times(build, hidden, WIDTH)),
-        x,
-    )
+    hidden = build.node("GLU", (HIDDEN, TOKENS), gate, up, kind=GLU_OPS.index("GEGLU"))
+    return build.node("ADD", (WIDTH, TOKENS), normed(build, times(build, hidden, WIDTH)), x)
 
 
 def send(stream: Stream, request: bytes, wait: bytes) -> None:

@@ -1,9 +1,9 @@
-"""One node of each family of ops, our oracle beside the genuine 3.6.1 server: `pytest bench/bench_ops.py`.
+"""One node of each family of ops, our oracle and the genuine 3.6.1 server: `pytest bench/bench_ops.py`.
 
-Both are servers on loopback with one thread each, one client, and the data lies in their memory: a time is one GRAPH_COMPUTE of one
-node and a GET_TENSOR of 4 bytes that waits for it. In each group of two rows the ratio is the figure; absolute times drift between
-machines and hours. Each server's first result is compared with the oracle's before anything is timed. That first run also fills our
-server's cache of dequantised weights, as a model's first token does.
+Both are servers on loopback with one thread and one client each, and the data is in their memory: a time covers one GRAPH_COMPUTE
+of one node and a GET_TENSOR of 4 bytes that waits for it. What counts is the ratio of the two rows of a group: absolute times
+drift between machines and hours. Each server's first result is compared with the oracle's before anything is timed. That first
+run also fills our server's cache of dequantised weights, as a model's first token does.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Resident:
         stream: the connection.
         compute: GRAPH_COMPUTE of the node and a GET_TENSOR of 4 bytes of its result.
         dst: the result's record.
-        mine: the same node in our memory: destination and sources, not yet computed.
+        mine: destination and sources of the same node in this process, not yet computed.
     """
 
     stream: Stream

@@ -1,26 +1,26 @@
 """What the proxy costs: the same requests straight to a server and through `ggml-rpc-ref proxy`: `pytest -s bench/bench_proxy.py`.
 
-Goals of issue 4: an upload at most 15 % longer, a small round trip at most 60 µs. Client, proxy and server, ours or the genuine
-one, are processes of their own. Direct and proxied calls take turns, so that both see the same machine; every turn has a connection
-of its own, made before the clock starts, as the genuine server takes one client at a time. Medians are printed and kept in
-extra_info. A bare relay (relay.py) takes its turns too: it is what any process in between costs. The benchmark's own row is the
-proxied call.
+Goals (issue 4): an upload takes at most 15 % longer, a small round trip at most 60 µs longer. Client, proxy and server, ours or the
+genuine one, are processes of their own. Direct and proxied calls alternate, so that both see the same machine; each turn has a
+connection of its own, made before the clock starts, since the genuine server serves one client at a time. Medians are printed and
+kept in extra_info. A bare relay (relay.py) takes its turns too: it shows what any process in between costs. The benchmark's own row
+is the proxied call.
 
-What was found on a virtual machine with two cores, in its quieter moments:
+Measured on a virtual machine with two cores, while it was quiet:
 
-- A round trip on one core takes 20 µs more with the genuine server and 29 with ours (a bare relay: 9 and 13); with --record 26 and
-  37 to 52, with --explain 52 to 67 and 70 to 82. On both cores two sleepers more are to be woken, which costs anything up to 40 µs
-  each, as the host likes: where the bare relay added 17, 60 or 88 µs, the proxy added 21, 66 or 103.
+- A round trip on one core takes 20 µs more with the genuine server and 29 with ours (a bare relay: 9 and 13); with --record 26
+  and 37 to 52, with --explain 52 to 67 and 70 to 82. On both cores two more sleeping threads have to be woken, which costs up to
+  40 µs each, depending on the host: where the bare relay added 17, 60 or 88 µs, the proxy added 21, 66 or 103.
 - An upload from a client at 10 Gbit/s takes 1 to 5 % longer with either server.
 - Over loopback an upload takes as long as through a bare relay: 1.14 to 1.3 times direct with the genuine server (ten quiet runs:
   1.14 to 1.20, half of them at most 1.17), 1.3 to 1.9 times with ours. Two cores allow little better: 256 MiB to ours keep client
-  and server busy for 57 and 49 ms, and any relay, which receives and sends them once more, for 90 ms. These 196 ms take two cores
-  98 ms at best; the direct upload took 67 to 98.
+  and server busy for 57 and 49 ms, and any relay, which receives and sends them once more, for 90 ms. Two cores need at least 98
+  ms for these 196 ms; the direct upload took 67 to 98.
 - Splicing instead of copying (os.splice through a pipe of 1 MiB) does not help: the relay is busy for 50 to 64 ms instead of 90,
-  but the server for 80 to 86 instead of 50, since what it copies is in no cache near it any more. It took 1.4 to 2.4 times direct
-  with ours, 1.11 to 1.21 with the genuine server. Neither do buffers of 4 MiB or more, nor reading ahead of a server that can't
-  take more yet, nor SCHED_BATCH or a lower priority for the proxy.
-- With --record of everything an upload goes as fast as the file takes it; with --leave-out every byte is hashed, 0.4 GB/s.
+  but the server for 80 to 86 instead of 50, since the data it copies is no longer in its core's caches. It took 1.4 to 2.4 times
+  direct with ours, 1.11 to 1.21 with the genuine server. Buffers of 4 MiB or more, reading ahead of a server that can't take more
+  yet, SCHED_BATCH and a lower priority for the proxy do not help either.
+- With --record of everything an upload is as fast as the file can be written; with --leave-out every byte is hashed, 0.4 GB/s.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from ggml_rpc_ref.net.stream import Stream
 from ggml_rpc_ref.spec.messages import GetAlignmentReply
 
 BULK = 128 * 2**20
-"""Bytes of an upload, into a new buffer as when a model is loaded."""
+"""Bytes of an upload into a new buffer, as when a model is loaded."""
 CALLS = 300
 """Round trips of a turn."""
 SO_MAX_PACING_RATE = 47
-"""Linux's option, which Python has no name for: u64, bytes per second that a socket sends at most."""
+"""A socket option of Linux that Python has no name for: u64, the most bytes per second that the socket sends."""
 LINKS = {"loopback": 0, "10 Gbit/s": 1_250_000_000}
-"""Bytes per second that the client sends at most, as if a network were between; 0: what the machine gives."""
+"""The most bytes per second that the client sends, to imitate a network; 0: no limit."""
 OPTIONS: dict[str, Callable[[Path], list[str]]] = {
     "plain": lambda _: [],
     "explain": lambda _: ["--explain"],
@@ -62,7 +62,7 @@ OPTIONS: dict[str, Callable[[Path], list[str]]] = {
 
 @contextmanager
 def between(command: list[str], folder: Path) -> Iterator[str]:
-    """Run a process that says where it is "forwarding …", and give that endpoint."""
+    """Run a process that prints "forwarding ENDPOINT to …"; give that endpoint."""
     log = folder / "log"
     with log.open("wb") as out, subprocess.Popen([sys.executable, *command], stderr=out) as process:
         try:
@@ -75,7 +75,7 @@ def between(command: list[str], folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module", params=["all cores", "one core"])
 def cores(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where client, proxy and server may run; on one core nothing waits for another one to wake up."""
+    """The cores on which client, proxy and server may run; on one core no process waits for another core to wake up."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, before if request.param == "all cores" else {min(before)})
     yield request.param
@@ -114,7 +114,7 @@ def turns(endpoints: dict[str, str], measure: Measure, rounds: int) -> dict[str,
         for name, endpoint in endpoints.items():
             with connect(endpoint) as stream:
                 seconds[name] += measure(stream)
-            time.sleep(0.01)  # the genuine server is to see this end before the next begins
+            time.sleep(0.01)  # the genuine server serves one client at a time: let it see this connection end
     return {name: statistics.median(taken) for name, taken in seconds.items()}
 
 
@@ -144,7 +144,7 @@ def test_round_trip(benchmark: Any, endpoints: dict[str, str], options: str) -> 
 @pytest.mark.parametrize("options", ["plain", "record", "leave out"])
 def test_upload(benchmark: Any, cores: str, endpoints: dict[str, str], options: str, link: str) -> None:
     if cores == "one core":
-        pytest.skip("three processes that copy as fast as they can have a core each, or nothing is measured but their sum")
+        pytest.skip("three processes that copy as fast as they can need a core each: on one core only their sum is measured")
     data = np.random.default_rng(1).integers(0, 256, BULK, np.uint8).data
 
     def measure(stream: Stream) -> list[float]:

@@ -1,7 +1,7 @@
-"""The wire, ours beside the genuine 3.6.1 server's, over loopback with one client: `pytest bench/bench_wire.py`.
+"""Messages over loopback with one client, our server and the genuine 3.6.1 server: `pytest bench/bench_wire.py`.
 
-Both servers are processes of their own. Each row of a group is one server; what counts is the ratio within a group in one run, as
-absolute figures drift between machines and hours. Bytes per second: 64 MiB over the time shown.
+Each server is a process of its own, and a row of each group. What counts is the ratio within a group in one run: absolute figures
+drift between machines and hours. Bytes per second are 64 MiB divided by the time shown.
 """
 
 from __future__ import annotations

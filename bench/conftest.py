@@ -1,4 +1,4 @@
-"""The pair of servers that benchmarks measure."""
+"""Fixtures: the two servers that benchmarks measure, and a connection to each."""
 
 from __future__ import annotations
 

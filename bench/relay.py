@@ -1,6 +1,7 @@
-"""The least that anything between a client and a server does: receive and send. `relay.py HOST:PORT` prints where it listens.
+"""A bare relay, the least that anything between a client and a server does: receive and send.
 
-What this costs, the kernel and the interpreter cost; what a proxy costs beyond it is the proxy's own.
+`relay.py HOST:PORT` prints where it listens. Its cost is that of the kernel and the interpreter; what a proxy costs beyond it is
+the proxy's own.
 """
 
 from __future__ import annotations

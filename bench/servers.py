@@ -1,4 +1,4 @@
-"""The servers that benchmarks measure, ours and the genuine one, each a process of its own; and the calls that all of them make."""
+"""The servers that benchmarks measure, ours and the genuine one, each a process of its own, and calls that the benchmarks share."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ggml_rpc_ref import upstream
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import Stream, open_stream, parse_endpoint
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     AllocBufferReply,
@@ -28,16 +29,16 @@ from ggml_rpc_ref.spec.messages import (
     RpcTensor,
     SetTensor,
 )
+from ggml_rpc_ref.spec.versions import DEFAULT
 
 THREADS = 1
-"""Threads of either server's arithmetic. Upstream's threads wait for each other by spinning: with two of them on two cores that
-others use too, an ADD of 2 MiB took 0.09 ms at best and 20 ms, a time slice, at the median."""
-I8 = 24
+"""Threads of each server's arithmetic. Upstream's threads spin while they wait for each other: with two of them on two cores that
+other processes use too, an ADD of 2 MiB took 0.09 ms at best and 20 ms, a time slice, at the median."""
+I8 = BY_NAME["I8"].number
 SENTINEL = codec.encode_request(GetAlignment())
-
-
+"""A request whose reply shows that what was sent before it has been done."""
 OTHER = "GGML_RPC_REF_OTHER_PYTHON"
-"""Names the environment variable with the Python of another checkout of ours, to measure two of them in one run."""
+"""The environment variable that names the Python of another checkout of this project, to measure both in one run."""
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def ours(python: str = sys.executable) -> Iterator[str]:
 
 @contextmanager
 def other() -> Iterator[str]:
-    """Give the endpoint of another checkout's `ggml-rpc-ref serve`; skip where none is named."""
+    """Give the endpoint of another checkout's `ggml-rpc-ref serve`; skip if none is named."""
     if OTHER not in os.environ:
         pytest.skip(f"{OTHER} names no other checkout's Python")
     with ours(os.environ[OTHER]) as endpoint:
@@ -63,17 +64,17 @@ def other() -> Iterator[str]:
 
 @contextmanager
 def genuine() -> Iterator[str]:
-    """Give the endpoint of the genuine 3.6.1 server; skip where that isn't installed."""
+    """Give the endpoint of the genuine server; skip if it isn't installed."""
     try:
-        upstream.find("3.6.1")
+        upstream.find(str(DEFAULT))
     except Misuse as missing:
         pytest.skip(str(missing))
-    with upstream.server("3.6.1", threads=THREADS) as server:
+    with upstream.server(str(DEFAULT), threads=THREADS) as server:
         yield server.endpoint
 
 
 def connect(endpoint: str) -> Stream:
-    """Return a connection on which HELLO is done."""
+    """Return a connection after its HELLO."""
     stream = open_stream(*parse_endpoint(endpoint))
     ask(stream, codec.encode_request(Hello()), HelloReply)
     return stream
@@ -86,14 +87,14 @@ def ask(stream: Stream, request: bytes, reply: type) -> Any:
 
 
 def place(stream: Stream, size: int) -> RpcTensor:
-    """Return a tensor of so many bytes in a buffer of its own."""
+    """Return a tensor of `size` bytes in a buffer of its own."""
     buffer: AllocBufferReply = ask(stream, codec.encode_request(AllocBuffer(size=size)), AllocBufferReply)
     base: BufferGetBaseReply = ask(stream, codec.encode_request(BufferGetBase(remote_ptr=buffer.remote_ptr)), BufferGetBaseReply)
     return RpcTensor(id=1, type=I8, buffer=buffer.remote_ptr, ne=(size, 1, 1, 1), nb=(1, size, size, size), data=base.base_ptr)
 
 
 def upload(stream: Stream, tensor: RpcTensor, data: memoryview, offset: int = 0) -> None:
-    """SET_TENSOR, which has no reply, and then a request that has one."""
+    """Send a SET_TENSOR, which has no reply, and wait for the reply to the request after it."""
     request = codec.encode(SetTensor(tensor=tensor, offset=offset))
     stream.send(codec.request_head(SetTensor, len(request) + len(data)) + request, data)
     ask(stream, SENTINEL, GetAlignmentReply)

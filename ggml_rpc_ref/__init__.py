@@ -2,7 +2,7 @@
 
 import ggml_rpc_ref
 
-with ggml_rpc_ref.connect("127.0.0.1:50052") as client:
+with ggml_rpc_ref.Server() as server, ggml_rpc_ref.connect(server.endpoint) as client:
     print(client.devices[0].memory())
 """
 
@@ -14,10 +14,16 @@ from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
 
 if TYPE_CHECKING:
     from ggml_rpc_ref.client.client import connect
+    from ggml_rpc_ref.server.in_process import Server
 
     __version__: str
 
-__all__ = ["Misuse", "Unsupported", "Violation", "__version__", "connect"]
+__all__ = ["Misuse", "Server", "Unsupported", "Violation", "__version__", "connect"]
+
+
+def __dir__() -> list[str]:
+    """Name what `__getattr__` imports, too."""
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +33,10 @@ def __getattr__(name: str) -> Any:
             from ggml_rpc_ref.client.client import connect
 
             return connect
+        case "Server":
+            from ggml_rpc_ref.server.in_process import Server
+
+            return Server
         case "__version__":
             from importlib.metadata import PackageNotFoundError, version
 

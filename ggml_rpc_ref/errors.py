@@ -1,4 +1,4 @@
-"""The errors of this library, by whose fault it is.
+"""The errors of this library, one for each party that can be at fault.
 
 Any other exception that leaves a public function is a defect of ours.
 """
@@ -24,7 +24,7 @@ class Violation(Exception):  # noqa: N818  (a peer violates a rule; "Error" woul
 
 
 class Misuse(Exception):  # noqa: N818
-    """The caller asked for something impossible; one sentence says what is wrong, where, and what to do."""
+    """The caller asked for something that can't be done; the message says in one sentence what is wrong, where, and what to do."""
 
 
 class Damaged(Misuse):

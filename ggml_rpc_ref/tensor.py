@@ -42,7 +42,7 @@ class Storage(Protocol):
 
 @dataclass(slots=True)
 class PlainStorage:
-    """Storage that is nothing but bytes."""
+    """Storage that is an array and nothing else."""
 
     data: Bytes
 
@@ -54,9 +54,9 @@ def contiguous_nb(dtype: DType, ne: Quad) -> Quad:
 
 
 def extent(dtype: DType, ne: Quad, nb: Quad) -> int:
-    """Return ggml_nbytes: the bytes from the first to the last element, gaps included; 0 if any dimension is 0.
+    """Return ggml_nbytes: the number of bytes from the first to the last element, gaps included; 0 if any dimension is 0.
 
-    Exact, because Python's integers do not wrap; the caller compares it with a buffer's size.
+    It is exact, because Python's integers do not wrap, and may be larger than any memory: callers compare it with a buffer's size.
     Source: ggml_nbytes in ggml.c.
     """
     if 0 in ne:
@@ -77,7 +77,7 @@ class Tensor:
         nb: bytes between neighbours per dimension, ggml's order. nb[0] is bytes per element, or per block of a block type.
         storage: the bytes it lies in; None where only the geometry is known (GET_ALLOC_SIZE, a leaf of another server).
         offset: where in the storage its first byte lies.
-        name: the client's name for it; for messages only.
+        name: the client's name for it; for messages and logs only.
     """
 
     dtype: DType
@@ -87,8 +87,8 @@ class Tensor:
     offset: int = 0
     name: str = ""
 
-    # Not slots: what follows is computed once a tensor and kept in its __dict__. A graph that is computed again asks for the same
-    # arrays each time, and making one takes numpy longer than adding two rows.
+    # A cached_property needs a __dict__, so the class has no slots. A graph that is computed again asks for the same arrays each
+    # time, and making one takes numpy longer than adding two rows.
 
     @cached_property
     def nelements(self) -> int:
@@ -201,7 +201,7 @@ class Tensor:
     def at(self, storage: Storage | None, offset: int, name: str = "") -> Tensor:
         """Return a tensor of the same type, ne and nb elsewhere.
 
-        It gets what was computed from them, so that of a graph's thousands of tensors only the distinct layouts are computed.
+        What was computed from them is copied, so that the thousands of tensors of a graph cost one computation per distinct layout.
         """
         tensor = object.__new__(Tensor)
         tensor.__dict__.update(self._layout, storage=storage, offset=offset, name=name)
@@ -213,7 +213,7 @@ class Tensor:
         return {name: getattr(self, name) for name in names}
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Return the part of this tensor whose ne[1] index runs from start to stop, in place."""
+        """Return the part of this tensor whose ne[1] index runs from start up to, not including, stop, in place."""
         ne = (self.ne[0], stop - start, self.ne[2], self.ne[3])
         return Tensor(self.dtype, ne, self.nb, self.storage, self.offset + start * self.nb[1], self.name)
 

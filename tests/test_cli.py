@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ def test_each_command_of_the_readme_exists() -> None:
         assert f" {command} " in text
 
 
+TIMED = (("probe",), ("conform",), ("vectors", "play"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -46,12 +50,20 @@ def test_each_command_of_the_readme_exists() -> None:
         (("conform", "127.0.0.1:1"), 3, "127.0.0.1:1"),
         (("show", "no.such-rule"), 2, "no.such-rule"),
         (("gen", "no-such-file.md"), 2, "no-such-file.md is not a file"),
+        *((("probe", "--timeout", seconds, "127.0.0.1:1"), 2, "--timeout") for seconds in ("inf", "nan", "1e308", "86401")),
+        (("conform", "--timeout", "inf", "127.0.0.1:1"), 2, "--timeout"),
+        (("vectors", "play", "--timeout", "inf", "127.0.0.1:1"), 2, "--timeout"),
+        (("serve", "-m", "9" * 400), 2, "is more than a machine can have"),
+        (("serve", "-m", "99999999T"), 2, "'99999999T' is more than a machine can have"),
+        (("serve", "--cache-limit", "8388608T"), 2, "'8388608T' is more than a machine can have"),
+        (("gen", "/bin/sh"), 2, "/bin/sh is not UTF-8 text: byte "),
+        (("gen", "--check", "/bin/sh"), 2, "/bin/sh is not UTF-8 text: byte "),
         (("upstream", "install", "9.9.9"), 2, "ggml-rpc-ref upstream list"),
         (("upstream", "install", "3.5.0"), 2, "no release of llama-cpp-python speaks protocol 3.5.0"),
         (("upstream", "serve", "3.6.1"), 2, "ggml-rpc-ref upstream install 3.6.1"),
         (("upstream", "generate", "3.6.1", "--prompt", "x"), 2, "ggml-rpc-ref upstream install 3.6.1"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,
 )
 def test_a_failure_is_a_sentence_and_a_code(arguments: tuple[str, ...], code: int, words: str, tmp_path: Path) -> None:
     done = run(*arguments, XDG_CACHE_HOME=str(tmp_path), COLUMNS="200")
@@ -59,6 +71,37 @@ def test_a_failure_is_a_sentence_and_a_code(arguments: tuple[str, ...], code: in
     assert words in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+    assert len(done.stderr) < 2000
+
+
+@pytest.mark.parametrize("words", TIMED, ids=" ".join)
+def test_the_longest_time_that_may_be_asked_for(words: tuple[str, ...]) -> None:
+    """Accepted, and no overflow where sockets get it: the command fails because nothing listens."""
+    done = run(*words, "--timeout", "86400", "127.0.0.1:1")
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+
+
+def test_an_interrupt_while_modules_are_imported_is_a_sentence() -> None:
+    """The signal comes with the first module of a command: no `try` of the command line has been entered yet."""
+    program = (
+        "import os, signal, sys\n"
+        # a shell starts background jobs with SIGINT ignored, and children inherit that
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from ggml_rpc_ref.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ggml-rpc-ref: interrupted\n")
+
+
+def test_the_installed_command_and_the_module_are_the_same_door() -> None:
+    scripts = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"ggml-rpc-ref": "ggml_rpc_ref.__main__:main"}
 
 
 def test_upstream_list_names_every_version(tmp_path: Path) -> None:

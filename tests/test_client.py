@@ -159,12 +159,13 @@ def test_an_allocation_that_can_not_be_met_leaves_the_connection(client: Client)
 def test_padded_rows_ask_as_a_stock_client_does(own: tuple[Client, list[str]]) -> None:
     client, seen = own
     device = client.devices[1]
-    device.tensor(np.zeros((2, 96), np.float32), "Q8_0")
+    padded = device.tensor(np.zeros((2, 96), np.float32), "Q8_0")
     device.memory()
     assert seen[:-1] == ["DEVICE_COUNT", "GET_ALLOC_SIZE", "ALLOC_BUFFER", "BUFFER_GET_BASE", "INIT_TENSOR", "SET_TENSOR"]
     seen.clear()
-    device.tensor(np.zeros((2, 512), np.float32), "Q8_0")
+    whole = device.tensor(np.zeros((2, 512), np.float32), "Q8_0")
     device.memory()
+    assert padded is not whole  # both still here: dropped ones are freed
     assert seen[:-1] == ["ALLOC_BUFFER", "BUFFER_GET_BASE", "SET_TENSOR"]
 
 
@@ -244,13 +245,14 @@ def test_threads_may_share_a_client(own: tuple[Client, list[str]]) -> None:
 def test_the_server_frees_what_a_closed_client_had() -> None:
     with own_server(make_host("oracle", memory=1000)) as (endpoint, _):
         with connect(endpoint) as client:
-            client.devices[0].alloc(1000)
+            kept = client.devices[0].alloc(1000)
             assert client.devices[0].memory().free == 0
+        assert kept.size == 1000
         with connect(endpoint) as client:
             end = time.monotonic() + 10  # the server notices on a thread of its own
             while client.devices[0].memory().free == 0 and time.monotonic() < end:
                 time.sleep(0.01)
-            client.devices[0].alloc(1000)
+            assert client.devices[0].alloc(1000).size == 1000
 
 
 def test_a_closed_client_says_so(own: tuple[Client, list[str]]) -> None:
@@ -284,7 +286,8 @@ def test_host_names_and_ipv6() -> None:
 def test_the_package_exports_connect_and_is_cheap_to_import() -> None:
     assert ggml_rpc_ref.connect is connect
     assert ggml_rpc_ref.__version__[0].isdigit()
-    assert set(ggml_rpc_ref.__all__) == {"connect", "Misuse", "Unsupported", "Violation", "__version__"}
+    assert set(ggml_rpc_ref.__all__) == {"Misuse", "Server", "Unsupported", "Violation", "__version__", "connect"}
+    assert set(ggml_rpc_ref.__all__) <= set(dir(ggml_rpc_ref))
     with pytest.raises(AttributeError, match="no attribute 'disconnect'"):
         _ = ggml_rpc_ref.disconnect
     code = "import sys, ggml_rpc_ref; assert not {'numpy', 'typer', 'socket'} & set(sys.modules)"
@@ -375,7 +378,8 @@ def u64(*numbers: int) -> bytes:
 def test_a_server_that_closes_on_hello() -> None:
     """As servers from 4.0.0 on do, whose HELLO has 24 bytes."""
     sentence = (
-        r"closed the connection instead of answering a HELLO of 0 bytes \(protocol 3\.6\.1\); servers from 4\.0\.0 on do so; no b"
+        r"closed the connection instead of answering a HELLO of 0 bytes \(protocol 3\.6\.1\); servers from 4\.0\.0 on do so, "
+        "and one that does not take clients from this address, or is full; no b"
     )
     with scripted((HELLO, b"")) as endpoint, pytest.raises(ConnectionError, match=sentence):
         connect(endpoint)
@@ -488,7 +492,7 @@ def test_a_refusal_of_what_has_no_reply_names_it(own: tuple[Client, list[str]]) 
     client, _ = own
     device = client.devices[0]
     tensor = device.tensor(np.zeros(4, np.int8))
-    device.write(tensor, b"12345")
+    client.set_tensor(tensor.wire(), 0, b"12345")  # below what checks ranges
     with pytest.raises(
         ConnectionError, match=r"it refused GET_DEVICE_MEMORY or an earlier request without a reply \(SET_TENSOR\), or died"
     ):

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from ggml_rpc_ref import upstream
+from ggml_rpc_ref import connect, upstream
 from ggml_rpc_ref.commands.conform import JudgingOptions, exit_code, judge_and_report
 from ggml_rpc_ref.conformance import (
     CASES,
@@ -51,7 +55,9 @@ from ggml_rpc_ref.conformance import runner as runner_module
 from ggml_rpc_ref.conformance.peer import Facts, Subject
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.net.stream import Endpoint, free_port
+from ggml_rpc_ref.net.stream import Endpoint, free_port, parse_endpoint
+from ggml_rpc_ref.server.host import make_host
+from ggml_rpc_ref.server.server import Limits, Server
 from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import V3_6_1
@@ -92,6 +98,14 @@ def test_every_case_says_what_it_is() -> None:
         assert re.fullmatch(r"[a-z]+\.[a-z-]+/[a-z0-9]+(-[a-z0-9]+)*", case.id), case.id
         assert re.fullmatch(r"[A-Z][^{}]{20,170}\.", case.doc), f"{case.id}: {case.doc}"
         assert case.rule.id == case.id.split("/")[0]
+
+
+def test_sentences_use_ggmls_names_and_no_words_of_ids() -> None:
+    assert CASES["device.index/get-max-size-first-too-large"].doc.startswith("GET_MAX_SIZE for device number DEVICE_COUNT, ")
+    assert CASES["tensor.type-known/copy-tensor-src-255"].doc.startswith("COPY_TENSOR (src) whose tensor has type 255, ")
+    assert "type IQ2_XXS:" in CASES["data.round-trip/type-iq2-xxs"].doc
+    assert "the tensor, size 2^64-1: refused" in CASES["data.in-tensor/get-size-2-64-less-1"].doc
+    assert "the tensor, one-past-end: refused" in CASES["data.in-tensor/get-one-past-end"].doc
 
 
 def test_every_rule_has_a_case_and_a_sabotage() -> None:
@@ -208,6 +222,22 @@ def fake(behaviour: str) -> Spawned:
     return Spawned(f"a fake that will {behaviour}", [*FAKE, behaviour])
 
 
+def test_a_server_gone_after_its_first_hello_is_unreachable() -> None:
+    def answer_once(listener: socket.socket) -> None:
+        with listener:
+            connection, _ = listener.accept()
+        with connection:
+            connection.recv(9, socket.MSG_WAITALL)
+            connection.sendall(bytes([3, 0, 0, 0, 0, 0, 0, 0, 3, 6, 1]))
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=answer_once, args=(listener,))
+    thread.start()
+    with pytest.raises(ConnectionError, match="refused"):
+        runner_module.introduce(Endpoint("127.0.0.1", listener.getsockname()[1]), 10)
+    thread.join()
+
+
 UNKNOWN, AFTER = CASES["frame.command-known/17"], CASES["session.hello-once/at-once"]
 GOOD = [CASES["device.count/at-least-1"], CASES["frame.command-known/unfinished"]]
 
@@ -215,7 +245,7 @@ GOOD = [CASES["device.count/at-least-1"], CASES["frame.command-known/unfinished"
 @pytest.mark.parametrize(
     ("behaviour", "verdict", "words"),
     [
-        ("exit", Verdict.CRASH, "exit status 7; last words: that was too much"),
+        ("exit", Verdict.CRASH, "exit status 7; last output: that was too much"),
         ("kill", Verdict.CRASH, "killed by SIGKILL"),
         ("hang", Verdict.HANG, "neither an end nor an answer"),
         ("hang-all", Verdict.HANG, "does not answer"),
@@ -243,7 +273,7 @@ def test_a_server_that_is_not_ours_is_given_up_when_it_is_gone() -> None:
 
 
 def test_a_server_that_never_listens_is_unreachable() -> None:
-    with pytest.raises(ConnectionError, match=r"ended before it listened: exit status 3; last words: no"):
+    with pytest.raises(ConnectionError, match=r"ended before it listened: exit status 3; last output: no"):
         judge(Spawned("a dud", [sys.executable, "-c", "print('no'); raise SystemExit(3)", "{port}"]), GOOD)
 
 
@@ -469,9 +499,47 @@ def test_a_file_of_another_form_is_misuse(rows: object, tmp_path: Path) -> None:
         expectations(tmp_path, rows)
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x89PNG\r\n" + bytes(range(128, 256)) * 4, "byte 0 is not UTF-8"),
+        (b"[" * 100_000, "its JSON can't be read"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "its JSON can't be read"),
+        (b'{"a"', "line 1 is not JSON: Expecting ':' delimiter"),
+        (b"[]", "it is not a JSON object"),
+        (json.dumps({"\x1b[2J": row("MAYBE")}).encode(), r"'\x1b[2J' has no verdict that a case may have"),
+        (json.dumps({"a" * 9999: row("B" * 9999)}).encode(), "has no verdict that a case may have"),
+        (b'{"a": {"verdict": "FAIL"}}', "'a' has no reason"),
+        (b'{"a": "FAIL"}', "'a' is not an object with a verdict and a reason"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_file_of_another_form_is_named_not_printed(data: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "expected.json"
+    path.write_bytes(data)
+    with pytest.raises(Misuse, match="not a file of expected failures") as caught:
+        load(path)
+    sentence = str(caught.value).replace(str(path), "FILE")
+    assert said in sentence
+    assert sentence.isprintable()
+    assert len(sentence) < 250
+
+
 def test_a_missing_file_is_misuse(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="can't read"):
         load(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("how", ["not-allowed", "full"])
+def test_a_server_that_turns_clients_away(how: str) -> None:
+    """It closes without a byte: the sentence names the reasons that a client can't tell apart."""
+    allow = [ip_network("192.0.2.0/24")] if how == "not-allowed" else []
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server(make_host(memory=2**20), allow=allow, limits=Limits(connections=1)))
+        if how == "full":
+            stack.enter_context(connect(server.endpoint))
+        with pytest.raises(ConnectionError, match="a server that does not take clients from this address, or is full, does so"):
+            runner_module.introduce(parse_endpoint(server.endpoint), 5.0)
 
 
 # --------------------------------------------------------------------------------------------------------------- reports

@@ -356,6 +356,24 @@ def test_random_bytes_taken_for_any_kind(put: Any, capsys: pytest.CaptureFixture
             assert sum("[" in line for line in err) == code
 
 
+@pytest.mark.parametrize(
+    ("ends", "rule"),
+    [
+        (b"", "recording.message-whole"),
+        (chunk(0, b"", 2), "recording.message-whole"),  # the end of another connection
+        (chunk(0, b""), "frame.complete"),
+        (chunk(1, b""), "frame.complete"),
+    ],
+    ids=["none", "elsewhere", "client", "server"],
+)
+def test_who_broke_a_recorded_message_off(put: Any, capsys: pytest.CaptureFixture[str], ends: bytes, rule: str) -> None:
+    """The sender, where the end of the connection was recorded; otherwise the recorder, and no peer did anything wrong."""
+    code, out, err = run(put(RECORDING_START + chunk(0, HELLO + DEVICE_COUNT[:5]) + chunk(1, HELLO_REPLY) + ends), capsys)
+    assert (code, out.count("->")) == (1, 3)
+    assert err[0].startswith("ggml-rpc-ref: connection 1, client's bytes, offset 10 (0xa): size is cut off")
+    assert f"[{rule}: " in err[0]
+
+
 # ------------------------------------------------------------------------------------------------- what is in the notes
 
 
@@ -518,12 +536,14 @@ def test_a_vector_is_told_from_hex() -> None:
 PCAP_START = b"\xd4\xc3\xb2\xa1\x02\0\x04\0" + bytes(8) + b"\xff\xff\0\0\x01\0\0\0"
 PROVOKED: dict[str, tuple[str, bytes]] = {
     "input.bytes": ("raw", b""),
+    "input.gzip": ("hex", b"\x1f\x8b"),
     "recording.magic": ("recording", b"ggml-rpc recording 2\n"),
     "recording.header": ("recording", b"ggml-rpc recording 1\n{}\n"),
     "recording.chunk-head": ("recording", RECORDING_START + bytes(20)),
     "recording.direction": ("recording", RECORDING_START + bytes(8) + b"\x04" + bytes(12)),
     "recording.left-out": ("recording", RECORDING_START + bytes(8) + b"\x02" + bytes(12)),
     "recording.chunk-whole": ("recording", RECORDING_START + chunk(0, HELLO)[:-1]),
+    "recording.message-whole": ("recording", RECORDING_START + chunk(0, HELLO + DEVICE_COUNT[:5])),
     "capture.format": ("pcap", PCAP_START[:20]),
     "capture.block": ("pcap", b"\x0a\x0d\x0d\x0a\x08\0\0\0\x4d\x3c\x2b\x1a"),
     "capture.packet-whole": ("pcap", PCAP_START + bytes(8) + b"\x05\0\0\0\x05\0\0\0abcd"),

@@ -22,9 +22,7 @@ from ggml_rpc_ref import golden as vectors
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
-from ggml_rpc_ref.conformance import Given, Options, Result, Spawned, Verdict, run
-from ggml_rpc_ref.conformance.events import CaseEnded
-from ggml_rpc_ref.conformance.runner import judge
+from ggml_rpc_ref.conformance import CaseEnded, Given, Options, Result, Spawned, Verdict, judge, run
 from ggml_rpc_ref.golden import play, semantics
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.server.handlers import Device, Host, Session, alloc_buffer

@@ -445,9 +445,10 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("GET_ROWS", "i32", {"dst": {"dtype": "F32"}}, "F32, or I32 from I32"),
     ("GET_ROWS", "batches", {"src0": {"nb": (8, 40, 280, 840)}}, "nb[0] == 4"),
     ("GET_ROWS", "batches", {"dst": {"nb": (8, 40, 160, 480)}}, "nb[0] == 4"),
-    ("GET_ROWS_BACK", "once-each", {"src0": {"ne": (8, 5, 2)}}, "src0 a matrix"),
-    ("GET_ROWS_BACK", "once-each", {"src1": {"ne": (6,)}}, "src1 a contiguous vector of 5"),
-    ("GET_ROWS_BACK", "once-each", {"src1": {"nb": (8, 40, 40, 40)}}, "src1 a contiguous vector of 5"),
+    ("GET_ROWS_BACK", "once-each", {"src0": {"ne": (8, 5, 2)}}, "a matrix"),
+    ("GET_ROWS_BACK", "once-each", {"src1": {"ne": (6,)}}, "a vector of at most 5 indices"),
+    ("GET_ROWS_BACK", "once-each", {"src1": {"ne": (2, 2)}}, "a vector of at most 5 indices"),
+    ("GET_ROWS_BACK", "once-each", {"src1": {"nb": (8, 40, 40, 40)}}, "indices without gaps"),
     ("GET_ROWS_BACK", "once-each", {"dst": {"ne": (7, 5)}}, "need ne (8, rows)"),
     ("GET_ROWS_BACK", "once-each", {"dst": {"nb": (4, 40, 200, 200)}}, "a contiguous result"),
     ("GET_ROWS_BACK", "once-each", {"src0": {"nb": (8, 64, 320, 320)}}, "nb[0] == 4"),
@@ -477,6 +478,11 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("CONCAT", "dim1", {"src1": {"dtype": "I32"}}, "one type throughout"),
     ("CONCAT", "dim1", {"dst": {"dtype": "I32"}}, "one type throughout"),
     # --- norms
+    *(
+        (op, name, {"src2": {"ne": (32, *ne)}}, "at least 32 frequency factors")
+        for op, name in (("ROPE", "normal-factors"), ("ROPE_BACK", "normal-yarn"))
+        for ne in ((0,), (1, 0), (1, 1, 0))
+    ),
     *((op, "n16", {"params": {"eps": -1e-6}}, "eps >= 0") for op in ("NORM", "L2_NORM")),
     *((op, "n16", {"params": {"eps": float("nan")}}, "eps >= 0") for op in ("NORM", "L2_NORM")),
     ("RMS_NORM", "n7", {"params": {"eps": -1e-6}}, "eps >= 0"),
@@ -526,6 +532,20 @@ def test_one_change_makes_it_meaningless(op: str, name: str, changes: Changes, w
         check(op, case, changes)
     assert caught.value.rule == "graph.shape"
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("op", "name", "slot", "change"), [
+    ("GET_ROWS_BACK", "once-each", 1, {"ne": (6,)}), ("GET_ROWS", "batches", 1, {"ne": (3, 9)}),
+    ("SET_ROWS", "batches", 1, {"ne": (5, 9)}),
+    ("MUL_MAT", "f32-n1", 1, {"ne": (7, 3)}), ("SOFT_MAX", "mask-f32-1-1", 1, {"ne": (3,)}),
+    ("ROPE", "normal-factors", 2, {"ne": (1,)}),
+    ("ADD", "n7", 1, {"ne": (5,)}), ("NORM", "n7", 0, {"nb": (8, 56, 168, 336)}), ("SOLVE_TRI", "n2-k3", 0, {"ne": (2, 4)}),
+])  # fmt: skip
+def test_a_refusal_names_the_operand_that_is_wrong(op: str, name: str, slot: int, change: dict[str, Any]) -> None:
+    case = next(case for case in cases_of(op) if case.id == name)
+    with pytest.raises(Violation) as caught:
+        check(op, case, {f"src{slot}": change})
+    assert caught.value.field == f"{op} ''.src[{slot}]"
 
 
 @pytest.mark.parametrize(("op", "name", "slot", "count"), [

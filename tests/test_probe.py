@@ -26,6 +26,7 @@ from ggml_rpc_ref.server.server import Server
 
 MIB = 2**20
 WELCOME = b"\x03" + bytes(7) + b"\x03\x06\x01"
+NUMBER_32 = b"\x08" + bytes(7) + b"\x20" + bytes(7)
 COUNT_1 = b"\x04" + bytes(7) + b"\1\0\0\0"
 
 
@@ -191,6 +192,17 @@ HOSTILE: dict[str, tuple[Callable[[socket.socket], None], str | None, str]] = {
     "no-device": (answers(WELCOME, b"\x04" + bytes(11)), "3.6.1", "device.count: device_count is 0"),
     "huge-memory-reply": (answers(WELCOME, COUNT_1, b"\xff" * 8), "3.6.1", "GetDeviceMemoryReply size is 18446744073709551615"),
     "closes-later": (answers(WELCOME, COUNT_1), "3.6.1", "GET_DEVICE_MEMORY: "),
+    "closes-at-once-as-a-full-server": (lambda sock: None, None, "does not take clients from this address, or is full"),
+    "more-free-than-total": (
+        answers(WELCOME, COUNT_1, b"\x10" + bytes(7) + b"\2" + bytes(7) + b"\1" + bytes(7), NUMBER_32, NUMBER_32),
+        "3.6.1",
+        "broke the protocol: device.memory: free_mem is 2; <device 0 of",
+    ),
+    "no-buffer-possible": (
+        answers(WELCOME, COUNT_1, b"\x10" + bytes(23), NUMBER_32, b"\x08" + bytes(15)),
+        "3.6.1",
+        "broke the protocol: device.max-size: max_size is 0; <device 0 of",
+    ),
     "alignment-0": (
         answers(WELCOME, COUNT_1, b"\x10" + bytes(23), b"\x08" + bytes(15)),
         "3.6.1",

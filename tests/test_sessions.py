@@ -638,6 +638,61 @@ def test_bytes_changed_anywhere_give_a_vector_or_a_sentence(tmp_path: Path) -> N
     assert {True, False} <= outcomes
 
 
+def cut(talk: Talk, direction: int, message: bytes, there: int) -> Talk:
+    """A recorder that died when so many bytes of a message had passed; nothing says that either side ended."""
+    talk.chunks.append((direction, 1, message[:there]))
+    return talk
+
+
+UPLOAD = request(6, tensor(at=64) + bytes(8) + bytes(4096))
+GRAPH = request(10, struct.pack("<IIQI", 0, 1, ID, 1) + tensor(at=64))
+CUTS = {
+    "in the command's size": (UP, UPLOAD, 5),
+    "before the payload": (UP, UPLOAD, 9),
+    "after the handle": (UP, UPLOAD, 9 + 20),
+    "in the address": (UP, UPLOAD, 9 + 224),
+    "before the data": (UP, UPLOAD, 9 + 304),
+    "in the data": (UP, UPLOAD, 1000),
+    "in a graph's ids": (UP, GRAPH, 9 + 15),
+    "in a graph's tensors": (UP, GRAPH, 9 + 20 + 200),
+    "in a handle": (UP, request(4, struct.pack("<Q", HANDLE)), 9 + 7),
+    "in a reply's size": (DOWN, answer(bytes(4)), 7),
+    "in a reply": (DOWN, answer(bytes(4)), 9),
+}
+
+
+WITHOUT_HANDLE = {"in the command's size", "before the payload", "in a graph's ids", "in a handle"}
+
+
+@pytest.mark.parametrize("where", CUTS)
+def test_a_recording_cut_off_inside_a_message_is_not_all_of_it(tmp_path: Path, where: str) -> None:
+    direction, message, there = CUTS[where]
+    talk = opened() if direction == UP else opened().up(request(15, b""))
+    whole = make(talk.write(tmp_path), Labels())
+    path = cut(talk, direction, message, there).write(tmp_path)
+    session = make(path, Labels())
+    assert session.content["steps"] == whole.content["steps"]
+    (fault,) = session.faults
+    assert "[recording.message-whole: " in fault
+    done = command(path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("where", [where for where in CUTS if CUTS[where][0] == UP])
+@pytest.mark.parametrize("who", [UP, DOWN], ids=["client", "server"])
+def test_a_message_that_its_sender_broke_off_has_names_for_its_pointers(tmp_path: Path, where: str, who: int) -> None:
+    """The end of the connection is recorded, so this is what happened; it is played with the handles of the server at hand."""
+    _, message, there = CUTS[where]
+    talk = cut(opened(), UP, message, there).ends(who)
+    found = steps(tmp_path, talk)
+    assert found[-2][2] == "send"
+    assert found[-1][2] == ("close" if who == UP else "refused")
+    text = json.dumps(found[-2])
+    assert not [number for number in (HANDLE, BASE + 64, ID) if struct.pack("<Q", number).hex() in text]
+    assert ("${buf0.remote_ptr}" in text) == (where not in WITHOUT_HANDLE)
+    assert ("${buf0.base}+64" in text) == (where in ("before the data", "in the data"))
+
+
 def swapped(talk: Talk) -> Talk:
     talk.chunks[-2:] = reversed(talk.chunks[-2:])
     return talk
@@ -647,7 +702,7 @@ STRANGE = [
     ("a reply before what it answers", swapped(filled().get(node(0), ONES)), "before what asked for it", 8),
     ("a reply of the wrong size", Talk().hello().ask(15, b"", bytes(5)), "4 bytes", 3),
     ("a reply to nothing", Talk().hello().down(answer(b"")), "no request awaits one", 2),
-    ("a reply cut off", Talk().hello().up(request(15, b"")).down(answer(bytes(4))[:9]), "frame.complete", 3),
+    ("a reply cut off", Talk().hello().up(request(15, b"")).down(answer(bytes(4))[:9]).ends(DOWN), "frame.complete", 4),
     ("more left out than the data", opened().up(head(6)).left_out(UP, 7, FOOBAR), "recording.left-out", 6),
     ("less left out than the data", opened().up(head(6)).left_out(UP, 5, FOOBAR).ends(UP), None, 8),
 ]  # fmt: skip

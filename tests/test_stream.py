@@ -74,6 +74,24 @@ def test_texts_that_are_no_endpoint(text: str) -> None:
         parse_endpoint(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("127.0.0.1:50052,127.0.0.1:50053", "it names several servers"),
+        ("a,b", "it names several servers"),
+        ("[::1]:1,[::1]:2", "it names several servers"),
+        ("tcp://127.0.0.1:50052", "leave out tcp://"),
+        ("http://box/", "leave out http://"),
+        ("1:2:3", "an IPv6 address in brackets"),
+    ],
+)
+def test_the_hint_is_about_what_was_written(text: str, said: str) -> None:
+    with pytest.raises(Misuse, match="not an endpoint") as caught:
+        parse_endpoint(text)
+    assert said in str(caught.value)
+    assert ("IPv6" in str(caught.value)) == ("IPv6" in said)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_bytes_arrive_as_sent(host: str) -> None:
     def echo(sock: socket.socket) -> None:

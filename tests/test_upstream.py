@@ -353,7 +353,7 @@ def test_install_keeps_a_build_that_is_there(world: World) -> None:
         ("pip", r"building llama-cpp-python 0\.3\.20 failed \(pip's exit status 1\): see (\S+)$"),
         ("no rpc", r"built but can't be used: its libraries are not where they should be; see (\S+)$"),
         ("other version", r"built but can't be used: it speaks protocol 9\.9\.9, not 3\.6\.1; see (\S+)$"),
-        ("dies", r"built but can't be used: .*SIGABRT; its last words: .*GGML_ASSERT.*; see (\S+)$"),
+        ("dies", r"built but can't be used: .*SIGABRT; its last output: .*GGML_ASSERT.*; see (\S+)$"),
     ],
     ids=["pip", "no-rpc", "other-version", "dies"],
 )
@@ -482,9 +482,9 @@ def test_a_server_that_dies_in_the_block_is_seen_dead(world: World) -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("dies", r"^the genuine 3\.6\.1 server was ended by SIGABRT; its last words: ggml\.c:1: GGML_ASSERT\(x\) failed$"),
+        ("dies", r"^the genuine 3\.6\.1 server was ended by SIGABRT; its last output: ggml\.c:1: GGML_ASSERT\(x\) failed$"),
         ("refuses", r"^can't listen on 127\.0\.0\.1:9$"),
-        ("mute", r"did not answer HELLO within 0\.3 s without a word$"),
+        ("mute", r"did not answer HELLO within 0\.3 s, without any output$"),
     ],
     ids=["dies", "refuses", "mute"],
 )
@@ -549,7 +549,7 @@ def test_generate_hands_on_the_request_and_returns_the_reply(world: World, monke
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("dies", r"^the genuine 3\.6\.1 client was ended by SIGABRT; its last words: rpc: Remote RPC server crashed$"),
+        ("dies", r"^the genuine 3\.6\.1 client was ended by SIGABRT; its last output: rpc: Remote RPC server crashed$"),
         ("mute", r"^the genuine 3\.6\.1 client was not done after 0\.3 s, and was ended$"),
     ],
     ids=["dies", "mute"],
@@ -778,7 +778,7 @@ def test_the_genuine_client_that_aborts_leaves_its_last_words(gemma_model: Path)
 
         thread = threading.Thread(target=hang_up)
         thread.start()
-        with pytest.raises(upstream.Failed, match=r"client was ended by SIGABRT; its last words: .*malformed response$"):
+        with pytest.raises(upstream.Failed, match=r"client was ended by SIGABRT; its last output: .*malformed response$"):
             upstream.generate("3.6.1", rpc=f"127.0.0.1:{hanging_up.getsockname()[1]}", prompt=CAPITAL)
         thread.join()
 

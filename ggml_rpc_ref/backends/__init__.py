@@ -1,11 +1,12 @@
-"""How to be fast: a backend owns memory, says which nodes it has kernels for, and compiles a whole checked graph at once.
+"""Backends: each owns memory, says which nodes it has kernels for, and compiles a whole checked graph at once.
 
     steps = plan.assign(nodes, backend)     # each node a Step: the backend's own, or the oracle's with its `compute` filled in
     run = backend.compile(steps)            # once for each graph
     run(cancelled)                          # any number of times
 
-A backend sees all steps of a graph before the first one runs, so C can run a graph in one call and CUDA can record one. Steps that
-it lacks come with something to call in their turn; nothing falls back to the oracle unseen, because each step says who computes it.
+A backend sees all steps of a graph before the first one runs, so C can run a graph in one call and CUDA can record one. Steps
+that it lacks come with a function to call in their turn; nothing falls back to the oracle unseen, because each step says who
+computes it.
 
 Backends are optional and replaceable. Ops never import them; `registry` lists them and imports one only when it is asked for.
 """
@@ -73,7 +74,7 @@ class Backend(Protocol):
         """The memory that its buffers lie in."""
 
     def supports(self, node: Node) -> bool:
-        """Whether it computes this very node itself: its op, types, layout, and where its tensors lie."""
+        """Whether it computes this node itself: its op, types, layout, and where its tensors lie."""
 
     def compile(self, steps: Sequence[Step]) -> Run:
         """Return what computes all of these steps in order, the others' (`Step.compute`) among its own."""

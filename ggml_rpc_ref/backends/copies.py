@@ -1,7 +1,7 @@
 """float32 copies of quantised weights, for the backends that multiply with numpy.
 
-Without them every MUL_MAT would dequantise its weights anew: half a second a token for Gemma 3 270M. A copy is dropped when a byte
-of what it was made from changes: `WeightCopies.drop` is what the backend's memory calls (`HostMemory.changed`).
+Without them every MUL_MAT would dequantise its weights again: half a second per token of Gemma 3 270M. A copy is dropped when a
+byte of what it was made from changes: `WeightCopies.drop` is what the backend's memory calls (`HostMemory.changed`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Place = tuple[int, int, Quad, Quad]
 
 
 class WeightCopies:
-    """float32 copies of quantised tensors, least recently used out first, bounded in bytes, shared by all connections.
+    """float32 copies of quantised tensors, bounded in bytes, shared by all connections; the least recently used goes first.
 
     Args:
         limit: bytes of copies to keep; 0 keeps none.
@@ -36,7 +36,7 @@ class WeightCopies:
     def __init__(self, limit: int, memory: HostMemory) -> None:
         self.limit, self.used, self._memory, self._lock = limit, 0, memory, Lock()
         self._copies: OrderedDict[tuple[HostAllocation, Place], Tensor] = OrderedDict()
-        self._places: dict[HostAllocation, dict[Place, int]] = {}  # of each copy the end of the bytes it was made from
+        self._places: dict[HostAllocation, dict[Place, int]] = {}  # each copy's place to the end of the bytes it was made from
 
     def widened(self, tensor: Tensor) -> Tensor:
         """Return the tensor as F32, from a copy that is kept; the tensor itself where none can be."""

@@ -1,7 +1,7 @@
-"""How upstream's CPU kernels compute with F16: through float32 on most processors, in F16 itself where AVX512-FP16 is there.
+"""How upstream's CPU kernels compute with F16: through float32 on most processors, in F16 itself on those with AVX512-FP16.
 
 The two give different numbers (a dot product of 256 elements summed in F16 is wrong in its third digit), and a build made on one
-processor may run on no other. To reproduce upstream's numbers one must know which of the two computed them.
+processor may not run on another. To reproduce upstream's numbers one must know which of the two computed them.
 
 Source: GGML_F16_VEC in ggml-cpu/simd-mappings.h; ggml_vec_dot_f16 in vec.cpp; ggml_vec_mad_f16, ggml_vec_scale_f16 in vec.h.
 """
@@ -19,7 +19,7 @@ from ggml_rpc_ref.tensor import Array, F32Array
 LANES = 32
 """F16 numbers of a 512-bit register."""
 STEP = 128
-"""Elements that a loop of upstream's takes at a time: four registers. What is left over is computed in float32."""
+"""Elements that upstream's loops take at a time: four registers. The elements left over are computed in float32."""
 
 
 class Half(Protocol):
@@ -67,7 +67,7 @@ class Native:
 
     @staticmethod
     def _dots(q: F32Array, k: F32Array) -> F32Array:
-        """The same for few keys: each pair of query and key takes 128 numbers on the way."""
+        """The same for a few keys at a time, because each pair of query and key needs 128 intermediate numbers."""
         whole = q.shape[-1] // STEP * STEP
         sums = np.zeros((q.shape[0], q.shape[1], k.shape[1], STEP // LANES, LANES))
         for at in range(0, whole, STEP):
@@ -93,7 +93,7 @@ class Native:
 
     @staticmethod
     def _split(y: F32Array, inside: F32Array, left_over: F32Array) -> F32Array:
-        """Return the first where whole steps of elements reach, the second behind them."""
+        """Return `inside` for the elements of whole steps, `left_over` for those after them."""
         whole = y.shape[-1] // STEP * STEP
         return inside if whole == y.shape[-1] else np.concatenate((inside[..., :whole], left_over[..., whole:]), axis=-1)
 

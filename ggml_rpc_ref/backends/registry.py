@@ -23,9 +23,9 @@ class Row:
     Attributes:
         name: what `serve -d` calls it.
         doc: what it is, in a sentence.
-        module: where it lies, below ggml_rpc_ref.backends.
+        module: its module, in ggml_rpc_ref.backends.
         type: its class there.
-        own: what the support matrix says of an op that it computes itself; of the others it says that the oracle does, "yes".
+        own: what the support matrix says of an op that the backend computes itself; an op left to the oracle has "yes".
     """
 
     name: str
@@ -53,7 +53,7 @@ class Row:
 
         Args:
             memory: bytes that its buffers may have together.
-            copies: bytes of whatever it keeps beside them to be faster, as float32 copies of weights.
+            copies: bytes of what it keeps beside the buffers to be faster, such as float32 copies of weights.
 
         Raises:
             Misuse: where it can't be used here.
@@ -79,7 +79,7 @@ def find(name: str) -> Row:
     """Return the row of a backend.
 
     Raises:
-        Misuse: for a name that none has.
+        Misuse: for an unknown name.
     """
     if name not in BACKENDS:
         raise Misuse(f"there is no device {name!r}: choose from {', '.join(BACKENDS)}")

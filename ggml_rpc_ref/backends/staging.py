@@ -1,4 +1,4 @@
-"""Copies in host memory of tensors that lie elsewhere, so that the oracle can compute a node on the very same bytes.
+"""Copies in host memory of tensors that lie elsewhere, so that the oracle can compute a node on the same bytes.
 
 Tensors that overlap (views, results in place) share a copy, as they share memory on the device.
 """

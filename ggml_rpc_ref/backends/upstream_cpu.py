@@ -1,16 +1,17 @@
-"""The oracle with the roundings of upstream's CPU backend put in, so that a stock client sees the numbers that it would see there.
+"""The oracle with the roundings of upstream's CPU backend, so that a stock client sees the numbers that it would see there.
 
 The oracle multiplies activations as they are. Upstream's CPU rounds them first, and a small model's greedy tokens notice: its two
-best logits may be 0.01 apart, and the rounding moves them by 0.3. That is no part of what an op means, so the rounding is here and
-not in ops:
+best logits may be 0.01 apart, and the rounding moves them by 0.3. The rounding is not part of what an op means, so it is
+here and not in ops:
 
-    MUL_MAT, MUL_MAT_ID     src1 is rounded to the partner type of src0's (`matmul.VEC_DOT_TYPE`), then multiplied
+    MUL_MAT, MUL_MAT_ID     src1 is rounded to the partner type of src0's (`matmul.VEC_DOT_TYPE`), then multiplied; the minimum of a
+                            Q4_1 or Q5_1 block meets the sum that Q8_1 keeps of its block, which is an F16
     FLASH_ATTN_EXT          with fewer than 64 queries Q is rounded to the partner of K's type, F16 keys are multiplied and F16
                             values summed in the processor's F16 arithmetic (`half`); with 64 or more, F32 or F16 K and V are
                             computed in F32, as the oracle does
     UNARY, GLU              GELU and GELU_QUICK of an F32 are looked up by its F16, the results are F16
 
-Everything else is the oracle's. What remains against the genuine server is the order of float32 sums.
+Everything else is the oracle's. What still differs from the genuine server is the order of float32 sums.
 
 Source: ggml-cpu.c (vec_dot_type), ops.cpp (flash_attn_ext_f16_one_chunk, reduce_partials), vec.h (ggml_vec_mad_f16, GELU tables).
 """
@@ -29,9 +30,8 @@ from ggml_rpc_ref.backends.copies import multiply as multiply_widened
 from ggml_rpc_ref.backends.half import Half, of_this_processor
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import in_host_memory
-from ggml_rpc_ref.ops.glu import halves
 from ggml_rpc_ref.ops.op import Node
-from ggml_rpc_ref.ops.shared.activations import gelu_quick
+from ggml_rpc_ref.ops.shared.activations import gelu_quick, halves
 from ggml_rpc_ref.ops.shared.attention import mask_of, masked_scores
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
 from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
@@ -52,7 +52,7 @@ class UpstreamCpu:
 
     Args:
         memory: where its buffers lie.
-        threads: number of threads of the upstream server to be matched: a single query's keys are summed in so many parts.
+        threads: number of threads of the upstream server to reproduce: a single query's keys are summed in as many parts.
         half: its processor's F16 arithmetic; by default that of the processor we run on.
         copies: bytes of float32 copies of quantised weights to keep.
     """
@@ -77,8 +77,13 @@ class UpstreamCpu:
 
     def _multiply(self, node: Node) -> None:
         """Round src1 to the partner type of src0's, then multiply."""
-        partner = VEC_DOT_TYPE[node.source(0).dtype.name]
-        multiply_widened(with_source(node, 1, rounded(node.source(1), partner)), self.copies)
+        weights, narrow = node.source(0), narrowed(node.source(1), VEC_DOT_TYPE[node.source(0).dtype.name])
+        # both products are taken before anything is written: dst may be src1's own memory
+        rest = _sums_rounded(node, narrow) if weights.dtype.name in WITH_MINIMA else None
+        multiply_widened(with_source(node, 1, widened(narrow)), self.copies)
+        if rest is not None:
+            with np.errstate(all="ignore"):
+                node.dst.array[...] += rest.array
 
     def _attend(self, node: Node) -> None:
         attend(node, self.threads, self.half)
@@ -100,13 +105,70 @@ class UpstreamCpu:
 
 def rounded(tensor: Tensor, type_name: str) -> Tensor:
     """Return a tensor's values rounded to a type, as F32 in memory of their own; the tensor itself where it has the type."""
+    return tensor if tensor.dtype.name == type_name else widened(narrowed(tensor, type_name))
+
+
+def narrowed(tensor: Tensor, type_name: str) -> Tensor:
+    """Return a tensor in another type, in memory of its own; the tensor itself where it has the type."""
     if tensor.dtype.name == type_name:
         return tensor
     narrow = allocate(BY_NAME[type_name], tensor.ne)
     narrow.store(tensor.values())
-    wide = allocate(BY_NAME["F32"], tensor.ne)
-    wide.store(narrow.values())
-    return wide
+    return narrow
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return a tensor as F32, in memory of its own unless it is one."""
+    return tensor if tensor.dtype.name == "F32" else _as_tensor(tensor.values())
+
+
+def _as_tensor(values: F32Array) -> Tensor:
+    """Return an F32 tensor of these values, shape (ne3, ne2, ne1, ne0)."""
+    n3, n2, n1, n0 = values.shape
+    tensor = allocate(BY_NAME["F32"], (n0, n1, n2, n3))
+    tensor.store(values)
+    return tensor
+
+
+# --------------------------------------------------------------------------------------------------- sums kept as F16
+
+WITH_MINIMA = ("Q4_1", "Q5_1")
+"""Types whose blocks have a minimum m beside the step d: their partner is Q8_1, whose blocks keep s, d times the sum of levels."""
+
+
+def _sums_rounded(node: Node, narrow: Tensor) -> Tensor:
+    """Return what the rounding of s to F16 adds to a product of WITH_MINIMA with Q8_1: summed over blocks, m * (s - d * sum).
+
+    Upstream's dot product is d0 * d1 * sum(q0 * q1) + m * s (ggml_vec_dot_q4_1_q8_1 in ggml-cpu/quants.c).
+    """
+    rest = allocate(BY_NAME["F32"], node.dst.ne)
+    minima, errors = _as_tensor(minima_of(node.source(0))), _as_tensor(sum_errors_of(narrow))
+    node.op.oracle(Node(rest, (minima, errors, *node.src[2:]), node.op_params, node.op))
+    return rest
+
+
+def minima_of(tensor: Tensor) -> F32Array:
+    """Return m of each block of a tensor of WITH_MINIMA, shape (ne3, ne2, ne1, blocks)."""
+    blocks = np.ascontiguousarray(tensor.array)
+    minima: F32Array = blocks[..., 2:4].copy().view("<f2")[..., 0].astype(np.float32)
+    return minima
+
+
+def sum_errors_of(tensor: Tensor) -> F32Array:
+    """Return s - d * sum of each block of a Q8_1 tensor, shape (ne3, ne2, ne1, blocks)."""
+    blocks = np.ascontiguousarray(tensor.array)
+    d, s = (blocks[..., at : at + 2].copy().view("<f2")[..., 0].astype(np.float32) for at in (0, 2))
+    with np.errstate(all="ignore"):
+        errors: F32Array = s - d * blocks[..., 4:].view(np.int8).sum(axis=-1, dtype=np.int32).astype(np.float32)
+    return errors
+
+
+def _with_minima(node: Node, narrow_q: Tensor) -> Node:
+    """Return an attention node whose Q and K have a further element per block, so that their products come out as upstream's."""
+    k = node.source(1)
+    wide_q = _as_tensor(np.concatenate((narrow_q.values(), sum_errors_of(narrow_q)), axis=-1))
+    wide_k = _as_tensor(np.concatenate((k.values(), minima_of(k)), axis=-1))
+    return with_source(with_source(node, 0, wide_q), 1, wide_k)
 
 
 # --------------------------------------------------------------------------------------------------------- activations
@@ -162,7 +224,10 @@ def attend(node: Node, threads: int, half: Half) -> None:
     alike = k.dtype == v.dtype and k.dtype.name in ("F32", "F16") and q.dtype.name == "F32"
     if alike and q.ne[1] >= TILE and v.ne[0] % VECTOR == 0:
         return node.op.oracle(node)
-    narrow = with_source(node, 0, rounded(q, VEC_DOT_TYPE[k.dtype.name]))
+    if k.dtype.name in WITH_MINIMA:
+        narrow = _with_minima(node, narrowed(q, VEC_DOT_TYPE[k.dtype.name]))
+    else:
+        narrow = with_source(node, 0, rounded(q, VEC_DOT_TYPE[k.dtype.name]))
     if v.dtype.name != "F16" or k.ne[1] == 0:
         return node.op.oracle(narrow)
     splits = threads if alike and q.ne[1] == q.ne[3] == 1 and k.ne[1] >= SPLIT else 1
@@ -190,9 +255,10 @@ def _attended(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array 
     (heads, queries, dk), keys = q.shape, k.shape[1]
     is_f16 = node.source(1).dtype.name == "F16"
     dots = half.dots(q.reshape(len(k), -1, dk), k).reshape(heads, queries, keys) if is_f16 else None
+    hidden = np.broadcast_to(False if bias is None else np.isneginf(bias), (heads, queries, keys)).reshape(len(v), -1, keys)
     scores = masked_scores(node, q, k, bias, dots).reshape(len(v), -1, keys)
-    part = -(-keys // splits)
-    sums = [unfolded(running_sum(scores[..., at : at + part], v[:, at : at + part], half), heads) for at in range(0, keys, part)]
+    parts = [slice(at, at - (-keys // splits)) for at in range(0, keys, -(-keys // splits))]
+    sums = [unfolded(running_sum(scores[..., part], hidden[..., part], v[:, part], half), heads) for part in parts]
     if (sinks := node.optional(4)) is not None:
         sums[0] = joined(sums[0], (sinks.array[0, 0, 0, :, None], *_SINK))
     top, total, weighted = sums[0]
@@ -215,11 +281,12 @@ _SINK = (np.ones((1, 1), np.float32), np.zeros((1, 1, 1), np.float32))
 """A sink's sum of weights, and its weighted sum."""
 
 
-def running_sum(scores: F32Array, values: F32Array, half: Half) -> Sum:
+def running_sum(scores: F32Array, hidden: Array, values: F32Array, half: Half) -> Sum:
     """Return the sums over the keys in their order, the weighted one rounded to F16 at each step.
 
     Args:
-        scores: (heads, queries, keys); -inf for a key that takes no part.
+        scores: (heads, queries, keys).
+        hidden: of that shape: whether a key takes no part.
         values: (heads, keys, dv), of F16 precision.
         half: how F16 is computed with.
     """
@@ -227,10 +294,10 @@ def running_sum(scores: F32Array, values: F32Array, half: Half) -> Sum:
     before = np.concatenate((np.full_like(top[..., :1], -np.inf), top[..., :-1]), axis=-1)
     is_new = scores > before
     kept = np.where(is_new, np.exp(before - top), np.float32(1))
-    weights = np.where(is_new, np.float32(1), np.where(np.isneginf(scores), np.float32(0), np.exp(scores - top)))
+    weights = np.where(is_new, np.float32(1), np.where(hidden, np.float32(0), np.exp(scores - top)))
     total = np.zeros(scores.shape[:2], np.float32)
     weighted = np.zeros((*scores.shape[:2], values.shape[-1]), np.float32)
-    for key in np.flatnonzero(~np.isneginf(scores).all(axis=(0, 1))):
+    for key in np.flatnonzero(~hidden.all(axis=(0, 1))):
         weight, keep = weights[..., key], kept[..., key]
         if is_new[..., key].any():
             weighted = half.scale(weighted, keep[..., None])

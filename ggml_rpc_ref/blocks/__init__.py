@@ -37,7 +37,7 @@ CAN_QUANTISE: frozenset[DType] = frozenset(
 """Types that upstream's CPU backend writes (its from_float): all but IQ1, IQ2, IQ3, I8, I16, I64 and F64.
 
 Upstream quantises IQ1, IQ2 and IQ3 offline only: CPY and SET_ROWS have no routine for them, nor does `quantise`.
-`quantise` makes the other four nevertheless, by C's cast.
+`quantise` does write the other four, by C's cast.
 """
 
 SLAB_ELEMENTS = 1 << 18
@@ -67,6 +67,7 @@ def dequantise(dtype: DType, blocks: Bytes) -> Values:
     # NaN and infinite scales are legal block content: no warnings about their results
     with np.errstate(all="ignore"):
         for start in range(0, len(flat), step):
+            # a view as records needs contiguous bytes, and `blocks` may have any strides
             slab = np.ascontiguousarray(flat[start : start + step]).view(codec.layout)[:, 0]
             values[start : start + step] = codec.dequantise(slab)
     return values.reshape(*blocks.shape[:-2], blocks.shape[-2] * dtype.block)

@@ -51,6 +51,7 @@ def nibbles(packed: Levels) -> Levels:
 def pack_nibbles(levels: Levels) -> Levels:
     """Undo `nibbles`; bits above a high half fall off, bits above a low half are or-ed in, as upstream's C does."""
     half = levels.shape[-1] // 2
+    # uint8 shifted by a Python integer stays uint8 in numpy, where C would go on in int
     packed: Levels = levels[..., :half] | levels[..., half:] << 4
     return packed
 
@@ -95,6 +96,7 @@ def to_half(values: Values) -> npt.NDArray[np.float16]:
     Source: ggml_compute_fp32_to_fp16 in ggml-impl.h.
     """
     halves = values.astype(np.float16)
+    # numpy's cast keeps the top bits of a NaN's payload
     nan = np.isnan(values)
     if nan.any():
         halves[nan] = np.where(np.signbit(values[nan]), np.uint16(0xFE00), np.uint16(0x7E00)).view(np.float16)
@@ -106,6 +108,7 @@ def to_half(values: Values) -> npt.NDArray[np.float16]:
 
 def truncate_to_int32(values: Values) -> Ints:
     """Convert as C's cast does on x86-64 (CVTTPS2DQ): towards zero, and -2**31 for NaN and whatever does not fit."""
+    # false for NaN, and for -2**31 itself, which is what takes its place
     fits = np.abs(values) < f32(2**31)
     return np.where(fits, values, f32(-(2**31))).astype(np.int32)
 
@@ -126,12 +129,14 @@ def nearest_int(values: Values) -> Ints:
 
 def round_half_away(values: Values) -> Values:
     """Round to the nearest integer, ties away from zero, as C's roundf and lroundf do."""
+    # not floor(x + 0.5): that sum rounds, and 0.49999997 + 0.5 is 1 in float32
     whole = np.trunc(values)
     return whole + np.where(np.abs(values - whole) >= f32(0.5), np.copysign(f32(1), values), f32(0))
 
 
 def inverse(values: Values) -> Values:
     """Return 1 / values, and 0 for zeros: the guard of every upstream quantiser."""
+    # np.where computes both branches; `quantise` has turned off the warnings about 1 / 0
     return np.where(values != 0, f32(1) / values, f32(0))
 
 
@@ -152,6 +157,7 @@ def largest_magnitude(x: Values) -> tuple[Values, Values]:
     magnitude, element = np.zeros_like(x[0]), np.zeros_like(x[0])
     for row in x:
         size = np.abs(row)
+        # NaN compares false and so is never the largest; np.max would return it
         larger = size > magnitude
         magnitude, element = np.where(larger, size, magnitude), np.where(larger, row, element)
     return magnitude, element

@@ -57,6 +57,7 @@ def _half_ue4m3() -> Values:
     exponent, mantissa = code >> 3 & 15, code & 7
     normal = np.ldexp(1 + mantissa / 8, exponent - 8)
     values = np.where(exponent == 0, np.ldexp(mantissa.astype(np.float64), -10), normal)
+    # the format's NaN, which ggml_ue4m3_to_fp32 reads as 0
     values[0x7F] = 0
     return values.astype(f32)
 
@@ -124,6 +125,7 @@ def to_ue4m3(values: Values) -> Levels:
     normal = (bits >> 20) - (120 << 3) + (bits >> 19 & 1)
     normal = np.where(normal < 0x78, normal, 0x7E)
     subnormal = np.minimum(truncate_to_int32(x * f32(512) + f32(0.5)), 7)
+    # an exponent of 120 is 2**-7, below the smallest normal number, 2**-6
     return np.where(bits >> 23 > 120, normal, subnormal).astype(np.uint8)
 
 

@@ -131,6 +131,7 @@ def dequantise_iq1_s(blocks: Blocks) -> Values:
 def dequantise_iq1_m(blocks: Blocks) -> Values:
     """One scale per 16 elements, one shift per 8; the half-precision scale is spread over the scale words."""
     words = blocks["scales"]
+    # the top four bits of each word, word 0 lowest; no two share a bit, so that the sum joins them
     d = (words >> 12 << np.array([0, 4, 8, 12], np.uint16)).sum(axis=1, dtype=np.uint16).view(np.float16)
     runs = spread(blocks["qh"], 4, 2)
     index = blocks["qs"] | (runs & 7) << 8
@@ -215,6 +216,7 @@ def quantise_iq4_xs(values: Values) -> Blocks:
     blocks = np.empty(len(values), IQ4_XS)
     blocks["d"] = to_half(d)
     stored = (six_bits + 32).astype(np.uint16)
+    # two bits each, no two in the same place: the sum joins them
     blocks["scales_h"] = ((stored >> 4) << np.arange(0, 16, 2, dtype=np.uint16)).sum(axis=1, dtype=np.uint16)
     blocks["scales_l"] = (stored & 15)[:, ::2] | (stored & 15)[:, 1::2] << 4
     blocks["qs"] = pack_nibbles(codes.T).reshape(-1, 128)
@@ -232,9 +234,11 @@ def search_iq4(x: Values, reach: np.int8, tries: int) -> tuple[Values, Levels]:
     """
     magnitude, largest = largest_magnitude(x)
     weights = x * x
+    # upstream's id = 1 / d: it rounds twice where reach / largest would round once
     codes, sum_xq, sum_qq = fit_iq4(x, weights, f32(1) / (largest / f32(reach)))
     scale = np.where(sum_qq > 0, sum_xq / sum_qq, f32(0))
     best = scale * sum_xq
+    # quantize_row_iq4_nl_ref passes ntry = -1, whose loop is empty; int(), because -127 - 7 is no int8
     for step in range(-tries, tries + 1) if tries else ():
         _, sum_xq, sum_qq = fit_iq4(x, weights, f32(step + int(IQ4_LEVELS[0])) / largest)
         better = (sum_qq > 0) & (sum_xq * sum_xq > best * sum_qq)
@@ -248,6 +252,7 @@ def fit_iq4(x: Values, weights: Values, inverse_scale: Values) -> tuple[Levels, 
     """Return the codes for a scale, the sum of weight x level and the sum of weight level**2."""
     codes = nearest_iq4(inverse_scale * x)
     q = IQ4_LEVELS[codes].astype(f32)
+    # (w * q) * x, as upstream has it here; in `k_search.fit` x comes first
     return codes, ordered_sum(weights * q * x), ordered_sum(weights * q * q)
 
 
@@ -255,6 +260,7 @@ def nearest_iq4(values: Values) -> Levels:
     """Return the code of the nearest IQ4 level, the upper one half-way between two; 15 for NaN (best_index_int8)."""
     codes = np.zeros(values.shape, np.uint8)
     for midpoint in IQ4_MIDPOINTS:
+        # not `values >= midpoint`: a NaN, which compares false, would become 0 and not 15
         codes += ~(values < midpoint)
     return codes
 

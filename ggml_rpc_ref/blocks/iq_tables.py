@@ -123,6 +123,7 @@ _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder=
 SIGNS = np.where(_BITS == 1, f32(-1), f32(1))
 """Row s: the signs of eight elements, element j negative where bit j of s is set."""
 
+# the parity of the seven bits, as bit 7
 EVEN_SIGNS = SIGNS[np.arange(128) | _BITS[:128].sum(axis=1, dtype=np.intp) % 2 << 7]
 """Row s of seven bits: the same, element 7 completing an even number of minus signs."""
 

@@ -158,6 +158,7 @@ def four_bit_levels(packed: Levels) -> Levels:
 def six_bit_pairs(packed: Levels) -> tuple[Levels, Levels]:
     """Unpack the scale bytes of Q4_K and Q5_K, shape (n, 12), into scales and minimums of shape (n, 8)."""
     first, second, third = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
+    # `>> 6 << 4` brings the top two bits of a byte to bits 4 and 5, above four low bits from the third group
     scales = np.concatenate([first & 63, third & 15 | first >> 6 << 4], axis=1)
     minimums = np.concatenate([second & 63, third >> 4 | second >> 6 << 4], axis=1)
     return scales, minimums
@@ -179,6 +180,7 @@ def quantise_q2_k(values: Values) -> Blocks:
     dmin, four_bit_minimums = rounded_scales(minimums, 15, len(values))
     blocks = np.empty(len(values), Q2_K)
     blocks["d"], blocks["dmin"] = d, dmin
+    # without masks, as upstream, and read back: what the byte holds counts from here on
     blocks["scales"] = four_bit_scales | four_bit_minimums << 4
     part, shift = blocks["scales"] & 15, blocks["scales"] >> 4
     blocks["qs"] = pack_bit_pairs(final_levels(x, levels, scaled(part, d), scaled(shift, dmin), 0, 3))
@@ -190,7 +192,9 @@ def quantise_q3_k(values: Values) -> Blocks:
     x = columns(values.reshape(-1, 16))
     scales, levels = search_q3(x)
     largest = largest_magnitude(columns(scales.reshape(-1, 16)))[1]
+    # infinite where all scales are 0; np.where leaves that out of the two fields it would get into
     inverse_d = f32(-32) / largest
+    # cut to int8 before it is clamped: upstream's variable is an int8_t
     rounded = np.clip(nearest_int(inverse_d[:, None] * scales.reshape(-1, 16)).astype(np.int8), -32, 31)
     blocks = np.zeros(len(values), Q3_K)
     blocks["d"] = np.where(largest != 0, to_half(f32(1) / inverse_d), np.float16(0))
@@ -228,11 +232,13 @@ def quantise_q6_k(values: Values) -> Blocks:
     inverse_d = f32(-128) / largest
     blocks = np.empty(len(values), Q6_K)
     blocks["d"] = to_half(f32(1) / inverse_d)
+    # limited before it is cut to int8, the other way round than in Q3_K
     blocks["scales"] = np.minimum(nearest_int(inverse_d[:, None] * scales), 127).astype(np.int8)
     final_scales = scaled(blocks["scales"], blocks["d"])
     levels = final_levels(x, levels, final_scales, np.zeros_like(final_scales), -32, 31)
     blocks["ql"] = pack_nibbles(levels.reshape(-1, 2, 128) & 15).reshape(-1, 128)
     blocks["qh"] = pack_bit_pairs(levels >> 4)
+    # the whole block, levels too: upstream clears it by memset
     blocks[magnitude < SMALLEST_MAGNITUDE] = np.zeros(1, Q6_K)
     return blocks
 
@@ -244,6 +250,7 @@ def quantise_q8_k(values: Values) -> Blocks:
     """
     x = columns(values)
     magnitude, largest = largest_magnitude(x)
+    # -127 and not -128: upstream's AVX kernel of IQ2_XXS needs it (comment in quantize_row_q8_K_ref)
     inverse_d = f32(-127) / largest
     zero = magnitude == 0
     levels = np.minimum(nearest_int(inverse_d * x), 127).astype(np.int8).T
@@ -261,6 +268,7 @@ def scales_and_levels(values: Values, blocks: Blocks, limit: int, first: float, 
     scales, minimums, levels = search_with_minimum(x, weights, limit, first, 0.1, steps, absolute=False)
     blocks["d"], six_bit_scales = rounded_scales(scales, 63, len(values))
     blocks["dmin"], six_bit_minimums = rounded_scales(minimums, 63, len(values))
+    # limited after they were cut to a byte, as upstream's MIN(63, uint8_t)
     blocks["scales"] = pack_six_bit_pairs(np.minimum(six_bit_scales, 63), np.minimum(six_bit_minimums, 63))
     final_scales, final_minimums = six_bit_pairs(blocks["scales"])
     parts, shifts = scaled(final_scales, blocks["d"]), scaled(final_minimums, blocks["dmin"])
@@ -271,6 +279,7 @@ def rounded_scales(scales: Values, limit: int, n: int) -> tuple[npt.NDArray[np.f
     """Return half(largest / limit) per block and the scales as multiples of largest / limit, uint8 (n, sub-blocks)."""
     by_block = scales.reshape(n, -1)
     largest = np.zeros(n, f32)
+    # a loop, as upstream's: a NaN compares false and is never the largest; np.max would return it
     for column in by_block.T:
         largest = np.where(column > largest, column, largest)
     multiplier = np.where(largest > 0, f32(limit) / largest, f32(0))

@@ -36,6 +36,7 @@ def search_symmetric(x: Values, limit: int) -> tuple[Values, Ints]:
     levels, sum_xq, sum_qq = fit(x, weights, f32(-limit) / largest, limit)
     scale = np.where(sum_qq != 0, sum_xq / sum_qq, f32(0))
     best = scale * sum_xq
+    # float32 throughout: 0.1f * 9 is not 0.9 rounded to float32
     for step in [*range(-9, 0), *range(1, 10)]:
         trial, sum_xq, sum_qq = fit(x, weights, -(f32(limit) + f32(0.1) * f32(step)) / largest, limit)
         better = (sum_qq > 0) & (sum_xq * sum_xq > best * sum_qq)
@@ -50,6 +51,7 @@ def fit(x: Values, weights: Values, inverse_scale: Values, limit: int) -> tuple[
     """Return the levels for a scale, the sum of weight x level and the sum of weight level**2."""
     levels = np.clip(nearest_int(inverse_scale * x), -limit, limit - 1)
     q = levels.astype(f32)
+    # (w * x) * q, as make_qx_quants has it: float products round by their order, and `iq.fit_iq4` has the other one
     return levels, ordered_sum(weights * x * q), ordered_sum(weights * q * q)
 
 
@@ -65,7 +67,9 @@ def search_q3(x: Values) -> tuple[Values, Ints]:
     magnitude, largest = largest_magnitude(x)
     weights = x * x
     levels, sum_xq, sum_qq = fit(x, weights, f32(-4) / largest, 4)
+    # upstream stops after a round that moves nothing; a further round then moves nothing either
     for _ in range(5):
+        # `level` is a view of its row, and `improve` writes into it
         for row, w, level in zip(x, weights, levels, strict=True):
             sum_xq, sum_qq = improve(row, w, level, sum_xq, sum_qq)
     scale = np.where(sum_qq > 0, sum_xq / sum_qq, f32(0))
@@ -99,6 +103,7 @@ def search_with_minimum(
     Returns:
         The scale, the negated minimum (0 or more) and the levels.
     """
+    # from the first element on, as upstream: a NaN there stays, one further on is passed over
     low, high = smallest_and_largest(x[1:], x[0], x[0])
     low = np.where(low > 0, f32(0), low)
     sum_w, sum_x = ordered_sum(weights), ordered_sum(weights * x)
@@ -110,6 +115,7 @@ def search_with_minimum(
         difference = scale * levels.astype(f32) + minimum - x
         return ordered_sum(weights * (np.abs(difference) if absolute else difference * difference))
 
+    # upstream's 1 / iscale: it rounds twice where (high - low) / limit would round once
     scale, minimum = f32(1) / (f32(limit) / (high - low)), low
     levels = levels_for(f32(limit), minimum)
     best = error(levels, scale, minimum)

@@ -19,7 +19,7 @@ as it is, not as it is stored, and 1 / d and 127 / |X| are rounded before they m
 
 q is cut to a whole number, 0 where that fits no int32, and held to the highest level; in Q8_0 and Q8_1 it is rounded to nearest
 even, and where 127 / |X| overflows all q are -128 and s is 0. Where d or |X| is 0 the factor is 0. What becomes of NaN and
-infinities among the elements stands in the vectors alone.
+infinities among the elements is in the vectors alone.
 
 Q8_0 and Q8_1 have two upstream routines that differ. The portable one (quantize_row_q8_0_ref, and the only one without
 AVX) multiplies by 1 / (amax / 127) and rounds ties away from zero. The one for AVX (ggml-cpu/arch/x86/quants.c)
@@ -104,6 +104,7 @@ def quantise_q4_0(values: Values) -> Blocks:
     """q = int8(x / d + 8.5), at most 15; d = the element of largest magnitude / -8."""
     x = columns(values)
     d = largest_magnitude(x)[1] / f32(-8)
+    # signed, as upstream's MIN(15, (int8_t)...): a level that has overflowed into the negative passes it, high bits and all
     levels = low_byte(truncate_to_int32(x * inverse(d) + f32(8.5))).view(np.int8)
     blocks = np.empty(len(values), Q4_0)
     blocks["d"] = to_half(d)
@@ -135,6 +136,7 @@ def quantise_q5_0(values: Values) -> Blocks:
 def quantise_q5_1(values: Values) -> Blocks:
     """q = uint8((x - m) / d + 0.5); m = the smallest element, d = (largest - smallest) / 31."""
     x, d, m = minimum_and_step(values, 31)
+    # unsigned and without a limit, unlike Q4_1: quantize_row_q5_1_ref has none
     levels = low_byte(truncate_to_int32((x - m) * inverse(d) + f32(0.5)))
     blocks = np.empty(len(values), Q5_1)
     blocks["d"], blocks["m"] = to_half(d), to_half(m)
@@ -156,6 +158,7 @@ def quantise_q8_1(values: Values) -> Blocks:
     levels, d = avx_levels(values)
     blocks = np.empty(len(values), Q8_1)
     blocks["d"] = to_half(d)
+    # before saturation and in int32, which wraps (numpy would add in 64 bits): hsum_i32_8 runs before packs_epi32
     blocks["s"] = to_half(d * levels.sum(axis=0, dtype=np.int32).astype(f32))
     blocks["qs"] = np.clip(levels, -128, 127).T
     return blocks
@@ -164,6 +167,7 @@ def quantise_q8_1(values: Values) -> Blocks:
 def minimum_and_step(values: Values, steps: int) -> tuple[Values, Values, Values]:
     """Return the columns of values, and per column (largest - smallest) / steps and the smallest element."""
     x = columns(values)
+    # from FLT_MAX and -FLT_MAX, not from the first element: in a block of NaNs these two stay
     start = np.full(len(values), FLT_MAX)
     smallest, largest = smallest_and_largest(x, start, -start)
     return x, (largest - smallest) / f32(steps), smallest
@@ -180,11 +184,13 @@ def avx_levels(values: Values) -> tuple[Ints, Values]:
     x = columns(values)
     largest = avx_largest(np.abs(x))
     multiplier = np.where(largest != 0, f32(127) / largest, f32(0))
+    # CVTPS2DQ too gives -2**31 for what does not fit, and saturation then -128
     return truncate_to_int32(np.rint(x * multiplier)), largest / f32(127)
 
 
 def avx_largest(magnitudes: Values) -> Values:
     """Return the largest of each column in the order of the AVX routine, which decides what a NaN does to the maximum."""
+    # registers of eight floats; then upper half against lower (extractf128), the same of four (movehl), and of two (movehdup)
     m = magnitudes[0:8]
     for lane in range(8, 32, 8):
         m = maxps(m, magnitudes[lane : lane + 8])

@@ -58,6 +58,7 @@ def quantise_f16(values: Values) -> Blocks:
 def quantise_bf16(values: Values) -> Blocks:
     """Round to the upper sixteen bits, nearest even; a NaN is cut and bit 6 set, so that it stays one."""
     bits = np.ascontiguousarray(values[:, 0]).view(np.uint32)
+    # just under half of bit 16, and one more where bit 16 is set: ties go to even. Only a NaN's bits can wrap, which are replaced
     rounded = bits + (np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16
     return np.where(np.isnan(values[:, 0]), bits >> 16 | 64, rounded).astype("<u2")
 
@@ -84,6 +85,7 @@ def quantise_i32(values: Values) -> Blocks:
 
 def quantise_i64(values: Values) -> Blocks:
     """Truncate; NaN and what does not fit become -2**63."""
+    # numpy leaves open what a cast out of range gives; x86-64 gives -2**63
     fits = np.abs(values[:, 0]) < f32(2**63)
     return np.where(fits, values[:, 0], f32(-(2**63))).astype("<i8")
 

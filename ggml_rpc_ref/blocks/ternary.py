@@ -58,6 +58,7 @@ def dequantise_tq2_0(blocks: Blocks) -> Values:
 def base_3_digits(packed: Levels, count: int) -> Levels:
     """Return the first count digits of each byte: (n, k) to (n, count, k)."""
     powers = np.array([1, 3, 9, 27, 81], np.uint8)[:count, None]
+    # in uint8, which drops the digits before by wrapping modulo 256
     shifted = packed[:, None, :] * powers
     return (shifted.astype(np.uint16) * np.uint16(3) >> 8).astype(np.uint8)
 
@@ -68,6 +69,7 @@ def quantise_tq1_0(values: Values) -> Blocks:
     blocks = np.empty(len(values), TQ1_0)
     blocks["qs"][:, :32] = pack_base_3(digits[:160].reshape(5, 32, -1))
     blocks["qs"][:, 32:] = pack_base_3(digits[160:240].reshape(5, 16, -1))
+    # four digits are read as the first of five, so that both kinds of byte unpack alike
     fifth = np.zeros((1, 4, len(values)), np.uint8)
     blocks["qh"] = pack_base_3(np.concatenate([digits[240:].reshape(4, 4, -1), fifth]))
     blocks["d"] = to_half(d)
@@ -100,6 +102,7 @@ def pack_base_3(digits: Levels) -> Levels:
     number: Levels = np.zeros_like(digits[0])
     for digit in digits:
         number = number * np.uint8(3) + digit
+    # up, because unpacking rounds down: a byte below its fraction would lose the last digit
     rounded_up = (number.astype(np.uint16) * 256 + 242) // 243
     return rounded_up.astype(np.uint8).T
 

@@ -5,14 +5,15 @@ something goes wrong names the command, the server and the bytes seen. Any failu
 after a lost one no later reply could be matched to its request.
 
 One lock guards each request and its reply, so that threads may share a channel; a step of several requests (an upload preceded by
-its hash) holds it throughout. Errors: Violation where the server's bytes break the protocol, ConnectionError where it closes the
-connection, TimeoutError where it does not answer in time, Unsupported where its version does not fit, Misuse for a mistake of the
-caller.
+its hash) holds it throughout. Processes can't share one: a fork has the same socket, and would read the answers to the other's
+requests. Errors: Violation where the server's bytes break the protocol, ConnectionError where it closes the connection,
+TimeoutError where it does not answer in time, Unsupported where its version does not fit, Misuse for a mistake of the caller.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
-from ggml_rpc_ref.net.stream import SEEN, DeadlineMissed, PeerClosed, Stream
+from ggml_rpc_ref.net.stream import SEEN, DeadlineMissed, PeerClosed, Stream, parse_timeout
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, DataBegins, Event, Reply, Role
 from ggml_rpc_ref.protocol.fnv import fnv1a
@@ -30,8 +31,10 @@ from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,
+    FreeBuffer,
     GetTensor,
     GraphCompute,
+    GraphRecompute,
     Hello,
     RpcTensor,
     SetTensor,
@@ -56,18 +59,18 @@ class Channel:
         server_version: the version that the server named in HELLO.
         timeout: seconds that one answer may take.
         hashing: whether large uploads ask SET_TENSOR_HASH first.
-        stored_graphs: device index to the payload of the graph that the server holds for GRAPH_RECOMPUTE.
-        lock: held by each request until its reply is there.
+        ended: why no more requests can be sent; empty while they can.
     """
 
     def __init__(self, stream: Stream, own_version: Version = DEFAULT, *, hashing: bool = True) -> None:
         self.own_version = self.server_version = own_version
         self.hashing = hashing
         self._stream, self._connection = stream, Connection(Role.CLIENT, own_version)
-        self.lock = threading.RLock()
-        self._ended = ""  # why no more requests can be sent; "" while they can
+        self._lock, self._depth, self._pid = threading.RLock(), 0, os.getpid()
+        self.ended = ""
         self._unconfirmed: deque[str] = deque(maxlen=3)  # commands sent since the last reply that have none
-        self.stored_graphs: dict[int, bytes] = {}
+        self._stored: dict[int, bytes] = {}  # device index to the payload of the graph that the server has for GRAPH_RECOMPUTE
+        self._dropped: deque[int] = deque()  # handles of buffers that nobody can use any more
 
     @property
     def endpoint(self) -> str:
@@ -85,8 +88,8 @@ class Channel:
         return self._stream.timeout
 
     @timeout.setter
-    def timeout(self, seconds: float) -> None:
-        self._stream.timeout = seconds
+    def timeout(self, seconds: float | None) -> None:
+        self._stream.timeout = parse_timeout(seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -96,8 +99,39 @@ class Channel:
 
     def close(self) -> None:
         """End the connection; the server frees what it held."""
-        self._ended = self._ended or f"the connection to {self.endpoint} has been closed"
+        self.ended = self.ended or f"the connection to {self.endpoint} has been closed"
         self._stream.close()
+
+    @contextlib.contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Keep other threads' requests out, for a step of several requests.
+
+        Raises:
+            Misuse: in another process than the one that connected.
+        """
+        # before the lock: a fork may have copied it while another thread held it, and then nobody here would release it
+        if os.getpid() != self._pid:
+            raise Misuse(f"this connection to {self.endpoint} belongs to process {self._pid}: connect again in the forked one")
+        with self._lock:
+            self._depth += 1
+            try:
+                # only here: a buffer freed between a step's requests could take the stored graph along that the step relies on
+                if self._depth == 1:
+                    self._free_dropped()
+                yield
+            finally:
+                self._depth -= 1
+
+    def drop_buffer(self, remote_ptr: int) -> None:
+        """Have a buffer freed before the next request.
+
+        For finalizers, which Python may run in any thread and in the middle of a request, so that nothing can be sent there.
+        """
+        self._dropped.append(remote_ptr)
+
+    def _free_dropped(self) -> None:
+        while self._dropped and not self.ended:
+            self.request(FreeBuffer(remote_ptr=self._dropped.popleft()))
 
     # ----------------------------------------------------------------------------------------------------------- HELLO
 
@@ -111,9 +145,9 @@ class Channel:
         reply = self.request(Hello())
         self.server_version = server = Version(reply.major, reply.minor, reply.patch)
         if not accepts(self.own_version, server):
-            self._ended = f"HELLO: {self.endpoint} speaks protocol {server}, this client {self.own_version}"
+            self.ended = f"HELLO: {self.endpoint} speaks protocol {server}, this client {self.own_version}"
             raise Unsupported(
-                f"{self._ended}; the major versions must be equal, and the server's minor version must not be the higher"
+                f"{self.ended}; the major versions must be equal, and the server's minor version must not be the higher"
             )
         # The server's layouts apply from here on; for a version unknown here assume those of the last known one before it.
         self._connection.agree(max(version for version in PROFILES if version <= server))
@@ -129,8 +163,10 @@ class Channel:
         command = command_name(type(message))
         if REQUESTS[type(message)].moves_data(self.version):
             raise Misuse(f"{command} moves data: use set_tensor or get_tensor")
-        with self.lock, self._step(command):
-            self._stream.send(self._connection.send(message))
+        with self.exclusively(), self._step(command):
+            payload = self._connection.send(message)
+            self._forget_graphs(message)
+            self._stream.send(payload)
             if REQUESTS[type(message)].reply(self.version) is NO_REPLY:
                 self._unconfirmed.append(command)
                 return None
@@ -138,10 +174,17 @@ class Channel:
             assert isinstance(event, Reply)
             return event.message
 
+    def _forget_graphs(self, message: Any) -> None:
+        """Give up the belief in stored graphs that a request may replace or drop."""
+        if isinstance(message, FreeBuffer):
+            self._stored.clear()  # a server may drop stored graphs when a buffer is freed (llama.cpp #24292)
+        elif isinstance(message, GraphCompute):
+            self._stored.pop(message.device, None)
+
     def set_tensor(self, tensor: RpcTensor, offset: int, data: Buffered) -> None:
         """Write bytes into a tensor, sent without a copy; over 10 MiB ask first whether the server already has them."""
-        view = _bytes_of(data)
-        with self.lock:
+        view = bytes_of(data)
+        with self.exclusively():
             is_large = self.hashing and len(view) > HASH_THRESHOLD
             if is_large and self.request(SetTensorHash(tensor=tensor, offset=offset, hash=fnv1a(view))).result:
                 return
@@ -159,7 +202,7 @@ class Channel:
     def get_tensor(self, tensor: RpcTensor, offset: int, size: int) -> Bytes:
         """Read bytes of a tensor, received directly into the array that is returned (uint8)."""
         data = np.empty(size, np.uint8)
-        with self.lock, self._step("GET_TENSOR"):
+        with self.exclusively(), self._step("GET_TENSOR"):
             self._stream.send(self._connection.send(GetTensor(tensor=tensor, offset=offset, size=size)))
             event = self._next_event()
             assert isinstance(event, DataBegins)
@@ -170,12 +213,24 @@ class Channel:
         return data
 
     def compute(self, graph: WireGraph) -> None:
-        """Compute a graph. Early versions answer with a status; in later ones a failure shows only at the next reply.
+        """Compute a graph; if it is the one that its device was sent last, by GRAPH_RECOMPUTE.
+
+        Early versions answer with a status; in later ones a failure shows only at the next reply.
 
         Raises:
             Unsupported: where the server answers that it failed.
         """
-        with self.lock, self._step("GRAPH_COMPUTE"):
+        payload = graph.encode(self.version)
+        with self.exclusively():
+            if payload == self._stored.get(graph.device) and self.version >= REQUESTS[GraphRecompute].since:
+                self.request(GraphRecompute(device=graph.device))
+                return
+            self._stored.pop(graph.device, None)  # whether the server still has it is unknown if sending fails
+            self._compute(graph)
+            self._stored[graph.device] = payload
+
+    def _compute(self, graph: WireGraph) -> None:
+        with self._step("GRAPH_COMPUTE"):
             self._stream.send(self._connection.send_graph(graph))
             if REQUESTS[GraphCompute].reply(self.version) is NO_REPLY:
                 self._unconfirmed.append("GRAPH_COMPUTE")
@@ -197,8 +252,8 @@ class Channel:
     @contextlib.contextmanager
     def _step(self, command: str) -> Iterator[None]:
         """Add command, server and bytes seen to any error raised inside, and end the connection."""
-        if self._ended:
-            raise ConnectionError(f"{command}: {self._ended}")
+        if self.ended:
+            raise ConnectionError(f"{command}: {self.ended}")
         try:
             yield
         except (PeerClosed, DeadlineMissed, Violation) as error:
@@ -208,13 +263,13 @@ class Channel:
             raise  # raised before anything was sent: the connection is still usable
         except BaseException:
             # interrupted between a request and its reply: the next reply could not be matched to its request
-            self._ended = f"the connection to {self.endpoint} is over since {command} was interrupted"
+            self.ended = f"the connection to {self.endpoint} is over since {command} was interrupted"
             self._stream.close()
             raise
 
     def _fail(self, command: str, error: PeerClosed | DeadlineMissed | Violation) -> NoReturn:
         sentence = f"{self._what(command, error)}; {self._seen(error)}"
-        self._ended = f"the connection to {self.endpoint} is over since {command} failed"
+        self.ended = f"the connection to {self.endpoint} is over since {command} failed"
         match error:
             case PeerClosed():
                 raise ConnectionError(sentence) from None
@@ -234,7 +289,7 @@ class Channel:
             others = "from 4.0.0 on" if own == 0 else "before 4.0.0"
             return (
                 f"{who} closed the connection instead of answering a HELLO of {own} bytes (protocol {self.own_version}); "
-                f"servers {others} do so"
+                f"servers {others} do so, and one that does not take clients from this address, or is full"
             )
         unanswered = ", ".join(dict.fromkeys(self._unconfirmed))
         earlier = f" or an earlier request without a reply ({unanswered})" if unanswered else ""
@@ -246,11 +301,20 @@ class Channel:
         return f"bytes seen: {seen.hex(' ')}{text}" if seen else "no byte had arrived"
 
 
-def _bytes_of(data: Buffered) -> memoryview:
-    """Return a view of the bytes of a buffer or array, without a copy."""
+def bytes_of(data: Buffered) -> memoryview:
+    """Return a view of the bytes of a buffer or array, without a copy.
+
+    Raises:
+        Misuse: where they do not lie one after the other, or it has none.
+    """
     if isinstance(data, np.ndarray):
         if not data.flags.c_contiguous:
             raise Misuse("data must be contiguous: pass numpy.ascontiguousarray(data)")
         return data.reshape(-1).view(np.uint8).data
-    view = memoryview(data)
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise Misuse(f"data must be an array or bytes, not {type(data).__name__}") from None
+    if not view.c_contiguous:
+        raise Misuse("data must be contiguous: pass bytes(data)")
     return view.cast("B") if view.nbytes else memoryview(b"")

@@ -1,42 +1,49 @@
-"""A server's devices and buffers, as a client sees them.
+"""A server's devices, as a client sees them.
 
-Made by `Client.devices`; each method is one request, or the few that a stock client would send.
+Made by `Client.devices`; each method is one request, or the few that a stock client would send. What can be seen here to be a
+mistake of the caller is a Misuse, and nothing is sent: a server would close the connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import overload
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from ggml_rpc_ref.client.channel import Buffered, Bytes, Channel
+from ggml_rpc_ref.client.buffers import RemoteBuffer
+from ggml_rpc_ref.client.channel import Buffered, Bytes, Channel, bytes_of
 from ggml_rpc_ref.client.device_info import DeviceInfo
-from ggml_rpc_ref.client.graph import Graph, RemoteTensor, quad
+from ggml_rpc_ref.client.graph import Graph, evaluate, express
+from ggml_rpc_ref.client.tensors import RemoteTensor, TensorDevice
+from ggml_rpc_ref.client.words import (
+    NUMPY_NAMES,
+    DTypeLike,
+    as_array,
+    check_layout,
+    dtype_row,
+    encoded_name,
+    quad,
+    whole,
+    whole_numbers,
+)
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph as WireGraph
-from ggml_rpc_ref.spec.dtypes import BY_NAME
-from ggml_rpc_ref.spec.messages import (
-    REQUESTS,
-    AllocBuffer,
-    BufferClear,
-    BufferGetBase,
-    CopyTensor,
-    FreeBuffer,
-    GetAllocSize,
-    GraphRecompute,
-    InitTensor,
-    RpcTensor,
-    has_field,
-)
-from ggml_rpc_ref.tensor import NUMPY_TYPES, allocate, contiguous_nb
+from ggml_rpc_ref.spec.dtypes import DType
+from ggml_rpc_ref.spec.messages import AllocBuffer, CopyTensor, GetAllocSize, InitTensor, RpcTensor, has_field
+from ggml_rpc_ref.tensor import NUMPY_TYPES, Array, allocate, contiguous_nb
 
 PADDED_TO = 512
 """Elements: for rows of a block type whose length is not a multiple of this, a stock client sends GET_ALLOC_SIZE and INIT_TENSOR
 (ggml-rpc.cpp)."""
-NUMPY_NAMES = {np.dtype(layout): name for name, layout in NUMPY_TYPES.items() if name != "BF16"}
+NO_MEMORY_HAS = 2**63
+"""Bytes that no memory has: an answer of GET_ALLOC_SIZE of so many is an overflow of the server's, or a joke."""
+
+
+class NoSuchDevice(Misuse, IndexError):  # noqa: N818  (a Misuse)
+    """An index that is not below the server's number of devices."""
 
 
 class Devices(Sequence["Device"]):
@@ -48,6 +55,12 @@ class Devices(Sequence["Device"]):
     def __len__(self) -> int:
         return self._count
 
+    def __iter__(self) -> Iterator[Device]:
+        return (self[at] for at in range(self._count))
+
+    def __repr__(self) -> str:
+        return f"<{self._count} device{'' if self._count == 1 else 's'} of {self._client.endpoint}>"
+
     @overload
     def __getitem__(self, index: int) -> Device: ...
     @overload
@@ -55,7 +68,11 @@ class Devices(Sequence["Device"]):
     def __getitem__(self, index: int | slice) -> Device | list[Device]:
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(self._count))]
-        at = range(self._count)[index]
+        try:
+            at = range(self._count)[index]
+        except (IndexError, TypeError):
+            indices = "0" if self._count == 1 else f"0 to {self._count - 1}"
+            raise NoSuchDevice(f"devices[{index!r}]: {self._client.endpoint} has {indices}") from None
         return self._made.setdefault(at, Device(self._client, at))
 
 
@@ -69,76 +86,140 @@ class Device(DeviceInfo):
             Misuse: where the server has not enough memory.
             Violation: where the buffer is smaller than asked for.
         """
+        size = whole(size, "size")
         reply = self.client.request(AllocBuffer(device=self.index, size=size))
         if reply.remote_ptr == 0:
             raise Misuse(f"{self} has no room for {size} bytes")
         if reply.remote_size < size:
             raise Violation("buffer.alloc-size", "remote_size", reply.remote_size, f"{size} bytes were asked for")
-        return RemoteBuffer(self.client, reply.remote_ptr, reply.remote_size)
+        return RemoteBuffer(self, reply.remote_ptr, reply.remote_size)
 
     # --------------------------------------------------------------------------------------------------------- tensors
 
     def empty(
-        self, dtype: str, ne: Sequence[int], name: str = "", buffer: RemoteBuffer | None = None, offset: int = 0
+        self, dtype: DTypeLike, ne: Sequence[int], name: str = "", buffer: RemoteBuffer | None = None, offset: int = 0
     ) -> RemoteTensor:
-        """Return an uninitialised tensor, dimensions in ggml's order, in a buffer of its own or at an offset in the one given."""
-        row, dims = BY_NAME[dtype], quad(ne)
-        tensor = RemoteTensor(self, row, dims, contiguous_nb(row, dims), len(ne), name)
-        padded = row.is_quantised and dims[0] % PADDED_TO != 0
-        size = self.alloc_size(tensor) if padded else tensor.nbytes
-        tensor.buffer, tensor.offset = self.alloc(size) if buffer is None else buffer, offset
-        if padded:
-            self.client.request(InitTensor(tensor=tensor.wire()))
-        return tensor
+        """Return an uninitialised tensor, dimensions in ggml's order, in a buffer of its own or at an offset in the one given.
+
+        Raises:
+            Misuse: for an unknown type, rows that are not whole blocks, a place outside the buffer.
+        """
+        dims = whole_numbers(ne, "ne")
+        return self._empty(dtype_row(dtype, self.version), dims, dims, name, buffer, offset)
 
     def tensor(
-        self, array: npt.ArrayLike, dtype: str = "", name: str = "", buffer: RemoteBuffer | None = None, offset: int = 0
+        self,
+        array: npt.ArrayLike,
+        dtype: DTypeLike = "",
+        name: str = "",
+        buffer: RemoteBuffer | None = None,
+        offset: int = 0,
     ) -> RemoteTensor:
         """Return a tensor that holds an array; shape (…, rows, columns) becomes ne (columns, rows, …).
 
         Args:
             array: up to four axes. Sent without a copy if C-contiguous and of the type wanted.
-            dtype: the ggml type to convert or quantise to. (default: that of the array)
+            dtype: the ggml type to convert or quantise to: its name in any case, or a numpy dtype. (default: that of the array)
             name: for the server's logs.
             buffer, offset: where to put it. (default: a buffer of its own)
 
         Raises:
-            Misuse: where no ggml type holds the array's elements.
+            Misuse: where no ggml type holds the array's elements, or the type wanted does not hold their values.
         """
-        values = np.asarray(array)
-        dtype = dtype or NUMPY_NAMES.get(values.dtype, "")
-        if dtype not in BY_NAME:
+        values = as_array(array, "the array")
+        if _is_default(dtype) and values.dtype not in NUMPY_NAMES:
             raise Misuse(f"no ggml type holds {values.dtype}: name one with dtype=, or use one of {', '.join(NUMPY_TYPES)}")
-        tensor = self.empty(dtype, values.shape[::-1], name, buffer, offset)
-        if dtype != NUMPY_NAMES.get(values.dtype):
+        row = dtype_row(values.dtype if _is_default(dtype) else dtype, self.version)
+        if row.name != NUMPY_NAMES.get(values.dtype):
+            _require_range(values, row)
+        tensor = self._empty(row, values.shape[::-1], values.shape, name, buffer, offset)
+        if row.name != NUMPY_NAMES.get(values.dtype):
             converted = allocate(tensor.dtype, tensor.ne)
             converted.store(values.reshape(converted.shape))
             values = converted.array
         self.write(tensor, np.ascontiguousarray(values))
         return tensor
 
+    def _empty(
+        self, row: DType, ne: Sequence[int], shape: Sequence[int], name: str, buffer: RemoteBuffer | None, offset: int
+    ) -> RemoteTensor:
+        dims = quad(ne)
+        encoded_name(name)
+        check_layout(row, dims, contiguous_nb(row, dims), shape)
+        tensor = RemoteTensor(self, row, dims, contiguous_nb(row, dims), len(shape), name)
+        self.place(tensor, buffer, offset)
+        return tensor
+
+    def place(self, tensor: RemoteTensor, buffer: RemoteBuffer | None = None, offset: int = 0) -> None:
+        """Give a tensor a buffer of its own, or a place in one; have the server initialise padded rows.
+
+        Raises:
+            Misuse: where the place is not inside a buffer of this device.
+        """
+        padded = tensor.dtype.is_quantised and tensor.ne[0] % PADDED_TO != 0
+        offset = whole(offset, "offset")
+        if buffer is not None and (not isinstance(buffer, RemoteBuffer) or buffer.device is not self):
+            raise Misuse(f"buffer = {buffer!r}: it must be a buffer on {self!r}")
+        size = self.alloc_size(tensor) if padded else tensor.nbytes
+        if buffer is None and offset:
+            raise Misuse(f"offset = {offset}: it needs a buffer that it is an offset in")
+        if buffer is not None and offset + size > buffer.size:
+            raise Misuse(f"{size} bytes at offset {offset} are not all inside a buffer of {buffer.size} bytes")
+        tensor.buffer, tensor.offset = self.alloc(size) if buffer is None else buffer, offset
+        if padded:
+            self.client.request(InitTensor(tensor=tensor.wire()))
+
     def write(self, tensor: RemoteTensor, data: Buffered, offset: int = 0) -> None:
-        """Write bytes into a tensor, beginning at byte `offset`."""
-        self.client.set_tensor(_placed(tensor), offset, data)
+        """Write bytes into a tensor, beginning at byte `offset`.
+
+        Raises:
+            Misuse: where they do not fit into it, or it belongs to another connection.
+        """
+        record = self._placed(tensor)
+        view = bytes_of(data)
+        self.client.set_tensor(record, _in(tensor, offset, len(view)), view)
 
     def read(self, tensor: RemoteTensor, offset: int, size: int) -> Bytes:
-        """Read bytes of a tensor."""
-        return self.client.get_tensor(_placed(tensor), offset, size)
+        """Read bytes of a tensor.
+
+        Raises:
+            Misuse: where they are not all inside it, it has not been computed yet, or it belongs to another connection.
+        """
+        record = self._placed(tensor, ready=True)
+        return self.client.get_tensor(record, _in(tensor, offset, whole(size, "size")), size)
 
     def copy(self, source: RemoteTensor, target: RemoteTensor) -> bool:
-        """Copy the bytes of a tensor into another on the server; False where the server can't."""
-        return bool(self.client.request(CopyTensor(src=_placed(source), dst=_placed(target))).result)
+        """Copy the bytes of a tensor into another on the server; False where the server can't.
+
+        Raises:
+            Misuse: where they do not fit into it, or one of them belongs to another connection.
+        """
+        records = self._placed(source, ready=True), self._placed(target)
+        if source.nbytes > target.nbytes:
+            raise Misuse(
+                f"{source.nbytes} bytes of {source.name or 'the source'}, shape {source.shape}, do not fit into "
+                f"{target.name or 'the target'}, shape {target.shape}, which has {target.nbytes}"
+            )
+        return bool(self.client.request(CopyTensor(src=records[0], dst=records[1])).result)
 
     def init_tensor(self, tensor: RemoteTensor) -> None:
         """Have the device initialise a tensor's memory, padding included."""
-        self.client.request(InitTensor(tensor=_placed(tensor)))
+        self.client.request(InitTensor(tensor=self._placed(tensor)))
 
     def alloc_size(self, tensor: RemoteTensor) -> int:
-        """Ask how many bytes a tensor needs, given its sources."""
+        """Ask how many bytes a tensor needs, given its sources.
+
+        Raises:
+            Violation: where the answer is less than the tensor's own bytes, or more than any memory has.
+        """
+        self._require_own(tensor)
         absent = codec.zero_record(RpcTensor)
         has_srcs = has_field(GetAllocSize, "srcs", self.client.version)
         sources = tuple(absent if source is None else source.wire() for source in tensor.src) if has_srcs else ()
         size: int = self.client.request(GetAllocSize(device=self.index, tensor=tensor.wire(), srcs=sources)).alloc_size
+        if not tensor.nbytes <= size < NO_MEMORY_HAS:
+            detail = f"{self} was asked about a tensor of {tensor.nbytes} bytes, and no memory has {NO_MEMORY_HAS}"
+            raise Violation("tensor.alloc-size", "alloc_size", size, detail)
         return size
 
     # ---------------------------------------------------------------------------------------------------------- graphs
@@ -149,59 +230,55 @@ class Device(DeviceInfo):
 
     def compute(self, graph: WireGraph) -> None:
         """Compute a graph; if it is the one that was sent last, send GRAPH_RECOMPUTE instead."""
-        payload = graph.encode(self.version)
-        with self.client.lock:
-            stored = self.client.stored_graphs
-            if payload == stored.get(self.index) and self.version >= REQUESTS[GraphRecompute].since:
-                self.client.request(GraphRecompute(device=self.index))
-            else:
-                stored.pop(self.index, None)  # whether the server still has it is unknown if sending fails
-                self.client.compute(graph)
-                stored[self.index] = payload
+        self.client.compute(graph)
+
+    def express(self, op: str, src: Sequence[Any], params: dict[str, Any] | None) -> RemoteTensor:
+        """Return a node that belongs to no graph, as the operators of tensors make them."""
+        return express(self, op, src, params)
+
+    def evaluate(self, tensor: RemoteTensor) -> None:
+        """Compute a node that belongs to no graph."""
+        evaluate(tensor)
+
+    # ------------------------------------------------------------------------------------------------- whose tensors
+
+    def shares_connection(self, other: TensorDevice) -> bool:
+        """Whether a handle of the other device's buffers means the same buffer to this one."""
+        return isinstance(other, Device) and other.client is self.client
+
+    def _require_own(self, tensor: RemoteTensor) -> None:
+        if not isinstance(tensor, RemoteTensor):
+            raise Misuse(f"{tensor!r} is not a tensor on a server: `tensor` makes one of an array")
+        if not self.shares_connection(tensor.device):
+            # handles and addresses are numbers: on another server the same ones may mean somebody else's bytes
+            raise Misuse(f"{tensor.name or 'the tensor'} belongs to another connection: it is on {tensor.device!r}, not {self!r}")
+
+    def _placed(self, tensor: RemoteTensor, *, ready: bool = False) -> RpcTensor:
+        self._require_own(tensor)
+        if tensor.owner.buffer is None or (ready and not tensor.is_ready):
+            tensor.require_ready()
+        return tensor.wire()
 
 
-class RemoteBuffer:
-    """A buffer on a device.
-
-    Attributes:
-        remote_ptr: its handle.
-        size: bytes.
-    """
-
-    def __init__(self, client: Channel, remote_ptr: int, size: int) -> None:
-        self.client, self.size = client, size
-        self._remote_ptr, self._base, self._freed = remote_ptr, -1, False
-
-    @property
-    def remote_ptr(self) -> int:
-        """Its handle.
-
-        Raises:
-            Misuse: after `free`.
-        """
-        if self._freed:
-            raise Misuse("this buffer has been freed")
-        return self._remote_ptr
-
-    @property
-    def base(self) -> int:
-        """Address of its first byte; asked for once."""
-        if self._base < 0:
-            self._base = int(self.client.request(BufferGetBase(remote_ptr=self.remote_ptr)).base_ptr)
-        return self._base
-
-    def clear(self, value: int = 0) -> None:
-        """Set every byte."""
-        self.client.request(BufferClear(remote_ptr=self.remote_ptr, value=value))
-
-    def free(self) -> None:
-        """Free it; its handle is invalid from then on."""
-        self.client.request(FreeBuffer(remote_ptr=self.remote_ptr))
-        self._freed = True
-        self.client.stored_graphs.clear()  # a server may drop stored graphs when a buffer is freed (llama.cpp #24292)
+def _is_default(dtype: object) -> bool:
+    return dtype is None or (isinstance(dtype, str) and not dtype)
 
 
-def _placed(tensor: RemoteTensor) -> RpcTensor:
-    if tensor.owner.buffer is None:
-        raise Misuse(f"{tensor.name or 'the tensor'} has no memory yet: compute its graph first")
-    return tensor.wire()
+def _in(tensor: RemoteTensor, offset: int, size: int) -> int:
+    """Return an offset from which so many bytes are inside a tensor."""
+    offset = whole(offset, "offset")
+    if offset + size > tensor.nbytes:
+        name = tensor.name or "the tensor"
+        raise Misuse(f"{size} bytes at offset {offset} are not all inside {name}: of shape {tensor.shape}, it has {tensor.nbytes}")
+    return offset
+
+
+def _require_range(values: Array, row: DType) -> None:
+    """Refuse values that an integer type does not hold; numpy would wrap them round."""
+    if row.name not in ("I8", "I16", "I32", "I64") or values.size == 0:
+        return
+    bounds = np.iinfo(NUMPY_TYPES[row.name])
+    low, high = values.min(), values.max()
+    # as Python's numbers: numpy would compare uint64 with int64 as floats; a NaN fails every comparison
+    if not (bounds.min <= low.item() and high.item() <= bounds.max):
+        raise Misuse(f"{row.name} does not hold values from {low} to {high}")

@@ -133,3 +133,12 @@ def _ask(where: Endpoint, report: Report, end: float) -> None:
                 client.timeout = left()
                 answers.append(question())
             report.devices.append(DeviceReport(device.index, *answers[0], *answers[1:]))
+            _check(report.devices[-1], f"{device}")
+
+
+def _check(said: DeviceReport, device: str) -> None:
+    """Raise Violation for what no device can have; the figures stay in the report."""
+    if said.free > said.total:
+        raise Violation("device.memory", "free_mem", said.free, f"{device} has {said.total} in total")
+    if not said.max_size:
+        raise Violation("device.max-size", "max_size", 0, f"{device} can make no buffer")

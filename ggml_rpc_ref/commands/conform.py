@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import AsJson, Expect, Judged, Listing, Owned, Spawn
+from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, AsJson, Expect, Judged, Listing, Owned, Spawn
 from ggml_rpc_ref.commands.output import print_error, print_json
 from ggml_rpc_ref.errors import Misuse
 
@@ -28,7 +28,9 @@ def conform(
     only: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Only cases or rules of this id (with *, ?); may be repeated.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take.")] = 5.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long one answer may take.")
+    ] = 5.0,
     expect: Expect = None,
     i_own_this_target: Owned = False,
     list_cases: Listing = False,

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
+import signal
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, Literal
@@ -41,6 +40,10 @@ def decode(
     as_json: AsJson = False,
 ) -> None:
     """Explain bytes of the protocol, field by field; 1: they break off or break a rule."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # by default they end us at once and leave temporary copies behind: treat them as Ctrl-C, unless nohup has them ignored
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     raise typer.Exit(run(file, options(kind, role, proto, port, graph, full=full, as_json=as_json)))
 
 
@@ -81,22 +84,21 @@ def run(file: str, options: Options) -> ExitCode:
         if file == "-":
             if sys.stdin is None:
                 raise Misuse("can't read -: standard input is closed")
-            return _copied(sys.stdin.buffer, options)
+            return _copied(sys.stdin.buffer, "standard input", options)
         if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe can be read only once
             with path.open("rb") as pipe:
-                return _copied(pipe, options)
+                return _copied(pipe, file, options)
     except OSError as error:
         raise Misuse(f"can't read {file}: {error.strerror}") from None
     return _show(decode_file(path, options), options)
 
 
-def _copied(stream: BinaryIO, options: Options) -> ExitCode:
+def _copied(stream: BinaryIO, name: str, options: Options) -> ExitCode:
     from ggml_rpc_ref.decode.decoded import decode_file
+    from ggml_rpc_ref.decode.scratch import copied
 
-    with tempfile.NamedTemporaryFile() as copy:
-        shutil.copyfileobj(stream, copy)
-        copy.flush()
-        return _show(decode_file(Path(copy.name), options), options)
+    with copied(stream, name) as copy:
+        return _show(decode_file(copy, options), options)
 
 
 def _show(decoded: Decoded, options: Options) -> ExitCode:

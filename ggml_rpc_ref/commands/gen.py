@@ -1,4 +1,4 @@
-"""The command `gen`: SPEC.md's derived parts, and the C header."""
+"""The command `gen`: SPEC.md's derived parts, the client's named methods, and the C header."""
 
 from __future__ import annotations
 
@@ -17,18 +17,24 @@ def gen(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 where text and tables disagree.")] = False,
     header: Annotated[bool, typer.Option("--header", help="Print a C header with the protocol's records and numbers.")] = False,
 ) -> None:
-    """Write what the tables say into SPEC.md's derived parts, or compare."""
+    """Write what the tables say into SPEC.md's derived parts and the client's named methods, or compare."""
     from ggml_rpc_ref import derive
+    from ggml_rpc_ref.client import named_ops
 
     if header:
         typer.echo(derive.header(), nl=False)
         return
     if not spec.is_file():
         raise Misuse(f"{spec} is not a file; run this where SPEC.md lies, or name it")
-    text = spec.read_text(encoding="utf-8")
-    derived = derive.rewrite(text)
-    if check and derived != text:
-        outdated = ", ".join(derive.outdated(text))
-        fail(f"{spec} is outdated: {outdated}; `ggml-rpc-ref gen` rewrites it", ExitCode.NON_CONFORMANT)
-    if not check and derived != text:
-        spec.write_text(derived, encoding="utf-8")
+    try:
+        text = spec.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Misuse(f"{spec} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+    module = Path(named_ops.__file__)
+    written = {spec: (text, derive.rewrite(text)), module: (module.read_text(encoding="utf-8"), derive.named_ops())}
+    for path, (old, new) in written.items():
+        if check and new != old:
+            parts = f": {', '.join(derive.outdated(old))}" if path == spec else ""
+            fail(f"{path} is outdated{parts}; `ggml-rpc-ref gen` rewrites it", ExitCode.NON_CONFORMANT)
+        if not check and new != old:
+            path.write_text(new, encoding="utf-8")

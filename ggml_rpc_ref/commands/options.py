@@ -10,6 +10,8 @@ import typer
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
 LOOPBACK = "127.0.0.1"
+LONGEST_TIMEOUT = 86_400
+"""Seconds. A socket takes no time-out above 2^31 ms, and a session of `vectors play` may take twelve times the one given."""
 
 Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="TCP port; 0: any free one.")]
 Server = Annotated[

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from decimal import Decimal
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import Endpoint, parse_endpoint
 from ggml_rpc_ref.spec.messages import REQUESTS, command_name
 from ggml_rpc_ref.spec.versions import PROFILES, Version
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)(?:iB|B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGT]?)(?:iB|B)?", re.IGNORECASE)
 _UNITS = {"K": 2**10, "": 2**20, "M": 2**20, "G": 2**30, "T": 2**40}
+_LARGEST = 2**63 - 1
+"""Bytes: what the system's own calls take."""
 
 
 def parse_size(text: str) -> int:
@@ -23,7 +26,10 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise Misuse(f"{text!r} is not a size: write a number of MiB, or one with a suffix, for example 512, 512M or 8G")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    size = Decimal(match[1]) * _UNITS[match[2].upper()]  # exact, and of any number of digits
+    if size > _LARGEST:
+        raise Misuse(f"{text[:40]!r} is more than a machine can have: at most 8388607T")
+    return int(size)
 
 
 def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import AsJson, Server
+from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, AsJson, Server
 from ggml_rpc_ref.commands.output import print_error
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def probe(
     target: Server,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long all of it may take.")] = 10.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long all of it may take.")
+    ] = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Ask a server for its version, devices, memory, alignment and largest buffer; changes nothing on it."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import AsJson, Expect, Judged, Listing, Owned, Spawn
+from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, AsJson, Expect, Judged, Listing, Owned, Spawn
 from ggml_rpc_ref.commands.output import print_error
 from ggml_rpc_ref.errors import Misuse
 
@@ -52,7 +52,8 @@ def play(
         typer.Option(metavar="FILE", help="A GGUF, or other data that vectors omit. (default: the model, if it is installed)"),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take; a session's 12 times.")
+        float,
+        typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long one answer may take; a session's 12 times."),
     ] = 5,
     expect: Expect = None,
     i_own_this_target: Owned = False,

@@ -69,6 +69,7 @@ def select(patterns: Sequence[str] = ()) -> list[Case]:
         if not any(_matches(case, pattern) for case in CASES.values()):
             raise Misuse(f"no case and no rule matches {pattern!r}; --list lists them")
     chosen = [case for case in CASES.values() if not patterns or any(_matches(case, pattern) for pattern in patterns)]
+    # by rule: a file need not hold its cases in that order (cases/data.py does not)
     order = list(RULES)
     return sorted(chosen, key=lambda case: order.index(case.rule.id))
 

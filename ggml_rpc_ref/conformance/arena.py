@@ -1,7 +1,7 @@
 """Tensors and graphs to send: a buffer on the server, and the tensors that a case places in it.
 
-The tensors lie in the middle of the buffer, at least `MARGIN` bytes from both ends: what a careless server reads or writes a few
-bytes beside a tensor still belongs to the case, so no case can be used as an attack.
+The tensors lie in the middle of the buffer, at least `MARGIN` bytes from both ends: the few bytes beside a
+tensor that a careless server reads or writes still belong to the case, so no case can be used as an attack.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ggml_rpc_ref.conformance.peer import Buffer, Peer
 from ggml_rpc_ref.conformance.verdict import Broken
-from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.dtypes import BY_NAME, BY_NUMBER
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, BufferClear, GraphCompute, RpcTensor
 
 ALIGNMENT = 64
@@ -44,9 +44,10 @@ def strides(type: str, ne: Sequence[int]) -> tuple[int, int, int, int]:
 
 def nbytes(tensor: RpcTensor) -> int:
     """Return the bytes from a tensor's first element to the end of its last; for tensors whose type is known."""
-    dtype = next(dtype for dtype in BY_NAME.values() if dtype.number == tensor.type)
+    dtype = BY_NUMBER[tensor.type]
     if 0 in tensor.ne:
         return 0
+    # ggml_nbytes of ggml.c, for block types too, whose nb[0] is the size of a block
     blocks = (tensor.ne[0] // dtype.block, *tensor.ne[1:])
     return dtype.size + sum((n - 1) * b for n, b in zip(blocks, tensor.nb, strict=True))
 
@@ -87,6 +88,7 @@ class Arena:
         self.peer, self.buffer = peer, peer.alloc(size, device)
         self.tensors: dict[int, RpcTensor] = {}
         self._next = MARGIN
+        # a known value all over, so that a byte written where none may be shows
         peer.ask(BufferClear(remote_ptr=self.buffer.remote_ptr, value=GUARD))
 
     def leaf(self, ne: Sequence[int], values: Sequence[float] | bytes = (), type: str = "F32") -> RpcTensor:
@@ -122,19 +124,22 @@ class Arena:
             self.leaf(ne, type=type),
             op=self.peer.subject.op(op),
             src=tuple(s.id if s else 0 for s in src),
-            op_params=words(bytes(params), MAX_OP_PARAMS) if isinstance(params, bytes) else (*params, *[0] * 16)[:16],
+            op_params=words(bytes(params), MAX_OP_PARAMS)
+            if isinstance(params, bytes)
+            else (*params, *[0] * MAX_OP_PARAMS)[:MAX_OP_PARAMS],
             flags=FLAG_COMPUTE,
         )
 
     def view(self, op: str, whole: RpcTensor, ne: Sequence[int], nb: Sequence[int] | None = None, offset: int = 0) -> RpcTensor:
         """Add a view of another tensor: VIEW, RESHAPE, PERMUTE or TRANSPOSE."""
-        type = next(name for name, dtype in BY_NAME.items() if dtype.number == whole.type)
+        type = BY_NUMBER[whole.type].name
         shown = replace(whole, ne=quad(ne), nb=strides(type, quad(ne)) if nb is None else quad(nb), data=whole.data + offset)
         links = {"view_src": whole.id, "view_offs": offset, "src": (whole.id,), "flags": FLAG_COMPUTE}
         return self.change(self.add(shown), op=self.peer.subject.op(op), **links)
 
     def add(self, tensor: RpcTensor) -> RpcTensor:
         """Add a tensor under a new id."""
+        # from 0x1000 on: cases name the first two by number (graph.source-known, graph.acyclic)
         return self._put(replace(tensor, id=0x1000 + len(self.tensors)))
 
     def change(self, tensor: RpcTensor, **fields: object) -> RpcTensor:
@@ -159,7 +164,7 @@ class Arena:
 
     def values(self, tensor: RpcTensor) -> list[float]:
         """Read the numbers of a contiguous tensor from the server."""
-        type = next(name for name, dtype in BY_NAME.items() if dtype.number == tensor.type)
+        type = BY_NUMBER[tensor.type].name
         return unpack(type, self.peer.read(tensor, nbytes(tensor)))
 
     def expect(self, tensor: RpcTensor, values: Sequence[float], tolerance: float = 0.0, rule: str = "") -> None:

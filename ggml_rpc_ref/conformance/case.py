@@ -7,12 +7,15 @@ rule and raises `Broken` if it does not; it does not know which server it judges
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ggml_rpc_ref.conformance.peer import Subject
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.messages import REQUESTS, command_name
 from ggml_rpc_ref.spec.rules import RULES, Rule
 
 
@@ -42,6 +45,14 @@ class Case:
         return RULES[self.judges or self.id.partition("/")[0]]
 
 
+NAMES: Mapping[str, str] = {name.lower().replace("_", "-"): name for name in (*map(command_name, REQUESTS), *BY_NAME)} | {
+    "copy-tensor-src": "COPY_TENSOR (src)",
+    "copy-tensor-dst": "COPY_TENSOR (dst)",
+    "get-alloc-size-src": "GET_ALLOC_SIZE (source)",
+    "graph-leaf": "GRAPH_COMPUTE (leaf)",
+}
+"""Words of ids that name a command or a type, to the name that sentences use."""
+
 CASES: dict[str, Case] = {}
 """All cases by id, in the order of the sections."""
 
@@ -53,7 +64,8 @@ def case(id: str, *, each: Mapping[str, Any] | None = None, may_crash: bool = Fa
 
     Args:
         id: the id; with `each`, "{}" in it stands for the row's key.
-        each: key to the value that the function gets as its second argument. "{}" in the docstring stands for the key.
+        each: key to the value that the function gets as its second argument. "{}" in the docstring stands for the key as `in_words`
+            writes it.
         may_crash: see `Case`.
         patience: see `Case`.
     """
@@ -63,10 +75,17 @@ def case(id: str, *, each: Mapping[str, Any] | None = None, may_crash: bool = Fa
         if each is None:
             _add(Case(id, doc, ask, may_crash, patience))
         for words, value in (each or {}).items():
-            _add(Case(id.format(words), doc.replace("{}", words), partial(_ask_row, ask, value), may_crash, patience))
+            sentence = doc.replace("{}", in_words(words))
+            # partial keeps this row's value, where a lambda would see the last one's
+            _add(Case(id.format(words), sentence, partial(_ask_row, ask, value), may_crash, patience))
         return ask
 
     return register
+
+
+def in_words(words: str) -> str:
+    """Return words of an id as sentences write them: commands and types by ggml's names, "size-2-64-less-1" as size 2^64-1."""
+    return NAMES.get(words) or re.sub(r"-?\b2-(\d+)", r" 2^\1", words).replace("-less-", "-").strip()
 
 
 def _ask_row(ask: Ask, value: Any, subject: Subject) -> None:

@@ -1,10 +1,10 @@
-"""What happens in a run, event by event; every report is made of these.
+"""The events of a run; every report is made from them.
 
     report = Report()
     for event in judge(target, cases):
         report.take(event)
 
-An interrupt is an event like another: what was judged before it is in the report.
+An interrupt is an event like any other: what was judged before it is in the report.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Result:
     Attributes:
         case: the case.
         verdict: its verdict.
-        rule: id of the rule that was found broken: the case's own, unless it met another broken rule on its way.
+        rule: id of the rule that was found broken: the case's own, unless the case came upon another one on its way.
         expected: what should have happened; "" where nothing is wrong.
         actual: what happened, or why the case was not judged.
         duration: seconds.

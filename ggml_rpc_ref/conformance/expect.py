@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ggml_rpc_ref.conformance.case import CASES
 from ggml_rpc_ref.conformance.events import Result
@@ -36,19 +37,35 @@ def load(path: Path) -> dict[str, Expected]:
         Misuse: where it can't be read, or has another form.
     """
     try:
-        rows = json.loads(path.read_text())
-        return {id: Expected(_verdicts(row["verdict"]), str(row["reason"])) for id, row in rows.items()}
+        rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Misuse(f"can't read {path}: {error.strerror}") from None
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise Misuse(f"{path} is not a file of expected failures (case id to verdict and reason): {error!r}") from None
+    except UnicodeDecodeError as error:
+        raise _other_form(path, f"byte {error.start} is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise _other_form(path, f"line {error.lineno} is not JSON: {error.msg}") from None
+    except (ValueError, RecursionError):  # endless digits or brackets
+        raise _other_form(path, "its JSON can't be read") from None
+    if not isinstance(rows, dict):
+        raise _other_form(path, "it is not a JSON object")
+    return {id: _expected(path, id, row) for id, row in rows.items()}
 
 
-def _verdicts(value: str | list[str]) -> tuple[Verdict, ...]:
-    verdicts = (Verdict(value),) if isinstance(value, str) else tuple(Verdict(each) for each in value)
-    if not verdicts:
-        raise ValueError("no verdict")
-    return verdicts
+def _expected(path: Path, id: str, row: Any) -> Expected:
+    where = ascii(id[:60])  # a terminal must not obey what a file says
+    if not isinstance(row, dict) or "verdict" not in row:
+        raise _other_form(path, f"{where} is not an object with a verdict and a reason")
+    if "reason" not in row:
+        raise _other_form(path, f"{where} has no reason")
+    said = row["verdict"] if isinstance(row["verdict"], list) else [row["verdict"]]
+    verdicts = tuple(Verdict(verdict) for verdict in said if verdict in list(Verdict))
+    if not said or len(verdicts) < len(said):
+        raise _other_form(path, f"{where} has no verdict that a case may have ({', '.join(Verdict)})")
+    return Expected(verdicts, str(row["reason"]))
+
+
+def _other_form(path: Path, problem: str) -> Misuse:
+    return Misuse(f"{path} is not a file of expected failures (case id to verdict and reason): {problem}")
 
 
 def surprises(results: Iterable[Result], expected: Mapping[str, Expected], known: Collection[str] = CASES) -> list[str]:

@@ -3,10 +3,10 @@
 The checks that all cases share are here: how a reply is checked, what counts as a refusal, when a stream is out of step. A
 refusal is the end of the connection, however TCP shows it (FIN, RST, EPIPE), before any byte of a reply. A request without a
 reply is always followed by a sentinel, DEVICE_COUNT, on the same connection: its answer distinguishes acceptance from refusal,
-and makes a byte too many or too few before it visible.
+and shows whether there was a byte too many or too few before it.
 
-Peers keep no `Order` of their own, since cases break the order on purpose; which reply a request gets, and how large it is,
-they ask `order.awaited`.
+A peer keeps no `Order`, since cases break the order on purpose; `order.awaited` tells it which reply a request gets, and how large
+it is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from ggml_rpc_ref.spec.versions import Version
 
 T = TypeVar("T")
 Literal = bytes | bytearray | memoryview
-"""Bytes that are sent as they are, beside messages, which are encoded."""
+"""Bytes, which are sent as they are; messages are encoded."""
 
 REFUSAL = "the connection to be closed without a reply byte"
 SHOWN_BYTES = 48
@@ -131,6 +131,7 @@ class Subject:
     def answers_second_client(self) -> bool:
         """Whether a client is answered while another one is connected; tried once per run."""
         if self.facts.one_client is None:
+            # a shorter deadline for this question alone: a server that serves one client at a time lets it pass
             keep, self.timeout = self.timeout, min(self.timeout, SECOND_CLIENT_TIMEOUT)
             try:
                 self.connect().close()
@@ -139,6 +140,7 @@ class Subject:
                 if broken.verdict is not Verdict.HANG:
                     raise
                 self.facts.one_client = True
+                # it stays open: a genuine server that later answered a client that has gone would die of SIGPIPE
                 self.peers[-1].is_waiting = True
             finally:
                 self.timeout = keep
@@ -165,7 +167,8 @@ class Subject:
         return op_table(self.facts.version).index(name)
 
     def close(self) -> None:
-        """End every connection; last those that the server has not served yet."""
+        """Close every connection, those last that the server has not served yet."""
+        # False sorts before True: a waiting peer is answered only once the others have gone
         for peer in sorted(self.peers, key=lambda peer: peer.is_waiting):
             peer.close()
 
@@ -210,7 +213,7 @@ class Peer:
         self._stream.reset()
 
     def close(self) -> None:
-        """End the connection; if its HELLO is not answered yet, after the answer: else SIGPIPE kills the genuine server."""
+        """Close the connection. If its HELLO is not answered yet, wait for the answer: SIGPIPE would kill the genuine server."""
         if self.is_waiting:
             with contextlib.suppress(PeerClosed, DeadlineMissed):
                 self._stream.receive(64)
@@ -219,7 +222,7 @@ class Peer:
     # ------------------------------------------------------------------------------------------------------- receiving
 
     def take(self, size: int, what: str) -> bytes:
-        """Return the next bytes; cases of literal bytes compare them."""
+        """Return the next `size` bytes; for cases that compare literal bytes."""
         try:
             data = self._stream.receive_exactly(size)
         except PeerClosed as closed:
@@ -253,7 +256,7 @@ class Peer:
         """Return the reply to a request that has been sent; its size must be the table's."""
         expected = f"the reply to {_label(request)}"
         due = awaited(type(request), request, self.version)
-        assert due is not None  # a case reads no reply where there is none
+        assert due is not None  # cases read a reply only where there is one
         cls, size = due.reply, due.size
         (announced,) = codec.REPLY_HEAD.unpack(self.take(8, expected))
         if announced != size:
@@ -269,6 +272,7 @@ class Peer:
     def refused(self) -> None:
         """Require that the server ends the connection without another byte."""
         try:
+            # one receive is enough: any byte at all breaks the rule, and the rest is for the message only
             data = self._stream.receive(4096)
         except PeerClosed:
             self._note("got", b"", "end")
@@ -282,7 +286,7 @@ class Peer:
         raise Broken(REFUSAL, self._meaning(data))
 
     def _meaning(self, data: bytes) -> str:
-        """Describe bytes that came where none may."""
+        """Describe bytes that came where none were allowed."""
         sentinel = codec.encode_reply(DeviceCountReply(device_count=self.subject.facts.device_count), self.version)
         accepted = "it was accepted: the next request was answered" if data == sentinel else "it was answered"
         return f"{accepted} with {_bytes(data)}"
@@ -318,6 +322,7 @@ class Peer:
 
     def refuses(self, request: object) -> None:
         """Send a request that the server must refuse, followed by the sentinel if it has no reply."""
+        # no sentinel after a request with a reply, whose acceptance shows by itself; a list times a bool
         self.send(request, *[DeviceCount()] * _is_silent(request, self.version))
         self.refused()
 

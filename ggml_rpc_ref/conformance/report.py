@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 
 
 class Outcome(Enum):
-    """What a whole run says of its target."""
+    """The result of a whole run."""
 
     CONFORMANT = auto()
     """No MUST is broken; a SHOULD may be."""
@@ -43,7 +43,9 @@ def outcome(report: Report, expected: Mapping[str, Expected] | None = None) -> O
         return Outcome.INTERRUPTED
     known = expected or {}
     new = [r for r in report.results if r.case.id not in known or r.verdict not in known[r.case.id].verdicts]
+    # a SHOULD may be broken, but a crash counts whatever level of rule the case was about
     verdicts = {r.verdict for r in new if level(r) == "MUST" or r.verdict in (Verdict.CRASH, Verdict.HANG, Verdict.ERROR)}
+    # a defect of ours comes first: it makes the other verdicts doubtful
     if Verdict.ERROR in verdicts:
         return Outcome.TOOL_FAILED
     if verdicts & {Verdict.CRASH, Verdict.HANG}:

@@ -77,6 +77,7 @@ def judge(target: Target, cases: Sequence[Case], options: Options | None = None)
         is_interrupted = True
     finally:
         target.stop()
+    # after `finally`: whoever hears it may rely on the target having ended
     yield Ended(is_interrupted)
 
 
@@ -110,8 +111,8 @@ def introduce(endpoint: Endpoint, timeout: float) -> Facts:
         raise WrongVersion(f"{endpoint} speaks protocol {found}; this suite judges {judged}")
     facts = Facts(found)
     subject = Subject(endpoint, timeout, facts)
-    peer = subject.open()
     try:
+        peer = subject.open()
         peer.hello()
         facts.device_count = peer.ask(DeviceCount()).device_count
     except Broken as broken:
@@ -124,6 +125,7 @@ def introduce(endpoint: Endpoint, timeout: float) -> Facts:
 def _version(endpoint: Endpoint, timeout: float) -> Version:
     """Return the version in the reply to HELLO, which is sent in each form that it has had, oldest first."""
     problem = ""
+    # a server of another version closes on this form; one that answers, answers with its version in the first three bytes
     for form in layouts(Hello):
         subject = Subject(endpoint, timeout, Facts(form))
         try:
@@ -142,7 +144,8 @@ def _version(endpoint: Endpoint, timeout: float) -> Version:
         finally:
             subject.close()
     judged = ", ".join(map(str, JUDGED))
-    raise ConnectionError(f"{endpoint} names no version ({problem}); this suite judges {judged}")
+    hint = "a server that does not take clients from this address, or is full, does so"
+    raise ConnectionError(f"{endpoint} names no version ({problem}; {hint}); this suite judges {judged}")
 
 
 # ------------------------------------------------------------------------------------------------------------ one case
@@ -168,10 +171,12 @@ class _Run:
         start = time.monotonic()
         result = _ask(case, subject)
         subject.close()
+        # once the case's connections are closed: a server that serves one client at a time would not answer this one before
         loss = self._loss()
         if loss is not None:
             result = _with_loss(result, loss)
         if result.verdict in FRESH_AFTER:
+            # a loss with a rule is of a server that still answers
             self._restart(case, lost=loss is not None and not loss.rule)
             result = replace(result, transcript=tuple(subject.transcript))
         return replace(result, duration=time.monotonic() - start)
@@ -190,6 +195,7 @@ class _Run:
                 subject.check_alive()
                 return None
             except Broken as broken:
+                # it serves, but against another rule, for instance with another version: time will not mend that
                 if broken.rule:
                     return broken
                 if broken.verdict is Verdict.HANG:

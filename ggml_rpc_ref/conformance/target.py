@@ -117,6 +117,7 @@ class Spawned:
             self._directory = tempfile.TemporaryDirectory(prefix="ggml-rpc-ref-conform-")
             self._log = Path(self._directory.name) / "server.log"
         port = free_port(LOOPBACK)
+        # without {port} in its command the server says in its log which one it has chosen
         chosen = Endpoint(LOOPBACK, port) if any("{port}" in part for part in self._command) else None
         command = [part.replace("{port}", str(port)).replace("{tmp}", self._directory.name) for part in self._command]
         with self._log.open("wb") as log:
@@ -156,7 +157,7 @@ class Spawned:
 
     def _last_line(self) -> str:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"; last words: {_PATH.sub('', lines[-1])[:200]}" if lines else ""
+        return f"; last output: {_PATH.sub('', lines[-1])[:200]}" if lines else ""
 
     def stop(self) -> None:
         """End it and remove its log."""
@@ -170,6 +171,7 @@ class Spawned:
         if process is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
+            # the group, and even where its leader has died: a wrapper script's children may live on
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -233,6 +235,7 @@ def _answers(endpoint: Endpoint) -> bool:
     """
     try:
         with open_stream(*endpoint, timeout=1.0) as stream, contextlib.suppress(PeerClosed, DeadlineMissed):
+            # HELLO as literal bytes; a server of 4.0.0 and later closes on it, which is an answer too
             stream.send(b"\x0e" + bytes(8))
             stream.receive_exactly(11)
     except (ConnectionError, DeadlineMissed):

@@ -1,4 +1,4 @@
-"""What a case may end with, and the two exceptions by which it says so.
+"""The verdicts of cases, and the two exceptions with which a case reports one.
 
 A case that returns has passed; one that raises `Broken` has found the rule broken; one that raises `NotJudged` could not tell.
 """
@@ -24,7 +24,7 @@ class Verdict(StrEnum):
     HANG = "HANG"
     """Before the deadline the server neither answered nor closed the connection."""
     DESYNC = "DESYNC"
-    """A reply of the wrong length, one too many, or one missing: replies no longer match requests."""
+    """A reply has the wrong length, is missing, or is one too many: replies no longer match requests."""
     ERROR = "ERROR"
     """A defect of this tool."""
 
@@ -39,8 +39,8 @@ class Broken(Exception):  # noqa: N818  (it is the server that is broken)
     Args:
         expected: what should have happened, as half a sentence.
         actual: what happened.
-        rule: id of the broken rule; "" for the one that the case judges. Another one where the case met it on its way, for instance
-            a reply of the wrong length.
+        rule: id of the broken rule; "" for the one that the case judges. It is another one if the case came upon that on its way,
+            for instance by a reply of the wrong length.
         verdict: FAIL, HANG or DESYNC.
     """
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from ggml_rpc_ref.decode.model import Fault, Item, Message
-from ggml_rpc_ref.decode.streams import Conversation, Stream
+from ggml_rpc_ref.decode.streams import Conversation, Lost, Stream
 from ggml_rpc_ref.decode.walk import Short, Walk
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.files.recording import LeftOut
@@ -21,9 +21,11 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Role
 from ggml_rpc_ref.protocol.graph import graph_size
 from ggml_rpc_ref.protocol.order import Awaited, Order
-from ggml_rpc_ref.spec.messages import GraphCompute, HelloReply, by_number, carries_data, command_name
+from ggml_rpc_ref.spec.messages import REQUESTS, GraphCompute, HelloReply, by_number, carries_data, command_name
 from ggml_rpc_ref.spec.versions import PROFILES, Version
 
+GAP: Final = "capture.stream-whole"
+"""The rule that a capture with a gap in a stream breaks."""
 DATA_SHOWN: Final = 64
 """Bytes of data that are looked at, however many there are."""
 
@@ -53,6 +55,10 @@ class Reader:
         self.conversation, self.version, self.full = conversation, version, full
         self._order: Order[Message] = Order(version, from_start=conversation.whole)
         self._all_asked = self._all_read = False
+        self._cut_at = 0
+        """Where the bytes of the message that was read last end before their time."""
+        self._matched = True
+        """Whether each request so far is known, so that replies can be matched to them."""
 
     @property
     def unanswered(self) -> Message | None:
@@ -65,20 +71,29 @@ class Reader:
     def requests(self) -> Iterator[Message]:
         """Yield what the client sent."""
         stream = self.conversation.sides.get(Role.CLIENT)
-        at = 0
-        while stream is not None and at < stream.end:
+        at: int | None = 0
+        while stream is not None and at is not None and at < stream.end:
             message = self._begin(stream, at, Role.CLIENT)
             try:
                 self._request(stream, message)
             except Violation as violation:
                 self._fail(stream, message, violation)
             yield message
-            if message.fault is not None:
-                return
+            if message.fault is not None and not self._goes_on(stream, message):
+                at = self._next_start(stream, message)
+                if at is None:
+                    return
+                self._matched = False
+                if not self._order.opened:  # the HELLO may be among what is missing
+                    self._order = Order(self.version, from_start=False)
+                continue
             assert message.cls is not None  # else it has a fault
-            self._order.ask(message.cls, message, message.number)
+            if message.fault is not None and REQUESTS[message.cls].reply_size:
+                self._matched = False  # the fields that say how long its reply is may be lost
+            if self._matched:
+                self._order.ask(message.cls, message, message.number)
             at = message.payload_offset + message.payload_size
-        self._all_asked = stream is not None and not stream.lost
+        self._all_asked = stream is not None and not stream.lost and self._matched
 
     def _request(self, stream: Stream, message: Message) -> None:
         command = self._number(stream, message, "command", 1, "number of the command")
@@ -102,10 +117,12 @@ class Reader:
             except Violation as violation:
                 self._fail(stream, message, violation)
             yield message
-            if message.fault is not None:
+            if message.fault is not None and not self._goes_on(stream, message):
                 return
             at = message.payload_offset + message.payload_size
-        self._all_read = stream is not None and not any(side.lost for side in self.conversation.sides.values())
+        self._all_read = stream is not None and not any(
+            side.lost or side.lacks(0, side.end) for side in self.conversation.sides.values()
+        )
 
     def _reply(self, stream: Stream, message: Message) -> None:
         if self._order.oldest is None and not self._all_asked:
@@ -133,6 +150,33 @@ class Reader:
     def _fits(self, reply: type, size: int) -> bool:
         return codec.is_fixed(reply, self.version) and codec.minimum_size(reply, self.version) == size
 
+    # ------------------------------------------------------------------------------------------------------------- gaps
+
+    def _goes_on(self, stream: Stream, message: Message) -> bool:
+        """Whether only bytes of a payload are missing, so that the next message begins where the size field says."""
+        end = message.payload_offset + message.payload_size
+        return message.is_sized and bool(stream.lacks(message.payload_offset, end)) and self._is_lost(stream, message)
+
+    def _is_lost(self, stream: Stream, message: Message) -> bool:
+        return message.fault is not None and message.fault.rule == GAP and stream.gap(self._cut_at) > 0
+
+    def _next_start(self, stream: Stream, message: Message) -> int | None:
+        """After a gap that a request began in, return where a piece of the input begins as a request does; None where none does."""
+        if not self._is_lost(stream, message):
+            return None
+        return next((at for at in stream.starts_after(self._cut_at + 1) if self._is_request(stream, at)), None)
+
+    def _is_request(self, stream: Stream, at: int) -> bool:
+        """Whether what begins at an offset can be a request: a command that is defined, and a size that it can have."""
+        head = bytes(stream.view(at, codec.REQUEST_HEAD.size))
+        if len(head) < codec.REQUEST_HEAD.size or (row := by_number(self.version).get(head[0])) is None:
+            return False
+        size = int.from_bytes(head[1:], "little")
+        with suppress(Violation):
+            codec.check_size(row.cls, size, self.version)
+            return at + len(head) + size <= stream.end
+        return False
+
     # ------------------------------------------------------------------------------------------------------------- both
 
     def _begin(self, stream: Stream, at: int, sender: Role) -> Message:
@@ -144,6 +188,7 @@ class Reader:
         offset = message.payload_offset
         raw = stream.view(offset, width)
         if len(raw) < width:
+            self._cut_at = offset + len(raw)
             raise _cut_off(name, len(raw), width, offset - message.offset)
         value = int.from_bytes(raw, "little")
         message.head.append(Item(name, offset, width, raw, value, "", doc))
@@ -160,7 +205,9 @@ class Reader:
         message.read = partial(self._items, message, there, left_out)
         if cls is not None:
             self._check_size(message, cls, due)
+        message.is_sized = True
         if there + (left_out.size if left_out else 0) < size:
+            self._cut_at = base + there
             self._walk(message, there, left_out, [])  # raises: it names the field in which the bytes end
 
     def _shown(self, cls: type | None, size: int) -> int:
@@ -210,9 +257,19 @@ class Reader:
         """Keep what is wrong; here the offset of a violation counts from the message's first byte."""
         where = self.conversation.where(message.sender)
         message.fault = Fault.of(violation, message.offset + (violation.offset or 0), where)
-        if stream.lost and violation.rule == "frame.complete":  # the file lost the bytes: the sender may well have sent them
-            problem = f"{message.fault.problem}; {stream.lost.problem}"
-            message.fault = replace(message.fault, problem=problem, rule=stream.lost.rule)
+        lost = self._gap(stream, message) or stream.lost or stream.unended
+        if lost and violation.rule == "frame.complete":  # the file lost the bytes: the sender may well have sent them
+            problem = f"{message.fault.problem}; {lost.problem}"
+            message.fault = replace(message.fault, problem=problem, rule=lost.rule)
+
+    def _gap(self, stream: Stream, message: Message) -> Lost | None:
+        """Return what the input lacks where a message was cut off; None where it lacks nothing there."""
+        gap = stream.gap(self._cut_at)
+        if not gap or (stream.lost and self._cut_at + gap == stream.end):  # the file's own damage took the end
+            return None
+        whole = stream.lacks(self._cut_at, message.payload_offset + message.payload_size) if message.is_sized else gap
+        more = f", {whole} of this message in all" if whole > gap else ""
+        return Lost(f"the capture lacks the next {gap} bytes of the TCP stream{more}", GAP)
 
 
 def _cut_off(field: str, there: int, wanted: int, offset: int) -> Violation:

@@ -100,6 +100,7 @@ class Message:
         cls: its class in the table; None where that is unknown.
         head: command and size, or size alone.
         payload_size: the size field; 0 where the bytes end before it.
+        is_sized: whether the size field is there, and one that the message can have.
         read: reads the fields of the payload.
         payload: returns the payload as far as the input has it; of data only the beginning.
         order: position of its first byte among the input's pieces; sorts the messages of both sides.
@@ -115,6 +116,7 @@ class Message:
     cls: type | None = None
     head: list[Item] = field(default_factory=list)
     payload_size: int = 0
+    is_sized: bool = False
     read: Callable[[], list[Item]] = _nothing
     payload: Callable[[], memoryview] = lambda: memoryview(b"")
     order: int = 0

@@ -1,19 +1,22 @@
 """Captured packets to streams. Only this file imports scapy (extra `pcap`).
 
-TCP streams are reassembled by sequence number: retransmissions are dropped, segments that come early wait, and a byte that the
-capture lost ends the stream.
+IP packets are joined from their fragments, and TCP streams from their segments by sequence number: retransmissions are dropped,
+segments that come early wait, and what the capture lacks is a gap of known size.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from ggml_rpc_ref.decode.inputs import Source, mapped
 from ggml_rpc_ref.decode.model import Fault
-from ggml_rpc_ref.decode.streams import Conversation, Lost, Stream
+from ggml_rpc_ref.decode.streams import Conversation, Lost, Missing, Stream
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Role
@@ -29,55 +32,91 @@ PCAPNG_ORDER: Final = (b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a")
 HELLO_STARTS: Final = frozenset(codec.request_head(Hello, codec.minimum_size(Hello, version), version) for version in PROFILES)
 """How a client's bytes begin: command and size of HELLO, in each version."""
 SYN, ACK = 0x02, 0x10
-IPV6_FAMILIES: Final = (24, 28, 30)
-"""AF_INET6 of the BSDs and macOS in their loopback captures (tcpdump.org, LINKTYPE_NULL); scapy on Linux knows only Linux's."""
+MOST_AHEAD: Final = 2**30
+"""Bytes that segments may be ahead of one that is missing; at 2^31, half of the sequence numbers, they would count as behind it."""
+MORE_FRAGMENTS: Final = 0x1
+LAYERS: Final = ("scapy.contrib.geneve", "scapy.contrib.mpls", "scapy.layers.ppp")
+"""Modules of scapy that it takes packets apart with once they have been imported, and not before."""
+IPV6_HEAD: Final = 40
+"""Bytes of an IPv6 header, which its payload length does not count."""
+LINUX_VXLAN_PORT: Final = 8472
+"""Linux's default since before IANA assigned 4789; flannel, for instance, uses it."""
 
 End = tuple[str, int]
 """Address and port."""
 
 
+class Segment(NamedTuple):
+    """The data of a TCP segment, how many bytes of their end the capture lacks, and when they came."""
+
+    data: bytes
+    cut_off: int
+    order: int
+    time_ns: int
+
+
 @dataclass(slots=True)
 class Half:
-    """One direction of a TCP connection, during reassembly."""
+    """One direction of a TCP connection, during reassembly.
+
+    Attributes:
+        stream: what has been put in order.
+        begun: whether `origin` is known.
+        origin: sequence number of the first byte.
+        waiting: segments after a gap, by the offset of their first byte.
+        offsets: those offsets, as a heap: a gap that is never filled may have all of a capture waiting behind it.
+    """
 
     stream: Stream = field(default_factory=Stream)
     begun: bool = False
-    next_seq: int = 0
-    waiting: dict[int, tuple[bytes, int, int]] = field(default_factory=dict)
+    origin: int = 0
+    waiting: dict[int, Segment] = field(default_factory=dict)
+    offsets: list[int] = field(default_factory=list)
 
     def begin(self, seq: int) -> None:
         """Set the sequence number of the first byte."""
-        self.begun, self.next_seq = True, seq
+        self.begun, self.origin = True, seq
 
-    def segment(self, seq: int, data: bytes, order: int, time_ns: int) -> None:
+    def add(self, seq: int, segment: Segment) -> None:
         """Add a segment; of bytes sent twice the first copy counts."""
         if not self.begun:
             self.begin(seq)
-        self._place(self._ahead(seq), data, order, time_ns)
-        while ready := [seq for seq in self.waiting if self._ahead(seq) <= 0]:
-            for early in ready:
-                self._place(self._ahead(early), *self.waiting.pop(early))
+        ahead = (seq - self.origin - self.stream.end + 2**31) % 2**32 - 2**31  # sequence numbers wrap
+        self._place(self.stream.end + ahead, segment)
+        while self.offsets and ahead > MOST_AHEAD:
+            self._skip_gap()
+            ahead = (seq - self.origin - self.stream.end + 2**31) % 2**32 - 2**31
+        self._place_waiting()
 
-    def _ahead(self, seq: int) -> int:
-        """Return how many bytes a sequence number is ahead of the next byte; numbers wrap at 2^32."""
-        return (seq - self.next_seq + 2**31) % 2**32 - 2**31
+    def _place_waiting(self) -> None:
+        while self.offsets and self.offsets[0] <= self.stream.end:
+            at = heappop(self.offsets)
+            self._place(at, self.waiting.pop(at))
 
-    def _place(self, ahead: int, data: bytes, order: int, time_ns: int) -> None:
-        if ahead > 0:
-            seq = (self.next_seq + ahead) % 2**32
-            if len(data) > len(self.waiting.get(seq, (b"", 0, 0))[0]):
-                self.waiting[seq] = (data, order, time_ns)
+    def _place(self, at: int, segment: Segment) -> None:
+        if at > self.stream.end:
+            if at not in self.waiting:
+                heappush(self.offsets, at)
+            if at not in self.waiting or len(segment.data) > len(self.waiting[at].data):
+                self.waiting[at] = segment
             return
-        fresh = data[-ahead:] if ahead else data
-        if fresh:
-            self.stream.append(fresh, order, time_ns)
-            self.next_seq = (self.next_seq + len(fresh)) % 2**32
+        if fresh := segment.data[self.stream.end - at :]:
+            self.stream.append(fresh, segment.order, segment.time_ns)
+        missing = at + len(segment.data) + segment.cut_off - self.stream.end
+        if missing > 0:
+            self.stream.append(Missing(missing), segment.order, segment.time_ns)
+
+    def _skip_gap(self) -> None:
+        """Give up waiting for the bytes before the first segment that waits."""
+        at = self.offsets[0]
+        segment = self.waiting[at]
+        self.stream.append(Missing(at - self.stream.end), segment.order, segment.time_ns)
+        self._place_waiting()
 
     def finish(self) -> Stream:
-        """Return the stream up to the first gap: the offset of what comes after it is unknown."""
-        if self.waiting:
-            gap = min(map(self._ahead, self.waiting))
-            self.stream.lost = Lost(f"the capture lacks the next {gap} bytes of the TCP stream", "capture.stream-whole")
+        """Return the stream, with a gap for everything that never came."""
+        while self.offsets:
+            self._skip_gap()
         return self.stream
 
 
@@ -91,12 +130,64 @@ class Flow:
     halves: dict[End, Half] = field(default_factory=dict)
 
     def roles(self, port: int | None) -> tuple[End, End]:
-        """Return client and server: by who sent SYN, else by the server's port, else the lower port is taken for the server's."""
+        """Return client and server.
+
+        The client is who sent SYN or says HELLO. Without either, the server is who has its port, else who has the lower one.
+        """
         first, second = self.ends
-        if self.client is not None:
-            return (first, second) if self.client == first else (second, first)
+        client = self.client or next((end for end, half in self.halves.items() if _says_hello(half.stream)), None)
+        if client is not None:
+            return (first, second) if client == first else (second, first)
         servers = [end for end in self.ends if end[1] == (port or DEFAULT_PORT)] or [min(self.ends, key=lambda end: end[1])]
         return (second, first) if servers[0] == first else (first, second)
+
+
+class Fragments:
+    """Joins IPv4 packets from their fragments."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[Any, ...], dict[int, tuple[bytes, bool]]] = {}
+        self._dropped = 0
+
+    def join(self, packet: Any) -> Iterator[Any]:
+        """Yield a packet as it is, or the IP packet that it completes; nothing for a fragment that completes none."""
+        from scapy.layers import inet, inet6, l2
+
+        if isinstance(packet, l2.Loopback):
+            # the address family before the packet is in the byte order of the machine that captured, and IPv6's differs from system
+            # to system (tcpdump.org, LINKTYPE_NULL); the packet itself begins with its version
+            packet = (inet.IP if packet.original[4:5] < b"\x60" else inet6.IPv6)(packet.original[4:])
+        layer = packet
+        while layer:
+            if isinstance(layer, inet.IP) and (layer.frag or int(layer.flags) & MORE_FRAGMENTS):
+                whole = self._add(layer)
+                if whole:
+                    yield from self.join(inet.IP(whole))  # which may be a fragment of a tunnel's
+                return
+            layer = layer.payload
+        yield packet
+
+    def _add(self, ip: Any) -> bytes:
+        """Keep a fragment; return the whole packet once all of it is there."""
+        key = ip.src, ip.dst, ip.proto, ip.id
+        parts, head = self._parts.setdefault(key, {}), max(20, 4 * ip.ihl)
+        if ip.frag in parts:  # the number is used again, 65,536 packets later
+            self._dropped += 1
+            parts.clear()
+        parts[ip.frag] = ip.original[head : ip.len], bool(int(ip.flags) & MORE_FRAGMENTS)
+        body = b""
+        while (part := parts.get(len(body) // 8)) is not None:
+            body += part[0]
+            if not part[1]:
+                del self._parts[key]
+                start = ip.original[:2] + min(head + len(body), 0xFFFF).to_bytes(2, "big") + ip.original[4:6] + bytes(2)
+                return bytes(start + ip.original[8:head] + body)
+        return b""
+
+    @property
+    def incomplete(self) -> int:
+        """How many packets lack fragments."""
+        return self._dropped + len(self._parts)
 
 
 def is_capture(start: bytes) -> bool:
@@ -116,7 +207,10 @@ def read(path: Path, port: int | None = None) -> Source:
     """
     source = Source("pcap", fault=_breaks_off(path))
     flows: list[Flow] = []
-    damage = _packets(path, flows)
+    fragments = Fragments()
+    damage = _packets(path, flows, fragments)
+    if fragments.incomplete:
+        source.notes.append(f"{fragments.incomplete} IP packets are in fragments of which the capture lacks some")
     source.fault = source.fault or damage
     used = [flow for flow in flows if any(half.stream.end for half in flow.halves.values())]
     found = [_conversation(flow, port) for flow in used]
@@ -140,7 +234,12 @@ def read(path: Path, port: int | None = None) -> Source:
 def _is_ours(conversation: Conversation, port: int | None) -> bool:
     if port is not None:
         return conversation.label.endswith(f":{port}")
-    start = bytes(conversation.sides[Role.CLIENT].view(0, 9))
+    return _says_hello(conversation.sides[Role.CLIENT])
+
+
+def _says_hello(stream: Stream) -> bool:
+    """Whether a stream begins as a client's does, as far as it is there."""
+    start = bytes(stream.view(0, 9))
     return bool(start) and any(hello.startswith(start) for hello in HELLO_STARTS)
 
 
@@ -151,7 +250,7 @@ def _conversation(flow: Flow, port: int | None) -> Conversation:
     return Conversation(0, {role: half.finish() for role, half in halves.items()}, flow.whole, label)
 
 
-def _packets(path: Path, flows: list[Flow]) -> Fault | None:
+def _packets(path: Path, flows: list[Flow], fragments: Fragments) -> Fault | None:
     """Add every TCP segment of a capture to its flow; return what scapy could not read.
 
     Raises:
@@ -159,13 +258,11 @@ def _packets(path: Path, flows: list[Flow]) -> Fault | None:
     """
     logging.getLogger("scapy").setLevel(logging.ERROR)  # else it warns about this machine's interfaces and routes
     try:
-        from scapy.layers import inet6, l2
-        from scapy.packet import bind_bottom_up
         from scapy.utils import PcapReader
+
+        _know_links_and_tunnels()
     except ImportError:
         raise Misuse("captures are read with scapy, which is not installed: pip install 'ggml-rpc-ref[pcap]'") from None
-    for family in IPV6_FAMILIES:
-        bind_bottom_up(l2.Loopback, inet6.IPv6, type=family)
     current: dict[frozenset[End], Flow] = {}
     reader: Any = PcapReader  # takes an open file, though annotated str; one that it opened it might not close
     with path.open("rb") as file:
@@ -174,7 +271,9 @@ def _packets(path: Path, flows: list[Flow]) -> Fault | None:
             with reader(file) as packets:
                 at = file.tell()
                 for order, packet in enumerate(packets):
-                    _take(packet, order, current, flows)
+                    when = order, int(packet.time * 10**9)
+                    for joined in fragments.join(packet):
+                        _take(joined, when, current, flows)
                     at = file.tell()
         except Exception as error:  # scapy lets out any exception that a damaged file leads to
             said = " ".join(str(error).split()) or type(error).__name__
@@ -182,21 +281,40 @@ def _packets(path: Path, flows: list[Flow]) -> Fault | None:
     return None
 
 
-def _take(packet: Any, order: int, current: dict[frozenset[End], Flow], flows: list[Flow]) -> None:
+def _know_links_and_tunnels() -> None:
+    """Tell scapy of the layers that it has in modules of their own, and of numbers that it does not know."""
+    for name in LAYERS:
+        importlib.import_module(name)
+    from scapy.layers import inet, vxlan
+    from scapy.packet import bind_bottom_up
+
+    bind_bottom_up(inet.UDP, vxlan.VXLAN, dport=LINUX_VXLAN_PORT)
+
+
+def _take(packet: Any, when: tuple[int, int], current: dict[frozenset[End], Flow], flows: list[Flow]) -> None:
     from scapy.layers import inet, inet6
     from scapy.packet import Padding
 
-    ip, tcp = packet.getlayer(inet.IP) or packet.getlayer(inet6.IPv6), packet.getlayer(inet.TCP)
-    if ip is None or tcp is None:
+    ip = tcp = packet.getlayer(inet.TCP)
+    # the nearest one: that of a tunnel has the same two addresses for all that goes through it
+    while ip is not None and not isinstance(ip, inet.IP | inet6.IPv6):
+        ip = ip.underlayer
+    if ip is None:
         return
     data = bytes(tcp.payload)
     if Padding in tcp:
         data = data[: len(data) - len(tcp[Padding].load)]
-    _segment(tcp, ((ip.src, tcp.sport), (ip.dst, tcp.dport)), data, (order, int(packet.time * 10**9)), current, flows)
+    wire_size = ip.len if isinstance(ip, inet.IP) else ip.plen + IPV6_HEAD
+    cut_off = max(0, wire_size - len(ip.original))  # by the snap length; a size of 0 is one that the network card was to fill in
+    _segment(tcp, ((ip.src, tcp.sport), (ip.dst, tcp.dport)), Segment(data, cut_off, *when), current, flows)
 
 
 def _segment(
-    tcp: Any, ends: tuple[End, End], data: bytes, when: tuple[int, int], current: dict[frozenset[End], Flow], flows: list[Flow]
+    tcp: Any,
+    ends: tuple[End, End],
+    segment: Segment,
+    current: dict[frozenset[End], Flow],
+    flows: list[Flow],
 ) -> None:
     """Add a segment to its flow; a client's SYN after data begins a new flow between the same ends."""
     sender, key = ends[0], frozenset(ends)
@@ -212,20 +330,19 @@ def _segment(
             half.begin((tcp.seq + 1) % 2**32)
         flow.client = ends[1] if ack else sender
         flow.whole = flow.whole or not ack
-    if data:
-        half.segment((tcp.seq + syn) % 2**32, data, *when)
+    if segment.data or segment.cut_off:
+        half.add((tcp.seq + syn) % 2**32, segment)
 
 
 def _breaks_off(path: Path) -> Fault | None:
     """Check a capture's own framing: where a file breaks off, scapy stops without an error."""
     data = mapped(path)
-    magic = bytes(data[:9])
-    order: Literal["little", "big"]
-    if magic[:4] == PCAPNG_MAGIC:
-        order, at, length_at, extra, least = "little" if magic[8:9] == b"\x4d" else "big", 0, 4, 0, 12
-    else:
-        order, at, length_at, extra, least = "little" if magic[:1] in (b"\xd4", b"\x4d") else "big", 24, 8, 16, 0
+    blocks = bytes(data[:4]) == PCAPNG_MAGIC
+    at, length_at, extra, least = (0, 4, 0, 12) if blocks else (24, 8, 16, 0)
+    order: Literal["little", "big"] = "little" if bytes(data[:1]) in (b"\xd4", b"\x4d") else "big"
     while at < len(data):
+        if blocks and bytes(data[at : at + 4]) == PCAPNG_MAGIC:  # each section has a byte order of its own
+            order = "little" if bytes(data[at + 8 : at + 9]) == b"\x4d" else "big"
         field_end = at + length_at + 4
         length = int.from_bytes(data[at + length_at : field_end], order) + extra
         if field_end > len(data) or (length >= least and at + length > len(data)):

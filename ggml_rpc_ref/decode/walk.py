@@ -146,8 +146,8 @@ class Walk:
             piece = raw[first : first + layout.itemsize]
             text = words.tensor_text(values, self.version) if cls is RpcTensor else ""
             into.append(Item(f"{key}[{index}]", self.base + start + first, layout.itemsize, piece, values, text))
-        if there < count:
-            self._take(f"{name}[{there}]", layout.itemsize)
+        if there < count:  # walk what there is of the next one, up to where the bytes end
+            self._group(cls, f"{key}[{there}]", f"{name}[{there}]", "", into)
 
     def opaque(self, into: list[Item]) -> None:
         """Append the payload of a message of unknown kind as one item."""

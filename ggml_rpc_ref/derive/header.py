@@ -14,7 +14,7 @@ from ggml_rpc_ref.spec.wire import Array, Chars, Int, Record, Wire
 
 START = f"""\
 /* ggml RPC {DEFAULT}: records, commands and numbers, in ggml's names. SPEC.md says what they mean.
-   Written by `ggml-rpc-ref gen --header`. For little-endian hosts: a record is the bytes of the wire as they stand. */
+   Written by `ggml-rpc-ref gen --header`. For little-endian hosts: a struct has the bytes of the wire. */
 #pragma once
 #include <assert.h>
 #include <stdint.h>"""
@@ -70,6 +70,7 @@ def _member(name: str, wire: Wire) -> str:
         case Chars():
             return f"uint8_t {name}[{wire.length}]"
         case Record():
+            # the only record that is part of others
             return f"struct rpc_tensor {name}"
         case Array():
             return f"{_member(name, wire.of)}[{wire.length}]"

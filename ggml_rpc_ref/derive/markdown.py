@@ -8,7 +8,7 @@ from itertools import groupby
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; cells are Markdown already, but for "|"."""
+    """Return a table; cells are Markdown already, except that "|" is escaped here."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
@@ -16,6 +16,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def escape(text: str) -> str:
     """Return plain text escaped for Markdown; text between backticks is left alone."""
     parts = re.split(r"(`[^`]*`)", text)
+    # of underscores only those at a word's edge are marks in GitHub's Markdown
     return "".join(part if part.startswith("`") else re.sub(r"[*<>\[\]\\]|(?<!\w)_|_(?!\w)", r"\\\g<0>", part) for part in parts)
 
 

@@ -1,4 +1,4 @@
-"""One section per operation, what several of them share, the block types and the support matrix, out of `ops` and `blocks`."""
+"""One section per operation, what several share, the block types and the support matrix, derived from `ops` and `blocks`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ REFERENCES = {
     "`op.WRITABLE_BLOCKS`": "[writable](#words-for-types-and-layouts)",
     "`Tolerance`": "tolerance",
 }
-"""Words in docstrings that are for readers of the code, to those for readers of SPEC.md."""
+"""Words in docstrings for readers of the code, to the words for readers of SPEC.md."""
 
 GROUPS = {
     "any type": ANY,
@@ -55,7 +55,7 @@ GROUPS = {
     "readable block types": READABLE_BLOCKS,
     "writable block types": WRITABLE_BLOCKS,
 }
-"""Words for many types at once, largest groups first."""
+"""Name of a group of types to its members, largest groups first."""
 
 
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def _known(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def type_names(names: tuple[str, ...]) -> str:
-    """Return types in words: complete groups by the group's name, the rest by their own."""
+    """Return types in words: complete groups by the group's name, the rest by name."""
     left, words = set(_known(names)), []
     for group, members in GROUPS.items():
         if left.issuperset(_known(members)):
@@ -148,7 +148,7 @@ def shared() -> str:
 
 
 def _facts(module: ModuleType) -> str:
-    """What the module holds beside its docstring."""
+    """Return what the module has beside its docstring."""
     if module is arithmetic:
         return table(("src0", "src1", "Result"), arithmetic.TYPES)
     if module is activations:
@@ -173,6 +173,7 @@ def grids() -> str:
         grid = getattr(iq_tables, f"{name}_GRID").astype(int)
         levels, digits = np.unique(grid, return_inverse=True)
         entries, length = grid.shape
+        # numpy 1 returns the inverse flat
         numbers = digits.reshape(grid.shape) @ len(levels) ** np.arange(length)
         lines = "\n".join(" ".join(map(str, numbers[start : start + 24])) for start in range(0, entries, 24))
         digits_of = f"digits in base {len(levels)}, levels {' '.join(map(str, levels))}"
@@ -187,6 +188,7 @@ def grids() -> str:
 def support_matrix() -> str:
     """Return which op takes which types where, and which backend has it; types that all ops treat alike share a column."""
     roles = {name: tuple(_roles(OPS[op], name) for op in op_table()) for name in _known(ANY)}
+    # sorted first, since groupby joins neighbours only; then back in the order of the types' numbers
     columns = [(key, [n for n, _ in group]) for key, group in groupby(sorted(roles.items(), key=lambda i: i[1]), lambda i: i[1])]
     columns.sort(key=lambda column: BY_NAME[column[1][0]].number)
     head = ("Op", *(backend.name for backend in ROWS), *("<br>".join(names) for _, names in columns))

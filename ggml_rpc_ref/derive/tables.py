@@ -1,4 +1,4 @@
-"""The tables of messages, sizes, types, numbers and rules, out of `spec`."""
+"""The tables of messages, sizes, types, numbers and rules, derived from `spec`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import assert_never
 from ggml_rpc_ref.blocks import CAN_DEQUANTISE, CAN_QUANTISE
 from ggml_rpc_ref.conformance import CASES
 from ggml_rpc_ref.derive.markdown import escape, table
+from ggml_rpc_ref.ops.op import INTERMEDIATE
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.dtypes import DEAD_NUMBERS, DTYPES, type_count
@@ -17,7 +18,6 @@ from ggml_rpc_ref.spec.messages import (
     REQUESTS,
     Empty,
     Field,
-    GetTensor,
     Hello,
     NoReply,
     Reply,
@@ -34,7 +34,7 @@ from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 from ggml_rpc_ref.spec.wire import Array, Chars, Counted, Int, Record, Tail, Wire
 
 FIRST = min(PROFILES)
-"""The oldest version: what has been there since then needs no mark."""
+"""The oldest version: what it has already needs no mark."""
 
 # ---------------------------------------------------------------------------------------------------------- messages
 
@@ -60,21 +60,6 @@ def wire_name(wire: Wire, count: str = "") -> str:
             assert_never(wire)
 
 
-def wire_size(wire: Int | Chars | Record | Array, version: Version = DEFAULT) -> int:
-    """Return the bytes of a wire type of fixed size."""
-    match wire:
-        case Int():
-            return wire.width
-        case Chars():
-            return wire.length
-        case Record():
-            return codec.minimum_size(wire.cls, version)
-        case Array():
-            return wire.length * wire_size(wire.of, version)
-        case _:
-            assert_never(wire)
-
-
 def layout(cls: type, version: Version = DEFAULT) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield a record's rows: offset, size, field, type, meaning; a count has a row of its own before the field it counts."""
     at, more = 0, ""
@@ -83,13 +68,13 @@ def layout(cls: type, version: Version = DEFAULT) -> Iterator[tuple[str, str, st
         if isinstance(wire, Tail):
             yield f"{at}{more}", "the rest", name, wire_name(wire), escape(field.doc)
         elif isinstance(wire, Counted):
-            count, each = f"n_{field.name}", wire_size(wire.of, version)
+            count, each = f"n_{field.name}", codec.wire_size(wire.of, version)
             yield f"{at}{more}", "4", f"`{count}`", "u32", f"how many `{field.name}` follow"
             yield f"{at + 4}{more}", f"{each}·{count}", name, wire_name(wire, count), escape(field.doc)
             at, more = at + 4, f"{more} + {each}·{count}"
         else:
-            yield f"{at}{more}", str(wire_size(wire, version)), name, wire_name(wire), escape(field.doc)
-            at += wire_size(wire, version)
+            yield f"{at}{more}", str(codec.wire_size(wire, version)), name, wire_name(wire), escape(field.doc)
+            at += codec.wire_size(wire, version)
 
 
 def record(cls: type) -> str:
@@ -156,9 +141,10 @@ def size_of(cls: type, version: Version) -> str:
     terms = [str(codec.minimum_size(cls, version))]
     for field in fields(cls, version):
         if isinstance(field.wire, Counted):
-            terms.append(f"{wire_size(field.wire.of, version)}·n_{field.name}")
+            terms.append(f"{codec.wire_size(field.wire.of, version)}·n_{field.name}")
         elif isinstance(field.wire, Tail):
             terms.append(f"the length of `{field.name}`")
+    # the length of `data` is in bytes anyway
     return " + ".join(terms).removeprefix("0 + ") + (" byte" if terms == ["1"] else " bytes" if "data" not in terms[-1] else "")
 
 
@@ -179,7 +165,7 @@ def _cells(row: Request, version: Version) -> tuple[str, str]:
     reply = row.reply(version)
     if isinstance(reply, NoReply):
         answer = "none"
-    elif row.cls is GetTensor or (reply is not Empty and not codec.is_fixed(reply, version)):
+    elif not codec.is_fixed(reply, version):
         answer = "n"
     else:
         answer = "0" if reply is Empty else str(codec.minimum_size(reply, version))
@@ -225,7 +211,8 @@ def types() -> str:
             dtype.block,
             dtype.size,
             dtype.since,
-            "yes" if dtype in CAN_DEQUANTISE and dtype.name not in ("Q8_1", "Q8_K") else "",
+            # the intermediate types are made for dot products: type_traits in ggml.c has no to_float for them
+            "yes" if dtype in CAN_DEQUANTISE and dtype.name not in INTERMEDIATE else "",
             "yes" if dtype in CAN_QUANTISE else "",
             VEC_DOT_TYPE.get(dtype.name, ""),
         )
@@ -246,6 +233,7 @@ def op_numbers() -> str:
         return str(ops.index(op)) if op in ops else ""
 
     rows = ((f"[{op}](#{_anchor(op)})", f"**{number(op, DEFAULT)}**", *(number(op, version) for version in others)) for op in names)
+    # an op without a number here has left an empty bold cell
     return table(("Op", f"**{DEFAULT}**", *map(str, others)), rows).replace("****", "")
 
 

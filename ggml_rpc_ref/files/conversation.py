@@ -1,17 +1,17 @@
-"""A script: a conversation written down so that it can be replayed. Each step sends or expects bytes, with names for pointers.
+"""Scripts: conversations written down so that they can be played again. Each step sends or expects bytes, with names for pointers.
 
 The bytes of a message are a list of pieces, joined without gaps:
 
     "0e0000000000000000"              these bytes, in hexadecimal
     "${buf0.base}+64"                 a u64: the value bound to this name, plus 64 (modulo 2^64)
-    {"repeat": "a5", "times": 4096}   these bytes, repeated so many times
+    {"repeat": "a5", "times": 4096}   these bytes, `times` times
     {"omitted": 18874368, "fnv1a": "0123456789abcdef"}     data that is not in the vector: its size and its FNV-1a 64 hash
-    {"at_least": 1024, "width": 8}    received only: an unsigned number of so many bytes, not below this; "recorded" says what was
-                                      recorded where that was more
+    {"at_least": 1024, "width": 8}    received only: an unsigned number of `width` bytes, not below this; "recorded" is what was
+                                      recorded, if that was more
     {"any": "00f0e1d2c3b4a596"}       received only: as many bytes, of any value; these were recorded
     {"values": "0000803f", "type": "F32", "nmse": 1e-06}   received only: numbers near these, by normalised mean squared error
 
-A name is bound by the first piece that receives it, or the client chooses its value, which then is in the vector. The JSON
+A name is bound by the first piece that receives it; or the client chooses its value, and then the vector has it. The JSON
 Schema of this form is in vectors/schema/.
 """
 
@@ -23,12 +23,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from ggml_rpc_ref.files.recording import LeftOut
+from ggml_rpc_ref.spec.dtypes import BY_NAME
 
 U64: Final = 2**64
 _NAME: Final = re.compile(r"\$\{([a-z]+[0-9]+(?:\.[a-z_]+)?)\}(?:([+-])([0-9]+))?")
 _CHUNK: Final = 2**20
-WIDTHS: Final = {"F32": 4, "F16": 2}
-"""Type of the numbers of a `Near` piece to its bytes."""
+WIDTHS: Final = {name: BY_NAME[name].size for name in ("F32", "F16")}
+"""The types that the numbers of a `Near` piece may have, to the bytes of a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +139,13 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script.
+    """A conversation to play.
 
     Attributes:
         id: permanent.
         about: a sentence on what it shows.
         steps: in order.
-        bindings: name to which side chooses its value.
+        bindings: name to its binding.
         flags: what it needs or tests; vectors/flags.json describes each.
     """
 
@@ -201,6 +202,7 @@ def piece_from_json(value: Any) -> Piece:
         ValueError: for a value that is not a piece.
     """
     match value:
+        # names before hexadecimal: no text is both, but fromhex would raise for a name
         case str() if found := _NAME.fullmatch(value):
             offset = int(found[3] or 0)
             return Named(found[1], -offset if found[2] == "-" else offset)

@@ -143,6 +143,7 @@ class Recorder:
         self._lock = threading.Lock()
         header = Header(1, protocol, endpoint, datetime.now(UTC).isoformat(timespec="milliseconds"), tool)
         try:
+            # a descriptor, not a file object: what a buffer holds would be lost in a crash, and each chunk is to be one write
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         except OSError as error:
             raise Misuse(f"can't write the recording {path}: {error.strerror}") from None
@@ -178,6 +179,7 @@ class Recorder:
 
     def end(self, direction: Direction, connection: int, time_ns: int | None = None) -> None:
         """Append that this side has ended its sending, at a time of `time.monotonic_ns` or now."""
+        # data cut off by the end: what came of them stands in the file before it
         if (connection, int(direction)) in self._skipped:
             self._write_skipped(direction, connection, time_ns)
         self._chunk(int(direction), connection, memoryview(b""), time_ns)
@@ -196,6 +198,7 @@ class Recorder:
 
     def _chunk(self, direction: int, connection: int, view: memoryview, time_ns: int | None) -> None:
         with self._lock:
+            # closed while a connection is still forwarded: what passes from then on is not recorded
             if self._file >= 0:
                 # two threads may get here in another order than they took their times; times in the file never decrease
                 self._now = max(self._now, (time_ns or time.monotonic_ns()) - self._start)
@@ -205,6 +208,7 @@ class Recorder:
         parts = [memoryview(head), memoryview(body)]
         while parts:
             written = os.writev(self._file, parts)
+            # writev may take a part of what it is given; >=, so that a body of no bytes goes with its head
             while parts and written >= len(parts[0]):
                 written -= len(parts.pop(0))
             if parts:
@@ -256,6 +260,7 @@ def read(path: Path) -> Iterator[Chunk]:
     with _open(path) as file:
         _header(file, path)
         at = file.tell()
+        # mmap refuses an empty file, but this one has a header; it keeps a descriptor of its own when `file` is closed
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))  # unmapped with the last view of it
     while at < len(view):
         chunk, end = _chunk(view, path, at)
@@ -300,6 +305,7 @@ def _header(file: BufferedReader, path: Path) -> Header:
     try:
         found: Any = json.loads(line) if line.endswith(b"\n") else None
         header = Header(**{row.name: found[row.name] for row in fields(Header)})
+    # TypeError: no line end within the limit, or JSON that is not an object; RecursionError: brackets nested by the thousand
     except (ValueError, TypeError, KeyError, RecursionError):
         problem = "is not the JSON object that says what the recording is"
         raise Damaged(path, len(MAGIC), "second line", problem, "recording.header") from None

@@ -40,10 +40,10 @@ from ggml_rpc_ref.golden import play_ops
 from ggml_rpc_ref.golden.lint import files, playable, reading
 from ggml_rpc_ref.ops.compare import compare
 from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.fnv import fnv1a
+from ggml_rpc_ref.tensor import NUMPY_TYPES
 
-REPLY_HEAD: Final = 8
-"""Bytes of a reply's size field."""
 PATIENCE: Final = 12.0
 """The factor on the usual deadline for the answers of a session, in which whole models are loaded and computed."""
 
@@ -61,8 +61,6 @@ CLAUSES: Final = {
     "COPY_TENSOR": "data.copy",
 }
 """Command to the rule that its reply breaks if the size is right and the contents are wrong."""
-DTYPES: Final = {"F32": "<f4", "F16": "<f2"}
-"""Type of the numbers in a piece to its name in numpy."""
 PLAYED: Final = frozenset({"sessions", "malformed", "ops"})
 """The kinds of vectors that can be played."""
 SHAPE: Final = "frame.reply-presence"
@@ -201,8 +199,9 @@ class _Player:
 
     def _receive(self, peer: Peer, step: Step) -> None:
         what = f"the reply to {step.command}" if step.command else "a reply"
-        announced, wanted = peer.take(REPLY_HEAD, what), size_of(step.pieces) - REPLY_HEAD
-        size = int.from_bytes(announced, "little")
+        head = codec.REPLY_HEAD
+        announced, wanted = peer.take(head.size, what), size_of(step.pieces) - head.size
+        (size,) = head.unpack(announced)
         if size != wanted:
             raise Broken(f"{what} to have {wanted} bytes", f"its size field says {size}", SHAPE, Verdict.DESYNC)
         reply, at = memoryview(announced + peer.take(size, what)), 0
@@ -252,7 +251,7 @@ class _Player:
 
 
 def _far(piece: Near, part: memoryview) -> tuple[str, str] | None:
-    wanted, found = (np.frombuffer(data, DTYPES[piece.type]).reshape(1, 1, 1, -1) for data in (piece.recorded, part))
+    wanted, found = (np.frombuffer(data, NUMPY_TYPES[piece.type]).reshape(1, 1, 1, -1) for data in (piece.recorded, part))
     mismatch = compare(wanted, found, Tolerance(rtol=0.0, atol=0.0, nmse=piece.nmse))
     if mismatch is None:
         return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ggml_rpc_ref.decode.model import Item
-from ggml_rpc_ref.files.conversation import Anything, AtLeast, Binding, Exactly, Named, Near, Omitted, Piece, Repeated, Step
+from ggml_rpc_ref.files.conversation import WIDTHS, Anything, AtLeast, Binding, Exactly, Named, Near, Omitted, Piece, Repeated, Step
 from ggml_rpc_ref.files.recording import LeftOut
 from ggml_rpc_ref.golden.known_bytes import Known, KnownBytes, Stretch, nbytes
 from ggml_rpc_ref.golden.timeline import EndEvent, MessageEvent, Timeline
@@ -33,19 +33,17 @@ from ggml_rpc_ref.spec.messages import (
     GetDeviceMemoryReply,
     GetMaxSizeReply,
     GetTensor,
-    GetTensorReply,
     GraphCompute,
     GraphRecompute,
     RpcTensor,
     SetTensor,
     SetTensorHash,
+    carries_data,
     command_name,
 )
 
 NMSE: Final = 5e-4
 """The limit for computed numbers: what test-backend-ops of the 3.6.1 release allows for MUL_MAT."""
-FLOATS: Final = {"F32": 4, "F16": 2}
-"""Types whose computed values are compared as numbers, to their bytes."""
 
 
 @dataclass(slots=True)
@@ -123,11 +121,14 @@ class Symboliser:
     # --------------------------------------------------------------------------------------------------------- requests
 
     def _request(self, side: _Side, event: MessageEvent) -> Iterator[Piece]:
-        if event.message is None:
+        message = event.message or event.broken
+        if message is None or isinstance(event.parts[0], LeftOut):
             yield from _cut_data(event.parts)
             return
-        marks = [(offset - event.at, name) for offset, name in self._marks(side, event.message.read())]
+        marks = [(offset - event.at, name) for offset, name in self._marks(side, message.read())]
         yield from _cut(event, marks)
+        if event.message is None:
+            return
         self._follow(side, event, event.fields())
 
     def _follow(self, side: _Side, event: MessageEvent, request: Any) -> None:
@@ -159,13 +160,13 @@ class Symboliser:
     def _answer(self, event: MessageEvent) -> Any:
         """Return the reply to a request; None where there is none, or where it is data."""
         reply = self._replies.get(event)
-        return reply.fields() if reply is not None and reply.cls is not GetTensorReply else None
+        return None if reply is None or _is_data(reply) else reply.fields()
 
     def _marks(self, side: _Side, items: Iterable[Item]) -> Iterator[tuple[int, Named]]:
         """Yield offset and name of every field that is a handle, an address or an id."""
         for item in items:
             values = item.value if isinstance(item.value, dict) else {child.name: child.value for child in item.children}
-            if "view_src" in values:
+            if "id" in values:
                 yield from self._tensor_marks(side, item.offset, values)
             elif item.children:
                 yield from self._marks(side, item.children)
@@ -175,12 +176,12 @@ class Symboliser:
                 yield from self._ids(item.offset, *item.value)
 
     def _tensor_marks(self, side: _Side, at: int, values: dict[str, Any]) -> Iterator[tuple[int, Named]]:
-        """Yield the marks of a tensor record whose first byte is at `at`, in the order of its fields."""
+        """Yield the marks of a tensor record whose first byte is at `at`, in the order of its fields, as far as it has them."""
         yield from self._ids(at + PLACES["id"], values["id"])
-        yield from self._handle(side, at + PLACES["buffer"], values["buffer"])
-        yield from self._ids(at + PLACES["src"], *values["src"])
-        yield from self._ids(at + PLACES["view_src"], values["view_src"])
-        buffer, address = side.buffers.get(values["buffer"]), values["data"]
+        yield from self._handle(side, at + PLACES["buffer"], values.get("buffer", 0))
+        yield from self._ids(at + PLACES["src"], *values.get("src", ()))
+        yield from self._ids(at + PLACES["view_src"], values.get("view_src", 0))
+        buffer, address = side.buffers.get(values.get("buffer", 0)), values.get("data", 0)
         if buffer is not None and buffer.base is not None and address:
             yield at + PLACES["data"], Named(f"{buffer.name}.base", address - buffer.base)
 
@@ -202,7 +203,7 @@ class Symboliser:
     def _reply(self, side: _Side, event: MessageEvent, request: MessageEvent) -> Iterator[Piece]:
         whole = bytes(_literal(event.parts[0]))
         head, payload = Exactly(whole[: codec.REPLY_HEAD.size]), whole[codec.REPLY_HEAD.size :]
-        if event.cls is GetTensorReply:
+        if _is_data(event):
             yield head
             yield from self._data(event, request, payload)
             return
@@ -243,7 +244,7 @@ class Symboliser:
     def _stretch(self, stretch: Stretch, data: bytes, type: str, offset: int) -> Piece:
         if stretch.known is Known.NOTHING:
             return Anything(data)
-        width = FLOATS.get(type, 0)
+        width = WIDTHS.get(type, 0)
         if stretch.known is Known.COMPUTED and width and not ((offset + stretch.start) % width or len(data) % width):
             return Near(data, type, self._nmse)
         return Exactly(data)
@@ -258,6 +259,10 @@ SET_TENSOR_SIZE: Final = codec.REQUEST_HEAD.size + codec.minimum_size(SetTensor)
 def _device(event: MessageEvent) -> int:
     """Return the device that a request names; 0 where it names none."""
     return int(getattr(event.fields(), "device", 0)) if event.message else 0
+
+
+def _is_data(reply: MessageEvent) -> bool:
+    return reply.cls is not None and carries_data(reply.cls)
 
 
 def _size(part: memoryview | LeftOut) -> int:

@@ -6,7 +6,6 @@ single event whose bytes are not a message.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +20,9 @@ from ggml_rpc_ref.files import recording
 from ggml_rpc_ref.files.recording import Direction, LeftOut
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Role
+from ggml_rpc_ref.protocol.order import Order
 from ggml_rpc_ref.spec.files import FILE_RULES
-from ggml_rpc_ref.spec.messages import NO_REPLY, REQUESTS, GraphCompute
+from ggml_rpc_ref.spec.messages import carries_data
 from ggml_rpc_ref.spec.versions import DEFAULT
 
 Part = memoryview | LeftOut
@@ -38,6 +38,7 @@ class MessageEvent:
         at: offset of its first byte in what that end sent.
         parts: its bytes, and the stretches that were left out; more than one part only if something was left out.
         message: as decoded; None for bytes that are not a message.
+        broken: what was decoded of the bytes that are not a message; None for a message.
         order: number of the chunk that completed it.
         request: the message that a reply answers; None for a request.
     """
@@ -49,6 +50,7 @@ class MessageEvent:
     message: Message | None
     order: int
     request: MessageEvent | None = None
+    broken: Message | None = None
 
     @property
     def cls(self) -> type | None:
@@ -60,7 +62,7 @@ class MessageEvent:
         assert self.message is not None
         assert self.message.cls is not None
         cls, payload = self.message.cls, self.message.payload()
-        return codec.decode(cls, payload if cls is GraphCompute else payload[: codec.minimum_size(cls)])
+        return codec.decode(cls, payload[: codec.minimum_size(cls)] if carries_data(cls) else payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +155,17 @@ def _messages(conversation: Conversation) -> tuple[list[MessageEvent], Fault | N
     """Return the messages of both sides, up to where the file or the server's side can no longer be followed, and the reason."""
     reader = Reader(conversation, DEFAULT, full=False)
     found: list[MessageEvent] = []
-    waiting: deque[MessageEvent] = deque()
+    order: Order[MessageEvent] = Order(DEFAULT)
     fault = None
     for message in reader.requests():
         event, fault = _take(conversation, message)
         if fault is not None:
             break
         found.append(event)
-        if event.cls is not None and REQUESTS[event.cls].reply(DEFAULT) is not NO_REPLY:
-            waiting.append(event)
+        if event.cls is not None:
+            order.ask(event.cls, event, message.number)
     for message in reader.replies():
-        request = waiting.popleft() if waiting else None
+        request = order.answer().request if order.oldest else None
         event, wrong = _take(conversation, message, request)
         wrong = wrong or message.fault
         if wrong is None and (request is None or event.order < request.order):  # a request is recorded before it is forwarded
@@ -181,9 +183,9 @@ def _take(conversation: Conversation, message: Message, request: MessageEvent | 
     stream = conversation.sides[message.sender]
     end = stream.end if message.fault else message.payload_offset + message.payload_size
     parts = tuple(_parts(stream, message.offset, end))
-    whole = None if message.fault else message
+    whole, broken = (None, message) if message.fault else (message, None)
     order = stream.mark(end - 1).order
-    event = MessageEvent(message.connection, message.sender, message.offset, parts, whole, order, request)
+    event = MessageEvent(message.connection, message.sender, message.offset, parts, whole, order, request, broken)
     if message.fault is not None and message.fault.rule in FILE_RULES:
         return event, message.fault
     if sum(map(_size, parts)) != end - message.offset:

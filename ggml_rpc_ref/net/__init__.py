@@ -1,1 +1,1 @@
-"""The only sockets of the package: the server, the client, and the stream below it."""
+"""The package's sockets: those that listen, a client's end of a connection (`stream`), a server's or a proxy's (`channel`)."""

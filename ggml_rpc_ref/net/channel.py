@@ -1,4 +1,4 @@
-"""A connected TCP socket as a server or a proxy uses it: blocking, no deadline of Python's, moved data counted by the caller.
+"""A connected TCP socket as a server or a proxy uses it: blocking, without Python's timeouts; its caller counts what has moved.
 
 A small request costs one recv and one send. Where a call must not wait for ever, the kernel's own timeouts (SO_RCVTIMEO,
 SO_SNDTIMEO) end it, because Python's would cost a poll for each call. A client's end of a connection is `stream.Stream`.
@@ -13,16 +13,14 @@ import struct
 from enum import Enum
 from typing import Final
 
-from ggml_rpc_ref.net.stream import Endpoint
+from ggml_rpc_ref.net.stream import MOST, Endpoint
 
-MOST: Final = 2**30
-"""Bytes moved by one call: macOS refuses more than 2 GiB (llama.cpp #15188)."""
 PROBES: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """Seconds of silence before the first probe (macOS calls it TCP_KEEPALIVE), seconds between probes, and how many go unanswered."""
 KEPT: Final = PROBES["TCP_KEEPIDLE"] + PROBES["TCP_KEEPINTVL"] * PROBES["TCP_KEEPCNT"]
 """Seconds after which a peer that answers no probe is gone."""
 PEER_FINISHED: Final[int] = getattr(select, "POLLRDHUP", 0)
-"""The event of a FIN, seen even while bytes before it are unread. Linux has it; other systems don't tell."""
+"""The event of a FIN, seen even while bytes before it are unread; only Linux has it."""
 
 
 class Waited(Exception):  # noqa: N818

@@ -1,4 +1,4 @@
-"""Accept connections, give each a thread of its own, end them all. What is said on them is not known here."""
+"""Accept connections, give each a thread of its own, end them all. Nothing here knows the protocol."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class Listener(ABC, Generic[C]):
             return
         except OSError as error:
             log.warning("a connection could not be accepted: %s", error.strerror)
-            time.sleep(0.1)  # without descriptors or memory the next accept would fail at once too
+            time.sleep(0.1)  # without file descriptors or memory the next accept would fail at once too
             return
         conversation = self._conversation(Channel(sock), address_text(address))
         try:

@@ -1,4 +1,4 @@
-"""Listening sockets for every address of a host name, which a restarted server can bind at once."""
+"""Listening sockets for every address of a host name; a server that restarts can bind them again at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 from typing import Any, Final
 
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.net.stream import Endpoint
 
 BACKLOG: Final = 128
 """Connections that the kernel completes before they are accepted; upstream's is 1 (SEC-37)."""
@@ -14,8 +15,7 @@ BACKLOG: Final = 128
 
 def address_text(address: Any) -> str:
     """Return a socket's address as "127.0.0.1:50052" or "[::1]:50052"."""
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(Endpoint(*address[:2]))
 
 
 def listen(address: str, port: int) -> list[socket.socket]:

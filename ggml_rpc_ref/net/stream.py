@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import socket
 import struct
 import threading
@@ -23,11 +24,15 @@ from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
 CHUNK = 2**20
 """Bytes: the most memory that is reserved before the bytes have arrived."""
+MOST = 2**30
+"""Bytes to send or receive in one call of the system: macOS refuses more than 2 GiB (llama.cpp #15188)."""
 SLOWEST = 2**20
-"""Bytes per second: a call may take its timeout and one more second for each of these that it has moved. A transfer of gigabytes is
-not cut off, and a peer that sends a byte at a time can't hold a call for ever."""
+"""Bytes per second: a call may take its timeout and one more second per SLOWEST bytes that it has moved, so that a transfer of
+gigabytes is not cut off, and a peer that sends a byte at a time can't hold a call for ever."""
 SEEN = 64
 """Bytes of an incomplete message that an error shows."""
+LONGEST = 10**6
+"""Seconds, 11 days: a call that may take longer than this waits for ever. The system's timers hold no more than 2^31 ms."""
 
 
 class PeerClosed(ConnectionError):  # noqa: N818  (an outcome, which a caller may well have wanted)
@@ -44,7 +49,7 @@ class PeerClosed(ConnectionError):  # noqa: N818  (an outcome, which a caller ma
 
 
 class DeadlineMissed(TimeoutError):  # noqa: N818
-    """The peer did not do its part in time.
+    """The peer did not answer, or take, the bytes in time.
 
     Attributes:
         count: bytes that this call had received or sent before.
@@ -84,6 +89,11 @@ def parse_endpoint(text: str, default_port: int = DEFAULT_PORT) -> Endpoint:
     Raises:
         Misuse: for anything else.
     """
+    scheme, is_url, _ = text.partition("://")
+    if is_url:
+        raise Misuse(f"{text!r} is not an endpoint: leave out {scheme}://, and write HOST:PORT")
+    if "," in text:
+        raise Misuse(f"{text!r} is not an endpoint: it names several servers; write one HOST:PORT")
     host, colon, port = text.rpartition(":")
     if text.startswith("[") and text.endswith("]"):
         host, colon, port = text, "", ""
@@ -112,6 +122,25 @@ def _without_brackets(host: str, text: str) -> str:
     return address
 
 
+def parse_timeout(seconds: object, name: str = "timeout") -> float:
+    """Return a time-out as a number of seconds above 0; None and infinity are both infinite.
+
+    Raises:
+        Misuse: for anything else, by the name of the argument.
+    """
+    if seconds is None:
+        return math.inf
+    try:
+        number = math.nan if isinstance(seconds, str | bytes | bool) else float(seconds)  # type: ignore[arg-type]
+    except OverflowError:  # an int of hundreds of digits
+        return math.inf
+    except (TypeError, ValueError):
+        number = math.nan
+    if not number > 0:  # nan included
+        raise Misuse(f"{name} = {seconds!r}: give seconds above 0, or None to wait for ever")
+    return number
+
+
 # -------------------------------------------------------------------------------------------------------------- opening
 
 
@@ -128,7 +157,7 @@ def open_stream(host: str, port: int, timeout: float = 10.0) -> Stream:
     for family, kind, protocol, _, address in _addresses(endpoint, timeout):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            sock.settimeout(_or_for_ever(max(0.001, deadline - time.monotonic())))
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
@@ -158,7 +187,7 @@ def _addresses(endpoint: Endpoint, timeout: float) -> list[tuple[Any, ...]]:
 
     worker = threading.Thread(target=resolve, daemon=True)
     worker.start()
-    worker.join(timeout)
+    worker.join(_or_for_ever(timeout))
     if not outcome:
         raise DeadlineMissed(f"the name {endpoint.host!r} was not resolved within {timeout:g} s")
     if isinstance(outcome[0], OSError):
@@ -174,7 +203,7 @@ def _resolve(endpoint: Endpoint, flags: int = 0) -> list[tuple[Any, ...]]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on just now, for a server that must be told one."""
+    """Return a port that nobody is listening on now, for a server that must be told one."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, 0))
@@ -210,7 +239,7 @@ class Stream:
         self.close()
 
     def send(self, *data: bytes | bytearray | memoryview, timeout: float | None = None) -> None:
-        """Send all of these, one after another, from where they lie.
+        """Send all of these, one after another, without copying them.
 
         Raises:
             PeerClosed, DeadlineMissed.
@@ -219,9 +248,8 @@ class Stream:
         deadline = self._deadline(timeout)
         while parts:
             try:
-                self._socket.settimeout(deadline.left())
-                # macOS refuses more than 2 GiB in one call (llama.cpp #15188)
-                moved = self._socket.sendmsg([part[: 2**30] for part in parts[:2]])
+                self._socket.settimeout(_or_for_ever(deadline.left()))
+                moved = self._socket.sendmsg([part[:MOST] for part in parts[:2]])
             except TimeoutError:
                 raise DeadlineMissed(
                     f"{self.endpoint} took only {deadline.count} bytes within {deadline}", deadline.count
@@ -265,7 +293,7 @@ class Stream:
         self._fill(view, self._deadline(timeout))
 
     def _fill(self, room: bytearray | memoryview, deadline: _Deadline) -> None:
-        """Receive into `room` from where the call has got to, up to its end."""
+        """Receive what is still missing of `room`, which already holds `deadline.count` bytes."""
         with memoryview(room) as view:
             while deadline.count < len(view):
                 self._receive(view[deadline.count :], deadline, bytes(view[: min(deadline.count, SEEN)]))
@@ -274,8 +302,8 @@ class Stream:
         """Receive some bytes; the peer's end and the deadline become the two errors of this module."""
         count = deadline.count
         try:
-            self._socket.settimeout(deadline.left())
-            got = self._socket.recv_into(view[: 2**30])
+            self._socket.settimeout(_or_for_ever(deadline.left()))
+            got = self._socket.recv_into(view[:MOST])
         except TimeoutError:
             what = f"only {count} bytes" if count else "nothing"
             raise DeadlineMissed(f"{what} came from {self.endpoint} within {deadline}", count, seen) from None
@@ -337,6 +365,11 @@ class _Deadline:
         return f"{self._timeout + self.count / SLOWEST:.3g} s"
 
 
+def _or_for_ever(seconds: float) -> float | None:
+    """Return seconds as sockets and threads take them: None for more than their timers hold."""
+    return None if seconds > LONGEST else seconds
+
+
 def _reason(error: OSError) -> str:
-    """Name what is neither a reset nor a broken pipe."""
+    """Return the error in brackets, unless it is the usual reset or broken pipe."""
     return "" if isinstance(error, ConnectionError) else f" ({error.strerror or error})"

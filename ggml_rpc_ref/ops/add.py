@@ -23,7 +23,7 @@ def shape(node: Node) -> None:
         require_arithmetic(node)
         return
     src0, src1, dst = node.source(0), node.source(1), node.dst
-    node.require(src1.dtype.name == "F32", "src1 F32 with a block type", src1.dtype.name)
+    node.require(src1.dtype.name == "F32", "src1 F32 with a block type", src1.dtype.name, at=src1)
     node.require(src0.ne == src1.ne == dst.ne, "the same ne for src0, src1 and dst with a block type", (src0.ne, src1.ne, dst.ne))
     node.require(sorted(dst.nb) == list(dst.nb), "nb that does not decrease", dst.nb)
     require_dense_rows(node, src0, src1, dst)

@@ -20,9 +20,9 @@ BLOCK_TYPES = tuple(name for name in WRITABLE_BLOCKS if name in READABLE_BLOCKS)
 def shape(node: Node) -> None:
     """Refuse a src1 of several elements, other types or dimensions than src0's, gaps within rows, blocks in a fourth dimension."""
     src0, src1, dst = node.source(0), node.source(1), node.dst
-    node.require(src1.ne == (1, 1, 1, 1), "src1 of one element", src1.ne)
+    node.require(src1.ne == (1, 1, 1, 1), "src1 of one element", src1.ne, at=src1)
     allowed = ("F32", src0.dtype.name) if src0.dtype.name in FLOATS else ("F32",)
-    node.require(src1.dtype.name in allowed, f"src1 of type {' or '.join(allowed)}", src1.dtype.name)
+    node.require(src1.dtype.name in allowed, f"src1 of type {' or '.join(allowed)}", src1.dtype.name, at=src1)
     node.require((dst.dtype, dst.ne) == (src0.dtype, src0.ne), "type and ne of src0", (dst.dtype.name, dst.ne))
     require_dense_rows(node, src0, dst)
     if src0.dtype.is_quantised:

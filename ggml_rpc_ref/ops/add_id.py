@@ -23,8 +23,8 @@ def shape(node: Node) -> None:
     """Refuse dimensions that do not fit together, gaps within rows."""
     src0, src1, src2, dst = node.source(0), node.source(1), node.source(2), node.dst
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
-    node.require(src1.ne == (src0.ne[0], src1.ne[1], 1, 1), f"src1.ne ({src0.ne[0]}, rows)", src1.ne)
-    node.require(src2.ne == (*src0.ne[1:3], 1, 1), f"src2.ne {src0.ne[1:3]}", src2.ne)
+    node.require(src1.ne == (src0.ne[0], src1.ne[1], 1, 1), f"src1.ne ({src0.ne[0]}, rows)", src1.ne, at=src1)
+    node.require(src2.ne == (*src0.ne[1:3], 1, 1), f"src2.ne {src0.ne[1:3]}", src2.ne, at=src2)
     require_dense_rows(node, src0, src1, dst)
 
 

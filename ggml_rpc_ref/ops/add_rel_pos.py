@@ -21,11 +21,11 @@ def shape(node: Node) -> None:
     """Refuse terms that do not fit the scores, and gaps."""
     scores, columns, rows, dst = node.source(0), node.source(1), node.source(2), node.dst
     node.require(dst.ne == scores.ne, f"ne {scores.ne} as the scores", dst.ne)
-    node.require(columns.ne == rows.ne, f"src1.ne {rows.ne} as src2", columns.ne)
+    node.require(columns.ne == rows.ne, f"src1.ne {rows.ne} as src2", columns.ne, at=columns)
     n, a, b, heads = columns.ne
-    node.require(scores.ne[:3] == (n * n, a * b, heads), f"src0.ne ({n * n}, {a * b}, {heads}, ..)", scores.ne)
+    node.require(scores.ne[:3] == (n * n, a * b, heads), f"src0.ne ({n * n}, {a * b}, {heads}, ..)", scores.ne, at=scores)
     for tensor in (scores, columns, rows, dst):
-        node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb)
+        node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb, at=tensor)
 
 
 @np.errstate(all="ignore")

@@ -22,7 +22,7 @@ from ggml_rpc_ref.tensor import Array, F32Array
 def shape(node: Node) -> None:
     """Refuse more than two dimensions, a result of other length, rows that int32 can't count, gaps within rows."""
     src0 = node.source(0)
-    node.require(src0.ne[2:] == (1, 1) and src0.ne[0] <= INT32_MAX, "a matrix", src0.ne)
+    node.require(src0.ne[2:] == (1, 1) and src0.ne[0] <= INT32_MAX, "a matrix", src0.ne, at=src0)
     node.require(node.dst.ne == (src0.ne[1], 1, 1, 1), f"ne ({src0.ne[1]},)", node.dst.ne)
     require_dense_rows(node, src0)
 

@@ -25,7 +25,7 @@ def shape(node: Node) -> None:
     node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
     require_dense_rows(node, src0, node.dst)
     require_even_rows(node, src0, node.dst)
-    node.require(src0.ne[0] <= INT32_MAX, "rows that int32 can count", src0.ne[0])
+    node.require(src0.ne[0] <= INT32_MAX, "rows that int32 can count", src0.ne[0], at=src0)
     node.require(node.i32("order") in (RISING, FALLING), "order 0 or 1", node.i32("order"))
 
 

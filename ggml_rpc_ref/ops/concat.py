@@ -21,7 +21,7 @@ def shape(node: Node) -> None:
     node.require(0 <= dim <= 3, "dim from 0 to 3", dim)
     node.require(dst.dtype == src0.dtype == src1.dtype, "one type throughout", (src0.dtype.name, src1.dtype.name, dst.dtype.name))
     joined = _replaced(src0.ne, dim, src0.ne[dim] + src1.ne[dim])
-    node.require(_replaced(src1.ne, dim, src0.ne[dim]) == src0.ne, f"src1.ne as src0's but for dim {dim}", src1.ne)
+    node.require(_replaced(src1.ne, dim, src0.ne[dim]) == src0.ne, f"src1.ne as src0's but for dim {dim}", src1.ne, at=src1)
     node.require(dst.ne == joined, f"ne {joined}", dst.ne)
 
 

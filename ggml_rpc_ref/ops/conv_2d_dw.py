@@ -31,7 +31,7 @@ KERNEL_CWHN: Quad = (3, 2, 0, 1)
 def shape(node: Node) -> None:
     """Refuse unequal channels, a result of other dimensions, memory orders that do not go together."""
     kernel, images, dst = node.source(0), node.source(1), node.dst
-    node.require(kernel.ne[2:] == (1, images.ne[2]), f"src0.ne[2:] == (1, {images.ne[2]})", kernel.ne)
+    node.require(kernel.ne[2:] == (1, images.ne[2]), f"src0.ne[2:] == (1, {images.ne[2]})", kernel.ne, at=kernel)
     height, width = _axes(node)
     ne = (width.outputs, height.outputs, images.ne[2], images.ne[3])
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
@@ -43,13 +43,15 @@ def _check_order(node: Node) -> None:
     # upstream chooses its kernel by ggml_is_contiguous(images) and then ignores the other strides
     if images.is_contiguous:
         for name, tensor in (("kernel", kernel), ("result", dst)):
-            node.require(tensor.is_contiguous, f"a contiguous {name}, as the images are", tensor.nb)
+            node.require(tensor.is_contiguous, f"a contiguous {name}, as the images are", tensor.nb, at=tensor)
         return
     for name, tensor, order in (("images", images, CWHN), ("kernel", kernel, KERNEL_CWHN), ("result", dst, CWHN)):
         want = packed_nb(tensor.ne, order)
-        node.require(_strides_agree(tensor, want), f"{name} with nb {want} (or contiguous images)", tensor.nb)
-    node.require(images.nb[2] == 4 and images.nb[1] > images.nb[0] > 4, "images with nb[1] > nb[0] > nb[2] == 4", images.nb)
-    node.require(kernel.nb[1] >= kernel.nb[0] >= kernel.nb[2], "a kernel with nb[1] >= nb[0] >= nb[2]", kernel.nb)
+        node.require(_strides_agree(tensor, want), f"{name} with nb {want} (or contiguous images)", tensor.nb, at=tensor)
+    node.require(
+        images.nb[2] == 4 and images.nb[1] > images.nb[0] > 4, "images with nb[1] > nb[0] > nb[2] == 4", images.nb, at=images
+    )
+    node.require(kernel.nb[1] >= kernel.nb[0] >= kernel.nb[2], "a kernel with nb[1] >= nb[0] >= nb[2]", kernel.nb, at=kernel)
 
 
 def packed_nb(ne: Quad, order: Quad) -> Quad:

@@ -23,9 +23,9 @@ def shape(node: Node) -> None:
     kernel, volumes, dst = node.source(0), node.source(1), node.dst
     channels, count, outputs = (node.i32(name) for name in ("c", "n", "oc"))
     node.require(min(channels, count, outputs) >= 1, "c, n and oc >= 1", (channels, count, outputs))
-    node.require(kernel.is_contiguous, "a contiguous kernel", kernel.nb)
-    node.require(kernel.ne[3] == channels * outputs, f"src0.ne[3] == {channels} * {outputs}", kernel.ne[3])
-    node.require(volumes.ne[3] == channels * count, f"src1.ne[3] == {channels} * {count}", volumes.ne[3])
+    node.require(kernel.is_contiguous, "a contiguous kernel", kernel.nb, at=kernel)
+    node.require(kernel.ne[3] == channels * outputs, f"src0.ne[3] == {channels} * {outputs}", kernel.ne[3], at=kernel)
+    node.require(volumes.ne[3] == channels * count, f"src1.ne[3] == {channels} * {count}", volumes.ne[3], at=volumes)
     depth, height, width = _axes(node)
     ne = (width.outputs, height.outputs, depth.outputs, outputs * count)
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)

@@ -22,9 +22,11 @@ from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 def shape(node: Node) -> None:
     """Refuse unequal channels, a kernel whose planes have gaps, a stride below 1, a result of other dimensions."""
     kernel, images, dst, stride = node.source(0), node.source(1), node.dst, node.i32("stride")
-    node.require(kernel.ne[3] == images.ne[2], f"{images.ne[2]} input channels in the kernel", kernel.ne[3])
+    node.require(kernel.ne[3] == images.ne[2], f"{images.ne[2]} input channels in the kernel", kernel.ne[3], at=kernel)
     require_dense_rows(node, kernel, images)
-    node.require(kernel.ne[1] <= 1 or kernel.nb[1] == kernel.ne[0] * kernel.nb[0], "kernel planes without gaps", kernel.nb[1])
+    node.require(
+        kernel.ne[1] <= 1 or kernel.nb[1] == kernel.ne[0] * kernel.nb[0], "kernel planes without gaps", kernel.nb[1], at=kernel
+    )
     node.require(stride >= 1, "stride >= 1", stride)
     width, height = ((images.ne[a] - 1) * stride + kernel.ne[a] for a in (0, 1))
     ne = (width, height, kernel.ne[2], images.ne[3])

@@ -19,7 +19,7 @@ from ggml_rpc_ref.ops.tolerance import EXACT
 def shape(node: Node) -> None:
     """Refuse two sources of different dimensions, a result that is not one number."""
     a, b = node.source(0), node.source(1)
-    node.require(b.ne == a.ne, f"src1.ne {a.ne}", b.ne)
+    node.require(b.ne == a.ne, f"src1.ne {a.ne}", b.ne, at=b)
     node.require(node.dst.ne == (1, 1, 1, 1), "one element", node.dst.ne)
 
 

@@ -21,7 +21,7 @@ from ggml_rpc_ref.ops.tolerance import FLOAT32
 def shape(node: Node) -> None:
     """Refuse two sources of different dimensions, rows that are not evenly spaced, a result that is not one number."""
     logits, wanted = node.source(0), node.source(1)
-    node.require(wanted.ne == logits.ne, f"src1.ne {logits.ne}", wanted.ne)
+    node.require(wanted.ne == logits.ne, f"src1.ne {logits.ne}", wanted.ne, at=wanted)
     node.require(node.dst.ne == (1, 1, 1, 1), "one element", node.dst.ne)
     require_dense_rows(node, logits, wanted)
     require_even_rows(node, logits, wanted)

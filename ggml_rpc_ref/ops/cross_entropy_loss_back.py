@@ -23,10 +23,10 @@ def shape(node: Node) -> None:
     The last also if ne[1] is 1, where no such stride is taken: upstream asserts ggml_is_contiguous_1's strides.
     """
     grad, logits, wanted = (node.source(i) for i in range(3))
-    node.require(grad.ne == (1, 1, 1, 1), "src0 of one element", grad.ne)
+    node.require(grad.ne == (1, 1, 1, 1), "src0 of one element", grad.ne, at=grad)
     node.require(wanted.ne == logits.ne and node.dst.ne == logits.ne, f"ne {logits.ne} throughout", (wanted.ne, node.dst.ne))
     for tensor in (logits, wanted, node.dst):
-        node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb)
+        node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb, at=tensor)
     require_even_rows(node, logits, wanted, node.dst)
 
 

@@ -35,9 +35,9 @@ def shape(node: Node) -> None:
     d, queries, heads, batch = q.ne
     _, keys, shared, _ = k.ne
     node.require(shared > 0 and heads % shared == 0, f"heads of K to divide {heads}", shared)
-    node.require(k.ne == (d, keys, shared, batch), f"K of ne ({d}, keys, heads, {batch})", k.ne)
-    node.require(v.ne == (keys, d, shared, batch), f"V of ne {(keys, d, shared, batch)}", v.ne)
-    node.require(grad.ne == q.ne, f"a gradient of ne {q.ne}", grad.ne)
+    node.require(k.ne == (d, keys, shared, batch), f"K of ne ({d}, keys, heads, {batch})", k.ne, at=k)
+    node.require(v.ne == (keys, d, shared, batch), f"V of ne {(keys, d, shared, batch)}", v.ne, at=v)
+    node.require(grad.ne == q.ne, f"a gradient of ne {q.ne}", grad.ne, at=grad)
     node.require(keys >= queries, f"at least {queries} keys", keys)
     length = sum(_padded(t) for t in (q, k, v))
     node.require(node.dst.ne == (length, 1, 1, 1), f"{length} elements", node.dst.ne)

@@ -8,7 +8,7 @@ For query j, head h and batch b, over the keys i, with kh = h / (heads / K's hea
 
 max is the largest of the w and the sink; without sinks their term is missing. slope as in SOFT_MAX (ALiBi, by max_bias). A key
 whose slope * mask is -inf is left out, whatever K and V hold there. A query without any key left gives 0. A score of NaN or
-+inf gives NaN.
++inf gives NaN, and so do scores of -inf throughout, even with a sink.
 
 src0: Q, F32 ne = (dk, queries, heads, batch). src1: K ne = (dk, keys, heads / a, batch / b). src2: V ne = (dv, at least keys,
 heads / c, batch / d). K and V may be of any float or block type with a dot product, also of two types. All three have dense
@@ -18,10 +18,11 @@ prec is 0 (default) or 10 (F32); both mean the same on the CPU. max_bias > 0 nee
 
 Upstream's CPU backend has two code paths. From 64 queries on (F32 or F16 K and V of one type, dv a multiple of the vector
 width) it computes in F32. Otherwise it rounds Q to the partner of K's type (see MUL_MAT) and, where V is F16, keeps the running
-sum in F16; the tolerance covers that. On this second path a score of +inf takes all the weight. On the first, a hidden key with
-NaN or infinities in K or V makes the whole row NaN, and there is a defect: with logit_softcap but no mask, where the keys are
-not a multiple of 64, the missing keys of the last tile count as keys of score -logit_softcap (tanh of their -inf) and value 0.
-With 70 keys results 2 % too small were observed.
+sum in F16; the tolerance covers that. On this second path a score of +inf takes all the weight, and one of -inf that comes
+before any larger one makes the row NaN. On the first, scores of -inf throughout count as hidden, a hidden key with NaN or
+infinities in K or V makes the whole row NaN, and there is a defect: with logit_softcap but no mask, where the keys are not a
+multiple of 64, the missing keys of the last tile count as keys of score -logit_softcap (tanh of their -inf) and value 0. With 70
+keys results 2 % too small were observed.
 
 Source: ggml_compute_forward_flash_attn_ext_f16 and its one_chunk, tiled and reduce_partials in ggml-cpu/ops.cpp;
 ggml_flash_attn_ext, ggml_flash_attn_ext_add_sinks in ggml.c.
@@ -40,11 +41,16 @@ from ggml_rpc_ref.tensor import F32Array, Tensor
 def shape(node: Node) -> None:
     """Refuse heads that do not share keys evenly, rows, a mask or sinks that do not fit, an unknown prec."""
     q, k, v, mask = node.source(0), node.source(1), node.source(2), node.optional(3)
-    node.require(k.ne[0] == q.ne[0], f"keys of length {q.ne[0]}", k.ne[0])
-    node.require(v.ne[1] >= k.ne[1], f"at least {k.ne[1]} values", v.ne[1])
+    node.require(k.ne[0] == q.ne[0], f"keys of length {q.ne[0]}", k.ne[0], at=k)
+    node.require(v.ne[1] >= k.ne[1], f"at least {k.ne[1]} values", v.ne[1], at=v)
     for tensor in (k, v):
         for dim in (2, 3):
-            node.require(tensor.ne[dim] > 0 and q.ne[dim] % tensor.ne[dim] == 0, f"ne[{dim}] to divide {q.ne[dim]}", tensor.ne[dim])
+            node.require(
+                tensor.ne[dim] > 0 and q.ne[dim] % tensor.ne[dim] == 0,
+                f"ne[{dim}] to divide {q.ne[dim]}",
+                tensor.ne[dim],
+                at=tensor,
+            )
     want = (v.ne[0], q.ne[2], q.ne[1], q.ne[3])
     node.require(node.dst.ne == want and node.dst.is_contiguous, f"a contiguous result of ne {want}", node.dst.ne)
     require_whole_block_rows(node, q, k, v)
@@ -73,13 +79,16 @@ def oracle(node: Node) -> None:
 def _attend(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None) -> F32Array:
     """Return (heads, queries, dv) for q (heads, queries, dk), k (heads / a, keys, dk), v (heads / c, keys, dv)."""
     scores = masked_scores(node, q, k, bias)
-    total = _exponentiate(scores, node.optional(4))
+    total = _exponentiate(scores, bias, node.optional(4))
     return _weighted_sum(scores, v) * np.where(total == 0, 0, 1 / total)
 
 
-def _exponentiate(w: F32Array, sinks: Tensor | None) -> F32Array:
+def _exponentiate(w: F32Array, bias: F32Array | None, sinks: Tensor | None) -> F32Array:
     """Replace w by exp(w - max) and return the sums (heads, queries, 1), the sinks' term included."""
     top = np.max(w, axis=-1, keepdims=True, initial=-np.inf)
+    # scores of -inf throughout have no maximum: upstream takes exp(-inf - -inf), NaN, and sinks come too late to change that
+    keyless = w.shape[-1] == 0 if bias is None else np.isneginf(bias).all(axis=-1, keepdims=True)
+    top = np.where(np.isneginf(top) & ~np.asarray(keyless), np.float32(np.nan), top)
     sink = None if sinks is None else sinks.array[0, 0, 0, :, None, None]
     if sink is not None:
         top = np.maximum(top, sink)

@@ -31,17 +31,19 @@ def shape(node: Node) -> None:
     q, k, v, g, beta, state = (node.source(slot) for slot in range(6))
     size, heads, tokens, sequences = v.ne
     for name, tensor in (("q", q), ("k", k)):
-        node.require((tensor.ne[0], tensor.ne[2]) == (size, tokens), f"{name}.ne ({size}, .., {tokens}, ..)", tensor.ne)
+        node.require((tensor.ne[0], tensor.ne[2]) == (size, tokens), f"{name}.ne ({size}, .., {tokens}, ..)", tensor.ne, at=tensor)
         divides = tensor.ne[1] >= 1 and tensor.ne[3] >= 1 and sequences % tensor.ne[3] == 0
-        node.require(divides, f"{name} of some heads and of sequences that divide {sequences}", tensor.ne)
+        node.require(divides, f"{name} of some heads and of sequences that divide {sequences}", tensor.ne, at=tensor)
     require_contiguous_rows(node, q, k, v)
-    node.require(g.ne in ((1, *v.ne[1:]), v.ne), f"g.ne (1 or {size}, {heads}, {tokens}, {sequences})", g.ne)
-    node.require(beta.ne == (1, *v.ne[1:]), f"beta.ne (1, {heads}, {tokens}, {sequences})", beta.ne)
-    node.require(state.nelements == size * size * heads * sequences, f"a state of {size * size * heads * sequences}", state.ne)
+    node.require(g.ne in ((1, *v.ne[1:]), v.ne), f"g.ne (1 or {size}, {heads}, {tokens}, {sequences})", g.ne, at=g)
+    node.require(beta.ne == (1, *v.ne[1:]), f"beta.ne (1, {heads}, {tokens}, {sequences})", beta.ne, at=beta)
+    node.require(
+        state.nelements == size * size * heads * sequences, f"a state of {size * size * heads * sequences}", state.ne, at=state
+    )
     ne = (size * heads, (tokens + size) * sequences, 1, 1)
     node.require(node.dst.ne == ne, f"ne {ne}", node.dst.ne)
     for tensor in (g, beta, state, node.dst):
-        node.require(tensor.is_contiguous, "contiguous g, beta, state and result", tensor.nb)
+        node.require(tensor.is_contiguous, "contiguous g, beta, state and result", tensor.nb, at=tensor)
 
 
 @np.errstate(all="ignore")

@@ -19,9 +19,9 @@ def shape(node: Node) -> None:
     src0, dst = node.source(0), node.dst
     n = dst.ne[1]
     node.require(dst.ne == (src0.ne[0], n, n, 1), f"ne ({src0.ne[0]}, n, n, 1)", dst.ne)
-    node.require(src0.ne[1] == 2 * n - 1, f"src0.ne[1] == {2 * n - 1}", src0.ne[1])
+    node.require(src0.ne[1] == 2 * n - 1, f"src0.ne[1] == {2 * n - 1}", src0.ne[1], at=src0)
     node.require(src0.is_contiguous and dst.is_contiguous, "contiguous tensors", (src0.nb, dst.nb))
-    node.require(src0.nelements > 0 or dst.nelements == 0, "distances", src0.ne)
+    node.require(src0.nelements > 0 or dst.nelements == 0, "distances", src0.ne, at=src0)
 
 
 def oracle(node: Node) -> None:

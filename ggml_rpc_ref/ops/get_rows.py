@@ -24,7 +24,7 @@ def shape(node: Node) -> None:
     src0, src1, dst = node.source(0), node.source(1), node.dst
     n, _, r2, r3 = src0.ne
     m = src1.ne[0]
-    node.require(src1.ne == (m, r2, r3, 1), f"src1.ne (m, {r2}, {r3}, 1)", src1.ne)
+    node.require(src1.ne == (m, r2, r3, 1), f"src1.ne (m, {r2}, {r3}, 1)", src1.ne, at=src1)
     node.require(dst.ne == (n, m, r2, r3), f"ne {(n, m, r2, r3)}", dst.ne)
     node.require((dst.dtype.name == "I32") == (src0.dtype.name == "I32"), "F32, or I32 from I32", dst.dtype.name)
     require_dense_rows(node, src0, dst)

@@ -2,8 +2,9 @@
 
     dst[i0, r] = sum over i with src1[i] = r of src0[i0, i]     added in the order of i, in float32
 
-src0: F32 or F16, ne = (n, m), dense rows. src1: I32, ne = (m), contiguous; each 0 <= index < rows. dst: F32, ne = (n, rows),
-contiguous; rows that no index names become 0. Empty: nothing is computed, and no index is checked.
+src0: F32 or F16, ne = (n, m), dense rows. src1: I32, ne = (k) with k <= m, without gaps between its elements; each 0 <= index <
+rows. Rows of src0 from k on are not read. dst: F32, ne = (n, rows), contiguous; rows that no index names become 0. Empty: nothing
+is computed, and no index is checked.
 
 Source: ggml_get_rows_back in ggml.c, ggml_compute_forward_get_rows_back in ggml-cpu/ops.cpp (which checks no index).
 """
@@ -17,11 +18,13 @@ from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
-    """Refuse anything but matrices and a vector of indices that fit together, gaps within src0's rows and anywhere else."""
+    """Refuse anything but matrices and a vector of at most as many indices as src0 has rows, gaps where upstream sees none."""
     src0, src1, dst = node.source(0), node.source(1), node.dst
     n, m = src0.ne[:2]
-    node.require(src0.ne == (n, m, 1, 1), "src0 a matrix", src0.ne)
-    node.require(src1.ne == (m, 1, 1, 1) and (m <= 1 or src1.nb[0] == 4), f"src1 a contiguous vector of {m}", (src1.ne, src1.nb))
+    node.require(src0.ne == (n, m, 1, 1), "a matrix", src0.ne, at=src0)
+    # upstream walks through src0 by src1's elements (ggml_compute_forward_get_rows_back_f32), and through those as if contiguous
+    node.require(src1.ne[1:] == (1, 1, 1) and src1.ne[0] <= m, f"a vector of at most {m} indices", src1.ne, at=src1)
+    node.require(src1.ne[0] <= 1 or src1.nb[0] == 4, "indices without gaps", src1.nb, at=src1)
     node.require(dst.ne == (n, dst.ne[1], 1, 1), f"ne ({n}, rows)", dst.ne)
     node.require(dst.is_contiguous, "a contiguous result", dst.nb)
     require_dense_rows(node, src0, dst)
@@ -30,7 +33,7 @@ def shape(node: Node) -> None:
 def oracle(node: Node) -> None:
     """Add row after row, as upstream does: the order determines the rounding."""
     index = checked_indices(node, 1, node.dst.ne[1])[0, 0, 0]
-    rows, total = node.source(0).values()[0, 0], np.zeros((node.dst.ne[1], node.dst.ne[0]), np.float32)
+    rows, total = node.source(0).values()[0, 0, : len(index)], np.zeros((node.dst.ne[1], node.dst.ne[0]), np.float32)
     with np.errstate(all="ignore"):
         np.add.at(total, index, rows)
     node.dst.array[0, 0] = total
@@ -38,7 +41,10 @@ def oracle(node: Node) -> None:
 
 OP = Op(
     name="GET_ROWS_BACK",
-    sources=(Source("grad", ("F32", "F16"), "ne = (n, m)"), Source("indices", ("I32",), "ne = (m), each below rows of dst")),
+    sources=(
+        Source("grad", ("F32", "F16"), "ne = (n, m)"),
+        Source("indices", ("I32",), "ne = (at most m), each below rows of dst"),
+    ),
     types=("F32",),
     shape=shape,
     oracle=oracle,

@@ -21,7 +21,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.activations import gelu, gelu_erf, gelu_of_f32, gelu_quick, silu
+from ggml_rpc_ref.ops.shared.activations import gelu, gelu_erf, gelu_of_f32, gelu_quick, halves, silu
 from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.layout import require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
@@ -41,7 +41,9 @@ def shape(node: Node) -> None:
     n = src0.ne[0] if src1 is not None else src0.ne[0] // 2
     node.require(dst.ne == (n, *src0.ne[1:]), f"ne {(n, *src0.ne[1:])}", dst.ne)
     if src1 is not None:
-        node.require((src1.dtype, src1.ne) == (src0.dtype, src0.ne), "src1 of src0's type and ne", (src1.dtype.name, src1.ne))
+        node.require(
+            (src1.dtype, src1.ne) == (src0.dtype, src0.ne), "src1 of src0's type and ne", (src1.dtype.name, src1.ne), at=src1
+        )
         require_even_rows(node, src1)
     require_even_rows(node, src0, dst)
 
@@ -52,15 +54,6 @@ def oracle(node: Node) -> None:
     for block in row_blocks(node.dst.ne):
         with np.errstate(all="ignore"):
             part(node.dst, block).store(gated(node, x[block], y[block]))
-
-
-def halves(node: Node) -> tuple[F32Array, F32Array]:
-    """Return what the function is applied to, and what it gates."""
-    src0, src1, n = node.source(0), node.optional(1), node.dst.ne[0]
-    if src1 is not None:
-        return src0.values(), src1.values()
-    first, second = src0.values()[..., :n], src0.values()[..., n : 2 * n]
-    return (second, first) if node.i32("swapped") else (first, second)
 
 
 def gated(node: Node, x: F32Array, y: F32Array) -> Array:

@@ -27,11 +27,13 @@ def shape(node: Node) -> None:
     kernel, image, dst = node.source(0), node.source(1), node.dst
     _check_types(node)
     if node.i32("is_2D") == 1:
-        node.require(kernel.ne[2] == image.ne[2], f"{image.ne[2]} channels in the kernel", kernel.ne[2])
-        node.require(image.ne[1] <= 1 or image.nb[1] == image.ne[0] * image.nb[0], "image planes without gaps", image.nb[1])
+        node.require(kernel.ne[2] == image.ne[2], f"{image.ne[2]} channels in the kernel", kernel.ne[2], at=kernel)
+        node.require(
+            image.ne[1] <= 1 or image.nb[1] == image.ne[0] * image.nb[0], "image planes without gaps", image.nb[1], at=image
+        )
     else:
-        node.require(kernel.ne[1] == image.ne[1], f"{image.ne[1]} channels in the kernel", kernel.ne[1])
-        node.require(image.ne[3] == 1, "src1.ne[3] == 1 in one dimension", image.ne[3])
+        node.require(kernel.ne[1] == image.ne[1], f"{image.ne[1]} channels in the kernel", kernel.ne[1], at=kernel)
+        node.require(image.ne[3] == 1, "src1.ne[3] == 1 in one dimension", image.ne[3], at=image)
     axes = _axes(node)
     node.require(min(a.outputs for a in axes) >= 1, "an image at least as large as the kernel", [a.outputs for a in axes])
     node.require(dst.ne == _result_ne(node, axes), f"ne {_result_ne(node, axes)}", dst.ne)
@@ -41,9 +43,9 @@ def shape(node: Node) -> None:
 def _check_types(node: Node) -> None:
     kernel, image, dst = node.source(0), node.source(1), node.dst
     if dst.dtype.name == "F32":
-        node.require(image.dtype.name == "F32", "an F32 image for an F32 result", image.dtype.name)
+        node.require(image.dtype.name == "F32", "an F32 image for an F32 result", image.dtype.name, at=image)
     else:
-        node.require(kernel.dtype.name == "F16", "an F16 kernel for an F16 result", kernel.dtype.name)
+        node.require(kernel.dtype.name == "F16", "an F16 kernel for an F16 result", kernel.dtype.name, at=kernel)
         require_dense_rows(node, kernel)
     require_dense_rows(node, image)
 

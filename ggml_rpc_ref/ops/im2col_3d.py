@@ -21,7 +21,7 @@ def shape(node: Node) -> None:
     """Refuse a result of other dimensions or with gaps, channels that do not divide, an F16 result of another kernel."""
     kernel, volume, dst, channels = node.source(0), node.source(1), node.dst, node.i32("IC")
     if dst.dtype.name == "F16":
-        node.require(kernel.dtype.name == "F16", "an F16 kernel for an F16 result", kernel.dtype.name)
+        node.require(kernel.dtype.name == "F16", "an F16 kernel for an F16 result", kernel.dtype.name, at=kernel)
     require_dense_rows(node, volume)
     node.require(channels >= 1 and volume.ne[3] % channels == 0, f"IC to divide src1.ne[3] = {volume.ne[3]}", channels)
     axes = _axes(node)

@@ -24,17 +24,17 @@ from ggml_rpc_ref.ops.tolerance import EXACT
 def shape(node: Node) -> None:
     """Refuse a gradient whose rows are not the windows of so many channels, gaps in it or in dst's planes, shared bytes."""
     gradient, kernel, dst = node.source(0), node.source(1), node.dst
-    node.require(gradient.is_contiguous, "a contiguous gradient", gradient.nb)
+    node.require(gradient.is_contiguous, "a contiguous gradient", gradient.nb, at=gradient)
     require_dense_rows(node, dst)
     if node.i32("is_2D") == 1:
         taps, channels, images = kernel.ne[0] * kernel.ne[1], dst.ne[2], dst.ne[3]
-        node.require(gradient.ne[3] == images, f"{images} images in the gradient", gradient.ne[3])
+        node.require(gradient.ne[3] == images, f"{images} images in the gradient", gradient.ne[3], at=gradient)
         node.require(dst.ne[1] <= 1 or dst.nb[1] == 4 * dst.ne[0], "planes without gaps", dst.nb[1])
     else:
         taps, channels, images = kernel.ne[0], dst.ne[1], dst.ne[2]
-        node.require(gradient.ne[2:] == (images, 1), f"ne[2:] == ({images}, 1) in the gradient", gradient.ne)
+        node.require(gradient.ne[2:] == (images, 1), f"ne[2:] == ({images}, 1) in the gradient", gradient.ne, at=gradient)
         node.require(dst.ne[3] == 1, "ne[3] == 1 in one dimension", dst.ne[3])
-    node.require(gradient.ne[0] == taps * channels, f"src0.ne[0] == {taps} * {channels}", gradient.ne[0])
+    node.require(gradient.ne[0] == taps * channels, f"src0.ne[0] == {taps} * {channels}", gradient.ne[0], at=gradient)
     _axes(node)
 
 

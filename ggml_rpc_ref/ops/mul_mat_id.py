@@ -35,10 +35,10 @@ def shape(node: Node) -> None:
     experts, rows, ids = node.source(0), node.source(1), node.source(2)
     require_paired_types(node, experts, rows)
     k, m, _, one = experts.ne
-    node.require(one == 1 and rows.ne[0] == k, f"rows of {k} elements, three dimensions", rows.ne)
+    node.require(one == 1 and rows.ne[0] == k, f"rows of {k} elements, three dimensions", rows.ne, at=rows)
     used, tokens = ids.ne[:2]
-    node.require(ids.ne == (used, tokens, 1, 1) and rows.ne[2:] == (tokens, 1), "choices for every token", ids.ne)
-    node.require(rows.ne[1] > 0 and used % rows.ne[1] == 0, f"choices per token a multiple of {rows.ne[1]}", used)
+    node.require(ids.ne == (used, tokens, 1, 1) and rows.ne[2:] == (tokens, 1), "choices for every token", ids.ne, at=ids)
+    node.require(rows.ne[1] > 0 and used % rows.ne[1] == 0, f"choices per token a multiple of {rows.ne[1]}", used, at=ids)
     node.require(node.dst.ne == (m, used, tokens, 1), f"ne {(m, used, tokens, 1)}", node.dst.ne)
     require_whole_block_rows(node, experts, rows)
     require_ascending_result(node)

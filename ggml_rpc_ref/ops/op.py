@@ -29,10 +29,12 @@ BLOCKS = tuple(name for name, dtype in BY_NAME.items() if dtype.is_quantised)
 """All block types."""
 PLAIN = tuple(name for name, dtype in BY_NAME.items() if not dtype.is_quantised)
 """All types of one element per block."""
+INTERMEDIATE = ("Q8_1", "Q8_K")
+"""Block types that upstream only makes from activations, to multiply with; they have no to_float (type_traits in ggml.c)."""
 WRITABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_QUANTISE)
 """Block types that upstream's CPU backend can write: those with a from_float (type_traits_cpu in ggml-cpu.c)."""
-READABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_DEQUANTISE and name not in ("Q8_1", "Q8_K"))
-"""Block types that upstream can turn into float32; Q8_1 and Q8_K are intermediate forms without a to_float (ggml.c)."""
+READABLE_BLOCKS = tuple(name for name in BLOCKS if BY_NAME[name] in CAN_DEQUANTISE and name not in INTERMEDIATE)
+"""Block types that upstream can turn into float32."""
 ANY = tuple(BY_NAME)
 """Every type that is not removed."""
 
@@ -137,19 +139,25 @@ class Node:
         assert isinstance(value, tuple)
         return tuple(int(entry) for entry in value)
 
-    def require(self, condition: bool, what: str, value: object = "") -> None:
+    def operand(self, tensor: Tensor) -> str:
+        """Return the name of an operand in the docstrings of ops: "dst", or "src0" to "src9"."""
+        return "dst" if tensor is self.dst else next(f"src{slot}" for slot, source in enumerate(self.src) if source is tensor)
+
+    def require(self, condition: bool, what: str, value: object = "", *, at: Tensor | None = None) -> None:
         """Refuse this node unless a condition of its shape rule holds.
 
         Args:
             condition: whether it holds.
             what: what is needed, as the end of a sentence that begins with "need".
             value: what was found instead.
+            at: the operand that is wrong; None: the result, a parameter, or how several go together.
 
         Raises:
-            Violation: graph.shape, with the op's name, the condition and the value.
+            Violation: graph.shape, with the op's name, the operand's slot, the condition and the value.
         """
         if not condition:
-            raise Violation("graph.shape", f"{self.op.name} {self.dst.name!r}", value, f"need {what}")
+            slot = f".src[{self.operand(at).removeprefix('src')}]" if at is not None and at is not self.dst else ""
+            raise Violation("graph.shape", f"{self.op.name} {self.dst.name!r}{slot}", value, f"need {what}")
 
 
 @dataclass(frozen=True, slots=True)

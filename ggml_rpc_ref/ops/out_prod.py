@@ -22,7 +22,7 @@ TYPES = tuple(name for name in WEIGHTS if name not in ("F16", "BF16"))
 def shape(node: Node) -> None:
     """Refuse operands of different k, matrices that do not broadcast, a result of other dimensions or with gaps."""
     a, b = node.source(0), node.source(1)
-    node.require(a.ne[1] == b.ne[1], f"{a.ne[1]} rows", b.ne[1])
+    node.require(a.ne[1] == b.ne[1], f"{a.ne[1]} rows", b.ne[1], at=b)
     for dim in (2, 3):
         n, shared = b.ne[dim], a.ne[dim]
         node.require(shared > 0 and n % shared == 0, f"ne[{dim}] a multiple of {shared}", n)

@@ -24,7 +24,7 @@ def shape(node: Node) -> None:
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
     node.require(dst.is_contiguous, "a contiguous result", dst.nb)
     if node.i32("circular") and dst.nelements > 0:
-        node.require(src0.nelements > 0, "a source with elements", src0.ne)
+        node.require(src0.nelements > 0, "a source with elements", src0.ne, at=src0)
         node.require(all(p <= n for p, n in zip(left, src0.ne, strict=True)), f"left paddings of at most {src0.ne}", left)
 
 

@@ -34,16 +34,16 @@ def shape(node: Node) -> None:
         node.require(along.fits(), "as many outputs as windows fit", along)
     node.require(node.i32("k0") * node.i32("k1") < 2**31, "k0 * k1 < 2^31", (node.i32("k0"), node.i32("k1")))
     _check_planes(node, x)
-    node.require(x.nelements > 0 or dst.nelements == 0, "a source with elements", x.ne)
+    node.require(x.nelements > 0 or dst.nelements == 0, "a source with elements", x.ne, at=x)
     node.require(dst.is_contiguous, "a contiguous result", dst.nb)
 
 
 def _check_planes(node: Node, x: Tensor) -> None:
     """Refuse rows with gaps, and planes that are not evenly spaced one after the other."""
     require_dense_rows(node, x)
-    node.require(x.ne[3] == 1 or x.nb[3] == x.ne[2] * x.nb[2], "planes evenly spaced", x.nb)
+    node.require(x.ne[3] == 1 or x.nb[3] == x.ne[2] * x.nb[2], "planes evenly spaced", x.nb, at=x)
     plane = (x.ne[1] - 1) * x.nb[1] + x.ne[0] * x.nb[0]
-    node.require(x.nelements == 0 or plane <= x.nb[2], "planes one after the other", x.nb)
+    node.require(x.nelements == 0 or plane <= x.nb[2], "planes one after the other", x.nb, at=x)
 
 
 def oracle(node: Node) -> None:

@@ -26,10 +26,10 @@ def shape(node: Node) -> None:
     """Refuse unknown kinds of pooling, windows of no size, other channels, gaps, positions that overflow an int."""
     gradient, forward, dst = node.source(0), node.source(1), node.dst
     node.require(node.i32("op") in (MAX, MEAN), "op 0 (max) or 1 (mean)", node.i32("op"))
-    node.require(forward.ne == dst.ne, f"src1.ne {dst.ne} as the result", forward.ne)
-    node.require(gradient.ne[2:] == dst.ne[2:], f"src0.ne[2:] {dst.ne[2:]} as the result", gradient.ne)
+    node.require(forward.ne == dst.ne, f"src1.ne {dst.ne} as the result", forward.ne, at=forward)
+    node.require(gradient.ne[2:] == dst.ne[2:], f"src0.ne[2:] {dst.ne[2:]} as the result", gradient.ne, at=gradient)
     for name, tensor in (("src0", gradient), ("src1", forward), ("dst", dst)):
-        node.require(tensor.is_contiguous, f"{name} to be contiguous", tensor.nb)
+        node.require(tensor.is_contiguous, f"{name} to be contiguous", tensor.nb, at=tensor)
         require_dense_rows(node, tensor)
     # the kernel walks through dst by nb[2] until its extent is used up, whether there is one plane or many
     plane = 4 * dst.ne[0] * dst.ne[1]

@@ -19,7 +19,7 @@ from ggml_rpc_ref.ops.tolerance import FLOAT32
 def shape(node: Node) -> None:
     """Refuse a source whose dimensions are not multiples of the result's, gaps within rows."""
     src0, dst = node.source(0), node.dst
-    node.require(can_repeat(dst, src0), f"src0 of multiples of {dst.ne}", src0.ne)
+    node.require(can_repeat(dst, src0), f"src0 of multiples of {dst.ne}", src0.ne, at=src0)
     require_dense_rows(node, src0, dst)
 
 

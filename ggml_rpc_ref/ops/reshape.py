@@ -18,7 +18,7 @@ def shape(node: Node) -> None:
     src0 = node.source(0)
     require_same_type(node)
     node.require(node.dst.nelements == src0.nelements, f"{src0.nelements} elements as the source", node.dst.nelements)
-    node.require(src0.is_contiguous, "a contiguous source", src0.nb)
+    node.require(src0.is_contiguous, "a contiguous source", src0.nb, at=src0)
     node.require(node.dst.is_contiguous, "a contiguous result", node.dst.nb)
 
 

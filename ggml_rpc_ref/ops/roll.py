@@ -23,7 +23,7 @@ def shape(node: Node) -> None:
     require_dense_rows(node, src0, dst)
     for tensor in (src0, dst):
         aligned = all(n == 1 or nb % 4 == 0 for n, nb in zip(tensor.ne, tensor.nb, strict=True))
-        node.require(aligned, "strides that are multiples of 4", tensor.nb)
+        node.require(aligned, "strides that are multiples of 4", tensor.nb, at=tensor)
 
 
 def oracle(node: Node) -> None:

@@ -26,7 +26,9 @@ def shape(node: Node) -> None:
     """Refuse streams, a state or a result of other dimensions, and a time_first of another size."""
     require_recurrence(node, STREAMS, STATE)
     size, heads, first = *node.source(0).ne[:2], node.source(TIME_FIRST)
-    node.require(first.nelements == size * heads and first.is_contiguous, f"a contiguous time_first of {size * heads}", first.ne)
+    node.require(
+        first.nelements == size * heads and first.is_contiguous, f"a contiguous time_first of {size * heads}", first.ne, at=first
+    )
 
 
 @np.errstate(all="ignore")

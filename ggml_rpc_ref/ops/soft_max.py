@@ -34,7 +34,7 @@ def shape(node: Node) -> None:
     require_dense_rows(node, x, node.dst)
     if mask is not None:
         require_mask(node, mask, columns=x.ne[0], rows=x.ne[1])
-        node.require(mask.ne[0] == x.ne[0], f"a mask of {x.ne[0]} columns", mask.ne[0])
+        node.require(mask.ne[0] == x.ne[0], f"a mask of {x.ne[0]} columns", mask.ne[0], at=mask)
     require_sinks(node, sinks)
     node.require(mask is not None or not node.f32("max_bias") > 0, "a mask where max_bias > 0", node.f32("max_bias"))
 

@@ -22,7 +22,7 @@ def shape(node: Node) -> None:
     dy, y = node.source(0), node.source(1)
     node.require(y.ne == dy.ne and node.dst.ne == dy.ne, f"ne {dy.ne} throughout", (y.ne, node.dst.ne))
     for tensor in (dy, y, node.dst):
-        node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb)
+        node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb, at=tensor)
     require_even_rows(node, dy, y, node.dst)
     node.require(node.f32("max_bias") == 0.0, "max_bias 0", node.f32("max_bias"))
 

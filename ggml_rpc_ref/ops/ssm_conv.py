@@ -20,11 +20,11 @@ def shape(node: Node) -> None:
     """Refuse unequal channels, further dimensions, a result of other dimensions, rows with gaps."""
     x, kernel, dst = node.source(0), node.source(1), node.dst
     node.require(x.ne[3] == 1 and kernel.ne[2:] == (1, 1), "a src0 of three dimensions and a kernel of two", (x.ne, kernel.ne))
-    node.require(kernel.ne[1] == x.ne[1], f"{x.ne[1]} channels in the kernel", kernel.ne[1])
+    node.require(kernel.ne[1] == x.ne[1], f"{x.ne[1]} channels in the kernel", kernel.ne[1], at=kernel)
     ne = (x.ne[1], x.ne[0] - kernel.ne[0] + 1, x.ne[2], 1)
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
-    node.require(x.nb[:2] == (4, 4 * x.ne[0]), f"src0.nb[:2] == (4, {4 * x.ne[0]})", x.nb)
-    node.require(kernel.is_contiguous, "a contiguous kernel", kernel.nb)
+    node.require(x.nb[:2] == (4, 4 * x.ne[0]), f"src0.nb[:2] == (4, {4 * x.ne[0]})", x.nb, at=x)
+    node.require(kernel.is_contiguous, "a contiguous kernel", kernel.nb, at=kernel)
     require_dense_rows(node, kernel, dst)
 
 

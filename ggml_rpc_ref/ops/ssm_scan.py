@@ -34,14 +34,14 @@ def shape(node: Node) -> None:
     """Refuse dimensions that do not go together, gaps where the kernel knows none, no tokens."""
     state, x, dt, a, b, c, ids = (node.source(slot) for slot in range(7))
     (d_state, dim, heads, _), (_, _, tokens, sequences) = state.ne, x.ne
-    node.require(x.ne[:2] == (dim, heads), f"x.ne[:2] == ({dim}, {heads})", x.ne)
-    node.require(dt.ne == (heads, tokens, sequences, 1), f"dt.ne ({heads}, {tokens}, {sequences})", dt.ne)
-    node.require(a.ne in ((1, heads, 1, 1), (d_state, heads, 1, 1)), f"A.ne (1 or {d_state}, {heads})", a.ne)
+    node.require(x.ne[:2] == (dim, heads), f"x.ne[:2] == ({dim}, {heads})", x.ne, at=x)
+    node.require(dt.ne == (heads, tokens, sequences, 1), f"dt.ne ({heads}, {tokens}, {sequences})", dt.ne, at=dt)
+    node.require(a.ne in ((1, heads, 1, 1), (d_state, heads, 1, 1)), f"A.ne (1 or {d_state}, {heads})", a.ne, at=a)
     groups = b.ne[1]
     want = (d_state, groups, tokens, sequences)
     node.require(b.ne == c.ne == want, f"B.ne and C.ne {want}", (b.ne, c.ne))
     node.require(groups >= 1 and heads % groups == 0, f"groups that divide {heads} heads", groups)
-    node.require(ids.ne == (sequences, 1, 1, 1), f"ids.ne ({sequences})", ids.ne)
+    node.require(ids.ne == (sequences, 1, 1, 1), f"ids.ne ({sequences})", ids.ne, at=ids)
     node.require(tokens >= 1, "at least one token", tokens)
     size = x.nelements + d_state * dim * heads * sequences
     node.require(node.dst.nelements == size and node.dst.is_contiguous, f"{size} contiguous elements", (node.dst.ne, node.dst.nb))
@@ -52,10 +52,10 @@ def _check_strides(node: Node) -> None:
     tensors = [node.source(slot) for slot in range(7)]
     require_dense_rows(node, *tensors)
     for slot in (STATE, DT, A):
-        node.require(tensors[slot].is_contiguous, f"src{slot} to be contiguous", tensors[slot].nb)
+        node.require(tensors[slot].is_contiguous, f"src{slot} to be contiguous", tensors[slot].nb, at=tensors[slot])
     state = tensors[STATE]
     one = 4 * state.ne[0] * state.ne[1] * state.ne[2]  # the kernel steps through dst's states by it, even where s has one slot
-    node.require(tensors[X].ne[3] <= 1 or state.nb[3] == one, f"s.nb[3] == {one}", state.nb[3])
+    node.require(tensors[X].ne[3] <= 1 or state.nb[3] == one, f"s.nb[3] == {one}", state.nb[3], at=state)
     for slot in (X, B, C):
         ne, nb = tensors[slot].ne, tensors[slot].nb
         node.require(ne[1] <= 1 or nb[1] == 4 * ne[0], f"src{slot} with nb[1] == {4 * ne[0]}", nb)

@@ -22,7 +22,7 @@ def shape(node: Node) -> None:
     steps, dst = node.source(0), node.dst
     node.require(dst.ne == (node.i32("dim"), steps.ne[0], 1, 1), f"ne ({node.i32('dim')}, {steps.ne[0]}, 1, 1)", dst.ne)
     require_dense_rows(node, steps, dst)
-    node.require(steps.nelements > 0 or dst.nelements == 0, "steps", steps.ne)
+    node.require(steps.nelements > 0 or dst.nelements == 0, "steps", steps.ne, at=steps)
 
 
 @np.errstate(all="ignore")

@@ -27,7 +27,7 @@ HOLDS: dict[int, Callable[[Any, Any], Any]] = {0: ge, 1: gt, 2: le, 3: lt}
 def shape(node: Node) -> None:
     """Refuse matrices that are not square, gaps, an unknown type."""
     src0 = node.source(0)
-    node.require(src0.ne[0] == src0.ne[1] and src0.is_contiguous, "square matrices without gaps", src0.ne)
+    node.require(src0.ne[0] == src0.ne[1] and src0.is_contiguous, "square matrices without gaps", src0.ne, at=src0)
     node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
     require_dense_rows(node, node.dst)
     node.require(node.i32("type") in HOLDS, "type 0, 1, 2 or 3", node.i32("type"))

@@ -39,7 +39,7 @@ def shape(node: Node) -> None:
     mode, src0, dst = node.i32("mode"), node.source(0), node.dst
     node.require(mode & 0xFF in (NEAREST, BILINEAR, BICUBIC), "mode & 0xFF 0, 1 or 2", mode)
     node.require(not mode & ANTIALIAS or mode & 0xFF == BILINEAR, "antialias with bilinear only", mode)
-    node.require(src0.nelements > 0 or dst.nelements == 0, "a source with elements", src0.ne)
+    node.require(src0.nelements > 0 or dst.nelements == 0, "a source with elements", src0.ne, at=src0)
 
 
 @dataclass(frozen=True, slots=True)

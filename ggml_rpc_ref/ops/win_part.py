@@ -18,7 +18,7 @@ def shape(node: Node) -> None:
     """Refuse windows of no size, window counts that do not cover the image exactly, gaps."""
     src0, dst, w = node.source(0), node.dst, node.i32("w")
     node.require(w >= 1, "w >= 1", w)
-    node.require(src0.ne[3] == 1, "src0.ne[3] == 1", src0.ne[3])
+    node.require(src0.ne[3] == 1, "src0.ne[3] == 1", src0.ne[3], at=src0)
     across, down = (-(-src0.ne[dim] // w) for dim in (1, 2))
     counts = (node.i32("npx"), node.i32("npy"))
     node.require(counts == (across, down), f"npx, npy == {across}, {down}", counts)

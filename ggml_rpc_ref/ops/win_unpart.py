@@ -20,7 +20,7 @@ def shape(node: Node) -> None:
     node.require(src0.is_contiguous and dst.is_contiguous, "contiguous tensors", (src0.nb, dst.nb))
     across, down = (-(-dst.ne[dim] // w) for dim in (1, 2))
     enough = src0.ne[1] >= w and src0.ne[2] >= w and src0.ne[3] >= across * down
-    node.require(enough or dst.nelements == 0, f"src0.ne at least (C, {w}, {w}, {across * down})", src0.ne)
+    node.require(enough or dst.nelements == 0, f"src0.ne at least (C, {w}, {w}, {across * down})", src0.ne, at=src0)
 
 
 def oracle(node: Node) -> None:

@@ -6,14 +6,13 @@
         ...                                     # Request(message), or DataBegins, Data …, DataEnds
     bytes_to_somewhere = connection.send(reply)
 
-Whose turn it is, `order.Order` knows; here messages are cut out of the stream of bytes. A message is refused as early as it can
-be: its command by the first byte, its size before any byte of the payload is waited for, the counts of a graph as soon as they
-have come.
+`order.Order` knows whose turn it is; this module cuts the stream of bytes into messages. A message is refused as early as possible:
+its command by the first byte, its size before waiting for any byte of the payload, the counts of a graph as soon as they have come.
 
-Data (the last field of SET_TENSOR or of GET_TENSOR's reply, and of what else carries some) may be gigabytes, so they need not pass
-through a buffer of ours. After `DataBegins` the owner of the socket may receive them straight into their destination and report it
-with `data_placed`; bytes that have already come are handed over by `take_data`. An owner that feeds them through `receive` instead
-gets them as `Data` events.
+Data (the last field of a message that carries some, such as SET_TENSOR or GET_TENSOR's reply) may be gigabytes, so they need not
+pass through a buffer of ours. After `DataBegins` the owner of the socket may receive them straight into their destination and
+report it with `data_placed`; bytes that have already come are handed over by `take_data`. An owner that feeds them through
+`receive` instead gets them as `Data` events.
 """
 
 from __future__ import annotations
@@ -156,6 +155,7 @@ class Connection:
         """Bytes still missing before the next event; at least 1. A hint for the size of a read: never more than the message has."""
         if self._state is _State.DATA:
             return 1
+        # a message's head or fields, never a byte past them: what follows may be data, which need not be copied into this buffer
         need = self._head_size if self._state is _State.HEAD else self._payload_wanted
         return max(1, need - len(self._buffer))
 
@@ -218,6 +218,7 @@ class Connection:
         if self.role is Role.CLIENT:
             self.order.due().check_size(self._size)
             return
+        # before its size is compared: to one that only listens the size says which version is spoken
         if self._cls is Hello:
             self.order.hear_hello(self._size)
         if self._cls is GraphCompute and self._size > self.max_graph_size:
@@ -236,6 +237,8 @@ class Connection:
             graph_size(self._buffer, self._size, self.version)  # refuses claimed counts before waiting for what they claim
         if len(self._buffer) < wanted:
             return NEED_DATA
+        # through a view, since a slice of the bytearray would copy twice; the view is gone before `del`, which can't shorten an
+        # array that one looks at (BufferError)
         payload = bytes(memoryview(self._buffer)[:wanted])
         del self._buffer[:wanted]
         if carries_data(self._cls):
@@ -266,6 +269,7 @@ class Connection:
         return DataBegins(self._message, self.data_left)
 
     def _read_data(self) -> Event | NeedData:
+        # before more is asked for: data of no bytes end at once
         if self.data_left == 0:
             self._state = _State.HEAD
             return DataEnds(self._message)
@@ -306,6 +310,7 @@ class Connection:
         Raises:
             Misuse: for a message out of order, or one whose fields don't fit.
         """
+        # encoded before the order notes it: a message with a field that does not fit has not been sent
         payload = codec.encode(message, self.version)
         return self._head(message, len(payload)) + payload
 
@@ -331,6 +336,7 @@ class Connection:
         if self.role is not Role.CLIENT:
             raise Misuse("only a client sends graphs")
         payload = graph.encode(self.version)
+        # an empty message stands for the graph in the order, which needs its class alone: no reply's size depends on it
         return self._head(GraphCompute(nodes=(), tensors=()), len(payload)) + payload
 
     def _head(self, message: Message, size: int) -> bytes:
@@ -340,6 +346,7 @@ class Connection:
             self.order.check_reply(cls)
             self.order.answer()
             return codec.REPLY_HEAD.pack(size)
+        # first: it refuses a request that the version lacks, and one that is refused must not be in the order
         head = codec.request_head(cls, size, self.version)
         self.order.check(cls)
         self.order.ask(cls, message)

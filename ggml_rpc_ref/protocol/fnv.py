@@ -1,15 +1,15 @@
 """FNV-1a 64, the hash by which SET_TENSOR_HASH names data, without a loop over the bytes.
 
-The definition is two operations a byte, each needing the one before it: ``h = ((h ^ byte) * PRIME) mod 2^64``. Two facts undo
-the dependence, so that numpy can hash thousands of stretches ("lanes") of the data side by side:
+The definition takes two operations per byte, each of which needs the result of the one before: ``h = ((h ^ byte) * PRIME) mod
+2^64``. Two facts break this chain, so that numpy can hash thousands of pieces ("lanes") of the data side by side:
 
-- The xor touches the low byte of h only, and the low byte of a product depends on the low bytes of the factors only. So two
-  states with the same low byte, fed the same bytes, stay as far apart as they were, times PRIME per byte. A lane hashed from a
-  state that is right in its low byte and 0 above can be set right afterwards by one multiplication.
-- Bit k of ``(low ^ byte) * 0xb3`` is bit k of low, xor something that only the lower bits and the byte decide, since 0xb3 is
-  odd. So eight runs over the lanes, one per bit, find the low byte at the start of every lane.
+- The xor touches the low byte of h only, and the low byte of a product depends on the low bytes of the factors only. So for two
+  states with the same low byte that are fed the same bytes, the difference is multiplied by PRIME with each byte. A lane that was
+  hashed from a state with the right low byte and zeros above it can be corrected afterwards by one multiplication.
+- Bit k of ``(low ^ byte) * 0xb3`` is bit k of low, xor something that depends on the lower bits and the byte only, since 0xb3 is
+  odd. So eight passes over the lanes, one per bit, find the low byte at the start of every lane.
 
-Source: fnv_hash in ggml-rpc.cpp of 3.6.1, which is the published FNV-1a with 64 bits.
+Source: fnv_hash in ggml-rpc.cpp of 3.6.1, which is the published 64-bit FNV-1a.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Bytes = npt.NDArray[np.uint8]
 Readable = bytes | bytearray | memoryview | Bytes
 
 LANE = 32
-"""Bytes of a lane; with BLOCK, the sizes at which the arrays of a run stay inside a processor's second-level cache."""
+"""Bytes of a lane. LANE and BLOCK are chosen so that the arrays of a pass fit into a processor's second-level cache."""
 BLOCK = 2**20
 """Bytes hashed at once."""
 SHORT = 2**12
-"""Bytes up to which the plain loop is the faster."""
+"""Bytes up to which the plain loop is faster."""
 
 
 def definition(data: Readable, state: int = OFFSET_BASIS) -> int:
-    """Return the hash byte by byte: what the rest of this module computes faster."""
+    """Return the hash, computed byte by byte: the definition that the rest of this module computes faster."""
     for byte in bytes(data):
         state = (state ^ byte) * PRIME % MODULUS
     return state
@@ -55,7 +55,7 @@ class Fnv1a:
 
     def update(self, data: Readable) -> Fnv1a:
         """Hash more bytes; return self."""
-        array = np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8)
+        array = np.frombuffer(data, np.uint8)
         for start in range(0, len(array), BLOCK):
             self._block(array[start : start + BLOCK])
         return self
@@ -68,17 +68,19 @@ class Fnv1a:
 
 
 def _hash_lanes(block: Bytes, state: int) -> int:
-    """Return the hash of whole lanes that follow on a state."""
+    """Return the hash after whole lanes, which continue from a state."""
+    # steps[k]: byte k of every lane, side by side
     steps = list(np.ascontiguousarray(block.reshape(-1, LANE).T))
     starts = _low_bytes(steps, state)
     ends = starts.astype(np.uint64)
     for column in steps:
         np.bitwise_xor(ends, column, out=ends)
         np.multiply(ends, np.uint64(PRIME), out=ends)
-    # what a lane adds to the true state, once what its start contributed is taken out
+    # each lane began from its low byte alone: take out what that contributed, and what is left adds up
     across = pow(PRIME, LANE, MODULUS)
     added = ends - starts * np.uint64(across)
     count = len(starts)
+    # a block with fewer lanes has the last of the powers: they count the bytes that follow. uint64 wraps, modulo 2**64 as wanted
     total = (added * _powers()[-count:]).sum(dtype=np.uint64)
     return (int(total) + state * pow(across, count, MODULUS)) % MODULUS
 
@@ -86,6 +88,7 @@ def _hash_lanes(block: Bytes, state: int) -> int:
 def _low_bytes(steps: list[Bytes], state: int) -> Bytes:
     """Return the low byte of the state at the start of every lane, found bit by bit."""
     starts: Bytes = np.zeros(len(steps[0]), np.uint8)
+    # from the lowest bit up: a bit of a product depends on that bit of the factors and those below it
     for bit in (1, 2, 4, 8, 16, 32, 64, 128):
         low = starts.copy()
         for column in steps:

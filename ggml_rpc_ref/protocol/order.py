@@ -6,9 +6,9 @@
     order.due().check_size(3)                   # a reply begins: to the oldest request that awaits one
     order.answer()                              # it has come
 
-What is said here once, for both ends of a connection (`connection`), for the proxy between them (`proxy.follow`), for reading
-what was recorded (`decode.messages`) and for judging a server (`conformance.peer`): HELLO comes first and only once; a version
-has certain commands; replies carry no id, so a reply belongs to the oldest request that still awaits one; its class follows
+These rules stand here once, for both ends of a connection (`connection`), for the proxy between them (`proxy.follow`), for reading
+recordings (`decode.messages`, `golden.timeline`) and for judging a server (`conformance.peer`): HELLO comes first and only once; a
+version has certain commands; replies carry no id, so a reply belongs to the oldest request that still awaits one; its class follows
 from the request and the version, its size from the class or from the request; and the conversation may end only where no reply
 is awaited.
 
@@ -134,11 +134,12 @@ class Order(Generic[T]):
         self._version = version
 
     def hear_hello(self, size: int) -> None:
-        """Where HELLO decides the version: take the first one whose HELLO has this size, unless the present one's has.
+        """If HELLO decides the version, take the first one whose HELLO has this size, unless the current version's has.
 
         HELLO's request carries no version; its size is the only hint (0 bytes before 4.0.0, 24 since).
         """
         if self._by_hello and size != codec.minimum_size(Hello, self._version):
+            # a size that no version's HELLO has changes nothing: the check of the size that follows refuses it
             fitting = (version for version in PROFILES if codec.minimum_size(Hello, version) == size)
             self.agree(next(fitting, self._version))
 
@@ -152,6 +153,7 @@ class Order(Generic[T]):
         """
         row = by_number(self._version).get(number)
         is_hello = row is not None and row.cls is Hello
+        # before an unknown number is refused, as in rpc_serve_client: whatever comes first in place of HELLO breaks this rule
         if not self._opened and self._from_start and not is_hello:
             hello = REQUESTS[Hello]
             raise Violation("session.hello-first", "command", number, f"the first command is {hello.name} ({hello.number})")
@@ -167,6 +169,7 @@ class Order(Generic[T]):
         Raises:
             Misuse: for HELLO that is not the first request, or another request that is.
         """
+        # HELLO is right exactly as long as nothing has been sent, every other request from then on
         if (cls is Hello) is self._opened:
             raise Misuse(f"{command_name(cls)}: HELLO is the first request of a connection, and only the first")
 
@@ -207,5 +210,5 @@ class Order(Generic[T]):
         return self._awaited.popleft()
 
     def forget(self) -> None:
-        """Await nothing any more: the conversation is no longer followed."""
+        """Await no more replies: the conversation is no longer followed."""
         self._awaited.clear()

@@ -77,6 +77,7 @@ class _Asked:
     def value(self, version: Version, name: str) -> int:
         """Return a number of the message, without reading the rest of it."""
         if isinstance(self.content, bytes):
+            # GET_TENSOR's size, which is that of the reply: one number, without decoding the tensor before it
             return int(np.frombuffer(self.content, codec.layout(self.cls, version))[name][0])
         return int(getattr(self.content, name))
 
@@ -149,8 +150,10 @@ class Follower:
                     self._follow(direction, view)
             except Violation as violation:
                 self.violation = violation
+                # no reply is matched any more; what was kept of the requests is freed
                 self.order.forget()
         if self.recorder is not None:
+            # after it was followed: only that says where data begin, which may be left out
             self.recorder.write(direction, self.number, view[self._recorded :], self._now)
         return self._begun
 
@@ -203,6 +206,7 @@ class Follower:
             raise Violation("frame.reply-presence", "requests", MAX_AWAITED, detail)
 
     def _reply(self, asked: _Asked, message: Message) -> None:
+        # before the version changes: it was read by the layouts until now
         self._done(asked, message, self._size(Direction.TO_CLIENT))
         if isinstance(message, HelloReply):
             self._agree(message)
@@ -238,6 +242,8 @@ class Follower:
 
         It saves both Connections: a small message costs the proxy a few microseconds only where nobody reads its fields.
         """
+        # only between two messages, where the Connection has nothing begun and need not know of this one; and not HELLO, from
+        # whose size the Order takes the version
         if self._seen[direction] or not self.order.opened:
             return False
         return self._whole_request(view) if direction is Direction.TO_SERVER else self._whole_reply(view)
@@ -317,6 +323,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def _tensor(tensor: RpcTensor) -> str:
+    # a name is any 64 bytes of a peer's: nothing in it may steer the terminal
     text = tensor.name.split(b"\0")[0].decode("utf-8", "backslashreplace")
     name = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text) or hex(tensor.id)
     row = BY_NUMBER.get(tensor.type)

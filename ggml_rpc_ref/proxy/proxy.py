@@ -65,6 +65,7 @@ class Proxy(Listener["_Pair"]):
         self._accepted = 0
 
     def _conversation(self, channel: Channel, name: str) -> _Pair:
+        # without a lock: only the accepting thread comes here
         self._accepted += 1
         return _Pair(self, self._accepted, channel, name)
 
@@ -114,7 +115,9 @@ class _Pair:
             self.is_reset = True
             return
         for channel in (self.client, self.server):
+            # no deadlines: a server may compute for minutes, a client may be silent for hours
             channel.set_up()
+        # a hang_up that came during the connect has not reached `self.server`
         if self.proxy.stopping:
             return
         back = threading.Thread(target=self._forward, args=(self.server, self.client, Direction.TO_CLIENT), daemon=True)
@@ -156,6 +159,7 @@ class _Pair:
             self._follow_all()
             time.sleep(part.delay)
         try:
+            # what was received is in the recording even where it can't be sent on
             target.send(view)
         finally:
             self._follow_all()

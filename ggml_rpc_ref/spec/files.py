@@ -1,6 +1,6 @@
 """One row per rule of the files around the protocol: recordings, captures, hex text, vectors. Ids are permanent, as in `rules`.
 
-They bind files, not peers: a capture that lost a packet is no fault of the server in it. SPEC.md's chapter "Files around the
+They bind files, not peers: if a capture lost a packet, that is not the server's fault. SPEC.md's chapter "Files around the
 protocol" describes the formats; damage is reported with the id of the rule, the field and the offset.
 """
 
@@ -24,6 +24,7 @@ class FileRule:
 
 _ROWS = (
     FileRule("input.bytes", "There is at least one byte to decode."),
+    FileRule("input.gzip", "A file that begins as gzip does can be unpacked to its end."),
     FileRule("recording.magic", "A recording's first line is `ggml-rpc recording 1`."),
     FileRule(
         "recording.header",
@@ -36,6 +37,9 @@ _ROWS = (
         "A chunk that stands for data left out has 16 bytes, how many they were and their hash, and stands for a whole data part.",
     ),
     FileRule("recording.chunk-whole", "A chunk has as many bytes as its length says."),
+    FileRule(
+        "recording.message-whole", "A recording ends where a message ends, unless it says that a side ended the connection there."
+    ),
     FileRule("capture.format", "A capture is a pcap or pcapng file, and each packet can be taken apart."),
     FileRule("capture.block", "A block of a pcapng file has at least 12 bytes."),
     FileRule("capture.packet-whole", "A capture ends where a packet or block ends."),
@@ -50,4 +54,4 @@ _ROWS = (
 FILE_RULES: dict[str, FileRule] = {rule.id: rule for rule in _ROWS}
 """Rule id to its row."""
 
-assert len(FILE_RULES) == len(_ROWS), "a rule id stands twice"
+assert len(FILE_RULES) == len(_ROWS), "two rules have the same id"

@@ -37,9 +37,11 @@ from ggml_rpc_ref.spec.versions import (
     V7_0_0,
     V8_0_0,
     Version,
+    present,
 )
 from ggml_rpc_ref.spec.wire import I32, U8, U32, U64, Array, Chars, Counted, Record, Tail, Wire
 
+# GGML_MAX_DIMS, _SRC, _NAME and _OP_PARAMS of ggml.h; the last one counts bytes there (64) and int32 here
 MAX_DIMS = 4
 MAX_SRC = 10
 MAX_NAME = 64
@@ -108,7 +110,7 @@ class Field:
 
     def present(self, version: Version) -> bool:
         """Whether messages of a version hold this field."""
-        return self.since <= version and (self.until is None or version < self.until)
+        return present(version, self.since, self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class Request:
 
     def reply(self, version: Version) -> Reply:
         """Return the reply that a version gives: the last one listed that is not newer."""
+        # the replies are listed oldest first
         return [reply for since, reply in self.replies if since <= version][-1]
 
     def moves_data(self, version: Version) -> bool:
@@ -173,6 +176,7 @@ def request(
     def declare(cls: type[T]) -> type[T]:
         made = record(cls)
         replies = reply if isinstance(reply, tuple) else ((since, reply),)
+        # by `made`: slots=True has made another class than the one declared
         REQUESTS[made] = Request(made, number, name, since, replies, reply_size)
         return made
 
@@ -244,6 +248,7 @@ class RpcTensor:
     id: Annotated[int, U64, "key chosen by the client, unique within a message; 0 means no tensor"] = 0
     type: Annotated[int, U32, "ggml_type id"] = 0
     buffer: Annotated[int, U64, "remote_ptr of the buffer it lies in; 0: not in this server's memory"] = 0
+    # ggml's ne and nb have 64 bits each; serialize_tensor cuts them to 32 (FUN-05)
     ne: Annotated[tuple[int, ...], Array(U32, MAX_DIMS), "elements per dimension"] = (1, 1, 1, 1)
     nb: Annotated[tuple[int, ...], Array(U32, MAX_DIMS), "bytes between neighbours per dimension"] = (0, 0, 0, 0)
     op: Annotated[int, U32, "ggml_op id, by the op table of the build"] = 0
@@ -253,9 +258,10 @@ class RpcTensor:
     view_src: Annotated[int, U64, "id of the tensor that this one is a view of; 0: none"] = 0
     view_offs: Annotated[int, U64, "byte offset of the view in view_src"] = 0
     data: Annotated[int, U64, "address of its first byte: the buffer's base plus an offset"] = 0
-    name: Annotated[bytes, Chars(MAX_NAME), "name, padded with zero bytes; for messages only"] = b""
+    name: Annotated[bytes, Chars(MAX_NAME), "name, padded with zero bytes; for logs only"] = b""
+    # use_count took padding's place, so that the record is as long as before
     padding: Annotated[bytes, Chars(4), "zero; not read", Until(V5_1_0)] = bytes(4)
-    use_count: Annotated[int, I32, "uses of the node inside the client's graph", Since(V5_1_0)] = 0
+    use_count: Annotated[int, I32, "number of uses of the node in the client's graph", Since(V5_1_0)] = 0
 
 
 FLAG_INPUT, FLAG_OUTPUT, FLAG_PARAM, FLAG_LOSS, FLAG_COMPUTE = 1, 2, 4, 8, 16
@@ -266,9 +272,9 @@ FLAG_INPUT, FLAG_OUTPUT, FLAG_PARAM, FLAG_LOSS, FLAG_COMPUTE = 1, 2, 4, 8, 16
 class HelloReply:
     """The server's protocol version."""
 
-    major: Annotated[int, U8, "major version; a client closes where it is not its own"]
-    minor: Annotated[int, U8, "minor version; a client closes where it is above its own"]
-    patch: Annotated[int, U8, "patch: op numbers may differ; not compared"]
+    major: Annotated[int, U8, "major version; a client closes if it differs from its own"]
+    minor: Annotated[int, U8, "minor version; a client closes if it is above its own"]
+    patch: Annotated[int, U8, "patch version; not compared, though op numbers may differ"]
     padding: Annotated[int, U8, "zero", Since(V4_0_0)] = 0
     conn_caps: Annotated[bytes, Chars(24), "transport capabilities; zero: TCP only", Since(V4_0_0)] = bytes(24)
 
@@ -277,12 +283,12 @@ class HelloReply:
 class DeviceCountReply:
     """How many devices the server has."""
 
-    device_count: Annotated[int, U32, "devices are numbered from 0 to this, less one"]
+    device_count: Annotated[int, U32, "number of devices; they are numbered from 0"]
 
 
 @record
 class AllocBufferReply:
-    """The buffer made; 0 and 0 where it could not be."""
+    """The buffer allocated; 0 and 0 if that was not possible."""
 
     remote_ptr: Annotated[int, U64, "handle of the buffer; opaque; 0: not allocated"]
     remote_size: Annotated[int, U64, "bytes allocated"]
@@ -290,7 +296,7 @@ class AllocBufferReply:
 
 @record
 class GetAlignmentReply:
-    """What addresses of tensors must be multiples of."""
+    """What the addresses of tensors must be multiples of."""
 
     alignment: Annotated[int, U64, "bytes, a power of two"]
 
@@ -304,9 +310,9 @@ class GetMaxSizeReply:
 
 @record
 class BufferGetBaseReply:
-    """Where a buffer begins in the server's address space, as the client is to see it."""
+    """The address at which a buffer begins, as the client sees it."""
 
-    base_ptr: Annotated[int, U64, "address; the client only adds offsets to it; 0 for a buffer of no bytes"]
+    base_ptr: Annotated[int, U64, "address; the client only adds offsets to it; 0 for a buffer of size 0"]
 
 
 @record
@@ -327,12 +333,12 @@ class GetTensorReply:
 class CopyTensorReply:
     """Whether the copy was made."""
 
-    result: Annotated[int, U8, "1: copied; 0: the backend can't, the client copies through itself"]
+    result: Annotated[int, U8, "1: copied; 0: the backend can't copy; the client reads and writes the data itself"]
 
 
 @record
 class GraphComputeReply:
-    """What became of the graph (until 3.0.0; later versions don't answer)."""
+    """How the computation ended (up to 3.0.0; later versions don't answer)."""
 
     result: Annotated[int, U8, "low byte of ggml_status: 0 success, 1 aborted, 255 failed, 254 no memory"]
 
@@ -341,8 +347,8 @@ class GraphComputeReply:
 class GetDeviceMemoryReply:
     """Memory of a device."""
 
-    free_mem: Annotated[int, U64, "bytes"]
-    total_mem: Annotated[int, U64, "bytes"]
+    free_mem: Annotated[int, U64, "bytes that are free"]
+    total_mem: Annotated[int, U64, "bytes in all"]
 
 
 @record
@@ -361,7 +367,7 @@ class GetTensor2dReply:
 
 @record
 class CommInitReply:
-    """Whether the two servers reached one another."""
+    """Whether the two servers are connected."""
 
     ok: Annotated[int, U8, "1: connected"]
 
@@ -373,7 +379,7 @@ DEVICE_SINCE = Since(V3_0_0)
 
 @request(0, "ALLOC_BUFFER", reply=AllocBufferReply)
 class AllocBuffer:
-    """Reserve memory on a device."""
+    """Allocate a buffer on a device."""
 
     device: Annotated[int, U32, "index below DEVICE_COUNT", DEVICE_SINCE] = 0
     size: Annotated[int, U64, "bytes wanted"]
@@ -402,7 +408,7 @@ class BufferGetBase:
 
 @request(4, "FREE_BUFFER", reply=((V1_0_0, Empty), (V6_0_0, NO_REPLY)))
 class FreeBuffer:
-    """Give a buffer back."""
+    """Free a buffer."""
 
     remote_ptr: Annotated[int, U64, "handle of the buffer"]
 
@@ -412,7 +418,7 @@ class BufferClear:
     """Set every byte of a buffer."""
 
     remote_ptr: Annotated[int, U64, "handle of the buffer"]
-    value: Annotated[int, U8, "the byte"]
+    value: Annotated[int, U8, "what every byte becomes"]
 
 
 @request(6, "SET_TENSOR", reply=((V1_0_0, Empty), (V2_0_0, NO_REPLY)))
@@ -420,8 +426,9 @@ class SetTensor:
     """Write data into a tensor."""
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "where to write"]
+    # before the offset, not at the end: what follows moved by a byte in 7.0.0
     cache_flag: Annotated[int, U8, "1: the server may keep the data in its cache", Since(V7_0_0)] = 0
-    offset: Annotated[int, U64, "bytes into the tensor"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
     data: Annotated[bytes, Tail(), "the bytes to write"] = b""
 
 
@@ -430,7 +437,7 @@ class SetTensorHash:
     """Write data that the server may have in its cache already."""
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "where to write"]
-    offset: Annotated[int, U64, "bytes into the tensor"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
     hash: Annotated[int, U64, "FNV-1a 64 of the data"]
 
 
@@ -439,7 +446,7 @@ class GetTensor:
     """Read data from a tensor."""
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "what to read"]
-    offset: Annotated[int, U64, "bytes into the tensor"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
     size: Annotated[int, U64, "bytes to read"]
 
 
@@ -468,6 +475,7 @@ class GetDeviceMemory:
     device: Annotated[int, U32, "index below DEVICE_COUNT", DEVICE_SINCE] = 0
 
 
+# sent for quantised tensors whose rows are not a multiple of 512 elements, which CUDA pads (FUN-06)
 @request(12, "INIT_TENSOR", reply=((V1_0_0, Empty), (V6_0_0, NO_REPLY)))
 class InitTensor:
     """Let the device prepare the memory of a tensor (padding of quantised rows)."""
@@ -481,6 +489,7 @@ class GetAllocSize:
 
     device: Annotated[int, U32, "index below DEVICE_COUNT", DEVICE_SINCE] = 0
     tensor: Annotated[RpcTensor, Record(RpcTensor), "the tensor; it need not be placed"]
+    # a device may want room that depends on the sources (FUN-07)
     srcs: Annotated[
         tuple[RpcTensor, ...],
         Array(Record(RpcTensor), MAX_SRC),
@@ -489,6 +498,7 @@ class GetAllocSize:
     ] = ()
 
 
+# 14 for ever: ggml-rpc.cpp asserts it, so that any version can tell another one apart
 @request(14, "HELLO", reply=HelloReply)
 class Hello:
     """Open the conversation: the first request of every connection, and only the first."""
@@ -506,25 +516,26 @@ class GraphRecompute:
     """Compute the device's stored graph again, on the data that its tensors hold now."""
 
     device: Annotated[int, U32, "index below DEVICE_COUNT"]
-    uid: Annotated[int, U64, "which graph", Since(V8_0_0)] = 0
+    uid: Annotated[int, U64, "the client's number for the graph", Since(V8_0_0)] = 0
 
 
 @request(17, "MEMSET_TENSOR", reply=((V5_0_0, Empty), (V6_0_0, NO_REPLY)), since=V5_0_0)
 class MemsetTensor:
     """Set bytes of a tensor."""
 
-    tensor: Annotated[RpcTensor, Record(RpcTensor), "where"]
-    offset: Annotated[int, U64, "bytes into the tensor"]
-    size: Annotated[int, U64, "how many bytes"]
-    value: Annotated[int, U8, "the byte"]
+    tensor: Annotated[RpcTensor, Record(RpcTensor), "where to write"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
+    size: Annotated[int, U64, "bytes to set"]
+    value: Annotated[int, U8, "what every byte becomes"]
 
 
+# in 6.0.0 and 7.0.0 the number 18 is RPC_CMD_NONE, which clients use inside and never send
 @request(18, "SET_TENSOR_2D", reply=NO_REPLY, since=V8_0_0)
 class SetTensor2d:
     """Write rows into a tensor."""
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "where to write"]
-    offset: Annotated[int, U64, "bytes into the tensor"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
     size: Annotated[int, U64, "bytes of a row"]
     n_copies: Annotated[int, U64, "number of rows"]
     stride: Annotated[int, U64, "bytes between rows in the tensor"]
@@ -536,7 +547,7 @@ class GetTensor2d:
     """Read rows from a tensor."""
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "what to read"]
-    offset: Annotated[int, U64, "bytes into the tensor"]
+    offset: Annotated[int, U64, "offset into the tensor in bytes"]
     size: Annotated[int, U64, "bytes of a row"]
     n_copies: Annotated[int, U64, "number of rows"]
     stride: Annotated[int, U64, "bytes between rows in the tensor"]

@@ -1,7 +1,7 @@
 """One row per rule: a permanent id, the sentence, what our server does, and the versions that it binds.
 
-Ids are words; none changes, and none returns with another meaning. The part before the dot is the section. "Refuse" means: no reply
-byte, that connection closed, its buffers freed, the process alive (the protocol has no error reply). What genuine builds do stands
+Ids are words; an id never changes, and never comes back with another meaning. The part before the dot is the section. "Refuse" means: no reply
+byte, that connection closed, its buffers freed, the process alive (the protocol has no error reply). What genuine builds do is
 in `observed`, a file per build.
 """
 
@@ -23,7 +23,7 @@ class Rule:
         id: section and words, e.g. "tensor.in-buffer"; permanent.
         level: by RFC 2119.
         sentence: the rule.
-        outcome: what our server does where the rule bites.
+        outcome: what our server does where the rule applies.
         since: the first version that it binds.
         until: the first version that it no longer binds.
     """
@@ -47,16 +47,16 @@ _ROWS = (
     Rule("frame.command-known", "MUST", "A server refuses a command byte that its version does not define.", _REFUSE),
     Rule("frame.size-fixed", "MUST", "A server refuses a fixed-size request whose size field differs from its record's size, before reading the payload.", _REFUSE),
     Rule("frame.size-minimum", "MUST", "A server refuses a SET_TENSOR or GRAPH_COMPUTE whose size field is below its fixed part.", _REFUSE),
-    Rule("frame.size-bounded", "MUST", "A server allocates nothing on the strength of a size field or a count: it grows with what arrives, and refuses without waiting for the rest once that shows the message to be wrong.", _REFUSE),
+    Rule("frame.size-bounded", "MUST", "A server allocates nothing on the strength of a size field or a count alone: memory grows with what arrives, and the server refuses, without waiting for the rest, once what has arrived shows the message to be wrong.", _REFUSE),
     Rule("frame.reply-presence", "MUST", "A server answers exactly the requests that its version's table says are answered, with exactly the payload size it says.", "answers by the table"),
     Rule("frame.reply-order", "MUST", "Requests of a connection take effect, and replies are sent, in the order of the requests, pipelined or not.", "does so"),
     Rule("frame.segmentation", "MUST", "A message means the same however TCP cuts it up.", "does so"),
-    Rule("frame.complete", "MUST", "A message that has begun goes on to its last byte; of one that the connection's end cuts off, the receiver does nothing and answers nothing.", "ends the connection"),
+    Rule("frame.complete", "MUST", "A message that has begun is sent to its last byte; if the end of the connection cuts one off, the receiver does nothing for it and answers nothing.", "ends the connection"),
     # ---------------------------------------------------------------------------------------------- session
     Rule("session.hello-first", "MUST", "A server refuses a connection whose first command is not HELLO.", _REFUSE),
     Rule("session.hello-once", "MUST", "A server refuses a second HELLO.", _REFUSE),
     Rule("session.hello-version", "MUST", "HELLO is answered with the version whose layouts the server speaks from then on.", "answers 3.6.1"),
-    Rule("session.version-accepted", "MUST", "A client goes on only with a server of its own major version and a minor version not above its own.", "says both versions and stops"),
+    Rule("session.version-accepted", "MUST", "A client goes on only with a server of its own major version and a minor version not above its own.", "names both versions and stops"),
     Rule("session.survives", "MUST", "After a refusal, a cut-off message or a vanished peer the process serves on, and other connections notice nothing.", "does so"),
     Rule("session.frees", "MUST", "When a connection ends, its buffers, stored graphs and handles are gone.", "does so"),
     Rule("session.isolated", "MUST", "A handle of one connection means nothing on another.", _REFUSE),
@@ -64,13 +64,13 @@ _ROWS = (
     # ----------------------------------------------------------------------------------------------- device
     Rule("device.index", "MUST", "A server refuses a device index that is not below DEVICE_COUNT.", _REFUSE, since=V3_0_0),
     Rule("device.count", "MUST", "DEVICE_COUNT is at least 1 and does not change.", "as given by -d", since=V3_0_0),
-    Rule("device.memory", "MUST", "GET_DEVICE_MEMORY says no more free than total.", "total is the cap (-m), free what is left of it and of the machine"),
+    Rule("device.memory", "MUST", "GET_DEVICE_MEMORY reports no more memory free than in total.", "total is the cap (-m), free what is left of it and of the machine"),
     Rule("device.alignment", "MUST", "GET_ALIGNMENT answers a power of two, and every base_ptr of that device is a multiple of it.", "32"),
     Rule("device.max-size", "MUST", "GET_MAX_SIZE answers a size above 0.", "the memory cap"),
     # ----------------------------------------------------------------------------------------------- buffer
     Rule("buffer.known", "MUST", "A server refuses a remote_ptr that is not a live buffer of the connection in BUFFER_GET_BASE, FREE_BUFFER and BUFFER_CLEAR.", _REFUSE),
     Rule("buffer.freed-once", "MUST", "A server refuses to free a buffer twice.", _REFUSE),
-    Rule("buffer.alloc-fails", "MUST", "ALLOC_BUFFER that can't be met is answered with remote_ptr 0 and remote_size 0, and the connection goes on.", "answers (0, 0)"),
+    Rule("buffer.alloc-fails", "MUST", "An ALLOC_BUFFER that can't be met is answered with remote_ptr 0 and remote_size 0, and the connection goes on.", "answers (0, 0)"),
     Rule("buffer.alloc-size", "MUST", "A buffer has at least the bytes asked for, and remote_size says how many.", "exactly as many"),
     Rule("buffer.empty", "SHOULD", "ALLOC_BUFFER of size 0 gives a handle with base_ptr 0 and remote_size 0.", "does so"),
     Rule("buffer.disjoint", "MUST", "Address ranges of a connection's live buffers do not overlap.", "gaps of a page between them"),
@@ -81,28 +81,28 @@ _ROWS = (
     Rule("tensor.type-known", "MUST", "A server refuses a tensor whose type is not a live ggml_type of its version.", _REFUSE),
     Rule("tensor.block-multiple", "MUST", "A server refuses a tensor of a block type whose ne[0] is not a multiple of the block.", _REFUSE),
     Rule("tensor.buffer-known", "MUST", "A server refuses SET_TENSOR, SET_TENSOR_HASH, GET_TENSOR and COPY_TENSOR on a tensor that lies in no live buffer of the connection.", _REFUSE),
-    Rule("tensor.in-buffer", "MUST", "A server refuses a tensor whose bytes, from data over ggml_nbytes, are not all inside its buffer; sums are taken without wrapping.", _REFUSE),
+    Rule("tensor.in-buffer", "MUST", "A server refuses a tensor whose ggml_nbytes bytes from data on are not all inside its buffer, computed without wrapping.", _REFUSE),
     Rule("tensor.empty", "MUST", "A tensor with a dimension of 0 has no bytes and is accepted wherever its address lies in its buffer.", "accepts"),
     Rule("tensor.init", "MUST", "INIT_TENSOR leaves the tensor's data as they are.", "does nothing"),
-    Rule("tensor.alloc-size", "MUST", "GET_ALLOC_SIZE answers at least ggml_nbytes of the tensor, the same each time, and refuses one of 2^64 bytes or more.", "ggml_nbytes"),
+    Rule("tensor.alloc-size", "MUST", "GET_ALLOC_SIZE answers at least ggml_nbytes of the tensor, the same each time; a tensor of 2^64 bytes or more is refused.", "ggml_nbytes"),
     # ------------------------------------------------------------------------------------------------- data
     Rule("data.in-tensor", "MUST", "A server refuses to write or read a range that leaves the tensor: offset and size are compared with ggml_nbytes without wrapping.", _REFUSE),
     Rule("data.offset-wrap", "MUST", "A server refuses an offset so large that address plus offset wraps round 2^64.", _REFUSE),
     Rule("data.round-trip", "MUST", "GET_TENSOR answers the bytes that SET_TENSOR wrote there.", "does so"),
-    Rule("data.partial", "MUST", "SET_TENSOR and GET_TENSOR of a part change and show that part only.", "does so"),
+    Rule("data.partial", "MUST", "SET_TENSOR of part of a tensor changes that part only, and GET_TENSOR of part of it answers that part only.", "does so"),
     Rule("data.empty", "SHOULD", "SET_TENSOR and GET_TENSOR of 0 bytes inside the tensor are accepted.", "accepts, also at the very end"),
     Rule("data.hash-miss", "MUST", "SET_TENSOR_HASH of data that the server does not have is answered with 0 and changes nothing.", "answers 0"),
-    Rule("data.hash-hit", "MUST", "SET_TENSOR_HASH that is answered with 1 has written data with that hash.", "checks length and content first"),
-    Rule("data.copy", "MUST", "COPY_TENSOR answered with 1 has copied the source's bytes into the destination.", "does so"),
+    Rule("data.hash-hit", "MUST", "A SET_TENSOR_HASH that is answered with 1 has written data with that hash.", "checks length and content first"),
+    Rule("data.copy", "MUST", "A COPY_TENSOR answered with 1 has copied the source's bytes into the destination.", "does so"),
     Rule("data.copy-fits", "MUST", "A server refuses COPY_TENSOR where the source's bytes do not fit into the destination.", _REFUSE),
     # ------------------------------------------------------------------------------------------------ graph
     Rule("graph.size-exact", "MUST", "A server refuses a GRAPH_COMPUTE whose counts do not fill the message exactly.", _REFUSE),
     Rule("graph.tensor-id", "MUST", "A server refuses a tensor record with id 0 in a graph.", _REFUSE),
     Rule("graph.tensor-unique", "MUST", "A server refuses a graph with two tensor records of one id.", _REFUSE),
-    Rule("graph.node-known", "MUST", "A server refuses a graph whose nodes name an id that has no tensor record; 0 is none.", _REFUSE),
+    Rule("graph.node-known", "MUST", "A server refuses a graph whose nodes include an id that has no tensor record; 0 never has one.", _REFUSE),
     Rule("graph.node-unique", "MUST", "A server refuses a graph that lists a node twice.", _REFUSE),
     Rule("graph.source-known", "MUST", "A server refuses a graph in which a src or view_src, unless 0, names an id that has no tensor record.", _REFUSE),
-    Rule("graph.acyclic", "MUST", "A server refuses a graph in which a tensor is, through src and view_src, its own source; a CPY that names itself as src[1] (ggml_cast) is none.", _REFUSE),
+    Rule("graph.acyclic", "MUST", "A server refuses a graph in which a tensor is, through src and view_src, its own source; a CPY that names itself as src[1] (ggml_cast) is not a cycle.", _REFUSE),
     Rule("graph.deep", "MUST", "A chain of sources may be as long as the graph; its length does not break the server.", "computes"),
     Rule("graph.null-data", "MUST", "A server refuses a tensor in a graph that has an address but no live buffer; one with neither is accepted as long as no computed node touches it.", _REFUSE),
     Rule("graph.op-known", "MUST", "A server refuses a node to be computed whose op is not in its version's op table.", _REFUSE),
@@ -110,7 +110,7 @@ _ROWS = (
     Rule("graph.op-supported", "MUST", "A server refuses a graph with an op or types that it cannot compute, and lives.", _REFUSE),
     Rule("graph.arity", "MUST", "A server refuses a node that lacks a source its op needs.", _REFUSE),
     Rule("graph.type", "MUST", "A server refuses a node whose types its op does not take.", _REFUSE),
-    Rule("graph.shape", "MUST", "A server refuses a node whose dimensions, strides or parameters its op cannot mean.", _REFUSE),
+    Rule("graph.shape", "MUST", "A server refuses a node whose dimensions, strides or parameters its op does not allow.", _REFUSE),
     Rule("graph.index", "MUST", "A server refuses, when it computes, an index among a tensor's contents that is out of range, and lives.", _REFUSE),
     Rule("graph.view", "MUST", "A view lies inside what it is a view of: same buffer, data equal to view_src's data plus view_offs, its bytes inside view_src's bytes.", _REFUSE),
     Rule("graph.computes", "MUST", "After GRAPH_COMPUTE the nodes hold what their ops compute from their sources, within the op's tolerance.", "the oracle"),
@@ -118,6 +118,7 @@ _ROWS = (
     # need harms nobody, but a client from before that day, whose nodes lack the flag, would get zeros.
     Rule("graph.flag-compute", "MUST", "A node without flag COMPUTE (16) is not computed.", "skips it", since=V3_6_1),
     Rule("graph.empty", "SHOULD", "A graph without nodes is accepted and computes nothing.", "accepts"),
+    # 8.0.0 keeps several graphs of a device, and its GRAPH_RECOMPUTE names one by uid
     Rule("graph.recompute", "MUST", "GRAPH_RECOMPUTE computes the last graph accepted on that connection and device, on the data as they are now.", "runs the stored plan", since=V3_5_0, until=V8_0_0),
     Rule("graph.recompute-stored", "MUST", "A server refuses GRAPH_RECOMPUTE where no graph is stored for the device.", _REFUSE, since=V3_5_0),
     Rule("graph.recompute-freed", "MUST", "Freeing a buffer that a stored graph uses drops that graph.", "drops it", since=V3_5_0),
@@ -126,4 +127,4 @@ _ROWS = (
 RULES: dict[str, Rule] = {rule.id: rule for rule in _ROWS}
 """Rule id to its row."""
 
-assert len(RULES) == len(_ROWS), "a rule id stands twice"
+assert len(RULES) == len(_ROWS), "two rules have the same id"

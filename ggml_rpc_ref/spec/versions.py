@@ -34,6 +34,7 @@ class Version(NamedTuple):
             ValueError: unless the text is three numbers below 256, separated by dots.
         """
         parts = text.split(".")
+        # isascii(): isdigit() alone takes digits of other scripts and superscripts too
         if len(parts) != 3 or not all(part.isascii() and part.isdigit() and int(part) < 256 for part in parts):
             raise ValueError(f"{text!r} is not a version like {DEFAULT}")
         return cls(*map(int, parts))

@@ -1,4 +1,4 @@
-"""The closed set of wire types. Readers of the table are functions that match on them and end in `assert_never`.
+"""The wire types, a closed set: readers of the table are functions that match on them and end in `assert_never`.
 
 Everything on the wire is little-endian and packed: no gaps, no alignment (`#pragma pack(1)` in ggml-rpc.cpp).
 """
@@ -32,7 +32,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A fixed number of the same thing."""
+    """A fixed number of elements of one type."""
 
     of: Int | Record
     length: int
@@ -40,14 +40,14 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A u32 count, then that many of the same thing."""
+    """A u32 count, then that many elements of one type."""
 
     of: Int | Record
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Raw bytes up to the end of the message; only as the last field."""
+    """Raw bytes up to the end of the message; allowed only as the last field."""
 
 
 Wire = Int | Chars | Record | Array | Counted | Tail

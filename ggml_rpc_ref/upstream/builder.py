@@ -48,6 +48,7 @@ def install(version: str, on_progress: OnProgress = ignore_progress) -> Build:
     row = release(version)
     root = cache_dir(version)
     clock = _Clock(on_progress)
+    # with_name, not with_suffix, which would take the version's patch for one
     with locked(root.with_name(f"{version}.lock"), lambda: clock.tell("waiting for another process that builds it")):
         build = build_at(root, row)
         if build is not None:
@@ -62,6 +63,7 @@ def install(version: str, on_progress: OnProgress = ignore_progress) -> Build:
         remove(root)
         try:
             return _build(row, root, clock)
+        # an interrupt too must not leave half a build
         except BaseException:
             remove(root)
             raise

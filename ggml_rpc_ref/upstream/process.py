@@ -45,7 +45,7 @@ OnProgress = Callable[[Progress], None]
 
 
 def ignore_progress(_: Progress) -> None:
-    """Show nothing."""
+    """Ignore it."""
 
 
 def cache_home() -> Path:
@@ -64,10 +64,12 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     The operating system releases the lock when its holder ends, however it ends, so that no lock is ever stale.
     """
     try:
+        # here, as Windows has no fcntl, and everything else can be imported there
         import fcntl
     except ImportError:
         raise Unsupported("genuine builds can be made on Linux and macOS only") from None
     path.parent.mkdir(parents=True, exist_ok=True)
+    # the file is never deleted: another process may wait for this one while a third would lock a new one of the same name
     with path.open("w") as file:
         while True:
             try:
@@ -101,6 +103,7 @@ def run_logged(command: Sequence[str], log: Path, on_line: Callable[[str], None]
                 assert process.stdout is not None
                 for line in process.stdout:
                     file.write(line)
+                    # so that the log can be read while the build goes on, and is complete where a signal ends us
                     file.flush()
                     on_line(line.rstrip())
                 return process.wait()
@@ -161,12 +164,13 @@ def environment() -> dict[str, str]:
 def ending_of(who: str, status: int, printed: str) -> str:
     """Return one sentence about how a process of the genuine library ended."""
     if status == REFUSED:
+        # `genuine.refuse` has written a whole sentence
         return printed.rstrip().rpartition("\n")[2]
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
-    return f"{who} {how}{last_words(printed)}"
+    return f"{who} {how}{last_output(printed)}"
 
 
-def last_words(printed: str) -> str:
+def last_output(printed: str) -> str:
     """Return the last lines that a process printed, to be appended to a sentence about its end."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    return f"; its last words: {' | '.join(lines[-3:])}" if lines else " without a word"
+    return f"; its last output: {' | '.join(lines[-3:])}" if lines else ", without any output"

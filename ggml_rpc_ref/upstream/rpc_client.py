@@ -118,6 +118,7 @@ def generate(
 def _run_client(build: Build, request: str, timeout: float) -> dict[str, Any]:
     try:
         done = subprocess.run(
+            # -I: neither PYTHONPATH nor the script's directory is searched, so that nothing of ours can be imported there
             [str(build.python), "-I", str(SCRIPT), "generate"],
             input=request,
             capture_output=True,

@@ -21,7 +21,7 @@ from typing import NoReturn
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 from ggml_rpc_ref.upstream.builds import Build, find
-from ggml_rpc_ref.upstream.process import SCRIPT, Failed, ending_of, environment, last_words, thread_count
+from ggml_rpc_ref.upstream.process import SCRIPT, Failed, ending_of, environment, last_output, thread_count
 from ggml_rpc_ref.upstream.releases import DEFAULT
 
 _READY = re.compile(r"^ready (\S+) protocol (\S+)$", re.MULTILINE)
@@ -139,12 +139,14 @@ def _serve_command(build: Build, options: ServerOptions, *, owned: bool) -> list
         "cache_dir": None if options.cache_dir is None else str(options.cache_dir),
         "owned": owned,
     }
+    # -I: neither PYTHONPATH nor the script's directory is searched, so that nothing of ours can be imported there
     return [str(build.python), "-I", str(SCRIPT), "serve", json.dumps(request)]
 
 
 def _wait_until_ready(build: Build, process: subprocess.Popen[bytes], log: Path, timeout: float) -> Server:
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
+        # before the log is read, which then holds all that a process that has ended has printed
         status = process.poll()
         printed = log.read_text(errors="replace")
         if status is not None:
@@ -152,7 +154,7 @@ def _wait_until_ready(build: Build, process: subprocess.Popen[bytes], log: Path,
         if ready := _READY.search(printed):
             return Server(ready[1], ready[2], process, log)
         time.sleep(0.01)
-    raise Failed(f"the genuine {build.protocol} server did not answer HELLO within {timeout:g} s{last_words(printed)}")
+    raise Failed(f"the genuine {build.protocol} server did not answer HELLO within {timeout:g} s{last_output(printed)}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ when each case was played against the genuine 3.6.1 server, each in a fresh proc
 
     ggml-rpc-ref vectors play --spawn 'ggml-rpc-ref upstream serve 3.6.1 -p {port}' --only malformed
 
-What of the record no vector can say, and why, stands in vectors/README.md.
+vectors/README.md says which parts of the record no vector can have, and why.
 """
 
 from __future__ import annotations

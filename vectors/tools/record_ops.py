@@ -4,6 +4,7 @@
     .venv/bin/python -m vectors.tools.record_ops --spawn RMS_NORM MUL       # these ops only
     .venv/bin/python -m vectors.tools.record_ops 127.0.0.1:50052 RMS_NORM   # on a server that runs already
     .venv/bin/python -m vectors.tools.record_ops --spawn --dry-run ADD      # compare with the oracle, write nothing
+    .venv/bin/python -m vectors.tools.record_ops --spawn --new SUM          # the cases that its file lacks, the others as they are
     .venv/bin/python -m vectors.tools.record_ops --inputs                   # write the inputs of what is recorded, ask no server
 
 Two files per op are written to `vectors/upstream-3.6.1-llama-cpp-python-0.3.20/ops/`: `<op>.json`, and `<op>.inputs` with the bytes
@@ -457,23 +458,34 @@ def oracle_errors(op: Op, case: Case, after: dict[str, np.ndarray[Any, np.dtype[
     return worst, complaint
 
 
+def processor() -> str:
+    """Return this machine's model of processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+
+
 def provenance(command: str) -> dict[str, str]:
     """Return where the recorded bytes come from."""
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
     return {
         "package": PACKAGE,
         "server": "ggml_backend_rpc_start_server on the CPU device of that package, x86-64, built on the machine that ran it",
-        "cpu": cpu,
+        "cpu": processor(),
         "how": "each case one GRAPH_COMPUTE of one node with flag COMPUTE; the whole buffer read back with GET_TENSOR",
         "command": command,
     }
 
 
-def record_op(server: SpawnedServer | RemoteServer, op: Op, *, dry_run: bool, command: str) -> tuple[int, float, list[str], int]:
-    """Record an op; return the number of its cases, the oracle's worst error, the complaints, and the bytes written."""
-    entries, worst, complaints = [], 0.0, []
+def record_op(
+    server: SpawnedServer | RemoteServer, op: Op, *, dry_run: bool, only_new: bool, command: str
+) -> tuple[int, float, list[str], int]:
+    """Record an op; return the number of cases recorded, the oracle's worst error, the complaints, and the bytes written."""
+    path, document = OUT / f"{op.name.lower()}.json", new_document(op, command)
+    if only_new and path.exists():
+        document = json.loads(path.read_text())
+    known, worst, complaints = {entry["id"]: entry for entry in document["cases"]}, 0.0, []
+    wanted = [case for case in cases_of(op.name) if case.id not in known]
     wire = server.connect()
-    for case in cases_of(op.name):
+    for case in wanted:
         try:
             entry, after = record_case(wire, op, case)
         except ServerGone:
@@ -484,22 +496,28 @@ def record_op(server: SpawnedServer | RemoteServer, op: Op, *, dry_run: bool, co
         except (ValueError, Violation) as error:
             complaints.append(f"{op.name}-{case.id}: {error}")
             continue
-        entries.append(entry)
+        known[case.id] = entry if processor() == document["provenance"]["cpu"] else entry | {"cpu": processor()}
         distance, complaint = oracle_errors(op, case, after)
         worst = max(worst, distance)
         if complaint:
             complaints.append(f"{op.name}-{case.id}: {complaint}")
     wire.close()
-    document = {
+    ids = [case.id for case in cases_of(op.name)]
+    if dry_run or not wanted or not all(id in known for id in ids):
+        return len(wanted), worst, complaints, 0
+    return len(wanted), worst, complaints, write(op, document | {"cases": [known[id] for id in ids]})
+
+
+def new_document(op: Op, command: str) -> dict[str, Any]:
+    """Return the JSON object of an op of which nothing is recorded yet."""
+    return {
         "schema_version": 1,
         "op": op.name,
         "provenance": provenance(command),
         "encoding": ENCODING,
         "tolerance": asdict(op.tolerance),
-        "cases": entries,
+        "cases": [],
     }
-    complete = len(entries) == len(list(cases_of(op.name))) and entries and not dry_run
-    return len(entries), worst, complaints, write(op, document) if complete else 0
 
 
 def main() -> int:
@@ -509,6 +527,7 @@ def main() -> int:
     parser.add_argument("--spawn", action="store_true", help="start the genuine server from the cached environment")
     parser.add_argument("--threads", type=int, default=1, help="threads of the spawned server (default 1)")
     parser.add_argument("--dry-run", action="store_true", help="compare with the oracle, write nothing")
+    parser.add_argument("--new", action="store_true", help="record only cases that are not in the files yet")
     parser.add_argument("--inputs", action="store_true", help="write the inputs of what is recorded already, and ask no server")
     options = parser.parse_args()
     names = list(options.where)
@@ -530,7 +549,9 @@ def main() -> int:
     failures, rows = 0, []
     try:
         for name in names or OPS:
-            cases, worst, complaints, size = record_op(server, OPS[name], dry_run=options.dry_run, command=command)
+            cases, worst, complaints, size = record_op(
+                server, OPS[name], dry_run=options.dry_run, only_new=options.new, command=command
+            )
             failures += len(complaints)
             print(*complaints, sep="\n", end="\n" if complaints else "")
             rows.append((name, cases, worst, OPS[name].tolerance, len(complaints), size))

@@ -30,26 +30,26 @@ ON_BUFFER: dict[str, Callable[[int], object]] = {
 
 @case("buffer.known/{}-0", each=ON_BUFFER)
 def null_handle(subject: Subject, request: Callable[[int], object]) -> None:
-    """A {} with remote_ptr 0: refused."""
+    """{} with remote_ptr 0: refused."""
     subject.connect().refuses(request(0))
 
 
 @case("buffer.known/{}-never-given", each=ON_BUFFER)
 def unknown_handle(subject: Subject, request: Callable[[int], object]) -> None:
-    """A {} with a remote_ptr one above that of a live buffer: refused."""
+    """{} with a remote_ptr one above that of a live buffer: refused."""
     peer = subject.connect()
     peer.refuses(request(peer.alloc(4096).remote_ptr + 1))
 
 
 @case("buffer.known/{}-2-64-less-1", each=ON_BUFFER)
 def largest_handle(subject: Subject, request: Callable[[int], object]) -> None:
-    """A {} with remote_ptr 2^64-1: refused."""
+    """{} with remote_ptr 2^64-1: refused."""
     subject.connect().refuses(request(2**64 - 1))
 
 
 @case("buffer.known/{}-base-as-handle", each=ON_BUFFER)
 def base_as_handle(subject: Subject, request: Callable[[int], object]) -> None:
-    """A {} with a live buffer's base_ptr in place of its remote_ptr: refused, unless the two are the same number."""
+    """{} with a live buffer's base_ptr in place of its remote_ptr: refused, unless the two are the same number."""
     peer = subject.connect()
     buffer = peer.alloc(4096)
     if buffer.base == buffer.remote_ptr:
@@ -59,7 +59,7 @@ def base_as_handle(subject: Subject, request: Callable[[int], object]) -> None:
 
 @case("buffer.known/{}-freed", each={k: v for k, v in ON_BUFFER.items() if k != "free-buffer"})
 def freed_handle(subject: Subject, request: Callable[[int], object]) -> None:
-    """A {} with the remote_ptr of a buffer that has been freed: refused."""
+    """{} with the remote_ptr of a buffer that has been freed: refused."""
     peer = subject.connect()
     remote_ptr = peer.alloc(4096).remote_ptr
     peer.ask(FreeBuffer(remote_ptr=remote_ptr))
@@ -185,6 +185,7 @@ def not_mapped(subject: Subject) -> None:
         raise NotJudged("seeing the server's memory map takes a server started by --spawn on Linux", Verdict.SKIP)
     peer = subject.connect()
     buffers = [peer.alloc(size) for size in (64, 4096, 2**20, 2**25)]
+    # read once the buffers are there: the largest are mapped only then
     mapped = [tuple(int(end, 16) for end in line.split(" ", 1)[0].split("-")) for line in maps.read_text().splitlines()]
     for buffer in buffers:
         for what, number in (("remote_ptr", buffer.remote_ptr), ("base_ptr", buffer.base)):

@@ -226,7 +226,7 @@ def read_nothing(subject: Subject, offset: int) -> None:
 
 @case("data.empty/{}-at-buffer-end", each={"set": True, "get": False})
 def nothing_at_buffer_end(subject: Subject, write: bool) -> None:
-    """A {} of 0 bytes at the end of a tensor that ends where its buffer does: accepted."""
+    """SET_TENSOR or GET_TENSOR ({}) of 0 bytes at the end of a tensor that ends where its buffer does: accepted."""
     peer = subject.connect()
     tensor = tensor_in(peer.alloc(64))
     if write:
@@ -243,6 +243,7 @@ BULK = 10 * 2**20 + 256
 
 def fnv1a_of_zeros(head: bytes, zeros: int) -> int:
     """Return FNV-1a 64 of some bytes and as many zero bytes after them: each zero byte is one multiplication by the prime."""
+    # the constants once more: cases do without the protocol's code, which would agree with itself (test_architecture)
     value = 0xCBF29CE484222325
     for byte in head:
         value = (value ^ byte) * 0x100000001B3 % 2**64
@@ -262,6 +263,7 @@ def unknown_hash(subject: Subject, hash: int) -> None:
 @case("data.hash-hit/same-data")
 def known_hash(subject: Subject) -> None:
     """SET_TENSOR of over 10 MiB, then SET_TENSOR_HASH with its hash on another tensor: if answered with 1, the same bytes."""
+    # data of this case's own: a server's cache may still hold what another case has sent
     peer, head = subject.connect(), b"hash-hit/same-data".ljust(32, b"!")
     data = head + bytes(BULK - len(head))
     first, second = (tensor_in(peer.alloc(BULK), [BULK], "I8") for _ in range(2))

@@ -38,7 +38,7 @@ ON_DEVICE: dict[str, Callable[[int], object]] = {
 
 @case("device.index/{}-first-too-large", each=ON_DEVICE)
 def first_too_large(subject: Subject, request: Callable[[int], object]) -> None:
-    """A {} for device number DEVICE_COUNT, one above the last: refused."""
+    """{} for device number DEVICE_COUNT, one above the last: refused."""
     peer = subject.connect()
     _store_graph(peer)
     peer.refuses(request(subject.facts.device_count))
@@ -46,7 +46,7 @@ def first_too_large(subject: Subject, request: Callable[[int], object]) -> None:
 
 @case("device.index/{}-2-32-less-1", each=ON_DEVICE)
 def far_too_large(subject: Subject, request: Callable[[int], object]) -> None:
-    """A {} for device 2^32-1: refused."""
+    """{} for device 2^32-1: refused."""
     peer = subject.connect()
     _store_graph(peer)
     peer.refuses(request(2**32 - 1))

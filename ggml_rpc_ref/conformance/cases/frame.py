@@ -93,6 +93,7 @@ def _words(cls: type) -> str:
 # ------------------------------------------------------------------------------------------------------- command-known
 
 
+# 17: RPC_CMD_COUNT of 3.6.1; 18: RPC_CMD_NONE of 6.0.0, never sent; 24: the count of 8.0.0; 128: the sign bit
 @case("frame.command-known/{}", each={"17": 17, "18": 18, "24": 24, "127": 127, "128": 128, "255": 255})
 def unknown_command(subject: Subject, number: int) -> None:
     """After HELLO, command {} with size 0: refused."""
@@ -142,7 +143,8 @@ def wrong_size(subject: Subject, row: tuple[type, int, bool]) -> None:
     payload = good.ljust(size, b"\0")[:size] if with_payload else b""
     head = codec.REQUEST_HEAD.pack(REQUESTS[cls].number, size)
     silent = REQUESTS[cls].reply(peer.version) is NO_REPLY
-    # whether a request without a reply was accepted shows only in the answer to the next one
+    # whether a request without a reply was accepted shows only in the answer to the next one; after a huge size field that one
+    # would be taken for payload
     peer.send(head + payload + DEVICE_COUNT * (silent and with_payload))
     peer.refused()
 
@@ -290,7 +292,7 @@ def compute_in_order(subject: Subject) -> None:
     left, right = arena.leaf([1], [0.0]), arena.leaf([1], [0.5])
     total = arena.node("ADD", [left, right], [1])
     graph, read = arena.graph(total), GetTensor(tensor=total, offset=0, size=4)
-    # 2^k is exact in float32, and so is 2^k + 0.5
+    # small whole numbers are exact in float32, and so are they with 0.5 added
     inputs = [float(turn) for turn in range(100)]
     peer.send(*[m for x in inputs for m in (SetTensor(tensor=left, offset=0, data=_f32(x)), graph, read)])
     for x in inputs:

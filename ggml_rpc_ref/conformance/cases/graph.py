@@ -1,4 +1,4 @@
-"""Graphs that must be refused, or accepted though they look odd. What good graphs compute stands in `graph_results`.
+"""Graphs that must be refused, or accepted though they look odd. `graph_results` judges what good graphs compute.
 
 Most cases take a small good graph and break one thing. What a server might read or write by mistake lies in the case's own buffer.
 """
@@ -225,16 +225,18 @@ def _chain(subject: Subject, length: int, backwards: bool = False) -> None:
         np.frombuffer(codec.encode(t, arena.peer.version), codec.layout(RpcTensor, arena.peer.version))
         for t in arena.tensors.values()
     ]
+    # as arrays: up to 300,000 records are too many to make and encode one by one
     chain = np.repeat(records[2], length)
     ids = np.arange(0x100000, 0x100000 + length, dtype=np.uint64)
     chain["id"] = ids
     chain["src"][1:, 0] = ids[:-1]
     chain["view_src"][1:] = ids[:-1]
+    # frombuffer's arrays are read-only; repeat has copied the other one
     records[3] = records[3].copy()
     records[3]["src"][0, 0] = ids[-1]
     order = [records[0], records[1], chain, records[3]]
     tensors = np.concatenate([part[::-1] for part in reversed(order)] if backwards else order)
-    payload = Graph(0, np.array([total.id], np.uint64), tensors).encode()
+    payload = Graph(0, np.array([total.id], np.uint64), tensors).encode(arena.peer.version)
     arena.peer.tell(codec.REQUEST_HEAD.pack(10, len(payload)) + payload)
     arena.expect(total, [2.0, 3.0, 4.0, 5.0])
 
@@ -343,7 +345,7 @@ def source_lacking(subject: Subject, row: tuple[str, int]) -> None:
 
 @case("graph.arity/gap", may_crash=True)
 def gap_in_sources(subject: Subject) -> None:
-    """An ADD whose sources stand in slots 1 and 2 with slot 0 empty: refused."""
+    """An ADD whose sources are in slots 1 and 2 with slot 0 empty: refused."""
     arena, left, _ = _sum(subject)
     arena.refuses(arena.node("ADD", [None, left, left], [4]))
 

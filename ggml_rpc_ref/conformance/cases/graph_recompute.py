@@ -45,6 +45,7 @@ def recompute_new(subject: Subject) -> None:
 @case("graph.recompute/last-of-two")
 def recompute_last(subject: Subject) -> None:
     """Graph A, then graph B computed, both results overwritten, then GRAPH_RECOMPUTE: B's result is there again, A's is not."""
+    # two arenas on one connection, which stores the last graph only
     arena, other = (Arena(peer) for peer in [subject.connect()] * 2)
     _, first = _doubling(arena, [1, 2])
     _, second = _doubling(other, [5, 6])
@@ -157,6 +158,7 @@ def recompute_source_freed(subject: Subject) -> None:
     peer = subject.connect()
     inputs, results = Arena(peer, LARGE), Arena(peer)
     left = inputs.leaf([2], [1, 2])
+    # before the node: it belongs to the graph, and ids are counted from what is there, so that the node gets another
     results.tensors[left.id] = left
     node = results.node("ADD", [left, left], [2])
     results.compute(node)

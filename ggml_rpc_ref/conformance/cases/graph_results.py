@@ -1,4 +1,4 @@
-"""What graphs compute, once and again, and nodes that their op can't mean. Every expected number was worked out by hand."""
+"""What graphs compute, once and again, and nodes that their op does not allow. Every expected number was worked out by hand."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ SUMS: dict[str, Sum] = {
         "GLU", [Source([2], [1, 2]), Source([2], [3, 4])], [2], [2.1931758, 7.0463767], TABLE, _i32(GLU_OPS.index("SWIGLU"), 0)
     ),
     "glu-geglu": Sum("GLU", [Source([2], [1, 3])], [1], [2.5235760], TABLE, _i32(GLU_OPS.index("GEGLU"), 0)),
-    # one key only: the weights are 1 and the result is the value's row
+    # one key only: its weight is 1 and the result is the value's row; op_params are scale, max_bias and logit_softcap
     "flash-attn-ext-one-key": Sum(
         "FLASH_ATTN_EXT",
         [
@@ -459,7 +459,7 @@ BAD_SHAPES: dict[str, Sum] = {
         params=_f32(1, 0, 0),
     ),
 }
-"""Nodes whose dimensions or parameters their op can't mean."""
+"""Nodes whose dimensions or parameters their op does not allow."""
 
 
 @case("graph.shape/{}", each=BAD_SHAPES, may_crash=True)

@@ -125,6 +125,7 @@ def half_a_hello(subject: Subject, at: int) -> None:
     subject.check_alive()
 
 
+# the cuts lie in SET_TENSOR's data and within the other two's first tensor record
 @case("session.survives/{}-cut-off", each={"set-tensor": 404, "get-tensor": 100, "graph-compute": 200})
 def half_a_request(subject: Subject, at: int) -> None:
     """The beginning of a valid {} request, then the connection ends: the server serves on."""
@@ -184,6 +185,7 @@ def neighbour_unharmed(subject: Subject) -> None:
     second = subject.connect_second()
     second.send(FreeBuffer(remote_ptr=1))
     second.finish_sending()
+    # whether this is refused is for other cases to ask
     second.wait_end()
     arena.peer.tell(GraphRecompute(device=0))
     arena.expect(total, [2.0, 4.0])
@@ -219,6 +221,7 @@ def memory_back(subject: Subject) -> None:
     peer.alloc(size)
     taken = before - peer.ask(GetDeviceMemory()).free_mem
     peer.close()
+    # the genuine CPU backend does not count: all of the machine's memory is free to it (ggml_backend_cpu_device_get_memory)
     if not size <= taken < 2 * size:
         raise NotJudged("the free memory that it reports does not change with its buffers")
     peer = subject.connect()
@@ -255,7 +258,7 @@ def _settled(peer: Peer) -> int:
     },
 )
 def foreign_handle(subject: Subject, number: int) -> None:
-    """A {} that names a live buffer of another connection: refused."""
+    """{} that names a live buffer of another connection: refused."""
     theirs = subject.connect().alloc(4096)
     peer = subject.connect_second()
     tensor = tensor_in(theirs)

@@ -1,5 +1,6 @@
 """Inputs worth trying on FLASH_ATTN_EXT."""
 
+import math
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
@@ -100,5 +101,10 @@ def _special_cases(q: Operand, k: Operand, v: Operand) -> Iterator[Case]:
         yield attention(f"spoilt-v-{value}", Operand("F32", (1, 3, 4)), sound, spoilt, hides)
     nan = Operand("F32", (1, 8, 2), fill="values:0.5,-1,2,1,1,-2,1.5,1,0.5,-1,2,1,nan,-2,1.5,1")
     yield attention("spoilt-k-nan", Operand("F32", (1, 3, 4)), nan, sound, hides)
+    above = {name: Operand("F32", ne, fill="uniform:0.5:2") for name, ne in (("q", (8, 3, 4)), ("kv", (8, 5, 2)))}
+    hidden, sinks = Operand("F16", (5, 3), fill="values:-inf,0,-inf,0,0,-inf,-inf,-inf,-inf,-inf,0,0,0,0,0"), Operand("F32", (4,))
+    for words, mask, sink in (("", None, None), ("-mask", hidden, None), ("-sinks", None, sinks), ("-softcap", None, None)):
+        cap = {"logit_softcap": 2.0} if words == "-softcap" else {}
+        yield attention(f"scale-minus-inf{words}", above["q"], above["kv"], above["kv"], mask, sink, scale=-math.inf, **cap)
     yield attention("no-keys", q, Operand("F16", (32, 0, 2)), Operand("F16", (32, 0, 2)))
     yield attention("no-queries", Operand("F32", (32, 0, 4)), k, v)

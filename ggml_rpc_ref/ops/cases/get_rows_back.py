@@ -15,6 +15,10 @@ def cases() -> Iterator[Case]:
     yield Case("once-each", Operand("F32", (8, 5)), once)
     gaps = (Operand("F32", (8, 5), (4, 40, 200, 200)), Operand("I32", (5,), fill="values:2"))
     yield Case("gaps-all-to-one", Operand("F32", (8, 3)), gaps)
+    for dtype in ("F32", "F16"):  # the index vector is a view of the first of many, as in upstream's own operator test
+        src = (Operand(dtype, (40, 5)), Operand("I32", (2,), nb=(4, 20, 20, 20), fill="index:4"))
+        yield Case(f"fewer-indices-{dtype}".lower(), Operand("F32", (40, 4)), src)
+    yield Case("no-indices", Operand("F32", (8, 3)), (Operand("F32", (8, 5)), Operand("I32", (0,), fill="index:3")))
     special = (Operand("F32", (16, 6), fill="special"), Operand("I32", (6,), fill="index:3"))
     yield Case("special", Operand("F32", (16, 3)), special)
     yield Case("no-rows", Operand("F32", (8, 3)), (Operand("F32", (8, 0)), Operand("I32", (0,), fill="index:3")))

@@ -8,8 +8,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.ops.tolerance import Tolerance
-from ggml_rpc_ref.tensor import Array
+from ggml_rpc_ref.tensor import Array, F32Array
 
 F64Array = npt.NDArray[np.float64]
 
@@ -56,3 +57,12 @@ def erf(x: F64Array) -> F64Array:
     A series fitted by numpy took twice as long, and its last digits, even erf(0), depended on the processor's BLAS.
     """
     return np.fromiter(map(math.erf, x.flat), np.float64, x.size).reshape(x.shape)
+
+
+def halves(node: Node) -> tuple[F32Array, F32Array]:
+    """Return the operands of a GLU, each of dst's shape: what the function is applied to, and what that gates."""
+    src0, src1, n = node.source(0), node.optional(1), node.dst.ne[0]
+    if src1 is not None:
+        return src0.values(), src1.values()
+    first, second = src0.values()[..., :n], src0.values()[..., n : 2 * n]
+    return (second, first) if node.i32("swapped") else (first, second)

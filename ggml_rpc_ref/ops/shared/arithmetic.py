@@ -29,7 +29,7 @@ def require_arithmetic(node: Node) -> None:
     types = (src0.dtype.name, src1.dtype.name, dst.dtype.name)
     node.require(types in TYPES, f"src0, src1 and result of types {', '.join('·'.join(row) for row in TYPES)}", types)
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
-    node.require(can_repeat(src1, src0), f"src1 that repeats to {src0.ne}", src1.ne)
+    node.require(can_repeat(src1, src0), f"src1 that repeats to {src0.ne}", src1.ne, at=src1)
     require_dense_rows(node, src0, dst)
 
 

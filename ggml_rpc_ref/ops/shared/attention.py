@@ -13,20 +13,20 @@ from ggml_rpc_ref.tensor import F32Array, Tensor
 def require_mask(node: Node, mask: Tensor, *, columns: int, rows: int) -> None:
     """Refuse a mask with too few rows or columns, with gaps between elements, or whose matrices do not broadcast."""
     x = node.source(0)
-    node.require(mask.ne[0] >= columns and mask.ne[1] >= rows, f"a mask of at least {columns} x {rows}", mask.ne)
+    node.require(mask.ne[0] >= columns and mask.ne[1] >= rows, f"a mask of at least {columns} x {rows}", mask.ne, at=mask)
     require_dense_rows(node, mask)
     for dim in (2, 3):
         n, m = x.ne[dim], mask.ne[dim]
-        node.require(m > 0 and n % m == 0, f"ne[{dim}] of the mask to divide {n}", m)
+        node.require(m > 0 and n % m == 0, f"ne[{dim}] of the mask to divide {n}", m, at=mask)
 
 
 def require_sinks(node: Node, sinks: Tensor | None) -> None:
     """Refuse sinks that are not one per head (dimension 2 of src0), without gaps."""
     if sinks is not None:
         heads = node.source(0).ne[2]
-        node.require(sinks.ne[0] == heads, f"{heads} sinks, one per head", sinks.ne[0])
+        node.require(sinks.ne[0] == heads, f"{heads} sinks, one per head", sinks.ne[0], at=sinks)
         require_dense_rows(node, sinks)
-        node.require(sinks.nelements > 0 or heads == 0, "a sink for every head", sinks.ne)
+        node.require(sinks.nelements > 0 or heads == 0, "a sink for every head", sinks.ne, at=sinks)
 
 
 def slopes(heads: int, max_bias: float) -> F32Array:

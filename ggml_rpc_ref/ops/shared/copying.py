@@ -27,11 +27,13 @@ def require_copy(node: Node) -> None:
     src, dst = node.source(0), node.dst
     node.require(dst.nelements == src.nelements, f"{src.nelements} elements as the source", dst.nelements)
     if src.dtype == dst.dtype:
-        node.require(not src.dtype.is_quantised or moves_blocks(src, dst), "blocks laid out alike, or a result with gaps", src.nb)
+        node.require(
+            not src.dtype.is_quantised or moves_blocks(src, dst), "blocks laid out alike, or a result with gaps", src.nb, at=src
+        )
     elif src.dtype.name in FLOATS and dst.dtype.name in WRITABLE_BLOCKS:
         node.require(dst.is_contiguous, "a contiguous result of a block type", dst.nb)
         require_dense_rows(node, src)
-        node.require(src.ne[0] % dst.dtype.block == 0, f"src0.ne[0] a multiple of {dst.dtype.block}", src.ne[0])
+        node.require(src.ne[0] % dst.dtype.block == 0, f"src0.ne[0] a multiple of {dst.dtype.block}", src.ne[0], at=src)
     elif src.dtype.name in READABLE_BLOCKS and dst.dtype.name == "F32":
         require_dense_rows(node, dst)
         node.require(

@@ -12,26 +12,21 @@ def require_dense_rows(node: Node, *tensors: Tensor) -> None:
     for tensor in tensors:
         size = tensor.dtype.size
         if tensor.nb[0] != size:
-            node.require(False, f"{operand(node, tensor)}.nb[0] == {size} (dense rows)", tensor.nb[0])
-
-
-def operand(node: Node, tensor: Tensor) -> str:
-    """Return the name of an operand in the docstrings of ops: "dst", or "src0" to "src9"."""
-    return "dst" if tensor is node.dst else next(f"src{slot}" for slot, source in enumerate(node.src) if source is tensor)
+            node.require(False, f"{node.operand(tensor)}.nb[0] == {size} (dense rows)", tensor.nb[0], at=tensor)
 
 
 def require_contiguous_rows(node: Node, *tensors: Tensor) -> None:
     """Refuse operands with gaps between the elements of a row; one element has none (ggml_is_contiguous_rows in ggml.c)."""
     for tensor in tensors:
         if not tensor.rows_are_contiguous:
-            node.require(False, f"{operand(node, tensor)}.nb[0] == {tensor.dtype.size} (dense rows)", tensor.nb[0])
+            node.require(False, f"{node.operand(tensor)}.nb[0] == {tensor.dtype.size} (dense rows)", tensor.nb[0], at=tensor)
 
 
 def require_even_rows(node: Node, *tensors: Tensor) -> None:
     """Refuse operands whose rows have gaps or are not evenly spaced (ggml_is_contiguous_1 in ggml.c)."""
     require_contiguous_rows(node, *tensors)
     for tensor in tensors:
-        node.require(has_even_rows(tensor), "rows that are nb[1] apart throughout", tensor.nb)
+        node.require(has_even_rows(tensor), "rows that are nb[1] apart throughout", tensor.nb, at=tensor)
 
 
 def has_even_rows(tensor: Tensor) -> bool:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import BLOCKS, Node
-from ggml_rpc_ref.ops.shared.layout import operand, require_dense_rows
+from ggml_rpc_ref.ops.op import BLOCKS, INTERMEDIATE, Node
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.tensor import Array, Tensor
 
 _WITH_Q8_1 = ("Q4_1", "Q5_1")
-
 _WITH_Q8_0 = ("Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4")
-
-
-_WITHOUT = ("Q8_1", "Q8_K", "Q1_0", "Q2_0")
+_WITHOUT = (*INTERMEDIATE, "Q1_0", "Q2_0")
 
 VEC_DOT_TYPE: dict[str, str] = (
     {"F32": "F32", "F16": "F16", "BF16": "BF16"}
@@ -27,7 +24,7 @@ missing: they are made from activations only, never multiplied as src0. Q1_0 and
 WEIGHTS = tuple(VEC_DOT_TYPE)
 """Types that src0 may have."""
 
-ACTIVATIONS = ("F32", "F16", "BF16", "Q8_0", "Q8_1", "Q8_K")
+ACTIVATIONS = tuple(dict.fromkeys(("F32", *VEC_DOT_TYPE.values())))
 """Types that src1 may have: F32, or `VEC_DOT_TYPE` of src0's type."""
 
 
@@ -37,8 +34,9 @@ def require_whole_block_rows(node: Node, *tensors: Tensor) -> None:
     for tensor in tensors:
         node.require(
             tensor.ne[0] % tensor.dtype.block == 0,
-            f"{operand(node, tensor)}.ne[0] a multiple of {tensor.dtype.block}",
+            f"{node.operand(tensor)}.ne[0] a multiple of {tensor.dtype.block}",
             tensor.ne[0],
+            at=tensor,
         )
 
 
@@ -51,7 +49,7 @@ def require_ascending_result(node: Node) -> None:
 def require_paired_types(node: Node, weights: Tensor, activations: Tensor) -> None:
     """Refuse activations that are neither F32 nor of the partner type of the weights."""
     types = ("F32", VEC_DOT_TYPE[weights.dtype.name])
-    node.require(activations.dtype.name in types, f"src1 of type {' or '.join(types)}", activations.dtype.name)
+    node.require(activations.dtype.name in types, f"src1 of type {' or '.join(types)}", activations.dtype.name, at=activations)
 
 
 def grouped(array: Array, n3: int, n2: int) -> Array:

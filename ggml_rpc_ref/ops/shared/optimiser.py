@@ -23,9 +23,11 @@ def require_like_weight(node: Node, *tensors: Tensor) -> None:
     require_dense_rows(node, weight)
     for tensor in tensors:
         same_nb = all(n == 1 or have == want for n, have, want in zip(weight.ne, tensor.nb, weight.nb, strict=True))
-        node.require(tensor.ne == weight.ne and same_nb, f"the weight's ne {weight.ne} and nb {weight.nb}", (tensor.ne, tensor.nb))
+        node.require(
+            tensor.ne == weight.ne and same_nb, f"the weight's ne {weight.ne} and nb {weight.nb}", (tensor.ne, tensor.nb), at=tensor
+        )
 
 
 def require_settings(node: Node, settings: Tensor, count: int) -> None:
     """Refuse settings of another number, or with gaps."""
-    node.require(settings.nelements == count and settings.is_contiguous, f"{count} settings without gaps", settings.ne)
+    node.require(settings.nelements == count and settings.is_contiguous, f"{count} settings without gaps", settings.ne, at=settings)

@@ -34,12 +34,14 @@ def require_recurrence(node: Node, streams: Sequence[int], state_slot: int) -> N
     size, heads, tokens, _ = ne = node.source(streams[0]).ne
     for slot in streams:
         tensor = node.source(slot)
-        node.require(tensor.ne == (*ne[:3], 1), f"src{slot}.ne {(*ne[:3], 1)}", tensor.ne)
-        node.require(tensor.is_contiguous, f"src{slot} to be contiguous", tensor.nb)
+        node.require(tensor.ne == (*ne[:3], 1), f"src{slot}.ne {(*ne[:3], 1)}", tensor.ne, at=tensor)
+        node.require(tensor.is_contiguous, f"src{slot} to be contiguous", tensor.nb, at=tensor)
     state, dst = node.source(state_slot), node.dst
     sequences = state.ne[1]
     node.require(state.is_contiguous and dst.is_contiguous, "a contiguous state and result", (state.nb, dst.nb))
-    node.require(state.nelements == size * size * heads * sequences, f"a state of {size * size * heads} * ne[1] elements", state.ne)
+    node.require(
+        state.nelements == size * size * heads * sequences, f"a state of {size * size * heads} * ne[1] elements", state.ne, at=state
+    )
     result = (size * heads, tokens + size * sequences, 1, 1)
     node.require(dst.ne == result, f"ne {result}", dst.ne)
     node.require(sequences >= 1 and tokens >= 1 and tokens % sequences == 0, f"sequences that divide {tokens} tokens", sequences)

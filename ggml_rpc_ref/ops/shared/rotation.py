@@ -54,11 +54,12 @@ def require_rotation(node: Node) -> None:
 def _check_positions(node: Node) -> None:
     x, positions, factors = node.source(0), node.source(1), node.optional(2)
     axes = 4 if node.i32("mode") & MROPE else 1
-    node.require(positions.ne == (axes * x.ne[2], 1, 1, 1), f"{axes} positions per token", positions.ne)
+    node.require(positions.ne == (axes * x.ne[2], 1, 1, 1), f"{axes} positions per token", positions.ne, at=positions)
     require_dense_rows(node, positions)
     if factors is not None:
         pairs = _rotated_pairs(node)
-        node.require(factors.ne[0] >= pairs, f"at least {pairs} frequency factors", factors.ne[0])
+        enough = factors.ne[0] >= pairs and (factors.nelements > 0 or pairs == 0)
+        node.require(enough, f"at least {pairs} frequency factors", factors.ne, at=factors)
         require_dense_rows(node, factors)
 
 
@@ -100,7 +101,7 @@ def rotate(node: Node, *, forward: bool) -> None:
 def _cos_sin(node: Node) -> tuple[F32Array, F32Array]:
     """Return the scaled cosines and sines, each of shape (tokens, 1, pairs)."""
     theta, freq_scale, ext_factor = _theta(node), np.float32(node.f32("freq_scale")), np.float32(node.f32("ext_factor"))
-    if (factors := node.optional(2)) is not None:
+    if (factors := node.optional(2)) is not None and theta.size:
         theta = theta / factors.array[0, 0, 0, : theta.shape[-1]]
     angle: Array = theta * freq_scale
     magnitude = np.float32(node.f32("attn_factor"))

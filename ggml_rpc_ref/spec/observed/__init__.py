@@ -1,7 +1,7 @@
-"""What genuine builds were observed to do where the rules bite: a data file per build, keyed by rule id.
+"""What genuine builds were observed to do with regard to each rule: a data file per build, keyed by rule id.
 
 The files lie beside the witness, in vectors/upstream-*/observed.json, where `ggml-rpc-ref vectors verify` checks them; the links to
-them in this package are what carries them into an installed one.
+them in this folder bring them into the installed package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Observed:
         directory: where the build's recordings lie below vectors/, e.g. "upstream-3.6.1-llama-cpp-python-0.3.20".
         protocol: its protocol version.
         build: the package and its version.
-        evidence: what the sentences rest on.
+        evidence: what the sentences are based on.
         rules: rule id to what it does: "closes" where it refuses as our server does, "aborts" where the whole process dies.
     """
 
@@ -36,12 +36,13 @@ class Observed:
 
 @cache
 def observed(version: Version = DEFAULT) -> Observed:
-    """Return what the build that stands for a version does.
+    """Return what the build that represents a version does.
 
     Raises:
         LookupError: where no build of the version was observed.
     """
     for file in resources.files(__name__).iterdir():
+        # from the right: the directory's name has the dots of versions in it
         directory, _, kind = file.name.rpartition(".")
         if kind == "json" and directory.startswith(f"upstream-{version}-"):
             row = json.loads(file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Nodes that their op can't mean: sources that are lacking, types, shapes, parameters, and indices among the data."""
+"""Nodes that their op does not allow: missing sources, types, shapes, parameters, and indices among the data."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ SHAPES: dict[str, tuple[Node, str, str, str, Seen]] = {
 
 
 def shapes() -> Iterator[Case]:
-    """Dimensions, strides and parameters that an op can't mean."""
+    """Dimensions, strides and parameters that an op does not allow."""
     for words, (node, what, references, flags, seen) in SHAPES.items():
         yield refused(
             f"graph.shape/{words}",
