@@ -27,8 +27,9 @@ RATE: Final = 20.0
 """Lines about it a second afterwards."""
 PEERS: Final = 1024
 """Addresses whose lines are counted; the one that was heard of longest ago makes room."""
-FIELDS: Final = ("peer", "rule", "field", "value", "count", "work")
-"""What a record may have beside its message: of a refusal the rule, field and value; of a connection that ended, its work."""
+FIELDS: Final = ("peer", "rule", "field", "value", "count", "work", "state")
+"""What a record may have beside its message: of a refusal the rule, field and value; of a connection that ended, its work; of a
+server that was asked (SIGUSR1), its state."""
 PATIENCE: Final = 1.0
 """Seconds that the end of the process waits for the log to be written."""
 

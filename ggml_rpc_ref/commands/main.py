@@ -21,6 +21,7 @@ from ggml_rpc_ref.commands.probe import probe
 from ggml_rpc_ref.commands.proxy import proxy
 from ggml_rpc_ref.commands.serve import serve
 from ggml_rpc_ref.commands.show import show
+from ggml_rpc_ref.commands.status import status
 from ggml_rpc_ref.errors import Damaged, Misuse, Unsupported, Violation
 
 app = typer.Typer(
@@ -49,7 +50,7 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, conform, show, probe, proxy, gen, decode):
+for command in (serve, status, conform, show, probe, proxy, gen, decode):
     app.command()(command)
 app.add_typer(upstream.app, name="upstream")
 app.add_typer(vectors.app, name="vectors")

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ import typer
 
 from ggml_rpc_ref.commands.log import LogWriter, start_log, utc
 from ggml_rpc_ref.commands.options import LOOPBACK, Port
+from ggml_rpc_ref.commands.status import NAME, lines
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def serve(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     as_json: Annotated[bool, typer.Option("--json", help="Log to stdout, one JSON object a line.")] = False,
 ) -> None:
-    """Serve ggml RPC until Ctrl-C or SIGTERM, which end it with exit code 0."""
+    """Serve ggml RPC until Ctrl-C or SIGTERM, which end it with exit code 0. SIGUSR1 logs what it is doing; so does `status`."""
     set_blas_threads(threads)
     from ggml_rpc_ref.commands.parsing import parse_network, parse_size
     from ggml_rpc_ref.server.host import cache_directory, make_host
@@ -113,16 +115,44 @@ def run(server: Server, writer: LogWriter, *, as_json: bool = False) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
+    if hasattr(signal, "SIGUSR1"):
+        # the thread that accepts logs it: a signal handler may have interrupted the holder of a lock
+        signal.signal(signal.SIGUSR1, lambda *_: server.call_soon(lambda: log_state(server)))
     ready = announcement(server)
     for line in [json.dumps(ready)] if as_json else _lines(ready):
         writer.write(line)
     if not server.is_loopback:
         log.warning("the protocol has no authentication: anyone who can reach %s can use this server", server.endpoint)
-    server.serve_forever()
+    with offering(server):
+        signal.set_wakeup_fd(server.wakeup_fd, warn_on_full_buffer=False)
+        try:
+            server.serve_forever()
+        finally:
+            signal.set_wakeup_fd(-1)
     log.info("ended by %s", ended_by[0].name if ended_by else "itself")
     # a thread that is still computing, or that still writes to a pipe which nobody reads, can't be stopped: leave without it
     if not writer.drain() or server.connections:
         os._exit(0)
+
+
+@contextmanager
+def offering(server: Server) -> Iterator[None]:
+    """Let `status` read what the server does; without a place for its socket the server does without."""
+    from ggml_rpc_ref.net.local import offered
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(offered(NAME, lambda: json.dumps(server.state())))
+        except (OSError, AttributeError) as error:  # AttributeError: a system without Unix sockets
+            log.info("`status` can't see this server: %s", error)
+        yield
+
+
+def log_state(server: Server) -> None:
+    """Log what the server is doing in several lines; as JSON, the first of them has all of it as its `state`."""
+    state = server.state()
+    for number, line in enumerate(lines(state)):
+        log.info("%s", line, extra={} if number else {"event": "state", "state": state})
 
 
 def announcement(server: Server) -> dict[str, Any]:

@@ -116,6 +116,11 @@ class Listener(ABC, Generic[C]):
         self.stopping = True
         self.call_soon(lambda: None)
 
+    @property
+    def wakeup_fd(self) -> int:
+        """For `signal.set_wakeup_fd`: a signal that comes just before a wait would else be handled after it only."""
+        return self._wake.fileno()
+
     def call_soon(self, function: Callable[[], None]) -> None:
         """Let the thread that accepts call a function; may be called by a signal handler, which must take no lock itself."""
         self._calls.append(function)
