@@ -14,8 +14,8 @@ ARRIVING: Final = 10
 worst graph known, in `test_a_graph_costs_no_more_than_is_counted`, takes 8."""
 KEPT: Final = 7
 """Bytes of memory per byte of a GRAPH_COMPUTE whose plan is kept; that graph's takes 6."""
-DEFAULT: Final = 2**30
-"""Bytes for all graphs unless said otherwise."""
+DEFAULT: Final = 2 * 2**30
+"""Bytes for all graphs by default: half of it, one connection's share, holds a chain of 300,000 tensors (91 MB; graph.deep)."""
 
 
 class Budget:

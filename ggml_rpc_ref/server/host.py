@@ -13,6 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.backends import machine, registry
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.server import budget
 from ggml_rpc_ref.server.budget import Budget
 from ggml_rpc_ref.server.handlers import Device, Host
 from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default_directory
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_VALUES = 2 * 2**30
 """Bytes of float32 copies of quantised weights that are kept by default, where the machine has much more than that."""
-MOST_FOR_GRAPHS = 2 * 2**30
+MOST_FOR_GRAPHS = 4 * 2**30
 """Bytes for graphs that arrive or are kept, where the machine has much more than that."""
 
 
@@ -58,7 +59,7 @@ def make_host(
     tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit, per_client=cache_per_client)
     backends = [registry.find(name).make(share, copies // len(names)) for name in names]
     served = [Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends]
-    return Host(served, tensors, graph_memory=Budget(min(MOST_FOR_GRAPHS, available // 8)))
+    return Host(served, tensors, graph_memory=Budget(min(MOST_FOR_GRAPHS, max(budget.DEFAULT, available // 4))))
 
 
 def cache_directory(wanted: bool, directory: Path | None) -> Path | None:
