@@ -119,6 +119,7 @@ class Channel:
     def has_unread(self) -> bool:
         """Whether bytes have come that nobody has received yet; none is received by this."""
         try:
+            # after a FIN this is b"", so a peer that has only ended its sending counts as having nothing unread
             return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         except OSError:
             return False
@@ -165,4 +166,5 @@ def connect(endpoint: Endpoint, timeout: float) -> Channel:
 
 def _timeval(seconds: float) -> bytes:
     """Return seconds as setsockopt takes them for SO_RCVTIMEO and SO_SNDTIMEO."""
+    # all zero would mean never; callers give at least 0.02 s (`Limits.tick`)
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
