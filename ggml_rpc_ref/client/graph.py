@@ -260,6 +260,7 @@ class Graph(NamedOps):
         Raises:
             Misuse: where a source has no data: a node of another graph that has not been computed.
         """
+        # every source is looked at before the nodes get memory and the graph is sent
         members = {node.id for node in self.nodes}
         for tensor in sources_first(self.nodes):
             if tensor.stands_for is not None:
