@@ -54,7 +54,9 @@ class WeightCopies:
         return self._keep(allocation, place, tensor)
 
     def _keep(self, allocation: HostAllocation, place: Place, tensor: Tensor) -> Tensor:
+        # without the lock, which is for the tables alone: an allocation is one connection's, whose one thread is here
         values = np.ascontiguousarray(tensor.values()).reshape(-1)
+        # later graphs use it too: a write by mistake raises instead of changing their weights
         values.flags.writeable = False
         copy = Tensor(BY_NAME["F32"], tensor.ne, contiguous_nb(BY_NAME["F32"], tensor.ne), PlainStorage(values.view(np.uint8)))
         with self._lock:

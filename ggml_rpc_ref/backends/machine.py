@@ -88,6 +88,7 @@ class Claims:
         """
         self._claim(size)
         try:
+            # not np.zeros: the zero pages that calloc hands out are promised, not there, until something writes to them
             data = np.empty(size, np.uint8)
             for start in range(0, size, STEP):
                 if start and min(size - start, STEP) > self._spare():
@@ -122,6 +123,7 @@ def _groups(root: Path) -> Iterator[tuple[int, int]]:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
+        # version 2 is the line without controllers ("0::/…"); other hierarchies of version 1 limit no memory
         kinds = (V1,) if "memory" in controllers.split(",") else () if controllers else (V2, MIXED)
         for kind in kinds:
             base = root / kind.folder

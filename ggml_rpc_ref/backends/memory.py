@@ -135,6 +135,7 @@ class HostMemory:
         with self._lock:
             if size > self.total - self._used:
                 return None
+            # counted before the bytes are made, so that the lock need not be held while gigabytes of pages are touched
             self._used += size
         try:
             return HostAllocation(self._make(size), self)
