@@ -83,6 +83,7 @@ class Channel:
             Waited, OSError.
         """
         try:
+            # the socket blocks: EAGAIN (BlockingIOError) can only be the kernel's timeout
             return self._socket.recv_into(room[:MOST], 0, socket.MSG_WAITALL if all_of_it else 0)
         except BlockingIOError:
             raise Waited from None
@@ -149,6 +150,7 @@ class Channel:
         """
         if reset:
             with contextlib.suppress(OSError):
+                # lingering on, for 0 seconds: close then drops what is unsent and sends the reset
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 

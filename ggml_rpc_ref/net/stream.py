@@ -312,6 +312,7 @@ class Stream:
             self._socket.settimeout(_or_for_ever(deadline.left()))
             got = self._socket.recv_into(view[:MOST])
         except TimeoutError:
+            # this clause stands before OSError's, because TimeoutError is a subclass of it
             what = f"only {count} bytes" if count else "nothing"
             raise DeadlineMissed(f"{what} came from {self.endpoint} within {deadline}", count, seen) from None
         except OSError as error:
@@ -343,11 +344,13 @@ class Stream:
                 return Ending(True, bytes(leftover))
             except DeadlineMissed:
                 return Ending(False, bytes(leftover))
+            # more is read than kept: the end comes only after all of the bytes before it
             leftover += got[: max(0, 2**16 - len(leftover))]
 
     def reset(self) -> None:
         """Drop the connection at once: the peer gets a reset (RST), not an orderly end."""
         with contextlib.suppress(OSError):  # already gone
+            # lingering on, for 0 seconds: close then drops what is unsent and sends the reset
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
@@ -364,6 +367,7 @@ class _Deadline:
 
     def left(self) -> float:
         left = self._start + self._timeout + self.count / SLOWEST - time.monotonic()
+        # raised here, because a socket's timeout of 0 means non-blocking; callers treat it as the socket's own
         if left <= 0:
             raise TimeoutError
         return left
