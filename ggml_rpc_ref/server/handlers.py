@@ -346,6 +346,7 @@ def buffer_get_base(session: Session, request: BufferGetBase) -> BufferGetBaseRe
 def free_buffer(session: Session, request: FreeBuffer) -> object:
     """Free a buffer, and drop every stored plan that uses it (graph.recompute-freed)."""
     buffer = session.memory.free(request.remote_ptr)
+    # a list, because drop_plan takes away from the dictionary
     for device in [device for device, plan in session.plans.items() if buffer in plan.buffers]:
         session.drop_plan(device)
     return session.done(FreeBuffer)

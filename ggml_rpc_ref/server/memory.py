@@ -172,6 +172,7 @@ class Memory:
     @property
     def size(self) -> int:
         """Bytes of all live buffers together; may be asked for by another thread."""
+        # list copies in one step; a generator over the dictionary fails when the connection's thread changes its size
         return sum(buffer.size for buffer in list(self._buffers.values()))
 
     def alloc(self, device: int, size: int) -> Buffer | None:

@@ -229,6 +229,7 @@ class Served:
                 self._pace = None
                 self._answer(session, event.message)
             elif isinstance(event, DataBegins):
+                # moves the data itself; the DataEnds that comes next needs no answer and falls through
                 self._receive_data(session, event.message, event.size)
 
     def _receive_message(self, session: Session, room: memoryview) -> int:
@@ -261,7 +262,7 @@ class Served:
                 # the head goes in one call with the first piece
                 self._send(head, data)
                 head = b""
-            if head:
+            if head:  # a region of no bytes has no pieces (data.empty)
                 self._send(head)
         else:
             reply = session.handle(message)

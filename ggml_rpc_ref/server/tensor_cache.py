@@ -195,6 +195,7 @@ class TensorCache:
                     _touch(path)
                     return True
                 file.seek(0)
+                # a file without its hash is only damaged: it goes, and the caller writes the data again
                 forged = _hash(file) == digest
         except FileNotFoundError:
             return False
@@ -232,6 +233,7 @@ class TensorCache:
                 written = 0
                 while written < len(data):
                     written += file.write(data[written:])
+            # atomic within a directory; the unlink below then finds nothing, and after a failure takes the rest away
             unfinished.replace(path)
             log.debug("kept %d bytes as %s", len(data), path)
         finally:

@@ -94,6 +94,7 @@ class Links:
             Violation: graph.tensor-id, graph.tensor-unique, graph.node-known, graph.node-unique or graph.source-known.
         """
         ids = np.ascontiguousarray(graph.tensors["id"])
+        # stable: of two records with one id the later one is named below
         order = np.argsort(ids, kind="stable")
         known = ids[order]
         if len(known) and known[0] == 0:
@@ -146,6 +147,7 @@ def _positions(
         found = np.full(wanted.shape, NO_TENSOR, np.int64)
         missing = wanted != 0 if none_allowed else np.ones(wanted.shape, bool)
     else:
+        # an id above all others is sought one past the end
         at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
         matches = known[at] == wanted
         found = np.where(matches, order[at], NO_TENSOR)
