@@ -317,6 +317,7 @@ def evaluate(tensor: RemoteTensor) -> None:
     graph.compute()
     for node in graph.nodes:
         if node.view_src is None:
+            # views keep their op and source: they have no bytes of their own to be data
             node.op, node.op_params, node.src, node.flags = "NONE", bytes(len(node.op_params)), (), 0
 
 
