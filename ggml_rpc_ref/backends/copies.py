@@ -70,6 +70,7 @@ class WeightCopies:
 
     def drop(self, allocation: HostAllocation, start: int, stop: int) -> None:
         """Forget the copies of tensors that have a byte in a range of an allocation."""
+        # no other thread adds to this allocation's entry, which is the only one looked at
         if allocation not in self._places:  # the usual case, asked after each step of a graph: no lock for it
             return
         with self._lock:

@@ -101,6 +101,7 @@ class HostAllocation:
 
     def free(self) -> None:
         """Give the memory back."""
+        # what a backend keeps of these bytes holds this object, and so the bytes, until it is told that they have changed
         self.written(0, self.size)
         if self.memory is not None:
             self.memory.give_back(self.size)
