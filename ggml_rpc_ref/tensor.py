@@ -63,6 +63,7 @@ def extent(dtype: DType, ne: Quad, nb: Quad) -> int:
         return 0
     if dtype.block == 1:
         return dtype.size + sum((n - 1) * b for n, b in zip(ne, nb, strict=True))
+    # nb[0] is a block's size; multiplied first, as ggml_nbytes does: the two orders differ where ne[0] is no whole number of blocks
     row = ne[0] * nb[0] // dtype.block
     return row + sum((n - 1) * b for n, b in zip(ne[1:], nb[1:], strict=True))
 
@@ -168,6 +169,7 @@ class Tensor:
                 with np.errstate(over="ignore"):
                     return self.array.astype(np.float32)
             case "BF16":
+                # a BF16 is the upper half of the float32 of the same value
                 return (self.array.astype(np.uint32) << 16).view(np.float32)
             case _:
                 return blocks.dequantise(self.dtype, self.array)
@@ -191,6 +193,7 @@ class Tensor:
                     target[...] = values
             case "F16":
                 with np.errstate(over="ignore"):
+                    # through float32, as from_float takes it: for float64 values the two roundings may differ from one
                     target[...] = values.astype(np.float32, copy=False).astype(np.float16)
             case "BF16":
                 bits = blocks.quantise(self.dtype, np.ascontiguousarray(values, np.float32))
@@ -203,6 +206,7 @@ class Tensor:
 
         What was computed from them is copied, so that the thousands of tensors of a graph cost one computation per distinct layout.
         """
+        # past __init__, which a frozen dataclass makes slow; cached properties live in the same __dict__
         tensor = object.__new__(Tensor)
         tensor.__dict__.update(self._layout, storage=storage, offset=offset, name=name)
         return tensor

@@ -94,6 +94,7 @@ def in_turn(computations: Sequence[tuple[Node, Callable[[], None]]]) -> Run:
                     compute()
                 except MemoryError:
                     raise out_of_memory(node) from None
+                # after each step, not at the end: a later one may multiply with what this one wrote (`WeightCopies`)
                 for written, start, stop in writes:
                     written(start, stop)
 

@@ -54,7 +54,9 @@ class WeightCopies:
         return self._keep(allocation, place, tensor)
 
     def _keep(self, allocation: HostAllocation, place: Place, tensor: Tensor) -> Tensor:
+        # without the lock, which is for the tables alone: an allocation is one connection's, whose one thread is here
         values = np.ascontiguousarray(tensor.values()).reshape(-1)
+        # later graphs use it too: a write by mistake raises instead of changing their weights
         values.flags.writeable = False
         copy = Tensor(BY_NAME["F32"], tensor.ne, contiguous_nb(BY_NAME["F32"], tensor.ne), PlainStorage(values.view(np.uint8)))
         with self._lock:
@@ -68,6 +70,7 @@ class WeightCopies:
 
     def drop(self, allocation: HostAllocation, start: int, stop: int) -> None:
         """Forget the copies of tensors that have a byte in a range of an allocation."""
+        # no other thread adds to this allocation's entry, which is the only one looked at
         if allocation not in self._places:  # the usual case, asked after each step of a graph: no lock for it
             return
         with self._lock:

@@ -54,6 +54,7 @@ class ThroughFloat32:
 
     def add_scaled(self, y: F32Array, x: F32Array, factor: F32Array) -> F32Array:
         """Multiply and add with one rounding to float32, then round to F16."""
+        # float64 stands for the fused multiply-add of float32 registers
         return _f16((y + x.astype(np.float64) * factor).astype(np.float32))
 
 
@@ -71,6 +72,7 @@ class Native:
         whole = q.shape[-1] // STEP * STEP
         sums = np.zeros((q.shape[0], q.shape[1], k.shape[1], STEP // LANES, LANES))
         for at in range(0, whole, STEP):
+            # a fused multiply-add rounds once: in float64 the product of two F16 is exact, and the sum far finer than F16
             x, y = (t[..., at : at + STEP].reshape(*t.shape[:2], -1, LANES).astype(np.float64) for t in (q, k))
             sums = (sums + x[:, :, None] * y[:, None]).astype(np.float16).astype(np.float64)
         registers = sums.astype(np.float16)

@@ -88,14 +88,17 @@ class Claims:
         """
         self._claim(size)
         try:
+            # not np.zeros: the zero pages that calloc hands out are promised, not there, until something writes to them
             data = np.empty(size, np.uint8)
             for start in range(0, size, STEP):
+                # at the beginning `_claim` has looked for all of it; others may have taken some since
                 if start and min(size - start, STEP) > self._spare():
                     raise MemoryError
                 data[start : start + STEP] = 0  # numpy lets go of the GIL for it
             return data
         finally:
             with self._lock:
+                # also after success: what is touched is missing from what the system calls available
                 self._claimed -= size
 
     def _claim(self, size: int) -> None:
@@ -122,6 +125,7 @@ def _groups(root: Path) -> Iterator[tuple[int, int]]:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
+        # version 2 is the line without controllers ("0::/…"); other hierarchies of version 1 limit no memory
         kinds = (V1,) if "memory" in controllers.split(",") else () if controllers else (V2, MIXED)
         for kind in kinds:
             base = root / kind.folder

@@ -101,6 +101,7 @@ class HostAllocation:
 
     def free(self) -> None:
         """Give the memory back."""
+        # what a backend keeps of these bytes holds this object, and so the bytes, until it is told that they have changed
         self.written(0, self.size)
         if self.memory is not None:
             self.memory.give_back(self.size)
@@ -135,6 +136,7 @@ class HostMemory:
         with self._lock:
             if size > self.total - self._used:
                 return None
+            # counted before the bytes are made, so that the lock need not be held while gigabytes of pages are touched
             self._used += size
         try:
             return HostAllocation(self._make(size), self)

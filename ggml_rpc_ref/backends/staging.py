@@ -34,6 +34,7 @@ class Stage:
     """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
+        # by id only to bring those of one storage together: storages have no order of their own
         ordered = sorted(tensors, key=lambda tensor: (id(tensor.storage), tensor.offset))
         self._ranges = [r for _, group in groupby(ordered, key=lambda tensor: id(tensor.storage)) for r in _merged(group)]
 

@@ -212,6 +212,7 @@ def gate(node: Node) -> None:
     kind = GLU_OPS[node.i32("kind")]
     with np.errstate(all="ignore"):
         result = LOOKED_UP[kind](x) * y
+        # again here: 0 times an infinite y is NaN, and ggml_vec_geglu_f32 writes 0 without multiplying
         node.dst.store(np.where(x <= -10, np.float32(0), result) if kind == "GEGLU" else result)
 
 
@@ -222,6 +223,7 @@ def attend(node: Node, threads: int, half: Half) -> None:
     """Attend the way that upstream takes for these shapes and types."""
     q, k, v = node.source(0), node.source(1), node.source(2)
     alike = k.dtype == v.dtype and k.dtype.name in ("F32", "F16") and q.dtype.name == "F32"
+    # use_tiled in ops.cpp
     if alike and q.ne[1] >= TILE and v.ne[0] % VECTOR == 0:
         return node.op.oracle(node)
     if k.dtype.name in WITH_MINIMA:
@@ -230,6 +232,7 @@ def attend(node: Node, threads: int, half: Half) -> None:
         narrow = with_source(node, 0, rounded(q, VEC_DOT_TYPE[k.dtype.name]))
     if v.dtype.name != "F16" or k.ne[1] == 0:
         return node.op.oracle(narrow)
+    # use_split_kv_path in ops.cpp
     splits = threads if alike and q.ne[1] == q.ne[3] == 1 and k.ne[1] >= SPLIT else 1
     return _attend_in_f16(narrow, splits, half)
 
@@ -257,9 +260,11 @@ def _attended(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array 
     dots = half.dots(q.reshape(len(k), -1, dk), k).reshape(heads, queries, keys) if is_f16 else None
     hidden = np.broadcast_to(False if bias is None else np.isneginf(bias), (heads, queries, keys)).reshape(len(v), -1, keys)
     scores = masked_scores(node, q, k, bias, dots).reshape(len(v), -1, keys)
+    # chunk_size is rounded up, so the last threads may have no keys; upstream skips their empty sums (S_chunk == 0)
     parts = [slice(at, at - (-keys // splits)) for at in range(0, keys, -(-keys // splits))]
     sums = [unfolded(running_sum(scores[..., part], hidden[..., part], v[:, part], half), heads) for part in parts]
     if (sinks := node.optional(4)) is not None:
+        # only once: "apply only on the first kv-chunk" in flash_attn_ext_f16_one_chunk
         sums[0] = joined(sums[0], (sinks.array[0, 0, 0, :, None], *_SINK))
     top, total, weighted = sums[0]
     for more in sums[1:]:
@@ -293,13 +298,16 @@ def running_sum(scores: F32Array, hidden: Array, values: F32Array, half: Half) -
     top = np.maximum.accumulate(scores, axis=-1)
     before = np.concatenate((np.full_like(top[..., :1], -np.inf), top[..., :-1]), axis=-1)
     is_new = scores > before
+    # before a row's first visible key before and top are both -inf, and exp(-inf + inf) is NaN: np.where drops it
     kept = np.where(is_new, np.exp(before - top), np.float32(1))
     weights = np.where(is_new, np.float32(1), np.where(hidden, np.float32(0), np.exp(scores - top)))
     total = np.zeros(scores.shape[:2], np.float32)
     weighted = np.zeros((*scores.shape[:2], values.shape[-1]), np.float32)
+    # one key at a time: the sum is rounded at each, so their order is part of the result
     for key in np.flatnonzero(~hidden.all(axis=(0, 1))):
         weight, keep = weights[..., key], kept[..., key]
         if is_new[..., key].any():
+            # rows without a new maximum are multiplied by 1, which changes no F16
             weighted = half.scale(weighted, keep[..., None])
         weighted = half.add_scaled(weighted, values[:, None, key], weight[..., None])
         total = total * keep + weight
@@ -309,6 +317,7 @@ def running_sum(scores: F32Array, hidden: Array, values: F32Array, half: Half) -
 def joined(one: Sum, other: Sum) -> Sum:
     """Return the sums over the keys of both."""
     top = np.maximum(one[0], other[0])
+    # a part that saw no key has -inf here, and -inf - -inf would be NaN
     scales = [np.where(np.isneginf(part[0]), np.float32(0), np.exp(part[0] - top)) for part in (one, other)]
     total = one[1] * scales[0] + other[1] * scales[1]
     return top, total, one[2] * scales[0][..., None] + other[2] * scales[1][..., None]

@@ -23,6 +23,7 @@ class RemoteBuffer:
 
     def __init__(self, device: DeviceInfo, remote_ptr: int, size: int) -> None:
         self.client, self.device, self.size = device.client, device, size
+        # -1 for not asked yet: 0 is the base of a buffer of no bytes
         self._remote_ptr, self._base, self._freed = remote_ptr, -1, False
         # by a weak reference, so that the finalizer does not keep the connection alive
         self._drop = weakref.finalize(self, _drop, weakref.ref(device.client), remote_ptr)

@@ -66,6 +66,7 @@ class Channel:
         self.own_version = self.server_version = own_version
         self.hashing = hashing
         self._stream, self._connection = stream, Connection(Role.CLIENT, own_version)
+        # re-entrant: set_tensor holds it while its SET_TENSOR_HASH, a request of its own, takes it again
         self._lock, self._depth, self._pid = threading.RLock(), 0, os.getpid()
         self.ended = ""
         self._unconfirmed: deque[str] = deque(maxlen=3)  # commands sent since the last reply that have none
@@ -127,6 +128,7 @@ class Channel:
 
         For finalizers, which Python may run in any thread and in the middle of a request, so that nothing can be sent there.
         """
+        # no lock: a finalizer must not wait for another thread's request, and a deque's append needs none
         self._dropped.append(remote_ptr)
 
     def _free_dropped(self) -> None:
@@ -165,6 +167,7 @@ class Channel:
             raise Misuse(f"{command} moves data: use set_tensor or get_tensor")
         with self.exclusively(), self._step(command):
             payload = self._connection.send(message)
+            # after encoding, which may refuse the message: then nothing was sent, and the server still has its graphs
             self._forget_graphs(message)
             self._stream.send(payload)
             if REQUESTS[type(message)].reply(self.version) is NO_REPLY:
@@ -222,6 +225,7 @@ class Channel:
         """
         payload = graph.encode(self.version)
         with self.exclusively():
+            # all bytes are compared: a server has one graph per device, and must not be made to replay another one (FUN-03)
             if payload == self._stored.get(graph.device) and self.version >= REQUESTS[GraphRecompute].since:
                 self.request(GraphRecompute(device=graph.device))
                 return
@@ -317,4 +321,5 @@ def bytes_of(data: Buffered) -> memoryview:
         raise Misuse(f"data must be an array or bytes, not {type(data).__name__}") from None
     if not view.c_contiguous:
         raise Misuse("data must be contiguous: pass bytes(data)")
+    # memoryview can't cast a view with a 0 in its shape
     return view.cast("B") if view.nbytes else memoryview(b"")

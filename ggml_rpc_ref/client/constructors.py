@@ -92,6 +92,7 @@ def _out_prod(src: Operands, _: Numbers) -> Result:
 def _get_rows(src: Operands, _: Numbers) -> Result:
     table, indices = src[:2]
     ne = (table.ne[0], *indices.ne[:3])[: max(2, 1 + indices.ndim)]
+    # ggml_get_rows: I32 stays I32, every other type becomes F32
     return Result(ne, "I32" if table.dtype.name == "I32" else "F32")
 
 
@@ -120,6 +121,7 @@ def _rows(ne0: int, x: Operand, dtype: str = "F32") -> Result:
 def _windows(size: int, kernel: int, params: Numbers, axis: int) -> int:
     """How many windows fit along an axis (ggml_calc_conv_output_size); at least 0."""
     room = size + 2 * int(params[f"p{axis}"]) - int(params[f"d{axis}"]) * (kernel - 1) - 1
+    # a stride of 0 is refused by the op's rule later; here it must not divide
     return max(0, room // max(1, int(params[f"s{axis}"])) + 1)
 
 
@@ -196,6 +198,7 @@ def _pad_reflect_1d(src: Operands, params: Numbers) -> Result:
 
 
 def _arange(_: Operands, params: Numbers) -> Result:
+    # float32 throughout, as ceilf in ggml_arange: in double precision the count may be another
     start, stop, step = (np.float32(params[name]) for name in ("start", "stop", "step"))
     with np.errstate(all="ignore"):
         count = np.ceil((stop - start) / step)

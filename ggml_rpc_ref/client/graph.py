@@ -260,6 +260,7 @@ class Graph(NamedOps):
         Raises:
             Misuse: where a source has no data: a node of another graph that has not been computed.
         """
+        # every source is looked at before the nodes get memory and the graph is sent
         members = {node.id for node in self.nodes}
         for tensor in sources_first(self.nodes):
             if tensor.stands_for is not None:
@@ -316,6 +317,7 @@ def evaluate(tensor: RemoteTensor) -> None:
     graph.compute()
     for node in graph.nodes:
         if node.view_src is None:
+            # views keep their op and source: they have no bytes of their own to be data
             node.op, node.op_params, node.src, node.flags = "NONE", bytes(len(node.op_params)), (), 0
 
 

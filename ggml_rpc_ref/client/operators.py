@@ -76,6 +76,7 @@ class Operators(ABC):
         if _is_number(other):
             return self.__add__(-other)
         if self._is_smaller(other):
+            # ggml repeats only the second source (ggml_can_repeat(b, a) in ggml.c), so a - b becomes -b + a
             return self._apply("ADD", [self._apply("UNARY", [other], {"kind": "NEG"}), self])
         return self._apply("SUB", [self, other])
 

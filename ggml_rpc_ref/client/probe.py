@@ -115,6 +115,7 @@ def probe(endpoint: str, timeout: float = 10.0) -> Report:
 
 def _ask(where: Endpoint, report: Report, end: float) -> None:
     def left() -> float:
+        # a time-out of 0 or less is a Misuse (`parse_timeout`); this one ends the next call at once
         return max(0.001, end - time.monotonic())
 
     with Channel(open_stream(where.host, where.port, left()), DEFAULT) as client:

@@ -309,6 +309,7 @@ def sources_first(nodes: Iterable[RemoteTensor]) -> Iterator[RemoteTensor]:
     """Yield every tensor that the nodes depend on, once: depth first, sources by slot, then view_src, then the tensor itself."""
     seen: set[int] = set()
     for node in nodes:
+        # a stack of our own: a chain of thousands of nodes is deeper than Python's recursion goes
         path = [(node, _needs(node))]
         while path:
             tensor, needs = path[-1]

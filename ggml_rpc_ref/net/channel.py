@@ -83,6 +83,7 @@ class Channel:
             Waited, OSError.
         """
         try:
+            # the socket blocks: EAGAIN (BlockingIOError) can only be the kernel's timeout
             return self._socket.recv_into(room[:MOST], 0, socket.MSG_WAITALL if all_of_it else 0)
         except BlockingIOError:
             raise Waited from None
@@ -119,6 +120,7 @@ class Channel:
     def has_unread(self) -> bool:
         """Whether bytes have come that nobody has received yet; none is received by this."""
         try:
+            # after a FIN this is b"", so a peer that has only ended its sending counts as having nothing unread
             return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         except OSError:
             return False
@@ -148,6 +150,7 @@ class Channel:
         """
         if reset:
             with contextlib.suppress(OSError):
+                # lingering on, for 0 seconds: close then drops what is unsent and sends the reset
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
@@ -165,4 +168,5 @@ def connect(endpoint: Endpoint, timeout: float) -> Channel:
 
 def _timeval(seconds: float) -> bytes:
     """Return seconds as setsockopt takes them for SO_RCVTIMEO and SO_SNDTIMEO."""
+    # all zero would mean never; callers give at least 0.02 s (`Limits.tick`)
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))

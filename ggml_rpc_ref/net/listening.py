@@ -60,6 +60,7 @@ class Listener(ABC, Generic[C]):
         self.stopping = False
         self._listeners = listen(address, port)
         self._woken, self._wake = socket.socketpair()
+        # a signal handler must not wait here; where the buffer is full, a wake-up is on its way already
         self._wake.setblocking(False)
         self._calls: deque[Callable[[], None]] = deque()
         self._accepting: threading.Thread | None = None
@@ -130,6 +131,7 @@ class Listener(ABC, Generic[C]):
     def shutdown(self) -> None:
         """Stop listening and end every connection; a second time does nothing."""
         self.stop()
+        # first: once it has ended, no further conversation can begin behind the loop below
         if self._accepting is not None:
             self._accepting.join()
         for listener in (*self._listeners, self._woken, self._wake):
@@ -151,6 +153,7 @@ class Listener(ABC, Generic[C]):
             while not self.stopping:
                 for key, _ in selector.select():
                     if key.fileobj is self._woken:
+                        # before the calls: one that is added after this wakes the selector again, so none is left lying
                         self._woken.recv(4096)
                         self._call_all()
                     else:
@@ -184,6 +187,7 @@ class Listener(ABC, Generic[C]):
             conversation.turn_away(f"{type(error).__name__}: {error}")
 
     def _start(self, conversation: C) -> None:
+        # listed before it runs: `_run` may end, and take it off the list, at once
         thread = threading.Thread(target=self._run, args=(conversation,), name=f"peer {conversation.name}", daemon=True)
         with self._lock:
             self._conversations[conversation] = thread

@@ -15,6 +15,7 @@ BACKLOG: Final = 128
 
 def address_text(address: Any) -> str:
     """Return a socket's address as "127.0.0.1:50052" or "[::1]:50052"."""
+    # an IPv6 address has two more members, flow and scope
     return str(Endpoint(*address[:2]))
 
 
@@ -38,8 +39,10 @@ def listen(address: str, port: int) -> list[socket.socket]:
             listeners.append(_listener(family, (where[0], chosen, *where[2:]), alone=len(targets) == 1))
         except OSError as error:
             failure = error
+            # a name may have an IPv6 address where the machine has no IPv6: the other addresses will do
             if error.errno != errno.EADDRNOTAVAIL and error.errno != errno.EAFNOSUPPORT:
                 break
+    # a port taken on one address alone is an error too: clients of that address would reach another program
     if failure is not None and (not listeners or failure.errno == errno.EADDRINUSE):
         for listener in listeners:
             listener.close()

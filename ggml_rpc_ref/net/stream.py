@@ -104,6 +104,7 @@ def parse_endpoint(text: str, default_port: int = DEFAULT_PORT) -> Endpoint:
         raise Misuse(f"{text!r} is not an endpoint: write HOST:PORT, for example 127.0.0.1:{default_port}")
     if not colon:
         return Endpoint(bare, default_port)
+    # isascii: isdigit alone lets "²" pass, which int refuses; [:9]: int refuses text of more than 4300 digits
     if not (port.isascii() and port.isdigit() and 0 < int(port[:9]) < 65536):
         raise Misuse(f"{text!r} is not an endpoint: its port {port!r} is not a number from 1 to 65535")
     return Endpoint(bare, int(port))
@@ -157,6 +158,7 @@ def open_stream(host: str, port: int, timeout: float = 10.0) -> Stream:
     for family, kind, protocol, _, address in _addresses(endpoint, timeout):
         sock = socket.socket(family, kind, protocol)
         try:
+            # 0 would make the socket non-blocking, and less is a ValueError
             sock.settimeout(_or_for_ever(max(0.001, deadline - time.monotonic())))
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -174,6 +176,7 @@ def open_stream(host: str, port: int, timeout: float = 10.0) -> Stream:
 def _addresses(endpoint: Endpoint, timeout: float) -> list[tuple[Any, ...]]:
     """Resolve a name; in a thread, because the system's resolver takes no deadline."""
     try:
+        # a numeric address never asks a name server, so it needs no thread
         return _resolve(endpoint, socket.AI_NUMERICHOST)
     except OSError:
         pass  # not a number, so it is a name
@@ -185,6 +188,7 @@ def _addresses(endpoint: Endpoint, timeout: float) -> list[tuple[Any, ...]]:
         except OSError as error:
             outcome.append(error)
 
+    # a resolver that hangs can't be stopped; as a daemon it does not hold up the end of the program
     worker = threading.Thread(target=resolve, daemon=True)
     worker.start()
     worker.join(_or_for_ever(timeout))
@@ -249,6 +253,7 @@ class Stream:
         while parts:
             try:
                 self._socket.settimeout(_or_for_ever(deadline.left()))
+                # header and data in one call: with TCP_NODELAY a call for the header alone would send a packet for it
                 moved = self._socket.sendmsg([part[:MOST] for part in parts[:2]])
             except TimeoutError:
                 raise DeadlineMissed(
@@ -280,6 +285,7 @@ class Stream:
         """
         deadline, data = self._deadline(timeout), bytearray()
         while deadline.count < size:
+            # `size` comes from the peer: a length it only claims must not cost memory (frame.size-bounded, SEC-23)
             data += bytes(min(size - len(data), CHUNK))
             self._fill(data, deadline)
         return bytes(data)
@@ -294,6 +300,7 @@ class Stream:
 
     def _fill(self, room: bytearray | memoryview, deadline: _Deadline) -> None:
         """Receive what is still missing of `room`, which already holds `deadline.count` bytes."""
+        # released at the end, because a bytearray that a view looks into can't grow, as receive_exactly makes it do
         with memoryview(room) as view:
             while deadline.count < len(view):
                 self._receive(view[deadline.count :], deadline, bytes(view[: min(deadline.count, SEEN)]))
@@ -305,6 +312,7 @@ class Stream:
             self._socket.settimeout(_or_for_ever(deadline.left()))
             got = self._socket.recv_into(view[:MOST])
         except TimeoutError:
+            # this clause stands before OSError's, because TimeoutError is a subclass of it
             what = f"only {count} bytes" if count else "nothing"
             raise DeadlineMissed(f"{what} came from {self.endpoint} within {deadline}", count, seen) from None
         except OSError as error:
@@ -336,11 +344,13 @@ class Stream:
                 return Ending(True, bytes(leftover))
             except DeadlineMissed:
                 return Ending(False, bytes(leftover))
+            # more is read than kept: the end comes only after all of the bytes before it
             leftover += got[: max(0, 2**16 - len(leftover))]
 
     def reset(self) -> None:
         """Drop the connection at once: the peer gets a reset (RST), not an orderly end."""
         with contextlib.suppress(OSError):  # already gone
+            # lingering on, for 0 seconds: close then drops what is unsent and sends the reset
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
@@ -357,6 +367,7 @@ class _Deadline:
 
     def left(self) -> float:
         left = self._start + self._timeout + self.count / SLOWEST - time.monotonic()
+        # raised here, because a socket's timeout of 0 means non-blocking; callers treat it as the socket's own
         if left <= 0:
             raise TimeoutError
         return left

@@ -222,6 +222,7 @@ class Session:
             Violation: as `placed_tensor`; data.offset-wrap, data.in-tensor.
         """
         tensor, buffer = self.placed_tensor(wire)
+        # Python's sum does not wrap, so the next check would refuse this too; it is apart because upstream's wraps (OBS-3)
         if wire.data + offset > MAX_BYTES:
             raise Violation("data.offset-wrap", "offset", offset, f"it leaves 64 bits when added to the address {wire.data:#x}")
         if offset > tensor.nbytes:
@@ -345,6 +346,7 @@ def buffer_get_base(session: Session, request: BufferGetBase) -> BufferGetBaseRe
 def free_buffer(session: Session, request: FreeBuffer) -> object:
     """Free a buffer, and drop every stored plan that uses it (graph.recompute-freed)."""
     buffer = session.memory.free(request.remote_ptr)
+    # a list, because drop_plan takes away from the dictionary
     for device in [device for device, plan in session.plans.items() if buffer in plan.buffers]:
         session.drop_plan(device)
     return session.done(FreeBuffer)
@@ -366,6 +368,7 @@ def set_tensor_hash(session: Session, request: SetTensorHash) -> SetTensorHashRe
     looks at the tensor only if it has the data; a stock client sends a good tensor either way.)
     """
     tensor, _ = session.placed_tensor(request.tensor)
+    # max: an offset past the end must reach the check of `region`, which names it, not become a negative size
     room = session.region(request.tensor, request.offset, max(0, tensor.nbytes - request.offset))
     cache = session.tensors
     if cache is None:
@@ -398,6 +401,7 @@ def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply
     session.device(request.device)
     tensor = session.memory.tensor(request.tensor)
     for slot, wire in enumerate(request.srcs):
+        # a stock client fills all slots; the absent sources are records of zeros (serialize_tensor in ggml-rpc.cpp, OBS-10)
         if wire.id != 0:
             session.memory.tensor(wire, f"srcs[{slot}]")
     if tensor.nbytes > MAX_BYTES:
@@ -411,11 +415,14 @@ def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply
 def graph_compute(session: Session, graph: Graph) -> object:
     """Check a graph, compute it, and keep its plan for GRAPH_RECOMPUTE; the device's older plan is dropped even if this fails."""
     device = session.device(graph.device)
+    # before the check: a failing graph must leave no older one to be recomputed, and the older one's memory is free for this
     session.drop_plan(graph.device)
     size = graph.nodes.nbytes + graph.tensors.nbytes
+    # a graph of up to `served.READ` bytes has not been counted while it arrived
     session.hold_graph(size)
     plan = session.host.make_plan(graph, session.memory, device.backend, session.host.version)
     plan.run(session.cancelled)
+    # the second call only lowers what is held, since KEPT < ARRIVING: it can't be refused after the graph has been computed
     session.keep_plan(graph.device, plan, size)
     session.hold_graph(0)
     return session.done(GraphCompute)

@@ -117,6 +117,7 @@ class Region(NamedTuple):
         """
         data = self.allocation.data
         if data is not None:
+            # if the peer leaves in between, `written` is not called; the connection is over then, and its buffers are freed
             yield data.data[self.start : self.stop]
             self.allocation.written(self.start, self.stop)
             return
@@ -171,6 +172,7 @@ class Memory:
     @property
     def size(self) -> int:
         """Bytes of all live buffers together; may be asked for by another thread."""
+        # list copies in one step; a generator over the dictionary fails when the connection's thread changes its size
         return sum(buffer.size for buffer in list(self._buffers.values()))
 
     def alloc(self, device: int, size: int) -> Buffer | None:
@@ -180,10 +182,12 @@ class Memory:
         allocation = self._devices[device].allocate(size)
         if allocation is None:
             return None
+        # never 0, which means "no buffer", and below 2^64
         remote_ptr = secrets.randbits(58) * 32 + 32
         while remote_ptr in self._buffers:
             remote_ptr += 32
         buffer = Buffer(remote_ptr, self._next_base if size else 0, device, allocation)
+        # up to the next page, and one page more: the address just past a buffer is never the next one's first
         self._next_base += (size + 2 * PAGE - 1) // PAGE * PAGE
         self._buffers[remote_ptr] = buffer
         return buffer
@@ -234,6 +238,7 @@ class Memory:
         name = wire.name.split(b"\0")[0].decode("utf-8", "replace")
         buffer = self._buffers.get(wire.buffer)
         if buffer is None:
+            # allowed: leaves of other servers (FUN-01), INIT_TENSOR (FUN-21). Whatever touches bytes asks for the buffer itself
             return Tensor(dtype, ne, nb, None, 0, name)
         size = extent(dtype, ne, nb)
         offset = buffer.offset_of(wire.data, size)
@@ -254,6 +259,7 @@ class Memory:
         Raises:
             Violation: as `tensor`, and graph.null-data for an address without a live buffer; for the first record that breaks one.
         """
+        # a graph has thousands of tensors and a few buffers: each handle is looked up once
         handles, which = np.unique(records["buffer"], return_inverse=True)
         found = [self._buffers.get(handle) for handle in handles.tolist()]
         sizes, fits = _extents(records, self._version)
@@ -325,10 +331,12 @@ def _extents(records: npt.NDArray[Any], version: Version) -> tuple[npt.NDArray[n
     ne, nb = records["ne"].astype(np.uint64), records["nb"].astype(np.uint64)
     fits &= ne[:, 0] % block == 0
     # products of two 32-bit numbers are exact in 64 bits, their sum may wrap: float64 tells where it comes near
+    # for ne = 0 the difference wraps; `empty` below replaces what comes of it
     steps = (ne - np.uint64(1)) * nb
     steps[:, 0] = np.where(block == 1, steps[:, 0], ne[:, 0] * nb[:, 0] // block)
     first = np.where(block == 1, size, np.uint64(0))
     empty = (ne == 0).any(axis=1)
+    # 2^62 and not 2^64: far more distance than float64's rounding error; `tensor` decides what lies between, exactly
     fits &= empty | (steps.astype(np.float64).sum(axis=1) < 2.0**62)
     return np.where(empty, np.uint64(0), first + steps.sum(axis=1, dtype=np.uint64)), fits
 
@@ -342,6 +350,7 @@ def _inside(
     base = np.array([0 if buffer is None else buffer.base for buffer in found], np.uint64)[which]
     room = np.array([0 if buffer is None else buffer.size for buffer in found], np.uint64)[which]
     alive = np.array([buffer is not None for buffer in found], bool)[which]
+    # wraps where data < base, which the next line excludes; the minimum keeps room - offset from wrapping
     offset = data - base
     inside: npt.NDArray[np.bool_] = alive & (data >= base) & (offset <= room) & (sizes <= room - np.minimum(offset, room))
     return inside

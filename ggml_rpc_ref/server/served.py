@@ -197,6 +197,7 @@ class Served:
 
     def idle(self, now: float) -> float:
         """Return for how long neither a message has been arriving nor one has been answered, in seconds."""
+        # read once: the connection's thread may set it to None between a test and its use
         since = self._idle_since
         return 0.0 if since is None else now - since
 
@@ -228,6 +229,7 @@ class Served:
                 self._pace = None
                 self._answer(session, event.message)
             elif isinstance(event, DataBegins):
+                # moves the data itself; the DataEnds that comes next needs no answer and falls through
                 self._receive_data(session, event.message, event.size)
 
     def _receive_message(self, session: Session, room: memoryview) -> int:
@@ -251,14 +253,16 @@ class Served:
         self._opened = True  # the connection lets no other request through before HELLO
         self.work.messages += 1
         begun = time.perf_counter()
+        # the reply due tells a request whose answer is data (GET_TENSOR), not its class
         due = self._connection.order.oldest
         if due is not None and due.request is message and carries_data(due.reply):
             region = session.source(message)
             head = self._connection.send_with_data(due.reply(data=b""), region.stop - region.start)
             for data in region.pieces():
+                # the head goes in one call with the first piece
                 self._send(head, data)
                 head = b""
-            if head:
+            if head:  # a region of no bytes has no pieces (data.empty)
                 self._send(head)
         else:
             reply = session.handle(message)
@@ -294,6 +298,7 @@ class Served:
         begun = time.perf_counter()
         region = session.destination(message, size)
         for room in region.receive():
+            # the receive that brought the request may have brought the first of its data along
             at = self._connection.take_data(room)
             while at < len(room):
                 count = self._receive(room[at:], all_of_it=True)
@@ -343,6 +348,7 @@ class Served:
             except Waited:
                 count = 0
             self.work.sent += count
+            # one assignment: the right side needs the length that the head had before
             head, data = head[count:], data[max(0, count - len(head)) :]
             if head or data:  # the usual reply goes at once, and has no deadline to check
                 pace = pace or Pace(self._limits.stall, self._limits.slowest)

@@ -64,6 +64,7 @@ class Server(Listener[Served]):
 
     def _is_allowed(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
+        # a socket bound to "::" shows IPv4 peers as ::ffff:a.b.c.d; both forms count, and `in` is False for the other IP version
         mapped = getattr(ip, "ipv4_mapped", None) or ip
         return not self.allow or any(ip in network or mapped in network for network in self.allow)
 
@@ -74,6 +75,7 @@ class Server(Listener[Served]):
         server; among those, the one that has been idle longest. One that holds a model may think about its next token for hours,
         and is ended only after `Limits.spare_full` and only for this reason.
         """
+        # one told to end may still be freeing its buffers in its own thread: its place is taken already
         open_ = [served for served in self.conversations() if not served.ended_for]
         if len(open_) < self.limits.connections:
             return True

@@ -155,6 +155,7 @@ class TensorCache:
         if before.st_size > len(room):
             log.warning("the cached tensor %s has %d bytes where %d have room", path, before.st_size, len(room))
             return None
+        # hashed before the copy, so the file is read twice: wrong bytes must not overwrite a tensor (data.hash-hit)
         if _hash(file) != digest:
             log.warning("the cached tensor %s has other contents than its name says; it is removed", path)
             path.unlink(missing_ok=True)
@@ -189,15 +190,18 @@ class TensorCache:
         """Return whether these data are there already; if other data are there, they go and the hash is not used any more."""
         try:
             with _open_regular(path) as file:
+                # byte by byte: equal hashes prove nothing (SEC-40)
                 if _same(file, data):
                     _touch(path)
                     return True
                 file.seek(0)
+                # a file without its hash is only damaged: it goes, and the caller writes the data again
                 forged = _hash(file) == digest
         except FileNotFoundError:
             return False
         if forged:
             log.warning("two uploads differ and have one hash, %016x: neither is kept, one of them is probably forged", digest)
+            # a pair costs its maker 0.03 s, so the memory for them needs an end
             if len(self._disputed) < MOST_DISPUTED:
                 self._disputed.add(digest)
         path.unlink(missing_ok=True)
@@ -210,6 +214,7 @@ class TensorCache:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+        # the unfinished file has its full size before the lock is let go: other servers count it, and the write needs no lock
         with _locked(self._whole):
             if not self._make_room(size):
                 log.debug("no room in the tensor cache for %d bytes beside what is being written", size)
@@ -228,6 +233,7 @@ class TensorCache:
                 written = 0
                 while written < len(data):
                     written += file.write(data[written:])
+            # atomic within a directory; the unlink below then finds nothing, and after a failure takes the rest away
             unfinished.replace(path)
             log.debug("kept %d bytes as %s", len(data), path)
         finally:
@@ -253,6 +259,7 @@ class TensorCache:
         for file in files:
             if total + size <= self.limit:
                 break
+            # finished ones only: another server is writing the others
             if _NAME.fullmatch(file.path.name):
                 file.path.unlink(missing_ok=True)
                 total -= file.size
@@ -283,6 +290,7 @@ def _locked(directory: Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
+    # a descriptor of its own for each: flock is held by the open file, so it keeps threads of one process apart too
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):
@@ -324,6 +332,7 @@ def _open_regular(path: Path) -> FileIO:
 def _touch(path: Path) -> None:
     """Mark a file as used just now, so that it is removed last; another server may have removed it in the meantime."""
     with contextlib.suppress(OSError):
+        # the modification time, because many systems are mounted so that reading changes no time; `_File.used` is this one
         os.utime(path)
 
 

@@ -94,6 +94,7 @@ class Links:
             Violation: graph.tensor-id, graph.tensor-unique, graph.node-known, graph.node-unique or graph.source-known.
         """
         ids = np.ascontiguousarray(graph.tensors["id"])
+        # stable: of two records with one id the later one is named below
         order = np.argsort(ids, kind="stable")
         known = ids[order]
         if len(known) and known[0] == 0:
@@ -146,6 +147,7 @@ def _positions(
         found = np.full(wanted.shape, NO_TENSOR, np.int64)
         missing = wanted != 0 if none_allowed else np.ones(wanted.shape, bool)
     else:
+        # an id above all others is sought one past the end
         at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
         matches = known[at] == wanted
         found = np.where(matches, order[at], NO_TENSOR)
@@ -162,6 +164,7 @@ def _check_views(graph: Graph, links: Links, tensors: list[Tensor]) -> None:
         view, whole, offset = tensors[index], tensors[links.view_src[index]], int(graph.tensors["view_offs"][index])
         if view.storage is None and whole.storage is None:
             continue  # both are in memory of another server or not allocated (FUN-01): no byte of them is here
+        # by identity: two buffers of equal bytes are two buffers
         if view.storage is not whole.storage or view.offset != whole.offset + offset:
             raise Violation(
                 "graph.view", f"tensor {view.name!r}.data", f"view_offs {offset}", "not where view_src and view_offs put it"
@@ -187,8 +190,10 @@ def _nodes(graph: Graph, links: Links, placed: Placed, version: Version) -> Iter
     tensors = [*placed.tensors, None]  # so that NO_TENSOR, which is -1, finds None
     at = np.array(links.nodes)
     records, src = graph.tensors[at], links.src[at]
+    # has_bytes[-1] is some other tensor's; the comparison beside it hides it for NO_TENSOR
     complete = placed.has_bytes[at] & ((src == NO_TENSOR) | placed.has_bytes[src]).all(axis=1)
     used = ((src != NO_TENSOR) * np.arange(1, MAX_SRC + 1)).max(axis=1)  # slots up to the last one that is not empty
+    # V, not S: numpy cuts trailing zero bytes from S
     op_params = np.ascontiguousarray(records["op_params"]).view("V64").ravel().tolist()
     columns = (records["op"].tolist(), records["flags"].tolist(), src.tolist(), used.tolist(), complete.tolist(), op_params)
     keys = _keys(records, at, src, placed)
@@ -210,6 +215,7 @@ def _computed_op(number: int, flags: int, dst: Tensor, version: Version) -> str:
     """
     ops = op_table(version)
     name = ops[number] if number < len(ops) else ""
+    # before the flag is looked at: a function pointer is refused also where the node would not be computed (SEC-05)
     if name in CUSTOM_OPS:
         raise Violation("graph.op-custom", f"node {dst.name!r}.op", name, "its op_params would be a function pointer")
     if not flags & FLAG_COMPUTE and RULES["graph.flag-compute"].present(version):
@@ -260,6 +266,7 @@ def _check_overlap(name: str, dst: Tensor, src: tuple[Tensor | None, ...]) -> No
 
 def _keys(records: npt.NDArray[Any], at: npt.NDArray[np.int64], src: npt.NDArray[np.int64], placed: Placed) -> list[bytes]:
     """Return for each node all that an op's rule on geometry looks at, as bytes: equal ones are judged alike."""
+    # so that an empty slot, index -1, finds a number that no layout has
     layout = np.append(placed.layout, NO_TENSOR)
     keys = np.zeros(len(at), [("op", "<u4"), ("layout", "<i4", 1 + MAX_SRC), ("params", "V64")])
     keys["op"], keys["params"] = records["op"], np.ascontiguousarray(records["op_params"]).view("V64").ravel()
@@ -286,5 +293,6 @@ class _Rules:
             _check_overlap(op.name, dst, src)
             node = op.check_geometry(dst, src, op_params)
             self._accepted.add(key)
+        # each time: the key says nothing of where tensors lie, and an update in place may name another tensor than its weight
         op.check_placement(node)
         return node
