@@ -386,6 +386,16 @@ def test_after_lost_messages_reading_goes_on_where_a_segment_begins_one(tmp_path
 
 
 @needs_scapy
+@pytest.mark.parametrize("size", [0, 4])
+def test_fragments_that_have_no_place_end(tmp_path: Path, size: int) -> None:
+    """More fragments follow one whose bytes don't fill units of eight: where the next one belongs is nowhere."""
+    odd = ethernet(ipv4(ONE, SERVER, bytes(size), 6, 0x2000))
+    found = decoded(tmp_path, pcap([odd, *plain()]))
+    assert sorted(names(found)) == sorted(SAID)
+    assert found.source.notes == ["1 IP packets are in fragments of which the capture lacks some"]
+
+
+@needs_scapy
 def test_a_lost_hello_is_not_the_clients_fault(tmp_path: Path) -> None:
     frames = segments(TALK)
     found = decoded(tmp_path, pcap([frame for at, frame in enumerate(frames) if at != 2]), port=50052)

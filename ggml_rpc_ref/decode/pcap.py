@@ -178,6 +178,8 @@ class Fragments:
         body = b""
         while (part := parts.get(len(body) // 8)) is not None:
             body += part[0]
+            if part[1] and (not part[0] or len(part[0]) % 8):  # no fragment but the last may be so: the next one has no place
+                return b""
             if not part[1]:
                 del self._parts[key]
                 start = ip.original[:2] + min(head + len(body), 0xFFFF).to_bytes(2, "big") + ip.original[4:6] + bytes(2)
