@@ -40,6 +40,8 @@ def oracle(node: Node) -> None:
     result = scores.copy()
     first = result[0].reshape(heads, -1, n, n)
     by_row, by_column = rows.reshape(heads, -1, n, 1), columns.reshape(heads, -1, 1, n)
+    # upstream's one loop adds row i10's term along the row and column i10's down the column; which of the two an element meets
+    # first depends on its side of the diagonal, and with it the rounding
     above = np.triu(np.ones((n, n), bool))
     result[0] = np.where(above, first + by_row + by_column, first + by_column + by_row).reshape(result[0].shape)
     node.dst.array[...] = result

@@ -78,6 +78,7 @@ def compare(expected: Array, actual: Array, tolerance: Tolerance) -> Mismatch | 
 
 def normalised_error(wanted: Array, found: Array) -> float:
     """Return the mean squared error over the mean square of the wanted values (over 1 where these are all zero)."""
+    # scaled first: the square of a large float64 would overflow, that of a tiny one vanish
     scale = float(np.max(np.abs(wanted), initial=0.0)) or 1.0
     power = float(np.mean(np.square(wanted / scale))) or 1.0
     return float(np.mean(np.square((found - wanted) / scale))) / power
@@ -86,6 +87,7 @@ def normalised_error(wanted: Array, found: Array) -> float:
 def _identical(expected: Array, actual: Array) -> Mismatch | None:
     same = expected == actual
     if expected.dtype.kind == "f":
+        # == holds 0.0 and -0.0 for equal; a NaN of either sign is accepted by the next line
         same &= np.signbit(expected) == np.signbit(actual)
         same |= np.isnan(expected) & np.isnan(actual)
     return None if same.all() else _mismatch("bytes", ~same, ~same, expected, actual)
@@ -130,6 +132,7 @@ def _compare_blocks(expected: Array, actual: Array) -> Mismatch | None:
 def worst_error(expected: Tensor, actual: Tensor) -> float:
     """Return the largest |actual - expected| / max(1, |expected|) over the elements; infinity where NaN or infinities differ."""
     wanted, found = (np.asarray(t.values(), np.float64) for t in (expected, actual))
+    # equal infinities are compared here: their difference is NaN
     same = (np.isnan(wanted) & np.isnan(found)) | (wanted == found)
     with np.errstate(invalid="ignore"):
         error = np.abs(found - wanted) / np.maximum(1.0, np.abs(wanted))
@@ -144,6 +147,7 @@ def element_bytes(tensor: Tensor) -> Array:
     owned = np.zeros(len(tensor.storage.data), np.uint8)
     view = Tensor(tensor.dtype, tensor.ne, tensor.nb, PlainStorage(owned), tensor.offset).array
     if tensor.dtype.block == 1 and view.size:
+        # every byte of the element by itself: a 1 assigned to an element of several bytes would not set them all
         view = np.ndarray((*view.shape, view.itemsize), np.uint8, owned, tensor.offset, (*view.strides, 1))
     view[...] = 1
     return owned.astype(bool)

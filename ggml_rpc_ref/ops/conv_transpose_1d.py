@@ -34,6 +34,7 @@ def oracle(node: Node) -> None:
     """Add tap by tap, sums in float64."""
     stride, kernel, x, dst = node.i32("s0"), node.source(0).array[0], node.source(1).array[0, 0], node.dst.array[0, 0]
     span = (x.shape[1] - 1) * stride + 1
+    # with an F16 kernel upstream rounds src1 to F16 in its work buffer (ggml_compute_forward_conv_transpose_1d_f16_f32)
     x = x.astype(kernel.dtype).astype(np.float64)
     total = np.zeros(dst.shape)
     for tap in range(kernel.shape[2] if x.shape[1] else 0):

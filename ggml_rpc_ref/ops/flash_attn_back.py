@@ -60,6 +60,7 @@ def oracle(node: Node) -> None:
     grad_q, grad_k, grad_v = _gradients(node, total)
     with np.errstate(all="ignore"):
         for i3, head, query in np.ndindex(*q.shape[:3]):
+            # heads of K in turn, unlike FLASH_ATTN_EXT, where successive heads share: upstream's iq2 = ik2 + irep*nek2
             at = i3, head % k.shape[1]
             seen = keys - queries + query + 1 if node.i32("masked") else keys
             row, out, key = q[i3, head, query], grad[i3, head, query], k[at][:seen]

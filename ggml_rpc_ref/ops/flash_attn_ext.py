@@ -69,6 +69,7 @@ def oracle(node: Node) -> None:
     step = rows_per_slab(4 * q.shape[1] * k.shape[2])
     with np.errstate(all="ignore"):
         for i3 in range(q.shape[0] if result.size else 0):
+            # successive batch entries share keys and values (upstream's iq3 / rk3); V may have more rows than K, which are not read
             keys, values = (t[i3 * len(t) // len(q)] for t in (k, v))
             for start in range(0, q.shape[2], step):
                 rows = slice(start, start + step)

@@ -68,6 +68,7 @@ def oracle(node: Node) -> None:
 
 def _spread(x: Array, sequences: int, heads: int) -> Array:
     """Return the key or query of every sequence and head, float64, from one token's, which several of them share."""
+    # upstream's iq1 = iv1 % neq1 but iq3 = iv3 / rq3: heads share in turn, sequences in runs
     of_sequence = np.arange(sequences) // (sequences // len(x))
     return np.asarray(x[of_sequence[:, None], np.arange(heads) % x.shape[1]], np.float64)
 

@@ -35,6 +35,7 @@ def oracle(node: Node) -> None:
     index = checked_indices(node, 1, node.dst.ne[1])[0, 0, 0]
     rows, total = node.source(0).values()[0, 0, : len(index)], np.zeros((node.dst.ne[1], node.dst.ne[0]), np.float32)
     with np.errstate(all="ignore"):
+        # not total[index] += rows: with an index that repeats it would add only one of the rows
         np.add.at(total, index, rows)
     node.dst.array[0, 0] = total
 

@@ -30,6 +30,7 @@ def oracle(node: Node) -> None:
     """Compute the formula group by group; the mean is rounded to float32, because the differences are taken from that."""
     x, target, eps = node.source(0).values(), node.dst.array, np.float32(node.f32("eps"))
     channels = node.dst.ne[2]
+    # rounded up as upstream's: the last group may have fewer channels, and later ones none
     per_group = -(-channels // node.i32("n_groups"))
     for i3 in range(node.dst.ne[3]):
         for start in range(0, channels, per_group):

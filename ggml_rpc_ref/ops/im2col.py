@@ -68,6 +68,7 @@ def oracle(node: Node) -> None:
     """Move the elements under each window into its row."""
     pixels = node.source(1).array
     flat = node.i32("is_2D") != 1
+    # in one dimension upstream's iih is -p1 throughout, outside of an IH of 1
     if flat and node.i32("p1"):
         node.dst.array[...] = 0
         return

@@ -57,6 +57,7 @@ def multiply(node: Node, weights: Callable[[int], Tensor]) -> None:
         # by expert rather than by row, so that a quantised expert is unpacked once
         for expert in np.unique(ids):
             token, slot = np.nonzero(ids == expert)
+            # rows that are fewer than the slots are used in turn (i11 = id % ne11 in ggml-cpu.c)
             chosen = y[token, slot % y.shape[1]]
             for start, stop, x in slabs(weights(int(expert))):
                 result[token, slot, start:stop] = chosen @ x[0, 0].T

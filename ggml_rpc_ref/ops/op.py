@@ -229,6 +229,7 @@ class Op:
                 raise Violation("graph.type", f"{self.name}.src[{index}].type", tensor.dtype.name, detail)
         if dst.dtype.name not in self.types:
             raise Violation("graph.type", f"{self.name}.type", dst.dtype.name, f"the result is {', '.join(self.types)}")
+        # a view writes nothing, so its elements may share bytes: a stride of 0 repeats a row
         node.require(self.view or elements_are_disjoint(dst), "a result whose elements share no bytes", dst.nb)
         self.shape(node)
         return node
@@ -250,8 +251,10 @@ def elements_are_disjoint(tensor: Tensor) -> bool:
     """
     if 0 in tensor.ne:
         return True
+    # in blocks along ne[0], as nb[0] counts them
     lengths, end = (tensor.ne[0] // tensor.dtype.block, *tensor.ne[1:]), tensor.dtype.size
     for stride, length in sorted(zip(tensor.nb, lengths, strict=True)):
+        # along a dimension of length 1 no stride is taken: it may be anything, and adds nothing to the extent
         if length > 1 and stride < end:
             return False
         end += (length - 1) * stride

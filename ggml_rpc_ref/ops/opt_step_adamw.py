@@ -40,6 +40,7 @@ def oracle(node: Node) -> None:
             g = gradient[block]
             m = first[block] * beta1 + g * (1 - beta1)
             v = second[block] * beta2 + g * g * (1 - beta2)
+            # the momenta are sources that the op writes too, so that the next step begins from them
             first[block], second[block] = m, v
             weight[block] = weight[block] * (1 - alpha * wd) - alpha * (m * beta1h) / (np.sqrt(v * beta2h) + eps)
 

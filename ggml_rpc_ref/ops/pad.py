@@ -25,6 +25,7 @@ def shape(node: Node) -> None:
     node.require(dst.is_contiguous, "a contiguous result", dst.nb)
     if node.i32("circular") and dst.nelements > 0:
         node.require(src0.nelements > 0, "a source with elements", src0.ne, at=src0)
+        # ggml_wrap_around (ops.cpp) adds the size only once, so further left its index would be negative
         node.require(all(p <= n for p, n in zip(left, src0.ne, strict=True)), f"left paddings of at most {src0.ne}", left)
 
 
@@ -44,6 +45,7 @@ def oracle(node: Node) -> None:
         dst[...] = src[np.ix_(*((np.arange(n) - p) % m for n, p, m in zip(dst.shape, left, src.shape, strict=True)))]
         return
     to, of = zip(*(_overlap(p, m, n) for p, m, n in zip(left, src.shape, dst.shape, strict=True)), strict=True)
+    # before the zeros: dst may lie on the source's memory
     inner = src[of].copy()
     dst[...] = 0
     dst[to] = inner
@@ -52,6 +54,7 @@ def oracle(node: Node) -> None:
 def _overlap(padding: int, source: int, result: int) -> tuple[slice, slice]:
     """Return the part of the result that the source's elements fill, and which of them those are."""
     start, stop = max(padding, 0), min(padding + source, result)
+    # max: where negative paddings cut everything off, stop lies before start, and a negative end would count from the back
     return slice(start, max(start, stop)), slice(start - padding, max(start, stop) - padding)
 
 

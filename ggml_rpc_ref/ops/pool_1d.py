@@ -37,6 +37,7 @@ def oracle(node: Node) -> None:
     """Pool each row."""
     x = node.source(0).values()
     along = windows(node, 0, x.shape[3], node.dst.ne[0])
+    # at least 1: a window that covers only padding has the mean 0 (upstream's `count > 0`); POOL_2D divides by the full size
     node.dst.store(pool(node.i32("op"), x[..., None, :], NO_HEIGHT, along, np.maximum(along.counts(), 1))[..., 0, :])
 
 

@@ -55,11 +55,14 @@ def _to_the_largest(gradient: Array, forward: Array, rows: Windows, columns: Win
     place = np.full(gradient.shape, -1, np.int64)
     for (oy, y), (ox, x) in product(rows.taps(), columns.taps()):
         element, at = forward[:, y[:, None], x], (slice(None), oy[:, None], ox)
+        # upstream's `if (val <= maxval) continue`: a NaN replaces the largest, and any number after it replaces the NaN
         stays = element <= largest[at]
         largest[at] = np.where(stays, largest[at], element)
         place[at] = np.where(stays, place[at], y[:, None] * forward.shape[2] + x)
     total = np.zeros((len(forward), forward.shape[1] * forward.shape[2]), np.float32)
+    # a window of nothing above -FLT_MAX has no largest element, and its gradient goes nowhere
     found = place >= 0
+    # not total[...] += : with an index that repeats it would add only one of the gradients
     np.add.at(total, (np.nonzero(found)[0], place[found]), gradient[found])
     return total
 

@@ -34,6 +34,7 @@ def oracle(node: Node) -> None:
     scale, bias = np.float32(node.f32("scale")), np.float32(node.f32("bias"))
 
     def scaled(x: F32Array) -> Array:
+        # upstream, too, takes another loop without a bias (ggml_compute_forward_scale_f32): adding 0.0 would turn -0.0 into 0.0
         return x * scale if bias == 0 else x * np.float64(scale) + np.float64(bias)
 
     map_values(node, scaled)

@@ -44,6 +44,7 @@ def oracle(node: Node) -> None:
     src0, dst = node.source(0), node.dst
     index = checked_indices(node, 1, dst.ne[1])[0]
     for block in row_blocks(src0.ne):
+        # first to dst's type in memory of their own: what the indices move are then bytes, of block types as of all others
         rows = allocate(dst.dtype, part(src0, block).ne)
         rows.store(src0.array[block])
         for k, j in np.ndindex(rows.shape[:2]):

@@ -46,6 +46,7 @@ def oracle(node: Node) -> None:
     with np.errstate(all="ignore"):
         slope = slopes(x.shape[1], node.f32("max_bias"))
         for block in row_blocks(node.dst.ne):
+            # np.max refuses rows without elements; if one block has none, no block has any
             if x[block].size == 0:
                 return
             w = x[block] * scale

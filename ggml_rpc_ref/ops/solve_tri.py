@@ -37,6 +37,7 @@ def oracle(node: Node) -> None:
     """Substitute row by row, the rows found so far held in float32 as upstream holds them, their sums in float64."""
     a, b, x = node.source(0).array, node.source(1).array, node.dst.array
     with np.errstate(all="ignore"):
+        # not np.linalg.solve: it reads A's upper half, reorders rows, and raises for a zero on the diagonal
         for i in range(node.dst.ne[1]):
             known = a[:, :, i : i + 1, :i].astype(np.float64) @ x[:, :, :i].astype(np.float64)
             x[:, :, i] = (b[:, :, i] - known[:, :, 0].astype(np.float32)) / a[:, :, i, i, None]

@@ -83,6 +83,7 @@ def oracle(node: Node) -> None:
 
 def softplus(x: F32Array) -> F32Array:
     """Return ln(1 + exp(x)), or x above 20, in float32."""
+    # clamped: both branches of the np.where below are computed, and the one above 20 is not used
     exponential = np.exp(np.minimum(x, np.float32(20)), dtype=np.float64).astype(np.float32)
     return np.where(x > 20, x, np.log(np.float32(1) + exponential, dtype=np.float64).astype(np.float32))
 

@@ -40,6 +40,7 @@ def oracle(node: Node) -> None:
 def _frequencies(max_period: int, half: int) -> F32Array:
     """Return the frequencies, float32 of shape (half,)."""
     fall = -np.float32(np.log(np.float64(np.float32(max_period))))
+    # from left to right, as C evaluates -logf(max_period) * j / half: float32 rounds after each
     exponent = fall * np.arange(half).astype(np.float32) / np.float32(half)
     frequencies: F32Array = np.exp(exponent, dtype=np.float64).astype(np.float32)
     return frequencies

@@ -112,6 +112,7 @@ def oracle(node: Node) -> None:
 def xielu(node: Node, x: F32Array) -> Array:
     """Return XIELU with the node's parameters; in float32, so that it overflows where upstream does."""
     alpha_n, alpha_p, beta, eps = (np.float32(node.f32(name)) for name in ("alpha_n", "alpha_p", "beta", "eps"))
+    # fmin rather than minimum: C's fminf, which upstream calls, ignores a NaN
     negative = (np.expm1(np.fmin(x, eps)) - x) * alpha_n + beta * x
     return np.where(x > 0, alpha_p * x * x + beta * x, negative)
 

@@ -167,6 +167,7 @@ def oracle(node: Node) -> None:
     else:
         kind = {BILINEAR: antialiased if mode & ANTIALIAS else bilinear, BICUBIC: bicubic}[mode & 0xFF]
         rows, columns = kind(height), kind(width)
+        # blocks by the temporaries: the rows before they are resized along the width may be the wider ones, and they are float64
         for b3, b2, b1 in row_blocks((2 * max(width.size, width.outputs), *node.dst.ne[1:])):
             result[b3, b2, b1] = _interpolate(src, i3[b3], i2[b2], rows.part(b1), columns, bool(mode & ANTIALIAS))
     dst[...] = result

@@ -30,6 +30,7 @@ def gelu(x: Array) -> Array:
 
 def gelu_of_f32(x: Array) -> Array:
     """Return gelu as upstream defines it for F32: 0 up to -10, x from 10 on, so that infinities have finite answers or stay."""
+    # ggml_vec_gelu_f32 has the same two cases before its table; for x = -inf the formula itself would give -inf * 0 = NaN
     return np.where(x <= -10, 0.0, np.where(x >= 10, x, gelu(x)))
 
 

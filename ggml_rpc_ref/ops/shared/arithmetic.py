@@ -52,8 +52,10 @@ def repeated(values: Array, shape: tuple[int, ...], block: RowBlock) -> Array:
         length = values.shape[axis]
         if length == shape[axis]:
             values = values[(slice(None),) * axis + (rows,)]
+        # an axis of length 1 stays as it is: numpy broadcasts it without a copy
         elif length > 1:
             values = np.take(values, np.arange(rows.start or 0, rows.stop) % length, axis)
+    # a block always holds whole rows, so ne[0] needs no index, only copies side by side
     if values.shape[3] not in (1, shape[3]):
         values = np.tile(values, shape[3] // values.shape[3])
     return values

@@ -35,6 +35,7 @@ def slopes(heads: int, max_bias: float) -> F32Array:
         return np.ones(heads, np.float32)
     whole = 1 << (heads.bit_length() - 1)
     head = np.arange(heads)
+    # upstream's m0^(h + 1) and m1^(2 (h - whole) + 1) with m1 = 2^(-max_bias / 2 / whole): one base, the second exponent halved
     steps = np.where(head < whole, head + 1, head - whole + 0.5)
     return np.power(2.0, -np.float64(max_bias) / whole * steps).astype(np.float32)
 
@@ -47,6 +48,7 @@ def mask_of(node: Node, i3: int, rows: slice) -> F32Array | None:
     stop = min(rows.stop, queries)
     bias: F32Array = mask.array[i3 % mask.ne[3], :, rows.start : stop, :keys].astype(np.float32)
     if node.f32("max_bias") > 0:
+        # tiled, not repeated: head h takes the mask's matrix h mod ne[2]
         return np.tile(bias, (heads // mask.ne[2], 1, 1)) * slopes(heads, node.f32("max_bias"))[:, None, None]
     return bias if mask.ne[2] in (1, heads) else np.tile(bias, (heads // mask.ne[2], 1, 1))
 

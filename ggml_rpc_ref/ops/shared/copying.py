@@ -63,6 +63,7 @@ def copy(node: Node) -> None:
     """Write the source's elements to the destination."""
     src, dst = node.source(0), node.dst
     if src.dtype == dst.dtype:
+        # not by way of values(): float32 would lose digits of I32, I64 and F64, requantising would change blocks
         dst.array[...] = src.array.reshape(dst.array.shape)
     elif dst.dtype.name == "I32":
         dst.array[...] = to_int32(src.array).reshape(dst.shape)
@@ -75,4 +76,5 @@ def copy(node: Node) -> None:
 def to_int32(values: Array) -> Array:
     """Return C's (int32_t) of floats; what is undefined in C is -2**31, as on x86."""
     whole = np.trunc(values)
+    # chosen before the cast: numpy leaves the cast of NaN and of what does not fit undefined, and comparisons with NaN are false
     return np.where((whole >= -(2.0**31)) & (whole < 2.0**31), whole, -(2.0**31)).astype(np.int32)

@@ -36,6 +36,7 @@ def part(tensor: Tensor, block: RowBlock) -> Tensor:
     """Return the rows of a tensor that an index triple (ne3, ne2, ne1) names, in place."""
     if block == whole(tensor.ne):
         return tensor
+    # a block is in numpy's order (ne3, ne2, ne1), nb in ggml's: hence reversed, and counts from the back
     starts, counts = [s.start or 0 for s in block], [s.stop - (s.start or 0) for s in block]
     offset = tensor.offset + sum(start * stride for start, stride in zip(starts, reversed(tensor.nb[1:]), strict=True))
     ne = (tensor.ne[0], counts[2], counts[1], counts[0])

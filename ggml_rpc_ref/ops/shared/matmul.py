@@ -56,5 +56,7 @@ def grouped(array: Array, n3: int, n2: int) -> Array:
     """Return a view (n3, r3, n2, r2, rows, columns) of an array (r3*n3, r2*n2, rows, columns), so that r matrices broadcast."""
     (all3, all2, rows, columns), (s3, s2, s1, s0) = array.shape, array.strides
     r3, r2 = all3 // n3, all2 // n2
+    # not reshape: that copies what is not contiguous, and MUL_MAT writes its result through this view
+    # matrix i uses partner i // r (ggml_compute_forward_mul_mat), so the group is the slower of the two axes
     strides = (s3 * r3, s3, s2 * r2, s2, s1, s0)
     return np.lib.stride_tricks.as_strided(array, (n3, r3, n2, r2, rows, columns), strides)

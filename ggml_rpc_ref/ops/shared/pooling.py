@@ -106,6 +106,7 @@ def pool(kind: int, x: Array, rows: Windows, columns: Windows, divisor: Array | 
     result = np.full((*x.shape[:-2], rows.outputs, columns.outputs), LOWEST if kind == MAX else 0, np.float32)
     for (oy, y), (ox, column) in product(rows.taps(), columns.taps()):
         element, at = x[..., y[:, None], column], (..., oy[:, None], ox)
+        # std::max(v, res), which takes v unless v < res: any later element replaces a NaN; np.maximum would keep it
         result[at] = np.where(element < result[at], result[at], element) if kind == MAX else result[at] + element
     if kind == MEAN:
         result /= np.float32(rows.kernel * columns.kernel) if divisor is None else divisor.astype(np.float32)

@@ -88,6 +88,7 @@ def rotate(node: Node, *, forward: bool) -> None:
     result = node.dst.array
     with np.errstate(all="ignore"):
         cos, sin = _cos_sin(node)
+        # turning back is turning by the negative angle, whose cosine is the same
         sin = sin if forward else -sin
         for i3, tokens, heads in row_blocks(node.dst.ne):
             block, out = x[i3, tokens, heads], result[i3, tokens, heads]
@@ -162,6 +163,7 @@ def _exponents(pair: Array, place: Array, sections: tuple[int, ...]) -> Array:
     begins = np.concatenate(([0], np.cumsum(sections[:3])))
     started = np.zeros((4, len(pair)), int)
     for axis, begin in enumerate(begins):
+        # ggml_mrope_cache_init (ops.cpp) tests the sections' beginnings in one chain of else if
         if begin not in begins[:axis]:
             started[axis] = np.where(place == begin, pair, 0)
     return pair - np.maximum.accumulate(started, axis=-1)

@@ -20,5 +20,6 @@ def row_sums(node: Node) -> F32Array:
     source, sums = node.source(0), np.zeros(node.dst.shape, np.float32)
     with np.errstate(all="ignore"):
         for block in row_blocks(source.ne):
+            # upstream's ggml_float, in which it adds rows up, is a double
             sums[block] = np.sum(source.array[block], axis=-1, keepdims=True, dtype=np.float64)
     return sums

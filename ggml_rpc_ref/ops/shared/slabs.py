@@ -16,6 +16,7 @@ RowBlock = tuple[slice, slice, slice]
 
 def rows_per_slab(bytes_per_row: int) -> int:
     """Return how many rows of that size fit a slab, at least one."""
+    # at least one: a row larger than a slab is not split, and a row may have no elements
     return max(1, SLAB_BYTES // max(1, bytes_per_row))
 
 
@@ -37,6 +38,7 @@ def slabs(tensor: Tensor) -> Iterator[tuple[int, int, F32Array]]:
 def row_blocks(ne: Quad) -> Iterator[RowBlock]:
     """Yield index triples (ne3, ne2, ne1) that cover all rows of a tensor in blocks of at most a slab, or one row."""
     ne0, ne1, ne2, ne3 = ne
+    # most tensors: one numpy call instead of one for each matrix
     if 4 * ne0 * ne1 * ne2 * ne3 <= SLAB_BYTES:
         yield whole(ne)
         return

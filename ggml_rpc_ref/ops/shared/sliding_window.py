@@ -118,6 +118,7 @@ def _gather(images: Array, axes: Axes, plane: int, rows: slice) -> Array:
     for kd, kh, kw in np.ndindex(kernel):
         planes, at = depth.span(kd, plane, plane + 1)
         (of_row, row), (of_column, column) = height.span(kh, rows.start, rows.stop), width.span(kw, 0, width.outputs)
+        # a tap whose plane lies on padding leaves the zeros
         if planes.stop > planes.start:
             values[:, :, kd, kh, kw, of_row, of_column] = images[:, :, at.start, row, column]
     return values
@@ -131,6 +132,7 @@ def write_rows(dst: Tensor, images: Array, axes: Axes) -> None:
     depth, height, width = axes
     rows = dst.array.reshape(len(images), depth.outputs, height.outputs, width.outputs, dst.ne[0])
     for block in output_blocks(images, axes):
+        # from (images, channels, kd, kh, kw, rows, width) to one row per output, its taps in the order of a kernel's elements
         windows = block.values.transpose(0, 5, 6, 1, 2, 3, 4)
         part = rows[block.images, block.depth, block.rows]
         part[...] = windows.reshape(part.shape).astype(rows.dtype, copy=False)
