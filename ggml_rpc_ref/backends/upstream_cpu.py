@@ -309,7 +309,9 @@ def running_sum(scores: F32Array, hidden: Array, values: F32Array, half: Half) -
         if is_new[..., key].any():
             # rows without a new maximum are multiplied by 1, which changes no F16
             weighted = half.scale(weighted, keep[..., None])
-        weighted = half.add_scaled(weighted, values[:, None, key], weight[..., None])
+        added = half.add_scaled(weighted, values[:, None, key], weight[..., None])
+        # a hidden key is skipped, not added with weight 0: 0 times an infinite value would be NaN (flash_attn_ext_f16_one_chunk)
+        weighted = np.where(hidden[..., key, None], weighted, added) if hidden[..., key].any() else added
         total = total * keep + weight
     return top[..., -1], total, weighted
 

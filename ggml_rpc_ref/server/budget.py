@@ -36,7 +36,7 @@ class Budget:
     def exchange(self, old: int, new: int) -> bool:
         """Let a share have `new` bytes in place of `old`; return False, and change nothing, where there is no room."""
         with self._lock:
-            # giving back is never refused: `Session.close` and `drop_plan` rely on it
+            # giving back is never refused: `Session.close` and FREE_BUFFER rely on it
             if new > old and (new > self.per_share or self.used - old + new > self.total):
                 return False
             self.used += new - old

@@ -275,10 +275,12 @@ class Session:
         self.plans[device], self._plan_sizes[device] = plan, KEPT * size
 
     def drop_plan(self, device: int) -> None:
-        """Forget a device's plan, if it has one."""
+        """Forget a device's plan, if it has one; its memory is given back by the next `hold_graph`.
+
+        Not here: what a graph that is being taken has already been given must not be free for others in between.
+        """
         self.plans.pop(device, None)
         self._plan_sizes.pop(device, None)
-        self.hold_graph(0)
 
     def close(self) -> None:
         """Free every buffer and forget every plan: the connection is over."""
@@ -349,6 +351,7 @@ def free_buffer(session: Session, request: FreeBuffer) -> object:
     # a list, because drop_plan takes away from the dictionary
     for device in [device for device, plan in session.plans.items() if buffer in plan.buffers]:
         session.drop_plan(device)
+    session.hold_graph(0)
     return session.done(FreeBuffer)
 
 
