@@ -138,6 +138,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, dict[str, set
 
     def named(case: Case) -> Case:
         def ask(subject: Subject) -> None:
+            target.wait_until_left()
             current.append(case.id)
             case.run(subject)
 
@@ -145,8 +146,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, dict[str, set
 
     log, listener = logging.getLogger("ggml_rpc_ref.server"), Listener()
     log.addHandler(listener)
+    target = InProcess(tmp_path_factory.mktemp("cache"))
     try:
-        report = judge(InProcess(tmp_path_factory.mktemp("cache")), [named(case) for case in select()], timeout=30.0)
+        report = judge(target, [named(case) for case in select()], timeout=30.0)
     finally:
         log.removeHandler(listener)
     return report, refusals

@@ -72,14 +72,20 @@ class DiesOfTruncation(Connection):
 
     dead = False
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.asked = False
+
     def receive(self, data: codec.Readable) -> None:
+        self.asked = False
         if not type(self).dead:
             super().receive(data)
 
     @property
     def idle(self) -> bool:
-        if not super().idle:
-            type(self).dead = True
+        # the server asks before it receives, and again where nothing came: then the peer has ended its sending
+        type(self).dead |= self.asked and not super().idle
+        self.asked = True
         return super().idle
 
 

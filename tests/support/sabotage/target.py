@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from ggml_rpc_ref.backends.memory import HostMemory
@@ -37,6 +38,12 @@ class InProcess:
     def pid(self) -> int:
         """This process."""
         return os.getpid()
+
+    def wait_until_left(self) -> None:
+        """Wait until no connection is open any more: what the server logs of one comes after its end."""
+        end = time.monotonic() + 20
+        while self._server.connections and time.monotonic() < end:
+            time.sleep(0.001)
 
     def start(self) -> None:
         """Begin to listen."""
