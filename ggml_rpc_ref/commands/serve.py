@@ -46,6 +46,9 @@ def serve(
     cache_limit: Annotated[str, typer.Option(metavar="SIZE", help="How much is kept there.")] = "32G",
     values_cache: Annotated[str, typer.Option(metavar="SIZE", help="Memory for float copies of quantised weights.")] = "2G",
     max_connections: Annotated[int, typer.Option(min=1, help="Connections at the same time.")] = 256,
+    max_steps: Annotated[
+        int, typer.Option(min=1, help="Elementary steps, of about a nanosecond, that a graph may take: 2^44 are five hours.")
+    ] = 2**44,
     idle_timeout: Annotated[
         float | None, typer.Option(min=0.1, metavar="SECONDS", help="End connections that are silent for so long. (default: never)")
     ] = None,
@@ -65,6 +68,7 @@ def serve(
         cache_dir=cache_directory(cache, cache_dir),
         cache_limit=parse_size(cache_limit),
         values=parse_size(values_cache),
+        max_steps=max_steps,
     )
     networks = [parse_network(text) for text in allow or ()]
     limits = Limits(connections=max_connections, idle=idle_timeout)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ import numpy as np
 from ggml_rpc_ref.backends import registry
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.server.handlers import Device, Host
+from ggml_rpc_ref.server.plan import make_plan
 from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default_directory
+from ggml_rpc_ref.server.validate import MAX_STEPS
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,7 @@ def make_host(
     cache_dir: Path | None = None,
     cache_limit: int = DEFAULT_LIMIT,
     values: int = DEFAULT_VALUES,
+    max_steps: int = MAX_STEPS,
 ) -> Host:
     """Return the host that these options describe.
 
@@ -39,6 +43,7 @@ def make_host(
         cache_dir: where large uploads are kept; None: nowhere.
         cache_limit: bytes that may be kept there.
         values: bytes of float32 copies of quantised weights to keep, shared equally by the devices.
+        max_steps: elementary steps, of about a nanosecond, that a graph may take.
 
     Raises:
         Misuse: for a device that is unknown or can't be used here, or devices without memory.
@@ -49,7 +54,11 @@ def make_host(
         raise Misuse("a device without memory can't serve: give -m at least 1")
     tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit)
     backends = [registry.find(name).make(share, values // len(names)) for name in names]
-    return Host([Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends], tensors)
+    return Host(
+        [Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends],
+        tensors,
+        make_plan=partial(make_plan, max_steps=max_steps),
+    )
 
 
 def cache_directory(wanted: bool, directory: Path | None) -> Path | None:
