@@ -148,7 +148,10 @@ class Tensor:
         if self.storage is None or (data := self.storage.data) is None:
             raise Misuse(f"the bytes of {self.name or 'a tensor'} do not lie in host memory")
         if 0 in shape:
-            return np.empty(shape, layout)
+            try:
+                return np.empty(shape, layout)
+            except ValueError as error:  # numpy counts the rows of no length, and gives up beyond 2^63 bytes
+                raise Violation("graph.op-supported", self.name or "tensor", self.ne, str(error)) from error
         # numpy rejects strides beyond ssize_t even along a dimension of length 1, where no stride is ever taken
         taken = tuple(s if n > 1 else 0 for n, s in zip(shape, strides, strict=True))
         try:

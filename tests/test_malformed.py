@@ -72,6 +72,8 @@ NO_VECTOR = {
     "data.hash-hit": "depends on what a server keeps; upstream keeps only what has more than 10 MiB",
     "data.copy": "a good request, that a server may answer with 0",
     "graph.op-supported": "a server may compute the op or refuse the graph: no outcome is the right one",
+    "graph.cost": "what a server grants is its own",
+    "graph.overlap": "good graphs that a server may refuse",
     "graph.computes": "good graphs: ops/ and sessions/",
 }
 """Rules without a malformed case, and why."""

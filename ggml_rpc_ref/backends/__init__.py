@@ -14,6 +14,7 @@ Backends are optional and replaceable. Ops never import them; `registry` lists t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,19 +22,21 @@ import numpy as np
 from ggml_rpc_ref.backends.memory import DeviceMemory, HostAllocation
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops.op import Node
-from ggml_rpc_ref.tensor import Tensor
+from ggml_rpc_ref.ops.stopping import Cancelled, Stopped, never, stoppable
+from ggml_rpc_ref.tensor import PlainStorage, Tensor
 
-Cancelled = Callable[[], bool]
-"""Whether a run is to stop before its next step; cheap, because it is asked between all of them."""
-
-
-class Stopped(Exception):  # noqa: N818
-    """A run was cancelled between two steps."""
-
-
-def never() -> bool:
-    """Return False: the run goes on to its end."""
-    return False
+__all__ = [
+    "Backend",
+    "Cancelled",
+    "Run",
+    "Step",
+    "Stopped",
+    "apart",
+    "in_turn",
+    "never",
+    "out_of_memory",
+    "written_tensors",
+]
 
 
 class Step(NamedTuple):
@@ -53,8 +56,8 @@ class Step(NamedTuple):
 Run = Callable[[Cancelled], None]
 """Computes all steps in order, on the bytes that are there at the time.
 
-Raises Stopped when cancelled; Violation graph.index for an index out of range among a tensor's contents, graph.op-supported where
-memory runs out.
+Asks whether to stop between steps and, within one, between parts of its work. Raises Stopped when cancelled; Violation
+graph.index for an index out of range among a tensor's contents, graph.op-supported where memory runs out.
 """
 
 
@@ -86,7 +89,7 @@ def in_turn(computations: Sequence[tuple[Node, Callable[[], None]]]) -> Run:
 
     def run(cancelled: Cancelled = never) -> None:
         # numpy's warnings off once for all steps: IEEE results are what the ops are defined by
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), stoppable(cancelled):
             for node, compute, writes in calls:
                 if cancelled():
                     raise Stopped
@@ -94,9 +97,10 @@ def in_turn(computations: Sequence[tuple[Node, Callable[[], None]]]) -> Run:
                     compute()
                 except MemoryError:
                     raise out_of_memory(node) from None
-                # after each step, not at the end: a later one may multiply with what this one wrote (`WeightCopies`)
-                for written, start, stop in writes:
-                    written(start, stop)
+                finally:  # also what a step wrote that was stopped or refused half way
+                    # after each step, not at the end: a later one may multiply with what this one wrote (`WeightCopies`)
+                    for written, start, stop in writes:
+                        written(start, stop)
 
     return run
 
@@ -109,6 +113,37 @@ def out_of_memory(node: Node) -> Violation:
 def written_tensors(node: Node) -> list[Tensor]:
     """Return the tensors whose bytes a node changes: its result, and the sources that its op updates in place."""
     return [node.dst, *map(node.source, node.op.writes)] if node.op.writes else [node.dst]
+
+
+def apart(node: Node, compute: Callable[[Node], None]) -> Callable[[], None]:
+    """Return what computes a node as if all its sources were read before its result is written (rule graph.overlap).
+
+    Only a result that shares bytes with a source is computed in memory of its own first, and not if it is the source's elements
+    one for one where the op allows that, as in-place operations are.
+    """
+    if not any(_disturbs(node, slot, source) for slot, source in enumerate(node.src) if source is not None):
+        return partial(compute, node)
+
+    def aside() -> None:
+        data = node.dst.storage.data if node.dst.storage is not None else None
+        assert data is not None
+        begin, end = node.dst.offset, node.dst.offset + node.dst.nbytes
+        result = Tensor(node.dst.dtype, node.dst.ne, node.dst.nb, PlainStorage(data[begin:end].copy()), 0, node.dst.name)
+        compute(Node(result, node.src, node.op_params, node.op))
+        node.dst.array[...] = result.array
+
+    return aside
+
+
+def _disturbs(node: Node, slot: int, source: Tensor) -> bool:
+    """Whether writing the result could change what is still to be read of a source."""
+    dst = node.dst
+    if source.storage is not dst.storage or slot in node.op.unread:
+        return False
+    if source.offset >= dst.offset + dst.nbytes or dst.offset >= source.offset + source.nbytes:
+        return False
+    alike = (source.offset, source.ne, source.nb, source.dtype) == (dst.offset, dst.ne, dst.nb, dst.dtype)
+    return not (alike and slot in node.op.in_place)
 
 
 def _writes(node: Node) -> list[tuple[Callable[[int, int], None], int, int]]:

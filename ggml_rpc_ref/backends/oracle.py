@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from ggml_rpc_ref.backends import Run, Step, in_turn, written_tensors
+from ggml_rpc_ref.backends import Run, Step, apart, in_turn, written_tensors
 from ggml_rpc_ref.backends.copies import WEIGHTED_OPS, WeightCopies, multiply
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.staging import Stage
@@ -41,8 +41,8 @@ class Oracle:
 
     def _compute(self, node: Node) -> Callable[[], None]:
         if node.op.name in WEIGHTED_OPS and node.source(0).dtype.is_quantised:
-            return partial(multiply, node, self.copies)
-        return partial(node.op.oracle, node)
+            return apart(node, partial(multiply, copies=self.copies))
+        return apart(node, node.op.oracle)
 
 
 def in_host_memory(node: Node) -> bool:
@@ -57,7 +57,7 @@ def in_host_memory(node: Node) -> bool:
 def by_oracle(node: Node) -> Step:
     """Return the step that computes a node on the oracle: in place where it lies in host memory, else on copies of its bytes."""
     if in_host_memory(node):
-        return Step(node, NAME, partial(node.op.oracle, node))
+        return Step(node, NAME, apart(node, node.op.oracle))
     return Step(node, NAME, partial(_on_copies, node))
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ggml_rpc_ref.backends import Run, Step, in_turn
+from ggml_rpc_ref.backends import Run, Step, apart, in_turn
 from ggml_rpc_ref.backends.copies import WeightCopies, with_source
 from ggml_rpc_ref.backends.copies import multiply as multiply_widened
 from ggml_rpc_ref.backends.half import Half, of_this_processor
@@ -73,7 +73,10 @@ class UpstreamCpu:
 
     def compile(self, steps: Sequence[Step]) -> Run:
         """Return a run that calls upstream's roundings and the oracle's definitions, each in its turn."""
-        return in_turn([(step.node, step.compute or partial(self.KERNELS[step.node.op.name], self, step.node)) for step in steps])
+        return in_turn([(step.node, step.compute or apart(step.node, self._kernel(step.node))) for step in steps])
+
+    def _kernel(self, node: Node) -> Callable[[Node], None]:
+        return partial(self.KERNELS[node.op.name], self)
 
     def _multiply(self, node: Node) -> None:
         """Round src1 to the partner type of src0's, then multiply."""

@@ -67,6 +67,9 @@ def serve(
     max_connections: Annotated[
         int, typer.Option(min=1, help="Connections at the same time; when full, an idle one gives way.")
     ] = 256,
+    max_steps: Annotated[
+        int, typer.Option(min=1, help="Elementary steps, of about a nanosecond, that a graph may take: 2^44 are five hours.")
+    ] = 2**44,
     idle_timeout: Annotated[
         float | None, typer.Option(min=0.1, metavar="SECONDS", help="End connections that are silent for so long. (default: never)")
     ] = None,
@@ -87,6 +90,7 @@ def serve(
         cache_limit=parse_size(cache_limit),
         cache_per_client=cache_per_client,
         values=parse_size(values_cache) if values_cache else None,
+        max_steps=max_steps,
     )
     networks = [parse_network(text) for text in allow or ()]
     limits = Limits(connections=max_connections, idle=idle_timeout)

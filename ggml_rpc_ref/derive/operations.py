@@ -110,7 +110,7 @@ def _tables(op: Op) -> list[str]:
     params = table(
         ("Slot", "op_params", "Type", "Meaning"), ((_slots(p), f"`{p.name}`", _kind(p), escape(p.doc)) for p in op.params)
     )
-    place = ", possibly in the memory of a source" if op.in_place else ""
+    place = ", possibly in the memory of " + " or ".join(f"src[{slot}]" for slot in op.in_place) if op.in_place else ""
     facts = f"Result: {type_names(op.types)}{place}. Tolerance: {_tolerance(op.tolerance)}."
     cases = list(cases_of(op.name))
     if others := list(dict.fromkeys(c.tolerance for c in cases if c.tolerance not in (None, op.tolerance))):

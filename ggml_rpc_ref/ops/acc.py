@@ -36,5 +36,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
-    in_place=True,
+    in_place=(0, 1),
 )

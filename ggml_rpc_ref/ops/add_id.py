@@ -12,10 +12,9 @@ Source: ggml_add_id in ggml.c, ggml_compute_forward_add_id_f32 in ggml-cpu/ops.c
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks, part
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -33,9 +32,9 @@ def oracle(node: Node) -> None:
     src0, src1 = node.source(0), node.source(1)
     index = checked_indices(node, 2, src1.ne[1])[0, 0]
     x, rows = src0.values(), src1.values()[0, 0]
-    for block in row_blocks(node.dst.ne):
+    for block in element_blocks(node.dst.ne):
         with np.errstate(all="ignore"):
-            part(node.dst, block).store(x[block] + rows[index[block[1:]]])
+            part(node.dst, block).store(x[block] + rows[:, block[3]][index[block[1:3]]])
 
 
 OP = Op(
@@ -49,5 +48,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
-    in_place=True,
+    in_place=(0,),
 )

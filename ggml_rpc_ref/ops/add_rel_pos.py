@@ -13,6 +13,7 @@ Source: ggml_add_rel_pos_impl in ggml.c; ggml_compute_forward_add_rel_pos_f32 in
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.tolerance import EXACT
 
@@ -47,6 +48,11 @@ def oracle(node: Node) -> None:
     node.dst.array[...] = result
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the scores and both sums at once."""
+    return Cost(20 * node.dst.nelements, elements(node))
+
+
 OP = Op(
     name="ADD_REL_POS",
     sources=(
@@ -59,5 +65,6 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
-    in_place=True,
+    in_place=(0,),
+    cost=cost,
 )

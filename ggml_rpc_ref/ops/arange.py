@@ -10,6 +10,7 @@ Source: ggml_arange in ggml.c, ggml_compute_forward_arange_f32 in ggml-cpu/ops.c
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import FLOAT32
@@ -32,6 +33,11 @@ def oracle(node: Node) -> None:
         node.dst.store(node.f32("start") + node.f32("step") * count)
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: numbers in int64 and float64."""
+    return Cost(32 * node.dst.nelements, elements(node))
+
+
 OP = Op(
     name="ARANGE",
     sources=(),
@@ -40,4 +46,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
+    cost=cost,
 )

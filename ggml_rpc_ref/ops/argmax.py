@@ -11,6 +11,7 @@ Source: ggml_vec_argmax_f32 in ggml-cpu/vec.h, ggml_argmax in ggml.c.
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
@@ -40,20 +41,22 @@ def oracle(node: Node) -> None:
 def _last_largest(rows: F32Array) -> Array:
     # numpy's argmax finds the first of equal elements; searching from the end finds the last, as upstream does
     found: Array = rows.shape[1] - 1 - np.argmax(rows[:, ::-1], axis=1)
-    for row in np.flatnonzero(np.isnan(rows).any(axis=1)):
-        found[row] = _behind_last_nan(rows[row])
+    with_nan = np.flatnonzero(np.isnan(rows).any(axis=1))
+    if len(with_nan):
+        found[with_nan] = _behind_last_nan(rows[with_nan])
     return found
 
 
-def _behind_last_nan(row: F32Array) -> int:
-    """Return the place of the last largest number after the last NaN that is followed by a number."""
+def _behind_last_nan(rows: F32Array) -> Array:
+    """Return, for each row, the place of the last largest number after the last NaN that is followed by a number."""
     # upstream's MAX(max, x) takes x unless max > x (ggml_vec_argmax_f32): a NaN becomes the maximum, and any number replaces it
-    numbers = np.flatnonzero(~np.isnan(row))
-    if len(numbers) == 0:
-        return 0
-    stop = int(numbers[-1]) + 1
-    start = int(np.flatnonzero(np.isnan(np.append(row[:stop], np.nan)))[-2]) + 1 if np.isnan(row[:stop]).any() else 0
-    return stop - 1 - int(np.argmax(row[start:stop][::-1]))
+    place, is_nan = np.arange(rows.shape[1]), np.isnan(rows)
+    last = np.max(np.where(is_nan, -1, place), axis=1, keepdims=True)
+    begin = np.max(np.where(is_nan & (place < last), place, -1), axis=1, keepdims=True) + 1
+    counts = (place >= begin) & (place <= last)
+    largest = np.max(rows, axis=1, keepdims=True, where=counts, initial=-np.inf)
+    found: Array = np.maximum(np.max(np.where(counts & (rows == largest), place, -1), axis=1), 0)
+    return found
 
 
 OP = Op(
@@ -63,4 +66,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    cost=by_row,
 )

@@ -10,6 +10,7 @@ defined result with NaN. Empty: nothing is computed.
 Source: ggml_compute_forward_argsort_f32 in ggml-cpu/ops.cpp, ggml_argsort in ggml.c.
 """
 
+from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
@@ -44,4 +45,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    cost=by_row,
 )

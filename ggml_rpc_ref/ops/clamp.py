@@ -35,5 +35,5 @@ OP = Op(
     shape=require_same_even_rows,
     oracle=oracle,
     tolerance=EXACT,
-    in_place=True,
+    in_place=(0,),
 )

@@ -14,8 +14,9 @@ and dst of other types would be read as F32).
 
 from math import prod
 
+from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS, convolve
+from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS, convolution_cost, convolve
 from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axes, axis, params
 
 
@@ -41,6 +42,12 @@ def oracle(node: Node) -> None:
     convolve(images, kernel.reshape(len(kernel), prod(kernel.shape[1:])), _axes(node), node.dst.array[:, :, None])
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: a row of windows at a time as float64, and a gather for each tap."""
+    _, height, width = _axes(node)
+    return convolution_cost(node, (POINT, height, width), node.source(0).ne[2])
+
+
 OP = Op(
     name="CONV_2D",
     sources=(
@@ -52,4 +59,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=F16_SUM_OF_PRODUCTS,
+    cost=cost,
 )

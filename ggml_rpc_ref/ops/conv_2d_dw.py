@@ -17,6 +17,7 @@ from itertools import product
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.convolution import SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
@@ -95,6 +96,13 @@ def _filter(image: Array, kernel: Array, height: Axis, width: Axis) -> Array:
     return total
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: one channel at a time as float64, tap by tap."""
+    taps, planes = node.source(0).ne[0] * node.source(0).ne[1], node.dst.ne[2] * node.dst.ne[3]
+    plane = node.dst.ne[0] * node.dst.ne[1]
+    return Cost(4 * node.dst.nelements + 24 * plane, elements(node) + taps * (planes * plane + planes * CALL))
+
+
 OP = Op(
     name="CONV_2D_DW",
     sources=(
@@ -106,4 +114,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=SUM_OF_PRODUCTS,
+    cost=cost,
 )

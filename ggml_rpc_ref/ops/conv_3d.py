@@ -13,8 +13,9 @@ Source: ggml_conv_3d_direct in ggml.c; ggml_compute_forward_conv_3d_impl in ggml
 
 from math import prod
 
+from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS, convolve
+from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS, convolution_cost, convolve
 from ggml_rpc_ref.ops.shared.sliding_window import Axes, axis, params
 
 
@@ -49,6 +50,11 @@ def oracle(node: Node) -> None:
     )
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: a row of windows at a time as float64, and a gather for each tap."""
+    return convolution_cost(node, _axes(node), node.i32("c"))
+
+
 OP = Op(
     name="CONV_3D",
     sources=(
@@ -65,4 +71,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=F16_SUM_OF_PRODUCTS,
+    cost=cost,
 )

@@ -11,6 +11,7 @@ Source: ggml_conv_transpose_1d in ggml.c; ggml_compute_forward_conv_transpose_1d
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, PRODUCTS, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
@@ -42,6 +43,14 @@ def oracle(node: Node) -> None:
     dst[...] = total
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: everything as float64 at once, tap by tap."""
+    kernel, x = node.source(0), node.source(1)
+    product = kernel.ne[1] * x.ne[0]
+    taps = kernel.ne[0] * (CALL + product + product * x.ne[1] // PRODUCTS)
+    return Cost(8 * node.dst.nelements + 16 * x.nelements + 16 * product + 16 * kernel.ne[1] * x.ne[1], elements(node) + taps)
+
+
 OP = Op(
     name="CONV_TRANSPOSE_1D",
     sources=(
@@ -57,4 +66,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=F16_SUM_OF_PRODUCTS,
+    cost=cost,
 )

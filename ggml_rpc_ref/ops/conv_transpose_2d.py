@@ -14,6 +14,7 @@ Source: ggml_conv_transpose_2d_p0 in ggml.c; ggml_compute_forward_conv_transpose
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, PRODUCTS, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
@@ -51,6 +52,16 @@ def oracle(node: Node) -> None:
     dst[0] = total
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the first image as float64 at once, tap by tap."""
+    kernel, images = node.source(0), node.source(1)
+    width, height, channels, _ = images.ne
+    product = kernel.ne[2] * width * height
+    taps = kernel.ne[0] * kernel.ne[1] * (CALL + product + product * channels // PRODUCTS)
+    own = 8 * node.dst.nelements + 16 * width * height * channels + 16 * product + 16 * kernel.ne[2] * channels
+    return Cost(own, elements(node) + taps)
+
+
 OP = Op(
     name="CONV_TRANSPOSE_2D",
     sources=(
@@ -62,4 +73,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=F16_SUM_OF_PRODUCTS,
+    cost=cost,
 )

@@ -12,7 +12,7 @@ Source: ggml_compute_forward_count_equal_i32 in ggml-cpu/ops.cpp, ggml_count_equ
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -26,7 +26,7 @@ def shape(node: Node) -> None:
 def oracle(node: Node) -> None:
     """Count."""
     a, b = node.source(0).array, node.source(1).array
-    node.dst.array[...] = sum(np.count_nonzero(a[block] == b[block]) for block in row_blocks(node.source(0).ne))
+    node.dst.array[...] = sum(np.count_nonzero(a[block] == b[block]) for block in element_blocks(node.source(0).ne))
 
 
 OP = Op(

@@ -31,4 +31,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    unread=(1,),
 )

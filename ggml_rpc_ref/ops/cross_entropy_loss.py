@@ -12,6 +12,7 @@ ggml_vec_log_soft_max_f32 in ggml-cpu/vec.cpp.
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
@@ -48,4 +49,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
+    cost=by_row,
 )

@@ -11,6 +11,7 @@ Source: ggml_compute_forward_cross_entropy_loss_back_f32 in ggml-cpu/ops.cpp.
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
@@ -55,5 +56,6 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
-    in_place=True,
+    in_place=(1, 2),
+    cost=by_row,
 )

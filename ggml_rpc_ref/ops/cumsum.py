@@ -10,6 +10,7 @@ Source: ggml_vec_cumsum_f32 in ggml-cpu/vec.h, ggml_compute_forward_cumsum_f32 i
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
@@ -37,5 +38,6 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
-    in_place=True,
+    in_place=(0,),
+    cost=by_row,
 )

@@ -30,5 +30,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
-    in_place=True,
+    in_place=(0,),
 )

@@ -35,5 +35,6 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
-    in_place=True,
+    in_place=(0,),
+    unread=(0,),
 )

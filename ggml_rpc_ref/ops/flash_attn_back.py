@@ -19,6 +19,7 @@ Source: ggml_compute_forward_flash_attn_back_f32 in ggml-cpu/ops.cpp, ggml_flash
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.matmul import require_ascending_result
@@ -89,6 +90,13 @@ def _attention(q: F32Array, k: F32Array, weight_gradient: F32Array) -> tuple[F32
     return weights, weights * (weight_gradient - np.dot(weights, weight_gradient)) * scale
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the gradients, and a loop over the queries that looks at all keys for each."""
+    q, k = node.source(0), node.source(1)
+    products = 6 * q.ne[0] * k.ne[1]
+    return Cost(4 * node.dst.nelements + 24 * k.ne[1] * max(1, q.ne[0]), elements(node) + q.nrows * (products + 8 * CALL))
+
+
 OP = Op(
     name="FLASH_ATTN_BACK",
     sources=(
@@ -102,4 +110,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=Tolerance(1e-4, 1e-5, 1e-10, "float32 sums in another order"),
+    cost=cost,
 )

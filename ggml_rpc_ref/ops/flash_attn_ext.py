@@ -30,12 +30,14 @@ ggml_flash_attn_ext, ggml_flash_attn_ext_add_sinks in ggml.c.
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, PRODUCTS, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared import slabs
 from ggml_rpc_ref.ops.shared.attention import mask_of, masked_scores, multiply_by_head, require_mask, require_sinks
 from ggml_rpc_ref.ops.shared.matmul import WEIGHTS, require_ascending_result, require_whole_block_rows
-from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
+from ggml_rpc_ref.ops.shared.slabs import rows_per_slab, spans
 from ggml_rpc_ref.ops.tolerance import Tolerance
-from ggml_rpc_ref.tensor import F32Array, Tensor
+from ggml_rpc_ref.tensor import F32Array
 
 
 def shape(node: Node) -> None:
@@ -63,34 +65,39 @@ def shape(node: Node) -> None:
 
 
 def oracle(node: Node) -> None:
-    """Attend in float32, all heads of a batch entry at once, as many queries at a time as their scores fit a slab."""
+    """Attend in float32: all heads of a batch entry at once, or one by one, and as many queries as their scores fit a slab."""
     q, k, v = (node.source(i).values() for i in range(3))
     result = node.dst.array
-    step = rows_per_slab(4 * q.shape[1] * k.shape[2])
+    together = q.shape[1] if 4 * q.shape[1] * k.shape[2] <= slabs.SLAB_BYTES else 1
+    step = rows_per_slab(4 * together * k.shape[2])
     with np.errstate(all="ignore"):
         for i3 in range(q.shape[0] if result.size else 0):
-            # successive batch entries share keys and values (upstream's iq3 / rk3); V may have more rows than K, which are not read
-            keys, values = (t[i3 * len(t) // len(q)] for t in (k, v))
-            for start in range(0, q.shape[2], step):
-                rows = slice(start, start + step)
-                attended = _attend(node, q[i3, :, rows], keys, values[:, : k.shape[2]], mask_of(node, i3, rows))
-                result[i3, rows] = attended.swapaxes(0, 1)
+            for heads in spans(q.shape[1], together):
+                keys, values = (_shared(t[i3 * len(t) // len(q)], heads, q.shape[1]) for t in (k, v))
+                for rows in spans(q.shape[2], step):
+                    bias = mask_of(node, i3, rows, heads)
+                    attended = _attend(node, q[i3, heads, rows], keys, values[:, : k.shape[2]], bias, heads)
+                    result[i3, rows, heads] = attended.swapaxes(0, 1)
 
 
-def _attend(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None) -> F32Array:
+def _shared(matrices: F32Array, heads: slice, count: int) -> F32Array:
+    """Return the matrices of K or V, of one batch entry, that some of `count` heads share: all heads, or one."""
+    return matrices if heads == slice(0, count) else matrices[heads.start * len(matrices) // count][None]
+
+
+def _attend(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None, heads: slice) -> F32Array:
     """Return (heads, queries, dv) for q (heads, queries, dk), k (heads / a, keys, dk), v (heads / c, keys, dv)."""
-    scores = masked_scores(node, q, k, bias)
-    total = _exponentiate(scores, bias, node.optional(4))
+    scores, sinks = masked_scores(node, q, k, bias), node.optional(4)
+    total = _exponentiate(scores, bias, None if sinks is None else sinks.array[0, 0, 0, heads, None, None])
     return _weighted_sum(scores, v) * np.where(total == 0, 0, 1 / total)
 
 
-def _exponentiate(w: F32Array, bias: F32Array | None, sinks: Tensor | None) -> F32Array:
+def _exponentiate(w: F32Array, bias: F32Array | None, sink: F32Array | None) -> F32Array:
     """Replace w by exp(w - max) and return the sums (heads, queries, 1), the sinks' term included."""
     top = np.max(w, axis=-1, keepdims=True, initial=-np.inf)
     # scores of -inf throughout have no maximum: upstream takes exp(-inf - -inf), NaN, and sinks come too late to change that
     keyless = w.shape[-1] == 0 if bias is None else np.isneginf(bias).all(axis=-1, keepdims=True)
     top = np.where(np.isneginf(top) & ~np.asarray(keyless), np.float32(np.nan), top)
-    sink = None if sinks is None else sinks.array[0, 0, 0, :, None, None]
     if sink is not None:
         top = np.maximum(top, sink)
     # a query without keys has only -inf: minus a finite maximum it stays -inf, and the weights become 0 rather than NaN
@@ -108,12 +115,25 @@ def _weighted_sum(weights: F32Array, v: F32Array) -> F32Array:
     if not not_finite.any():
         return multiply_by_head(weights, v)
     total = multiply_by_head(weights, np.where(np.isfinite(v), v, np.float32(0)))
-    # 0 * NaN is NaN in a matrix product, so keys with such values are added one by one, where their weight is above 0
-    for key in np.flatnonzero(not_finite):
-        row = np.where(np.isfinite(v[:, key]), np.float32(0), v[:, key])
-        weight = weights[:, :, key, None]
-        total += np.where(weight > 0, weight * np.repeat(row, len(weights) // len(v), axis=0)[:, None], 0)
+    # 0 * NaN is NaN in a matrix product, so how many of each kind have a weight above 0 is counted
+    counted, spoilt = (weights[..., not_finite] > 0).astype(np.float32), v[:, not_finite]
+    has_nan, above, below = (
+        multiply_by_head(counted, kind(spoilt).astype(np.float32)) > 0 for kind in (np.isnan, np.isposinf, np.isneginf)
+    )
+    total[above] += np.float32(np.inf)
+    total[below] -= np.float32(np.inf)
+    total[has_nan] = np.nan
     return total
+
+
+def cost(node: Node) -> Cost:
+    """Return the cost: the scores of one query at the least, several times over, and finite copies of V."""
+    q, k, v = node.source(0), node.source(1), node.source(2)
+    scores = q.nrows * k.ne[1]
+    apart = q.ne[2] if 4 * q.ne[2] * k.ne[1] > slabs.SLAB_BYTES else 1
+    rounds = q.ne[3] * apart + 4 * scores // slabs.SLAB_BYTES
+    products = scores * (q.ne[0] + v.ne[0]) // PRODUCTS
+    return Cost(24 * k.ne[1] + 8 * v.ne[0] * k.ne[1], elements(node) + 16 * scores + products + rounds * 4 * CALL)
 
 
 OP = Op(
@@ -135,4 +155,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=Tolerance(1e-3, 1e-4, 5e-4, "Q is rounded or quantised to K's partner type, an F16 V is summed in F16"),
+    cost=cost,
 )

@@ -18,9 +18,10 @@ Source: ggml_gated_delta_net in ggml.c; ggml_compute_forward_gated_delta_net_one
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
-from ggml_rpc_ref.ops.shared.recurrence import TOLERANCE
+from ggml_rpc_ref.ops.shared.recurrence import TOLERANCE, recurrence_cost
 from ggml_rpc_ref.tensor import Array
 
 Q, K, V, G, BETA, STATE = range(6)
@@ -73,6 +74,11 @@ def _spread(x: Array, sequences: int, heads: int) -> Array:
     return np.asarray(x[of_sequence[:, None], np.arange(heads) % x.shape[1]], np.float64)
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the states as float64, several times over, and a loop over the tokens."""
+    return recurrence_cost(node, node.source(STATE).nelements, node.source(2).ne[2])
+
+
 OP = Op(
     name="GATED_DELTA_NET",
     sources=(
@@ -87,4 +93,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=TOLERANCE,
+    cost=cost,
 )

@@ -12,8 +12,9 @@ Source: ggml_gated_linear_attn in ggml.c; ggml_compute_forward_gla_f32 in ggml-c
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op, Param
-from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, require_recurrence, run_tokens, stream
+from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, recurrence_cost, require_recurrence, run_tokens, stream
 from ggml_rpc_ref.tensor import Array
 
 STREAMS = (0, 1, 2, 3)
@@ -39,6 +40,11 @@ def oracle(node: Node) -> None:
     run_tokens(node, STREAMS, STATE, step)
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the states as float64, several times over, and a loop over the tokens."""
+    return recurrence_cost(node, node.source(STATE).nelements, node.source(2).ne[2])
+
+
 OP = Op(
     name="GATED_LINEAR_ATTN",
     sources=(
@@ -53,4 +59,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=TOLERANCE,
+    cost=cost,
 )

@@ -10,6 +10,7 @@ Source: ggml_get_rel_pos in ggml.c; ggml_compute_forward_get_rel_pos_f16 in ggml
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.tolerance import EXACT
 
@@ -34,6 +35,11 @@ def oracle(node: Node) -> None:
     node.dst.array[0].view("<u2")[...] = node.source(0).array[0, 0].view("<u2")[distance]
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: a distance per pair, and the rows that they pick."""
+    return Cost(4 * node.dst.nelements + 24 * node.dst.nrows, elements(node))
+
+
 OP = Op(
     name="GET_REL_POS",
     sources=(Source("embeddings", ("F16", "BF16"), "ne = (C, 2n - 1)"),),
@@ -41,4 +47,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    cost=cost,
 )

@@ -14,7 +14,7 @@ import numpy as np
 from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, Node, Op, Source
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array, F32Array, PlainStorage, Tensor, contiguous_nb
 
@@ -35,20 +35,18 @@ def oracle(node: Node) -> None:
     src0, dst = node.source(0), node.dst
     index = checked_indices(node, 1, src0.ne[1])
     source, target = src0.array, dst.array
+    stacks, matrices = np.arange(dst.ne[3])[:, None, None], np.arange(dst.ne[2])[:, None]
     # an index may repeat, so that the rows picked may be more than the table has
-    step = rows_per_slab(4 * src0.ne[0])
-    for k, j in np.ndindex(dst.ne[3], dst.ne[2]):
-        for start in range(0, dst.ne[1], step):
-            stop = min(start + step, dst.ne[1])
-            picked = source[k, j, index[0, k, j, start:stop]]
-            target[k, j, start:stop] = picked if src0.dtype.name == dst.dtype.name else _as_float32(src0, picked)
+    for k, j, rows in row_blocks(dst.ne):
+        picked = source[stacks[k], matrices[j], index[0, k, j, rows]]
+        target[k, j, rows] = picked if src0.dtype.name == dst.dtype.name else _as_float32(src0, picked)
 
 
 def _as_float32(src0: Tensor, picked: Array) -> F32Array:
-    """Return picked rows of src0's array as float32, shape (rows, ne0)."""
-    ne = (src0.ne[0], len(picked), 1, 1)
+    """Return picked rows of src0's array, shape (stacks, matrices, rows, ..), as float32 of shape (stacks, matrices, rows, ne0)."""
+    ne = (src0.ne[0], picked.shape[2], picked.shape[1], picked.shape[0])
     storage = PlainStorage(np.ascontiguousarray(picked).reshape(-1).view(np.uint8))
-    values: F32Array = Tensor(src0.dtype, ne, contiguous_nb(src0.dtype, ne), storage).values()[0, 0]
+    values: F32Array = Tensor(src0.dtype, ne, contiguous_nb(src0.dtype, ne), storage).values()
     return values
 
 

@@ -22,9 +22,8 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.activations import gelu, gelu_erf, gelu_of_f32, gelu_quick, halves, silu
-from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.layout import require_even_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks, part
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.spec.opcodes import GLU_OPS
 from ggml_rpc_ref.tensor import Array, F32Array
@@ -51,7 +50,7 @@ def shape(node: Node) -> None:
 def oracle(node: Node) -> None:
     """Gate part by part."""
     x, y = halves(node)
-    for block in row_blocks(node.dst.ne):
+    for block in element_blocks(node.dst.ne):
         with np.errstate(all="ignore"):
             part(node.dst, block).store(gated(node, x[block], y[block]))
 
@@ -92,5 +91,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
-    in_place=True,
+    in_place=(0, 1),
 )

@@ -10,11 +10,16 @@ nothing is computed.
 Source: ggml_compute_forward_group_norm_f32 in ggml-cpu/ops.cpp (sums in double, mean and differences in float).
 """
 
+from math import prod
+
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
+from ggml_rpc_ref.tensor import Array, F32Array
 
 
 def shape(node: Node) -> None:
@@ -27,18 +32,36 @@ def shape(node: Node) -> None:
 
 
 def oracle(node: Node) -> None:
-    """Compute the formula group by group; the mean is rounded to float32, because the differences are taken from that."""
-    x, target, eps = node.source(0).values(), node.dst.array, np.float32(node.f32("eps"))
-    channels = node.dst.ne[2]
-    # rounded up as upstream's: the last group may have fewer channels, and later ones none
+    """Compute the formula, as many groups at a time as fit a slab; the last one of each ne[3], which may be smaller, by itself."""
+    channels, eps = node.dst.ne[2], np.float32(node.f32("eps"))
     per_group = -(-channels // node.i32("n_groups"))
-    for i3 in range(node.dst.ne[3]):
-        for start in range(0, channels, per_group):
-            group = (i3, slice(start, start + per_group))
+    whole = channels // per_group * per_group
+    for part in (slice(0, whole), slice(whole, channels)):
+        x, target = (_grouped(tensor.array[:, part], per_group) for tensor in (node.source(0), node.dst))
+        count, groups, *one = x.shape
+        for i3, _, group in row_blocks((prod(one), groups, 1, count)):
             with np.errstate(all="ignore"):
-                y = x[group] - np.float32(np.mean(x[group], dtype=np.float64))
-                variance = np.float32(np.mean(np.square(y), dtype=np.float64))
-                target[group] = y * (np.float32(1) / np.sqrt(variance + eps))
+                target[i3, group] = _normalised(x[i3, group], eps)
+
+
+def _grouped(array: Array, channels: int) -> Array:
+    """Return a view (ne3, groups, channels of one, ne1, ne0) of an array (ne3, channels, ne1, ne0); fewer are one group."""
+    channels = min(channels, array.shape[1]) or 1
+    return array.reshape(array.shape[0], array.shape[1] // channels, channels, *array.shape[2:])
+
+
+def _normalised(x: F32Array, eps: np.float32) -> F32Array:
+    """Return the formula of some groups; the mean is rounded to float32, because the differences are taken from that."""
+    y = x - np.mean(x, axis=(2, 3, 4), dtype=np.float64, keepdims=True).astype(np.float32)
+    variance = np.mean(np.square(y), axis=(2, 3, 4), dtype=np.float64, keepdims=True).astype(np.float32)
+    return np.asarray(y * (np.float32(1) / np.sqrt(variance + eps)), np.float32)
+
+
+def cost(node: Node) -> Cost:
+    """Return the cost: one group at a time, and a loop over them."""
+    channels, groups = node.dst.ne[2], min(node.i32("n_groups"), node.dst.ne[2])
+    group = node.dst.ne[0] * node.dst.ne[1] * -(-channels // max(1, groups))
+    return Cost(12 * group, elements(node))
 
 
 OP = Op(
@@ -49,5 +72,6 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
-    in_place=True,
+    in_place=(0,),
+    cost=cost,
 )

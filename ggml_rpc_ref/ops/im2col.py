@@ -15,6 +15,9 @@ infinities and -0 are moved as they are. An image of no elements gives zeros.
 Source: ggml_im2col in ggml.c; ggml_compute_forward_im2col_f32, _f16 in ggml-cpu/ops.cpp.
 """
 
+from math import prod
+
+from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axes, axis, params, write_rows
@@ -76,6 +79,13 @@ def oracle(node: Node) -> None:
     write_rows(node.dst, images, _axes(node))
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: a row of windows at a time, gathered tap by tap."""
+    taps = prod(axis.kernel for axis in _axes(node))
+    blocks = 1 + node.dst.ne[2] * node.dst.ne[3]
+    return Cost(8 * node.dst.ne[0] * node.dst.ne[1], elements(node) + taps * blocks * CALL)
+
+
 OP = Op(
     name="IM2COL",
     sources=(
@@ -87,4 +97,6 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    unread=(0,),
+    cost=cost,
 )

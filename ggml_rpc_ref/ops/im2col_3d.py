@@ -11,6 +11,9 @@ dense rows. dst: F32 (kernel of any type) or F16 (kernel F16), contiguous, ne = 
 Source: ggml_im2col_3d in ggml.c; ggml_compute_forward_im2col_3d_f32, _f16 in ggml-cpu/ops.cpp.
 """
 
+from math import prod
+
+from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.sliding_window import Axes, axis, params, write_rows
@@ -44,6 +47,13 @@ def oracle(node: Node) -> None:
     write_rows(node.dst, pixels.reshape(len(pixels) // channels, channels, *pixels.shape[1:]), _axes(node))
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: a row of windows at a time, gathered tap by tap."""
+    taps = prod(axis.kernel for axis in _axes(node))
+    blocks = 1 + node.dst.ne[2] * node.dst.ne[3]
+    return Cost(8 * node.dst.ne[0] * node.dst.ne[1], elements(node) + taps * blocks * CALL)
+
+
 OP = Op(
     name="IM2COL_3D",
     sources=(
@@ -55,4 +65,6 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    unread=(0,),
+    cost=cost,
 )

@@ -15,6 +15,7 @@ Source: ggml_im2col_back in ggml.c; ggml_compute_forward_im2col_back_f32 in ggml
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axis, axis, params
@@ -63,6 +64,12 @@ def oracle(node: Node) -> None:
     dst[...] = total
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the result once more, tap by tap."""
+    height, width = _axes(node)
+    return Cost(4 * node.dst.nelements, elements(node) + height.kernel * width.kernel * CALL)
+
+
 OP = Op(
     name="IM2COL_BACK",
     sources=(
@@ -74,4 +81,6 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    unread=(1,),
+    cost=cost,
 )

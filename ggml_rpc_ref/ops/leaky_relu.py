@@ -29,5 +29,5 @@ OP = Op(
     shape=require_same_even_rows,
     oracle=oracle,
     tolerance=Tolerance(atol=1e-38, reason="with a fused multiply-add a product too small for float32 keeps its sign: -0 for 0"),
-    in_place=True,
+    in_place=(0,),
 )

@@ -18,6 +18,7 @@ Q5_0, IQ4_NL with two or more rows of src1), ggml_mul_mat in ggml.c.
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import PRODUCTS, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.matmul import (
     ACTIVATIONS,
@@ -27,9 +28,12 @@ from ggml_rpc_ref.ops.shared.matmul import (
     require_paired_types,
     require_whole_block_rows,
 )
-from ggml_rpc_ref.ops.shared.slabs import slabs
+from ggml_rpc_ref.ops.shared.slabs import slabs, spans
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Tensor
+
+MOST_PRODUCTS = 2**34
+"""Products of one call of the library that multiplies, which nothing can stop: about a second on one core."""
 
 
 def require_multipliable(node: Node, a: Tensor, b: Tensor) -> None:
@@ -58,8 +62,15 @@ def oracle(node: Node) -> None:
     y = grouped(b.values(), *groups)
     with np.errstate(all="ignore"):
         for start, stop, x in slabs(a):
-            # src0's matrices broadcast within their group instead of being repeated
-            np.matmul(y, x[:, None, :, None].swapaxes(-1, -2), out=result[..., start:stop])
+            for rows in spans(stop - start, max(1, MOST_PRODUCTS // max(1, a.ne[0] * b.nrows))):
+                # src0's matrices broadcast within their group instead of being repeated
+                part = x[:, None, :, None, rows].swapaxes(-1, -2)
+                np.matmul(y, part, out=result[..., start + rows.start : start + rows.stop])
+
+
+def cost(node: Node) -> Cost:
+    """Return the cost of the products."""
+    return Cost(0, elements(node) + node.dst.nelements * node.source(0).ne[0] // PRODUCTS)
 
 
 OP = Op(
@@ -79,4 +90,5 @@ OP = Op(
         "src1 is rounded to src0's partner type first: `ROUNDED` has the bound by type for even activations; a real model's have "
         "outliers, which cost more (up to 1.4e-3 seen in Gemma 3 270M)",
     ),
+    cost=cost,
 )

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, PRODUCTS, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.matmul import (
@@ -25,7 +26,7 @@ from ggml_rpc_ref.ops.shared.matmul import (
     require_paired_types,
     require_whole_block_rows,
 )
-from ggml_rpc_ref.ops.shared.slabs import matrix, slabs
+from ggml_rpc_ref.ops.shared.slabs import matrix, rows_per_slab, slabs, spans
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Tensor
 
@@ -53,14 +54,24 @@ def multiply(node: Node, weights: Callable[[int], Tensor]) -> None:
     """Multiply with the weights of each expert that is chosen; a backend may have them at hand in another type."""
     ids = checked_indices(node, 2, node.source(0).ne[2])[0, 0]
     y, result = node.source(1).values()[0], node.dst.array[0]
+    # by expert rather than by row, so that a quantised expert is unpacked once; sorted once, since there may be many of both
+    order = np.argsort(ids, axis=None, kind="stable")
+    experts, begins = np.unique(ids.reshape(-1)[order], return_index=True)
+    ends = np.append(begins[1:], ids.size)
     with np.errstate(all="ignore"):
-        # by expert rather than by row, so that a quantised expert is unpacked once
-        for expert in np.unique(ids):
-            token, slot = np.nonzero(ids == expert)
-            # rows that are fewer than the slots are used in turn (i11 = id % ne11 in ggml-cpu.c)
-            chosen = y[token, slot % y.shape[1]]
-            for start, stop, x in slabs(weights(int(expert))):
-                result[token, slot, start:stop] = chosen @ x[0, 0].T
+        for expert, begin, end in zip(experts.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            for start, stop, x in slabs(weights(expert)):
+                for rows in spans(end - begin, rows_per_slab(4 * (y.shape[2] + stop - start))):
+                    token, slot = np.divmod(order[begin:end][rows], ids.shape[1])
+                    result[token, slot, start:stop] = y[token, slot % y.shape[1]] @ x[0, 0].T
+
+
+def cost(node: Node) -> Cost:
+    """Return the cost of the products, and of a loop over the experts that are chosen."""
+    experts, rows, ids = node.source(0), node.source(1), node.source(2)
+    rounds = min(experts.ne[2], ids.nelements) * 4 * CALL
+    row = 4 * (rows.ne[0] + experts.ne[1])
+    return Cost(40 * ids.nelements + row, elements(node) + node.dst.nelements * rows.ne[0] // PRODUCTS + rounds)
 
 
 OP = Op(
@@ -74,4 +85,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=Tolerance(1e-5, 1e-6, 5e-3, "src1 is rounded to src0's partner type first, as in MUL_MAT, which has the bounds"),
+    cost=cost,
 )

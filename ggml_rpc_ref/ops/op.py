@@ -19,6 +19,7 @@ from typing import Literal
 
 from ggml_rpc_ref.blocks import CAN_DEQUANTISE, CAN_QUANTISE
 from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops.cost import Cost, by_element
 from ggml_rpc_ref.ops.tolerance import FLOAT32, Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import Tensor
@@ -175,7 +176,9 @@ class Op:
         params: op_params entries; slots that no entry names are not read.
         placement: refuses (Violation) a node whose destination is not at the place in memory that the op needs; None: any will do.
         view: whether the op computes nothing (RESHAPE, VIEW, PERMUTE, TRANSPOSE, NONE): its destination shows bytes of the source.
-        in_place: whether the destination may be the memory of a source.
+        in_place: slots of sources whose memory the destination may be, element for element: each part is read before it is written.
+        unread: slots of sources whose elements are not read, or only as the destination's own.
+        cost: what computing an accepted node costs beyond its operands.
         writes: slots of sources that the op updates besides its destination.
     """
 
@@ -188,7 +191,9 @@ class Op:
     params: tuple[Param, ...] = ()
     placement: Callable[[Node], None] | None = None
     view: bool = False
-    in_place: bool = False
+    in_place: tuple[int, ...] = ()
+    unread: tuple[int, ...] = ()
+    cost: Callable[[Node], Cost] = by_element
     writes: tuple[int, ...] = ()
 
     def param(self, name: str) -> Param:

@@ -20,7 +20,7 @@ from ggml_rpc_ref.ops.shared.optimiser import (
     require_result_like_weight,
     require_settings,
 )
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
@@ -36,7 +36,7 @@ def oracle(node: Node) -> None:
     weight, gradient, first, second = (node.source(i).array for i in range(4))
     alpha, beta1, beta2, eps, wd, beta1h, beta2h = node.source(4).array.ravel()
     with np.errstate(all="ignore"):
-        for block in row_blocks(node.dst.ne):
+        for block in element_blocks(node.dst.ne):
             g = gradient[block]
             m = first[block] * beta1 + g * (1 - beta1)
             v = second[block] * beta2 + g * g * (1 - beta2)
@@ -59,6 +59,6 @@ OP = Op(
     oracle=oracle,
     placement=require_result_is_weight,
     tolerance=FLOAT32,
-    in_place=True,
+    in_place=(0, 1, 2, 3),
     writes=(2, 3),
 )

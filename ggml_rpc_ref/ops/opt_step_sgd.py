@@ -17,7 +17,7 @@ from ggml_rpc_ref.ops.shared.optimiser import (
     require_result_like_weight,
     require_settings,
 )
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
@@ -33,7 +33,7 @@ def oracle(node: Node) -> None:
     weight, gradient = node.source(0).array, node.source(1).array
     alpha, decay = node.source(2).array.ravel()
     with np.errstate(all="ignore"):
-        for block in row_blocks(node.dst.ne):
+        for block in element_blocks(node.dst.ne):
             weight[block] = weight[block] * (1 - alpha * decay) - alpha * gradient[block]
 
 
@@ -49,5 +49,5 @@ OP = Op(
     oracle=oracle,
     placement=require_result_is_weight,
     tolerance=FLOAT32,
-    in_place=True,
+    in_place=(0, 1),
 )

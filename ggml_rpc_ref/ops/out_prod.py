@@ -11,6 +11,7 @@ Source: ggml_compute_forward_out_prod_f32 and _q_f32 in ggml-cpu/ops.cpp, ggml_o
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import PRODUCTS, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.matmul import WEIGHTS, grouped, require_whole_block_rows
 from ggml_rpc_ref.ops.shared.slabs import slabs
@@ -45,6 +46,12 @@ def oracle(node: Node) -> None:
     node.dst.store(total)
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the result and one slab's share of it."""
+    own = 8 * node.dst.nelements + 4 * node.source(1).nelements
+    return Cost(own, elements(node) + node.dst.nelements * node.source(0).ne[1] // PRODUCTS)
+
+
 OP = Op(
     name="OUT_PROD",
     sources=(Source("a", TYPES, "ne = (m, k, b2, b3)"), Source("b", ("F32",), "ne = (n, k, r2*b2, r3*b3), any strides")),
@@ -52,4 +59,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
+    cost=cost,
 )

@@ -13,9 +13,10 @@ Source: ggml_pool_1d in ggml.c; ggml_compute_forward_pool_1d_ksp in ggml-cpu/ops
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
-from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, Windows, pool, require_windows, windows
+from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, Windows, pool, pooling_cost, require_windows, windows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 NO_HEIGHT = Windows(1, 1, 1, 1, 0)
@@ -41,6 +42,12 @@ def oracle(node: Node) -> None:
     node.dst.store(pool(node.i32("op"), x[..., None, :], NO_HEIGHT, along, np.maximum(along.counts(), 1))[..., 0, :])
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost of pooling."""
+    x = node.source(0)
+    return pooling_cost(node, x.nrows, NO_HEIGHT, windows(node, 0, x.ne[0], node.dst.ne[0]))
+
+
 OP = Op(
     name="POOL_1D",
     sources=(Source("x", ("F32", "F16"), "ne = (W, r1, r2, r3)"),),
@@ -54,4 +61,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    cost=cost,
 )

@@ -16,9 +16,10 @@ unset).
 Source: ggml_pool_2d in ggml.c; ggml_compute_forward_pool_2d in ggml-cpu/ops.cpp.
 """
 
+from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, PARAMS, pool, require_windows, windows
+from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, PARAMS, pool, pooling_cost, require_windows, windows
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Tensor
 
@@ -52,6 +53,12 @@ def oracle(node: Node) -> None:
     node.dst.store(pool(node.i32("op"), x, windows(node, 1, x.shape[2], dst.shape[2]), windows(node, 0, x.shape[3], dst.shape[3])))
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost of pooling."""
+    x, dst = node.source(0), node.dst
+    return pooling_cost(node, x.ne[2] * x.ne[3], windows(node, 1, x.ne[1], dst.ne[1]), windows(node, 0, x.ne[0], dst.ne[0]))
+
+
 OP = Op(
     name="POOL_2D",
     sources=(Source("x", ("F32", "F16"), "ne = (W, H, C, N)"),),
@@ -60,4 +67,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    cost=cost,
 )

@@ -15,9 +15,10 @@ from itertools import product
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.pooling import LOWEST, MAX, MEAN, PARAMS, Windows, require_windows, windows
+from ggml_rpc_ref.ops.shared.pooling import LOWEST, MAX, MEAN, PARAMS, Windows, pooling_cost, require_windows, windows
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array
 
@@ -76,6 +77,12 @@ def _to_all(gradient: Array, forward: Array, rows: Windows, columns: Windows) ->
     return total
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost of pooling."""
+    x, dst = node.source(0), node.dst
+    return pooling_cost(node, x.ne[2] * x.ne[3], windows(node, 1, dst.ne[1], x.ne[1]), windows(node, 0, dst.ne[0], x.ne[0]))
+
+
 OP = Op(
     name="POOL_2D_BACK",
     sources=(
@@ -87,4 +94,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    cost=cost,
 )

@@ -11,7 +11,7 @@ Source: ggml_repeat in ggml.c, ggml_compute_forward_repeat in ggml-cpu/ops.cpp.
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.arithmetic import repeated
 from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 TYPES = ("F32", "I32", "F16", "BF16", "I16")
@@ -28,7 +28,7 @@ def shape(node: Node) -> None:
 def oracle(node: Node) -> None:
     """Copy the bits, part by part."""
     source, target = node.source(0).array, node.dst.array
-    for block in row_blocks(node.dst.ne):
+    for block in element_blocks(node.dst.ne):
         target[block] = repeated(source, target.shape, block)
 
 

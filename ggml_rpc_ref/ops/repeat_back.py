@@ -7,13 +7,15 @@ src0, dst: F32, dense rows; each dimension of src0 a multiple of dst's. IEEE rul
 Source: ggml_repeat_back in ggml.c, ggml_compute_forward_repeat_back_f32 in ggml-cpu/ops.cpp (adds in float32).
 """
 
+from math import prod
+
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks, part, rows_per_slab, spans
 from ggml_rpc_ref.ops.tolerance import FLOAT32
+from ggml_rpc_ref.tensor import F32Array, Tensor
 
 
 def shape(node: Node) -> None:
@@ -25,25 +27,25 @@ def shape(node: Node) -> None:
 
 def oracle(node: Node) -> None:
     """Add copy after copy in float32, the fastest dimension first, as upstream does."""
-    x, (n3, n2, n1, n0) = node.source(0).values(), node.dst.shape
-    copies = [size // n for size, n in zip(x.shape, node.dst.shape, strict=True)]
-    for block in row_blocks(node.dst.ne):
-        target = part(node.dst, block)
-        total = np.zeros(target.shape, np.float32)
-        for k3, k2, k1, k0 in np.ndindex(*copies):
-            moved = (
-                _shifted(block[0], k3 * n3),
-                _shifted(block[1], k2 * n2),
-                _shifted(block[2], k1 * n1),
-                slice(k0 * n0, (k0 + 1) * n0),
-            )
-            with np.errstate(all="ignore"):
-                total += x[moved]
-        target.store(total)
+    copies = tuple(size // n for size, n in zip(node.source(0).shape, node.dst.shape, strict=True))
+    x = _by_copy(node.source(0), node.dst, copies)
+    with np.errstate(all="ignore"):
+        for block in element_blocks(node.dst.ne):
+            target = part(node.dst, block)
+            total = np.zeros((1, *target.shape), np.float32)
+            for some in spans(prod(copies), rows_per_slab(8 * target.nelements)):
+                numbers = np.unravel_index(np.arange(some.start, some.stop), copies)
+                picked = x[(..., *block)][numbers]
+                # accumulate rounds after each step; sum would add in pairs
+                total = np.add.accumulate(np.concatenate((total, picked)), axis=0)[-1:]
+            target.store(total[0])
 
 
-def _shifted(rows: slice, by: int) -> slice:
-    return slice((rows.start or 0) + by, rows.stop + by)
+def _by_copy(source: Tensor, dst: Tensor, copies: tuple[int, ...]) -> F32Array:
+    """Return the source, in place, with four axes that count the copies before the four of the result."""
+    strides = source.array.strides
+    outer = tuple(n * stride for n, stride in zip(dst.shape, strides, strict=True))
+    return np.lib.stride_tricks.as_strided(source.array, (*copies, *dst.shape), (*outer, *strides), writeable=False)
 
 
 OP = Op(

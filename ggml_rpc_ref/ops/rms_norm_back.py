@@ -13,10 +13,10 @@ Source: ggml_compute_forward_rms_norm_back_f32 in ggml-cpu/ops.cpp (products in 
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import part, row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
 
@@ -52,4 +52,6 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
+    in_place=(0, 1),
+    cost=by_row,
 )

@@ -48,5 +48,5 @@ OP = Op(
     shape=require_rotation,
     oracle=oracle,
     tolerance=ANGLES,
-    in_place=True,
+    in_place=(0,),
 )

@@ -15,8 +15,9 @@ Source: ggml_rwkv_wkv7 in ggml.c; ggml_compute_forward_rwkv_wkv7_f32 in ggml-cpu
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op
-from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, require_recurrence, run_tokens, stream
+from ggml_rpc_ref.ops.shared.recurrence import STATE_SOURCE, TOLERANCE, recurrence_cost, require_recurrence, run_tokens, stream
 from ggml_rpc_ref.tensor import Array
 
 STREAMS = (0, 1, 2, 3, 4, 5)
@@ -41,6 +42,11 @@ def oracle(node: Node) -> None:
     run_tokens(node, STREAMS, STATE, step)
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the states as float64, several times over, and a loop over the tokens."""
+    return recurrence_cost(node, node.source(STATE).nelements, node.source(2).ne[2])
+
+
 OP = Op(
     name="RWKV_WKV7",
     sources=(
@@ -56,4 +62,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=TOLERANCE,
+    cost=cost,
 )

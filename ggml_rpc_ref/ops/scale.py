@@ -48,5 +48,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
-    in_place=True,
+    in_place=(0,),
 )

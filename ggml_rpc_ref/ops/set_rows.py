@@ -13,10 +13,9 @@ Source: ggml_set_rows in ggml.c, ggml_compute_forward_set_rows_f32 in ggml-cpu/o
 import numpy as np
 
 from ggml_rpc_ref.ops.op import ANY, FLOATS, WRITABLE_BLOCKS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import part, row_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import allocate
 
@@ -47,10 +46,10 @@ def oracle(node: Node) -> None:
         # first to dst's type in memory of their own: what the indices move are then bytes, of block types as of all others
         rows = allocate(dst.dtype, part(src0, block).ne)
         rows.store(src0.array[block])
-        for k, j in np.ndindex(rows.shape[:2]):
-            k3, j2 = (block[0].start or 0) + k, (block[1].start or 0) + j
-            # of an index that occurs twice numpy keeps the last assignment, as upstream's loop over rows does
-            dst.array[k3, j2, index[k3 % len(index), j2 % index.shape[1], block[2]]] = rows.array[k, j]
+        k, j = (np.arange(indices.start, indices.stop) for indices in block[:2])
+        into = index[k[:, None] % len(index), j % index.shape[1], block[2]]
+        # of an index that occurs twice numpy keeps the last assignment, as upstream's loop over rows does
+        dst.array[k[:, None, None], j[:, None], into] = rows.array
 
 
 OP = Op(
@@ -64,5 +63,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
-    in_place=True,
+    unread=(2,),
 )

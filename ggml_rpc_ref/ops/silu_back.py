@@ -11,9 +11,8 @@ Source: ggml_silu_back in ggml.c, ggml_silu_backward_f32 in ggml-cpu/vec.h.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks, part
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
@@ -29,7 +28,7 @@ def shape(node: Node) -> None:
 def oracle(node: Node) -> None:
     """Compute the formula in float64, part by part."""
     grad, x = node.source(0).values(), node.source(1).values()
-    for block in row_blocks(node.dst.ne):
+    for block in element_blocks(node.dst.ne):
         with np.errstate(all="ignore"):
             wide = x[block].astype(np.float64)
             s = 1.0 / (1.0 + np.exp(-wide))
@@ -43,4 +42,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
+    in_place=(0, 1),
 )

@@ -19,6 +19,7 @@ ggml.c.
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.attention import require_mask, require_sinks, slopes
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
@@ -92,5 +93,6 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
-    in_place=True,
+    in_place=(0, 1),
+    cost=by_row,
 )

@@ -12,6 +12,7 @@ Source: ggml_compute_forward_solve_tri_f32 in ggml-cpu/ops.cpp, ggml_solve_tri i
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Tensor
@@ -43,6 +44,12 @@ def oracle(node: Node) -> None:
             x[:, :, i] = (b[:, :, i] - known[:, :, 0].astype(np.float32)) / a[:, :, i, i, None]
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the rows found so far as float64, again for each row."""
+    n, own = node.dst.ne[1], 12 * node.dst.nelements + 12 * node.source(0).ne[0] * node.dst.ne[2] * node.dst.ne[3]
+    return Cost(own, elements(node) + n * (node.dst.nelements + 2 * CALL))
+
+
 OP = Op(
     name="SOLVE_TRI",
     sources=(Source("A", ("F32",), "ne = (n, n, b2, b3), lower triangular"), Source("B", ("F32",), "ne = (k, n, b2, b3)")),
@@ -50,5 +57,6 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=Tolerance(1e-4, 1e-5, 1e-9, "float32 sums in another order, whose differences grow from row to row"),
-    in_place=True,
+    in_place=(1,),
+    cost=cost,
 )

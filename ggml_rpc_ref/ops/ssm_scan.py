@@ -21,6 +21,7 @@ ggml-impl.h.
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
@@ -94,6 +95,14 @@ def _write(node: Node, y: Array, states: Array) -> None:
     flat[y.size :] = states.reshape(-1)
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the states as float64, several times over, and a loop over the tokens."""
+    x, state = node.source(X), node.source(STATE)
+    one = state.ne[0] * state.ne[1] * state.ne[2] * x.ne[3]
+    own = 48 * one + 8 * node.dst.nelements + 16 * node.source(DT).nelements
+    return Cost(own, elements(node) + x.ne[2] * (8 * one + 8 * CALL))
+
+
 OP = Op(
     name="SSM_SCAN",
     sources=(
@@ -109,4 +118,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=Tolerance(1e-5, 1e-5, 1e-10, "a float32 state rounded at every token, another expf, sums in another order"),
+    cost=cost,
 )

@@ -13,7 +13,7 @@ Source: ggml_compute_forward_sum_f32 (sum in double), _f16 and _bf16 (in float) 
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks, part
 from ggml_rpc_ref.ops.tolerance import Tolerance
 
 
@@ -26,10 +26,10 @@ def shape(node: Node) -> None:
 
 def oracle(node: Node) -> None:
     """Add up in float64."""
-    values, total = node.source(0).values(), np.float64(0)
+    source, total = node.source(0), np.float64(0)
     with np.errstate(all="ignore"):
-        for block in row_blocks(node.source(0).ne):
-            total += np.sum(values[block], dtype=np.float64)
+        for block in element_blocks(source.ne):
+            total += np.sum(part(source, block).values(), dtype=np.float64)
         node.dst.store(np.asarray(total).astype(np.float32))
 
 

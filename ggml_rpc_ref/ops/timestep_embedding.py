@@ -11,6 +11,7 @@ Source: ggml_timestep_embedding in ggml.c; ggml_compute_forward_timestep_embeddi
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import Tolerance
@@ -46,6 +47,11 @@ def _frequencies(max_period: int, half: int) -> F32Array:
     return frequencies
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: angles, cosines and sines at once."""
+    return Cost(16 * node.dst.nelements, elements(node))
+
+
 OP = Op(
     name="TIMESTEP_EMBEDDING",
     sources=(Source("timesteps", ("F32",), "ne = (N)"),),
@@ -62,4 +68,5 @@ OP = Op(
         1e-9,
         "one float32 step in exp or the product moves an angle of 1000 by 6e-5; upstream's libm may round the other way",
     ),
+    cost=cost,
 )

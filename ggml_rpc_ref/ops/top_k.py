@@ -10,6 +10,7 @@ as the smallest; upstream's result with NaN is undefined. k = 0 or no rows: noth
 Source: ggml_compute_forward_top_k_f32 in ggml-cpu/ops.cpp, ggml_top_k in ggml.c.
 """
 
+from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
@@ -44,4 +45,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    cost=by_row,
 )

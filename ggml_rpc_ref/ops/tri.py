@@ -17,7 +17,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 HOLDS: dict[int, Callable[[Any, Any], Any]] = {0: ge, 1: gt, 2: le, 3: lt}
@@ -37,8 +37,8 @@ def oracle(node: Node) -> None:
     """Keep the triangle."""
     source, result, holds = node.source(0).array, node.dst.array, HOLDS[node.i32("type")]
     row, column = np.arange(node.dst.ne[1])[:, None], np.arange(node.dst.ne[0])
-    for block in row_blocks(node.dst.ne):
-        result[block] = np.where(holds(column, row[block[2]]), source[block], np.float32(0))
+    for block in element_blocks(node.dst.ne):
+        result[block] = np.where(holds(column[block[3]], row[block[2]]), source[block], np.float32(0))
 
 
 OP = Op(
@@ -49,5 +49,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
-    in_place=True,
+    in_place=(0,),
 )

@@ -131,5 +131,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
-    in_place=True,
+    in_place=(0,),
 )

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
@@ -184,6 +185,16 @@ def _interpolate(src: Array, i3: Array, i2: Array, rows: Taps, columns: Taps, no
     return np.where(total > 0, wide / np.where(total > 0, total, 1), 0)
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the result once more, and for each output of a dimension the elements that make it up."""
+    pairs = [(node.source(0).ne[dim], node.dst.ne[dim]) for dim in range(4)]
+    taps = [max(4, 2 * size // max(1, outputs) + 3) for size, outputs in pairs[:2]]
+    lists = 40 * sum(count * outputs for count, (_, outputs) in zip(taps, pairs[:2], strict=True)) + 64 * sum(map(sum, pairs))
+    row = 64 * max(pairs[0])
+    rows = node.dst.nrows * max(pairs[0])
+    return Cost(4 * node.dst.nelements + lists + row, elements(node) + rows * sum(taps) + sum(taps) * CALL * (1 + rows // 2**20))
+
+
 OP = Op(
     name="UPSCALE",
     sources=(Source("x", ("F32",), "ne = (W, H, C, N)"),),
@@ -192,4 +203,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=Tolerance(1e-5, 1e-5, 1e-10, "float32 weights, products contracted to fused ones or not, and sums that cancel"),
+    cost=cost,
 )

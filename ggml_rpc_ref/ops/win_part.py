@@ -10,6 +10,7 @@ Source: ggml_win_part in ggml.c; ggml_compute_forward_win_part_f32 in ggml-cpu/o
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.tolerance import EXACT
 
@@ -38,6 +39,11 @@ def oracle(node: Node) -> None:
     node.dst.array[...] = whole.reshape(down, w, across, w, channels).swapaxes(1, 2).reshape(-1, w, w, channels)
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the padded image, and its windows."""
+    return Cost(8 * node.dst.nelements, elements(node))
+
+
 OP = Op(
     name="WIN_PART",
     sources=(Source("image", ("F32",), "ne = (C, W, H, 1)"),),
@@ -50,4 +56,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    cost=cost,
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.server import budget
 from ggml_rpc_ref.server.budget import Budget
 from ggml_rpc_ref.server.handlers import Device, Host
+from ggml_rpc_ref.server.plan import make_plan
 from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default_directory
+from ggml_rpc_ref.server.validate import MAX_STEPS
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,7 @@ def make_host(
     cache_limit: int = DEFAULT_LIMIT,
     cache_per_client: bool = False,
     values: int | None = None,
+    max_steps: int = MAX_STEPS,
 ) -> Host:
     """Return the host that these options describe.
 
@@ -46,6 +50,7 @@ def make_host(
         cache_per_client: whether a client finds only what came from its own address.
         values: bytes of float32 copies of quantised weights to keep, shared equally by the devices; None: DEFAULT_VALUES, but
             at most an eighth of what is available now.
+        max_steps: elementary steps, of about a nanosecond, that a graph may take.
 
     Raises:
         Misuse: for a device that is unknown or can't be used here, or devices without memory.
@@ -59,7 +64,8 @@ def make_host(
     tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit, per_client=cache_per_client)
     backends = [registry.find(name).make(share, copies // len(names)) for name in names]
     served = [Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends]
-    return Host(served, tensors, graph_memory=Budget(min(MOST_FOR_GRAPHS, max(budget.DEFAULT, available // 4))))
+    graph_memory = Budget(min(MOST_FOR_GRAPHS, max(budget.DEFAULT, available // 4)))
+    return Host(served, tensors, make_plan=partial(make_plan, max_steps=max_steps), graph_memory=graph_memory)
 
 
 def cache_directory(wanted: bool, directory: Path | None) -> Path | None:

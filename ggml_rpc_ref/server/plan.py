@@ -15,7 +15,7 @@ from ggml_rpc_ref.backends.oracle import by_oracle
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.memory import Buffer, Memory
-from ggml_rpc_ref.server.validate import CheckedGraph, check
+from ggml_rpc_ref.server.validate import MAX_STEPS, CheckedGraph, check
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Plan:
         """Compute every node in order, on the bytes that are there now.
 
         Args:
-            cancelled: asked between steps; once it returns True no further step is computed.
+            cancelled: asked between steps and, within one, between parts of its work; once it returns True the rest is left.
 
         Raises:
             Stopped: where it was cancelled.
@@ -55,7 +55,7 @@ class Plan:
         return counts
 
 
-def make_plan(graph: Graph, memory: Memory, backend: Backend, version: Version = DEFAULT) -> Plan:
+def make_plan(graph: Graph, memory: Memory, backend: Backend, version: Version = DEFAULT, max_steps: int = MAX_STEPS) -> Plan:
     """Check a graph and compile it for a backend.
 
     Args:
@@ -63,11 +63,12 @@ def make_plan(graph: Graph, memory: Memory, backend: Backend, version: Version =
         memory: the buffers of the connection that it came on.
         backend: what computes its nodes.
         version: decides which op a number means.
+        max_steps: elementary steps that the graph may take.
 
     Raises:
         Violation: for the first rule that the graph breaks; nothing has been computed then.
     """
-    return compile_plan(check(graph, memory, version), backend)
+    return compile_plan(check(graph, memory, version, max_steps), backend)
 
 
 def compile_plan(graph: CheckedGraph, backend: Backend) -> Plan:

@@ -35,6 +35,13 @@ MAX_OVERLAPPING_BYTES = 2**30
 """The most that a source may come to as float32 when its elements share bytes (strides of 0, sliding windows): without a bound, a
 few bytes on the wire would make the server compute on terabytes."""
 
+MAX_TEMPORARIES = 2**30
+"""Bytes that computing a node may need at one time beyond its operands as float32."""
+
+MAX_STEPS = 2**44
+"""Elementary steps, of about a nanosecond, that a graph may take: five hours on one core. A prompt of 512 tokens through a model
+of 70 billion weights takes 2^42."""
+
 NO_TENSOR = -1
 """The index that stands for "no tensor" among links."""
 
@@ -52,13 +59,14 @@ class CheckedGraph:
     buffers: frozenset[Buffer]
 
 
-def check(graph: Graph, memory: Memory, version: Version = DEFAULT) -> CheckedGraph:
+def check(graph: Graph, memory: Memory, version: Version = DEFAULT, max_steps: int = MAX_STEPS) -> CheckedGraph:
     """Check a graph.
 
     Args:
         graph: as it came.
         memory: the buffers of the connection that it came on.
         version: decides which op and kind a number means, and whether flag COMPUTE counts.
+        max_steps: elementary steps that the graph may take.
 
     Raises:
         Violation: for the first rule that the graph breaks.
@@ -67,7 +75,7 @@ def check(graph: Graph, memory: Memory, version: Version = DEFAULT) -> CheckedGr
     links.check_acyclic(graph.tensors["op"] == op_table(version).index("CPY"))
     placed = memory.tensors(graph.tensors)
     _check_views(graph, links, placed.tensors)
-    return CheckedGraph(tuple(_nodes(graph, links, placed, version)), placed.buffers)
+    return CheckedGraph(tuple(_nodes(graph, links, placed, version, max_steps)), placed.buffers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +186,7 @@ def _check_views(graph: Graph, links: Links, tensors: list[Tensor]) -> None:
             )
 
 
-def _nodes(graph: Graph, links: Links, placed: Placed, version: Version) -> Iterator[Node]:
+def _nodes(graph: Graph, links: Links, placed: Placed, version: Version, max_steps: int) -> Iterator[Node]:
     """Yield the nodes to compute, in order.
 
     Raises:
@@ -186,7 +194,7 @@ def _nodes(graph: Graph, links: Links, placed: Placed, version: Version) -> Iter
     """
     if not links.nodes:
         return
-    rules = _Rules()
+    rules = _Rules(max_steps)
     tensors = [*placed.tensors, None]  # so that NO_TENSOR, which is -1, finds None
     at = np.array(links.nodes)
     records, src = graph.tensors[at], links.src[at]
@@ -278,21 +286,39 @@ def _keys(records: npt.NDArray[Any], at: npt.NDArray[np.int64], src: npt.NDArray
 class _Rules:
     """The answers of the ops' rules on geometry for one graph's nodes, so that each distinct question is asked once."""
 
-    def __init__(self) -> None:
-        self._accepted: set[bytes] = set()
+    def __init__(self, max_steps: int) -> None:
+        self._accepted: dict[bytes, int] = {}  # to the steps that it takes
+        self._max_steps, self._steps = max_steps, 0
 
     def node(self, op: Op, dst: Tensor, src: tuple[Tensor | None, ...], op_params: bytes, key: bytes) -> Node:
         """Return the node if it has a meaning for its op.
 
         Raises:
-            Violation: graph.arity, graph.type or graph.shape.
+            Violation: graph.arity, graph.type, graph.shape or graph.cost.
         """
         if key in self._accepted:
             node = Node(dst, src, op_params, op)
         else:
             _check_overlap(op.name, dst, src)
             node = op.check_geometry(dst, src, op_params)
-            self._accepted.add(key)
+            self._accepted[key] = check_cost(node)
+        self._steps += self._accepted[key]
+        if self._steps > self._max_steps:
+            raise Violation("graph.cost", f"{op.name} {dst.name!r}", f"{self._steps} steps", f"a graph may take {self._max_steps}")
         # each time: the key says nothing of where tensors lie, and an update in place may name another tensor than its weight
         op.check_placement(node)
         return node
+
+
+def check_cost(node: Node) -> int:
+    """Return the steps that a node takes; refuse it if it needs much more memory than its operands."""
+    temporaries, steps = node.op.cost(node)
+    operands = sum(4 * tensor.nelements for tensor in (node.dst, *node.src) if tensor is not None)
+    if temporaries > operands + MAX_TEMPORARIES:
+        raise Violation(
+            "graph.cost",
+            f"{node.op.name} {node.dst.name!r}",
+            f"{temporaries} bytes",
+            f"{MAX_TEMPORARIES} beyond its operands as F32 ({operands}) are granted",
+        )
+    return steps

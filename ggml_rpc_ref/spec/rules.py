@@ -111,6 +111,8 @@ _ROWS = (
     Rule("graph.arity", "MUST", "A server refuses a node that lacks a source its op needs.", _REFUSE),
     Rule("graph.type", "MUST", "A server refuses a node whose types its op does not take.", _REFUSE),
     Rule("graph.shape", "MUST", "A server refuses a node whose dimensions, strides or parameters its op does not allow.", _REFUSE),
+    Rule("graph.cost", "MUST", "A server refuses a graph that would take more memory or time than it grants, and lives; it does not leave out what costs too much.", _REFUSE),
+    Rule("graph.overlap", "MUST", "Where a result shares bytes with a source, a server computes what it would if the source had been read before the result is written, or refuses the graph.", "computes so"),
     Rule("graph.index", "MUST", "A server refuses, when it computes, an index among a tensor's contents that is out of range, and lives.", _REFUSE),
     Rule("graph.view", "MUST", "A view lies inside what it is a view of: same buffer, data equal to view_src's data plus view_offs, its bytes inside view_src's bytes.", _REFUSE),
     Rule("graph.computes", "MUST", "After GRAPH_COMPUTE the nodes hold what their ops compute from their sources, within the op's tolerance.", "the oracle"),

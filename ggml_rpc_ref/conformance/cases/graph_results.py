@@ -192,19 +192,80 @@ def computes(subject: Subject, sum: Sum) -> None:
 @case("graph.op-supported/{}", each=EXTRAS, may_crash=True)
 def computes_or_refuses(subject: Subject, sum: Sum) -> None:
     """A graph of one node that a server may have no kernel for, {}: refused, or computed as worked out by hand."""
-    _computed_or_refused(subject, sum)
-
-
-def _computed_or_refused(subject: Subject, sum: Sum) -> None:
     arena = Arena(subject.connect())
     node = _place(arena, sum)
+    _computed_or_refused(subject, arena, node, sum.result, sum.tolerance)
+
+
+def _computed_or_refused(
+    subject: Subject,
+    arena: Arena,
+    node: RpcTensor,
+    result: Sequence[float],
+    tolerance: float = 0.0,
+    also: Sequence[RpcTensor] = (),
+) -> None:
     try:
-        arena.compute(node)
+        arena.compute(*also, node)
     except Broken as broken:
         if broken.verdict is not Verdict.FAIL or broken.rule:
             raise
         return  # it closed, as it may; whether it lives is looked at after every case
-    arena.expect(node, sum.result, sum.tolerance)
+    arena.expect(node, result, tolerance)
+
+
+@case("graph.cost/wide-convolution", may_crash=True)
+def wide_convolution(subject: Subject) -> None:
+    """CONV_2D of 2^13 taps and 2^13 outputs, a row of which are 2^26 elements as IM2COL lays them out: refused, or computed."""
+    taps, outputs = 2**13, 2**13
+    arena = Arena(subject.connect(), size=2**20)
+    kernel, image = arena.leaf([taps], [1.0] * taps), arena.leaf([outputs + taps - 1], [1.0] * (outputs + taps - 1))
+    node = arena.node("CONV_2D", [kernel, image], [outputs], params=_i32(1, 1, 0, 0, 1, 1))
+    _computed_or_refused(subject, arena, node, [float(taps)] * outputs)
+
+
+def _over(arena: Arena, node: RpcTensor, source: RpcTensor, offset: int = 0) -> RpcTensor:
+    """Return the node with its result so many bytes into a source's memory."""
+    return arena.change(node, data=source.data + offset)
+
+
+@case("graph.overlap/sum-shifted")
+def sum_shifted(subject: Subject) -> None:
+    """ADD of a vector to itself, the result one element further on: twice the elements that were there before."""
+    arena, numbers = Arena(subject.connect()), [float(n) for n in range(1, 66)]
+    whole = arena.leaf([65], numbers)
+    first = arena.view("VIEW", whole, [64])
+    node = _over(arena, arena.node("ADD", [first, first], [64]), whole, 4)
+    _computed_or_refused(subject, arena, node, [2 * n for n in numbers[:64]], also=[first])
+
+
+@case("graph.overlap/running-sums-shifted")
+def running_sums_shifted(subject: Subject) -> None:
+    """CUMSUM with its result one element further on: sums of the elements that were there before."""
+    arena = Arena(subject.connect())
+    whole = arena.leaf([65], [1.0] * 65)
+    first = arena.view("VIEW", whole, [64])
+    node = _over(arena, arena.node("CUMSUM", [first], [64]), whole, 4)
+    _computed_or_refused(subject, arena, node, [float(n) for n in range(1, 65)], also=[first])
+
+
+@case("graph.overlap/product-over-a-factor")
+def product_over_a_factor(subject: Subject) -> None:
+    """MUL_MAT whose result lies where its second factor does: the product with the factor that was there before."""
+    arena = Arena(subject.connect())
+    left, right = arena.leaf([2, 2], [0, 1, 1, 0]), arena.leaf([2, 2], [1, 2, 3, 4])
+    node = _over(arena, arena.node("MUL_MAT", [left, right], [2, 2]), right)
+    _computed_or_refused(subject, arena, node, [2, 1, 4, 3])
+
+
+@case("graph.overlap/transposed-onto-itself")
+def transposed_onto_itself(subject: Subject) -> None:
+    """CONT of a matrix seen through TRANSPOSE, into the matrix's own memory: its transpose."""
+    arena = Arena(subject.connect())
+    whole = arena.leaf([3, 3], [1, 2, 3, 4, 5, 6, 7, 8, 9])
+    view = arena.view("TRANSPOSE", whole, [3, 3], [12, 4, 36, 36])
+    node = _over(arena, arena.node("CONT", [view], [3, 3]), whole)
+    _computed_or_refused(subject, arena, node, [1, 4, 7, 2, 5, 8, 3, 6, 9], also=[view])
 
 
 # --------------------------------------------------------------------------------------------------- views, rows, graphs
@@ -412,7 +473,8 @@ ODD_TYPES: dict[str, Sum] = {
 @case("graph.type/{}", each=ODD_TYPES, may_crash=True)
 def odd_type(subject: Subject, sum: Sum) -> None:
     """A node whose types its op need not take, {}: refused, or computed as worked out by hand."""
-    _computed_or_refused(subject, sum)
+    arena = Arena(subject.connect())
+    _computed_or_refused(subject, arena, _place(arena, sum), sum.result, sum.tolerance)
 
 
 @case("graph.type/{}", each=BAD_TYPES, may_crash=True)

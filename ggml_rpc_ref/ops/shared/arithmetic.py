@@ -10,9 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import RowBlock, row_blocks
+from ggml_rpc_ref.ops.shared.slabs import ElementBlock, element_blocks, part
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array, F32Array
 
@@ -35,29 +34,25 @@ def require_arithmetic(node: Node) -> None:
 
 def combine(node: Node, function: Callable[[F32Array, F32Array], Array]) -> None:
     """Store function(src0, src1 repeated) in the destination."""
-    x, y = node.source(0).values(), node.source(1).values()
-    for block in row_blocks(node.dst.ne):
+    x, y = node.source(0), node.source(1).values()
+    for block in element_blocks(node.dst.ne):
         with np.errstate(all="ignore"):
-            part(node.dst, block).store(function(x[block], repeated(y, x.shape, block)))
+            part(node.dst, block).store(function(part(x, block).values(), repeated(y, x.shape, block)))
 
 
-def repeated(values: Array, shape: tuple[int, ...], block: RowBlock) -> Array:
-    """Return the part of `values` that meets the rows `block` of an array of that shape, repeated where numpy would not.
+def repeated(values: Array, shape: tuple[int, ...], block: ElementBlock) -> Array:
+    """Return the part of `values` that meets a block of an array of that shape, repeated where numpy would not.
 
     ggml repeats a dimension of any length that divides the other; numpy only one of length 1.
     """
     if values.shape == shape:
         return values[block]
-    for axis, rows in enumerate(block):
+    for axis, indices in enumerate(block):
         length = values.shape[axis]
         if length == shape[axis]:
-            values = values[(slice(None),) * axis + (rows,)]
-        # an axis of length 1 stays as it is: numpy broadcasts it without a copy
+            values = values[(slice(None),) * axis + (indices,)]
         elif length > 1:
-            values = np.take(values, np.arange(rows.start or 0, rows.stop) % length, axis)
-    # a block always holds whole rows, so ne[0] needs no index, only copies side by side
-    if values.shape[3] not in (1, shape[3]):
-        values = np.tile(values, shape[3] // values.shape[3])
+            values = np.take(values, np.arange(indices.start, indices.stop) % length, axis)
     return values
 
 
@@ -73,4 +68,4 @@ def binary_op(name: str, function: Callable[[F32Array, F32Array], Array]) -> Op:
         combine(node, function)
 
     sources = (Source("a", FLOATS, "ne of the result"), Source("b", FLOATS, "each dimension divides a's"))
-    return Op(name, sources, FLOATS, require_arithmetic, oracle, EXACT, in_place=True)
+    return Op(name, sources, FLOATS, require_arithmetic, oracle, EXACT, in_place=(0, 1))

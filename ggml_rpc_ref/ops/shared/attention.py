@@ -40,17 +40,17 @@ def slopes(heads: int, max_bias: float) -> F32Array:
     return np.power(2.0, -np.float64(max_bias) / whole * steps).astype(np.float32)
 
 
-def mask_of(node: Node, i3: int, rows: slice) -> F32Array | None:
-    """Return what is added to the scores, shape (heads, queries, keys) or with 1 for heads where all have the same."""
-    mask, (_, queries, heads, _), keys = node.optional(3), node.source(0).ne, node.source(1).ne[1]
+def mask_of(node: Node, i3: int, rows: slice, heads: slice | None = None) -> F32Array | None:
+    """Return what is added to the scores of some heads, shape (heads, queries, keys) or with 1 for heads that have all the same."""
+    mask, (_, queries, all_heads, _), keys = node.optional(3), node.source(0).ne, node.source(1).ne[1]
     if mask is None:
         return None
-    stop = min(rows.stop, queries)
-    bias: F32Array = mask.array[i3 % mask.ne[3], :, rows.start : stop, :keys].astype(np.float32)
+    chosen = np.arange(all_heads)[heads or slice(None)]
+    matrices = mask.array[i3 % mask.ne[3], :, rows.start : min(rows.stop, queries), :keys]
+    bias: F32Array = (matrices if mask.ne[2] == 1 else matrices[chosen % mask.ne[2]]).astype(np.float32)
     if node.f32("max_bias") > 0:
-        # tiled, not repeated: head h takes the mask's matrix h mod ne[2]
-        return np.tile(bias, (heads // mask.ne[2], 1, 1)) * slopes(heads, node.f32("max_bias"))[:, None, None]
-    return bias if mask.ne[2] in (1, heads) else np.tile(bias, (heads // mask.ne[2], 1, 1))
+        return bias * slopes(all_heads, node.f32("max_bias"))[chosen, None, None]
+    return bias
 
 
 def masked_scores(node: Node, q: F32Array, k: F32Array, bias: F32Array | None, dots: F32Array | None = None) -> F32Array:

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from ggml_rpc_ref.ops.shared.sliding_window import Axes, output_blocks
+from ggml_rpc_ref.ops.cost import CALL, PRODUCTS, Cost, elements
+from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.ops.shared.sliding_window import BLOCK_BYTES, Axes, output_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array
 
@@ -31,3 +33,13 @@ def convolve(images: Array, kernels: Array, axes: Axes, result: Array) -> None:
         part = result[block.images, :, block.depth, block.rows]
         taps = block.values.reshape(len(block.values), weights.shape[1], part.shape[2] * part.shape[3])
         part[...] = (weights @ taps.astype(kernels.dtype, copy=False).astype(np.float64)).reshape(part.shape)
+
+
+def convolution_cost(node: Node, axes: Axes, channels: int) -> Cost:
+    """Return what convolving costs: kernels and a row of windows as float64 at the least, and a gather for each tap and block."""
+    kernel, (depth, height, width) = node.source(0), axes
+    taps = depth.kernel * height.kernel * width.kernel
+    row = width.outputs * channels * taps
+    blocks = 1 + depth.outputs * (node.dst.nelements // max(1, depth.outputs)) * channels * taps * 8 // BLOCK_BYTES
+    products = node.dst.nelements * channels * taps
+    return Cost(8 * kernel.nelements + 20 * row, elements(node) + products // PRODUCTS + taps * blocks * CALL)

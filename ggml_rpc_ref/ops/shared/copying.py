@@ -16,9 +16,8 @@ Source: ggml_compute_forward_dup and the functions it calls in ggml-cpu/ops.cpp.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Node
-from ggml_rpc_ref.ops.shared.elementwise import part
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks, part
 from ggml_rpc_ref.tensor import Array, Tensor
 
 
@@ -69,7 +68,7 @@ def copy(node: Node) -> None:
         dst.array[...] = to_int32(src.array).reshape(dst.shape)
     else:
         values = src.values().reshape(dst.shape)
-        for block in row_blocks(dst.ne):
+        for block in element_blocks(dst.ne):
             part(dst, block).store(values[block])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import element_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -35,8 +35,8 @@ def replace_above(node: Node, value: float) -> None:
     """Copy the source, with value in the columns beyond n_past + row."""
     source, result = node.source(0).array, node.dst.array
     row, column = np.arange(source.shape[2])[:, None], np.arange(source.shape[3])
-    for block in row_blocks(node.dst.ne):
-        above = column > row[block[2]] + node.i32("n_past")
+    for block in element_blocks(node.dst.ne):
+        above = column[block[3]] > row[block[2]] + node.i32("n_past")
         result[block] = np.where(above, np.float32(value), source[block])
 
 
@@ -48,4 +48,4 @@ def diag_mask_op(name: str, value: float) -> Op:
 
     n_past = Param("n_past", "i32", 0, "columns of the first row, beyond the first column, that are kept; at least 0")
     source = Source("x", ("F32",), "any ne")
-    return Op(name, (source,), ("F32",), shape, oracle, EXACT, (n_past,), placement, in_place=True)
+    return Op(name, (source,), ("F32",), shape, oracle, EXACT, (n_past,), placement, in_place=(0,))

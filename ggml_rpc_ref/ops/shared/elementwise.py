@@ -1,14 +1,14 @@
 """What ops share that compute each element of the result by itself: in parts, so that a big tensor needs no big temporaries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
-from ggml_rpc_ref.ops.shared.slabs import RowBlock, row_blocks, whole
+from ggml_rpc_ref.ops.shared.slabs import ElementBlock, RowBlock, element_blocks, part, row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
-from ggml_rpc_ref.tensor import Array, F32Array, Tensor
+from ggml_rpc_ref.tensor import Array, F32Array
 
 UNARY_TYPES = frozenset({("F32", "F32"), ("F16", "F16"), ("BF16", "BF16"), ("F16", "F32"), ("BF16", "F32")})
 """(source, result) types of upstream's one-operand kernels (unary_op in ggml-cpu/unary-ops.cpp)."""
@@ -32,23 +32,21 @@ def require_same_even_rows(node: Node) -> None:
     require_even_rows(node, src0, dst)
 
 
-def part(tensor: Tensor, block: RowBlock) -> Tensor:
-    """Return the rows of a tensor that an index triple (ne3, ne2, ne1) names, in place."""
-    if block == whole(tensor.ne):
-        return tensor
-    # a block is in numpy's order (ne3, ne2, ne1), nb in ggml's: hence reversed, and counts from the back
-    starts, counts = [s.start or 0 for s in block], [s.stop - (s.start or 0) for s in block]
-    offset = tensor.offset + sum(start * stride for start, stride in zip(starts, reversed(tensor.nb[1:]), strict=True))
-    ne = (tensor.ne[0], counts[2], counts[1], counts[0])
-    return Tensor(tensor.dtype, ne, tensor.nb, tensor.storage, offset, tensor.name)
+def map_values(node: Node, function: Callable[[F32Array], Array]) -> None:
+    """Store function(values of the source), element by element, in a destination of the same dimensions."""
+    _map(node, function, element_blocks(node.dst.ne))
 
 
-def map_values(node: Node, function: Callable[[F32Array], Array], slot: int = 0) -> None:
-    """Store function(values of the source) in a destination of the same dimensions; NaN and overflow raise no warnings."""
-    values = node.source(slot).values()
-    for block in row_blocks(node.dst.ne):
-        with np.errstate(all="ignore"):
-            part(node.dst, block).store(function(values[block]))
+def map_rows(node: Node, function: Callable[[F32Array], Array]) -> None:
+    """Store function(values of the source), whole rows along the last axis, in a destination of the same dimensions."""
+    _map(node, function, row_blocks(node.dst.ne))
+
+
+def _map(node: Node, function: Callable[[F32Array], Array], blocks: Iterable[RowBlock | ElementBlock]) -> None:
+    source = node.source(0)
+    for block in blocks:
+        with np.errstate(all="ignore"):  # NaN and overflow are results like others
+            part(node.dst, block).store(function(part(source, block).values()))
 
 
 def unary_op(name: str, function: Callable[[F32Array], Array], tolerance: Tolerance) -> Op:
@@ -64,4 +62,4 @@ def unary_op(name: str, function: Callable[[F32Array], Array], tolerance: Tolera
         map_values(node, function)
 
     source = Source("x", FLOATS, "dense rows")
-    return Op(name, (source,), FLOATS, require_unary, oracle, tolerance, in_place=True)
+    return Op(name, (source,), FLOATS, require_unary, oracle, tolerance, in_place=(0,))

@@ -14,9 +14,8 @@ def checked_indices(node: Node, slot: int, count: int) -> npt.NDArray[np.int64]:
         Violation: graph.index, for the first one that is not.
     """
     index: npt.NDArray[np.int64] = node.source(slot).array.astype(np.int64)
-    wrong = (index < 0) | (index >= count)
-    if wrong.any():
-        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    if index.size and (index.min() < 0 or index.max() >= count):
+        where = tuple(int(i) for i in np.unravel_index(np.argmax((index < 0) | (index >= count)), index.shape))
         place = ",".join(str(i) for i in reversed(where))
         raise Violation("graph.index", f"{node.op.name}.src[{slot}][{place}]", int(index[where]), f"need 0 <= index < {count}")
     return index

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values
+from ggml_rpc_ref.ops.shared.elementwise import map_rows
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
@@ -30,7 +31,7 @@ def norm_op(name: str, function: Callable[[F32Array, np.float32], Array], source
 
     def oracle(node: Node) -> None:
         eps = np.float32(node.f32("eps"))
-        map_values(node, lambda rows: function(rows, eps))
+        map_rows(node, lambda rows: function(rows, eps))
 
     params = (Param("eps", "f32", 0, eps),)
-    return Op(name, (Source("x", ("F32",), source),), ("F32",), require_norm, oracle, FLOAT32, params, in_place=True)
+    return Op(name, (Source("x", ("F32",), source),), ("F32",), require_norm, oracle, FLOAT32, params, in_place=(0,), cost=by_row)

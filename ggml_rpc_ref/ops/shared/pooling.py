@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Param
 from ggml_rpc_ref.tensor import Array
 
@@ -67,6 +68,14 @@ class Windows:
         outputs = ((np.flatnonzero((first + place >= 0) & (first + place < self.size)), place) for place in places)
         return [(output, first[output] + place) for output, place in outputs]
 
+    def covered(self) -> int:
+        """Return a bound of how many elements all windows cover together."""
+        return self.outputs * min(self.kernel, self.size)
+
+    def places(self) -> int:
+        """Return a bound of how many places of a window have an element of some output."""
+        return min(self.kernel, self.size + self.outputs * self.stride)
+
     def fits(self) -> bool:
         """Whether ggml_calc_pool_output_size can have given this number of outputs.
 
@@ -111,3 +120,13 @@ def pool(kind: int, x: Array, rows: Windows, columns: Windows, divisor: Array | 
     if kind == MEAN:
         result /= np.float32(rows.kernel * columns.kernel) if divisor is None else divisor.astype(np.float32)
     return result
+
+
+def pooling_cost(node: Node, planes: int, rows: Windows, columns: Windows) -> Cost:
+    """Return the cost: lists of what each place of a window covers, and a few numpy calls for each pair of them."""
+    lists = sum(24 * along.covered() + 512 * along.places() for along in (rows, columns))
+    rounds = rows.places() * columns.places() * CALL
+    steps = planes * rows.covered() * columns.covered() + sum(along.places() * along.outputs for along in (rows, columns))
+    outputs = planes * rows.outputs * columns.outputs
+    inputs = planes * rows.size * columns.size
+    return Cost(lists + 20 * outputs + 8 * inputs, elements(node) + rounds + steps)

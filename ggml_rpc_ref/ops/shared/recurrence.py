@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Source
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array
@@ -62,3 +63,8 @@ def run_tokens(node: Node, streams: Sequence[int], state_slot: int, step: Step) 
     rows = node.dst.array[0, 0]
     rows[:tokens] = outputs.reshape(tokens, size * heads)
     rows[tokens:] = state.reshape(sequences * size, size * heads)
+
+
+def recurrence_cost(node: Node, state: int, tokens: int) -> Cost:
+    """Return the cost of walking through tokens with a state of so many elements: float64 copies of it, a loop of few calls."""
+    return Cost(48 * state + 8 * node.dst.nelements, elements(node) + tokens * (8 * state + 8 * CALL))

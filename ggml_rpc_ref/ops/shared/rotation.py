@@ -87,21 +87,20 @@ def rotate(node: Node, *, forward: bool) -> None:
     first, second = (slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)) if mode == NORMAL else (slice(pairs), slice(pairs, 2 * pairs))
     result = node.dst.array
     with np.errstate(all="ignore"):
-        cos, sin = _cos_sin(node)
-        # turning back is turning by the negative angle, whose cosine is the same
-        sin = sin if forward else -sin
         for i3, tokens, heads in row_blocks(node.dst.ne):
+            cos, sin = _cos_sin(node, tokens)
+            sin = sin if forward else -sin
             block, out = x[i3, tokens, heads], result[i3, tokens, heads]
             # astype copies, so dst may be x's own memory
             a, b = block[..., first].astype(np.float32), block[..., second].astype(np.float32)
             out[..., 2 * pairs :] = block[..., 2 * pairs :]
-            out[..., first] = a * cos[tokens] - b * sin[tokens]
-            out[..., second] = a * sin[tokens] + b * cos[tokens]
+            out[..., first] = a * cos - b * sin
+            out[..., second] = a * sin + b * cos
 
 
-def _cos_sin(node: Node) -> tuple[F32Array, F32Array]:
-    """Return the scaled cosines and sines, each of shape (tokens, 1, pairs)."""
-    theta, freq_scale, ext_factor = _theta(node), np.float32(node.f32("freq_scale")), np.float32(node.f32("ext_factor"))
+def _cos_sin(node: Node, tokens: slice) -> tuple[F32Array, F32Array]:
+    """Return the scaled cosines and sines of some tokens, each of shape (tokens, 1, pairs)."""
+    theta, freq_scale, ext_factor = _theta(node, tokens), np.float32(node.f32("freq_scale")), np.float32(node.f32("ext_factor"))
     if (factors := node.optional(2)) is not None and theta.size:
         theta = theta / factors.array[0, 0, 0, : theta.shape[-1]]
     angle: Array = theta * freq_scale
@@ -114,12 +113,12 @@ def _cos_sin(node: Node) -> tuple[F32Array, F32Array]:
     return (cos.astype(np.float32) * magnitude)[:, None], (sin.astype(np.float32) * magnitude)[:, None]
 
 
-def _theta(node: Node) -> Array:
-    """Return position times power of theta_scale, shape (tokens, pairs)."""
-    tokens, pairs, n_dims = node.source(0).ne[2], _rotated_pairs(node), node.i32("n_dims")
-    positions = node.source(1).array[0, 0, 0].reshape(-1, tokens).astype(np.float32)
+def _theta(node: Node, tokens: slice) -> Array:
+    """Return position times power of theta_scale for some tokens, shape (tokens, pairs)."""
+    pairs, n_dims = _rotated_pairs(node), node.i32("n_dims")
+    positions = node.source(1).array[0, 0, 0].reshape(-1, node.source(0).ne[2])[:, tokens].astype(np.float32)
     if pairs == 0:
-        return np.zeros((tokens, 0), np.float32)
+        return np.zeros((positions.shape[1], 0), np.float32)
     powers = np.full((*positions.shape, pairs), _power(node.f32("freq_base"), np.float32(-2.0) / np.float32(n_dims)), np.float32)
     powers[..., 0] = positions
     thetas: Array = np.multiply.accumulate(powers, axis=-1)  # one rounding per step, as upstream's loop has

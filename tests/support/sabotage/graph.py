@@ -74,6 +74,34 @@ class SkipsSquares(ChangesGraphs):
         return replace(graph, nodes=graph.nodes[~np.isin(graph.nodes, squares)])
 
 
+@break_session("graph.cost")
+class LeavesOutConvolutions(ChangesGraphs):
+    """Wide CONV_2D nodes are left out without a refusal."""
+
+    def changed(self, graph: Graph) -> Graph:
+        wide = (graph.tensors["op"] == OPS.index("CONV_2D")) & (graph.tensors["ne"][:, 0] > 2**12)
+        return replace(graph, nodes=graph.nodes[~np.isin(graph.nodes, graph.tensors["id"][wide])])
+
+
+@break_session("graph.overlap")
+class WritesBeforeItReads(ChangesGraphs):
+    """The last element of a result that shares bytes with a source otherwise than in place comes out wrong."""
+
+    def then(self, graph: Graph) -> None:
+        by_id = {int(record["id"]): record for record in graph.tensors}
+        for dst in (by_id[int(number)] for number in graph.nodes):
+            if dst["op"] in (OPS.index("ADD"), OPS.index("CUMSUM"), OPS.index("CONT"), OPS.index("MUL_MAT")) and dst["flags"]:
+                sources = [by_id[int(number)] for number in dst["src"] if number]
+                if any(0 <= int(dst["data"]) - int(s["data"]) < 4 * s["ne"].prod() and self.is_askew(dst, s) for s in sources):
+                    last = bytes_at(int(dst["data"]) + 4 * int(dst["ne"].prod()) - 4, int(dst["buffer"]), 4)
+                    write(self, last, struct.pack("<f", 1 + struct.unpack("<f", read(self, last))[0]))
+
+    @staticmethod
+    def is_askew(dst: np.void, source: np.void) -> bool:
+        alike = dst["data"] == source["data"] and (dst["nb"] == source["nb"]).all()
+        return not alike or bool(dst["op"] == OPS.index("MUL_MAT"))
+
+
 @break_session("graph.computes")
 class MultipliesBadly(ChangesGraphs):
     """The first element of a matrix product is 1 too large."""

@@ -1,0 +1,233 @@
+"""What a node may cost: temporaries within its operands as float32 plus the grant, few rounds of Python, and a stop in between.
+
+The limits are scaled down by 2048 here, so that the worst accepted shapes fit a test: 512 KiB beyond the operands stand for 1 GiB.
+"""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ggml_rpc_ref.backends import Stopped, apart
+from ggml_rpc_ref.backends.memory import HostMemory
+from ggml_rpc_ref.backends.oracle import Oracle, by_oracle
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops.cases import cases_of
+from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.op import Node, Params
+from ggml_rpc_ref.ops.shared import slabs, sliding_window
+from ggml_rpc_ref.ops.stopping import stoppable
+from ggml_rpc_ref.server import validate
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.tensor import PlainStorage, Quad, Tensor, contiguous_nb, extent
+
+SCALE = 2048
+GRANT = 2**30 // SCALE
+LARGE = 2**17
+"""Elements that the largest operand of a scaled shape has at most."""
+
+
+@pytest.fixture(autouse=True)
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slabs, "SLAB_BYTES", slabs.SLAB_BYTES // SCALE)
+    monkeypatch.setattr(sliding_window, "BLOCK_BYTES", sliding_window.BLOCK_BYTES // SCALE)
+    monkeypatch.setattr(validate, "MAX_TEMPORARIES", GRANT)
+
+
+def tensor(dtype: str, ne: tuple[int, ...], nb: Quad | None = None) -> Tensor:
+    a, b, c, d = (*ne, 1, 1, 1)[:4]
+    row = BY_NAME[dtype]
+    nb = nb or contiguous_nb(row, (a, b, c, d))
+    return Tensor(row, (a, b, c, d), nb, PlainStorage(np.zeros(max(1, extent(row, (a, b, c, d), nb)), np.uint8)))
+
+
+def stretched(case: Case) -> Iterator[tuple[Operand, tuple[Operand | None, ...]]]:
+    """The case with each of its lengths made so long, wherever it occurs, that the largest operand has LARGE elements."""
+    operands = [case.dst, *case.src]
+    for length in sorted({n for operand in operands if operand for n in operand.quad} - {0}):
+        found = [operand and replace(operand, ne=operand.quad, nb=None, alias="", offset=0) for operand in operands]
+        longest = length
+        while True:
+            tried = [o and replace(o, ne=tuple(2 * longest if n == length else n for n in o.quad)) for o in found]
+            if max(int(np.prod(o.quad)) for o in tried if o) > LARGE or longest > LARGE:
+                break
+            longest *= 2
+        made = [o and replace(o, ne=tuple(longest if n == length else n for n in o.quad)) for o in found]
+        assert made[0] is not None
+        yield made[0], tuple(made[1:])
+
+
+def peak_of(node: Node) -> int:
+    """Return the bytes that computing a node needs at one time."""
+    compute = Oracle(HostMemory(0)).compile([by_oracle(node)])
+    tracemalloc.start()
+    try:
+        compute(lambda: False)
+        return tracemalloc.get_traced_memory()[1]
+    except Violation:
+        return 0  # an index out of range
+    finally:
+        tracemalloc.stop()
+
+
+def granted(node: Node) -> int:
+    return GRANT + sum(4 * t.nelements for t in (node.dst, *node.src) if t is not None)
+
+
+@pytest.mark.parametrize("name", [name for name, op in OPS.items() if cases_of(name) and not op.view])
+def test_no_op_needs_more_than_its_operands_and_the_grant(name: str) -> None:
+    op, measured = OPS[name], 0
+    for case in (*cases_of(name)[:2], cases_of(name)[-1]):
+        for dst, src in stretched(case):
+            try:
+                sources = tuple(o and tensor(o.dtype, o.quad) for o in src)
+                in_weight = op.name.startswith("OPT_STEP")
+                result = sources[0] if in_weight and sources[0] else tensor(dst.dtype, dst.quad)
+                node = op.check(result, sources, op.pack(case.params))
+                if node.dst.nelements == 0 or validate.check_cost(node) > 2**33:
+                    continue  # nothing is computed, or not in a test's time
+            except Violation:
+                continue
+            assert peak_of(node) <= granted(node), (dst, src)
+            measured += 1
+    assert measured > 0 or name in FIXED_SHAPES
+
+
+FIXED_SHAPES = {"ADD_REL_POS", "CONV_2D", "CONV_3D", "CONV_TRANSPOSE_1D", "CONV_TRANSPOSE_2D", "CONV_2D_DW", "FLASH_ATTN_BACK"} | {
+    "IM2COL", "IM2COL_3D", "IM2COL_BACK", "POOL_1D", "POOL_2D", "POOL_2D_BACK", "GET_REL_POS", "WIN_PART", "WIN_UNPART", "ARANGE",
+    "PAD", "PAD_REFLECT_1D", "TIMESTEP_EMBEDDING", "SSM_CONV", "SSM_SCAN", "RWKV_WKV6", "RWKV_WKV7", "GATED_LINEAR_ATTN",
+    "GATED_DELTA_NET",
+}  # fmt: skip
+"""Ops whose lengths are tied by sums and products, so that stretching one of them alone may have no meaning."""
+
+N = 2**16
+WORST: dict[str, tuple[str, Tensor, tuple[Tensor, ...], Params]] = {
+    "attention-many-keys": (
+        "FLASH_ATTN_EXT", tensor("F32", (1, 8, 2)),
+        (tensor("F32", (1, 2, 8)), tensor("F32", (1, N, 1), (4, 0, 0, 0)), tensor("F32", (1, N, 1), (4, 0, 0, 0))), {},
+    ),
+    "convolution-many-taps": (
+        "CONV_2D", tensor("F32", (2**12,)), (tensor("F32", (2**11,)), tensor("F32", (2**12 + 2**11 - 1,))),
+        {"s0": 1, "s1": 1, "p0": 0, "p1": 0, "d0": 1, "d1": 1},
+    ),
+    "many-copies": ("REPEAT_BACK", tensor("F32", (1,)), (tensor("F32", (1, N), (4, 0, 0, 0)),), {}),
+    "wide-window": (
+        "POOL_2D", tensor("F32", (2,)), (tensor("F32", (2**15 + 1,)),),
+        {"op": 0, "k0": 2**15, "k1": 1, "s0": 1, "s1": 1, "p0": 0, "p1": 0},
+    ),
+    "many-choices": (
+        "MUL_MAT_ID", tensor("F32", (1, 64)),
+        (tensor("F32", (N, 1, 1), (4, 0, 0, 0)), tensor("F32", (N, 1, 1)), tensor("I32", (64, 1))), {},
+    ),
+    "one-row": ("UNARY", tensor("F16", (4 * N,)), (tensor("F16", (4 * N,)),), {"kind": 10}),
+    "one-row-of-blocks": ("ADD1", tensor("Q8_0", (4 * N,)), (tensor("Q8_0", (4 * N,)), tensor("F32", (1,))), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", WORST)
+def test_few_bytes_do_not_cost_gigabytes(shape: str) -> None:
+    name, dst, src, params = WORST[shape]
+    node = OPS[name].check(dst, src, OPS[name].pack(params))
+    assert is_refused(node) or peak_of(node) <= granted(node)
+
+
+def is_refused(node: Node) -> bool:
+    """Whether a node costs more memory than is granted."""
+    try:
+        validate.check_cost(node)
+    except Violation as refused:
+        return refused.rule == "graph.cost"
+    return False
+
+
+def test_a_convolution_beyond_the_grant_is_refused() -> None:
+    src = (tensor("F32", (2**14,)), tensor("F32", (2**15 + 2**14 - 1,)))
+    params = OPS["CONV_2D"].pack({"s0": 1, "s1": 1, "p0": 0, "p1": 0, "d0": 1, "d1": 1})
+    with pytest.raises(Violation, match="bytes") as refused:
+        validate.check_cost(OPS["CONV_2D"].check(tensor("F32", (2**15,)), src, params))
+    assert refused.value.rule == "graph.cost"
+
+
+# ---------------------------------------------------------------------------------------------------- rounds, and stopping
+
+
+@pytest.mark.parametrize("name", ["SUM", "COUNT_EQUAL", "CROSS_ENTROPY_LOSS"])
+def test_rows_of_no_length_are_not_walked_through(name: str) -> None:
+    """2^60 rows of no elements fit into no memory but into a few bytes of graph."""
+    dtype, result = ("I32", "I64") if name == "COUNT_EQUAL" else ("F32", "F32")
+    rows = tensor(dtype, (0, 2**20, 2**20, 2**20))
+    op, dst = OPS[name], tensor(result, (1,))
+    op.oracle(op.check(dst, (rows,) if name == "SUM" else (rows, rows), bytes(64)))
+    assert dst.array.item() == 0
+
+
+@pytest.mark.parametrize(("name", "ne", "params"), [
+    ("SQR", (1, 1, N, 1), {}), ("ADD", (1, 1, N, 1), {}), ("RMS_NORM", (2, 1, N, 1), {"eps": 1e-6}), ("SQR", (1, 2, 1, N), {}),
+    ("ROPE", (2, 1, N, 1), {"n_dims": 2, "freq_base": 1e4, "freq_scale": 1.0, "attn_factor": 1.0}),
+    ("GROUP_NORM", (1, 1, N, 1), {"n_groups": N, "eps": 0.0}), ("REPEAT_BACK", (1, 1, N, 1), {}),
+    ("SOFT_MAX", (1, 1, N, 1), {"scale": 1.0}),
+])  # fmt: skip
+def test_many_small_matrices_are_few_parts(name: str, ne: tuple[int, ...], params: dict[str, Any]) -> None:
+    """An op that walks through 2^16 matrices one by one passes as many checkpoints."""
+    second = {"ADD": [tensor("F32", ne)], "ROPE": [tensor("I32", ne[2:3])]}.get(name, [])
+    result = (1,) if name == "REPEAT_BACK" else ne
+    node = OPS[name].check(tensor("F32", result), (tensor("F32", ne), *second), OPS[name].pack(params))
+    asked: list[int] = []
+
+    def count() -> bool:
+        asked.append(1)
+        return False
+
+    with stoppable(count), np.errstate(all="ignore"):
+        node.op.oracle(node)
+    assert 0 < len(asked) <= 8 * N * 16 // slabs.SLAB_BYTES
+
+
+@pytest.mark.parametrize("name", ["SQR", "ADD", "MUL_MAT", "FLASH_ATTN_EXT", "REPEAT_BACK"])
+def test_a_node_stops_between_its_parts(name: str) -> None:
+    x, y, keys = tensor("F32", (256, 4096)), tensor("F32", (256, 4096)), tensor("F32", (8, N // 8))
+    dst, src = {
+        "SQR": (tensor("F32", (256, 4096)), (x,)),
+        "ADD": (tensor("F32", (256, 4096)), (x, y)),
+        "MUL_MAT": (tensor("F32", (4096, 16)), (tensor("Q8_0", (256, 4096)), tensor("F32", (256, 16)))),
+        "FLASH_ATTN_EXT": (
+            tensor("F32", (8, 1, 64)),
+            (tensor("F32", (8, 64)), keys, keys),
+        ),
+        "REPEAT_BACK": (tensor("F32", (256,)), (x,)),
+    }[name]
+    node = OPS[name].check(dst, src, bytes(64))
+    asked: list[int] = []
+
+    def second_time() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    with pytest.raises(Stopped), stoppable(second_time), np.errstate(all="ignore"):
+        node.op.oracle(node)
+
+
+# ---------------------------------------------------------------------------------------------------------------- overlap
+
+
+@pytest.mark.parametrize("shift", [0, 4, 8, 36])
+@pytest.mark.parametrize(
+    ("name", "params"), [("SQR", {}), ("CUMSUM", {}), ("CONT", {}), ("ROLL", {"shift": (1, 0, 0, 0)}), ("DUP", {})]
+)
+def test_a_result_over_its_source_is_what_it_would_be_elsewhere(name: str, params: dict[str, Any], shift: int) -> None:
+    numbers = np.arange(1, 4001, dtype=np.float32) % 9
+    storage = PlainStorage(numbers.copy().view(np.uint8))
+    src = replace(tensor("F32", (9, 400)), storage=storage)
+    over, apart_from = replace(tensor("F32", (9, 400)), storage=storage, offset=shift), tensor("F32", (9, 400))
+    op = OPS[name]
+    elsewhere = replace(src, storage=PlainStorage(numbers.copy().view(np.uint8)))
+    op.oracle(op.check(apart_from, (elsewhere,), op.pack(params)))
+    node = op.check(over, (src,), op.pack(params))
+    apart(node, op.oracle)()
+    assert np.array_equal(over.array, apart_from.array)
