@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +24,10 @@ settings.load_profile("suite")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give Hypothesis the seed, before its own plugin reads the option."""
+    """Let children be interrupted; give Hypothesis the seed, before its own plugin reads the option."""
+    # a shell's background jobs and nohup ignore these, and children would inherit that: the tests that interrupt one would wait
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if SEED:
         config.option.hypothesis_seed = str(SEED)
 
