@@ -44,7 +44,8 @@ OTHER = "GGML_RPC_REF_OTHER_PYTHON"
 @contextmanager
 def ours(python: str = sys.executable) -> Iterator[str]:
     """Give the endpoint of `ggml-rpc-ref serve`."""
-    command = [python, "-m", "ggml_rpc_ref", "serve", "-p", "0", "-t", str(THREADS), "--json"]
+    # -P: without it the package in the working directory would be served, whatever that Python has installed
+    command = [python, "-P", "-m", "ggml_rpc_ref", "serve", "-p", "0", "-t", str(THREADS), "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
