@@ -97,8 +97,9 @@ def in_turn(computations: Sequence[tuple[Node, Callable[[], None]]]) -> Run:
                     compute()
                 except MemoryError:
                     raise out_of_memory(node) from None
-                finally:  # also what a step wrote that was stopped or refused half way
-                    # after each step, not at the end: a later one may multiply with what this one wrote (`WeightCopies`)
+                finally:
+                    # after each step, not at the end: a later one may multiply with what this one wrote (`WeightCopies`);
+                    # also what a step wrote that was stopped or refused half way
                     for written, start, stop in writes:
                         written(start, stop)
 

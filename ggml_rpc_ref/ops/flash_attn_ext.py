@@ -73,6 +73,7 @@ def oracle(node: Node) -> None:
     with np.errstate(all="ignore"):
         for i3 in range(q.shape[0] if result.size else 0):
             for heads in spans(q.shape[1], together):
+                # successive batch entries share keys and values (upstream's iq3 / rk3); rows of V beyond K's are not read
                 keys, values = (_shared(t[i3 * len(t) // len(q)], heads, q.shape[1]) for t in (k, v))
                 for rows in spans(q.shape[2], step):
                     bias = mask_of(node, i3, rows, heads)

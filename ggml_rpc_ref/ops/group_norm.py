@@ -34,6 +34,7 @@ def shape(node: Node) -> None:
 def oracle(node: Node) -> None:
     """Compute the formula, as many groups at a time as fit a slab; the last one of each ne[3], which may be smaller, by itself."""
     channels, eps = node.dst.ne[2], np.float32(node.f32("eps"))
+    # rounded up as upstream's: the last group may have fewer channels, and later ones none
     per_group = -(-channels // node.i32("n_groups"))
     whole = channels // per_group * per_group
     for part in (slice(0, whole), slice(whole, channels)):

@@ -63,6 +63,7 @@ def multiply(node: Node, weights: Callable[[int], Tensor]) -> None:
             for start, stop, x in slabs(weights(expert)):
                 for rows in spans(end - begin, rows_per_slab(4 * (y.shape[2] + stop - start))):
                     token, slot = np.divmod(order[begin:end][rows], ids.shape[1])
+                    # rows that are fewer than the slots are used in turn (i11 = id % ne11 in ggml-cpu.c)
                     result[token, slot, start:stop] = y[token, slot % y.shape[1]] @ x[0, 0].T
 
 

@@ -51,6 +51,7 @@ def repeated(values: Array, shape: tuple[int, ...], block: ElementBlock) -> Arra
         length = values.shape[axis]
         if length == shape[axis]:
             values = values[(slice(None),) * axis + (indices,)]
+        # an axis of length 1 stays as it is: numpy broadcasts it without a copy
         elif length > 1:
             values = np.take(values, np.arange(indices.start, indices.stop) % length, axis)
     return values

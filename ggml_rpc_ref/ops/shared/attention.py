@@ -45,6 +45,7 @@ def mask_of(node: Node, i3: int, rows: slice, heads: slice | None = None) -> F32
     mask, (_, queries, all_heads, _), keys = node.optional(3), node.source(0).ne, node.source(1).ne[1]
     if mask is None:
         return None
+    # head h takes the mask's matrix h mod ne[2]
     chosen = np.arange(all_heads)[heads or slice(None)]
     matrices = mask.array[i3 % mask.ne[3], :, rows.start : min(rows.stop, queries), :keys]
     bias: F32Array = (matrices if mask.ne[2] == 1 else matrices[chosen % mask.ne[2]]).astype(np.float32)

@@ -89,6 +89,7 @@ def rotate(node: Node, *, forward: bool) -> None:
     with np.errstate(all="ignore"):
         for i3, tokens, heads in row_blocks(node.dst.ne):
             cos, sin = _cos_sin(node, tokens)
+            # turning back is turning by the negative angle, whose cosine is the same
             sin = sin if forward else -sin
             block, out = x[i3, tokens, heads], result[i3, tokens, heads]
             # astype copies, so dst may be x's own memory

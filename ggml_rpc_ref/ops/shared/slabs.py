@@ -58,7 +58,7 @@ def row_blocks(ne: Quad) -> Iterator[RowBlock]:
     ne0, ne1, ne2, ne3 = ne
     rows = rows_per_slab(4 * ne0)
     if ne1 * ne2 * ne3 <= rows:
-        checkpoint()
+        checkpoint()  # most tensors: one numpy call instead of one for each matrix
         yield whole(ne)
     elif ne1 * ne2 <= rows:
         for outer in spans(ne3, rows // (ne1 * ne2)):
@@ -87,6 +87,7 @@ def part(tensor: Tensor, block: RowBlock | ElementBlock) -> Tensor:
     """Return the part of a tensor that a block's indices name, in place; columns must begin and end with a block of its type."""
     ne0, ne1, ne2, ne3 = tensor.ne
     indices = (*block, slice(0, ne0))[:4]
+    # a block is in numpy's order (ne3, ne2, ne1, ne0), nb in ggml's: hence reversed, and counts from the back
     starts, counts = [s.start for s in indices], [s.stop - s.start for s in indices]
     if counts == [ne3, ne2, ne1, ne0]:
         return tensor
