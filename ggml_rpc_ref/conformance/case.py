@@ -44,6 +44,12 @@ class Case:
         """The rule that it judges."""
         return RULES[self.judges or self.id.partition("/")[0]]
 
+    @property
+    def command(self) -> str:
+        """The command whose plainest use it judges, "" for other cases."""
+        section, _, words = self.id.partition("/")
+        return NAMES.get(words, "") if section == "frame.reply-presence" else ""
+
 
 NAMES: Mapping[str, str] = {name.lower().replace("_", "-"): name for name in (*map(command_name, REQUESTS), *BY_NAME)} | {
     "copy-tensor-src": "COPY_TENSOR (src)",
