@@ -52,8 +52,8 @@ KINDS_OF_1_0_0 = ["ABS", "SGN", "NEG", "STEP", "TANH", "ELU", "RELU", "SIGMOID",
         ("3.0.0", [*KINDS_OF_1_0_0, "GELU_ERF", "XIELU"],
          ["REGLU", "GEGLU", "SWIGLU", "SWIGLU_OAI", "GEGLU_ERF", "GEGLU_QUICK"]),
         ("3.5.0", GENUINE["unary_ops"], GENUINE["glu_ops"]),
-        ("6.0.0", GENUINE["unary_ops"], GENUINE["glu_ops"]),
-        ("7.0.0", GENUINE["unary_ops"], [*GENUINE["glu_ops"], "SWIGLU_CLAMP"]),
+        ("5.1.0", GENUINE["unary_ops"], GENUINE["glu_ops"]),
+        ("6.0.0", GENUINE["unary_ops"], [*GENUINE["glu_ops"], "SWIGLU_CLAMP"]),
     ],
 )  # fmt: skip
 def test_kinds_of_unary_and_glu_by_version(version: str, unary: list[str], glu: list[str]) -> None:
