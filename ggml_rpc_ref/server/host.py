@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ggml_rpc_ref.backends import machine, registry
+from ggml_rpc_ref.backends import Backend, machine, registry
 from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.server import budget
 from ggml_rpc_ref.server.budget import Budget
@@ -42,6 +42,7 @@ def make_host(
     values: int | None = None,
     max_steps: int = MAX_STEPS,
     proto: str = str(DEFAULT),
+    threads: int = 0,
 ) -> Host:
     """Return the host that these options describe.
 
@@ -56,6 +57,7 @@ def make_host(
             at most an eighth of what is available now.
         max_steps: elementary steps, of about a nanosecond, that a graph may take.
         proto: the protocol versions that are spoken, as `spoken` reads them.
+        threads: threads that compute one node together on a device that has threads of its own; 0: half the cores.
 
     Raises:
         Misuse: for protocol versions that can't be read, a device that is unknown or can't be used here, or devices without memory.
@@ -68,8 +70,8 @@ def make_host(
     if share < 1:
         raise Misuse("a device without memory can't serve: give -m at least 1")
     tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit, per_client=cache_per_client)
-    backends = [registry.find(name).make(share, copies // len(names)) for name in names]
-    served = [Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends]
+    backends = [registry.find(name).make(share, copies // len(names), threads) for name in names]
+    served = [Device(backend.name, description(backend), backend) for backend in backends]
     graph_memory = Budget(min(MOST_FOR_GRAPHS, max(budget.DEFAULT, available // 4)))
     plans = partial(make_plan, max_steps=max_steps)
     try:
@@ -96,6 +98,11 @@ def spoken(proto: str) -> tuple[Version, ...]:
         return tuple(Version.parse(text.strip()) for text in (listed.split(",") if word == AUTO_WORD else [listed]))
     except ValueError as error:
         raise Misuse(f"--proto {proto}: {error}; write also auto, or auto:2.0.0,7.0.0") from None
+
+
+def description(backend: Backend) -> str:
+    """Return what computes on a device, for people."""
+    return str(getattr(backend, "description", f"numpy {np.__version__}"))
 
 
 def cache_directory(wanted: bool, directory: Path | None) -> Path | None:
