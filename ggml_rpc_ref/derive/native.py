@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ggml_rpc_ref.blocks.common import Values
 from ggml_rpc_ref.blocks.iq_tables import IQ1_GRID, IQ2_S_GRID, IQ2_XS_GRID, IQ2_XXS_GRID, IQ3_S_GRID, IQ3_XXS_GRID
 from ggml_rpc_ref.derive.header import counted, enum
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.op import MAX_SRC, OP_PARAMS_BYTES, Param
 from ggml_rpc_ref.spec.dtypes import DTYPES
 from ggml_rpc_ref.spec.opcodes import GGML_OP, kinds
-from ggml_rpc_ref.tensor import Array
 
 INSIDE = "/* ---- what only the kernels see ---- */"
 """Where the part ends that Python sees."""
@@ -118,7 +118,7 @@ def grids() -> str:
     return "\n\n".join([head, *(_grid(name, table) for name, table in tables.items())]) + "\n"
 
 
-def _grid(name: str, table: Array) -> str:
+def _grid(name: str, table: Values) -> str:
     kind = "int8_t" if table.min() < 0 else "uint8_t"
     rows = [f"    {{{', '.join(str(int(level)) for level in entry)}}}," for entry in table]
     return f"static const {kind} {name}_grid[{len(table)}][{table.shape[1]}] = {{\n" + "\n".join(rows) + "\n};"
