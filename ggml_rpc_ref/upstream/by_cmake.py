@@ -66,7 +66,16 @@ def build(package: Package, root: Path, log: Path, clock: Clock) -> None:
     """
     root.mkdir(parents=True)
     fetch(package, root, log, clock)
-    options = [*OPTIONS, f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={libraries(root)}", "-G", "Ninja", "-S", str(root / "source"), "-B", str(root / "build")]
+    options = [
+        *OPTIONS,
+        f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={libraries(root)}",
+        "-G",
+        "Ninja",
+        "-S",
+        str(root / "source"),
+        "-B",
+        str(root / "build"),
+    ]
     _run(["cmake", *options], "configuring", package, root, log, clock)
     _run(["cmake", "--build", str(root / "build"), "--target", GGML], "compiling", package, root, log, clock)
 

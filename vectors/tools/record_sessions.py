@@ -4,10 +4,11 @@
     .venv/bin/python -m vectors.tools.record_sessions views indices            # these only
     .venv/bin/python -m vectors.tools.record_sessions --build 8.0.0            # the sessions of another version
 
-Our proxy stands between two processes of the genuine build, the server and a client, and changes no byte. The client is `session_scenarios.py`, or llama.cpp that loads a model and continues a prompt. Two files are written
-for each session: `<id>.recording`, every byte as it passed but for data that the session leaves out, and `<id>.json`, what
-`ggml-rpc-ref vectors record` makes of it. Sessions of llama.cpp need the packages of the extra `test` (gguf) and, for Gemma 3 270M,
-the model (`ggml-rpc-ref upstream model`).
+Our proxy stands between two processes of the genuine build, the server and a client, and changes no byte. The client is
+`session_scenarios.py`, or llama.cpp that loads a model and continues a prompt. Two files are written for each session:
+`<id>.recording`, every byte as it passed but for data that the session leaves out, and `<id>.json`, what `ggml-rpc-ref vectors
+record` makes of it. Sessions of llama.cpp need the packages of the extra `test` (gguf) and, for Gemma 3 270M, the model
+(`ggml-rpc-ref upstream model`).
 
 A second recording gives the same JSON but for `bindings`, `provenance` and what is not compared ("any"). The proxy's port is always
 the same, 50052, since llama.cpp names tensors by it ("RPC0[127.0.0.1:50052]#embd#0").
