@@ -20,15 +20,8 @@ from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from tests.test_frames import payload_of, value
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-<<<<<<< HEAD
-FOLDERS = {
-    package.speaks: VECTORS / f"upstream-{package.speaks}-{package.name}-{package.version}" for package in PACKAGES.values()
-}
-UNRECORDED = {"3.6.0", "4.0.0", "4.0.1", "4.0.2"}
-=======
 FOLDERS = {package.speaks: VECTORS / f"upstream-{package.speaks}-{package.name}-{package.version}" for package in PACKAGES.values()}
-UNRECORDED = {"2.0.0", "3.6.0", "4.0.0", "4.0.1", "4.0.2"}
->>>>>>> witness-next
+UNRECORDED = {"3.6.0", "4.0.0", "4.0.1", "4.0.2"}
 """Versions whose builds are still to be recorded."""
 versions = pytest.mark.parametrize("version", [v for v in FOLDERS if v != DEFAULT and str(v) not in UNRECORDED], ids=str)
 
