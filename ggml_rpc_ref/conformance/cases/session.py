@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from ggml_rpc_ref.conformance import marks
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
 from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
@@ -13,7 +14,6 @@ from ggml_rpc_ref.spec.messages import (
     BufferClear,
     BufferGetBase,
     CopyTensor,
-    DeviceCount,
     FreeBuffer,
     GetDeviceMemory,
     GetTensor,
@@ -48,7 +48,7 @@ def another_command_first(subject: Subject, first: bytes) -> None:
     peer = subject.open()
     peer.send(first)
     if first[0] in (6, 16):
-        peer.send(DeviceCount())  # these two have no reply: only the next one's tells
+        peer.send(subject.sentinel)  # these two have no reply: only the next one's tells
     peer.refused()
 
 
@@ -120,7 +120,7 @@ def connect_and_reset(subject: Subject) -> None:
 def half_a_hello(subject: Subject, at: int) -> None:
     """The first {} bytes of HELLO, then the connection ends: the server serves on."""
     peer = subject.open()
-    peer.send(codec.encode_request(Hello())[:at])
+    peer.send(codec.encode_request(Hello(), peer.version)[:at])
     peer.close()
     subject.check_alive()
 
@@ -187,7 +187,7 @@ def neighbour_unharmed(subject: Subject) -> None:
     second.finish_sending()
     # whether this is refused is for other cases to ask
     second.wait_end()
-    arena.peer.tell(GraphRecompute(device=0))
+    arena.peer.tell(arena.again() if subject.facts.has(GraphRecompute) else arena.graph(total))
     arena.expect(total, [2.0, 4.0])
 
 
@@ -280,7 +280,7 @@ def foreign_handle(subject: Subject, number: int) -> None:
     )
 
 
-@case("session.isolated/graph")
+@case("session.isolated/graph", since=marks.request_since(GraphRecompute))
 def foreign_graph(subject: Subject) -> None:
     """GRAPH_RECOMPUTE on a connection without a graph while another one has stored one: it does not compute the other's."""
     first = Arena(subject.connect())
@@ -289,7 +289,7 @@ def foreign_graph(subject: Subject) -> None:
     first.compute(total)
     first.peer.write(total, bytes(8))
     second = subject.connect_second()
-    second.send(GraphRecompute(device=0))
+    second.send(first.again())
     second.finish_sending()
     second.wait_end()
     first.expect(total, [0.0, 0.0])
