@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -50,8 +51,6 @@ T = TypeVar("T")
 Literal = bytes | bytearray | memoryview
 """Bytes, which are sent as they are; messages are encoded."""
 
-FAILED = bytes.fromhex("0100000000000000 ff")
-"""A reply to GRAPH_COMPUTE that says that it failed; any status but 0 does."""
 REFUSAL = "the connection to be closed without a reply byte"
 SHOWN_BYTES = 48
 """Bytes of a message that a transcript shows."""
@@ -302,8 +301,12 @@ class Peer:
         except Violation as violation:
             raise Broken(expected, str(violation), "frame.reply-presence", Verdict.DESYNC) from None
 
-    def refused(self, may_say: type | None = None) -> None:
-        """Require that the server ends the connection without another byte, or, if it may say so, answers that it failed."""
+    def refused(self, unless: Callable[[bytes], bool] = lambda _: False) -> None:
+        """Require that the server ends the connection without another byte.
+
+        Args:
+            unless: gets what came instead, and says whether that is allowed too.
+        """
         try:
             # one receive is enough: any byte at all breaks the rule, and the rest is for the message only
             data = self._stream.receive(4096)
@@ -316,9 +319,8 @@ class Peer:
         if not _is_whole(data):
             data += self._stream.wait_closed(REST_TIMEOUT).leftover
         self._note("got", data, "")
-        if may_say is not None and data[:8] == FAILED[:8] and len(data) == 9 and data[8]:
-            return
-        raise Broken(REFUSAL, self._meaning(data))
+        if not unless(data):
+            raise Broken(REFUSAL, self._meaning(data))
 
     def _meaning(self, data: bytes) -> str:
         """Describe bytes that came where none were allowed."""
@@ -375,7 +377,8 @@ class Peer:
         """
         # no sentinel after a request with a reply, whose acceptance shows by itself; a list times a bool
         self.send(request, *[self.subject.sentinel] * is_silent(request, self.version))
-        self.refused(may_say=GraphComputeReply if _reply_class(request, self.version) is GraphComputeReply else None)
+        answers_status = _reply_class(request, self.version) is GraphComputeReply
+        self.refused(unless=_says_failed if answers_status else lambda _: False)
 
     def takes(self, request: object) -> None:
         """Send a request that the server must accept, with or without a reply."""
@@ -419,6 +422,11 @@ def _reply_class(request: object, version: Version) -> Reply | None:
     """Return what a version answers to a request; None where literal bytes are none that it has."""
     row = by_number(version).get(request[0]) if isinstance(request, Literal) else REQUESTS[type(request)]
     return row.reply(version) if row is not None else None
+
+
+def _says_failed(data: bytes) -> bool:
+    """Whether data are a reply to GRAPH_COMPUTE with a status other than 0."""
+    return len(data) == 9 and data[:8] == codec.REPLY_HEAD.pack(1) and data[8] != 0
 
 
 def _is_whole(data: bytes) -> bool:

@@ -17,6 +17,7 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.files import FILE_RULES
 from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES, Rule
+from ggml_rpc_ref.spec.versions import DEFAULT
 
 SCHEMA_VERSION = 1
 """Incremented when a field of the JSON output changes its meaning or is removed; new fields may be added at any time."""
@@ -190,6 +191,6 @@ def show(name: str) -> Iterator[str]:
     yield f"{rule.id} ({rule.level})"
     yield f"  {rule.sentence}"
     yield f"  our server:          {rule.outcome}"
-    yield f"  genuine rpc-server:  {observed().rules[rule.id]}"
+    yield f"  genuine rpc-server:  {observed().rules.get(rule.id, f'{DEFAULT} is not bound by it')}"
     if name not in CASES:
         yield from (f"  {case.id}  {case.doc}" for case in CASES.values() if case.rule is rule)

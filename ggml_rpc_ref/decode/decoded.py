@@ -14,7 +14,6 @@ from ggml_rpc_ref.decode.sources import read
 from ggml_rpc_ref.protocol.connection import Role
 from ggml_rpc_ref.protocol.negotiation import readable
 from ggml_rpc_ref.spec.dialects import recognised
-from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 
 
@@ -105,5 +104,4 @@ def _notes(versions: set[Version]) -> Iterator[str]:
     """Yield a warning for each version whose layouts no recorded bytes confirm."""
     for version in sorted(versions):
         if not PROFILES[version].proven:
-            ops = "" if op_table(version) else "; its builds number ops differently, so ops have no names here"
-            yield f"protocol {version}: its layouts are from its sources and not held to recorded bytes, as {DEFAULT}'s are{ops}"
+            yield f"protocol {version}: its layouts are from its sources and not held to recorded bytes, as {DEFAULT}'s are"
