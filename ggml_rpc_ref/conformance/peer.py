@@ -220,6 +220,11 @@ class Peer:
         self._stream, self.subject, self._number = stream, subject, number
         self.version, self.is_waiting = subject.facts.version, False
 
+    @property
+    def local_host(self) -> str:
+        """The address by which the server can reach this machine."""
+        return self._stream.local_host
+
     # --------------------------------------------------------------------------------------------------------- sending
 
     def send(self, *what: object) -> None:

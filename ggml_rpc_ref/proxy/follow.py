@@ -28,7 +28,7 @@ from ggml_rpc_ref.protocol.order import Order
 from ggml_rpc_ref.spec.dialects import recognised
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import Hello, HelloReply, Message, RpcTensor, by_number, command_name, fields
-from ggml_rpc_ref.spec.versions import DEFAULT, Version
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 from ggml_rpc_ref.spec.wire import Tail
 
 MAX_AWAITED = 4096

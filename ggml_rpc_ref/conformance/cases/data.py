@@ -13,6 +13,7 @@ from ggml_rpc_ref.spec.dtypes import BY_NAME, types
 from ggml_rpc_ref.spec.messages import (
     BufferClear,
     CopyTensor,
+    DeviceCount,
     GetTensor,
     RpcTensor,
     SetTensor,
@@ -351,7 +352,7 @@ def copy_across(subject: Subject) -> None:
     require(got[:64] + got[128:] == bytes([GUARD]) * 128, "unchanged bytes around it", "others")
 
 
-@case("data.copy/other-device")
+@case("data.copy/other-device", since=marks.request_since(DeviceCount))
 def copy_to_device(subject: Subject) -> None:
     """COPY_TENSOR into a buffer of another device: if answered with 1, the bytes are there."""
     peer = subject.connect()

@@ -494,9 +494,11 @@ def large_data(subject: Subject) -> None:
     size = 3 * 2**20
     tensor = tensor_in(peer.alloc(size), [size], "I8")
     data = bytes(range(256)) * (size // 256)
-    piece = codec.encode_request(SetTensor(tensor=tensor, offset=0, data=data), peer.version)
+    request = SetTensor(tensor=tensor, offset=0, data=data)
+    piece = codec.encode_request(request, peer.version)
     for at in range(0, len(piece), 65521):
         peer.send(piece[at : at + 65521])
+    peer.done(request)
     peer.sync()
     got = peer.read(tensor, size)
     require(got == data, "the bytes sent", "other bytes")

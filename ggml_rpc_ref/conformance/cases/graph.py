@@ -19,6 +19,7 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, op_table
+from ggml_rpc_ref.spec.rules import RULES
 
 MISSING = 0xDEAD
 """An id that no tensor has."""
@@ -276,7 +277,8 @@ def nowhere_unused(subject: Subject) -> None:
     arena.expect(total, [2.0, 4.0, 6.0, 8.0])
 
 
-@case("graph.null-data/nowhere-not-computed")
+# before that rule every node is computed, so that this one is refused
+@case("graph.null-data/nowhere-not-computed", since=RULES["graph.flag-compute"].since)
 def nowhere_not_computed(subject: Subject) -> None:
     """A valid graph with one more node, without COMPUTE, whose source has buffer 0 and address 0: accepted, the other computed."""
     arena, left, total = _sum(subject)

@@ -91,6 +91,40 @@ def same_version_each_time(subject: Subject) -> None:
         subject.connect().close()
 
 
+# ---------------------------------------------------------------------------------------------------------------- caps
+
+
+def _greeted(subject: Subject, caps: bytes) -> Peer:
+    """Say HELLO with these capabilities; not judged where the server offers another transport itself."""
+    peer = subject.open()
+    reply = peer.ask(Hello(conn_caps=caps))
+    if any(caps) and any(reply.conn_caps):
+        raise NotJudged("it offers another transport than TCP")
+    return peer
+
+
+CAPS: dict[str, bytes] = {
+    "nothing-offered": bytes(24),
+    # qpn, psn and a GID of an IPv4 address, as Linux builds offer it
+    "rdma-of-linux": bytes.fromhex("a1020000 a1020000 00000000000000000000ffffc0a80102"),
+    # qpn, lid, reserved, GID, as Apple's builds offer it
+    "rdma-of-apple": bytes.fromhex("a1020000 0500 0000 fe80000000000000aabbccfffeddeeff"),
+    "every-bit": b"\xff" * 24,
+}
+"""What a client may offer in HELLO."""
+
+
+@case("session.caps/{}", each=CAPS)
+def stays_on_tcp(subject: Subject, caps: bytes) -> None:
+    """HELLO with capabilities, {}, and a server that offers none: the conversation goes on over TCP."""
+    peer = _greeted(subject, caps)
+    arena = Arena(peer)
+    left = arena.leaf([2], [1.0, 2.0])
+    total = arena.node("ADD", [left, left], [2])
+    arena.compute(total)
+    arena.expect(total, [2.0, 4.0])
+
+
 # ------------------------------------------------------------------------------------------------------------ survives
 
 
