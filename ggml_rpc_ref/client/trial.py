@@ -65,7 +65,8 @@ def trial(endpoint: str, version: Version, timeout: float = 3.0) -> Trial:
     step = "HELLO"
     try:
         with connect(endpoint, proto=version, timeout=timeout, connect_timeout=timeout) as client:
-            for step, take in _steps(client):
+            for name, take in _steps(client):
+                step = name
                 take()
     except Unsupported:
         if step != "HELLO":
