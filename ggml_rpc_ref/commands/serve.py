@@ -99,8 +99,8 @@ def serve(
         cache_per_client=cache_per_client,
         values=parse_size(values_cache) if values_cache else None,
         max_steps=max_steps,
-        threads=threads,
         proto=proto,
+        threads=threads,
     )
     networks = [parse_network(text) for text in allow or ()]
     limits = Limits(connections=max_connections, idle=idle_timeout)

@@ -41,8 +41,8 @@ def make_host(
     cache_per_client: bool = False,
     values: int | None = None,
     max_steps: int = MAX_STEPS,
-    threads: int = 0,
     proto: str = str(DEFAULT),
+    threads: int = 0,
 ) -> Host:
     """Return the host that these options describe.
 
@@ -56,8 +56,8 @@ def make_host(
         values: bytes of float32 copies of quantised weights to keep, shared equally by the devices; None: DEFAULT_VALUES, but
             at most an eighth of what is available now.
         max_steps: elementary steps, of about a nanosecond, that a graph may take.
-        threads: threads that compute one node together on a device that has threads of its own; 0: half the cores.
         proto: the protocol versions that are spoken, as `spoken` reads them.
+        threads: threads that compute one node together on a device that has threads of its own; 0: half the cores.
 
     Raises:
         Misuse: for protocol versions that can't be read, a device that is unknown or can't be used here, or devices without memory.
