@@ -716,7 +716,7 @@ def test_the_default_judges_our_own_server() -> None:
 @pytest.mark.parametrize(
     ("words", "status", "where", "text"),
     [
-        (spawn("close"), 0, "stdout", "7 cases, 7 PASS"),
+        (spawn("close"), 0, "stdout", "8 cases, 8 PASS"),
         (spawn("exit"), 4, "stdout", "the server died: exit status 7"),
         ([*spawn("exit"), "--json"], 4, "stdout", '"verdict": "CRASH"'),
         (spawn("new"), 3, "stderr", "it speaks protocol 9.2.0, and this program 1.0.0, "),
