@@ -14,17 +14,35 @@ import numpy as np
 import pytest
 
 from ggml_rpc_ref.commands.main import main
-from ggml_rpc_ref.errors import Misuse, Violation
-from ggml_rpc_ref.fuzz import MUTATIONS, Campaign, Find, Found, Generator, Kind, Options, Session, Store, mutate
+from ggml_rpc_ref.errors import Damaged, Misuse, Violation
+from ggml_rpc_ref.fuzz import (
+    MUTATIONS,
+    Began,
+    Campaign,
+    Count,
+    Ended,
+    Find,
+    Found,
+    Generator,
+    Kind,
+    Options,
+    Progressed,
+    Session,
+    Store,
+    mutate,
+)
 from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
 from ggml_rpc_ref.fuzz.finds import as_json, script_of
 from ggml_rpc_ref.fuzz.inside import Inside
+from ggml_rpc_ref.fuzz.jobs import Merged
 from ggml_rpc_ref.fuzz.judge import against, replies_of, suspicions
 from ggml_rpc_ref.fuzz.packet import Packet, address, handle, joined, meaning
+from ggml_rpc_ref.fuzz.page import page
 from ggml_rpc_ref.fuzz.parts import Part, catalogue
 from ggml_rpc_ref.fuzz.plan import plan_of, sentinel
+from ggml_rpc_ref.fuzz.replay import Player, load
 from ggml_rpc_ref.fuzz.reproduce import Reproducer, smaller
-from ggml_rpc_ref.fuzz.session import Buffer, Step
+from ggml_rpc_ref.fuzz.session import Buffer, Note, Step
 from ggml_rpc_ref.fuzz.watch import Watched
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
@@ -171,7 +189,7 @@ def test_a_mutation_changes_the_bytes_and_says_what(generator: Generator, name: 
         session = generator.session(f"{name}{seed}")
         before = [(step.connection, step.packet(DEFAULT)) for step in session.steps]
         note = mutate(rng, session, name)
-        if note is None or [(step.connection, step.packet(DEFAULT)) for step in session.steps] == before:
+        if note is None or (not session.leaves and [(step.connection, step.packet(DEFAULT)) for step in session.steps] == before):
             continue
         assert note.mutation == name
         assert note.target
@@ -415,3 +433,65 @@ def test_a_violation_is_not_a_defect(inside: Inside) -> None:
     (said,) = inside.have(session)
     assert isinstance(said.violation, Violation)
     assert said.violation.rule == "buffer.known"
+
+
+def test_a_find_can_be_played_again(inside: Inside, tmp_path: Path) -> None:
+    store = Store(tmp_path / "finds")
+    store.add(a_find(inside))
+    written = load(store.directory / f"{a_find(inside).id}.json")  # type: ignore[operator]
+    broken = InProcess(tmp_path / "cache", SABOTAGES["graph.recompute-stored"])
+    right = InProcess(tmp_path / "cache2")
+    try:
+        for server in (broken, right):
+            server.start()
+        (difference,) = Player(broken.endpoint).play(written.script)
+        assert difference.startswith("step 10: it was to be refused, but was answered")
+        assert Player(right.endpoint).play(written.script) == []
+    finally:
+        broken.stop()
+        right.stop()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"find": {"kind": "crash"}}', '{"steps": 3, "find": {}, "id": "x", "about": "y"}', "[" * 9000]
+)
+def test_a_file_that_is_no_find_is_damaged(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "find.json"
+    path.write_text(content)
+    with pytest.raises(Damaged, match="find is none that can be played"):
+        load(path)
+
+
+def test_a_wrong_number_is_written_with_the_right_one(inside: Inside) -> None:
+    sessions = [Generator().session(seed, "SQR") for seed in range(8)]  # some of them on contiguous F32
+    find = Find(Kind.WRONG, ("wrong", "graph.computes", "SQR"), "it is wrong", "graph.computes", sessions)
+    pieces = [piece for step in as_json(find)["steps"] for piece in step.get("receive", ()) if isinstance(piece, dict)]
+    assert any("values" in piece for piece in pieces)
+
+
+def test_several_workers_are_one_campaign() -> None:
+    merged = Merged(Store(), 2)
+    find = Find(Kind.CRASH, ("crash", "SIGSEGV", "f"), "it dies", "", [])
+    one, two = Count(seconds=2, messages=10, deaths=1), Count(seconds=3, messages=5)
+    events = [
+        (0, Began("x", DEFAULT, 1, True)), (1, Began("x", DEFAULT, 1, True)), (0, Found(find)), (1, Found(replace(find, seen=4))),
+        (0, Progressed(one, 1)), (1, Progressed(two, 1)), (0, Ended(one)),
+    ]  # fmt: skip
+    seen = [event for number, event in events for event in merged.take(number, event)]
+    assert [type(event) for event in seen] == [Began, Found, Progressed, Progressed]
+    assert merged.store.known[find.key] is find
+    assert find.seen == 5
+    assert (merged.count.messages, merged.count.seconds, merged.count.deaths) == (15, 3, 1)
+    merged.gone({1})
+    assert not merged.running
+    assert merged.why == "worker 1 died"
+
+
+def test_the_page_explains_the_bytes(inside: Inside) -> None:
+    find = replace(a_find(inside), seconds=3.5)
+    find.sessions[0].notes.append(Note("order.recompute", "GRAPH_RECOMPUTE", "of <device> 0"))
+    text = page(Began("a <server>", DEFAULT, 1, True), Count(seconds=7, messages=100), [find])
+    assert "a &lt;server&gt;" in text
+    assert "of &lt;device&gt; 0" in text
+    assert "I8 ne [8, 1, 1, 1] nb [1, 8, 8, 8] at buffer0.base+0 in buffer0.handle+0" in text
+    assert "<script" not in text

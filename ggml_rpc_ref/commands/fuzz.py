@@ -41,6 +41,8 @@ def fuzz(
     timeout: Annotated[float, typer.Option(min=0.1, max=600, metavar="SECONDS", help="How long an answer may take.")] = 2.0,
     rate: Annotated[float, typer.Option(min=0, metavar="N", help="Messages a second at most; 0: as many as it takes.")] = 0.0,
     shrink: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long each find may be shrunk.")] = 6.0,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, metavar="N", help="Workers, each with a server.")] = 1,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page about it.")] = None,
     no_fork: Annotated[
         bool, typer.Option("--no-fork", help="Start a server that died anew each time, instead of forking it at its first accept.")
     ] = False,
@@ -52,10 +54,11 @@ def fuzz(
 ) -> None:
     """Fuzz a server: sessions with faults in them, at speed; 0: nothing found, 1: finds, 4: it crashed or hung."""
     from ggml_rpc_ref.commands.fuzz_reports import Report
-    from ggml_rpc_ref.fuzz import Campaign, Options, Store, watched
+    from ggml_rpc_ref.fuzz import Goal, Options, Store, run
+    from ggml_rpc_ref.fuzz.page import page
     from ggml_rpc_ref.fuzz.watch import MEMORY
 
-    _check_target(target, i_own_this_target)
+    check_target(target, i_own_this_target)
     if profile not in PROFILES:
         raise Misuse(f"--profile {profile}: there are {', '.join(PROFILES)}")
     ops, mutations = _chosen(only or [], skip or [])
@@ -69,10 +72,20 @@ def fuzz(
     )  # fmt: skip
     # by default SIGTERM would end us at once and leave the server that we started behind: treat it as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with watched(spawn, target, MEMORY, fork=not no_fork) as server, Report(as_json=as_json, directory=finds) as report:
-        for event in Campaign(server, options, Store(finds)).run():
+    goal = Goal(spawn, target, MEMORY, not no_fork, options)
+    with Report(as_json=as_json, directory=finds) as report:
+        for event in run(goal, Store(finds), jobs):
             report.take(event)
+    if html is not None:
+        _write(html, page(report.began, report.count, report.finds))
     raise typer.Exit(_exit_code(report.kinds, report.is_interrupted, report.why))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Misuse(f"can't write {path}: {error.strerror}") from None
 
 
 def _exit_code(kinds: set[str], is_interrupted: bool, why: str) -> ExitCode:
@@ -86,7 +99,12 @@ def _exit_code(kinds: set[str], is_interrupted: bool, why: str) -> ExitCode:
     return ExitCode.NON_CONFORMANT if kinds else ExitCode.OK
 
 
-def _check_target(target: str, owned: bool) -> None:
+def check_target(target: str, owned: bool) -> None:
+    """Refuse a server on another machine unless its owner permits it.
+
+    Raises:
+        Misuse: where it is, and is not permitted.
+    """
     if target and not _is_near(target) and not owned:
         raise Misuse(f"{target} is on another machine, where a fuzzer may crash what serves others: --i-own-this-target permits it")
 

@@ -14,6 +14,7 @@ from ggml_rpc_ref.fuzz.engine import Campaign, Options
 from ggml_rpc_ref.fuzz.events import Began, Count, Ended, Event, Found, Progressed
 from ggml_rpc_ref.fuzz.finds import Find, Store
 from ggml_rpc_ref.fuzz.generate import Generator
+from ggml_rpc_ref.fuzz.jobs import Goal, run
 from ggml_rpc_ref.fuzz.judge import Kind
 from ggml_rpc_ref.fuzz.mutations import MUTATIONS, mutate
 from ggml_rpc_ref.fuzz.session import Session
@@ -29,11 +30,13 @@ __all__ = [
     "Find",
     "Found",
     "Generator",
+    "Goal",
     "Kind",
     "Options",
     "Progressed",
     "Session",
     "Store",
     "mutate",
+    "run",
     "watched",
 ]

@@ -45,6 +45,8 @@ class End(StrEnum):
     """The server ended it after our end, having answered all that it should."""
     CLOSED = "closed"
     """The server ended it before."""
+    LEFT = "left"
+    """We reset it without waiting for anything."""
     SILENT = "silent"
     """Neither an answer nor an end came in time."""
     LOST = "lost"
@@ -141,6 +143,8 @@ class _Line:
         self.heard.starts = starts(parts)
         self.heard.sent = b"".join(parts)
         self.heard.plan = plan_of(self.heard.sent, version)
+        if self.session.leaves:
+            return self._leave(self.stream)
         try:
             self._exchange(self.stream)
         except PeerClosed:
@@ -152,6 +156,14 @@ class _Line:
             self.heard.end = End.DONE
         self.heard.replies = bytes(self.received)
         self.heard.seconds = time.monotonic() - self.begun
+        return self.heard
+
+    def _leave(self, stream: Stream) -> Heard:
+        """Send everything and reset the connection."""
+        with contextlib.suppress(PeerClosed, DeadlineMissed):
+            stream.send(self.heard.sent)
+        stream.reset()
+        self.stream, self.heard.end = None, End.LEFT
         return self.heard
 
     def _exchange(self, stream: Stream) -> None:

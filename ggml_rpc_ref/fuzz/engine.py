@@ -40,6 +40,8 @@ LEAK: Final = 384 * 2**20
 """Bytes that the server may grow over many sessions."""
 DYING: Final = 1.0
 """Seconds that a dying process may take."""
+LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02, End.LEFT: 0.3}
+"""Seconds that are waited for a death after a session that is had once more, by how it ended."""
 MODEL_SHARE: Final = 0.3
 """The part of the time that may go into asking the model."""
 
@@ -200,7 +202,7 @@ class Campaign:
     def _is_for_the_model(self, session: Session, heard: Sequence[Heard]) -> bool:
         if self.options.always_model:
             return True
-        if not session.notes or any(one.end in (End.LOST, End.SILENT) for one in heard):
+        if not session.notes or any(one.end in (End.LOST, End.SILENT, End.LEFT) for one in heard):
             return False
         if not any(is_complete(one) and not one.plan.rule for one in heard):
             return False
@@ -312,7 +314,7 @@ class Campaign:
                 seen = self._have(session, patience=2.0 if fresh else 1.0, model=True)
             except Misuse:
                 return keys  # a session from which too much was taken away
-            death = seen.death or self.server.death(0.02 if any(one.end is not End.DONE for one in seen.heard) else 0.0)
+            death = seen.death or self.server.death(LATE[worst(seen.heard)])
             if death is not None:
                 self.count.deaths += 1
                 self._renew(death.how)
@@ -337,3 +339,8 @@ class Campaign:
         except Misuse as error:
             raise ConnectionError(f"the server could not be started again after this: {why}: {error}") from None
         self._idle = self.server.usage()
+
+
+def worst(heard: Sequence[Heard]) -> End:
+    """Return the end of the connections after which a server may take longest to die."""
+    return max((one.end for one in heard), key=LATE.__getitem__)

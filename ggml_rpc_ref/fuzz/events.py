@@ -45,6 +45,14 @@ class Count:
         """Messages per second."""
         return self.messages / self.seconds if self.seconds else 0.0
 
+    def plus(self, other: Count) -> Count:
+        """Return the sum of two workers' counts; the time is the longer one's."""
+        numbers = ("sessions", "messages", "bytes", "restarts", "deaths", "modelled")
+        sums = {name: getattr(self, name) + getattr(other, name) for name in numbers}
+        counters = {name: getattr(self, name) + getattr(other, name) for name in ("states", "ops", "commands")}
+        growth = max(self.growth, other.growth, key=len)
+        return Count(seconds=max(self.seconds, other.seconds), growth=growth, **sums, **counters)
+
     def note(self, session: Session) -> None:
         """Count a session that was had."""
         self.sessions += 1

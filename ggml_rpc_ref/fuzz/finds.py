@@ -6,17 +6,19 @@ import hashlib
 import json
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from ggml_rpc_ref.files import conversation
-from ggml_rpc_ref.files.conversation import Anything, AtLeast, Binding, Exactly, Named, Piece, Script, Step
+from ggml_rpc_ref.files.conversation import Anything, AtLeast, Binding, Exactly, Named, Near, Piece, Script, Step
 from ggml_rpc_ref.fuzz.inside import Inside, Said
 from ggml_rpc_ref.fuzz.judge import Kind, Suspicion
+from ggml_rpc_ref.fuzz.numbers import placed, results
 from ggml_rpc_ref.fuzz.packet import ADDRESS, HANDLE, Packet, name
 from ggml_rpc_ref.fuzz.plan import sentinel
 from ggml_rpc_ref.fuzz.session import Buffer, Session
+from ggml_rpc_ref.fuzz.session import Step as ConversationStep
 from ggml_rpc_ref.fuzz.watch import Death
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
@@ -24,6 +26,7 @@ from ggml_rpc_ref.spec.messages import (
     BufferGetBase,
     DeviceCount,
     GetAlignment,
+    GetTensor,
     Hello,
     HelloReply,
     command_name,
@@ -32,6 +35,8 @@ from ggml_rpc_ref.spec.messages import (
 from ggml_rpc_ref.spec.versions import Version
 
 SCHEMA: Final = 1
+NMSE: Final = 1e-5
+"""How far off a right server's results may be when a find is played again."""
 Key = tuple[str, ...]
 """What makes two finds the same."""
 
@@ -78,6 +83,12 @@ class Find:
     def steps(self) -> int:
         """Messages that have to be said for it, after the openings."""
         return sum(len(session.steps) for session in self.sessions)
+
+
+def bare(find: Find) -> Find:
+    """Return a find without what only its campaign needs, to be sent to another process."""
+    sessions = [s.with_steps([replace(step, expected=None) for step in s.steps]) for s in find.sessions]
+    return replace(find, sessions=sessions)
 
 
 def key_of_death(death: Death, session: Session) -> Key:
@@ -130,7 +141,7 @@ class Store:
 
 def as_json(find: Find) -> dict[str, Any]:
     """Return a find as a conversation that is written down, what a right server does included."""
-    script = Script(find.id, find.about, tuple(steps_of(find.sessions)), bindings_of(find.sessions))
+    script = Script(find.id, find.about, tuple(steps_of(find.sessions, judged=find.kind is Kind.WRONG)), bindings_of(find.sessions))
     death = None if find.death is None else {"how": find.death.how, "place": find.death.place, "frames": find.death.frames[:12]}
     notes = [{"mutation": n.mutation, "target": n.target, "what": n.what} for s in find.sessions for n in s.notes]
     return {
@@ -171,26 +182,31 @@ def _renumbered(session: int, buffer: int) -> int:
     return 10_000 * session + buffer
 
 
-def steps_of(sessions: Sequence[Session]) -> Iterator[Step]:
-    """Yield the steps of a conversation that has these sessions, with what a right server does."""
+def steps_of(sessions: Sequence[Session], *, judged: bool = False) -> Iterator[Step]:
+    """Yield the steps of a conversation that has these sessions, with what a right server does.
+
+    Args:
+        sessions: one after the other.
+        judged: whether the contents of what is read must be right, not only its size.
+    """
     first = 1
     for index, session in enumerate(sessions):
         devices = 1 + max((buffer.device for buffer in session.buffers), default=0)
         said = Inside(session.version, devices).have(session)
-        yield from _session_steps(session, said, index, first)
+        yield from _session_steps(session, said, index, first, judged)
         first += session.connections
 
 
-def _session_steps(session: Session, said: Sequence[Said], index: int, first: int) -> Iterator[Step]:
+def _session_steps(session: Session, said: Sequence[Said], index: int, first: int, judged: bool) -> Iterator[Step]:
     closing: list[int] = []
     for connection, one in enumerate(said):
         number = first + connection
         yield from _opening(session, connection, number, index)
-        refused = yield from _talk(session, connection, one, number, index)
+        refused = yield from _talk(session, connection, one, (number, index), judged)
         if not refused:
             closing.append(number)
     for number in closing:
-        yield Step(number, "close", how="end")
+        yield Step(number, "close", how="reset" if session.leaves else "end")
 
 
 def _opening(session: Session, connection: int, number: int, index: int) -> Iterator[Step]:
@@ -220,9 +236,9 @@ def _allocation(buffer: Buffer, number: int, version: Version, index: int) -> It
     yield Step(number, "receive", (Exactly(codec.REPLY_HEAD.pack(8)), Named(name(own, ADDRESS))), "BUFFER_GET_BASE")
 
 
-def _talk(session: Session, connection: int, said: Said, number: int, index: int) -> Generator[Step, None, bool]:
+def _talk(session: Session, connection: int, said: Said, numbers: tuple[int, int], judged: bool) -> Generator[Step, None, bool]:
     """Yield the steps of one connection; return whether it ends with a refusal."""
-    version = session.version
+    (number, index), version = numbers, session.version
     at, answered = 0, list(said.answers)
     for step in session.of(connection):
         packet = step.packet(version)
@@ -230,17 +246,47 @@ def _talk(session: Session, connection: int, said: Said, number: int, index: int
         yield Step(number, "send", tuple(_pieces(packet, index)), step.label(version).partition(" of ")[0])
         while answered and answered[0].end <= at:
             answer = answered.pop(0)
-            if answer.reply:
-                yield Step(number, "receive", (Exactly(answer.reply[:8]), *_any(answer.reply[8:])), "")
+            if answer.reply and not session.leaves:
+                data = answer.reply[8:]
+                pieces = right_pieces(session, step, data) if judged else _any(data)
+                yield Step(number, "receive", (Exactly(answer.reply[:8]), *pieces), "")
     last = sentinel(version)
     assert isinstance(last, DeviceCount | GetAlignment)
     yield Step(number, "send", (Exactly(codec.encode_request(last, version)),), command_name(type(last)))
+    if session.leaves:
+        return False
     if said.violation is not None:
         yield Step(number, "refused")
         return True
     for answer in answered:
         yield Step(number, "receive", (Exactly(answer.reply[:8]), *_any(answer.reply[8:])), "")
     return False
+
+
+def right_pieces(session: Session, step: ConversationStep, data: bytes) -> Iterator[Piece]:
+    """Yield what read bytes must be: results of nodes as numbers near the model's, anything else byte for byte."""
+    if not isinstance(step.message, GetTensor):
+        yield from _any(data)
+        return
+    at = 0
+    for start, stop, kind in float_results(session, step, len(data)):
+        if start >= at:
+            yield from (Exactly(data[at:start]),) if start > at else ()
+            yield Near(data[start:stop], kind, NMSE)
+            at = stop
+    if at < len(data):
+        yield Exactly(data[at:])
+
+
+def float_results(session: Session, step: ConversationStep, size: int) -> list[tuple[int, int, str]]:
+    """Return (start, stop, type) of the results of nodes in bytes that a step reads, sorted; those of one piece only."""
+    assert isinstance(step.message, GetTensor)
+    start, found = step.message.tensor.data + step.message.offset, []
+    for record in results(session, step):
+        tensor = placed(record, start, size)
+        if tensor is not None and tensor.nbytes and tensor.is_contiguous and tensor.dtype.name in ("F32", "F16"):
+            found.append((tensor.offset, tensor.offset + tensor.nbytes, tensor.dtype.name))
+    return sorted(set(found))
 
 
 def _any(data: bytes) -> Iterable[Piece]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Final
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.fuzz.converse import opened
-from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, open_stream
+from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import DeviceCount, DeviceCountReply, Hello, by_number, layouts
 from ggml_rpc_ref.spec.versions import PROFILES, Version
@@ -49,7 +50,9 @@ def introduce(endpoint: Endpoint, timeout: float) -> Introduction:
             if DeviceCount in {row.cls for row in by_number(version).values()}:
                 stream.send(codec.encode_request(DeviceCount(), version))
                 devices = codec.decode(DeviceCountReply, stream.receive_exactly(12)[8:], version).device_count
-            return Introduction(version, max(1, min(devices, 16)), _is_for_one(endpoint, version))
+            second = _second_client(endpoint, version)
+        # the first client has gone: one that waited is served now. Left before its answer, a genuine server would die of SIGPIPE
+        return Introduction(version, max(1, min(devices, 16)), second is not None and _waits(second))
     except (Violation, PeerClosed) as error:
         raise ConnectionError(f"{endpoint} answers HELLO and then not as protocol {version} has it: {error}") from None
 
@@ -76,10 +79,21 @@ def version_of(endpoint: Endpoint, timeout: float) -> Version:
     raise ConnectionError(f"{endpoint} names no version: {problem}")
 
 
-def _is_for_one(endpoint: Endpoint, version: Version) -> bool:
+def _second_client(endpoint: Endpoint, version: Version) -> Stream | None:
+    """Return a second connection whose HELLO was not answered; None where it was."""
+    stream = open_stream(*endpoint, timeout=SECOND_CLIENT)
     try:
-        with open_stream(*endpoint, timeout=SECOND_CLIENT) as stream:
-            opened(stream, (), version)
-            return False
-    except (DeadlineMissed, PeerClosed, Violation):
-        return True
+        opened(stream, (), version)
+    except DeadlineMissed:
+        return stream
+    except (PeerClosed, Violation):
+        pass  # it was answered, if only with an end
+    stream.close()
+    return None
+
+
+def _waits(stream: Stream) -> bool:
+    """Wait for the answer to a HELLO that was said; True."""
+    with stream, contextlib.suppress(DeadlineMissed, PeerClosed):
+        stream.receive(LARGEST_HELLO, timeout=4 * SECOND_CLIENT)
+    return True

@@ -132,6 +132,8 @@ def _one(session: Session, connection: int, heard: Heard) -> Iterator[Suspicion]
     if heard.end is End.LOST:
         yield Suspicion(Kind.HANG, "session.survives", f"a new connection was not served: {heard.detail}")
         return
+    if heard.end is End.LEFT:
+        return
     replies, broken = replies_of(heard)
     if broken:
         yield broken
@@ -183,7 +185,7 @@ def against(session: Session, heard: Sequence[Heard], said: Sequence[Said]) -> I
 
 
 def _compared(session: Session, connection: int, heard: Heard, said: Said) -> Iterator[Suspicion]:
-    if said.crash is not None or heard.end is End.LOST:
+    if said.crash is not None or heard.end in (End.LOST, End.LEFT):
         return
     replies, broken = replies_of(heard)
     accepted = len(said.answers)
@@ -226,7 +228,7 @@ def _replies_compared(
 def _blamed(steps: Sequence[Step], number: int, words: str, request: object) -> tuple[str, str]:
     """Return the rule that wrong contents break, and the op or command that they are about."""
     if words.startswith("node ") and "shares bytes" in words:
-        return "graph.overlap", ""
+        return "graph.overlap", "a result that shares bytes with a source"
     if words.startswith("node "):
         return "graph.computes", words.split()[1].rstrip(":")
     if isinstance(request, GetTensor) and not any(isinstance(step.message, BufferClear | SetTensor) for step in steps[:number]):

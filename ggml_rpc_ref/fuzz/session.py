@@ -103,6 +103,7 @@ class Session:
         buffers: allocated at the start, on their connections.
         steps: in the order of sending.
         notes: what mutations did to it; empty for a well-formed session.
+        leaves: whether its clients reset their connections once all is said, without reading a reply.
     """
 
     seed: str
@@ -110,6 +111,7 @@ class Session:
     buffers: tuple[Buffer, ...] = ()
     steps: list[Step] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    leaves: bool = False
 
     @property
     def connections(self) -> int:

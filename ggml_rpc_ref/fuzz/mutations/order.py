@@ -97,6 +97,15 @@ def moved(rng: Random, session: Session) -> Note | None:
     return Note("order.moved", step.label(session.version).partition(" of ")[0], f"said on connection {other}")
 
 
+@mutation("order.leave")
+def leave(rng: Random, session: Session) -> Note | None:
+    """Reset the connection once all is said, without reading a reply."""
+    if session.leaves or not session.steps:
+        return None
+    session.leaves = True
+    return Note("order.leave", "the connection", "reset before any reply is read")
+
+
 @mutation("order.many")
 def many(rng: Random, session: Session) -> Note | None:
     """Allocate many buffers and free none."""
