@@ -521,16 +521,15 @@ REPLY = {
 
 def test_generate_hands_on_the_request_and_returns_the_reply(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.place()
-    monkeypatch.setenv("REPLY", json.dumps(REPLY))
+    monkeypatch.setenv("REPLY", json.dumps({"generations": [REPLY]}))
     said = upstream.generate(
         "3.6.1", rpc=["a:1", "b:2"], prompt="Grüße", model=Path("/m.gguf"), tokens=[5, 6], top=2, n_ctx=64, threads=3
     )
     assert json.loads((world.path / "request").read_text()) == {
         "rpc": ["a:1", "b:2"],
         "model": "/m.gguf",
-        "prompt": "Grüße",
+        "runs": [{"prompt": "Grüße", "tokens": [5, 6]}],
         "n_predict": 32,
-        "tokens": [5, 6],
         "top": 2,
         "n_ctx": 64,
         "threads": 3,
@@ -752,9 +751,9 @@ def test_the_genuine_client_generates_the_same_over_rpc_again_and_when_forced(
     assert [len(first.tokens), len(first.top), len(first.timings.token_ms)] == [8, 8, 7]
     assert tuple(step[0][0] for step in first.top) == first.tokens
     assert all(step[0][1] >= step[1][1] >= step[2][1] for step in first.top)
-    forced = upstream.generate("3.6.1", rpc=rpc, prompt=CAPITAL, tokens=first.tokens, top=3)
+    runs = [(CAPITAL, first.tokens), (CAPITAL, [496, *first.tokens[1:]])]
+    forced, other = upstream.generate_each("3.6.1", rpc=rpc, runs=runs, top=3)
     assert (forced.tokens, forced.top) == (first.tokens, first.top)
-    other = upstream.generate("3.6.1", rpc=rpc, prompt=CAPITAL, tokens=[496, *first.tokens[1:]], top=3)
     assert other.top[0] == first.top[0]
     assert other.top[1] != first.top[1]
 

@@ -168,7 +168,10 @@ def start_single(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: 
 
 
 def generate(request: dict[str, Any]) -> dict[str, Any]:
-    """Load a model, feed the prompt, choose the most likely token again and again; return the fields of `rpc_client.Generation`."""
+    """Load a model once and continue each prompt in a context of its own, choosing the most likely token again and again.
+
+    Returns `generations`, for each prompt the fields of `rpc_client.Generation`.
+    """
     ggml = Ggml()
     llama = importlib.import_module("llama_cpp")
     # llama_cpp's own log handler drops everything but errors; llama.cpp's default prints it all, which explains failures.
@@ -176,6 +179,12 @@ def generate(request: dict[str, Any]) -> dict[str, Any]:
     llama.llama_backend_init()
     devices = [device for endpoint in request["rpc"] for device in remote_devices(ggml, endpoint)]
     model, load_ms = timed(lambda: load_model(llama, request["model"], devices))
+    said = [continue_prompt(llama, model, request | run) for run in request["runs"]]
+    return {"generations": [one | {"timings": {"load_ms": load_ms, **one["timings"]}} for one in said]}
+
+
+def continue_prompt(llama: Any, model: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Feed one prompt to a fresh context, choose tokens, and free the context."""
     vocabulary = llama.llama_model_get_vocab(model)
     prompt = tokenise(llama, vocabulary, request["prompt"])
     forced: list[int] | None = request["tokens"]
@@ -189,17 +198,13 @@ def generate(request: dict[str, Any]) -> dict[str, Any]:
     steps.take(prompt)
     while len(steps.tokens) < n_predict and (forced is not None or not steps.ended()):
         steps.take([steps.tokens[-1] if forced is None else forced[len(steps.tokens) - 1]])
+    llama.llama_free(context)
     return {
         "prompt_tokens": prompt,
         "tokens": steps.tokens,
         "text": detokenise(llama, vocabulary, steps.tokens),
         "top": steps.top,
-        "timings": {
-            "load_ms": load_ms,
-            "context_ms": context_ms,
-            "prompt_ms": steps.times[0],
-            "token_ms": steps.times[1:],
-        },
+        "timings": {"context_ms": context_ms, "prompt_ms": steps.times[0], "token_ms": steps.times[1:]},
     }
 
 

@@ -90,27 +90,65 @@ def generate(
         Misuse: where the version or the model is not installed.
         Failed: where the client can't do it or dies, as llama.cpp does when a server closes a connection.
     """
+    runs = [(prompt, tokens)]
+    (said,) = generate_each(
+        version, rpc=rpc, runs=runs, n_predict=n_predict, model=model, top=top, n_ctx=n_ctx, threads=threads, timeout=timeout
+    )
+    return said
+
+
+def generate_each(
+    version: str = DEFAULT,
+    *,
+    rpc: str | Sequence[str] | None,
+    runs: Sequence[tuple[str | Sequence[int], Sequence[int] | None]],
+    n_predict: int = 32,
+    model: Path | None = None,
+    top: int = 0,
+    n_ctx: int = 1024,
+    threads: int | None = None,
+    timeout: float = 600.0,
+) -> list[Generation]:
+    """Have a genuine client load a model once and continue several prompts, each in a context of its own; see `generate`.
+
+    Args:
+        runs: for each prompt the prompt and the continuation to feed, or None where the tokens chosen are fed.
+        timeout: seconds after which the client is killed, for all prompts together.
+
+    Returns:
+        One generation for each of `runs`, all with the same `load_ms`.
+
+    Raises:
+        Misuse: where the version or the model is not installed.
+        Failed: where the client can't do it or dies.
+    """
     build = find(version)
     if n_predict < 1 or top < 0:
         raise Misuse(f"{n_predict} tokens with {top} logits each can't be generated: give at least 1 and 0")
     request = {
         "rpc": [] if rpc is None else [rpc] if isinstance(rpc, str) else list(rpc),
         "model": str(find_model() if model is None else model),
-        "prompt": prompt if isinstance(prompt, str) else list(prompt),
+        "runs": [
+            {"prompt": prompt if isinstance(prompt, str) else list(prompt), "tokens": None if tokens is None else list(tokens)}
+            for prompt, tokens in runs
+        ],
         "n_predict": n_predict,
-        "tokens": None if tokens is None else list(tokens),
         "top": top,
         "n_ctx": n_ctx,
         "threads": thread_count(threads),
     }
     reply = _run_client(build, json.dumps(request), timeout)
-    timings = reply["timings"]
+    return [_generation(version, said) for said in reply["generations"]]
+
+
+def _generation(version: str, said: dict[str, Any]) -> Generation:
+    timings = said["timings"]
     return Generation(
         protocol=version,
-        prompt_tokens=tuple(reply["prompt_tokens"]),
-        tokens=tuple(reply["tokens"]),
-        text=reply["text"],
-        top=tuple(tuple((token, logit) for token, logit in step) for step in reply["top"]),
+        prompt_tokens=tuple(said["prompt_tokens"]),
+        tokens=tuple(said["tokens"]),
+        text=said["text"],
+        top=tuple(tuple((token, logit) for token, logit in step) for step in said["top"]),
         timings=Timings(**timings | {"token_ms": tuple(timings["token_ms"])}),
     )
 
