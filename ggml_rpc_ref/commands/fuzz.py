@@ -16,6 +16,8 @@ from ggml_rpc_ref.errors import Misuse
 
 PROFILES = {"quick": 20.0, "ci": 120.0, "night": 8 * 3600.0}
 """Name to seconds."""
+SEEDS = 200
+"""Conversations that --corpus writes."""
 POLITE = 200.0
 """Messages a second to a server on another machine unless said otherwise."""
 
@@ -46,6 +48,12 @@ def fuzz(
     no_fork: Annotated[
         bool, typer.Option("--no-fork", help="Start a server that died anew each time, instead of forking it at its first accept.")
     ] = False,
+    inside: Annotated[
+        bool, typer.Option("--inside", help="Fuzz our own server in this process, the decoder and the readers of files.")
+    ] = False,
+    sums: Annotated[Path | None, typer.Option(metavar="FILE", help="With --inside: add what was done to the sums in it.")] = None,
+    corpus: Annotated[Path | None, typer.Option(metavar="DIRECTORY", help="Write seeds for other fuzzers, and end.")] = None,
+    dask: Annotated[str, typer.Option(metavar="ADDRESS", help="Spread it over a Dask cluster; 'local': one made here.")] = "",
     i_own_this_target: Annotated[
         bool, typer.Option("--i-own-this-target", help="Fuzz a server on another machine: it may crash there.")
     ] = False,
@@ -55,6 +63,7 @@ def fuzz(
     """Fuzz a server: sessions with faults in them, at speed; 0: nothing found, 1: finds, 4: it crashed or hung."""
     from ggml_rpc_ref.commands.fuzz_reports import Report
     from ggml_rpc_ref.fuzz import Goal, Options, Store, run
+    from ggml_rpc_ref.fuzz.campaign import run_on
     from ggml_rpc_ref.fuzz.page import page
     from ggml_rpc_ref.fuzz.watch import MEMORY
 
@@ -65,20 +74,56 @@ def fuzz(
     if list_all:
         print("\n".join([*mutations, *ops]))
         return
+    seconds = max_time or PROFILES[profile]
+    if corpus is not None:
+        raise typer.Exit(_corpus(corpus, seed))
+    if inside:
+        raise typer.Exit(_inside(seed, seconds, messages, sums))
     polite = POLITE if target and not _is_near(target) else 0.0
     options = Options(
-        seed=seed, max_time=max_time or PROFILES[profile], max_messages=messages, ops=ops, mutations=mutations, timeout=timeout,
+        seed=seed, max_time=seconds, max_messages=messages, ops=ops, mutations=mutations, timeout=timeout,
         rate=rate or polite, shrink=shrink,
     )  # fmt: skip
     # by default SIGTERM would end us at once and leave the server that we started behind: treat it as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     goal = Goal(spawn, target, MEMORY, not no_fork, options)
     with Report(as_json=as_json, directory=finds) as report:
-        for event in run(goal, Store(finds), jobs):
+        for event in run_on(dask, goal, Store(finds), jobs) if dask else run(goal, Store(finds), jobs):
             report.take(event)
     if html is not None:
         _write(html, page(report.began, report.count, report.finds))
     raise typer.Exit(_exit_code(report.kinds, report.is_interrupted, report.why))
+
+
+def _corpus(directory: Path, seed: str) -> ExitCode:
+    from ggml_rpc_ref.fuzz.corpus import write
+
+    try:
+        count = write(directory, SEEDS, seed=seed)
+    except OSError as error:
+        raise Misuse(f"can't write {error.filename}: {error.strerror}") from None
+    print(f"{count} files in {directory}: .raw conversations for AFLNet, AFL++ and libFuzzer, and a dictionary")
+    return ExitCode.OK
+
+
+def _inside(seed: str, seconds: float, messages: int, sums: Path | None) -> ExitCode:
+    """Fuzz our own code; print each defect, and what was done."""
+    from ggml_rpc_ref.fuzz.ourselves import Ourselves
+
+    own = Ourselves(seed=seed)
+    try:
+        for defect in own.run(seconds, messages):
+            print(f"DEFECT {defect.words}: {defect.what}", flush=True)
+        interrupted = False
+    except KeyboardInterrupt:
+        interrupted = True
+    done = own.sums
+    rate = done.messages / done.seconds if done.seconds else 0.0
+    print(f"{done.messages} messages in {done.sessions} sessions and {done.files} files: {rate:.0f} messages a second of processor")
+    print(f"{len(own.defects)} defects; sessions ended by {len(done.outcomes)} rules")
+    if sums is not None:
+        done.add_to(sums)
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.OUR_FAULT if own.defects else ExitCode.OK
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -15,6 +16,12 @@ FOCUSED: Final = 0.75
 """The part of the sessions that are about one op."""
 PLAIN: Final = 0.04
 """The part of the sessions that are not mutated."""
+KEPT: Final = 512
+"""Sessions that are kept to be changed further."""
+AGAIN: Final = 0.15
+"""The part of the sessions that begin with one of those."""
+MOST_CHANGES: Final = 4
+MOST_STEPS: Final = 40
 TRIES: Final = 12
 """Mutations that are tried on a session until one has something to change."""
 
@@ -39,6 +46,7 @@ class Chooser:
         self.deaths: Counter[Pair] = Counter()
         self.news: Counter[Pair] = Counter()
         self.made = 0
+        self.corpus: deque[Session] = deque(maxlen=KEPT)
 
     def next(self) -> Session:
         """Return the next session."""
@@ -46,7 +54,7 @@ class Chooser:
             self.made += 1
             focus = self._op() if self.rng.random() < FOCUSED else ""
             self.asked[focus] += 1
-            session = self.generator.session(f"{self.seed}/{self.made}", focus)
+            session = self._from_corpus() or self.generator.session(f"{self.seed}/{self.made}", focus)
             if not self.names or self.rng.random() < PLAIN:
                 return session
             for _ in range(self.rng.choice((1, 1, 1, 1, 2, 3))):
@@ -54,6 +62,20 @@ class Chooser:
             if session.notes and not self._is_stale(session.notes):
                 self.tried.update(note.key for note in session.notes)
                 return session
+
+    def _from_corpus(self) -> Session | None:
+        """Return, now and then, a copy of a session that led to something new, to be changed further."""
+        if not self.corpus or self.rng.random() > AGAIN:
+            return None
+        old = self.rng.choice(self.corpus)
+        return replace(old, steps=list(old.steps), notes=list(old.notes))
+
+    def keep(self, session: Session) -> None:
+        """Keep a session that led to something new, unless it has been changed too often already."""
+        if len(session.notes) < MOST_CHANGES and len(session.steps) < MOST_STEPS:
+            self.corpus.append(session)
+            for note in session.notes:
+                self.news[note.mutation, ""] += 1
 
     def _op(self) -> str:
         """Return the least tried of a few ops."""

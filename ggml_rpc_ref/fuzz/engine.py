@@ -61,7 +61,8 @@ class Options:
         always_model: whether every session is compared with the model, not only those in which a mutation was accepted.
         shrink: seconds for which a find may be shrunk.
         tries: how often a find is repeated.
-        first: number of the first session, so that workers of one seed make different ones.
+        plain: whether to make well-formed sessions only.
+        feedback: whether sessions that led to something new are changed further.
     """
 
     seed: str = "0"
@@ -75,6 +76,7 @@ class Options:
     shrink: float = SHRINK_SECONDS
     tries: int = 3
     plain: bool = False
+    feedback: bool = True
 
 
 @dataclass(slots=True)
@@ -179,11 +181,21 @@ class Campaign:
         ends = {one.end for one in heard}
         if ends != {End.DONE}:
             seen.death = self.server.death(DYING if End.LOST in ends else 0.05 if End.SILENT in ends else 0.0)
+        if seen.death is None and self.options.feedback:
+            self._novelty(session, heard)
         if seen.death is None:
             seen.suspicions = [*suspicions(session, heard), *self._costs(session, before, ends)]
             if self._is_for_the_model(session, heard) or model:
                 seen.suspicions += self._model(session, heard)
         return seen
+
+    def _novelty(self, session: Session, heard: Sequence[Heard]) -> None:
+        """Keep a session with which the server did something that it had not done before: ends, replies, words in its log."""
+        target = session.notes[-1].target if session.notes else ""
+        state = f"{target}: {self.server.said}; " + ", ".join(outcome_of(one) for one in heard)
+        if not self.count.states[state]:
+            self.chooser.keep(session)
+        self.count.states[state] += 1
 
     def _costs(self, session: Session, before: Usage, ends: set[End]) -> Iterator[Suspicion]:
         """Yield what a session cost out of all proportion to its bytes."""
@@ -217,7 +229,7 @@ class Campaign:
                 words = f"{type(one.crash).__name__} in our own server: {one.crash}"
                 found.append(Suspicion(Kind.DEFECT, "", words, subject=type(one.crash).__name__))
         self.count.modelled += 1
-        self.count.states.update(f"{one.violation.rule if one.violation else 'accepted'}" for one in said)
+        self.count.verdicts.update(f"{one.violation.rule if one.violation else 'accepted'}" for one in said)
         self._modelling += time.monotonic() - begun
         return found
 
@@ -339,6 +351,13 @@ class Campaign:
         except Misuse as error:
             raise ConnectionError(f"the server could not be started again after this: {why}: {error}") from None
         self._idle = self.server.usage()
+
+
+def outcome_of(heard: Heard) -> str:
+    """Return in words what happened on a connection, coarsely: how it ended, after which message, how long it took."""
+    missing = heard.plan.size - len(heard.replies)
+    slow = "fast" if heard.seconds < 0.1 else "slow"
+    return f"{heard.end}, {'all' if not missing else 'some' if missing > 0 else 'too many'} replies, {slow}"
 
 
 def worst(heard: Sequence[Heard]) -> End:

@@ -21,7 +21,8 @@ class Count:
         bytes: that were sent.
         restarts: servers that were started after the first.
         deaths: of the server, known ones included.
-        states: how often each kind of outcome was seen: what novelty is judged by.
+        states: how often each outcome was seen, what novelty is judged by: op or command, how it ended, the server's last line.
+        verdicts: how often the model named each rule, or accepted.
         ops: op to the graphs that held it.
         commands: command to its messages.
         modelled: sessions that were compared with the model.
@@ -36,6 +37,7 @@ class Count:
     deaths: int = 0
     modelled: int = 0
     states: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
     ops: Counter[str] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
     growth: list[tuple[float, int, int]] = field(default_factory=list)
@@ -49,7 +51,7 @@ class Count:
         """Return the sum of two workers' counts; the time is the longer one's."""
         numbers = ("sessions", "messages", "bytes", "restarts", "deaths", "modelled")
         sums = {name: getattr(self, name) + getattr(other, name) for name in numbers}
-        counters = {name: getattr(self, name) + getattr(other, name) for name in ("states", "ops", "commands")}
+        counters = {name: getattr(self, name) + getattr(other, name) for name in ("states", "verdicts", "ops", "commands")}
         growth = max(self.growth, other.growth, key=len)
         return Count(seconds=max(self.seconds, other.seconds), growth=growth, **sums, **counters)
 

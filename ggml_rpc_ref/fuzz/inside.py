@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Violation
@@ -28,6 +31,10 @@ MEMORY: Final = 2**27
 """Bytes of each device."""
 STEPS: Final = 2**25
 """Elementary steps that a graph may take: a model must not compute for minutes what a mutation made large."""
+
+
+def _zeros(size: int) -> npt.NDArray[np.uint8]:
+    return np.zeros(size, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,8 @@ class Inside:
     """
 
     def __init__(self, version: Version = DEFAULT, devices: int = 1, max_steps: int = STEPS) -> None:
-        backends = [Oracle(HostMemory(MEMORY)) for _ in range(devices)]
+        # plain zeros: asking the machine what it can spare, as a server must, takes most of the time of a small session
+        backends = [Oracle(HostMemory(MEMORY, make=_zeros, spare=lambda: MEMORY)) for _ in range(devices)]
         self.devices = [handlers.Device(f"oracle {n}", "numpy", backend) for n, backend in enumerate(backends)]
         self.host = handlers.Host(self.devices, version=version, make_plan=partial(make_plan, max_steps=max_steps))
         self.version = version

@@ -48,7 +48,7 @@ def page(began: Began | None, count: Count, finds: Sequence[Find]) -> str:
         "<h2>Reached</h2>",
         _bars("Commands", count.commands),
         _bars("Ops", count.ops),
-        _bars("What the model says of the sessions it was asked about", count.states),
+        _bars("What the model says of the sessions it was asked about", count.verdicts),
     ]
     return f"<!doctype html><html lang=en>{head}<body>{''.join(parts)}</body></html>\n"
 

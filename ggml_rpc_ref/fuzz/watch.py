@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import threading
@@ -19,6 +20,9 @@ from ggml_rpc_ref.fuzz.introduce import version_of
 
 MEMORY: Final = 4 * 2**30
 """Bytes of address space that a server which we start may have: what it wants beyond that is out of proportion."""
+KEPT_OUTPUT: Final = 2**15
+"""Characters of a server's output that are kept."""
+_NUMBERS: Final = re.compile(r"0x[0-9a-f]+|\d+")
 FORKING: Final = 2.0
 """Seconds that a forking server may take for a new child."""
 _TICK: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -66,7 +70,7 @@ class Watched:
         self._ready: list[tuple[threading.Thread, Target, list[BaseException]]] = []
         self._child: int | None = None
         self._forks = False
-        self._printed, self._size, self._seen = "", 0, 0
+        self._printed, self._seen = "", 0
 
     @property
     def restartable(self) -> bool:
@@ -90,7 +94,7 @@ class Watched:
             for _ in range(5):
                 with contextlib.suppress(ConnectionError, TimeoutError):
                     version_of(self.target.endpoint, 1.0)
-                if (child := preload.serving(self.target.output)) is not None:
+                if (child := preload.serving(printed(self.target))) is not None:
                     self._child = child
                     break
                 time.sleep(0.02)
@@ -149,7 +153,7 @@ class Watched:
             os.kill(old, signal.SIGKILL)  # where it died by itself it is no longer there, and its parent has waited for it
         end = time.monotonic() + FORKING
         while time.monotonic() < end:
-            if (child := preload.serving(target.output)) not in (old, None):
+            if (child := preload.serving(printed(target))) not in (old, None):
                 self._child = child
                 self.starts += 1
                 self._forget_output()
@@ -189,23 +193,29 @@ class Watched:
         return Death(f"{by}{f'; {words}' if words else ''}", by, preload.place(output), preload.frames(output))
 
     def _output(self) -> str:
-        """Return what the server has printed since it was last renewed, where there is more than when we last looked."""
+        """Return the last of what the server has printed since it was last renewed."""
         target = self.target
         if not isinstance(target, Spawned):
             return ""
         with contextlib.suppress(OSError):
-            if (size := target.log.stat().st_size) != self._size:
-                self._size = size
+            if target.log.stat().st_size > self._seen:
                 with target.log.open("rb") as file:
                     file.seek(self._seen)
-                    self._printed = file.read().decode(errors="replace")
+                    data = file.read()
+                self._seen += len(data)
+                self._printed = (self._printed + data.decode(errors="replace"))[-KEPT_OUTPUT:]
         return self._printed
+
+    @property
+    def said(self) -> str:
+        """The last line that the server has printed, numbers left out: what novelty is judged by."""
+        return _NUMBERS.sub("#", preload.last_words(self._output())[:80])
 
     def _forget_output(self) -> None:
         """Take what has been printed so far for that of a server that is gone."""
-        self._printed, self._size = "", 0
-        if isinstance(self.target, Spawned):
-            self._seen = self.target.log.stat().st_size if self._forks else 0
+        self._printed, self._seen = "", 0
+        if isinstance(self.target, Spawned) and self._forks:
+            self._seen = self.target.log.stat().st_size
 
     @property
     def pid(self) -> int | None:
@@ -230,3 +240,8 @@ class Watched:
         """Let the most memory used begin anew."""
         with contextlib.suppress(OSError):
             Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+
+def printed(target: Spawned) -> str:
+    """Return all that a server has printed since it was started."""
+    return target.log.read_text(errors="replace")
