@@ -89,7 +89,7 @@ def _client(address: str, workers: int) -> Iterator[Any]:
         else:
             with Client(address, timeout="10s") as client:
                 yield client
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a worker of a local cluster did not start
         raise Misuse(f"there is no Dask cluster at {address}: {error}") from None
 
 

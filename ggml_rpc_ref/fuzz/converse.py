@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final, TypeVar
 
 from ggml_rpc_ref.errors import Violation
@@ -64,6 +65,7 @@ class Heard:
         replies: what came.
         end: how it ended.
         detail: more on that, in words.
+        rule: the rule that the answers to the opening break; "" where they break none.
         seconds: how long it took.
     """
 
@@ -73,6 +75,7 @@ class Heard:
     replies: bytes = b""
     end: End = End.LOST
     detail: str = ""
+    rule: str = ""
     seconds: float = 0.0
 
 
@@ -128,10 +131,12 @@ class _Line:
         try:
             self.stream = open_stream(*self.speaker.endpoint, timeout=self.speaker.timeout)
             return opened(self.stream, self.buffers, self.session.version)
-        except (PeerClosed, DeadlineMissed, ConnectionError, Violation) as error:
+        except Violation as violation:
+            self.heard.rule, self.heard.detail = violation.rule, str(violation)
+        except (PeerClosed, DeadlineMissed, ConnectionError) as error:
             self.heard.detail = str(error)
-            self.close()
-            return {}
+        self.close()
+        return {}
 
     def talk(self, numbers: Numbers) -> Heard:
         """Send all steps and a sentinel, and read what comes."""
@@ -229,13 +234,26 @@ def opened(stream: Stream, buffers: Sequence[Buffer], version: Version) -> dict[
     said = _reply(stream, HelloReply, version)
     if (said.major, said.minor, said.patch) != tuple(version):
         raise Violation("session.hello-version", "version", f"{said.major}.{said.minor}.{said.patch}", f"it spoke {version}")
-    handles = [_reply(stream, AllocBufferReply, version).remote_ptr for _ in buffers]
-    if 0 in handles:
-        raise Violation("buffer.alloc-size", "remote_ptr", 0, f"no room for {buffers[handles.index(0)].size} bytes")
+    handles = [_allocated(_reply(stream, AllocBufferReply, version), buffer) for buffer in buffers]
     if buffers:
         stream.send(b"".join(codec.encode_request(BufferGetBase(remote_ptr=h), version) for h in handles))
     bases = [_reply(stream, BufferGetBaseReply, version).base_ptr for _ in buffers]
+    _check_disjoint(buffers, bases)
     return {b.number: (h, base) for b, h, base in zip(buffers, handles, bases, strict=True)}
+
+
+def _allocated(reply: AllocBufferReply, buffer: Buffer) -> int:
+    """Return the handle of a buffer that was given."""
+    if not reply.remote_ptr or reply.remote_size < buffer.size:
+        raise Violation("buffer.alloc-size", "remote_size", reply.remote_size, f"{buffer.size} bytes were asked for")
+    return reply.remote_ptr
+
+
+def _check_disjoint(buffers: Sequence[Buffer], bases: Sequence[int]) -> None:
+    ranges = sorted((base, base + buffer.size) for base, buffer in zip(bases, buffers, strict=True))
+    for (_, end), (start, _) in pairwise(ranges):
+        if start < end:
+            raise Violation("buffer.disjoint", "base_ptr", hex(start), f"another buffer reaches to {end:#x}")
 
 
 def _alloc(buffer: Buffer, version: Version) -> AllocBuffer:

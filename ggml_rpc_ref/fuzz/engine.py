@@ -22,7 +22,7 @@ from ggml_rpc_ref.fuzz.events import Began, Count, Ended, Event, Found, Progress
 from ggml_rpc_ref.fuzz.finds import Find, Key, Store, key_of, key_of_death
 from ggml_rpc_ref.fuzz.generate import Generator
 from ggml_rpc_ref.fuzz.inside import Inside
-from ggml_rpc_ref.fuzz.introduce import introduce
+from ggml_rpc_ref.fuzz.introduce import free_memory, introduce
 from ggml_rpc_ref.fuzz.judge import Kind, Suspicion, against, is_complete, suspicions
 from ggml_rpc_ref.fuzz.reproduce import SHRINK_SECONDS, Reproducer
 from ggml_rpc_ref.fuzz.session import Session
@@ -38,6 +38,8 @@ TOO_MUCH: Final = 512 * 2**20
 """Bytes of memory that a session may make the server take beyond what it is sent."""
 LEAK: Final = 384 * 2**20
 """Bytes that the server may grow over many sessions."""
+LOOK_FOR_LEAKS: Final = 10
+"""Sessions between two looks at the device's free memory."""
 DYING: Final = 1.0
 """Seconds that a dying process may take."""
 LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02, End.LEFT: 0.3}
@@ -104,6 +106,8 @@ class Campaign:
         self._modelling, self._reproducing = 0.0, 0.0
         self._idle = Usage()
         self._rejected: dict[Key, int] = {}
+        self._free: int | None = None
+        self._free_is_moving = False
 
     def run(self) -> Iterator[Event]:
         """Yield what happens. The last event is `Ended`, an interrupt (KeyboardInterrupt) included.
@@ -184,7 +188,7 @@ class Campaign:
         if seen.death is None and self.options.feedback:
             self._novelty(session, heard)
         if seen.death is None:
-            seen.suspicions = [*suspicions(session, heard), *self._costs(session, before, ends)]
+            seen.suspicions = [*suspicions(session, heard), *self._costs(session, before, ends), *self._leaks()]
             if self._is_for_the_model(session, heard) or model:
                 seen.suspicions += self._model(session, heard)
         return seen
@@ -210,6 +214,19 @@ class Campaign:
             self.server.forget_peak()
             words = f"{sent} bytes made it use {grown // 2**20} MiB more"
             yield Suspicion(Kind.MEMORY, "frame.size-bounded", words, subject=subject)
+
+    def _leaks(self) -> Iterator[Suspicion]:
+        """Yield that memory is missing between two sessions, where a device's free memory is a number that stands still then."""
+        if self.count.sessions % LOOK_FOR_LEAKS or self._free_is_moving:
+            return
+        free = free_memory(self.server.target.endpoint, self.facts.version, self.options.timeout)
+        if self._free is None or free is None:
+            self._free, self._free_is_moving = free, free is None
+        elif free != self._free and self.count.sessions <= 4 * LOOK_FOR_LEAKS:
+            self._free_is_moving = True  # what the machine has free, not what the server counts
+        elif free < self._free:
+            words = f"{self._free - free} bytes of the device are not free again after their connections have ended"
+            yield Suspicion(Kind.LEAK, "session.frees", words)
 
     def _is_for_the_model(self, session: Session, heard: Sequence[Heard]) -> bool:
         if self.options.always_model:

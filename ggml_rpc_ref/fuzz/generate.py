@@ -144,7 +144,7 @@ class _Client:
         """Return what makes the contents of the buffers known; now and then what they hold before is read."""
         steps = []
         for index in range(len(self.ends)):
-            if self.rng.random() < 0.03:
+            if self.rng.random() < 0.08:
                 fresh = GetTensor(tensor=block(self.number(index), 0, 1024), offset=0, size=1024)
                 steps.append(Step(self.connection, fresh, bytes(1024)))
             steps.append(Step(self.connection, BufferClear(remote_ptr=handle(self.number(index)), value=0)))

@@ -10,7 +10,15 @@ from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.fuzz.converse import opened
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.messages import DeviceCount, DeviceCountReply, Hello, by_number, layouts
+from ggml_rpc_ref.spec.messages import (
+    DeviceCount,
+    DeviceCountReply,
+    GetDeviceMemory,
+    GetDeviceMemoryReply,
+    Hello,
+    by_number,
+    layouts,
+)
 from ggml_rpc_ref.spec.versions import PROFILES, Version
 
 SECOND_CLIENT: Final = 0.5
@@ -97,3 +105,14 @@ def _waits(stream: Stream) -> bool:
     with stream, contextlib.suppress(DeadlineMissed, PeerClosed):
         stream.receive(LARGEST_HELLO, timeout=4 * SECOND_CLIENT)
     return True
+
+
+def free_memory(endpoint: Endpoint, version: Version, timeout: float) -> int | None:
+    """Return the bytes that device 0 has free; None where it does not say."""
+    try:
+        with open_stream(*endpoint, timeout=timeout) as stream:
+            opened(stream, (), version)
+            stream.send(codec.encode_request(GetDeviceMemory(), version))
+            return codec.decode(GetDeviceMemoryReply, stream.receive_exactly(24)[8:], version).free_mem
+    except (Violation, ConnectionError, TimeoutError):
+        return None

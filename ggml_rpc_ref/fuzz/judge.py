@@ -17,12 +17,17 @@ from ggml_rpc_ref.fuzz.parts import Part
 from ggml_rpc_ref.fuzz.plan import LARGEST_REPLY
 from ggml_rpc_ref.fuzz.session import Session, Step
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import (
+    AllocBuffer,
     BufferClear,
     BufferGetBase,
     CopyTensor,
     DeviceCount,
+    GetAlignment,
     GetAllocSize,
+    GetDeviceMemory,
+    GetMaxSize,
     GetTensor,
     GetTensor2d,
     Hello,
@@ -41,6 +46,10 @@ MEANT: Final[dict[type, str]] = {
     CopyTensor: "data.copy",
     GetAllocSize: "tensor.alloc-size",
     DeviceCount: "device.count",
+    AllocBuffer: "buffer.alloc-size",
+    GetAlignment: "device.alignment",
+    GetMaxSize: "device.max-size",
+    GetDeviceMemory: "device.memory",
     SetTensorHash: "data.hash-miss",
     BufferGetBase: "buffer.known",
 }
@@ -129,6 +138,9 @@ def suspicions(session: Session, heard: Sequence[Heard]) -> Iterator[Suspicion]:
 
 
 def _one(session: Session, connection: int, heard: Heard) -> Iterator[Suspicion]:
+    if heard.end is End.LOST and heard.rule:
+        yield Suspicion(Kind.WRONG, heard.rule, heard.detail, subject="the opening")
+        return
     if heard.end is End.LOST:
         yield Suspicion(Kind.HANG, "session.survives", f"a new connection was not served: {heard.detail}")
         return
@@ -197,8 +209,12 @@ def _compared(session: Session, connection: int, heard: Heard, said: Said) -> It
             Kind.ACCEPTED if RULES[rule].level == "MUST" else Kind.WRONG, rule, f"it was accepted, though {said.violation}",
             message=accepted, subject=_subject(session, connection, accepted),
         )  # fmt: skip
-    elif not said.violation and not broken and not is_complete(heard) and heard.end is End.CLOSED and not session.notes:
-        yield Suspicion(Kind.REFUSED, "", "a session was refused that breaks no rule", message=None)
+    elif not said.violation and not broken and not is_complete(heard) and heard.end is End.CLOSED and not said.left:
+        missing = asked[len(replies)]
+        if not any(isinstance(answer.request, Graph) for answer in said.answers[:missing]):  # it may lack an op
+            command = heard.plan.dues[missing].cls
+            rule = "buffer.alloc-fails" if command is AllocBuffer else ""
+            yield Suspicion(Kind.REFUSED, rule, "a session was refused that breaks no rule", subject=command_name(command))
     yield from _replies_compared(session, connection, said, asked, replies)
 
 
@@ -241,6 +257,21 @@ def _differs(session: Session, step: Step | None, request: Any, wanted: bytes, r
     match request:
         case GetTensor() | GetTensor2d():
             return differs(session, step, wanted, reply)
+        case AllocBuffer():
+            handle, size = (int.from_bytes(part, "little") for part in (reply[:8], reply[8:]))
+            return f"{size} bytes were given in place of {request.size}" if handle and size < request.size else ""
+        case GetAlignment():
+            alignment = int.from_bytes(reply, "little")
+            return "" if alignment and not alignment & alignment - 1 else f"an alignment of {alignment} is no power of two"
+        case GetMaxSize():
+            return "" if any(reply) else "a largest size of 0"
+        case GetDeviceMemory():
+            free, total = (int.from_bytes(part, "little") for part in (reply[:8], reply[8:]))
+            return f"{free} bytes free of {total}" if free > total else ""
+        case DeviceCount():
+            return f"{int.from_bytes(reply, 'little')} devices, before there were {int.from_bytes(wanted, 'little')}"
+        case SetTensorHash() if reply[0] == 1 and not any(wanted):
+            return ""  # it has a cache and the data in it, or says so: reading them back shows which
         case GetAllocSize():
             least, found = (int.from_bytes(data, "little") for data in (wanted, reply))
             return f"{found} bytes are too few for a tensor of {least}" if found < least else ""
