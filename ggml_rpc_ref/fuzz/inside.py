@@ -24,7 +24,7 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, DataBegins, Request, Role
 from ggml_rpc_ref.server import handlers
 from ggml_rpc_ref.server.plan import make_plan
-from ggml_rpc_ref.spec.messages import NO_REPLY, AllocBuffer, Hello, Message, carries_data, has_field
+from ggml_rpc_ref.spec.messages import NO_REPLY, AllocBuffer, CommInit, CommInitReply, Hello, Message, carries_data, has_field
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 MEMORY: Final = 2**27
@@ -35,6 +35,14 @@ STEPS: Final = 2**25
 
 def _zeros(size: int) -> npt.NDArray[np.uint8]:
     return np.zeros(size, np.uint8)
+
+
+class Alone(handlers.Session):
+    """A session of the product's that opens no connection to other servers: COMM_INIT finds nobody."""
+
+    def __init__(self, host: handlers.Host) -> None:
+        super().__init__(host)
+        self.handlers = {**self.handlers, CommInit: lambda *_: CommInitReply(ok=0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class Inside:
         said: list[Said] = []
         with ExitStack() as stack:
             for index in range(session.connections):
-                ours = stack.enter_context(handlers.Session(self.host))
+                ours = stack.enter_context(Alone(self.host))
                 numbers |= _allocated(ours, session, index)
                 said.append(self._talk(ours, bytes_of(session, index, numbers)))
         return said
@@ -169,7 +177,7 @@ class Line:
             return b""  # cut off: the bytes end here
         for room in region.receive():
             self._connection.take_data(room)
-        return self._reply(self._session.placed(region))
+        return self._reply(self._session.placed(message, region))
 
     def _reply(self, reply: Any) -> bytes:
         return b"" if reply is NO_REPLY else self._connection.send(reply)
