@@ -288,7 +288,7 @@ def reducing(make: Maker, backend: c_void_p, ports: list[int]) -> None:
     remote, space = c_void_p(call(ggml, "ggml_backend_dev_init", c_void_p, other, None)), Space(ggml, kind, 2**12)
     registry = c_void_p(call(ggml, "ggml_backend_dev_backend_reg", c_void_p, other))
 
-    def function(name: str, result: Any) -> Any:
+    def function(name: bytes, result: Any) -> Any:
         found = call(ggml, "ggml_backend_reg_get_proc_address", c_void_p, registry, name)
         return ctypes.CFUNCTYPE(result, c_void_p, c_void_p)(found)
 
