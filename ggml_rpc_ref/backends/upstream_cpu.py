@@ -36,7 +36,6 @@ from ggml_rpc_ref.ops.shared.attention import mask_of, masked_scores
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
 from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
 from ggml_rpc_ref.spec.dtypes import BY_NAME
-from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor, allocate
 
 TILE = 64
@@ -68,8 +67,7 @@ class UpstreamCpu:
         """Whether upstream rounds this node: its op, and of UNARY and GLU the kinds that it looks up for F32."""
         if node.op.name not in self.KERNELS or not in_host_memory(node):
             return False
-        kinds = {"UNARY": UNARY_OPS, "GLU": GLU_OPS}.get(node.op.name)
-        return kinds is None or (kinds[node.i32("kind")] in LOOKED_UP and node.dst.dtype.name == "F32")
+        return not node.op.kinds or (node.kind in LOOKED_UP and node.dst.dtype.name == "F32")
 
     def compile(self, steps: Sequence[Step]) -> Run:
         """Return a run that calls upstream's roundings and the oracle's definitions, each in its turn."""
@@ -206,13 +204,13 @@ LOOKED_UP: dict[str, Callable[[F32Array], F32Array]] = {
 def activate(node: Node) -> None:
     """Apply a looked-up function."""
     with np.errstate(all="ignore"):
-        node.dst.store(LOOKED_UP[UNARY_OPS[node.i32("kind")]](node.source(0).values()))
+        node.dst.store(LOOKED_UP[node.kind](node.source(0).values()))
 
 
 def gate(node: Node) -> None:
     """Gate one half with the looked-up function of the other; GEGLU is 0 where x <= -10, whatever it gates."""
     x, y = halves(node)
-    kind = GLU_OPS[node.i32("kind")]
+    kind = node.kind
     with np.errstate(all="ignore"):
         result = LOOKED_UP[kind](x) * y
         # again here: 0 times an infinite y is NaN, and ggml_vec_geglu_f32 writes 0 without multiplying

@@ -1407,7 +1407,7 @@ class NamedOps(ABC):
             y: what is gated, of x's type and ne.
             swapped: not 0: the second half of x is the gate; ignored with y.
             alpha: SWIGLU_OAI: steepness.
-            limit: SWIGLU_OAI: bound of both halves.
+            limit: SWIGLU_OAI, SWIGLU_CLAMP: bound of both halves.
         """
         return self.op("GLU", [x, y], params={"kind": "SWIGLU_OAI", "swapped": swapped, "alpha": alpha, "limit": limit}, name=name)
 

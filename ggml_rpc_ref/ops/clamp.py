@@ -4,15 +4,15 @@
 
 src0, dst: F32 or F16, the same on both sides, the same ne, dense, evenly spaced rows; a client makes dst a view of src0. An F16
 is compared in float32 and the bound rounded on the way back. Bounds in the wrong order give min; a NaN bound: min(x, NaN) =
-NaN, max(x, NaN) = NaN. Empty: nothing is computed.
+NaN, max(x, NaN) = NaN. Empty: nothing is computed. (CLAMP.strides: dense rows that may lie anywhere.)
 
 Source: ggml_clamp in ggml.c, ggml_compute_forward_clamp in ggml-cpu/ops.cpp.
 """
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_same_even_rows
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
+from ggml_rpc_ref.ops.shared.elementwise import map_values, require_same_dense_rows, require_same_even_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -36,4 +36,5 @@ OP = Op(
     oracle=oracle,
     tolerance=EXACT,
     in_place=(0,),
+    later=(later("CLAMP.strides", shape=require_same_dense_rows),),
 )

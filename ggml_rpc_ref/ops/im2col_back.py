@@ -9,6 +9,7 @@ the client chooses dst's dimensions, and windows that reach beyond them contribu
 
 All F32. src1 is read for its dimensions only. src0 is contiguous, dst's planes are without gaps (as IM2COL's image); its
 channels and images may lie anywhere. Sums are in float32, taps in ascending order. A pixel that no window touches becomes 0.
+(IM2COL_BACK.f16: src1 F16 as well.)
 
 Source: ggml_im2col_back in ggml.c; ggml_compute_forward_im2col_back_f32 in ggml-cpu/ops.cpp.
 """
@@ -16,7 +17,7 @@ Source: ggml_im2col_back in ggml.c; ggml_compute_forward_im2col_back_f32 in ggml
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axis, axis, params
 from ggml_rpc_ref.ops.tolerance import EXACT
@@ -83,4 +84,5 @@ OP = Op(
     tolerance=EXACT,
     unread=(1,),
     cost=cost,
+    later=(later("IM2COL_BACK.f16", takes={1: ("F16",)}),),
 )

@@ -4,14 +4,15 @@
 
 src0, dst: F32, the same ne, dense rows; may share memory. eps must not be negative or NaN (upstream asserts it). A row with NaN
 or an infinity becomes NaN throughout. A row of equal elements becomes 0 (0 / 0 = NaN where eps is 0). Empty: nothing is
-computed.
+computed. (NORM.strides: the elements of a row may lie apart.)
 
 Source: ggml_compute_forward_norm_f32 in ggml-cpu/ops.cpp (sum in double, mean and differences in float).
 """
 
 import numpy as np
 
-from ggml_rpc_ref.ops.shared.norms import norm_op
+from ggml_rpc_ref.ops.op import later
+from ggml_rpc_ref.ops.shared.norms import norm_op, require_strided_norm
 from ggml_rpc_ref.tensor import Array, F32Array
 
 
@@ -24,4 +25,6 @@ def normalise(x: F32Array, eps: np.float32) -> Array:
     return scaled
 
 
-OP = norm_op("NORM", normalise, "dense rows", "added to the variance, at least 0")
+STRIDES = later("NORM.strides", shape=require_strided_norm)
+
+OP = norm_op("NORM", normalise, "dense rows", "added to the variance, at least 0", (STRIDES,))

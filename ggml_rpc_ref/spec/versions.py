@@ -104,6 +104,9 @@ PROFILES: dict[Version, Profile] = {
 }
 """Version to its row, oldest first."""
 
+NEWEST = max(PROFILES)
+"""The newest version, which has every op, kind and type."""
+
 
 def present(version: Version, since: Version, until: Version | None = None) -> bool:
     """Whether a version has what these marks stand on."""
