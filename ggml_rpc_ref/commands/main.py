@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ggml_rpc_ref.commands import upstream, vectors
+from ggml_rpc_ref.commands.backends import backends
 from ggml_rpc_ref.commands.conform import conform
 from ggml_rpc_ref.commands.decode import decode
 from ggml_rpc_ref.commands.exit_codes import ExitCode
@@ -50,7 +51,7 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, status, conform, show, probe, proxy, gen, decode):
+for command in (serve, status, backends, conform, show, probe, proxy, gen, decode):
     app.command()(command)
 app.add_typer(upstream.app, name="upstream")
 app.add_typer(vectors.app, name="vectors")

@@ -29,4 +29,12 @@ Owned = Annotated[
     bool, typer.Option("--i-own-this-target", help="Also send what is known to crash servers to one on another machine.")
 ]
 Listing = Annotated[bool, typer.Option("--list", help="List the cases that would be run, and end.")]
+As = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        metavar="VERSION",
+        help="Behave as a client of this protocol version: its HELLO, its rule. (default: whatever the server answers)",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
