@@ -40,6 +40,8 @@ from ggml_rpc_ref.tensor import Array, F32Array, Tensor, allocate
 
 TILE = 64
 """With at least so many queries upstream computes attention in tiles, in F32 (GGML_FA_TILE_Q)."""
+HADAMARD = 1
+"""The hint that src0 is a Hadamard matrix, which is then not read (GGML_HINT_SRC0_IS_HADAMARD)."""
 VECTOR = 16
 """Floats in a vector register; tiles need dv to be a multiple of it. 16 is AVX-512's; AVX2 has 8."""
 SPLIT = 512
@@ -77,7 +79,10 @@ class UpstreamCpu:
         return partial(self.KERNELS[node.op.name], self)
 
     def _multiply(self, node: Node) -> None:
-        """Round src1 to the partner type of src0's, then multiply."""
+        """Round src1 to the partner type of src0's, then multiply; under the promise of MUL_MAT.hint, transform src1."""
+        if node.op.reads("hint") and node.i32("hint") == HADAMARD:
+            transform(node)
+            return
         weights, narrow = node.source(0), narrowed(node.source(1), VEC_DOT_TYPE[node.source(0).dtype.name])
         # both products are taken before anything is written: dst may be src1's own memory
         rest = _sums_rounded(node, narrow) if weights.dtype.name in WITH_MINIMA else None
@@ -102,6 +107,20 @@ class UpstreamCpu:
         "UNARY": _activate,
         "GLU": _gate,
     }
+
+
+def transform(node: Node) -> None:
+    """Multiply each row of src1 by the Hadamard matrix over the root of its length, in the steps of the fast transform.
+
+    Source: ggml_compute_forward_fwht in ggml-cpu/ops.cpp.
+    """
+    x = node.source(1).values() * np.float32(1 / np.sqrt(np.float32(node.source(1).ne[0])))
+    with np.errstate(all="ignore"):
+        for step in (1 << bit for bit in range(x.shape[-1].bit_length() - 1)):
+            pairs = x.reshape(*x.shape[:-1], -1, 2, step)
+            u, v = pairs[..., 0, :], pairs[..., 1, :]
+            x = np.stack((u + v, u - v), axis=-2).reshape(x.shape)
+        node.dst.store(x)
 
 
 def rounded(tensor: Tensor, type_name: str) -> Tensor:

@@ -88,7 +88,7 @@ def quantise(dtype: DType, values: Values) -> Bytes:
 
     Raises:
         Misuse: values is not float32 or n is not a multiple of the block.
-        Unsupported: upstream's CPU backend does not write the type either (IQ1, IQ2, IQ3; and the types after 3.6.1).
+        Unsupported: upstream's CPU backend does not write the type either (IQ1, IQ2, IQ3).
     """
     codec = _format(dtype)
     if codec.quantise is None:

@@ -25,8 +25,10 @@ from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict
 from ggml_rpc_ref.golden import operands
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
 from ggml_rpc_ref.ops.tolerance import Tolerance
-from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.dtypes import BY_NAME, types
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, MAX_SRC, GetAlignment, GraphCompute, RpcTensor
+from ggml_rpc_ref.spec.opcodes import kinds, op_table
+from ggml_rpc_ref.spec.versions import DEFAULT, Version, present
 from ggml_rpc_ref.tensor import Array, PlainStorage, Tensor
 
 GUARD, GUARD_BYTE = 64, 0xA5
@@ -45,9 +47,24 @@ def cases(path: Path, content: Any) -> Iterator[Case]:
     """Yield a case for each vector in an op's file."""
     op = content["op"]
     for row in content["cases"]:
+        if not _is_of_the_running_text(op, row):
+            continue
         vector = Vector(path, op, row, Tolerance(**row.get("tolerance", content["tolerance"])))
         doc = f"{vector}, {row['id']}: the result is that of the genuine server, and nothing else changes."
         yield Case(f"ops/{op}/{row['id']}", doc, partial(_play, vector), may_crash=True, patience=PATIENCE, judges=COMPUTES)
+
+
+def _is_of_the_running_text(op: str, row: Any) -> bool:
+    """Whether the version of SPEC.md's running text has the op and the types, and computes this."""
+    since, until = (Version.parse(row[key]) if key in row else None for key in ("since", "until"))
+    known = types()
+    operands_ = [operand for operand in (row["dst"], *row["src"]) if operand is not None]
+    return (
+        op in op_table()
+        and all(BY_NAME[operand["type"]].number in known for operand in operands_)
+        and (not kinds(op) or int.from_bytes(bytes.fromhex(row["op_params"][:8]), "little") < len(kinds(op)))
+        and present(DEFAULT, since or DEFAULT, until)
+    )
 
 
 @dataclass(frozen=True, slots=True)

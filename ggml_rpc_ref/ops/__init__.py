@@ -1,12 +1,13 @@
 """The oracle: every ggml operation in numpy, one file per op, of the op's name."""
 
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 
 from ggml_rpc_ref.ops import custom
 from ggml_rpc_ref.ops.op import Op
-from ggml_rpc_ref.spec.opcodes import op_table
-from ggml_rpc_ref.spec.versions import DEFAULT, Version
+from ggml_rpc_ref.spec.opcodes import kinds, op_table
+from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, Version
 
 # By hand rather than by listing the folder, so that a new op shows in the diff.
 _NAMES = (
@@ -116,8 +117,14 @@ _ROWS |= {op.name: op for op in custom.OPS}
 @cache
 def ops_of(version: Version) -> dict[str, Op]:
     """Return the ops that a version has, each with the meaning that it has there: ggml's name, without GGML_OP_, to its row."""
-    known = frozenset(op_table(version) or op_table())  # not set(...): that name is a page of this package
+    known = frozenset(op_table(version))  # not set(...): that name is a page of this package
     return {name: row.at(version) for name, row in _ROWS.items() if name in known}
+
+
+@cache
+def canonical_ops(version: Version) -> dict[str, Op]:
+    """Return `ops_of` a version with the kinds of UNARY and GLU numbered as the newest version does, for the backends' kernels."""
+    return {name: replace(row, kinds=kinds(name, NEWEST)) for name, row in ops_of(version).items()}
 
 
 OPS: dict[str, Op] = ops_of(DEFAULT)

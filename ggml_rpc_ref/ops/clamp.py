@@ -4,7 +4,7 @@
 
 src0, dst: F32 or F16, the same on both sides, the same ne, dense, evenly spaced rows; a client makes dst a view of src0. An F16
 is compared in float32 and the bound rounded on the way back. Bounds in the wrong order give min; a NaN bound: min(x, NaN) =
-NaN, max(x, NaN) = NaN. Empty: nothing is computed. (CLAMP.strides: dense rows that may lie anywhere.)
+NaN, max(x, NaN) = NaN. Empty: nothing is computed.
 
 Source: ggml_clamp in ggml.c, ggml_compute_forward_clamp in ggml-cpu/ops.cpp.
 """

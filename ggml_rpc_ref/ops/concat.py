@@ -4,7 +4,6 @@
 
 src0, src1: any plain type, the same; the same ne but for dimension dim; any strides. dst: that type, ne[dim] the sum, any strides.
 Bits are copied, NaN and all. Either may be empty along dim. Block types are refused: upstream steps by a block per element.
-(CONCAT.blocks: any block type as well, in contiguous sources of whole blocks. CONCAT.rows: rows without gaps.)
 
 Source: ggml_concat in ggml.c, ggml_compute_forward_concat in ggml-cpu/ops.cpp.
 """

@@ -8,8 +8,7 @@ a division that truncates towards 0.
 
 The three lie in memory in one of two orders, without gaps: all in ne order (WHCN), or all with the channels innermost (CWHN:
 channel, width, height, image). Images that are contiguous in ne order, even if only because they have one pixel or one channel,
-mean the first; upstream reads the other two in the order of the images whatever their strides say. (CONV_2D_DW.f16: the kernel
-F16 as well; the images are not rounded.)
+mean the first; upstream reads the other two in the order of the images whatever their strides say.
 
 Source: ggml_conv_2d_dw_direct in ggml.c; ggml_compute_forward_conv_2d_dw in ggml-cpu/ops.cpp.
 """

@@ -8,7 +8,6 @@ src0: the kernel, F32 or F16, ne = (KW, KH, Cout, Cin), planes without gaps. src
 dst: F32, contiguous, ne = ((W - 1)*stride + KW, (H - 1)*stride + KH, Cout, N). Pixels that no copy reaches are 0. Only the
 first image is computed and the others' results are 0, as upstream does, although its own constructor makes such nodes. With an
 F16 kernel the image's elements are rounded to F16 first (above 65504: infinite), by definition.
-(CONV_TRANSPOSE_2D.images: every image is computed as the first.)
 
 Source: ggml_conv_transpose_2d_p0 in ggml.c; ggml_compute_forward_conv_transpose_2d_impl in ggml-cpu/ops.cpp.
 """

@@ -5,8 +5,6 @@
 src0 (x): F32, ne = (n, T). src1 (residual): F32, ne = (n, streams, T), streams >= 1. src2 (post): F32, ne = (streams, T). src3
 (comb): F32, ne = (streams, streams, T), as DSV4_HC_COMB makes them. dst: F32, ne = (n, streams, T). Any strides.
 
-DSV4_HC_POST.no-comb: without src3 the sum is src1[i, d, t].
-
 Source: ggml_dsv4_hc_post in ggml.c; ggml_compute_forward_dsv4_hc_post_f32 in ggml-cpu/ops.cpp.
 """
 

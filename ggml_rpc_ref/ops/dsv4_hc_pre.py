@@ -4,9 +4,6 @@
 
 src0: F32, ne = (n, streams, T), streams >= 1. src1: F32, ne = (streams, T). dst: F32, ne = (n, T). Any strides.
 
-DSV4_HC_PRE.scale: the sum is multiplied by scale, so that a client that leaves it 0 gets zeros; where gated is not 0, src1 has ne
-= (n, streams, T) and is replaced by 1 / (1 + exp(-src1)), element by element.
-
 Source: ggml_dsv4_hc_pre_impl in ggml.c; ggml_compute_forward_dsv4_hc_pre_f32 in ggml-cpu/ops.cpp.
 """
 

@@ -3,7 +3,7 @@
     dst[i] = c
 
 src0: F32, of the same ne; its elements are not read, but stock clients send it. dst: F32, dense rows; may be src0's memory. c
-may be NaN or infinite. Empty: nothing is computed. (FILL.f16: both F16 as well, c rounded.)
+may be NaN or infinite. Empty: nothing is computed.
 
 Source: ggml_fill in ggml.c, ggml_compute_forward_fill_f32, _f16 in ggml-cpu/ops.cpp.
 """

@@ -12,10 +12,6 @@ head h mod Hq (Hq need not divide H), sequence b uses q's sequence b div (B / Bq
 S, H, T, B). beta F32, contiguous, ne = (1, H, T, B). state F32, contiguous, S*S*H*B elements. dst: F32, contiguous, ne = (S*H,
 T*B + S*B): all out in the order of v, then the final states. Without tokens the states are copied.
 
-GATED_DELTA_NET.snapshots: state ne = (S, S, H, B), dst ne = (S*H, T*B + K*S*B): the states after each of the last K tokens, the
-newest first. GATED_DELTA_NET.state-slots: state ne = (S*S*H, K, B), of which slot 0 is read; the newest last. Where K is more than
-the tokens, the rest of dst is not written.
-
 Source: ggml_gated_delta_net in ggml.c; ggml_compute_forward_gated_delta_net_one_chunk in ggml-cpu/ops.cpp.
 """
 

@@ -10,7 +10,7 @@
 With src1: x = src0, y = src1, both of dst's ne. Without: src0 has rows of 2n (or 2n + 1, whose last element is not read), x is
 the first n, y the second; the other way round where swapped is not 0. All: F32, or all F16 (not SWIGLU_OAI), dense, evenly
 spaced rows. dst: n elements per row. NaN passes min and clamp. GEGLU of F32 is 0 where x <= -10, whatever y is. Empty: nothing
-is computed. (GLU.bf16: all BF16 as well, not in SWIGLU_OAI and SWIGLU_CLAMP.)
+is computed.
 
 GEGLU and GEGLU_QUICK look their function up by F16 on upstream's CPU: see `activations.TABLE`.
 
@@ -71,7 +71,8 @@ def gated(node: Node, x: F32Array, y: F32Array) -> Array:
     if kind == "SWIGLU_CLAMP":
         gate, up = clamped(x.astype(np.float64), y, node.f32("limit"))
         # expf overflows below -88.7, and then an infinite y gives NaN
-        return gate / (1.0 + np.exp(-gate).astype(np.float32)) * up
+        result: Array = gate / (1.0 + np.exp(-gate).astype(np.float32)) * up
+        return result
     if kind == "GEGLU" and node.dst.dtype.name == "F32":
         return np.where(x <= -10, 0.0, gelu_of_f32(x) * y)
     return GATES[kind](x) * y

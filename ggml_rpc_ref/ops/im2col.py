@@ -10,7 +10,7 @@ truncates towards 0, at least 1.
 src0 is read for its dimensions only. dst F32 takes an F32 image and a kernel of any type; dst F16 an F32 or F16 image and an
 F16 kernel. The elements of src1's image planes must be without gaps (nb[1] = IW elements where IH > 1): upstream reads them so
 whatever nb[1] says. Channels and images may lie anywhere. dst is contiguous. F32 is rounded to F16 where dst is F16; NaN,
-infinities and -0 are moved as they are. An image of no elements gives zeros. (IM2COL.kernel: a kernel of any type throughout.)
+infinities and -0 are moved as they are. An image of no elements gives zeros.
 
 Source: ggml_im2col in ggml.c; ggml_compute_forward_im2col_f32, _f16 in ggml-cpu/ops.cpp.
 """

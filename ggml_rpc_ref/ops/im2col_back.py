@@ -9,7 +9,6 @@ the client chooses dst's dimensions, and windows that reach beyond them contribu
 
 All F32. src1 is read for its dimensions only. src0 is contiguous, dst's planes are without gaps (as IM2COL's image); its
 channels and images may lie anywhere. Sums are in float32, taps in ascending order. A pixel that no window touches becomes 0.
-(IM2COL_BACK.f16: src1 F16 as well.)
 
 Source: ggml_im2col_back in ggml.c; ggml_compute_forward_im2col_back_f32 in ggml-cpu/ops.cpp.
 """

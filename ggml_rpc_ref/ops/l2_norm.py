@@ -4,8 +4,7 @@
 
 src0, dst: F32, the same ne, dense rows; may share memory. eps must not be negative or NaN (upstream asserts it). A row with NaN
 is divided by eps (C's fmaxf ignores NaN); a row with an infinity becomes 0 where finite and NaN where infinite; zeros over eps
-0 become NaN. Squares are taken in float32: they overflow. Empty: nothing is computed. (L2_NORM.strides: the elements of a row may
-lie apart.)
+0 become NaN. Squares are taken in float32: they overflow. Empty: nothing is computed.
 
 Source: ggml_compute_forward_l2_norm_f32 in ggml-cpu/ops.cpp.
 """

@@ -12,9 +12,6 @@ Upstream's CPU never multiplies src0's own values with F32 activations unless sr
 the partner type (F16, BF16, Q8_0, Q8_1 or Q8_K). The oracle is the sum itself, with src1 as it is; the tolerance covers the
 rounding. An activation beyond 65504 therefore is infinite upstream under F16 weights, and finite here.
 
-MUL_MAT.hint: the product is the same where the promise holds; where it does not, upstream's CPU gives another.
-MUL_MAT.f16-activations: under F32 weights src1 is widened, which is exact.
-
 Source: ggml_compute_forward_mul_mat and type_traits_cpu in ggml-cpu/ggml-cpu.c, llamafile/sgemm.cpp (F32, F16, BF16, Q8_0, Q4_0,
 Q5_0, IQ4_NL with two or more rows of src1), ggml_mul_mat in ggml.c.
 """
@@ -36,6 +33,9 @@ from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Tensor
 
 HINT = Param("hint", "i32", 1, "1: src0 is known to be a Hadamard matrix, see MUL_MAT.hint; else 0")
+
+HADAMARD = 1
+"""GGML_HINT_SRC0_IS_HADAMARD."""
 
 MOST_PRODUCTS = 2**34
 """Products of one call of the library that multiplies, which nothing can stop: about a second on one core."""
@@ -69,6 +69,11 @@ def _check(node: Node) -> None:
     node.require(node.dst.ne == want, f"ne {want}", node.dst.ne)
     require_whole_block_rows(node, a, b)
     require_ascending_result(node)
+    if node.op.reads("hint") and node.i32("hint") == HADAMARD:
+        n, types = a.ne[0], ("F32", "F16")
+        node.require(n > 0 and n & (n - 1) == 0 and a.ne[1] == n, "a square matrix of a power of 2 rows by the hint", a.ne, at=a)
+        # asserted by ggml_compute_forward_fwht
+        node.require(b.dtype.name in types, f"{' or '.join(types)} by the hint", b.dtype.name, at=b)
 
 
 def oracle(node: Node) -> None:

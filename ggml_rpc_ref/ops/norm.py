@@ -4,7 +4,7 @@
 
 src0, dst: F32, the same ne, dense rows; may share memory. eps must not be negative or NaN (upstream asserts it). A row with NaN
 or an infinity becomes NaN throughout. A row of equal elements becomes 0 (0 / 0 = NaN where eps is 0). Empty: nothing is
-computed. (NORM.strides: the elements of a row may lie apart.)
+computed.
 
 Source: ggml_compute_forward_norm_f32 in ggml-cpu/ops.cpp (sum in double, mean and differences in float).
 """

@@ -231,6 +231,7 @@ class Op:
         writes: slots of sources that the op updates besides its destination.
         kinds: names of UNARY's or GLU's kinds by number.
         later: what the op is in later versions, in the order of `spec.op_changes`.
+        changes: ids of those that this row has.
     """
 
     name: str
@@ -248,13 +249,14 @@ class Op:
     writes: tuple[int, ...] = ()
     kinds: tuple[str, ...] = ()
     later: tuple[Later, ...] = ()
+    changes: tuple[str, ...] = ()
 
     def at(self, version: Version) -> Op:
         """Return the row as it is in a version."""
         row = replace(self, kinds=kinds(self.name, version))
         for later in self.later:
             if op_changes.has(version, later.change):
-                row = later.changed(row)
+                row = replace(later.changed(row), changes=(*row.changes, later.change))
         return row
 
     def reads(self, name: str) -> bool:

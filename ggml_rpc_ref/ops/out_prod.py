@@ -4,8 +4,7 @@
 
 src0: ne = (m, k, b2, b3), F32 or a block type; dense rows. src1: F32 ne = (n, k, r2*b2, r3*b3), any strides. dst: F32
 contiguous, ne = (m, n, r2*b2, r3*b3). A block type does not broadcast: r2 = r3 = 1. k = 0 gives zeros. NaN and infinities
-spread as in sums of products. F16 and BF16 are refused, as upstream aborts on them. (OUT_PROD.f16: src0 F16 as well, which
-does not broadcast either.)
+spread as in sums of products. F16 and BF16 are refused, as upstream aborts on them.
 
 Source: ggml_compute_forward_out_prod_f32 and _q_f32 in ggml-cpu/ops.cpp, ggml_out_prod in ggml.c.
 """

@@ -25,8 +25,7 @@ below, and their sum at most ne0.
 src0: F32 or F16, ne = (ne0, heads, tokens, batch), dense rows. src1: I32 positions, ne = (tokens) or (4 * tokens). src2
 (optional): F32 freq_factors, ne0 at least n_dims/2. dst: src0's type and ne; may be src0's own memory. The angles are computed
 in float32 and by repeated multiplication, as upstream does: at large positions that determines the result, so it is part of the
-definition. A NaN or an infinity stays within its pair. Negative positions rotate the other way. (ROPE.offset: element i of a pair
-is i + n_offs, and the n_offs elements before are copied.)
+definition. A NaN or an infinity stays within its pair. Negative positions rotate the other way.
 
 Source: ggml_compute_forward_rope_flt, ggml_rope_cache_init, ggml_mrope_cache_init, rope_yarn in ggml-cpu/ops.cpp;
 ggml_rope_impl, ggml_rope_yarn_corr_dims in ggml.c.

@@ -3,8 +3,7 @@
     dst[i] = src0[i] * scale + bias
 
 src0: F32, contiguous. dst: F32, the same ne, contiguous; may be src0's memory. A bias of 0 (of either sign) is not added, so that
--0 stays -0. NaN and infinities by IEEE rules, in the parameters too. Empty: nothing is computed. (SCALE.bf16: both BF16 as well,
-computed in float32 and rounded once.)
+-0 stays -0. NaN and infinities by IEEE rules, in the parameters too. Empty: nothing is computed.
 
 Source: ggml_compute_forward_scale_f32 in ggml-cpu/ops.cpp (the sum is one fused multiply-add on most CPUs).
 """

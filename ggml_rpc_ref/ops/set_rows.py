@@ -6,7 +6,6 @@ src0: F32, ne = (n, m, r2, r3), dense rows. src1: I64 or I32, ne = (m, r, s, 1) 
 strides; each 0 <= index < rows. src2: what is written to; dst is a view of it (older clients leave it out). dst: F32, F16, BF16
 or a block type that the CPU backend can write, ne = (n, rows, r2, r3), dense rows; other rows stay as they are. Where an index
 occurs twice in a matrix, the later row stays. Rounding as in CPY. Empty: nothing is written, and no index is checked.
-(SET_ROWS.f16: src0 F16 as well.)
 
 Source: ggml_set_rows in ggml.c, ggml_compute_forward_set_rows in ggml-cpu/ops.cpp.
 """

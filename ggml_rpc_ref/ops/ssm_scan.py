@@ -13,8 +13,7 @@ Sources in slot order: s F32, contiguous, ne = (d_state, dim, n_head, slots). x 
 contiguous, ne = (n_head, n_t, n_seqs). A F32, contiguous, ne = (1 or d_state, n_head). B and C F32, ne = (d_state, n_group,
 n_t, n_seqs). ids I32, ne = (n_seqs), each from 0 to slots - 1 (checked when the node runs). x, B and C: the matrices of a token
 without gaps, distances of tokens and sequences multiples of 4 bytes. At least one token. softplus is rounded to float32 inside,
-by definition (1 + exp(x) is 1 below -17). (SSM_SCAN.snapshots: the states after each of the last K tokens, the newest first; where K
-is more than the tokens, the rest of dst is not written.)
+by definition (1 + exp(x) is 1 below -17).
 
 Source: ggml_ssm_scan in ggml.c; ggml_compute_forward_ssm_scan_f32 in ggml-cpu/ops.cpp; ggml_compute_softplus_f32 in
 ggml-impl.h.

@@ -17,7 +17,7 @@
 src0, dst: the same ne, dense rows; may share memory. Types: F32, F16 or BF16 on both sides, or F16 or BF16 to F32; GELU,
 GELU_ERF, GELU_QUICK and SILU take F32 or F16 only, the same on both sides. GELU of F32 is 0 up to -10 and x from 10 on; -inf in
 the others of that family, and in GELU of F16, gives NaN. XIELU needs rows evenly spaced on both sides. Empty: nothing is
-computed. (UNARY.bf16: BF16 on both sides as well, also for these four.)
+computed.
 
 GELU and GELU_QUICK of F32 are table look-ups by F16 on upstream's CPU: see `activations.TABLE`; beyond ±65504 its GELU_QUICK
 therefore overflows, which this oracle does not follow.

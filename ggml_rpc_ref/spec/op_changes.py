@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ggml_rpc_ref.spec.versions import (
+    V3_6_1,
     V4_0_0,
     V4_0_1,
     V4_0_2,
@@ -55,25 +56,33 @@ class OpChange:
         return present(version, self.since, self.until)
 
 
+WITNESSES: dict[Version, str] = {
+    V3_6_1: "vectors/upstream-3.6.1-llama-cpp-python-0.3.20",
+    V8_0_0: "vectors/upstream-8.0.0-xllamacpp-2026.10.11549",
+}
+"""Version to the directory of what a build of it was recorded to compute: the cases of its version that those before it lack."""
+
+_OFFSET = "op_params[15], even and 0 in vision mode, is how many elements come before those that are rotated; they are copied."
+
 _ROWS = (
     OpChange("FILL.f16", V4_0_0, "Takes F16 as well; the number is rounded to it."),
     OpChange(
         "MUL_MAT.hint", V4_0_0,
-        "op_params[1] = 1 promises that src0 is the Hadamard matrix of ne[0], a power of 2, over the root of ne[0]; upstream's CPU then "
-        "computes the fast transform of src1 and does not read src0.",
+        "op_params[1] = 1 promises that src0 is the Hadamard matrix of ne[0], a power of 2, over the root of ne[0]; upstream's CPU "
+        "then computes the fast transform of src1 and does not read src0. The product is the same where the promise holds.",
     ),
     OpChange(
         "GATED_DELTA_NET.state-slots", V4_0_0,
-        "The state has ne = (S*S*H, K, n_seqs), of which slot 0 is read; the result ends with the states after each of the last K tokens, "
-        "the oldest first.", V4_0_1,
+        "The state has ne = (S*S*H, K, B), of which slot 0 is read; dst has ne = (S*H, T*B + K*S*B): it ends with the states after "
+        "each of the last K tokens, the oldest first; of fewer tokens the first places are not written.", V4_0_1,
     ),
     OpChange("CONCAT.blocks", V4_0_1, "Takes block types as well, in whole blocks."),
     OpChange("NORM.strides", V4_0_1, "The elements of a row may lie apart on both sides."),
     OpChange("L2_NORM.strides", V4_0_1, "The elements of a row may lie apart on both sides."),
     OpChange(
         "GATED_DELTA_NET.snapshots", V4_0_1,
-        "op_params[0] is K, at least 1: the result ends with the states after each of the last K tokens, the newest first; the state has "
-        "ne = (S, S, H, n_seqs).",
+        "op_params[0] is K, at least 1, the state has ne = (S, S, H, B), dst ne = (S*H, T*B + K*S*B): it ends with the states "
+        "after each of the last K tokens, the newest first; of fewer tokens the last places are not written.",
     ),
     OpChange("SET_ROWS.f16", V4_0_2, "Takes rows of F16 as well (until 4.0.3 into F16 only)."),
     OpChange("CONV_2D_DW.f16", V4_0_2, "Takes an F16 kernel as well."),
@@ -83,11 +92,11 @@ _ROWS = (
     OpChange("IM2COL_BACK.f16", V4_0_3, "The kernel, read for its dimensions only, may be F16 as well."),
     OpChange(
         "SSM_SCAN.snapshots", V5_0_0,
-        "op_params[0] is K, at least 1: the result ends with the states after each of the last K tokens, the newest first. K above 1 needs "
-        "A of one row.",
+        "op_params[0] is K, at least 1: the result ends with the states after each of the last K tokens, the newest first; of "
+        "fewer tokens the last places are not written. K above 1 needs A of one row.",
     ),
-    OpChange("ROPE.offset", V5_1_0, "op_params[15] is an even number of elements before those that are rotated; they are copied."),
-    OpChange("ROPE_BACK.offset", V5_1_0, "op_params[15] is an even number of elements before those that are rotated; they are copied."),
+    OpChange("ROPE.offset", V5_1_0, f"{_OFFSET} Upstream's loop never ends where n_dims is 0."),
+    OpChange("ROPE_BACK.offset", V5_1_0, _OFFSET),
     OpChange("CONCAT.rows", V6_0_0, "The elements of a row of src0 and src1 must not lie apart."),
     OpChange("CONV_TRANSPOSE_2D.images", V6_0_0, "All images are computed, not the first alone."),
     OpChange("UNARY.bf16", V7_0_0, "GELU, GELU_ERF, GELU_QUICK and SILU take BF16 as well."),
@@ -95,8 +104,8 @@ _ROWS = (
     OpChange("SCALE.bf16", V7_0_0, "Takes BF16 as well."),
     OpChange(
         "DSV4_HC_PRE.scale", V7_0_0,
-        "op_params[0] is a factor of the sum; where op_params[1] is not 0 the weights are gates, one for each element of x, of which the "
-        "sigmoid is taken.",
+        "op_params[0] is a factor of the sum, so that a client that leaves it 0 gets zeros; where op_params[1] is not 0 the "
+        "weights have x's ne and are replaced by 1 / (1 + exp(-w)).",
     ),
     OpChange("DSV4_HC_POST.no-comb", V7_0_0, "comb may be absent: each stream keeps its own residual."),
     OpChange("MUL_MAT.f16-activations", V7_0_0, "src1 may be F16 or BF16 where src0 is F32."),

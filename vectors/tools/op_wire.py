@@ -89,16 +89,16 @@ BUILDS = {
         (3, 6, 1), "llama-cpp-python 0.3.20 (ggml 0.9.11, protocol 3.6.1)", "upstream-3.6.1-llama-cpp-python-0.3.20",
         "3.6.1/lib/python3*/site-packages/llama_cpp/lib", OPS_OF_3_6_1,
     ),
-    "4.0.0": Build(
-        (4, 0, 0), "llama-cpp-python 0.3.28 (protocol 4.0.0)", "upstream-4.0.0-llama-cpp-python-0.3.28",
-        "4.0.0/build/bin", OPS_OF_3_6_1,
-    ),
     "8.0.0": Build(
         (8, 0, 0), "xllamacpp 2026.10.11549 (ggml 0.26.0, protocol 8.0.0)", "upstream-8.0.0-xllamacpp-2026.10.11549",
         "8.0.0/build/bin", OPS_OF_8_0_0,
     ),
+    "4.0.0": Build(
+        (4, 0, 0), "llama-cpp-python 0.3.28 (protocol 4.0.0)", "upstream-4.0.0-llama-cpp-python-0.3.28",
+        "4.0.0/build/bin", OPS_OF_3_6_1,
+    ),
 }  # fmt: skip
-"""Protocol version to the build that it is recorded from: the first, the one with a meaning that only it has, the last."""
+"""Protocol version to the build that it is recorded from: SPEC.md's, the newest, one with a meaning of its own."""
 
 # --- the wire, as far as it is needed here ------------------------------------------------------------------------------
 

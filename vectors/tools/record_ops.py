@@ -43,6 +43,7 @@ from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes, worst_error
 from ggml_rpc_ref.ops.op import Op
+from ggml_rpc_ref.spec.op_changes import OP_CHANGES
 from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 from vectors.tools.op_wire import BUILDS, Build, RemoteServer, ServerGone, SpawnedServer, Wire, tensor_record
@@ -198,7 +199,8 @@ def with_inputs(op: Op, document: dict[str, Any], build: Build = BUILDS["3.6.1"]
             sha256 = described.pop("sha256")
             operands[number] = described | {"payload": {"at": end, "size": len(streams[-1])}, "sha256": sha256}
             end += len(streams[-1])
-        cases.append(entry | {"dst": operands[0], "src": operands[1:]})
+        said = {key: value for key, value in entry.items() if key not in ("id", "since", "until")}
+        cases.append({"id": entry["id"], **lifetime(case), **said, "dst": operands[0], "src": operands[1:]})
     return document | {"cases": cases}, b"".join(streams)
 
 
@@ -242,6 +244,14 @@ def _ops(build: Build) -> dict[str, Op]:
     return ops_of(Version(*build.protocol))
 
 
+def lifetime(case: Case) -> dict[str, str]:
+    """Return the versions between which the op computes a case so, where a change is what brought or ended it."""
+    began, ended = OP_CHANGES.get(case.since), OP_CHANGES.get(case.until)
+    since = {"since": str(began.since)} if began else {}
+    until = ended.since if ended else began.until if began else None
+    return since | ({"until": str(until)} if until else {})
+
+
 def record_case(wire: Wire, op: Op, case: Case) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, np.dtype[np.uint8]]]]:
     """Return the JSON object of a case, and the memories as the server left them.
 
@@ -266,6 +276,7 @@ def record_case(wire: Wire, op: Op, case: Case) -> tuple[dict[str, Any], dict[st
     slots = enumerate(zip(case.src, src, strict=True))
     entry = {
         "id": case.id,
+        **lifetime(case),
         "op_params": op_params.hex(),
         "dst": described(case.dst, dst, f"{op.name}/{case.id}/dst"),
         "src": [described(operand, tensor, f"{op.name}/{case.id}/{slot}") for slot, (operand, tensor) in slots],

@@ -31,7 +31,7 @@ def cases_of(op: str, version: Version = DEFAULT) -> tuple[Case, ...]:
 
 
 def _has_meaning(op: str, case: Case, version: Version) -> bool:
-    table, known = op_table(version) or op_table(), types(version)
+    table, known = op_table(version), types(version)
     operands = [operand for operand in (case.dst, *case.src) if operand is not None]
     return (
         op in table

@@ -1,7 +1,9 @@
 """Inputs worth trying on GATED_DELTA_NET."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
+from typing import Any
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand, since, until
 from ggml_rpc_ref.tensor import Quad
@@ -29,7 +31,7 @@ def _case(
     elif snapshots:
         state = Operand("F32", (size, size, heads, sequences))
     dst = Operand("F32", (size * heads, (tokens + max(1, slots, snapshots) * size) * sequences))
-    params = {"K": snapshots} if snapshots else {}
+    params = {"snapshots": snapshots} if snapshots else {}
     return Case(name, dst, (key, key, stream(heads, sequences, "normal"), gate, beta, state), params)
 
 
@@ -42,13 +44,18 @@ def cases() -> Iterator[Case]:
 
 def _later(word: str) -> Iterator[Case]:
     """One snapshot and several, as many as there are tokens, more, none taken."""
+    case = partial(_of_later, word)
     for count, vector, permuted in product((1, 3), (False, True), (False, True)):
         words = f"{count}-{word}" + ("-vector-gate" if vector else "") + ("-permuted" if permuted else "")
-        yield _case(words, 16, 4, 5, 2, vector=vector, permuted=permuted, **{word: count})
-    yield _case(f"{word}-for-each-token", 8, 2, 4, 1, **{word: 4})
-    yield _case(f"more-{word}-than-tokens", 8, 2, 2, 3, **{word: 5})
-    yield _case(f"{word}-shared-heads", 16, 6, 3, 1, few=(2, 1), **{word: 2})
-    yield _case(f"{word}-no-tokens", 8, 2, 0, 2, **{word: 1})
+        yield case(count, words, 16, 4, 5, 2, vector=vector, permuted=permuted)
+    yield case(4, f"{word}-for-each-token", 8, 2, 4, 1)
+    yield case(5, f"more-{word}-than-tokens", 8, 2, 2, 3)
+    yield case(2, f"{word}-shared-heads", 16, 6, 3, 1, few=(2, 1))
+    yield case(1, f"{word}-no-tokens", 8, 2, 0, 2)
+
+
+def _of_later(word: str, count: int, *args: Any, **kwargs: Any) -> Case:
+    return _case(*args, **kwargs, slots=count * (word == "slots"), snapshots=count * (word == "snapshots"))
 
 
 def _without_snapshots() -> Iterator[Case]:

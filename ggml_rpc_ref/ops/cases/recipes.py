@@ -55,7 +55,7 @@ def elements(fill: str, shape: tuple[int, ...], rng: np.random.Generator) -> Arr
 
 
 def _hadamard(shape: tuple[int, ...]) -> Array:
-    """Rows of the Hadamard matrix of their length, a power of 2, over its root: -1 where row and column share an odd number of bits."""
+    """Rows of the Hadamard matrix over the root of its length: negative where row and column share an odd number of bits."""
     row, column = np.indices(shape[-2:])
     odd = np.unpackbits((row & column).astype(">u4")[..., None].view(np.uint8), axis=-1).sum(axis=-1) % 2
     rows = np.where(odd, -1.0, 1.0) / np.sqrt(shape[-1])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand, since, until
-from ggml_rpc_ref.ops.cases.shared.rotation import YARN, rotation
+from ggml_rpc_ref.ops.cases.shared.rotation import YARN, Value, rotation
 from ggml_rpc_ref.ops.shared.rotation import IMROPE, MROPE, NEOX, NORMAL, VISION
 
 
@@ -68,7 +68,7 @@ def _section_cases(name: str, mode: int, n_dims: int) -> Iterator[Case]:
 
 def _later() -> Iterator[Case]:
     for name, mode in (("normal", NORMAL), ("neox", NEOX), ("mrope", MROPE), ("imrope", IMROPE)):
-        sections = {"sections": (8, 4, 4, 0)}
+        sections: dict[str, Value] = {"sections": (8, 4, 4, 0)}
         for dtype in ("F32", "F16"):
             yield rotation(f"{name}-offset-{dtype.lower()}", Operand(dtype, (80, 3, 5)), mode, 32, {"n_offs": 14} | sections)
         yield rotation(f"{name}-offset-to-the-end", Operand("F32", (64, 2, 3)), mode, 32, {"n_offs": 32} | sections, in_place=True)

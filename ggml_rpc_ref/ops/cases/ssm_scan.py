@@ -10,7 +10,7 @@ def _case(
     name: str, d_state: int, dim: int, heads: int, groups: int, tokens: int, sequences: int, *, scalar: bool = True,
     slots: int | None = None, dt: str = "normal", ids: str | None = None, apart: bool = False, snapshots: int = 0,
 ) -> Case:  # fmt: skip
-    """Return a case; scalar: A has one row (Mamba-2); apart: gaps between the tokens of x, B and C; snapshots: K, in later versions."""
+    """Return a case; scalar: A has one row (Mamba-2); apart: gaps between tokens of x, B and C; snapshots: K of later versions."""
 
     def per_token(width: int, rows: int) -> Operand:
         nb1 = 4 * width
@@ -28,7 +28,7 @@ def _case(
         Operand("I32", (sequences,), fill=ids or f"index:{slots}"),
     )
     size = dim * heads * tokens * sequences + max(1, snapshots) * d_state * dim * heads * sequences
-    return Case(name, Operand("F32", (size,)), sources, {"K": snapshots} if snapshots else {})
+    return Case(name, Operand("F32", (size,)), sources, {"snapshots": snapshots} if snapshots else {})
 
 
 def cases() -> Iterator[Case]:

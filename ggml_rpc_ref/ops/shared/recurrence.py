@@ -20,7 +20,7 @@ from ggml_rpc_ref.tensor import Array
 
 TOLERANCE = Tolerance(1e-5, 1e-5, 1e-10, "a float32 state rounded at every token, and sums in another order")
 
-SNAPSHOTS = Param("K", "i32", 0, "after how many of the last tokens the states are kept, at least 1")
+SNAPSHOTS = Param("snapshots", "i32", 0, "K: after how many of the last tokens the states are kept, at least 1")
 
 
 def snapshots(node: Node) -> int:
@@ -29,8 +29,8 @@ def snapshots(node: Node) -> int:
     Raises:
         Violation: graph.shape, where it is none.
     """
-    count = node.i32("K") if node.op.reads("K") else 1
-    node.require(count >= 1, "K >= 1", count)
+    count = node.i32("snapshots") if node.op.reads("snapshots") else 1
+    node.require(count >= 1, "at least one snapshot", count)
     return count
 
 
