@@ -1,7 +1,9 @@
-"""Fixtures for tests against a genuine llama.cpp (see `tests.support.requirements` for where it isn't installed), and the seeds."""
+"""Fixtures for tests against a genuine llama.cpp (see `tests.support.requirements` for where it isn't installed), the seeds, and
+how many processes share the work."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,23 @@ T = TypeVar("T")
 # The same examples each time unless another seed is asked for, and no verdict that depends on how busy the machine is.
 settings.register_profile("suite", derandomize=SEED == 0, deadline=None, database=None, print_blob=True)
 settings.load_profile("suite")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Give the whole suite a process for each processor, unless the command line says how many (`-n 0`: this one alone).
+
+    A named file or test stays in this process, where output and debuggers are at hand. Before pytest-xdist reads the option.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # this is one of the processes, whose options are as undecided as those of the first
+    option = config.option
+    undecided = getattr(option, "numprocesses", 0) is None and option.dist == "no" and not option.tx
+    attended = option.usepdb or option.trace or option.collectonly or option.capture == "no"
+    if undecided and not attended and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        option.numprocesses, option.dist = len(os.sched_getaffinity(0)), "worksteal"
+        # there is a process for each processor already: numpy's threads would wait for one another, and they wait by spinning
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -440,6 +441,42 @@ def test_fragments_are_joined(tmp_path: Path, turned: bool, tunnel: bool) -> Non
     cut = decoded(tmp_path, pcap([piece for row in [*pieces[:9], pieces[9][:1], *pieces[10:]] for piece in row]))
     assert [fault.rule for fault in cut.faults] == ["capture.stream-whole"]
     assert cut.source.notes == ["1 IP packets are in fragments of which the capture lacks some"]
+
+
+HOP_BY_HOP = bytes([44, 0, 1, 4]) + bytes(4)
+"""An extension header of eight bytes, padded, that says that a fragment header (44) follows."""
+
+
+def fragments_of_ipv6(frame: bytes, id: int, size: int, extended: bool) -> list[bytes]:
+    """A frame's IPv6 packet in fragments of so many bytes, each behind a header for every hop if that is asked for."""
+    head, body, first = frame[14:54], frame[54:], HOP_BY_HOP if extended else b""
+    cuts = range(0, len(body), size)
+    return [
+        ethernet(
+            head[:4] + struct.pack(">HB", len(first) + 8 + len(body[at : at + size]), 0 if extended else 44) + head[7:] + first
+            + struct.pack(">BBHI", 6, 0, at | (at != cuts[-1]), id) + body[at : at + size],
+            0x86DD,
+        )
+        for at in cuts
+    ]  # fmt: skip
+
+
+@needs_scapy
+@pytest.mark.parametrize("order", ["in-order", "last-first", "mixed"])
+@pytest.mark.parametrize("extended", [False, True], ids=["plain", "behind-an-extension-header"])
+@pytest.mark.parametrize("size", [8, 400])
+def test_fragments_of_ipv6_are_joined(tmp_path: Path, order: str, extended: bool, size: int) -> None:
+    frames = [ethernet(packet, 0x86DD) for _, packet in packets(ONE, ip=ipv6)]
+    pieces = [
+        fragments_of_ipv6(frame, id, size, extended)[:: -1 if order == "last-first" else 1] for id, frame in enumerate(frames)
+    ]
+    rows = list(zip_longest(*pieces)) if order == "mixed" else pieces
+    found = decoded(tmp_path, pcap([piece for row in rows for piece in row if piece]))
+    assert (sorted(names(found)), found.faults, found.source.notes) == (sorted(SAID), [], [])
+    if size == 8:
+        cut = decoded(tmp_path, pcap([piece for row in [*pieces[:3], pieces[3][:1], *pieces[4:]] for piece in row]))
+        assert [fault.rule for fault in cut.faults] == ["capture.stream-whole"]
+        assert cut.source.notes == ["1 IP packets are in fragments of which the capture lacks some"]
 
 
 def test_a_gap_is_given_up_before_sequence_numbers_wrap_around_it() -> None:

@@ -73,7 +73,8 @@ def quick() -> list[Case]:
 
 
 def judge(target: Any, cases: Sequence[Case], timeout: float = 10.0) -> Report:
-    return run(target, cases, Options(timeout=timeout))
+    """Judge without a diagnosis: test_diagnosis.py has that."""
+    return run(target, cases, Options(timeout=timeout, profile=""))
 
 
 def broken_rules(report: Report) -> set[str]:
@@ -326,7 +327,7 @@ def test_what_a_case_raises_becomes_its_verdict(error: Exception, verdict: str, 
 
 
 def test_events_tell_a_run_as_it_happens() -> None:
-    events = list(judge_events(fake("close"), GOOD[:1]))
+    events = list(judge_events(fake("close"), GOOD[:1], Options(profile="")))
     assert [type(event) for event in events] == [Started, Introduced, CaseBegan, CaseEnded, Ended]
     started, introduced, began, ended, last = events
     assert (started, last) == (Started("a fake that will close", 1, started.time), Ended(is_interrupted=False))
@@ -341,7 +342,7 @@ def interrupting(number: signal.Signals) -> list[Case]:
 
 def test_an_interrupt_is_an_event_and_the_server_is_stopped() -> None:
     target = fake("close")
-    events = list(judge_events(target, interrupting(signal.SIGINT)))
+    events = list(judge_events(target, interrupting(signal.SIGINT), Options(profile="")))
     assert [type(event) for event in events] == [Started, Introduced, CaseBegan, CaseEnded, CaseBegan, Ended]
     assert events[-1] == Ended(is_interrupted=True)
     assert target.pid is None
@@ -349,7 +350,7 @@ def test_an_interrupt_is_an_event_and_the_server_is_stopped() -> None:
 
 def test_a_run_that_only_reports_hands_the_interrupt_on() -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(fake("close"), interrupting(signal.SIGINT))
+        run(fake("close"), interrupting(signal.SIGINT), Options(profile=""))
 
 
 @pytest.fixture
@@ -419,7 +420,7 @@ def test_a_case_that_may_crash_needs_leave_on_another_machine(monkeypatch: pytes
     (result,) = judge(fake("close"), [case]).results
     assert result.verdict is Verdict.SKIP
     assert "--i-own-this-target" in result.detail
-    (result,) = run(fake("close"), [case], Options(owned=True)).results
+    (result,) = run(fake("close"), [case], Options(owned=True, profile="")).results
     assert result.verdict is Verdict.PASS
 
 
@@ -584,7 +585,7 @@ def test_text_tells_expected_failures_from_news(tmp_path: Path) -> None:
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "required": ["schema_version", "tool", "target", "started", "counts", "unexpected", "exit_status", "cases"],
+    "required": ["schema_version", "tool", "target", "diagnosis", "started", "counts", "unexpected", "exit_status", "cases"],
     "additionalProperties": False,
     "properties": {
         "schema_version": {"const": 1},
@@ -594,6 +595,7 @@ SCHEMA: dict[str, Any] = {
             "required": ["name", "protocol", "device_count"],
             "properties": {"protocol": {"type": ["string", "null"], "pattern": r"^\d+\.\d+\.\d+$"}},
         },
+        "diagnosis": {"type": ["object", "null"]},
         "started": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"},
         "counts": {"type": "object", "propertyNames": {"enum": list(Verdict)}, "additionalProperties": {"type": "integer"}},
         "unexpected": {"type": ["array", "null"], "items": {"type": "string"}},
@@ -615,6 +617,11 @@ SCHEMA: dict[str, Any] = {
                     "expected": {"type": "string"},
                     "actual": {"type": "string"},
                     "transcript": {"type": "array", "items": {"type": "string"}, "maxItems": 40},
+                    "server_said": {"type": "array", "items": {"type": "string"}, "maxItems": 5},
+                    "death": {"type": "string"},
+                    "waits_for": {"type": "string"},
+                    "runs": {"type": "integer"},
+                    "failed": {"type": "integer"},
                 },
             },
         },
@@ -671,7 +678,8 @@ def spawn(behaviour: str) -> list[str]:
 def test_the_default_judges_our_own_server() -> None:
     done = command_line("conform", "--only", "device.*", "--only", "graph.computes/add")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "ggml-rpc-ref serve, protocol 3.6.1, 2 devices: 22 cases, 22 PASS\n"
+    assert done.stdout.splitlines()[0].startswith("what ggml-rpc-ref serve does (looked at for ")
+    assert done.stdout.splitlines()[-1] == "ggml-rpc-ref serve, protocol 3.6.1, 2 devices: 22 cases, 22 PASS"
 
 
 @pytest.mark.parametrize(

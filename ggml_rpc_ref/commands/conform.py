@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from ggml_rpc_ref.conformance import Case, Event, Expected, Report, Result, Target
 
 
+LINE = 200
+"""Characters of the line that says a failure as it is found; the report has all of it."""
+
+
 def conform(
     target: Judged = "",
     spawn: Spawn = "",
@@ -31,16 +35,26 @@ def conform(
     timeout: Annotated[
         float, typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long one answer may take.")
     ] = 5.0,
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="PROFILE",
+            help="What is asked of the server: full; inference or minimal: what these need; found: the commands that it answers.",
+        ),
+    ] = "full",
+    repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Run each case N times; the worst verdict counts.")] = 1,
     expect: Expect = None,
     i_own_this_target: Owned = False,
     list_cases: Listing = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
-    from ggml_rpc_ref.conformance import CASES, select
+    from ggml_rpc_ref.conformance import CASES, PROFILES, select
 
+    if profile not in ("full", *PROFILES):
+        raise Misuse(f"--profile {profile}: there is full, {', '.join(PROFILES)}")
     server, cases = choose_target(target, spawn), select(tuple(only or ()))
-    options = JudgingOptions(timeout, expect, i_own_this_target, as_json)
+    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat)
     raise typer.Exit(print_cases(cases, as_json=as_json) if list_cases else judge_and_report(server, cases, options, CASES))
 
 
@@ -52,6 +66,8 @@ class JudgingOptions:
     expect: Path | None = None
     owned: bool = False
     as_json: bool = False
+    profile: str = ""
+    repeat: int = 1
 
 
 def choose_target(endpoint: str, spawn: str) -> Target:
@@ -99,30 +115,35 @@ def judge_and_report(
         known: the ids that an expected failure may have.
         summary: yields lines to print above the counts, where the report is text.
     """
-    from ggml_rpc_ref.conformance import Options, Report, as_json, as_text, judge, load
+    from ggml_rpc_ref.conformance import Options, Report, as_json, judge, load, verdict_lines
 
     expected = load(options.expect) if options.expect else None
     report = Report(known=known)
     # By default SIGTERM would end us at once and leave the server that we started behind: treat it as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _progress(target.name, cases) as show:
-        _collect(judge(target, cases, Options(options.timeout, options.owned)), report, show)
+    how = Options(options.timeout, options.owned, options.profile, options.repeat)
+    with _progress(target.name, cases, expected or {}) as show:
+        _collect(judge(target, cases, how), report, show, options)
     code = exit_code(report, expected)
     if options.as_json:
         print(json.dumps(as_json(report, code, expected), indent=1))
     else:
-        print("\n".join(as_text(report, expected, summary(report.results))))
+        print("\n".join(verdict_lines(report, expected, summary(report.results))))
     if report.is_interrupted:
         print_error("interrupted")
     return code
 
 
-def _collect(events: Generator[Event, None, None], report: Report, show: Callable[[Event], None]) -> None:
-    """Pass each event to the report and the progress bar; an interrupt ends the run, and the report keeps what was judged."""
+def _collect(events: Generator[Event, None, None], report: Report, show: Callable[[Event], None], options: JudgingOptions) -> None:
+    """Pass each event to the report and the progress; an interrupt ends the run, and the report keeps what was judged."""
+    from ggml_rpc_ref.conformance import Diagnosed, ability_lines
+
     try:
         for event in events:
             report.take(event)
             show(event)
+            if isinstance(event, Diagnosed) and not options.as_json:
+                print("\n".join((*ability_lines(report), "")), flush=True)  # at once: it is the first answer to the user
     except KeyboardInterrupt:  # it came between two events; during one, `judge` turns it into the last event
         events.close()
         report.is_interrupted = True
@@ -142,26 +163,45 @@ def exit_code(report: Report, expected: Mapping[str, Expected] | None = None) ->
 
 
 @contextmanager
-def _progress(name: str, cases: Sequence[Case]) -> Iterator[Callable[[Event], None]]:
-    """Yield a consumer of events: on a terminal a bar, with each failure printed above it as it is found; elsewhere nothing."""
+def _progress(name: str, cases: Sequence[Case], expected: Mapping[str, Expected]) -> Iterator[Callable[[Event], None]]:
+    """Yield a consumer of events that prints each failure to standard error as it is found, on a terminal above a bar."""
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda event: _print_failure(event, expected, lambda line: print(line, file=sys.stderr, flush=True))
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from ggml_rpc_ref.conformance import NO_FAULT, CaseEnded
+    from ggml_rpc_ref.conformance import NO_FAULT, CaseBegan, CaseEnded
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failures]} failures"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[case]}"),
+    )
     # rich honours NO_COLOR by itself
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=len(cases))
+        task = bar.add_task(name[:30], total=len(cases), failures=0, case="looking at what it does")
+        failures = 0
 
         def show(event: Event) -> None:
-            if not isinstance(event, CaseEnded):
-                return
-            if event.result.verdict not in NO_FAULT:
-                bar.console.print(f"{event.result.verdict} {event.result.case.id}", markup=False, highlight=False)
-            bar.advance(task)
+            nonlocal failures
+            _print_failure(event, expected, lambda line: bar.console.print(line, markup=False, highlight=False))
+            if isinstance(event, CaseBegan):
+                bar.update(task, case=event.case.id)
+            elif isinstance(event, CaseEnded):
+                failures += event.result.verdict not in NO_FAULT
+                bar.update(task, advance=1, failures=failures)
 
         yield show
+
+
+def _print_failure(event: Event, expected: Mapping[str, Expected], write: Callable[[str], None]) -> None:
+    """Write a line where an event is a failure that was not expected."""
+    from ggml_rpc_ref.conformance import NO_FAULT, CaseEnded, is_expected
+
+    if isinstance(event, CaseEnded) and event.result.verdict not in NO_FAULT and not is_expected(event.result, expected):
+        line = f"{event.result.verdict} {event.result.case.id}: {event.result.detail}"
+        write(line if len(line) <= LINE else f"{line[: LINE - 1]}…")

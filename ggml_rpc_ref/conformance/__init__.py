@@ -13,11 +13,14 @@ from fnmatch import fnmatchcase
 
 from ggml_rpc_ref.conformance.case import CASES, Case
 from ggml_rpc_ref.conformance.cases import SECTIONS
-from ggml_rpc_ref.conformance.events import CaseBegan, CaseEnded, Ended, Event, Introduced, Report, Result, Started
+from ggml_rpc_ref.conformance.diagnosis import PROFILES, Ability, Diagnosis, State
+from ggml_rpc_ref.conformance.events import CaseBegan, CaseEnded, Diagnosed, Ended, Event, Introduced, Report, Result, Started
 from ggml_rpc_ref.conformance.expect import Expected, load, surprises
-from ggml_rpc_ref.conformance.report import Outcome, as_json, as_text, case_as_json, outcome, show
+from ggml_rpc_ref.conformance.report import Outcome, as_json, case_as_json, outcome
 from ggml_rpc_ref.conformance.runner import Options, WrongVersion, judge, run
+from ggml_rpc_ref.conformance.showing import show
 from ggml_rpc_ref.conformance.target import Given, Spawned, Target, embedded, from_command
+from ggml_rpc_ref.conformance.text import ability_lines, as_text, is_expected, verdict_lines
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Verdict
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.rules import RULES
@@ -27,9 +30,13 @@ assert SECTIONS  # importing them has filled CASES
 __all__ = [
     "CASES",
     "NO_FAULT",
+    "PROFILES",
+    "Ability",
     "Case",
     "CaseBegan",
     "CaseEnded",
+    "Diagnosed",
+    "Diagnosis",
     "Ended",
     "Event",
     "Expected",
@@ -41,14 +48,17 @@ __all__ = [
     "Result",
     "Spawned",
     "Started",
+    "State",
     "Target",
     "Verdict",
     "WrongVersion",
+    "ability_lines",
     "as_json",
     "as_text",
     "case_as_json",
     "embedded",
     "from_command",
+    "is_expected",
     "judge",
     "load",
     "outcome",
@@ -56,6 +66,7 @@ __all__ = [
     "select",
     "show",
     "surprises",
+    "verdict_lines",
 ]
 
 

@@ -49,6 +49,12 @@ class Case:
         """The rule that it judges."""
         return RULES[self.judges or self.id.partition("/")[0]]
 
+    @property
+    def command(self) -> str:
+        """The command whose plainest use it judges, "" for other cases."""
+        section, _, words = self.id.partition("/")
+        return NAMES.get(words, "") if section == "frame.reply-presence" else ""
+
     def present(self, version: Version) -> bool:
         """Whether servers of a version are asked this."""
         rule = self.rule

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from ggml_rpc_ref.conformance.case import CASES, Case
-from ggml_rpc_ref.conformance.peer import Facts
+from ggml_rpc_ref.conformance.diagnosis import Diagnosis
+from ggml_rpc_ref.conformance.peer import TRANSCRIPT_LINES, Facts, Said
 from ggml_rpc_ref.conformance.verdict import Verdict
 
 
@@ -30,7 +31,12 @@ class Result:
         expected: what should have happened; "" where nothing is wrong.
         actual: what happened, or why the case was not judged.
         duration: seconds.
-        transcript: what was sent and received, abbreviated; only where something is wrong.
+        record: what was sent and received; only where something is wrong.
+        server_said: the last lines that the server printed during the case, where we started it and something is wrong.
+        death: how the server's process ended, where it did.
+        waits_for: the command that does not work and that the case needs, where it was not judged for that.
+        failed: how many of its runs found a fault.
+        runs: how often it was run.
     """
 
     case: Case
@@ -39,7 +45,17 @@ class Result:
     expected: str = ""
     actual: str = ""
     duration: float = 0.0
-    transcript: tuple[str, ...] = ()
+    record: tuple[Said, ...] = ()
+    server_said: tuple[str, ...] = ()
+    death: str = ""
+    waits_for: str = ""
+    failed: int = 0
+    runs: int = 1
+
+    @property
+    def transcript(self) -> tuple[str, ...]:
+        """The last messages in both directions, abbreviated, one per line."""
+        return tuple(map(str, self.record[-TRANSCRIPT_LINES:]))
 
     @property
     def detail(self) -> str:
@@ -64,6 +80,13 @@ class Introduced:
 
 
 @dataclass(frozen=True, slots=True)
+class Diagnosed:
+    """It is known what the target does."""
+
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
 class CaseBegan:
     """A case is about to be run."""
 
@@ -84,7 +107,7 @@ class Ended:
     is_interrupted: bool = False
 
 
-Event = Started | Introduced | CaseBegan | CaseEnded | Ended
+Event = Started | Introduced | Diagnosed | CaseBegan | CaseEnded | Ended
 
 
 @dataclass(slots=True)
@@ -94,6 +117,7 @@ class Report:
     Attributes:
         target: the server's name.
         facts: what is known of it; None before it has answered.
+        diagnosis: what the server does; None where it was not looked at.
         started: when, in UTC.
         results: in the order in which they came.
         known: all ids that a case has, whether or not it was run.
@@ -103,6 +127,7 @@ class Report:
 
     target: str = ""
     facts: Facts | None = None
+    diagnosis: Diagnosis | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     results: list[Result] = field(default_factory=list)
     known: Collection[str] = field(default_factory=lambda: CASES)
@@ -116,6 +141,8 @@ class Report:
                 self.target, self.planned, self.started = event.target, event.cases, event.time
             case Introduced():
                 self.facts = event.facts
+            case Diagnosed():
+                self.diagnosis = event.diagnosis
             case CaseBegan():
                 pass  # nothing to report until it has a verdict
             case CaseEnded():

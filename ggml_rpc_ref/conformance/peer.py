@@ -12,9 +12,10 @@ it is.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict
 from ggml_rpc_ref.errors import Violation
@@ -28,6 +29,7 @@ from ggml_rpc_ref.spec.messages import (
     BufferGetBase,
     DeviceCount,
     DeviceCountReply,
+    GetDeviceMemory,
     GetTensor,
     GetTensorReply,
     Hello,
@@ -52,6 +54,10 @@ REST_TIMEOUT = 0.05
 """Seconds to wait for the rest of an answer that should not have come: a server may send it in several pieces."""
 TRANSCRIPT_LINES = 40
 """The last lines that a transcript keeps."""
+LEAVING = 1.0
+"""Seconds within which a server notices that a client has left."""
+NOTICED = 0.01
+"""Seconds that a server of one client which turns others away may take from the end of one until it takes the next."""
 SECOND_CLIENT_TIMEOUT = 2.0
 """Seconds without an answer to a second client after which the server is taken to serve one client at a time."""
 
@@ -63,16 +69,22 @@ class Facts:
     Attributes:
         version: the version whose layouts are spoken: the one that it announces, unless it is judged as another sees it.
         device_count: from its DEVICE_COUNT reply; 1 where its version has none.
-        one_client: whether it left a second client waiting; None: not tried yet.
+        one_client: whether it left a second client waiting, or turned it away; None: not tried yet.
+        turns_away: whether it closes the connection of a second client.
         pid: id of its process, where we started it.
         announced: the version in its HELLO reply; None: `version`.
+        useless: command that does not work to why, as the diagnosis found; cases that need it are not judged.
+        slowest: seconds that its slowest answer took.
     """
 
     version: Version
     device_count: int = 1
     one_client: bool | None = None
+    turns_away: bool = False
     pid: int | None = None
     announced: Version | None = None
+    useless: dict[str, NotJudged] = field(default_factory=dict)
+    slowest: float = 0.0
 
     def has(self, request: type) -> bool:
         """Whether the version has a request."""
@@ -89,6 +101,26 @@ class Buffer:
     device: int = 0
 
 
+class Said(NamedTuple):
+    """A piece of a case's conversation.
+
+    Attributes:
+        connection: its number within the case, from 1.
+        verb: "sent" or "got".
+        what: the messages that were sent; "FIN" or "RST"; how the connection stands after what was received ("end", "nothing").
+        data: the bytes.
+    """
+
+    connection: int
+    verb: str
+    what: str
+    data: bytes
+
+    def __str__(self) -> str:
+        shown = f" {len(self.data)} bytes {self.data[:SHOWN_BYTES].hex()}" if self.data else ""
+        return f"{self.connection} {self.verb}{' ' * bool(self.what)}{self.what}{shown}{'…' * (len(self.data) > SHOWN_BYTES)}"
+
+
 @dataclass(slots=True)
 class Subject:
     """The server under test, for the length of one case.
@@ -97,15 +129,22 @@ class Subject:
         endpoint: where it listens.
         timeout: seconds that each answer may take.
         facts: what is known about it.
+        judges: the command that the case is about, which is sent whether or not it was found to work.
         peers: the connections opened so far.
-        transcript: the last messages in both directions, abbreviated, one per line.
+        record: everything that was sent and received.
     """
 
     endpoint: Endpoint
     timeout: float
     facts: Facts
+    judges: str = ""
     peers: list[Peer] = field(default_factory=list)
-    transcript: deque[str] = field(default_factory=lambda: deque(maxlen=TRANSCRIPT_LINES))
+    record: list[Said] = field(default_factory=list)
+
+    @property
+    def transcript(self) -> tuple[str, ...]:
+        """The last messages in both directions, abbreviated, one per line."""
+        return tuple(map(str, self.record[-TRANSCRIPT_LINES:]))
 
     def open(self) -> Peer:
         """Return a new connection on which nothing has been sent."""
@@ -121,9 +160,19 @@ class Subject:
 
     def connect(self) -> Peer:
         """Return a new connection after its HELLO; the version must be the one that the run began with."""
-        peer = self.open()
-        peer.hello()
-        return peer
+        end = time.monotonic() + LEAVING
+        while True:
+            peer = self.open()
+            try:
+                peer.hello()
+                return peer
+            except Broken as broken:
+                # a server of one client that turns others away may not have noticed yet that the one before has left
+                alone = all(other.is_closed for other in self.peers[:-1])
+                if not (broken.refused and self.facts.one_client is not False and alone and time.monotonic() < end):
+                    raise
+                self.peers.pop().close()
+                time.sleep(REST_TIMEOUT)
 
     def connect_second(self) -> Peer:
         """Return a connection in addition to those that are open.
@@ -144,11 +193,11 @@ class Subject:
                 self.connect().close()
                 self.facts.one_client = False
             except Broken as broken:
-                if broken.verdict is not Verdict.HANG:
+                if broken.verdict is not Verdict.HANG and not broken.refused:
                     raise
-                self.facts.one_client = True
+                self.facts.one_client, self.facts.turns_away = True, broken.refused
                 # it stays open: a genuine server that later answered a client that has gone would die of SIGPIPE
-                self.peers[-1].is_waiting = True
+                self.peers[-1].is_waiting = not broken.refused
             finally:
                 self.timeout = keep
         return not self.facts.one_client
@@ -190,16 +239,25 @@ class Peer:
 
     Attributes:
         is_waiting: whether it has no answer because the server serves another connection first.
+        is_closed: whether this end has closed it.
     """
 
     def __init__(self, stream: Stream, subject: Subject, number: int) -> None:
         self._stream, self.subject, self._number = stream, subject, number
-        self.version, self.is_waiting = subject.facts.version, False
+        self.version, self.is_waiting, self.is_closed = subject.facts.version, False, False
 
     # --------------------------------------------------------------------------------------------------------- sending
 
     def send(self, *what: object) -> None:
-        """Send messages and literal bytes in one piece; that the server has closed the connection is noticed on reading."""
+        """Send messages and literal bytes in one piece; that the server has closed the connection is noticed on reading.
+
+        Raises:
+            NotJudged: for a command that the diagnosis found not to work, unless the case is about it and it is asked for.
+        """
+        for name in {command_name(type(w)) for w in what if not isinstance(w, Literal)}:
+            useless = self.subject.facts.useless.get(name)
+            if useless and (name != self.subject.judges or useless.verdict is Verdict.UNSUPPORTED):
+                raise useless
         data = b"".join(bytes(w) if isinstance(w, Literal) else codec.encode_request(cast(Message, w), self.version) for w in what)
         self._note("sent", data, ", ".join(map(_label, what)))
         try:
@@ -218,26 +276,36 @@ class Peer:
         """Reset the connection (RST)."""
         self._note("sent", b"", "RST")
         self._stream.reset()
+        self.is_closed = True
 
     def close(self) -> None:
         """Close the connection. If its HELLO is not answered yet, wait for the answer: SIGPIPE would kill the genuine server."""
         if self.is_waiting:
             with contextlib.suppress(PeerClosed, DeadlineMissed):
                 self._stream.receive(64)
+        if self.subject.facts.turns_away and not self.is_closed:
+            # the next client is turned away until the server has noticed
+            self._stream.finish_sending()
+            self._stream.wait_closed(LEAVING)
+            time.sleep(NOTICED)
         self._stream.close()
+        self.is_closed = True
 
     # ------------------------------------------------------------------------------------------------------- receiving
 
     def take(self, size: int, what: str) -> bytes:
         """Return the next `size` bytes; for cases that compare literal bytes."""
+        began, facts = time.monotonic(), self.subject.facts
         try:
             data = self._stream.receive_exactly(size)
         except PeerClosed as closed:
             self._note("got", closed.seen, "end")
-            raise Broken(what, f"the connection was closed{_after(closed.count, closed.seen)}") from None
+            end = f"the connection was closed{_after(closed.count, closed.seen)}"
+            raise Broken(what, end, refused=not closed.count) from None
         except DeadlineMissed as missed:
             self._note("got", missed.seen, "nothing more")
             raise Broken(what, f"nothing came in time{_after(missed.count, missed.seen)}", verdict=Verdict.HANG) from None
+        facts.slowest = max(facts.slowest, time.monotonic() - began)
         self._note("got", data, "")
         return data
 
@@ -276,8 +344,12 @@ class Peer:
         except Violation as violation:
             raise Broken(expected, str(violation), "frame.reply-presence", Verdict.DESYNC) from None
 
-    def refused(self) -> None:
-        """Require that the server ends the connection without another byte."""
+    def refused(self, unless: Callable[[bytes], bool] = lambda _: False) -> None:
+        """Require that the server ends the connection without another byte.
+
+        Args:
+            unless: gets what came instead, and says whether that is allowed too.
+        """
         try:
             # one receive is enough: any byte at all breaks the rule, and the rest is for the message only
             data = self._stream.receive(4096)
@@ -290,7 +362,8 @@ class Peer:
         if not _is_whole(data):
             data += self._stream.wait_closed(REST_TIMEOUT).leftover
         self._note("got", data, "")
-        raise Broken(REFUSAL, self._meaning(data))
+        if not unless(data):
+            raise Broken(REFUSAL, self._meaning(data))
 
     def _meaning(self, data: bytes) -> str:
         """Describe bytes that came where none were allowed."""
@@ -344,12 +417,23 @@ class Peer:
     # ------------------------------------------------------------------------------------------------------- shorthand
 
     def alloc(self, size: int, device: int = 0) -> Buffer:
-        """Return a new buffer of at least this size."""
+        """Return a new buffer of at least this size.
+
+        Raises:
+            NotJudged: where the server says that it has no room for it, as it may.
+        """
         got = self.ask(AllocBuffer(device=device, size=size))
+        if (got.remote_ptr, got.remote_size) == (0, 0):
+            raise self.no_room(size, device)
         if not got.remote_ptr or got.remote_size < size:
             raise Broken(f"a buffer of {size} bytes", f"got {got.remote_ptr:#x} of {got.remote_size}", "buffer.alloc-size")
         base = self.ask(BufferGetBase(remote_ptr=got.remote_ptr)).base_ptr
         return Buffer(got.remote_ptr, base, size, device)
+
+    def no_room(self, size: int, device: int = 0) -> NotJudged:
+        """Return why a case is not judged on a server that has answered ALLOC_BUFFER with (0, 0)."""
+        free = "" if "GET_DEVICE_MEMORY" in self.subject.facts.useless else self.ask(GetDeviceMemory(device=device)).free_mem
+        return NotJudged(f"no room for {size} bytes" + f", {free} free" * (free != ""))
 
     def write(self, tensor: RpcTensor, data: bytes, offset: int = 0) -> None:
         """Write into a tensor."""
@@ -361,8 +445,7 @@ class Peer:
         return reply.data
 
     def _note(self, verb: str, data: bytes, what: str) -> None:
-        shown = f" {len(data)} bytes {data[:SHOWN_BYTES].hex()}{'…' if len(data) > SHOWN_BYTES else ''}" if data else ""
-        self.subject.transcript.append(f"{self._number} {verb}{' ' + what if what else ''}{shown}")
+        self.subject.record.append(Said(self._number, verb, what, data))
 
 
 def _is_silent(request: object, version: Version) -> bool:

@@ -1,22 +1,20 @@
-"""The report of a run: its outcome, as text for people and as JSON for programs."""
+"""The report of a run: its outcome, and the report as JSON for programs. `text` is for people."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from enum import Enum, auto
-from itertools import groupby
 from typing import Any
 
 import ggml_rpc_ref
-from ggml_rpc_ref.conformance.case import CASES, Case
+from ggml_rpc_ref.conformance.case import Case
+from ggml_rpc_ref.conformance.diagnosis import Diagnosis
 from ggml_rpc_ref.conformance.events import Report, Result
 from ggml_rpc_ref.conformance.expect import Expected, surprises
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Verdict
-from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.spec.files import FILE_RULES
-from ggml_rpc_ref.spec.observed import observed
-from ggml_rpc_ref.spec.rules import RULES, Rule
+from ggml_rpc_ref.spec.rules import RULES
 
 SCHEMA_VERSION = 1
 """Incremented when a field of the JSON output changes its meaning or is removed; new fields may be added at any time."""
@@ -50,7 +48,9 @@ def outcome(report: Report, expected: Mapping[str, Expected] | None = None) -> O
         return Outcome.TOOL_FAILED
     if verdicts & {Verdict.CRASH, Verdict.HANG}:
         return Outcome.CRASHED
-    if verdicts - NO_FAULT or (expected is not None and surprises(report.results, expected, report.known)):
+    # what a broken command kept from being judged is no success; a file of expected failures says it of the command's own case
+    waits = expected is None and any(r.waits_for and r.verdict is Verdict.SKIP for r in report.results)
+    if waits or verdicts - NO_FAULT or (expected is not None and surprises(report.results, expected, report.known)):
         return Outcome.NON_CONFORMANT
     return Outcome.CONFORMANT
 
@@ -64,56 +64,6 @@ def counts(results: Iterable[Result]) -> dict[str, int]:
     """Return the number of cases with each verdict, in the order of the verdicts, without zeros."""
     found = Counter(result.verdict for result in results)
     return {verdict.value: found[verdict] for verdict in Verdict if found[verdict]}
-
-
-# ---------------------------------------------------------------------------------------------------------------- text
-
-
-def as_text(report: Report, expected: Mapping[str, Expected] | None = None, summary: Iterable[str] = ()) -> Iterator[str]:
-    """Yield lines: each rule that is broken or was not judged with its cases; then unexpected results, the summary, and counts."""
-    for rule, results in _by_rule(report.results):
-        yield f"{rule.id} ({rule.level}): {rule.sentence}"
-        yield from _lines(results, expected or {})
-        yield ""
-    if expected is not None:
-        yield from (f"unexpected: {sentence}" for sentence in surprises(report.results, expected, report.known))
-    yield from summary
-    if report.is_interrupted:
-        yield f"interrupted: {len(report.results)} of {report.planned} cases were judged"
-    yield _total(report)
-
-
-def _by_rule(results: Iterable[Result]) -> Iterator[tuple[Rule, list[Result]]]:
-    shown = [result for result in results if result.verdict is not Verdict.PASS]
-    for id, rule in RULES.items():
-        if mine := [result for result in shown if result.rule == id]:
-            yield rule, mine
-
-
-def _lines(results: Iterable[Result], expected: Mapping[str, Expected]) -> Iterator[str]:
-    """Yield a line a case, below an unexpected failure its doc; consecutive cases skipped for one reason share a line."""
-    for (verdict, reason), alike in groupby(results, key=lambda r: (r.verdict, r.detail if r.verdict in NO_FAULT else r)):
-        group = list(alike)
-        if verdict in NO_FAULT and len(group) > 1:
-            yield f"  {verdict:<11} {group[0].case.id} and {len(group) - 1} more: {reason}"
-            continue
-        for result in group:
-            detour = "" if result.rule == result.case.rule.id else " (met on the way)"
-            known = " [expected]" if result.case.id in expected and verdict in expected[result.case.id].verdicts else ""
-            yield f"  {verdict:<11} {result.case.id}{detour}: {result.detail}{known}"
-            if verdict not in NO_FAULT and not known:
-                yield f"              {result.case.doc}"
-
-
-def _total(report: Report) -> str:
-    found = ", ".join(f"{number} {verdict}" for verdict, number in counts(report.results).items())
-    should = sum(level(r) != "MUST" for r in report.results if r.verdict not in NO_FAULT)
-    note = f" ({should} of them of a SHOULD)" if should else ""
-    who = report.target
-    if report.facts is not None:
-        count = report.facts.device_count
-        who += f", protocol {report.facts.version}, {count} device{'s' * (count != 1)}"
-    return f"{who}: {len(report.results)} cases, {found or 'none run'}{note}"
 
 
 # ---------------------------------------------------------------------------------------------------------------- JSON
@@ -130,6 +80,7 @@ def as_json(report: Report, exit_status: int, expected: Mapping[str, Expected] |
             "protocol": None if facts is None else str(facts.version),
             "device_count": None if facts is None else facts.device_count,
         },
+        "diagnosis": None if report.diagnosis is None else _diagnosis_as_json(report.diagnosis),
         "started": report.started.isoformat(timespec="seconds"),
         "counts": counts(report.results),
         "unexpected": None if expected is None else surprises(report.results, expected, report.known),
@@ -154,8 +105,25 @@ def _result_as_json(result: Result) -> dict[str, Any]:
             "expected": result.expected,
             "actual": result.actual,
             "transcript": list(result.transcript),
+            "server_said": list(result.server_said),
+            "death": result.death,
         }
+    if result.waits_for:
+        row["waits_for"] = result.waits_for
+    if result.runs > 1:
+        row |= {"runs": result.runs, "failed": result.failed}
     return row
+
+
+def _diagnosis_as_json(found: Diagnosis) -> dict[str, Any]:
+    """Return the object of what the server does; each command, type and op with its state and what was seen."""
+    rows = {"commands": found.commands, "types": found.types, "ops": found.ops}
+    return {what: {name: asdict(it) for name, it in row.items()} for what, row in rows.items()} | {
+        "device": found.device,
+        "several_clients": found.several_clients,
+        "keeps_cache": found.keeps_cache,
+        "duration": round(found.duration, 3),
+    }
 
 
 def case_as_json(case: Case) -> dict[str, Any]:
@@ -167,29 +135,3 @@ def case_as_json(case: Case) -> dict[str, Any]:
         "may_crash": case.may_crash,
         "what": case.doc,
     }
-
-
-# ------------------------------------------------------------------------------------------------------------- looking
-
-
-def show(name: str) -> Iterator[str]:
-    """Yield lines that explain a rule, a case and its rule, or a rule of the files around the protocol.
-
-    Raises:
-        Misuse: for an unknown id.
-    """
-    if name in FILE_RULES:
-        yield from (name, f"  {FILE_RULES[name].sentence}", '  SPEC.md, chapter "Files around the protocol", describes the files')
-        return
-    rule = CASES[name].rule if name in CASES else RULES.get(name)
-    if rule is None:
-        elsewhere = "`ggml-rpc-ref conform --list` lists them; a vector explains itself in its file"
-        raise Misuse(f"no rule and no case has the id {name!r}; {elsewhere}")
-    if name in CASES:
-        yield from (name, f"  {CASES[name].doc}", "")
-    yield f"{rule.id} ({rule.level})"
-    yield f"  {rule.sentence}"
-    yield f"  our server:          {rule.outcome}"
-    yield f"  genuine rpc-server:  {observed().rules[rule.id]}"
-    if name not in CASES:
-        yield from (f"  {case.id}  {case.doc}" for case in CASES.values() if case.rule is rule)

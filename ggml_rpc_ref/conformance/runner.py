@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ggml_rpc_ref.conformance.case import Case
-from ggml_rpc_ref.conformance.events import CaseBegan, CaseEnded, Ended, Event, Introduced, Report, Result, Started
-from ggml_rpc_ref.conformance.peer import Facts, Subject
-from ggml_rpc_ref.conformance.target import DYING, Target, is_loopback
-from ggml_rpc_ref.conformance.verdict import NO_FAULT, Broken, NotJudged, Verdict
+from ggml_rpc_ref.conformance.diagnosis import apply, diagnose
+from ggml_rpc_ref.conformance.events import CaseBegan, CaseEnded, Diagnosed, Ended, Event, Introduced, Report, Result, Started
+from ggml_rpc_ref.conformance.peer import LEAVING, Facts, Subject
+from ggml_rpc_ref.conformance.serving import Serving
+from ggml_rpc_ref.conformance.target import Target, is_loopback
+from ggml_rpc_ref.conformance.verdict import NO_FAULT, SEVERITY, Broken, NotJudged, Verdict
 from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.net.stream import Endpoint
 from ggml_rpc_ref.protocol import codec
@@ -31,13 +33,16 @@ TIMEOUT = 5.0
 """Seconds that one answer may take by default."""
 FRESH_AFTER = frozenset({Verdict.FAIL, Verdict.HANG, Verdict.DESYNC, Verdict.CRASH, Verdict.ERROR})
 """Verdicts after which a server that we started is restarted: its state may be damaged."""
-PAUSE = 0.05
-"""Seconds between two attempts to reach a server that may be dying."""
-SERVES_ON = "the server to answer a new connection afterwards"
+LAST_LINES = 5
+"""The last lines of what the server printed during a case that stand beside its failure."""
 
 
 class WrongVersion(ConnectionError):  # noqa: N818  (an outcome, shown to the user as a sentence)
     """The server speaks a version that this suite can't judge."""
+
+
+class NamesNoVersion(ConnectionError):  # noqa: N818
+    """The server closes on every form of HELLO."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +52,15 @@ class Options:
     Attributes:
         timeout: seconds that one answer may take.
         owned: whether cases that may crash the server may be sent to another machine.
+        profile: what is asked of the server: a profile of `diagnosis`, or "full"; "" to judge without a diagnosis.
+        repeat: how often each case is run; of several verdicts the worst counts.
         own: judge the server as a client of this version sees it; None: as the version that it announces.
     """
 
     timeout: float = TIMEOUT
     owned: bool = False
+    profile: str = "full"
+    repeat: int = 1
     own: Version | None = None
 
 
@@ -72,10 +81,16 @@ def judge(target: Target, cases: Sequence[Case], options: Options | None = None)
         target.start()
         facts = introduce(target.endpoint, options.timeout, options.own)
         yield Introduced(facts)
-        run = _Run(target, facts, options)
-        for case in (case for case in cases if case.present(facts.version)):
+        serving = Serving(target, facts, options.timeout)
+        if options.profile:
+            found = diagnose(serving)
+            apply(found, facts, options.profile)
+            yield Diagnosed(found)
+        run = _Run(serving, options)
+        # those last that servers are known to die of: a server that is not ours to start again is to be judged by the others first
+        for case in sorted((case for case in cases if case.present(facts.version)), key=lambda case: case.may_crash):
             yield CaseBegan(case)
-            yield CaseEnded(run.judge(case))
+            yield CaseEnded(run.repeated(case))
         is_interrupted = False
     except KeyboardInterrupt:
         is_interrupted = True
@@ -114,7 +129,7 @@ def introduce(endpoint: Endpoint, timeout: float, own: Version | None = None) ->
     Raises:
         ConnectionError, TimeoutError, WrongVersion: as `judge`.
     """
-    facts = _negotiated(endpoint, timeout, own)
+    facts = _settled(endpoint, timeout, own)
     if facts.version not in JUDGED:
         raise WrongVersion(f"{endpoint} speaks protocol {facts.announced}; this suite judges {', '.join(map(str, JUDGED))}")
     subject = Subject(endpoint, timeout, facts)
@@ -128,6 +143,18 @@ def introduce(endpoint: Endpoint, timeout: float, own: Version | None = None) ->
     finally:
         subject.close()
     return facts
+
+
+def _settled(endpoint: Endpoint, timeout: float, own: Version | None) -> Facts:
+    """Return what HELLO settles; a server of one client that turns others away is asked until it has noticed that one has left."""
+    end = time.monotonic() + LEAVING
+    while True:
+        try:
+            return _negotiated(endpoint, timeout, own)
+        except NamesNoVersion:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def _negotiated(endpoint: Endpoint, timeout: float, own: Version | None) -> Facts:
@@ -149,7 +176,7 @@ def _negotiated(endpoint: Endpoint, timeout: float, own: Version | None) -> Fact
         finally:
             subject.close()
     hint = "a server that does not take clients from this address, or is full, does so"
-    raise ConnectionError(f"{endpoint} names no version ({problem}; {hint})")
+    raise NamesNoVersion(f"{endpoint} names no version ({problem}; {hint})")
 
 
 def _hello_reply(subject: Subject) -> HelloReply:
@@ -176,69 +203,40 @@ def _hello_reply(subject: Subject) -> HelloReply:
 
 @dataclass(slots=True)
 class _Run:
-    """The state of a run; `gone` says why no server is left to judge, "" while there is one."""
+    """The state of a run."""
 
-    target: Target
-    facts: Facts
+    serving: Serving
     options: Options
-    gone: str = ""
+
+    def repeated(self, case: Case) -> Result:
+        """Judge a case as often as is wanted, and return the worst result; where not all are the same it says how many failed."""
+        results = [self.judge(case) for _ in range(self.options.repeat)]
+        worst = max(results, key=lambda result: SEVERITY.index(result.verdict))
+        failed = sum(result.verdict not in NO_FAULT for result in results)
+        return replace(worst, failed=failed, runs=len(results), duration=sum(result.duration for result in results))
 
     def judge(self, case: Case) -> Result:
         """Run a case if it may be run, check the server afterwards, and return the result of both."""
-        if self.gone:
-            return _skipped(case, self.gone)
-        if case.may_crash and not self.options.owned and not is_loopback(self.target.endpoint.host):
+        serving, target = self.serving, self.serving.target
+        if serving.gone:
+            return _skipped(case, serving.gone)
+        if case.may_crash and not self.options.owned and not is_loopback(target.endpoint.host):
             return _skipped(case, "it may crash the server, which is on another machine: --i-own-this-target permits it")
-        self.facts.pid = self.target.pid
-        subject = self._subject(case.patience)
-        start = time.monotonic()
+        subject, start, mark = serving.subject(case.patience), time.monotonic(), target.log_size()
+        subject.judges = case.command
         result = _ask(case, subject)
         subject.close()
         # once the case's connections are closed: a server that serves one client at a time would not answer this one before
-        loss = self._loss()
+        loss = serving.loss()
         if loss is not None:
             result = _with_loss(result, loss)
+        serving.note(result.verdict)
         if result.verdict in FRESH_AFTER:
+            said = tuple(target.log_lines(mark)[-LAST_LINES:])
+            result = replace(result, record=tuple(subject.record), server_said=said, death=target.death())
             # a loss with a rule is of a server that still answers
-            self._restart(case, lost=loss is not None and not loss.rule)
-            result = replace(result, transcript=tuple(subject.transcript))
+            serving.restore(case.id, lost=loss is not None and not loss.rule)
         return replace(result, duration=time.monotonic() - start)
-
-    def _subject(self, patience: float = 1.0) -> Subject:
-        return Subject(self.target.endpoint, self.options.timeout * patience, self.facts)
-
-    def _loss(self) -> Broken | None:
-        """Return None if the server serves a new connection, and otherwise what is wrong."""
-        deadline = time.monotonic() + DYING
-        while True:
-            if death := self.target.death():
-                return Broken(SERVES_ON, f"the server died: {death}", verdict=Verdict.CRASH)
-            subject = self._subject()
-            try:
-                subject.check_alive()
-                return None
-            except Broken as broken:
-                # it serves, but against another rule, for instance with another version: time will not mend that
-                if broken.rule:
-                    return broken
-                if broken.verdict is Verdict.HANG:
-                    return Broken(SERVES_ON, f"it does not answer one: {broken.actual}", verdict=Verdict.HANG)
-                # a dying process may still accept connections, and one that is only busy may recover: try again
-                if time.monotonic() > deadline:
-                    return Broken(SERVES_ON, f"it accepts none: {broken.actual}", verdict=Verdict.CRASH)
-            finally:
-                subject.close()
-            time.sleep(PAUSE)
-
-    def _restart(self, case: Case, lost: bool) -> None:
-        """Restart the server for the next case, where we started it; otherwise give up if it is lost."""
-        if self.target.restartable:
-            try:
-                self.target.start()
-            except ConnectionError as error:
-                self.gone = f"after {case.id} it did not start again: {error}"
-        elif lost:
-            self.gone = f"the server was lost in {case.id}"
 
 
 def _ask(case: Case, subject: Subject) -> Result:
@@ -246,7 +244,7 @@ def _ask(case: Case, subject: Subject) -> Result:
         case.run(subject)
         return Result(case, Verdict.PASS, case.rule.id)
     except NotJudged as reason:
-        return Result(case, reason.verdict, case.rule.id, actual=reason.reason)
+        return Result(case, reason.verdict, case.rule.id, actual=reason.reason, waits_for=reason.command)
     except Broken as broken:
         return Result(case, broken.verdict, broken.rule or case.rule.id, broken.expected, broken.actual)
     except Exception as error:  # a defect of ours must neither end the run nor look like the server's

@@ -29,6 +29,9 @@ START_TIMEOUT = 60.0
 DYING = 1.0
 """Seconds that a dying process may take to be gone after its connections are: the kernel writes a core first."""
 
+LOG_SHOWN = 65536
+"""Bytes at the end of what a server printed in which its last lines are looked for."""
+
 _ENDPOINT = re.compile(r"endpoint\s*:\s*(\S+):(\d+)", re.IGNORECASE)
 """How rpc-server and our server announce their endpoint."""
 
@@ -59,6 +62,12 @@ class Target(Protocol):
     def death(self) -> str:
         """Return how it ended, or "" where it lives or we can't know."""
 
+    def log_size(self) -> int:
+        """Return how many bytes it has printed since its start, as far as we see it."""
+
+    def log_lines(self, since: int) -> list[str]:
+        """Return the lines that it has printed since then, none where we don't see them."""
+
     def stop(self) -> None:
         """End it, where we started it."""
 
@@ -78,6 +87,14 @@ class Given:
     def death(self) -> str:
         """Return "": we can't see its process."""
         return ""
+
+    def log_size(self) -> int:
+        """Return 0: we don't see what it prints."""
+        return 0
+
+    def log_lines(self, since: int) -> list[str]:
+        """Return nothing: we don't see what it prints."""
+        return []
 
     def stop(self) -> None:
         """Do nothing: it is not ours to end."""
@@ -155,9 +172,24 @@ class Spawned:
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         return how + self._last_line()
 
+    def log_size(self) -> int:
+        """Return how many bytes this process has printed."""
+        return self._log.stat().st_size if self._log.is_file() else 0
+
+    def log_lines(self, since: int) -> list[str]:
+        """Return the lines that this process has printed since then, without directories and empty lines."""
+        if not self._log.is_file():
+            return []
+        with self._log.open("rb") as log:
+            # a server may print megabytes: the end is what counts
+            log.seek(max(since, self.log_size() - LOG_SHOWN))
+            text = log.read().decode(errors="replace")
+        printable = (re.sub(r"[^ -~\u00a0-\uffff]", "", line).rstrip()[:200] for line in text.splitlines())
+        return [_PATH.sub("", line) for line in printable if line.strip()]
+
     def _last_line(self) -> str:
-        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"; last output: {_PATH.sub('', lines[-1])[:200]}" if lines else ""
+        lines = self.log_lines(0)
+        return f"; last output: {lines[-1].strip()}" if lines else ""
 
     def stop(self) -> None:
         """End it and remove its log."""

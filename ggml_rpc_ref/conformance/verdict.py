@@ -32,6 +32,9 @@ class Verdict(StrEnum):
 NO_FAULT = frozenset({Verdict.PASS, Verdict.UNSUPPORTED, Verdict.SKIP})
 """Verdicts that find no fault with the server."""
 
+SEVERITY = tuple(Verdict[name] for name in ["PASS", "UNSUPPORTED", "SKIP", "FAIL", "DESYNC", "HANG", "CRASH", "ERROR"])
+"""The verdicts from the best to the worst."""
+
 
 class Broken(Exception):  # noqa: N818  (it is the server that is broken)
     """The server breaks a rule.
@@ -42,10 +45,13 @@ class Broken(Exception):  # noqa: N818  (it is the server that is broken)
         rule: id of the broken rule; "" for the one that the case judges. It is another one if the case came upon that on its way,
             for instance by a reply of the wrong length.
         verdict: FAIL, HANG or DESYNC.
+        refused: whether the server ended the connection where a reply was due, as it does with what it does not take.
     """
 
-    def __init__(self, expected: str, actual: str, rule: str = "", verdict: Verdict = Verdict.FAIL) -> None:
-        self.expected, self.actual, self.rule, self.verdict = expected, actual, rule, verdict
+    def __init__(
+        self, expected: str, actual: str, rule: str = "", verdict: Verdict = Verdict.FAIL, *, refused: bool = False
+    ) -> None:
+        self.expected, self.actual, self.rule, self.verdict, self.refused = expected, actual, rule, verdict, refused
         super().__init__(f"expected {expected}; {actual}")
 
 
@@ -55,10 +61,11 @@ class NotJudged(Exception):  # noqa: N818  (not an error)
     Args:
         reason: why, as a sentence without a full stop.
         verdict: UNSUPPORTED where the server lacks something, SKIP where the tool does.
+        command: the command that the case needs and that does not work, where that is the reason.
     """
 
-    def __init__(self, reason: str, verdict: Verdict = Verdict.UNSUPPORTED) -> None:
-        self.reason, self.verdict = reason, verdict
+    def __init__(self, reason: str, verdict: Verdict = Verdict.UNSUPPORTED, command: str = "") -> None:
+        self.reason, self.verdict, self.command = reason, verdict, command
         super().__init__(reason)
 
 

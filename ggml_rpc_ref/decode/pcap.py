@@ -14,6 +14,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from ggml_rpc_ref.decode.fragments import IPV6_HEAD, Fragments, of_ipv4, of_ipv6
 from ggml_rpc_ref.decode.inputs import Source, mapped
 from ggml_rpc_ref.decode.model import Fault
 from ggml_rpc_ref.decode.streams import Conversation, Lost, Missing, Stream
@@ -34,11 +35,8 @@ HELLO_STARTS: Final = frozenset(codec.request_head(Hello, codec.minimum_size(Hel
 SYN, ACK = 0x02, 0x10
 MOST_AHEAD: Final = 2**30
 """Bytes that segments may be ahead of one that is missing; at 2^31, half of the sequence numbers, they would count as behind it."""
-MORE_FRAGMENTS: Final = 0x1
 LAYERS: Final = ("scapy.contrib.geneve", "scapy.contrib.mpls", "scapy.layers.ppp")
 """Modules of scapy that it takes packets apart with once they have been imported, and not before."""
-IPV6_HEAD: Final = 40
-"""Bytes of an IPv6 header, which its payload length does not count."""
 LINUX_VXLAN_PORT: Final = 8472
 """Linux's default since before IANA assigned 4789; flannel, for instance, uses it."""
 
@@ -142,54 +140,28 @@ class Flow:
         return (second, first) if servers[0] == first else (first, second)
 
 
-class Fragments:
-    """Joins IPv4 packets from their fragments."""
+def _joined(packet: Any, fragments: Fragments) -> Iterator[Any]:
+    """Yield a packet as it is, or the IP packet that it completes; nothing for a fragment that completes none."""
+    from scapy.layers import inet, inet6, l2
 
-    def __init__(self) -> None:
-        self._parts: dict[tuple[Any, ...], dict[int, tuple[bytes, bool]]] = {}
-        self._dropped = 0
-
-    def join(self, packet: Any) -> Iterator[Any]:
-        """Yield a packet as it is, or the IP packet that it completes; nothing for a fragment that completes none."""
-        from scapy.layers import inet, inet6, l2
-
-        if isinstance(packet, l2.Loopback):
-            # the address family before the packet is in the byte order of the machine that captured, and IPv6's differs from system
-            # to system (tcpdump.org, LINKTYPE_NULL); the packet itself begins with its version
-            packet = (inet.IP if packet.original[4:5] < b"\x60" else inet6.IPv6)(packet.original[4:])
-        layer = packet
-        while layer:
-            if isinstance(layer, inet.IP) and (layer.frag or int(layer.flags) & MORE_FRAGMENTS):
-                whole = self._add(layer)
-                if whole:
-                    yield from self.join(inet.IP(whole))  # which may be a fragment of a tunnel's
-                return
-            layer = layer.payload
+    if isinstance(packet, l2.Loopback):
+        # the address family before the packet is in the byte order of the machine that captured, and IPv6's differs from system
+        # to system (tcpdump.org, LINKTYPE_NULL); the packet itself begins with its version
+        packet = (inet.IP if packet.original[4:5] < b"\x60" else inet6.IPv6)(packet.original[4:])
+    layer, outer, part = packet, None, None
+    while layer and part is None:
+        if isinstance(layer, inet.IP):
+            part = of_ipv4(layer)
+        elif isinstance(layer, inet6.IPv6):
+            outer = layer
+        elif isinstance(layer, inet6.IPv6ExtHdrFragment) and outer is not None:
+            part = of_ipv6(outer, layer)
+        layer = layer.payload
+    if part is None:
         yield packet
-
-    def _add(self, ip: Any) -> bytes:
-        """Keep a fragment; return the whole packet once all of it is there."""
-        key = ip.src, ip.dst, ip.proto, ip.id
-        parts, head = self._parts.setdefault(key, {}), max(20, 4 * ip.ihl)
-        if ip.frag in parts:  # the number is used again, 65,536 packets later
-            self._dropped += 1
-            parts.clear()
-        parts[ip.frag] = ip.original[head : ip.len], bool(int(ip.flags) & MORE_FRAGMENTS)
-        body = b""
-        while (part := parts.get(len(body) // 8)) is not None:
-            body += part[0]
-            if part[1] and (not part[0] or len(part[0]) % 8):  # no fragment but the last may be so: the next one has no place
-                return b""
-            if not part[1]:
-                del self._parts[key]
-                start = ip.original[:2] + min(head + len(body), 0xFFFF).to_bytes(2, "big") + ip.original[4:6] + bytes(2)
-                return bytes(start + ip.original[8:head] + body)
-        return b""
-
-    @property
-    def incomplete(self) -> int:
-        """How many packets lack fragments."""
-        return self._dropped + len(self._parts)
+    elif whole := fragments.add(part):
+        # which may be a fragment of a tunnel's
+        yield from _joined((inet6.IPv6 if part.version == 6 else inet.IP)(whole), fragments)
 
 
 def is_capture(start: bytes) -> bool:
@@ -274,7 +246,7 @@ def _packets(path: Path, flows: list[Flow], fragments: Fragments) -> Fault | Non
                 at = file.tell()
                 for order, packet in enumerate(packets):
                     when = order, int(packet.time * 10**9)
-                    for joined in fragments.join(packet):
+                    for joined in _joined(packet, fragments):
                         _take(joined, when, current, flows)
                     at = file.tell()
         except Exception as error:  # scapy lets out any exception that a damaged file leads to

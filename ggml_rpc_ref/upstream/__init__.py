@@ -13,7 +13,7 @@ from ggml_rpc_ref.upstream.builds import Build, cache_dir, find, installed, list
 from ggml_rpc_ref.upstream.gemma import find_model, model, model_path
 from ggml_rpc_ref.upstream.process import Failed, OnProgress, Progress
 from ggml_rpc_ref.upstream.releases import DEFAULT, RELEASES, Release
-from ggml_rpc_ref.upstream.rpc_client import Generation, Timings, generate
+from ggml_rpc_ref.upstream.rpc_client import Generation, Timings, generate, generate_each
 from ggml_rpc_ref.upstream.rpc_server import Server, serve, server
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "find",
     "find_model",
     "generate",
+    "generate_each",
     "install",
     "installed",
     "listing",

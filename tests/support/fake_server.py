@@ -2,8 +2,9 @@
 
     python tests/support/fake_server.py PORT BEHAVIOUR
 
-HELLO and DEVICE_COUNT are answered as a 3.6.1 server does; an unknown command (17 and above) is met by BEHAVIOUR: "close" as it
-should be, "exit" and "kill" end the process, "hang" leaves this connection without an answer, "hang-all" every later one.
+HELLO and DEVICE_COUNT are answered as a 3.6.1 server does, the other commands are refused; an unknown command (17 and above) is met
+by BEHAVIOUR: "close" as it should be, "exit" and "kill" end the process, "hang" leaves this connection without an answer,
+"hang-all" every later one.
 "new" speaks 4.0.0: it wants a HELLO of 24 bytes.
 """
 
@@ -38,7 +39,8 @@ def converse(connection: socket.socket, behaviour: str) -> None:
         elif head[0] == 15:
             reply(connection, bytes([1, 0, 0, 0]))
         else:
-            misbehave(behaviour)
+            if head[0] > 16:
+                misbehave(behaviour)
             return
 
 

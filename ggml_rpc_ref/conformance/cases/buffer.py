@@ -102,13 +102,16 @@ def impossible_size(subject: Subject, size: int) -> None:
 
 @case("buffer.alloc-fails/above-max-size")
 def above_max_size(subject: Subject) -> None:
-    """ALLOC_BUFFER of one byte more than GET_MAX_SIZE says: answered with (0, 0), and the connection goes on."""
+    """ALLOC_BUFFER of one byte more than GET_MAX_SIZE says: (0, 0), or a buffer of that size, and the connection goes on."""
     peer = subject.connect()
     size = peer.ask(GetMaxSize()).max_size + 1
     if not 1 < size < 2**64:
         raise NotJudged("it names no largest size")
     got = peer.ask(AllocBuffer(size=size))
-    require((got.remote_ptr, got.remote_size) == (0, 0), "(0, 0)", f"({got.remote_ptr:#x}, {got.remote_size})")
+    # no rule forbids to give more than that
+    require((got.remote_ptr == 0) == (got.remote_size < size), "(0, 0) or as much", f"({got.remote_ptr:#x}, {got.remote_size})")
+    if got.remote_ptr:
+        peer.ask(FreeBuffer(remote_ptr=got.remote_ptr))
     peer.alloc(64)
 
 
@@ -120,6 +123,8 @@ def size_given(subject: Subject, size: int) -> None:
     """ALLOC_BUFFER of {} bytes: remote_size is at least that, and the last byte can be written and read."""
     peer = subject.connect()
     got = peer.ask(AllocBuffer(size=size))
+    if (got.remote_ptr, got.remote_size) == (0, 0):
+        raise peer.no_room(size)
     require(got.remote_size >= size, f"at least {size} bytes", got.remote_size)
     base = peer.ask(BufferGetBase(remote_ptr=got.remote_ptr)).base_ptr
     last = tensor_in(Buffer(got.remote_ptr, base, size), [1], "I8", size - 1)

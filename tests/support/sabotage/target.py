@@ -53,6 +53,14 @@ class InProcess:
         """Return how the server died: it can't, it is this process."""
         return ""
 
+    def log_size(self) -> int:
+        """Return 0: what it logs goes where this process logs."""
+        return 0
+
+    def log_lines(self, since: int) -> list[str]:
+        """Return nothing."""
+        return []
+
     def stop(self) -> None:
         """End the server."""
         self._server.shutdown()

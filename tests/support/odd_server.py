@@ -1,0 +1,208 @@
+"""Servers made from ours that are odd, as processes: some follow the protocol all the same, some break one thing.
+
+    python -m tests.support.odd_server PORT BEHAVIOUR
+
+`CONFORMING` holds what every case must let pass, `FAULTY` what the diagnosis must name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+from ggml_rpc_ref.backends import Run, Step
+from ggml_rpc_ref.backends.memory import HostMemory
+from ggml_rpc_ref.backends.oracle import Oracle
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.net.stream import Endpoint, free_port, parse_endpoint
+from ggml_rpc_ref.ops.tolerance import EXACT
+from ggml_rpc_ref.server.handlers import Device, Host, Session
+from ggml_rpc_ref.server.server import Server
+from ggml_rpc_ref.server.session import Upload
+from ggml_rpc_ref.spec.messages import AllocBuffer, BufferClear, CopyTensor, SetTensorHash
+
+
+class Rounding(Oracle):
+    """Results that are half a millionth too large, as another library's arithmetic may make them."""
+
+    def compile(self, steps: Sequence[Step]) -> Run:
+        return super().compile([Step(step.node, step.backend, partial(self._shift, step)) for step in steps])
+
+    def _shift(self, step: Step) -> None:
+        (step.compute or self._compute(step.node))()
+        dst = step.node.dst
+        if dst.dtype.name == "F32" and step.node.op.tolerance != EXACT:
+            dst.store(dst.values() * (1 + 5e-7))
+
+
+class OneDevice(Session):
+    """A session to make odd ones from."""
+
+
+class Slow(OneDevice):
+    """Answers 10 ms late."""
+
+    def handle(self, message: object) -> object:
+        time.sleep(0.01)
+        return super().handle(message)
+
+
+class FewTypes(OneDevice):
+    """Has no IQ and no TQ types."""
+
+    def region(self, wire: Any, offset: int, size: int, rule: str = "data.in-tensor") -> Any:
+        if self.placed_tensor(wire)[0].dtype.name[:2] in ("IQ", "TQ"):
+            raise Violation("tensor.type-known", "type", wire.type)
+        return super().region(wire, offset, size, rule)
+
+
+class Rounded(OneDevice):
+    """Gives buffers in whole pages, as devices with pages do."""
+
+    def handle(self, message: object) -> object:
+        if isinstance(message, AllocBuffer) and 0 < message.size < 2**40:
+            message = AllocBuffer(device=message.device, size=-(-message.size // 4096) * 4096)
+        return super().handle(message)
+
+
+class Meddling(OneDevice):
+    """Does something else in place of one kind of request."""
+
+    request: ClassVar[type]
+    meddle: ClassVar[Callable[[Any], object]]
+
+    def handle(self, message: object) -> object:
+        return type(self).meddle(super()) if isinstance(message, self.request) else super().handle(message)
+
+
+def _meddling(request: type, meddle: Callable[[Any], object]) -> type[Session]:
+    return type("Meddling", (Meddling,), {"request": request, "meddle": staticmethod(meddle)})
+
+
+def _hang(_: Any) -> object:
+    time.sleep(3600)
+    return None
+
+
+def _refuse(_: Any) -> object:
+    raise Violation("frame.command-known", "command", 0, "there is no such command here")
+
+
+def _print_and_refuse(_: Any) -> object:
+    print("Traceback (most recent call last):", "KeyError: 13", sep="\n", flush=True)
+    return _refuse(_)
+
+
+def _die(_: Any) -> object:
+    print("GGML_ASSERT(false) failed", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return None
+
+
+class HangsAtData(OneDevice):
+    """Stops at SET_TENSOR."""
+
+    def destination(self, message: Upload, size: int) -> Any:
+        return _hang(message)
+
+
+CONFORMING: dict[str, type[Session]] = {
+    "plain": OneDevice,
+    "delays": Slow,
+    "trickles": OneDevice,
+    "small-memory": OneDevice,
+    "no-memory-left": OneDevice,
+    "one-client-closes": OneDevice,
+    "one-client-waits": OneDevice,
+    "rounds-differently": OneDevice,
+    "whole-pages": Rounded,
+    "few-types": FewTypes,
+}
+"""Behaviour to session."""
+
+FAULTY: dict[str, type[Session]] = {
+    "clear-hangs": _meddling(BufferClear, _hang),
+    "no-copy": _meddling(CopyTensor, _refuse),
+    "hash-kills": _meddling(SetTensorHash, _die),
+    "hash-prints": _meddling(SetTensorHash, _print_and_refuse),
+    "set-hangs": HangsAtData,
+}
+
+
+class Relay:
+    """Passes connections on to a server, in an odd way.
+
+    Args:
+        server: where the server listens.
+        port: where to listen.
+        piece: bytes that are passed back at a time.
+        clients: "many"; "closes": a second one is turned away; "waits": it waits until the first has left.
+    """
+
+    def __init__(self, server: Endpoint, port: int, piece: int = 65536, clients: str = "many") -> None:
+        self.server, self.piece, self.clients, self.busy = server, piece, clients, threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", port))
+
+    def serve(self) -> None:
+        """Serve for ever."""
+        while True:
+            client, _ = self._listener.accept()
+            if self.clients == "closes" and not self.busy.acquire(blocking=False):
+                client.close()
+                continue
+            if self.clients == "waits":
+                self.busy.acquire()
+            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self.server) as server:
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            back = threading.Thread(target=self._pump, args=(server, client, self.piece), daemon=True)
+            back.start()
+            self._pump(client, server, 65536)
+            back.join()
+        if self.clients != "many":
+            self.busy.release()
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket, piece: int) -> None:
+        try:
+            while data := source.recv(65536):
+                # large data go on as they are: a byte at a time they would take minutes
+                step = piece if len(data) < 400 else 65536
+                for at in range(0, len(data), step):
+                    target.sendall(data[at : at + step])
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            for end in (source, target):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+
+def main() -> None:
+    port, behaviour = int(sys.argv[1]), sys.argv[2]
+    session = (CONFORMING | FAULTY)[behaviour]
+    memory = HostMemory(2**17 if behaviour in ("small-memory", "no-memory-left") else 2**28)
+    taken = memory.allocate(2**17) if behaviour == "no-memory-left" else None
+    assert taken is not None or behaviour != "no-memory-left"
+    backend = Rounding(memory) if behaviour == "rounds-differently" else Oracle(memory)
+    own = free_port() if behaviour == "trickles" or behaviour.startswith("one-client") else port
+    kind = type("Odd", (Server,), {"session_type": session})
+    with kind(Host([Device("odd", behaviour, backend)]), "127.0.0.1", own) as server:
+        if own != port:
+            clients = behaviour.rpartition("-")[2] if behaviour.startswith("one-client") else "many"
+            Relay(parse_endpoint(server.endpoint), port, 1 if behaviour == "trickles" else 65536, clients).serve()
+        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+
+
+if __name__ == "__main__":
+    main()
