@@ -35,6 +35,8 @@ from ggml_rpc_ref.spec.versions import Version
 M = TypeVar("M", bound=Message)
 AT_ONCE: Final = 2**16
 """Bytes of replies that are left unread while more is sent."""
+PIECES: Final = 60
+"""Pieces of a session that is cut up; the rest comes at once."""
 MOST: Final = 2**26
 """Bytes of replies of one connection that are kept."""
 
@@ -177,11 +179,20 @@ class _Line:
         for due in self.heard.plan.dues:
             wanted += due.reply
             if wanted - len(self.received) > AT_ONCE and due.start > sent:
-                stream.send(left[sent : due.start])
+                self._send(stream, left[sent : due.start])
                 sent = due.start
                 self._read(stream, min(wanted - due.reply, MOST))
-        stream.send(left[sent:])
+        self._send(stream, left[sent:])
         self._read(stream, min(wanted, MOST))
+
+    def _send(self, stream: Stream, data: memoryview) -> None:
+        """Send bytes, the first of them in pieces where the session is to be cut up."""
+        at, size = 0, self.session.cut
+        for _ in range(PIECES if size else 0):
+            if at < len(data):
+                stream.send(data[at : at + size])
+                at += size
+        stream.send(data[at:])
 
     def _read(self, stream: Stream, until: int) -> None:
         while len(self.received) < until:

@@ -99,7 +99,8 @@ class Generator:
         for client in made:
             steps += client.talk() if not focus else client.focus(focus)
         buffers = tuple(buffer for client in made for buffer in client.buffers())
-        return Session(str(seed), self.version, buffers, steps)
+        cut = rng.choice((1, 9, 100, 1000)) if rng.random() < 0.04 else 0
+        return Session(str(seed), self.version, buffers, steps, cut=cut)
 
     def part(self, rng: Random, op: str = "") -> Part:
         """Return a part of an op, by default of any."""
@@ -264,11 +265,12 @@ class _Client:
         self.say(GetTensor2d(**shape), data)  # type: ignore[arg-type]
 
     def clear(self) -> None:
-        """Set every byte of a buffer, and read some of them."""
-        index, offset = self.room(64)
-        value = self.rng.randrange(256)
+        """Set every byte of a buffer, and read some of them, from its last ones on backwards."""
+        index, _ = self.room(64)
+        value, end = self.rng.randrange(256), self.ends[index] + MARGIN
+        size = min(end, self.rng.choice((1, 64, 16384)))
         self.say(BufferClear(remote_ptr=handle(self.number(index)), value=value))
-        self.say(GetTensor(tensor=block(self.number(index), offset, 64), offset=0, size=64), bytes([value]) * 64)
+        self.say(GetTensor(tensor=block(self.number(index), end - size, size), offset=0, size=size), bytes([value]) * size)
 
     def hash(self) -> None:
         """Ask for data by a hash that nobody has uploaded."""

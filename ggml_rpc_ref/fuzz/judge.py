@@ -270,8 +270,8 @@ def _differs(session: Session, step: Step | None, request: Any, wanted: bytes, r
             return f"{free} bytes free of {total}" if free > total else ""
         case DeviceCount():
             return f"{int.from_bytes(reply, 'little')} devices, before there were {int.from_bytes(wanted, 'little')}"
-        case SetTensorHash() if reply[0] == 1 and not any(wanted):
-            return ""  # it has a cache and the data in it, or says so: reading them back shows which
+        case SetTensorHash():
+            return "data that nobody has uploaded were found" if reply[0] and not any(wanted) else ""
         case GetAllocSize():
             least, found = (int.from_bytes(data, "little") for data in (wanted, reply))
             return f"{found} bytes are too few for a tensor of {least}" if found < least else ""
