@@ -132,7 +132,7 @@ class _Line:
         """Say HELLO and allocate the buffers; return their numbers."""
         try:
             self.stream = open_stream(*self.speaker.endpoint, timeout=self.speaker.timeout)
-            return opened(self.stream, self.buffers, self.session.version)
+            return {} if self.session.headless else opened(self.stream, self.buffers, self.session.version)
         except Violation as violation:
             self.heard.rule, self.heard.detail = violation.rule, str(violation)
         except (PeerClosed, DeadlineMissed, ConnectionError) as error:
@@ -149,7 +149,7 @@ class _Line:
         parts = [packet.rendered(numbers) for packet in packets] + [codec.encode_request(sentinel(version), version)]
         self.heard.starts = starts(parts)
         self.heard.sent = b"".join(parts)
-        self.heard.plan = plan_of(self.heard.sent, version)
+        self.heard.plan = Plan((), "session.hello-first") if self.session.headless else plan_of(self.heard.sent, version)
         if self.session.leaves:
             return self._leave(self.stream)
         try:

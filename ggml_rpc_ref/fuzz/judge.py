@@ -211,7 +211,8 @@ def _compared(session: Session, connection: int, heard: Heard, said: Said) -> It
         )  # fmt: skip
     elif not said.violation and not broken and not is_complete(heard) and heard.end is End.CLOSED and not said.left:
         missing = asked[len(replies)]
-        if not any(isinstance(answer.request, Graph) for answer in said.answers[:missing]):  # it may lack an op
+        # a graph among those that may have been refused: it may lack an op
+        if not any(isinstance(answer.request, Graph) for answer in said.answers[reached + 1 : missing + 1]):
             command = heard.plan.dues[missing].cls
             rule = "buffer.alloc-fails" if command is AllocBuffer else ""
             yield Suspicion(Kind.REFUSED, rule, "a session was refused that breaks no rule", subject=command_name(command))

@@ -104,6 +104,7 @@ class Session:
         steps: in the order of sending.
         notes: what mutations did to it; empty for a well-formed session.
         cut: bytes of each piece in which it is sent, the first pieces of it; 0: all at once.
+        headless: whether its connections begin without HELLO and allocations.
         leaves: whether its clients reset their connections once all is said, without reading a reply.
     """
 
@@ -113,6 +114,7 @@ class Session:
     steps: list[Step] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     cut: int = 0
+    headless: bool = False
     leaves: bool = False
 
     @property

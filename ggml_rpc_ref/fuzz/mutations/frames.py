@@ -125,6 +125,15 @@ def noise(rng: Random, session: Session) -> Note | None:
     return Note("frame.noise", target, f"{len(data)} random bytes")
 
 
+@mutation("frame.headless")
+def headless(rng: Random, session: Session) -> Note | None:
+    """Begin without HELLO."""
+    if session.headless or not session.steps:
+        return None
+    session.headless = True
+    return Note("frame.headless", session.steps[0].label(session.version).partition(" of ")[0], "said before HELLO")
+
+
 @mutation("frame.hello")
 def hello(rng: Random, session: Session) -> Note | None:
     """Say HELLO once more."""
