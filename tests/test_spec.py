@@ -53,6 +53,7 @@ KINDS_OF_1_0_0 = ["ABS", "SGN", "NEG", "STEP", "TANH", "ELU", "RELU", "SIGMOID",
         ("3.5.0", GENUINE["unary_ops"], GENUINE["glu_ops"]),
         ("5.1.0", GENUINE["unary_ops"], GENUINE["glu_ops"]),
         ("6.0.0", GENUINE["unary_ops"], [*GENUINE["glu_ops"], "SWIGLU_CLAMP"]),
+        ("7.0.0", GENUINE["unary_ops"], [*GENUINE["glu_ops"], "SWIGLU_CLAMP"]),
     ],
 )  # fmt: skip
 def test_kinds_of_unary_and_glu_by_version(version: str, unary: list[str], glu: list[str]) -> None:
@@ -215,6 +216,7 @@ def test_rules_that_do_not_bind_every_version() -> None:
         "device.index": ("3.0.0", None),
         "device.count": ("3.0.0", None),
         "session.caps": ("4.0.0", None),
+        "tensor.empty-anywhere": ("8.0.0", None),
         "data.memset": ("5.0.0", None),
         "data.memset-in-tensor": ("5.0.0", None),
         "data.cache-flag": ("7.0.0", None),

@@ -99,7 +99,7 @@ KINDS: dict[str, tuple[Name, ...]] = {
         *_since(V3_0_0, "XIELU"),
         *_since(V3_5_0, "FLOOR CEIL ROUND TRUNC"),
     ),
-    # all six came while 2.0.0 was current; SWIGLU_CLAMP was appended in later builds of 6.0.0, among them that of its package
+    # all six came while 2.0.0 was current; SWIGLU_CLAMP was appended while 6.0.0 was: b10705 lacks it, b10809 has it
     "GLU": (*_since(V2_0_0, "REGLU GEGLU SWIGLU SWIGLU_OAI GEGLU_ERF GEGLU_QUICK"), *_since(V6_0_0, "SWIGLU_CLAMP")),
 }
 """Op whose op_params[0] is a number of an enum of its own, to that enum: ggml_unary_op, ggml_glu_op."""
