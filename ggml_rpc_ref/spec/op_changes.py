@@ -5,7 +5,7 @@ the first version whose published package computes it so. Found by comparing ggm
 the packages function by function: 3.6.1 (llama-cpp-python 0.3.20), 4.0.0 (0.3.28), 4.0.1 (0.3.33), 4.0.2 (0.3.34), 4.0.3 (xllamacpp
 2026.7.10068), 5.0.0 (0.3.35), 5.1.0 (xllamacpp 2026.8.10566), 6.0.0 (2026.9.10809), 7.0.0 (0.3.36), 8.0.0 (xllamacpp
 2026.10.11549). 8.0.0 is proven: vectors/upstream-8.0.0-*/ops has a case for each meaning that it has. The dates from 5.0.0 on
-are proven as well: the genuine 4.0.3, 5.0.0, 5.1.0, 6.0.0 and 7.0.0 compute each case that their version has as the oracle does, and
+are proven too: the genuine 4.0.3, 5.0.0, 5.1.0, 6.0.0 and 7.0.0 compute each case that their version has as the oracle does, and
 abort on those of later changes or compute something else. The pages in `ops` name these rows where they differ (`Op.later`).
 
 Ops, kinds and types that a version adds are in `opcodes` and `dtypes`.
