@@ -34,9 +34,7 @@ def decode(
         str, typer.Option("--as", metavar="KIND", help="raw, hex, recording, pcap, vector. (default: by its bytes)")
     ] = "",
     role: Annotated[str, typer.Option(metavar="client|server", help="Who sent raw bytes or hex text.")] = "client",
-    proto: Annotated[
-        str, typer.Option(metavar="VERSION", help=f"Protocol. (default: what the server announces, or {DEFAULT})")
-    ] = "",
+    proto: Annotated[str, typer.Option(metavar="VERSION", help=f"Protocol. (default: what the server says, or {DEFAULT})")] = "",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="pcap: the server's port.")] = None,
     graph: Annotated[str, typer.Option(metavar="text|dot", help="List or draw the graphs instead.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Show every field of every tensor.")] = False,

@@ -78,8 +78,8 @@ def serve(
         str,
         typer.Option(
             metavar="VERSION",
-            help=f"Protocol version; or auto: the client's HELLO chooses between {AUTO[0]} and {AUTO[1]}; or auto: and others, with "
-            "commas between.",
+            help=f"Protocol version; or auto: the client's HELLO chooses between {AUTO[0]} and {AUTO[1]}; or auto: and others, "
+            "with commas between.",
         ),
     ] = "auto",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
