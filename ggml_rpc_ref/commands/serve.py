@@ -18,6 +18,7 @@ from ggml_rpc_ref.commands.log import LogWriter, start_log, utc
 from ggml_rpc_ref.commands.options import LOOPBACK, Port
 from ggml_rpc_ref.commands.status import NAME, lines
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
+from ggml_rpc_ref.spec.versions import AUTO
 
 if TYPE_CHECKING:
     from ggml_rpc_ref.server.server import Server
@@ -77,8 +78,8 @@ def serve(
         str,
         typer.Option(
             metavar="VERSION",
-            help="Protocol version, for instance 7.0.0; or auto: the client's HELLO chooses between 3.6.1 and 8.0.0; or "
-            "auto:2.0.0,7.0.0 for a choice of others.",
+            help=f"Protocol version; or auto: the client's HELLO chooses between {AUTO[0]} and {AUTO[1]}; or auto: and others, "
+            "with commas between.",
         ),
     ] = "auto",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
