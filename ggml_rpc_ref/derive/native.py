@@ -79,7 +79,7 @@ struct pool;
 struct pool *pool_new(int threads);
 void pool_free(struct pool *pool);
 int run_some(struct pool *pool, struct run *run, int64_t nanoseconds);
-void run_end(struct run *run);
+void run_end(struct pool *pool, struct run *run);
 int plan_geometry(struct geometry *geometry);
 int runs_here(void);
 """
