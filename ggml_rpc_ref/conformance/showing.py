@@ -9,6 +9,7 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.files import FILE_RULES
 from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.spec.versions import DEFAULT
 
 
 def show(name: str) -> Iterator[str]:
@@ -29,6 +30,6 @@ def show(name: str) -> Iterator[str]:
     yield f"{rule.id} ({rule.level})"
     yield f"  {rule.sentence}"
     yield f"  our server:          {rule.outcome}"
-    yield f"  genuine rpc-server:  {observed().rules[rule.id]}"
+    yield f"  genuine rpc-server:  {observed().rules.get(rule.id, f'{DEFAULT} is not bound by it')}"
     if name not in CASES:
         yield from (f"  {case.id}  {case.doc}" for case in CASES.values() if case.rule is rule)

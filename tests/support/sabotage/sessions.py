@@ -14,6 +14,7 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.handlers import Host, Session
 from ggml_rpc_ref.server.memory import Region
+from ggml_rpc_ref.server.session import Area, Download, Upload
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,
@@ -22,13 +23,11 @@ from ggml_rpc_ref.spec.messages import (
     BufferGetBase,
     BufferGetBaseReply,
     FreeBuffer,
-    GetTensor,
     GraphCompute,
     GraphRecompute,
     RpcTensor,
-    SetTensor,
 )
-from ggml_rpc_ref.spec.versions import DEFAULT
+from ggml_rpc_ref.spec.versions import Version
 
 I8 = 24
 """ggml_type of single bytes."""
@@ -65,11 +64,11 @@ def with_handles(message: Any, change: Callable[[int], int]) -> Any:
     return replace(message, **changed) if changed else message
 
 
-def empty_reply(message: object) -> object:
+def empty_reply(message: object, version: Version) -> object:
     """Return a reply of the right type with zero in every field."""
     cls = GraphCompute if isinstance(message, Graph) else type(message)
-    reply: Any = REQUESTS[cls].reply(DEFAULT)
-    return reply if reply is NO_REPLY else codec.decode(reply, bytes(codec.minimum_size(reply)))
+    reply: Any = REQUESTS[cls].reply(version)
+    return reply if reply is NO_REPLY else codec.decode(reply, bytes(codec.minimum_size(reply, version)), version)
 
 
 # ----------------------------------------------------------------------------------------------------------------- buffers
@@ -153,9 +152,9 @@ class Lenient(Remembers):
         except Violation as broken:
             if not self.lets_pass(broken, message):
                 raise
-            return empty_reply(message)
+            return empty_reply(message, self.version)
 
-    def destination(self, message: SetTensor, size: int) -> Region:
+    def destination(self, message: Upload, size: int) -> Area:
         """Return where data belong; where the rule is broken, memory that no client can see."""
         try:
             return super().destination(message, size)
@@ -164,7 +163,7 @@ class Lenient(Remembers):
                 raise
             return apart(bytes(size))
 
-    def source(self, message: GetTensor) -> Region:
+    def source(self, message: Download) -> Area:
         """Return where the bytes asked for lie; where the rule is broken, zeros."""
         try:
             return super().source(message)
