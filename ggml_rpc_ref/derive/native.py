@@ -51,6 +51,7 @@ struct geometry {{
     struct layout dst;
     struct layout src[{MAX_SRC}];
     int32_t phases;
+    int32_t small;      /* whether one thread computes it in less time than it takes to ask another */
     struct phase phase[4];
     int64_t shared;     /* bytes of scratch memory that all threads share */
     int64_t own;        /* bytes of scratch memory for each thread */
