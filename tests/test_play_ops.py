@@ -77,7 +77,7 @@ def test_every_vector_of_an_op_is_a_case() -> None:
     assert (len(some_cases()), len(some_cases(NEWEST))) == (184, 194)
 
 
-@pytest.mark.parametrize("device", ["oracle", "upstream-cpu"])
+@pytest.mark.parametrize("device", ["oracle", "upstream-cpu", "auto"])
 def test_our_server_passes(device: str) -> None:
     server = from_command(f"{sys.executable} -m ggml_rpc_ref serve -p {{port}} -d {device} --proto {DEFAULT}")
     report = run(server, some_cases())

@@ -34,7 +34,10 @@ def serve(
         typer.Option("--cache", "-c", help="Keep large uploads on disk, where rpc-server -c has them; see --cache-per-client."),
     ] = False,
     threads: Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads that compute one node; 0: half the cores.")] = 0,
-    device: Annotated[str, typer.Option("--device", "-d", help="Devices, separated by commas; `backends` lists them.")] = "oracle",
+    device: Annotated[
+        str,
+        typer.Option("--device", "-d", help="Devices, separated by commas; `backends` lists them. auto: native where it is built."),
+    ] = "auto",
     memory: Annotated[
         str,
         typer.Option(

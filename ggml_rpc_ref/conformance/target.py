@@ -239,8 +239,8 @@ def _signals_deferred() -> Iterator[None]:
 
 
 def embedded() -> Spawned:
-    """Return our own server as a target: `serve` on a free loopback port, with two devices and a cache that is removed with it."""
-    options = ["-p", "0", "-d", "oracle,oracle", "-c", "--cache-dir", "{tmp}", "--proto", str(DEFAULT)]
+    """Return our own server as a target: `serve` on a free port, the fastest device and the oracle, a cache removed with it."""
+    options = ["-p", "0", "-d", "auto,oracle", "-c", "--cache-dir", "{tmp}", "--proto", str(DEFAULT)]
     return Spawned("ggml-rpc-ref serve", [sys.executable, "-m", "ggml_rpc_ref", "serve", *options])
 
 
