@@ -44,4 +44,4 @@ def test_a_client_stays_on_tcp_whatever_the_server_offers(raw: bytes) -> None:
         report = probe(endpoint, 5)
     assert report.error is None
     assert report.transport == describe(raw)
-    assert f"protocol 4.0.3, offers {describe(raw)}, 1 device" in report.text()
+    assert f"protocol 4.0.3 (llama.cpp b10054 to b10173), offers {describe(raw)}, 1 device" in report.text()

@@ -721,7 +721,12 @@ def test_the_default_judges_our_own_server() -> None:
         ([*spawn("exit"), "--json"], 4, "stdout", '"verdict": "CRASH"'),
         (spawn("new"), 3, "stderr", "it speaks protocol 9.2.0, and this program 1.0.0, "),
         (["conform", "--as", "8.0.0", "--only", "session.caps"], 0, "stdout", "protocol 8.0.0, 2 devices: 4 cases, 4 PASS"),
-        ([*spawn("close"), "--as", "3.0.0"], 3, "stderr", "it speaks protocol 3.6.1, this client 3.0.0, and a client goes on only"),
+        (
+            [*spawn("close"), "--as", "3.0.0"],
+            3,
+            "stderr",
+            "this client 3.0.0 (llama.cpp b6751 to b7041), and a client goes on only",
+        ),
         (["conform", "--as", "9.9.9"], 2, "stderr", "--as 9.9.9: known are 1.0.0, "),
         (["conform", "127.0.0.1:1", "--timeout", "1"], 3, "stderr", "ggml-rpc-ref: can't connect to 127.0.0.1:1"),
         (["conform", "127.0.0.1:0"], 2, "stderr", "is not an endpoint"),

@@ -23,7 +23,7 @@ from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.net.stream import Endpoint, open_stream, parse_endpoint
 from ggml_rpc_ref.spec import caps
 from ggml_rpc_ref.spec.dialects import IK, recognised
-from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.spec.versions import Version, named
 
 MOST_DEVICES: Final = 16
 """Devices that are asked; llama.cpp uses up to 16 (llama_max_devices)."""
@@ -77,7 +77,7 @@ class Report:
     @property
     def headline(self) -> str:
         """Endpoint, version and number of devices, as half a sentence."""
-        said = f"protocol {self.protocol}" if self.protocol else "no answer to HELLO"
+        said = f"protocol {named(Version.parse(self.protocol))}" if self.protocol else "no answer to HELLO"
         said += f" ({self.dialect})" if self.dialect else ""
         said += f", offers {self.transport}" if self.transport else ""
         if self.device_count is None:
