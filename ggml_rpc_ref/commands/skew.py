@@ -28,7 +28,9 @@ def skew(
     server: Annotated[
         list[str] | None, typer.Option(metavar="VERSION", help="Only servers of this version; may be repeated. (default: all)")
     ] = None,
-    genuine: Annotated[bool, typer.Option("--genuine/--ours-only", help="Also the genuine servers that are installed.")] = True,
+    genuine: Annotated[
+        bool, typer.Option("--genuine/--ours-only", help="Also the genuine servers and clients that are installed.")
+    ] = True,
     write: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what was tried to this file, as JSON.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Compare with what is known; 0: the same, 1: a pair gets on otherwise.")
@@ -63,18 +65,21 @@ def _tried(clients: Sequence[Version], servers: Sequence[Version], *, genuine: b
     from ggml_rpc_ref import upstream
     from ggml_rpc_ref.server.host import make_host
     from ggml_rpc_ref.server.server import Server
-    from ggml_rpc_ref.spec.skew import OURS
+    from ggml_rpc_ref.spec.skew import OURS, Tried
     from ggml_rpc_ref.spec.versions import Version
 
     logging.getLogger("ggml_rpc_ref.server").setLevel(logging.ERROR)  # refusals are what is looked for here
+    # a fork's build is named otherwise: it is not one of the version that it names
+    builds = {Version.parse(it.protocol): it for it in (upstream.installed() if genuine else ()) if it.name == it.protocol}
     for version in servers:
         with Server(make_host("oracle", memory=2**26, proto=str(version))) as own:
             yield from _against(own.endpoint, OURS, version, clients)
-    for build in upstream.installed() if genuine else ():
-        speaks = Version.parse(build.protocol)
-        # a fork's build is named otherwise: its server is not one of this version
-        if build.name == build.protocol and speaks in servers:
-            yield from _against_genuine(build, speaks, clients)
+            for client, build in builds.items():
+                if client in clients:
+                    yield Tried(OURS, version, client, *upstream.trial(build, own.endpoint), str(build.package))
+    for version, build in builds.items():
+        if version in servers:
+            yield from _against_genuine(build, version, clients)
 
 
 def _against(endpoint: str, name: str, speaks: Version, clients: Sequence[Version]) -> Iterator[Tried]:
@@ -116,7 +121,8 @@ def _line(row: Tried) -> str:
     where = f" at {row.step}: {row.sign}" if row.outcome == "broken" else ""
     whose = "our server" if row.server == OURS else f"the server of {row.server}, which speaks"
     of = f"{whose} of {row.speaks}" if row.server == OURS else f"{whose} {row.speaks}"
-    return f"client {row.client} on {of}: {row.outcome}{where}"
+    client = f"client {row.client}" if row.by == OURS else f"client {row.client} ({row.by})"
+    return f"{client} on {of}: {row.outcome}{where}"
 
 
 def _differences(found: Sequence[Tried], known: Sequence[Tried]) -> Iterator[str]:
@@ -127,10 +133,10 @@ def _differences(found: Sequence[Tried], known: Sequence[Tried]) -> Iterator[str
     """
     if not found:
         raise Misuse("no pair was tried")
-    before = {(row.server, row.speaks, row.client): row for row in known}
+    before = {row.pair: row for row in known}
     for row in found:
-        old = before.get((row.server, row.speaks, row.client))
+        old = before.get(row.pair)
         if old is None:
-            yield f"{_line(row)}; it was not tried before: `ggml-rpc-ref skew --write ggml_rpc_ref/spec/observed/skew.json`"
+            yield f"{_line(row)}; it was not tried before: `ggml-rpc-ref skew --write ggml_rpc_ref/spec/skew.json`"
         elif old != row:
             yield f"{_line(row)}; known is: {_line(old)}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Iterable, Iterator
 
 from ggml_rpc_ref.derive.markdown import table
 from ggml_rpc_ref.protocol.negotiation import breaks
@@ -16,7 +15,7 @@ CELLS = {"works": "works", "closed": "", "refused": "refuses", "broken": "**brea
 
 def skew() -> str:
     """Return the matrix of our own two ends, why its pairs break, and where genuine servers do otherwise."""
-    rows = {(row.client, row.speaks): row for row in tried() if row.server == OURS}
+    rows = {(row.client, row.speaks): row for row in tried() if row.server == row.by == OURS}
     head = ("Client ↓ / server →", *map(str, PROFILES))
     body = [
         (f"**{client}**", *(CELLS[rows[client, server].outcome] if (client, server) in rows else "" for server in PROFILES))
@@ -34,15 +33,24 @@ def _broken(rows: dict[tuple[Version, Version], Tried]) -> Iterator[str]:
 
 
 def _genuine(rows: dict[tuple[Version, Version], Tried]) -> str:
-    """Say which genuine servers were tried, and list what they do otherwise than ours."""
-    theirs = [row for row in tried() if row.server != OURS]
-    servers = ", ".join(f"{speaks} ({server})" for (speaks, server), _ in groupby(theirs, lambda row: (row.speaks, row.server)))
-    if not servers:
-        return "No genuine server has been tried."
+    """Say which genuine servers and clients were tried, and list what they do otherwise than ours."""
+    theirs = [row for row in tried() if (row.server, row.by) != (OURS, OURS)]
+    servers = dict.fromkeys((row.speaks, row.server) for row in theirs if row.server != OURS)
+    clients = dict.fromkeys((row.client, row.by) for row in theirs if row.by != OURS)
     others = [row for row in theirs if _key(row) != _key(rows.get((row.client, row.speaks)))]
-    lines = "\n".join(f"- client {row.client}, server {row.speaks}: {_said(row)}" for row in others)
-    same = "; with every client they do as ours do." if not others else "; they do as ours do, but for:"
-    return f"Genuine servers tried with all of these clients: {servers}{same}" + (f"\n\n{lines}" if lines else "")
+    lines = "\n".join(f"- {_whose(row)}: {_said(row)}" for row in others)
+    same = "Each does with our other end as ours does." if not others else "Each does with our other end as ours does, but for:"
+    named = f"Genuine servers tried: {_named(servers)}. Genuine clients tried: {_named(clients)}. {same}"
+    return named + (f"\n\n{lines}" if lines else "")
+
+
+def _named(ends: Iterable[tuple[Version, str]]) -> str:
+    return ", ".join(f"{version} ({package})" for version, package in ends) or "none"
+
+
+def _whose(row: Tried) -> str:
+    client, server = ("" if name == OURS else f" ({name})" for name in (row.by, row.server))
+    return f"client {row.client}{client}, server {row.speaks}{server}"
 
 
 def _key(row: Tried | None) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""How clients of each version get on with servers of each: what `ggml-rpc-ref skew` has tried, kept in observed/skew.json."""
+"""How clients of each version get on with servers of each: what `ggml-rpc-ref skew` has tried, kept in skew.json beside this."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from ggml_rpc_ref.spec.versions import Version
 
 OURS = "ours"
-"""The name of our own server."""
+"""The name of our own server, and of our own client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,11 @@ class Tried:
     Attributes:
         server: whose server: "ours", or the package that a genuine one was built from.
         speaks: its version.
-        client: the version of our client, which kept to it as one of llama.cpp does.
+        client: the client's version, which it kept to as llama.cpp's do.
         outcome: "works", "closed" (on HELLO), "refused" (by the client, when it heard the version) or "broken" (later).
         step: the request at which it ended; "" where everything works.
         sign: what the client noticed there.
+        by: whose client: "ours", or the package that a genuine one was built from.
     """
 
     server: str
@@ -34,6 +35,12 @@ class Tried:
     outcome: str
     step: str = ""
     sign: str = ""
+    by: str = OURS
+
+    @property
+    def pair(self) -> tuple[str, Version, str, Version]:
+        """Which client was tried against which server."""
+        return self.server, self.speaks, self.by, self.client
 
 
 def as_json(rows: Iterable[Tried]) -> str:
@@ -54,4 +61,4 @@ def _row(row: Mapping[str, Any]) -> Tried:
 @cache
 def tried() -> tuple[Tried, ...]:
     """Return every pair that has been tried."""
-    return tuple(from_json(resources.files("ggml_rpc_ref.spec.observed").joinpath("skew.json").read_text(encoding="utf-8")))
+    return tuple(from_json(resources.files("ggml_rpc_ref.spec").joinpath("skew.json").read_text(encoding="utf-8")))
