@@ -12,9 +12,9 @@ Source: ggml_compute_forward_out_prod_f32 and _q_f32 in ggml-cpu/ops.cpp, ggml_o
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import PRODUCTS, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.matmul import WEIGHTS, grouped, require_whole_block_rows
-from ggml_rpc_ref.ops.shared.slabs import slabs
+from ggml_rpc_ref.ops.op import Node, Op, Source, later
+from ggml_rpc_ref.ops.shared.matmul import MOST_PRODUCTS, WEIGHTS, grouped, require_whole_block_rows
+from ggml_rpc_ref.ops.shared.slabs import slabs, spans
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 TYPES = tuple(name for name in WEIGHTS if name not in ("F16", "BF16"))
@@ -27,7 +27,8 @@ def shape(node: Node) -> None:
     for dim in (2, 3):
         n, shared = b.ne[dim], a.ne[dim]
         node.require(shared > 0 and n % shared == 0, f"ne[{dim}] a multiple of {shared}", n)
-        node.require(n == shared or not a.dtype.is_quantised, f"ne[{dim}] of {shared}, as a block type does not broadcast", n)
+        one = n == shared or a.dtype.name == "F32"
+        node.require(one, f"ne[{dim}] of {shared}, as {a.dtype.name} does not broadcast", n)
     want = (a.ne[0], b.ne[0], b.ne[2], b.ne[3])
     node.require(node.dst.ne == want and node.dst.is_contiguous, f"a contiguous result of ne {want}", node.dst.ne)
     require_whole_block_rows(node, a, node.dst)
@@ -40,9 +41,11 @@ def oracle(node: Node) -> None:
     groups = a.ne[3], a.ne[2]
     with np.errstate(all="ignore"):
         for start, stop, x in slabs(a):
-            y = np.ascontiguousarray(b.array[..., start:stop, :])
-            product = grouped(y, *groups).swapaxes(-1, -2) @ x[:, None, :, None]
-            total += product.reshape(total.shape)
+            # cut along src1's columns, so that no row of sums is split: each adds up in the same order
+            for columns in spans(b.ne[0], max(1, MOST_PRODUCTS // max(1, a.ne[0] * (stop - start) * b.ne[2] * b.ne[3]))):
+                y = np.ascontiguousarray(b.array[..., start:stop, columns])
+                product = grouped(y, *groups).swapaxes(-1, -2) @ x[:, None, :, None]
+                total[..., columns, :] += product.reshape(total[..., columns, :].shape)
     node.dst.store(total)
 
 
@@ -60,4 +63,5 @@ OP = Op(
     oracle=oracle,
     tolerance=FLOAT32,
     cost=cost,
+    later=(later("OUT_PROD.f16", takes={0: ("F16",)}),),
 )
