@@ -40,6 +40,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy": PROTOCOL | {"files", "net"},
     # the suite that judges a server shares no code with our server but the tables and the protocol
     "conformance": ARITHMETIC | PROTOCOL | {"net"},
+    # it judges by our own server in its process, which the suite must not
+    "fuzz": ARITHMETIC | PROTOCOL | {"files", "net", "conformance", "server", "backends", "decode"},
     "golden": ARITHMETIC | PROTOCOL | {"files", "conformance", "net", "decode"},
     "decode": PROTOCOL | {"files", "ops"},
     "upstream": FOUNDATION,
@@ -233,6 +235,7 @@ def test_what_runs_in_a_genuine_build_is_not_imported(module: str) -> None:
 TOOLS = PACKAGE.parent / "vectors" / "tools"
 WRITERS = {path.relative_to(TOOLS).with_suffix("").as_posix(): path for path in TOOLS.rglob("*.py")}
 MAY_USE: dict[str, set[str]] = {
+    "op_wire": set(),
     "record_blocks": set(),
     "record_enums": {"ggml_rpc_ref"},  # `from ggml_rpc_ref import upstream`
     "record_frames": {"ggml_rpc_ref"},

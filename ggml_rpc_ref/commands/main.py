@@ -16,10 +16,13 @@ from ggml_rpc_ref.commands.backends import backends
 from ggml_rpc_ref.commands.conform import conform
 from ggml_rpc_ref.commands.decode import decode
 from ggml_rpc_ref.commands.exit_codes import ExitCode
+from ggml_rpc_ref.commands.fuzz import fuzz
+from ggml_rpc_ref.commands.fuzz_client import fuzz_client
 from ggml_rpc_ref.commands.gen import gen
 from ggml_rpc_ref.commands.output import discard_output, fail
 from ggml_rpc_ref.commands.probe import probe
 from ggml_rpc_ref.commands.proxy import proxy
+from ggml_rpc_ref.commands.replay import replay
 from ggml_rpc_ref.commands.serve import serve
 from ggml_rpc_ref.commands.show import show
 from ggml_rpc_ref.commands.status import status
@@ -51,7 +54,7 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, status, backends, conform, show, probe, proxy, gen, decode):
+for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode):
     app.command()(command)
 app.add_typer(upstream.app, name="upstream")
 app.add_typer(vectors.app, name="vectors")

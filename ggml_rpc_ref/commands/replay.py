@@ -1,0 +1,86 @@
+"""The command `replay`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ggml_rpc_ref.commands.exit_codes import ExitCode
+from ggml_rpc_ref.commands.options import AsJson, Spawn
+from ggml_rpc_ref.commands.output import print_error, print_json
+from ggml_rpc_ref.errors import Misuse
+
+
+def replay(
+    find: Annotated[Path, typer.Argument(metavar="FIND", help="A find's .json file, as `fuzz --finds` writes it.")],
+    target: Annotated[str, typer.Argument(metavar="[HOST:PORT]", help="A server that is running.")] = "",
+    spawn: Spawn = "",
+    times: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How often to play it.")] = 1,
+    timeout: Annotated[float, typer.Option(min=0.1, max=600, metavar="SECONDS", help="How long an answer may take.")] = 5.0,
+    i_own_this_target: Annotated[
+        bool, typer.Option("--i-own-this-target", help="Play it to a server on another machine: it may crash there.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Play a find again; 0: the server does as a right one does, 1: it does not, 4: it crashes or hangs."""
+    from ggml_rpc_ref.commands.fuzz import check_target
+    from ggml_rpc_ref.fuzz import watched
+    from ggml_rpc_ref.fuzz.replay import load
+
+    if not target and not spawn:
+        raise Misuse("replay needs a server: HOST:PORT of one that runs, or --spawn 'CMD … {port}'")
+    check_target(target, i_own_this_target)
+    written = load(find)
+    with watched(spawn, target, fork=False) as server:
+        outcomes = _played(server, written, times, timeout)
+    if as_json:
+        print_json({"find": written.script.id, "outcomes": outcomes})
+    else:
+        print(f"{written.script.id}: {written.script.about}")
+        for sentence, count in Counter(outcome["words"] for outcome in outcomes).items():
+            print(f"{count} of {times} times: {sentence}")
+    raise typer.Exit(_exit_code(outcomes))
+
+
+def _played(server: Any, written: Any, times: int, timeout: float) -> list[dict[str, str]]:
+    from ggml_rpc_ref.fuzz.introduce import introduce
+    from ggml_rpc_ref.fuzz.replay import Player
+
+    server.start()
+    introduce(server.target.endpoint, timeout)
+    outcomes = []
+    for number in range(times):
+        if number and server.restartable:
+            server.renew()
+        outcomes.append(_outcome(server, Player(server.target.endpoint, timeout).play(written.script), timeout))
+        if outcomes[-1]["result"] == "crash" and not server.restartable:
+            break
+    return outcomes
+
+
+def _outcome(server: Any, differences: list[str], timeout: float) -> dict[str, str]:
+    from ggml_rpc_ref.fuzz.introduce import introduce
+
+    if death := server.death(0.5 if differences else 0.05):
+        return {"result": "crash", "words": f"the server dies: {death.how}{f' in {death.place}' if death.place else ''}"}
+    try:
+        introduce(server.target.endpoint, timeout)
+    except (ConnectionError, TimeoutError) as error:
+        death = server.death(1.0)
+        if death or isinstance(error, ConnectionError):
+            return {"result": "crash", "words": f"the server dies: {death.how if death else error}"}
+        return {"result": "hang", "words": f"the server serves no more: {error}"}
+    if differences:
+        return {"result": "differs", "words": "; ".join(differences[:3])}
+    return {"result": "right", "words": "it does as a right server does"}
+
+
+def _exit_code(outcomes: list[dict[str, str]]) -> ExitCode:
+    results = {outcome["result"] for outcome in outcomes}
+    if results & {"crash", "hang"}:
+        print_error("the find is still there")
+        return ExitCode.CRASHED
+    return ExitCode.NON_CONFORMANT if "differs" in results else ExitCode.OK
