@@ -216,7 +216,6 @@ def test_a_node_stops_between_its_parts(name: str) -> None:
         node.op.oracle(node)
 
 
-<<<<<<< HEAD
 def test_sums_in_parts_are_those_of_the_whole_row() -> None:
     """Each sum is rounded before the next number is added, also where a part begins; in place as well."""
     numbers = np.random.default_rng(seeded(1)).standard_normal(2 * 2**18 + 7).astype(np.float32)
@@ -239,7 +238,8 @@ def test_copies_are_added_one_after_another(n: int) -> None:
     src, dst = replace(tensor("F32", (n, copies)), storage=PlainStorage(numbers.view(np.uint8).ravel())), tensor("F32", (n,))
     OPS["REPEAT_BACK"].oracle(OPS["REPEAT_BACK"].check(dst, (src,), bytes(64)))
     assert np.array_equal(dst.array.ravel(), expected)
-=======
+
+
 @pytest.mark.parametrize(("name", "version"), [
     *((name, DEFAULT) for name in ("RWKV_WKV6", "RWKV_WKV7", "GATED_LINEAR_ATTN", "GATED_DELTA_NET", "SSM_SCAN")),
     ("GATED_DELTA_NET", NEWEST), ("SSM_SCAN", NEWEST), ("DSV4_HC_COMB", NEWEST),
@@ -270,7 +270,6 @@ def test_products_are_cut(name: str, case_id: str, monkeypatch: pytest.MonkeyPat
         results.append((len(asked), dst.array.copy()))
     assert results[1][0] > results[0][0]
     assert np.allclose(results[0][1], results[1][1], rtol=1e-5, atol=1e-5)
->>>>>>> main
 
 
 # ---------------------------------------------------------------------------------------------------------------- overlap
