@@ -211,7 +211,8 @@ class Spawned:
         if process is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
-            # the group, and even where its leader has died: a wrapper script's children may live on
+            # the group, and even where its leader has died: a wrapper script's children may live on. Not permitted: a command
+            # that runs as another user (sudo), or on macOS a group in which only a dead process is left
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
