@@ -16,6 +16,7 @@ from ggml_rpc_ref import upstream
 from ggml_rpc_ref.client.client import connect
 from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.client.graph import Graph
+from ggml_rpc_ref.client.sent_graphs import SentGraphs
 from ggml_rpc_ref.client.tensors import RemoteTensor, sources_first
 from ggml_rpc_ref.client.words import quad
 from ggml_rpc_ref.errors import Misuse, Unsupported
@@ -442,14 +443,16 @@ def test_no_buffer_is_freed_between_looking_for_a_stored_graph_and_recomputing_i
         buffer = device.alloc(64)
         buffer._drop.detach()
 
-        class Dropping(dict[int, bytes]):
-            def get(self, *key: Any) -> Any:
-                client.drop_buffer(buffer.remote_ptr)
-                return super().get(*key)
+        kept = client._sent
 
-        client._stored = Dropping(client._stored)
+        class Dropping(SentGraphs):
+            def find(self, device: int, payload: bytes) -> int | None:
+                client.drop_buffer(buffer.remote_ptr)
+                return kept.find(device, payload)
+
+        client._sent = Dropping(by_uid=False)
         seen.clear()
         graph.compute()
-        client._stored = dict(client._stored)
+        client._sent = kept
         near(doubled.numpy(), 2 * X)
         assert seen == ["GRAPH_RECOMPUTE", "FREE_BUFFER"]

@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 
 from ggml_rpc_ref import upstream
+from ggml_rpc_ref.client import probe as client
 from ggml_rpc_ref.client.probe import DeviceReport, Report, probe
 from ggml_rpc_ref.commands.probe import print_report
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
+from ggml_rpc_ref.spec.versions import V3_6_1
 
 MIB = 2**20
 WELCOME = b"\x03" + bytes(7) + b"\x03\x06\x01"
@@ -59,6 +61,11 @@ def answers(*replies: bytes) -> Callable[[socket.socket], None]:
             sock.sendall(reply)
 
     return script
+
+
+def probe_as_3_6_1(endpoint: str, timeout: float = 10.0) -> Report:
+    """Probe a script, which knows one form of HELLO and one connection; test_negotiation.py has the rest."""
+    return client.probe(endpoint, timeout, V3_6_1)
 
 
 def own() -> Server:
@@ -112,7 +119,7 @@ def test_nothing_but_questions_is_sent() -> None:
         sent += sock.recv(1)
 
     with serving(script) as endpoint:
-        assert probe(endpoint).devices == [DeviceReport(0, 0, 0, 32, 2**64 - 1)]
+        assert probe_as_3_6_1(endpoint).devices == [DeviceReport(0, 0, 0, 32, 2**64 - 1)]
     device = b"\x04" + bytes(7) + bytes(4)
     assert sent == b"\x0e" + bytes(8) + b"\x0f" + bytes(8) + b"\x0b" + device + b"\x01" + device + b"\x02" + device
 
@@ -137,7 +144,7 @@ def four_billion(sock: socket.socket) -> None:
 
 def test_of_four_billion_devices_the_first_are_asked() -> None:
     with serving(four_billion) as endpoint:
-        report = probe(endpoint)
+        report = probe_as_3_6_1(endpoint)
     assert (report.device_count, len(report.devices), report.error) == (2**32 - 1, 16, None)
     assert report.headline.endswith("4294967295 devices, of which 16 were asked")
 
@@ -177,7 +184,7 @@ HOSTILE: dict[str, tuple[Callable[[socket.socket], None], str | None, str]] = {
     "closes-on-hello": (
         lambda sock: sock.recv(9) and None,
         None,
-        "a HELLO of 0 bytes (protocol 3.6.1); servers from 4.0.0 on do so",
+        "a HELLO of 0 bytes (protocol 3.6.1); no byte had arrived; a server of 4.0.0 to 8.0.0 does so",
     ),
     "closes-at-once": (lambda sock: None, None, "closed the connection"),
     "silent": (silent, None, "HELLO: nothing came from"),
@@ -187,7 +194,7 @@ HOSTILE: dict[str, tuple[Callable[[socket.socket], None], str | None, str]] = {
     "drip-after-a-head": (drip(b"\x03" + bytes(7)), None, "HELLO: "),
     "drip-later": (drip(WELCOME + COUNT_1), "3.6.1", "GET_DEVICE_MEMORY: only"),
     "endless-later": (endless_after_the_answer, "3.6.1", "GetDeviceMemoryReply size is 18446744073709551615"),
-    "another-version": (answers(b"\x03" + bytes(7) + b"\x04\x00\x00"), "4.0.0", "speaks protocol 4.0.0, this client 3.6.1"),
+    "another-form": (answers(b"\x03" + bytes(7) + b"\x04\x00\x00"), "4.0.0", "session.hello-version: version is 4.0.0"),
     "a-newer-minor": (answers(b"\x03" + bytes(7) + b"\x03\x07\x00"), "3.7.0", "speaks protocol 3.7.0, this client 3.6.1"),
     "no-device": (answers(WELCOME, b"\x04" + bytes(11)), "3.6.1", "device.count: device_count is 0"),
     "huge-memory-reply": (answers(WELCOME, COUNT_1, b"\xff" * 8), "3.6.1", "GetDeviceMemoryReply size is 18446744073709551615"),
@@ -226,7 +233,7 @@ def test_a_hostile_server_ends_in_a_sentence(name: str) -> None:
     script, protocol, sentence = HOSTILE[name]
     with serving(script) as endpoint, traced() as peak:
         start = time.monotonic()
-        report = probe(endpoint, timeout=0.5)
+        report = probe_as_3_6_1(endpoint, timeout=0.5)
         assert time.monotonic() - start < 5  # ten times what was allowed: never for ever
         assert peak() < MIB
     assert report.protocol == protocol
@@ -245,7 +252,7 @@ def test_the_time_allowed_is_for_all_answers_together() -> None:
             answers(reply)(sock)
 
     with serving(slow) as endpoint:
-        report = probe(endpoint, timeout=0.5)
+        report = probe_as_3_6_1(endpoint, timeout=0.5)
     assert report.error is not None
     assert "within" in report.error
 
@@ -292,15 +299,15 @@ def test_exit_codes(arguments: tuple[str, ...], code: int) -> None:
 
 def test_what_was_learned_before_a_failure_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(answers(WELCOME, COUNT_1)) as endpoint:
-        assert print_report(probe(endpoint, 1.0), as_json=False) == 3
+        assert print_report(probe_as_3_6_1(endpoint, 1.0), as_json=False) == 3
     out, err = capsys.readouterr()
     assert out == f"{endpoint}: protocol 3.6.1, 1 device, of which 0 were asked\n"
     assert err.startswith("ggml-rpc-ref: GET_DEVICE_MEMORY: ")
-    with serving(answers(b"\x03" + bytes(7) + b"\x04\x00\x00")) as endpoint:
-        assert print_report(probe(endpoint, 1.0), as_json=True) == 3
+    with serving(answers(b"\x03" + bytes(7) + b"\x03\x07\x00")) as endpoint:
+        assert print_report(probe_as_3_6_1(endpoint, 1.0), as_json=True) == 3
     found = json.loads(capsys.readouterr().out)
-    assert (found["protocol"], found["devices"]) == ("4.0.0", [])
-    assert "speaks protocol 4.0.0" in found["error"]
+    assert (found["protocol"], found["devices"]) == ("3.7.0", [])
+    assert "speaks protocol 3.7.0" in found["error"]
 
 
 def test_a_table_on_a_terminal() -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "Step",
     "Stopped",
     "apart",
+    "disturbed",
     "in_turn",
     "never",
     "out_of_memory",
@@ -122,7 +123,7 @@ def apart(node: Node, compute: Callable[[Node], None]) -> Callable[[], None]:
     Only a result that shares bytes with a source is computed in memory of its own first, and not if it is the source's elements
     one for one where the op allows that, as in-place operations are.
     """
-    if not any(_disturbs(node, slot, source) for slot, source in enumerate(node.src) if source is not None):
+    if not disturbed(node):
         return partial(compute, node)
 
     def aside() -> None:
@@ -136,10 +137,19 @@ def apart(node: Node, compute: Callable[[Node], None]) -> Callable[[], None]:
     return aside
 
 
+def disturbed(node: Node) -> bool:
+    """Whether writing a node's result could change what is still to be read of one of its sources."""
+    # a loop, not any(): this is asked of each node of each new graph
+    for slot, source in enumerate(node.src):
+        if source is not None and source.storage is node.dst.storage and _disturbs(node, slot, source):
+            return True
+    return False
+
+
 def _disturbs(node: Node, slot: int, source: Tensor) -> bool:
-    """Whether writing the result could change what is still to be read of a source."""
+    """Whether writing the result could change what is still to be read of a source that lies in the same storage."""
     dst = node.dst
-    if source.storage is not dst.storage or slot in node.op.unread:
+    if slot in node.op.unread:
         return False
     if source.offset >= dst.offset + dst.nbytes or dst.offset >= source.offset + source.nbytes:
         return False

@@ -48,19 +48,22 @@ class Row:
         kernels: Mapping[str, Any] = getattr(self._module(), self.type).KERNELS
         return kernels
 
-    def make(self, memory: int, copies: int = 0) -> Backend:
+    def make(self, memory: int, copies: int = 0, threads: int = 0) -> Backend:
         """Return a backend of this kind.
 
         Args:
             memory: bytes that its buffers may have together.
             copies: bytes of what it keeps beside the buffers to be faster, such as float32 copies of weights.
+            threads: threads that compute one node together, for a backend that has some of its own; 0: half the cores.
 
         Raises:
             Misuse: where it can't be used here.
         """
         if reason := self.unavailable():
             raise Misuse(f"the device {self.name!r} can't be used here: {reason}")
-        backend: Backend = getattr(self._module(), self.type)(HostMemory(memory), copies=copies)
+        made = getattr(self._module(), self.type)
+        own = {"threads": threads} if getattr(made, "threaded", False) else {}
+        backend: Backend = made(HostMemory(memory), copies=copies, **own)
         return backend
 
     def _module(self) -> Any:
@@ -70,6 +73,7 @@ class Row:
 ROWS = (
     Row("oracle", "the definitions themselves, in numpy", "oracle", "Oracle"),
     Row("upstream-cpu", "the definitions with the roundings of upstream's CPU backend", "upstream_cpu", "UpstreamCpu", "rounds"),
+    Row("native", "kernels in C, on several threads", "native", "Native", "C"),
 )
 BACKENDS: dict[str, Row] = {row.name: row for row in ROWS}
 """Name to row."""

@@ -17,32 +17,38 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from ggml_rpc_ref.client.sent_graphs import SentGraphs
 from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
 from ggml_rpc_ref.net.stream import SEEN, DeadlineMissed, PeerClosed, Stream, parse_timeout
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, DataBegins, Event, Reply, Role
 from ggml_rpc_ref.protocol.fnv import fnv1a
 from ggml_rpc_ref.protocol.graph import Graph as WireGraph
+from ggml_rpc_ref.protocol.negotiation import agree, forms
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,
     FreeBuffer,
     GetTensor,
+    GetTensor2d,
     GraphCompute,
     GraphRecompute,
     Hello,
+    HelloReply,
     RpcTensor,
     SetTensor,
+    SetTensor2d,
     SetTensorHash,
     command_name,
     has_field,
 )
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version, accepts
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 
 Bytes = npt.NDArray[np.uint8]
 Buffered = bytes | bytearray | memoryview | npt.NDArray[Any]
@@ -51,26 +57,38 @@ HASH_THRESHOLD = 10 * 2**20
 """Bytes: a stock client sends SET_TENSOR_HASH first when one call uploads more than this (HASH_THRESHOLD in ggml-rpc.cpp)."""
 
 
+class HelloRefused(ConnectionError):  # noqa: N818  (an outcome: the other form of HELLO may be answered)
+    """The server does not take this form of HELLO: it closed the connection, or answered as it would answer another form."""
+
+
 class Channel:
     """A connection to a server.
 
+    Args:
+        stream: connected.
+        version: the version in whose form HELLO is said.
+        keeps: whether to go on in that version, as a client of llama.cpp does, and not in the server's.
+        hashing: see the attribute.
+
     Attributes:
-        own_version: the protocol version of this client.
-        server_version: the version that the server named in HELLO.
+        own_version: the version in whose form HELLO was said.
+        server_version: the version that the server named in HELLO; None before it has.
         timeout: seconds that one answer may take.
         hashing: whether large uploads ask SET_TENSOR_HASH first.
         ended: why no more requests can be sent; empty while they can.
     """
 
-    def __init__(self, stream: Stream, own_version: Version = DEFAULT, *, hashing: bool = True) -> None:
-        self.own_version = self.server_version = own_version
+    def __init__(self, stream: Stream, version: Version = DEFAULT, *, keeps: bool = False, hashing: bool = True) -> None:
+        self.own_version = version
+        self.server_version: Version | None = None
         self.hashing = hashing
-        self._stream, self._connection = stream, Connection(Role.CLIENT, own_version)
+        self._keeps = keeps
+        self._stream, self._connection = stream, Connection(Role.CLIENT, version)
         # re-entrant: set_tensor holds it while its SET_TENSOR_HASH, a request of its own, takes it again
         self._lock, self._depth, self._pid = threading.RLock(), 0, os.getpid()
         self.ended = ""
         self._unconfirmed: deque[str] = deque(maxlen=3)  # commands sent since the last reply that have none
-        self._stored: dict[int, bytes] = {}  # device index to the payload of the graph that the server has for GRAPH_RECOMPUTE
+        self._sent = SentGraphs(has_field(GraphCompute, "uid", version))
         self._dropped: deque[int] = deque()  # handles of buffers that nobody can use any more
 
     @property
@@ -80,7 +98,7 @@ class Channel:
 
     @property
     def version(self) -> Version:
-        """The protocol version of the connection: the server's."""
+        """The protocol version whose layouts are spoken."""
         return self._connection.version
 
     @property
@@ -138,21 +156,26 @@ class Channel:
     # ----------------------------------------------------------------------------------------------------------- HELLO
 
     def greet(self, timeout: float) -> None:
-        """Say HELLO and check that the server's version fits; once, before any other request.
+        """Say HELLO and settle the version; once, before any other request.
 
         Raises:
-            Unsupported: where it does not.
+            HelloRefused: where the server takes another form of HELLO.
+            Unsupported: where its version does not fit.
+            Violation: where it breaks the protocol, for instance by naming a version whose HELLO has another form.
         """
         self.timeout = timeout
         reply = self.request(Hello())
-        self.server_version = server = Version(reply.major, reply.minor, reply.patch)
-        if not accepts(self.own_version, server):
-            self.ended = f"HELLO: {self.endpoint} speaks protocol {server}, this client {self.own_version}"
-            raise Unsupported(
-                f"{self.ended}; the major versions must be equal, and the server's minor version must not be the higher"
-            )
-        # The server's layouts apply from here on; for a version unknown here assume those of the last known one before it.
-        self._connection.agree(max(version for version in PROFILES if version <= server))
+        self.server_version = Version(reply.major, reply.minor, reply.patch)
+        own = self.own_version if self._keeps else None
+        try:
+            self._connection.agree(agree(reply, self.own_version, own).version)
+            self._sent = SentGraphs(has_field(GraphCompute, "uid", self.version))
+        except (Unsupported, Violation) as error:
+            self.ended = f"HELLO: {self.endpoint} speaks protocol {self.server_version}, which does not fit"
+            self._stream.close()
+            if isinstance(error, Violation):
+                raise
+            raise Unsupported(f"HELLO to {self.endpoint}: {error}") from None
 
     # -------------------------------------------------------------------------------------------------------- requests
 
@@ -160,7 +183,7 @@ class Channel:
         """Send a request and return its reply, or None where it has none.
 
         Raises:
-            Misuse: for SET_TENSOR and GET_TENSOR, which have methods of their own.
+            Misuse: for requests that move data, which have methods of their own.
         """
         command = command_name(type(message))
         if REQUESTS[type(message)].moves_data(self.version):
@@ -180,9 +203,9 @@ class Channel:
     def _forget_graphs(self, message: Any) -> None:
         """Give up the belief in stored graphs that a request may replace or drop."""
         if isinstance(message, FreeBuffer):
-            self._stored.clear()  # a server may drop stored graphs when a buffer is freed (llama.cpp #24292)
+            self._sent.forget()  # a server may drop stored graphs when a buffer is freed (llama.cpp #24292)
         elif isinstance(message, GraphCompute):
-            self._stored.pop(message.device, None)
+            self._sent.forget(message.device)
 
     def set_tensor(self, tensor: RpcTensor, offset: int, data: Buffered) -> None:
         """Write bytes into a tensor, sent without a copy; over 10 MiB ask first whether the server already has them."""
@@ -194,19 +217,55 @@ class Channel:
             cache_flag = int(is_large and has_field(SetTensor, "cache_flag", self.version))
             self._set_tensor(SetTensor(tensor=tensor, offset=offset, cache_flag=cache_flag), view)
 
-    def _set_tensor(self, message: SetTensor, view: memoryview) -> None:
-        with self._step("SET_TENSOR"):
+    def _set_tensor(self, message: SetTensor | SetTensor2d, view: memoryview) -> None:
+        command = command_name(type(message))
+        with self._step(command):
             self._stream.send(self._connection.send_with_data(message, len(view)), view)
-            if REQUESTS[SetTensor].reply(self.version) is not NO_REPLY:
+            if REQUESTS[type(message)].reply(self.version) is not NO_REPLY:
                 self._next_event()
             else:
-                self._unconfirmed.append("SET_TENSOR")
+                self._unconfirmed.append(command)
+
+    def set_rows(self, message: SetTensor2d, data: Buffered) -> None:
+        """Write rows into a tensor, sent without a copy.
+
+        Raises:
+            Unsupported: where the version has no SET_TENSOR_2D.
+        """
+        view = bytes_of(data)
+        with self.exclusively():
+            self.require(SetTensor2d)
+            self._set_tensor(message, view)
+
+    def get_rows(self, message: GetTensor2d) -> Bytes:
+        """Read rows of a tensor, received directly into the array that is returned (uint8).
+
+        Raises:
+            Unsupported: where the version has no GET_TENSOR_2D.
+        """
+        with self.exclusively():
+            self.require(GetTensor2d)
+            return self._get_data(message, message.size * message.n_copies)
+
+    def require(self, request: type) -> None:
+        """Refuse a request that the version does not have.
+
+        Raises:
+            Unsupported.
+        """
+        row = REQUESTS[request]
+        if self.version < row.since:
+            raise Unsupported(f"{row.name} came with protocol {row.since}, and {self.endpoint} speaks {self.version}")
 
     def get_tensor(self, tensor: RpcTensor, offset: int, size: int) -> Bytes:
         """Read bytes of a tensor, received directly into the array that is returned (uint8)."""
+        with self.exclusively():
+            return self._get_data(GetTensor(tensor=tensor, offset=offset, size=size), size)
+
+    def _get_data(self, message: GetTensor | GetTensor2d, size: int) -> Bytes:
         data = np.empty(size, np.uint8)
-        with self.exclusively(), self._step("GET_TENSOR"):
-            self._stream.send(self._connection.send(GetTensor(tensor=tensor, offset=offset, size=size)))
+        with self._step(command_name(type(message))):
+            self._stream.send(self._connection.send(message))
             event = self._next_event()
             assert isinstance(event, DataBegins)
             if size:  # no read asks for more than the size field here, so none of the data has arrived yet
@@ -216,22 +275,25 @@ class Channel:
         return data
 
     def compute(self, graph: WireGraph) -> None:
-        """Compute a graph; if it is the one that its device was sent last, by GRAPH_RECOMPUTE.
+        """Compute a graph; one that its device still has, by GRAPH_RECOMPUTE.
 
         Early versions answer with a status; in later ones a failure shows only at the next reply.
 
         Raises:
-            Unsupported: where the server answers that it failed.
+            Unsupported: where the server answers that it failed, or is of a patch that we don't know.
         """
+        if not self._keeps and self.server_version not in PROFILES:
+            raise Unsupported(f"protocol {self.server_version} is not known here, and a new patch may number ops otherwise")
         payload = graph.encode(self.version)
         with self.exclusively():
-            # all bytes are compared: a server has one graph per device, and must not be made to replay another one (FUN-03)
-            if payload == self._stored.get(graph.device) and self.version >= REQUESTS[GraphRecompute].since:
-                self.request(GraphRecompute(device=graph.device))
+            known = self._sent.find(graph.device, payload)
+            if known is not None and self.version >= REQUESTS[GraphRecompute].since:
+                self.request(GraphRecompute(device=graph.device, uid=known))
                 return
-            self._stored.pop(graph.device, None)  # whether the server still has it is unknown if sending fails
-            self._compute(graph)
-            self._stored[graph.device] = payload
+            # forgotten before, noted after: whether the server has it is unknown if sending fails
+            uid = self._sent.replace(graph.device)
+            self._compute(replace(graph, uid=uid))
+            self._sent.add(graph.device, payload, uid)
 
     def _compute(self, graph: WireGraph) -> None:
         with self._step("GRAPH_COMPUTE"):
@@ -274,6 +336,8 @@ class Channel:
     def _fail(self, command: str, error: PeerClosed | DeadlineMissed | Violation) -> NoReturn:
         sentence = f"{self._what(command, error)}; {self._seen(error)}"
         self.ended = f"the connection to {self.endpoint} is over since {command} failed"
+        if command == "HELLO" and self._is_other_form(error):
+            raise HelloRefused(sentence) from None
         match error:
             case PeerClosed():
                 raise ConnectionError(sentence) from None
@@ -289,15 +353,18 @@ class Channel:
             busy = "; an rpc-server answers one client at a time" if command == "HELLO" else ""
             return f"{command}: {error}{busy}"
         if command == "HELLO":
-            own = codec.minimum_size(Hello, self.own_version)
-            others = "from 4.0.0 on" if own == 0 else "before 4.0.0"
-            return (
-                f"{who} closed the connection instead of answering a HELLO of {own} bytes (protocol {self.own_version}); "
-                f"servers {others} do so, and one that does not take clients from this address, or is full"
-            )
+            size = codec.minimum_size(Hello, self.own_version)
+            return f"{who} closed the connection instead of answering a HELLO of {size} bytes (protocol {self.own_version})"
         unanswered = ", ".join(dict.fromkeys(self._unconfirmed))
         earlier = f" or an earlier request without a reply ({unanswered})" if unanswered else ""
         return f"{who} closed the connection instead of answering; it refused {command}{earlier}, or died: its log may say why"
+
+    def _is_other_form(self, error: PeerClosed | DeadlineMissed | Violation) -> bool:
+        """Whether HELLO ended as it does at a server that knows another form of it."""
+        if isinstance(error, Violation):
+            # it took HELLO without a look at its size, and answers as its version does
+            return error.rule == "frame.size-fixed" and error.value in {codec.minimum_size(HelloReply, form) for form in forms()}
+        return isinstance(error, PeerClosed) and not self._connection.pending and not error.seen
 
     def _seen(self, error: Exception) -> str:
         seen = (self._connection.pending + getattr(error, "seen", b""))[:SEEN]

@@ -32,7 +32,17 @@ from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.dtypes import DType
-from ggml_rpc_ref.spec.messages import AllocBuffer, CopyTensor, GetAllocSize, InitTensor, RpcTensor, has_field
+from ggml_rpc_ref.spec.messages import (
+    AllocBuffer,
+    CopyTensor,
+    GetAllocSize,
+    GetTensor2d,
+    InitTensor,
+    MemsetTensor,
+    RpcTensor,
+    SetTensor2d,
+    has_field,
+)
 from ggml_rpc_ref.tensor import NUMPY_TYPES, Array, allocate, contiguous_nb
 
 PADDED_TO = 512
@@ -202,6 +212,56 @@ class Device(DeviceInfo):
             )
         return bool(self.client.request(CopyTensor(src=records[0], dst=records[1])).result)
 
+    def memset(self, tensor: RemoteTensor, value: int, offset: int = 0, size: int | None = None) -> None:
+        """Set bytes of a tensor to a value from 0 to 255: `size` of them from byte `offset` on; None: all that follow.
+
+        Raises:
+            Misuse: where they are not all inside it, or it belongs to another connection.
+            Unsupported: where the server's version has no MEMSET_TENSOR.
+        """
+        self.client.require(MemsetTensor)
+        record = self._placed(tensor)
+        count = tensor.nbytes - whole(offset, "offset", tensor.nbytes) if size is None else whole(size, "size")
+        start = _in(tensor, offset, count)
+        self.client.request(MemsetTensor(tensor=record, offset=start, size=count, value=whole(value, "value", 255)))
+
+    def write_rows(self, tensor: RemoteTensor, data: Buffered, n_copies: int, stride: int, offset: int = 0) -> None:
+        """Write rows of equal length into a tensor, the first at byte `offset`, each `stride` bytes after the one before.
+
+        Args:
+            tensor: where to write.
+            data: the rows, one after another.
+            n_copies: how many rows they are; ggml's word.
+            stride: bytes.
+            offset: bytes.
+
+        Raises:
+            Misuse: where they are not all inside it, overlap, or it belongs to another connection.
+            Unsupported: where the server's version has no SET_TENSOR_2D.
+        """
+        self.client.require(SetTensor2d)
+        record, view, count = self._placed(tensor), bytes_of(data), whole(n_copies, "n_copies")
+        if not count or not len(view) or len(view) % count:
+            raise Misuse(f"{len(view)} bytes are not {count} rows of equal length")
+        size = len(view) // count
+        start = _rows_in(tensor, offset, size, count, stride)
+        self.client.set_rows(SetTensor2d(tensor=record, offset=start, size=size, n_copies=count, stride=stride), view)
+
+    def read_rows(self, tensor: RemoteTensor, size: int, n_copies: int, stride: int, offset: int = 0) -> Array:
+        """Read rows of `size` bytes, the first at byte `offset`, each `stride` bytes after the one before; shape (n_copies, size).
+
+        Raises:
+            Misuse: where they are not all inside it, overlap, it is not computed yet, or belongs to another connection.
+            Unsupported: where the server's version has no GET_TENSOR_2D.
+        """
+        self.client.require(GetTensor2d)
+        record, count = self._placed(tensor, ready=True), whole(n_copies, "n_copies")
+        start = _rows_in(tensor, offset, whole(size, "size"), count, stride)
+        if not size or not count:
+            raise Misuse(f"{count} rows of {size} bytes: there is nothing to read")
+        rows = GetTensor2d(tensor=record, offset=start, size=size, n_copies=count, stride=stride)
+        return self.client.get_rows(rows).reshape(count, size)
+
     def init_tensor(self, tensor: RemoteTensor) -> None:
         """Have the device initialise a tensor's memory, padding included."""
         self.client.request(InitTensor(tensor=self._placed(tensor)))
@@ -213,7 +273,7 @@ class Device(DeviceInfo):
             Violation: where the answer is less than the tensor's own bytes, or more than any memory has.
         """
         self._require_own(tensor)
-        absent = codec.zero_record(RpcTensor)
+        absent = codec.zero_record(RpcTensor, self.version)
         has_srcs = has_field(GetAllocSize, "srcs", self.client.version)
         sources = tuple(absent if source is None else source.wire() for source in tensor.src) if has_srcs else ()
         size: int = self.client.request(GetAllocSize(device=self.index, tensor=tensor.wire(), srcs=sources)).alloc_size
@@ -229,7 +289,7 @@ class Device(DeviceInfo):
         return Graph(self)
 
     def compute(self, graph: WireGraph) -> None:
-        """Compute a graph; if it is the one that was sent last, send GRAPH_RECOMPUTE instead."""
+        """Compute a graph; if the server still has it, send GRAPH_RECOMPUTE instead."""
         self.client.compute(graph)
 
     def express(self, op: str, src: Sequence[Any], params: dict[str, Any] | None) -> RemoteTensor:
@@ -271,6 +331,13 @@ def _in(tensor: RemoteTensor, offset: int, size: int) -> int:
         name = tensor.name or "the tensor"
         raise Misuse(f"{size} bytes at offset {offset} are not all inside {name}: of shape {tensor.shape}, it has {tensor.nbytes}")
     return offset
+
+
+def _rows_in(tensor: RemoteTensor, offset: int, size: int, count: int, stride: int) -> int:
+    """Return an offset from which rows are inside a tensor and apart."""
+    if count > 1 and whole(stride, "stride") < size:
+        raise Misuse(f"rows of {size} bytes, {stride} apart, overlap")
+    return _in(tensor, offset, (max(count, 1) - 1) * stride + size)
 
 
 def _require_range(values: Array, row: DType) -> None:

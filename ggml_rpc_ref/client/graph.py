@@ -13,6 +13,7 @@ tensor, each once (ggml-rpc.cpp of 3.6.1, serialize_graph). Nothing here uses a 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -280,8 +281,10 @@ class Graph(NamedOps):
 
     def encode(self) -> WireGraph:
         """Return the message, with its tensors in a stock client's order."""
-        version = self.device.version
-        records = b"".join(codec.encode(tensor.wire(), version) for tensor in sources_first(self.nodes))
+        version, tensors = self.device.version, list(sources_first(self.nodes))
+        # as ggml_visit_parents counts them: once for each slot that names it, and a view's view_src not at all
+        uses = Counter(source.id for tensor in tensors for source in tensor.src if source is not None)
+        records = b"".join(codec.encode(tensor.wire(uses[tensor.id]), version) for tensor in tensors)
         nodes = np.array([node.id for node in self.nodes], "<u8")
         return WireGraph(self.device.index, nodes, np.frombuffer(records, codec.layout(RpcTensor, version)))
 

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 from ggml_rpc_ref.client.channel import Channel
 from ggml_rpc_ref.client.device_info import DeviceInfo, count_devices
+from ggml_rpc_ref.client.negotiate import greet
 from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.net.stream import Endpoint, open_stream, parse_endpoint
-from ggml_rpc_ref.spec.versions import DEFAULT
+from ggml_rpc_ref.spec.versions import Version
 
 MOST_DEVICES: Final = 16
 """Devices that are asked; llama.cpp uses up to 16 (llama_max_devices)."""
@@ -95,10 +96,15 @@ def _size(size: int) -> str:
     return f"{size} B"
 
 
-def probe(endpoint: str, timeout: float = 10.0) -> Report:
+def probe(endpoint: str, timeout: float = 10.0, own: Version | None = None) -> Report:
     """Ask a server everything that can be asked without changing it, in at most `timeout` seconds.
 
     Whatever the server does wrong is the report's `error`.
+
+    Args:
+        endpoint: "host:port", "[::1]:port", or either without port.
+        timeout: seconds.
+        own: behave as a client of this version; None: any HELLO that is answered, and the server's version.
 
     Raises:
         Misuse: for an invalid endpoint.
@@ -106,25 +112,32 @@ def probe(endpoint: str, timeout: float = 10.0) -> Report:
     where = parse_endpoint(endpoint)
     report = Report(str(where))
     try:
-        _ask(where, report, time.monotonic() + timeout)
+        _ask(where, report, time.monotonic() + timeout, own)
     except (Unsupported, Violation, ConnectionError, TimeoutError) as error:
         broke = f"{report.endpoint} broke the protocol: " if isinstance(error, Violation) else ""
         report.error = f"{broke}{error}"
     return report
 
 
-def _ask(where: Endpoint, report: Report, end: float) -> None:
+def _ask(where: Endpoint, report: Report, end: float, own: Version | None) -> None:
     def left() -> float:
         # a time-out of 0 or less is a Misuse (`parse_timeout`); this one ends the next call at once
         return max(0.001, end - time.monotonic())
 
-    with Channel(open_stream(where.host, where.port, left()), DEFAULT) as client:
-        try:
-            client.greet(left())
-        except Unsupported:
-            report.protocol = str(client.server_version)
-            raise
-        report.protocol = str(client.server_version)
+    opened: list[Channel] = []
+
+    def connect(version: Version) -> Channel:
+        opened.append(Channel(open_stream(where.host, where.port, left()), version, keeps=own is not None))
+        return opened[-1]
+
+    try:
+        client = greet(connect, own, left)
+    except (Unsupported, Violation):
+        if opened and opened[-1].server_version is not None:
+            report.protocol = str(opened[-1].server_version)
+        raise
+    report.protocol = str(client.server_version)
+    with client:
         client.timeout = left()
         report.device_count = count_devices(client)
         for index in range(min(report.device_count, MOST_DEVICES)):

@@ -19,7 +19,7 @@ from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.dtypes import DType
-from ggml_rpc_ref.spec.messages import MAX_NAME, MAX_OP_PARAMS, RpcTensor
+from ggml_rpc_ref.spec.messages import MAX_NAME, MAX_OP_PARAMS, RpcTensor, has_field
 from ggml_rpc_ref.spec.opcodes import kinds, op_table
 from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import NUMPY_TYPES, Array, PlainStorage, Quad, Tensor, extent
@@ -76,6 +76,15 @@ class TensorDevice(Protocol):
 
     def copy(self, source: RemoteTensor, target: RemoteTensor) -> bool:
         """Copy the bytes of a tensor into another on the server; False where the server can't."""
+
+    def memset(self, tensor: RemoteTensor, value: int, offset: int = 0, size: int | None = None) -> None:
+        """Set bytes of a tensor."""
+
+    def write_rows(self, tensor: RemoteTensor, data: Any, n_copies: int, stride: int, offset: int = 0) -> None:
+        """Write rows of equal length into a tensor."""
+
+    def read_rows(self, tensor: RemoteTensor, size: int, n_copies: int, stride: int, offset: int = 0) -> Array:
+        """Read rows of equal length, as uint8."""
 
     def compute(self, graph: WireGraph) -> None:
         """Compute a graph."""
@@ -169,8 +178,11 @@ class RemoteTensor(Operators):
         if not self.is_ready:
             raise Misuse(f"{self.name or 'the tensor'} has no memory yet: compute its graph first")
 
-    def wire(self) -> RpcTensor:
+    def wire(self, uses: int = 0) -> RpcTensor:
         """Return its rpc_tensor; buffer and data are 0 until it has memory.
+
+        Args:
+            uses: how often it is a source in the graph that it is sent with; not sent in versions without the field.
 
         Raises:
             Misuse: for the transposed of a block type, which no server takes.
@@ -195,6 +207,7 @@ class RemoteTensor(Operators):
             view_offs=self.view_offs,
             data=0 if buffer is None else buffer.base + self.owner.offset + self.view_offs,
             name=encoded_name(self.name)[: MAX_NAME - 1],
+            use_count=uses if has_field(RpcTensor, "use_count", self.device.version) else 0,
         )
 
     @property
@@ -232,6 +245,18 @@ class RemoteTensor(Operators):
         as_floats = self.dtype.is_quantised or self.dtype.name == "BF16"
         array: Array = (bound.values() if as_floats else bound.array)[(0,) * (4 - self.ndim)]
         return array
+
+    def memset(self, value: int, offset: int = 0, size: int | None = None) -> None:
+        """Set bytes on the server, without sending them (`Device.memset`; from protocol 5.0.0 on)."""
+        self.device.memset(self, value, offset, size)
+
+    def write_rows(self, data: Any, n_copies: int, stride: int, offset: int = 0) -> None:
+        """Write rows of bytes in one request, for instance columns of a matrix (`Device.write_rows`; from protocol 8.0.0 on)."""
+        self.device.write_rows(self, data, n_copies, stride, offset)
+
+    def read_rows(self, size: int, n_copies: int, stride: int, offset: int = 0) -> Array:
+        """Read rows of bytes in one request, as uint8 (`Device.read_rows`; from protocol 8.0.0 on)."""
+        return self.device.read_rows(self, size, n_copies, stride, offset)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:

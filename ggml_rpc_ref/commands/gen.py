@@ -1,4 +1,4 @@
-"""The command `gen`: SPEC.md's derived parts, the client's named methods, and the C header."""
+"""The command `gen`: SPEC.md's derived parts, the client's named methods, the kernels' declarations, and the C header."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def gen(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 where text and tables disagree.")] = False,
     header: Annotated[bool, typer.Option("--header", help="Print a C header with the protocol's records and numbers.")] = False,
 ) -> None:
-    """Write what the tables say into SPEC.md's derived parts and the client's named methods, or compare."""
+    """Write what the tables say into SPEC.md's derived parts and the files that are derived, or compare."""
     from ggml_rpc_ref import derive
+    from ggml_rpc_ref.backends.native import DIRECTORY
     from ggml_rpc_ref.client import named_ops
 
     if header:
@@ -30,8 +31,12 @@ def gen(
         text = spec.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise Misuse(f"{spec} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
-    module = Path(named_ops.__file__)
-    written = {spec: (text, derive.rewrite(text)), module: (module.read_text(encoding="utf-8"), derive.named_ops())}
+    module, declared = Path(named_ops.__file__), DIRECTORY / "declared.h"
+    written = {
+        spec: (text, derive.rewrite(text)),
+        module: (module.read_text(encoding="utf-8"), derive.named_ops()),
+        declared: (declared.read_text(encoding="utf-8"), derive.declarations()),
+    }
     for path, (old, new) in written.items():
         if check and new != old:
             parts = f": {', '.join(derive.outdated(old))}" if path == spec else ""

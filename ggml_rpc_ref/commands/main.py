@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ggml_rpc_ref.commands import cases, upstream, vectors
+from ggml_rpc_ref.commands.backends import backends
 from ggml_rpc_ref.commands.conform import conform
 from ggml_rpc_ref.commands.decode import decode
 from ggml_rpc_ref.commands.diff import diff, report
@@ -52,8 +53,11 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, status, conform, replay, diff, report, show, probe, proxy, gen, decode):
+for command in (serve, status, backends, conform, show, probe, proxy, gen, decode):
     app.command()(command)
+app.command()(replay)
+app.command()(diff)
+app.command()(report)
 app.add_typer(cases.app, name="cases")
 app.add_typer(upstream.app, name="upstream")
 app.add_typer(vectors.app, name="vectors")

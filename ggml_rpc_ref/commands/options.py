@@ -38,4 +38,12 @@ Only = Annotated[
 ]
 Skip = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Not these; as --only.")]
 Listing = Annotated[bool, typer.Option("--list", help="List the cases that would be run, and end.")]
+As = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        metavar="VERSION",
+        help="Behave as a client of this protocol version: its HELLO, its rule. (default: whatever the server answers)",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

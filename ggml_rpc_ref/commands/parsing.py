@@ -76,16 +76,21 @@ def parse_delays(texts: list[str]) -> dict[type, float]:
     return found
 
 
-def parse_version(text: str) -> Version:
+def parse_version(text: str, option: str = "--proto") -> Version:
     """Return a protocol version.
 
     Raises:
-        Misuse: for another form, and for an unknown version.
+        Misuse: for another form, and for an unknown version; by the option's name.
     """
     try:
         version = Version.parse(text)
     except ValueError as error:
-        raise Misuse(f"--proto: {error}") from None
+        raise Misuse(f"{option}: {error}") from None
     if version not in PROFILES:
-        raise Misuse(f"--proto {text}: known are {', '.join(map(str, PROFILES))}")
+        raise Misuse(f"{option} {text}: known are {', '.join(map(str, PROFILES))}")
     return version
+
+
+def parse_own(text: str) -> Version | None:
+    """Return the version that --as names; None without it. Raises as `parse_version`."""
+    return parse_version(text, "--as") if text else None

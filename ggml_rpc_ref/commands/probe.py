@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, AsJson, Server
+from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, As, AsJson, Server
 from ggml_rpc_ref.commands.output import print_error
 
 if TYPE_CHECKING:
@@ -20,12 +20,14 @@ def probe(
     timeout: Annotated[
         float, typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long all of it may take.")
     ] = 10.0,
+    own: As = "",
     as_json: AsJson = False,
 ) -> None:
     """Ask a server for its version, devices, memory, alignment and largest buffer; changes nothing on it."""
     from ggml_rpc_ref.client import probe as client
+    from ggml_rpc_ref.commands.parsing import parse_own
 
-    raise typer.Exit(print_report(client.probe(target, timeout), as_json=as_json))
+    raise typer.Exit(print_report(client.probe(target, timeout, parse_own(own)), as_json=as_json))
 
 
 def print_report(report: Report, *, as_json: bool) -> ExitCode:

@@ -45,9 +45,5 @@ def replay(
                 typer.echo("\n".join(outcome.lines))
     finally:
         server.stop()
-    typer.echo(
-        f"the same as recorded in {same} of {times} runs"
-        if times > 1
-        else f"{'the same as' if same else 'otherwise than'} recorded"
-    )
+    typer.echo(f"the same as recorded in {same} of {times} run{'s' * (times != 1)}")
     raise typer.Exit(ExitCode.NON_CONFORMANT if same else ExitCode.OK)

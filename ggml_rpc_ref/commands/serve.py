@@ -32,8 +32,8 @@ def serve(
         bool,
         typer.Option("--cache", "-c", help="Keep large uploads on disk, where rpc-server -c has them; see --cache-per-client."),
     ] = False,
-    threads: Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads of numpy's BLAS; 0: half the cores.")] = 0,
-    device: Annotated[str, typer.Option("--device", "-d", help="Devices, separated by commas: oracle, upstream-cpu.")] = "oracle",
+    threads: Annotated[int, typer.Option("--threads", "-t", min=0, help="Threads that compute one node; 0: half the cores.")] = 0,
+    device: Annotated[str, typer.Option("--device", "-d", help="Devices, separated by commas; `backends` lists them.")] = "oracle",
     memory: Annotated[
         str,
         typer.Option(
@@ -91,6 +91,7 @@ def serve(
         cache_per_client=cache_per_client,
         values=parse_size(values_cache) if values_cache else None,
         max_steps=max_steps,
+        threads=threads,
     )
     networks = [parse_network(text) for text in allow or ()]
     limits = Limits(connections=max_connections, idle=idle_timeout)
@@ -162,8 +163,10 @@ def log_state(server: Server) -> None:
 def announcement(server: Server) -> dict[str, Any]:
     """Return what a server says of itself when it starts, as the first JSON line has it."""
     import ggml_rpc_ref
+    from ggml_rpc_ref.backends import registry
 
     host = server.host
+    missing = {row.name: why for row in registry.ROWS if (why := row.unavailable())}
     return {
         "time": utc(time.time()),
         "level": "info",
@@ -173,6 +176,7 @@ def announcement(server: Server) -> dict[str, Any]:
         "endpoint": server.endpoint,
         "allow": [str(network) for network in server.allow],
         "cache": None if host.tensors is None else {"directory": str(host.tensors.directory), "limit": host.tensors.limit},
+        "unavailable": missing,
         "devices": [
             {"name": d.name, "description": d.description, "total": d.memory.total, "free": d.memory.free} for d in host.devices
         ],
@@ -189,6 +193,7 @@ def _lines(ready: dict[str, Any]) -> Sequence[str]:
     for index, device in enumerate(ready["devices"]):
         memory = f"{_mib(device['total'])}, {_mib(device['free'])} free"
         lines.append(f"  device {index}: {device['name']} ({device['description']}; {memory})")
+    lines += [f"  {name}: {why}" for name, why in ready["unavailable"].items()]
     return lines
 
 

@@ -17,6 +17,7 @@ from ggml_rpc_ref.conformance.peer import Subject
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import REQUESTS, command_name
 from ggml_rpc_ref.spec.rules import RULES, Rule
+from ggml_rpc_ref.spec.versions import Version, present
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Case:
         may_crash: whether servers are known to crash on it; on another machine it is run only with permission.
         patience: factor by which its answers may exceed the usual deadline.
         judges: id of its rule, where its own id does not begin with that.
+        since: the first version to whose servers it is put, where that is not its rule's.
+        until: the first version to whose servers it is no longer put, likewise.
     """
 
     id: str
@@ -38,6 +41,8 @@ class Case:
     may_crash: bool = False
     patience: float = 1.0
     judges: str = ""
+    since: Version | None = None
+    until: Version | None = None
 
     @property
     def rule(self) -> Rule:
@@ -49,6 +54,11 @@ class Case:
         """The command whose plainest use it judges, "" for other cases."""
         section, _, words = self.id.partition("/")
         return NAMES.get(words, "") if section == "frame.reply-presence" else ""
+
+    def present(self, version: Version) -> bool:
+        """Whether servers of a version are asked this."""
+        rule = self.rule
+        return present(version, self.since or rule.since, self.until or rule.until)
 
 
 NAMES: Mapping[str, str] = {name.lower().replace("_", "-"): name for name in (*map(command_name, REQUESTS), *BY_NAME)} | {
@@ -65,7 +75,19 @@ CASES: dict[str, Case] = {}
 Ask = Callable[..., None]
 
 
-def case(id: str, *, each: Mapping[str, Any] | None = None, may_crash: bool = False, patience: float = 1.0) -> Callable[[Ask], Ask]:
+Mark = Version | None
+"""A version from which, or up to which, something is so; None: its rule's."""
+
+
+def case(
+    id: str,
+    *,
+    each: Mapping[str, Any] | None = None,
+    may_crash: bool = False,
+    patience: float = 1.0,
+    since: Mark | Callable[[Any], Mark] = None,
+    until: Mark | Callable[[Any], Mark] = None,
+) -> Callable[[Ask], Ask]:
     """Register a function as a case, or with `each` as one case for each row.
 
     Args:
@@ -74,19 +96,25 @@ def case(id: str, *, each: Mapping[str, Any] | None = None, may_crash: bool = Fa
             writes it.
         may_crash: see `Case`.
         patience: see `Case`.
+        since, until: see `Case`; with `each`, perhaps a function of the row's value.
     """
 
     def register(ask: Ask) -> Ask:
         doc = " ".join((ask.__doc__ or "").split())
         if each is None:
-            _add(Case(id, doc, ask, may_crash, patience))
+            _add(Case(id, doc, ask, may_crash, patience, "", _mark(since), _mark(until)))
         for words, value in (each or {}).items():
             sentence = doc.replace("{}", in_words(words))
+            marks = _mark(since, value), _mark(until, value)
             # partial keeps this row's value, where a lambda would see the last one's
-            _add(Case(id.format(words), sentence, partial(_ask_row, ask, value), may_crash, patience))
+            _add(Case(id.format(words), sentence, partial(_ask_row, ask, value), may_crash, patience, "", *marks))
         return ask
 
     return register
+
+
+def _mark(mark: Mark | Callable[[Any], Mark], value: Any = None) -> Mark:
+    return mark(value) if callable(mark) else mark
 
 
 def in_words(words: str) -> str:

@@ -101,7 +101,10 @@ def topics(case: Case) -> Mapping[str, frozenset[str]]:
     said = set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*\b", case.doc))
     # "get-rows-q8-0" of graph.computes: there the sentence does not say which op it is
     id = case.id.partition("/")[2]
-    said |= {name for kind in ("op", "type") for name in _names()[kind] if case.id.startswith("graph.") and _is_part(name, id)}
+    if case.id.startswith("graph."):
+        parts = {name for kind in ("op", "type") for name in _names()[kind] if _is_part(name, id)}
+        # MUL_MAT is not what "mul-mat-id" names
+        said |= {name for name in parts if not any(name != other and f"_{name}_" in f"_{other}_" for other in parts)}
     return {kind: frozenset(said & names) for kind, names in _names().items()}
 
 

@@ -4,7 +4,7 @@ A file is a JSON object: case id, or a pattern with *, ? and [...], to
 
     {"verdict": "FAIL", "reason": "…", "reference": "https://…", "review_by": "2027-01-31"}
 
-of which `reference` and `review_by` may be left out; `conform --write-expect` writes one, schema/expect.schema.json describes the form.
+of which `reference` and `review_by` may be left out. `conform --write-expect` writes one; schema/expect.json describes the form.
 It is strict: an expected failure that passes, one that fails in another way, and an id or a pattern that no case has fail the run,
 so that the file stays true. Where a server's behaviour varies from run to run (memory that was freed, or never set), `verdict` is a
 list of all possible verdicts, PASS among them if need be. An id says more than a pattern, and a later pattern more than an earlier.

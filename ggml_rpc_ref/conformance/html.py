@@ -57,7 +57,7 @@ def render(runs: Sequence[Run]) -> str:
         import jinja2
     except ImportError:
         raise Misuse("a page needs jinja2: pip install 'ggml-rpc-ref[html]'") from None
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     source = resources.files("ggml_rpc_ref.conformance").joinpath("report.html.j2").read_text(encoding="utf-8")
     faults = [verdict.value for verdict in SEVERITY if verdict not in NO_FAULT]
     return environment.from_string(source).render(
@@ -101,7 +101,7 @@ def _abilities(runs: Sequence[Run]) -> Iterator[tuple[str, list[str]]]:
             if any(state is None or state["state"] != "works" for state in states):
                 yield name, [f"{state['state']}: {state['said']}".removesuffix(": ") if state else "not tried" for state in states]
     for key, words in (("several_clients", "several clients"), ("keeps_cache", "cache")):
-        yield words, [{True: "yes", False: "no"}.get(row.get(key), "not known") for row in found]
+        yield words, [{None: "not known", True: "yes", False: "no"}[row.get(key)] for row in found]
 
 
 def _summary(rows: Mapping[str, Any] | None) -> str:

@@ -2,8 +2,8 @@
 
 The checks that all cases share are here: how a reply is checked, what counts as a refusal, when a stream is out of step. A
 refusal is the end of the connection, however TCP shows it (FIN, RST, EPIPE), before any byte of a reply. A request without a
-reply is always followed by a sentinel, DEVICE_COUNT, on the same connection: its answer distinguishes acceptance from refusal,
-and shows whether there was a byte too many or too few before it.
+reply is always followed by a sentinel, DEVICE_COUNT, on the same connection (GET_ALIGNMENT, where the version has no DEVICE_COUNT):
+its answer distinguishes acceptance from refusal, and shows whether there was a byte too many or too few before it.
 
 A peer keeps no `Order`, since cases break the order on purpose; `order.awaited` tells it which reply a request gets, and how large
 it is.
@@ -23,6 +23,7 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.order import awaited
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
+    REQUESTS,
     AllocBuffer,
     BufferGetBase,
     DeviceCount,
@@ -65,11 +66,12 @@ class Facts:
     """What is known about the server; learnt once, valid for the whole run.
 
     Attributes:
-        version: from its HELLO reply.
-        device_count: from its DEVICE_COUNT reply.
+        version: the version whose layouts are spoken: the one that it announces, unless it is judged as another sees it.
+        device_count: from its DEVICE_COUNT reply; 1 where its version has none.
         one_client: whether it left a second client waiting, or turned it away; None: not tried yet.
         turns_away: whether it closes the connection of a second client.
         pid: id of its process, where we started it.
+        announced: the version in its HELLO reply; None: `version`.
         useless: command that does not work to why, as the diagnosis found; cases that need it are not judged.
         slowest: seconds that its slowest answer took.
     """
@@ -79,8 +81,13 @@ class Facts:
     one_client: bool | None = None
     turns_away: bool = False
     pid: int | None = None
+    announced: Version | None = None
     useless: dict[str, NotJudged] = field(default_factory=dict)
     slowest: float = 0.0
+
+    def has(self, request: type) -> bool:
+        """Whether the version has a request."""
+        return REQUESTS[request].since <= self.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,8 +371,9 @@ class Peer:
         """Send HELLO; the version must be the one that the run began with."""
         reply: HelloReply = self.ask(Hello())
         found = Version(reply.major, reply.minor, reply.patch)
-        if found != self.version:
-            raise Broken(f"HELLO to be answered with {self.version} again", f"got {found}", "session.hello-version")
+        expected = self.subject.facts.announced or self.version
+        if found != expected:
+            raise Broken(f"HELLO to be answered with {expected} again", f"got {found}", "session.hello-version")
 
     def ask(self, request: Any) -> Any:
         """Send a request and return its reply."""

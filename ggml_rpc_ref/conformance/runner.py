@@ -20,9 +20,11 @@ from ggml_rpc_ref.conformance.peer import LEAVING, Facts, Subject
 from ggml_rpc_ref.conformance.serving import Serving
 from ggml_rpc_ref.conformance.target import Target, is_loopback
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, SEVERITY, Broken, NotJudged, Verdict
+from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.net.stream import Endpoint
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.messages import DeviceCount, Hello, layouts
+from ggml_rpc_ref.protocol.negotiation import agree, forms
+from ggml_rpc_ref.spec.messages import DeviceCount, Hello, HelloReply
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 JUDGED: tuple[Version, ...] = (DEFAULT,)
@@ -52,16 +54,18 @@ class Options:
         owned: whether cases that may crash the server may be sent to another machine.
         profile: what is asked of the server: a profile of `diagnosis`, or "full"; "" to judge without a diagnosis.
         repeat: how often each case is run; of several verdicts the worst counts.
+        own: judge the server as a client of this version sees it; None: as the version that it announces.
     """
 
     timeout: float = TIMEOUT
     owned: bool = False
     profile: str = "full"
     repeat: int = 1
+    own: Version | None = None
 
 
 def judge(target: Target, cases: Sequence[Case], options: Options | None = None) -> Generator[Event, None, None]:
-    """Judge a target by these cases, and yield what happens as it happens; the target is started and stopped here.
+    """Judge a target by those of these cases that its version has, and yield what happens; it is started and stopped here.
 
     The first event is `Started`, the last one `Ended`. An interrupt (KeyboardInterrupt) while a case runs ends the run with an
     `Ended` that says so; the case that it interrupted has no verdict. Closing the generator stops the target.
@@ -75,7 +79,7 @@ def judge(target: Target, cases: Sequence[Case], options: Options | None = None)
     yield Started(target.name, len(cases), datetime.now(UTC))
     try:
         target.start()
-        facts = introduce(target.endpoint, options.timeout)
+        facts = introduce(target.endpoint, options.timeout, options.own)
         yield Introduced(facts)
         serving = Serving(target, facts, options.timeout)
         if options.profile:
@@ -84,7 +88,7 @@ def judge(target: Target, cases: Sequence[Case], options: Options | None = None)
             yield Diagnosed(found)
         run = _Run(serving, options)
         # those last that servers are known to die of: a server that is not ours to start again is to be judged by the others first
-        for case in sorted(cases, key=lambda case: case.may_crash):
+        for case in sorted((case for case in cases if case.present(facts.version)), key=lambda case: case.may_crash):
             yield CaseBegan(case)
             yield CaseEnded(run.repeated(case))
         is_interrupted = False
@@ -114,64 +118,84 @@ def run(target: Target, cases: Sequence[Case], options: Options | None = None) -
 # ------------------------------------------------------------------------------------------------------- introduction
 
 
-def introduce(endpoint: Endpoint, timeout: float) -> Facts:
-    """Say HELLO and ask for the number of devices.
+def introduce(endpoint: Endpoint, timeout: float, own: Version | None = None) -> Facts:
+    """Find out what the server speaks, and ask for the number of devices.
+
+    Args:
+        endpoint: where it listens.
+        timeout: seconds that one answer may take.
+        own: judge it as a client of this version sees it; None: as the version that it announces.
 
     Raises:
         ConnectionError, TimeoutError, WrongVersion: as `judge`.
     """
-    found = _settled_version(endpoint, timeout)
-    judged = ", ".join(map(str, JUDGED))
-    if found not in JUDGED:
-        raise WrongVersion(f"{endpoint} speaks protocol {found}; this suite judges {judged}")
-    facts = Facts(found)
+    facts = _settled(endpoint, timeout, own)
+    if facts.version not in JUDGED:
+        raise WrongVersion(f"{endpoint} speaks protocol {facts.announced}; this suite judges {', '.join(map(str, JUDGED))}")
     subject = Subject(endpoint, timeout, facts)
     try:
         peer = subject.connect()
-        facts.device_count = peer.ask(DeviceCount()).device_count
+        if facts.has(DeviceCount):
+            facts.device_count = peer.ask(DeviceCount()).device_count
+        peer.sync()
     except Broken as broken:
-        raise ConnectionError(f"{endpoint} speaks protocol {found}, but: {broken}") from None
+        raise ConnectionError(f"{endpoint} speaks protocol {facts.announced}, but: {broken}") from None
     finally:
         subject.close()
     return facts
 
 
-def _settled_version(endpoint: Endpoint, timeout: float) -> Version:
-    """Return the version; a server of one client that turns others away is asked again until it has noticed that one has left."""
+def _settled(endpoint: Endpoint, timeout: float, own: Version | None) -> Facts:
+    """Return what HELLO settles; a server of one client that turns others away is asked until it has noticed that one has left."""
     end = time.monotonic() + LEAVING
     while True:
         try:
-            return _version(endpoint, timeout)
+            return _negotiated(endpoint, timeout, own)
         except NamesNoVersion:
             if time.monotonic() > end:
                 raise
             time.sleep(0.1)
 
 
-def _version(endpoint: Endpoint, timeout: float) -> Version:
-    """Return the version in the reply to HELLO, which is sent in each form that it has had, oldest first."""
+def _negotiated(endpoint: Endpoint, timeout: float, own: Version | None) -> Facts:
+    """Return what HELLO settles; it is said in each of its forms, the newest first, until one is answered."""
     problem = ""
-    # a server of another version closes on this form; one that answers, answers with its version in the first three bytes
-    for form in layouts(Hello):
+    for form in (own,) if own is not None else forms():
         subject = Subject(endpoint, timeout, Facts(form))
         try:
-            peer = subject.open()
-            peer.send(Hello())
-            size = codec.REPLY_HEAD.unpack(peer.take(8, "a reply to HELLO"))[0]
-            if not 3 <= size <= 64:
-                raise ConnectionError(f"{endpoint} answers HELLO with a size of {size}: it does not speak ggml RPC")
-            return Version(*peer.take(size, "the reply to HELLO")[:3])
+            agreed = agree(_hello_reply(subject), form, own)
+            return Facts(agreed.version, announced=agreed.announced)
         except Broken as broken:
             problem = broken.actual
             if not subject.peers:  # it does not even accept a connection
                 raise ConnectionError(problem) from None
             if broken.verdict is Verdict.HANG:
                 raise TimeoutError(f"{endpoint} does not answer HELLO within {timeout:g} s: {problem}") from None
+        except (Unsupported, Violation) as error:
+            raise WrongVersion(f"{endpoint} can't be judged: {error}") from None
         finally:
             subject.close()
-    judged = ", ".join(map(str, JUDGED))
     hint = "a server that does not take clients from this address, or is full, does so"
-    raise NamesNoVersion(f"{endpoint} names no version ({problem}; {hint}); this suite judges {judged}")
+    raise NamesNoVersion(f"{endpoint} names no version ({problem}; {hint})")
+
+
+def _hello_reply(subject: Subject) -> HelloReply:
+    """Say HELLO in the form of the subject's version and return the reply.
+
+    Raises:
+        Broken: where it is not answered, or as a version of another form answers.
+        ConnectionError: where what answers does not speak this protocol.
+    """
+    peer = subject.open()
+    peer.send(Hello())
+    size = codec.REPLY_HEAD.unpack(peer.take(8, "a reply to HELLO"))[0]
+    sizes = {codec.minimum_size(HelloReply, form) for form in forms()}
+    if size not in sizes:
+        raise ConnectionError(f"{subject.endpoint} answers HELLO with a size of {size}: it does not speak ggml RPC")
+    payload = peer.take(size, "the reply to HELLO")
+    if size != codec.minimum_size(HelloReply, peer.version):
+        raise Broken("a reply of this form of HELLO", f"HELLO was answered with {size} bytes")
+    return codec.decode(HelloReply, payload, peer.version)
 
 
 # ------------------------------------------------------------------------------------------------------------ one case

@@ -24,11 +24,11 @@ def header() -> str:
     """Return the header's text, C11 and C++11. A record ends before its first field of variable size."""
     parts = [
         START,
-        _enum("RPC_CMD", ((command_name(row.cls), number) for number, row in sorted(by_number(DEFAULT).items()))),
-        _enum("GGML_TYPE", ((dtype.name, number) for number, dtype in types().items())),
-        _enum("GGML_OP", _counted(op_table())),
-        _enum("GGML_UNARY_OP", _counted(kinds("UNARY"))),
-        _enum("GGML_GLU_OP", _counted(kinds("GLU"))),
+        enum("RPC_CMD", ((command_name(row.cls), number) for number, row in sorted(by_number(DEFAULT).items()))),
+        enum("GGML_TYPE", ((dtype.name, number) for number, dtype in types().items())),
+        enum("GGML_OP", counted(op_table())),
+        enum("GGML_UNARY_OP", counted(kinds("UNARY"))),
+        enum("GGML_GLU_OP", counted(kinds("GLU"))),
         "#pragma pack(push, 1)",
         *_records(),
         "#pragma pack(pop)",
@@ -36,11 +36,13 @@ def header() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _counted(names: Iterable[str]) -> Iterator[tuple[str, int]]:
+def counted(names: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Return names with their places."""
     return ((name, number) for number, name in enumerate(names))
 
 
-def _enum(prefix: str, numbers: Iterable[tuple[str, int]]) -> str:
+def enum(prefix: str, numbers: Iterable[tuple[str, int]]) -> str:
+    """Return a C enum."""
     return f"enum {prefix.lower()} {{\n" + "".join(f"    {prefix}_{name} = {number},\n" for name, number in numbers) + "};"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ggml_rpc_ref.backends import machine, registry
+from ggml_rpc_ref.backends import Backend, machine, registry
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.server import budget
 from ggml_rpc_ref.server.budget import Budget
@@ -38,6 +38,7 @@ def make_host(
     cache_per_client: bool = False,
     values: int | None = None,
     max_steps: int = MAX_STEPS,
+    threads: int = 0,
 ) -> Host:
     """Return the host that these options describe.
 
@@ -51,6 +52,7 @@ def make_host(
         values: bytes of float32 copies of quantised weights to keep, shared equally by the devices; None: DEFAULT_VALUES, but
             at most an eighth of what is available now.
         max_steps: elementary steps, of about a nanosecond, that a graph may take.
+        threads: threads that compute one node together on a device that has threads of its own; 0: half the cores.
 
     Raises:
         Misuse: for a device that is unknown or can't be used here, or devices without memory.
@@ -62,10 +64,15 @@ def make_host(
     if share < 1:
         raise Misuse("a device without memory can't serve: give -m at least 1")
     tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit, per_client=cache_per_client)
-    backends = [registry.find(name).make(share, copies // len(names)) for name in names]
-    served = [Device(backend.name, f"numpy {np.__version__}", backend) for backend in backends]
+    backends = [registry.find(name).make(share, copies // len(names), threads) for name in names]
+    served = [Device(backend.name, description(backend), backend) for backend in backends]
     graph_memory = Budget(min(MOST_FOR_GRAPHS, max(budget.DEFAULT, available // 4)))
     return Host(served, tensors, make_plan=partial(make_plan, max_steps=max_steps), graph_memory=graph_memory)
+
+
+def description(backend: Backend) -> str:
+    """Return what computes on a device, for people."""
+    return str(getattr(backend, "description", f"numpy {np.__version__}"))
 
 
 def cache_directory(wanted: bool, directory: Path | None) -> Path | None:

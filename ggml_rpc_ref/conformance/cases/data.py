@@ -428,7 +428,7 @@ def round_trip_of_much(subject: Subject) -> None:
 
 @case("data.copy/{}", each={"3-mib-overlap-forward": (0, 4096), "3-mib-overlap-backward": (4096, 0)})
 def copy_much_overlapping(subject: Subject, row: tuple[int, int]) -> None:
-    """COPY_TENSOR between tensors of 3 MiB that share all but 4,096 bytes, {}: if answered with 1, what the source held is there."""
+    """COPY_TENSOR between tensors of 3 MiB that share all but 4,096 bytes, {}: if answered with 1, it holds the source's."""
     peer, size = subject.connect(), 3 * 2**20
     buffer = peer.alloc(size + 4096)
     whole = tensor_in(buffer, [size + 4096], "I8")
@@ -439,7 +439,7 @@ def copy_much_overlapping(subject: Subject, row: tuple[int, int]) -> None:
 
 @case("data.hash-hit/at-an-offset")
 def known_hash_at_an_offset(subject: Subject) -> None:
-    """SET_TENSOR_HASH with an offset of 4,096 into a larger tensor, of data that the server has: they are there, and nothing else."""
+    """SET_TENSOR_HASH with an offset of 4,096 into a larger tensor, of known data: they are there, and nothing else changed."""
     peer, head = subject.connect(), b"hash-hit/at-an-offset".ljust(32, b"!")
     buffer, hash = peer.alloc(BULK + 8192), fnv1a_of_zeros(head, BULK - len(head))
     whole = tensor_in(buffer, [BULK + 8192], "I8")
@@ -453,11 +453,12 @@ def known_hash_at_an_offset(subject: Subject) -> None:
         raise NotJudged("it keeps no such data: no cache")
     got = peer.read(whole, BULK + 8192)
     wanted = bytes([GUARD]) * 4096 + data + bytes([GUARD]) * 4096
-    require(got == wanted, "the data from byte 4096 on, and nothing else changed", f"other bytes, first at {_first(got, wanted)}")
+    if got != wanted:
+        raise Broken("the data from byte 4096 on, and nothing else changed", f"other bytes, first at {_first(got, wanted)}")
 
 
 def _first(got: bytes, wanted: bytes) -> int:
-    return next(at for at in range(len(wanted)) if got[at : at + 1] != wanted[at : at + 1])
+    return next((at for at in range(len(wanted)) if got[at : at + 1] != wanted[at : at + 1]), 0)
 
 
 # --------------------------------------------------------------------------------------------------- not too strict

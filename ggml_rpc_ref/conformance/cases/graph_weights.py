@@ -1,6 +1,6 @@
 """Graphs over quantised weights that change between two computations: what a server has kept of them must not be used again.
 
-Servers keep de-quantised copies of weights, or repack them; whatever changes the bytes of a weight must make the next result a new one.
+Servers keep de-quantised or repacked copies of weights; whatever changes the bytes of a weight must change the next result.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _weighing(subject: Subject) -> tuple[Arena, RpcTensor, RpcTensor]:
 
 @case("graph.computes/weights-changed-by-{}", each=CHANGES)
 def computed_again(subject: Subject, change: Change) -> None:
-    """MUL_MAT with Q8_0 weights computed twice, the weights changed by {}, the same graph sent again: the product with the new ones."""
+    """MUL_MAT with Q8_0 weights computed twice, the weights changed by {}, the graph sent again: the new product."""
     arena, weights, node = _weighing(subject)
     wanted = change(arena, weights)
     arena.compute(node)
@@ -95,7 +95,7 @@ def computed_again(subject: Subject, change: Change) -> None:
 
 @case("graph.recompute/weights-changed-by-{}", each={k: v for k, v in CHANGES.items() if k != "a-graph"})
 def recomputed(subject: Subject, change: Change) -> None:
-    """MUL_MAT with Q8_0 weights computed twice, the weights changed by {}, GRAPH_RECOMPUTE: the product with the new ones."""
+    """MUL_MAT with Q8_0 weights computed twice, the weights changed by {}, GRAPH_RECOMPUTE: the new product."""
     arena, weights, node = _weighing(subject)
     wanted = change(arena, weights)
     arena.peer.tell(GraphRecompute(device=0))

@@ -1,0 +1,73 @@
+"""How the C kernels are compiled: run by setuptools (`cffi_modules` in setup.py), without this package and without numpy.
+
+Each variant is a module of its own, made from the same sources with other instructions allowed; `native` picks one when it is
+first used. A module that can't be compiled, for want of a compiler or of its flags, is left out, and the package installs without.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path("ggml_rpc_ref/backends/native")
+"""Setuptools runs this in the directory of setup.py, and wants paths that are relative to it."""
+KERNELS = HERE / "kernels"
+FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-pthread",
+    "-Wno-psabi",
+    "-g0",
+    f"-I{KERNELS / 'shared'}",
+    f"-I{HERE}",
+]
+"""Floating-point sums are as written: quantising rounds like upstream bit by bit. What is fused says so (`vector.h`)."""
+
+AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]
+AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl", "vnni", "vbmi")), "-mprefer-vector-width=512"]
+VARIANTS = {"plain": [], "avx2": AVX2, "avx512": AVX512} if platform.machine() in ("x86_64", "AMD64") else {"plain": []}
+
+
+def kernel_names() -> list[str]:
+    """Return the names of the files of kernels, which are the names of their ops in lower case."""
+    return sorted(path.stem for path in KERNELS.glob("*.c"))
+
+
+def table() -> str:
+    """Return the C table of all kernels."""
+    names = kernel_names()
+    declared = "".join(f"extern const struct kernel kernel_{name};\n" for name in names)
+    entries = "".join(f"    &kernel_{name},\n" for name in names)
+    listed = f"const struct kernel *const kernels[] = {{\n{entries}}};\nconst int kernel_count = {len(names)};\n"
+    return f'#include "kernel.h"\n{declared}{listed}'
+
+
+def builder(variant: str) -> FFI:
+    """Return cffi's description of a variant's module."""
+    ffi = FFI()
+    declared = (HERE / "declared.h").read_text(encoding="utf-8")
+    ffi.cdef(declared.partition("/* ---- what only the kernels see ---- */")[0])
+    sources = [HERE / "runtime.c", *sorted(KERNELS.glob("shared/*.c")), *(KERNELS / f"{name}.c" for name in kernel_names())]
+    ffi.set_source(
+        f"ggml_rpc_ref.backends.native._{variant}",
+        table(),
+        sources=[path.as_posix() for path in sources],
+        extra_compile_args=[*FLAGS, *VARIANTS[variant]],
+        extra_link_args=["-pthread"],
+        libraries=["m"] if sys.platform != "win32" else [],
+        depends=[path.as_posix() for path in (*HERE.glob("*.h"), *KERNELS.rglob("*.h"))],
+        optional=True,
+    )
+    return ffi
+
+
+plain = builder("plain")
+if "avx2" in VARIANTS:
+    avx2 = builder("avx2")
+    avx512 = builder("avx512")

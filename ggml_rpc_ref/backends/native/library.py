@@ -1,0 +1,80 @@
+"""The compiled modules: which of them there are, and which one this processor runs."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ggml_rpc_ref.errors import Misuse
+
+DIRECTORY = Path(__file__).parent
+"""Where the sources of the kernels lie."""
+VARIABLE = "GGML_RPC_REF_NATIVE"
+"""Environment variable that names the variant to use instead of the best one."""
+VARIANTS = ("avx512", "avx2", "plain")
+"""Sets of instructions, the fastest first (`build.py`)."""
+
+
+class Library(NamedTuple):
+    """A compiled module.
+
+    Attributes:
+        variant: the instructions that it uses.
+        ffi: cffi's types.
+        lib: its functions.
+    """
+
+    variant: str
+    ffi: Any
+    lib: Any
+
+
+def kernel_ops() -> tuple[str, ...]:
+    """Return the ops that have a kernel: each has a file of its name."""
+    return tuple(sorted(path.stem.upper() for path in (DIRECTORY / "kernels").glob("*.c")))
+
+
+@cache
+def load(variant: str) -> Library | str:
+    """Return a variant's module, or why it can't be used here."""
+    try:
+        module = import_module(f"ggml_rpc_ref.backends.native._{variant}")
+    except ImportError as error:
+        built = any(DIRECTORY.glob(f"_{variant}.*"))
+        return f"it can't be loaded ({error})" if built else "not built, because there was no C compiler when this was installed"
+    if not module.lib.runs_here():
+        return f"this processor lacks instructions of the variant {variant}"
+    return Library(variant, module.ffi, module.lib)
+
+
+def variants() -> dict[str, Library | str]:
+    """Return all variants, each as its module or as why it can't be used here."""
+    return {variant: load(variant) for variant in VARIANTS}
+
+
+def library(variant: str = "") -> Library:
+    """Return the module of a variant; "": the one that the environment names, or the fastest that runs here.
+
+    Raises:
+        Misuse: where there is none.
+    """
+    found = _choose(variant or os.environ.get(VARIABLE, ""))
+    if isinstance(found, str):
+        raise Misuse(found)
+    return found
+
+
+def _choose(wanted: str) -> Library | str:
+    if wanted and wanted not in VARIANTS:
+        return f"{VARIABLE} names {wanted!r}: choose from {', '.join(VARIANTS)}"
+    candidates = [load(name) for name in ((wanted,) if wanted else VARIANTS)]
+    return next((found for found in candidates if isinstance(found, Library)), candidates[-1])
+
+
+def unavailable() -> str:
+    """Return why no module can be used here; nothing where one can."""
+    found = _choose(os.environ.get(VARIABLE, ""))
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,306 @@
+/* Runs nodes on a pool of threads.
+
+   The thread that Python calls from computes small phases alone. For a large one it opens the pool's gate, through which the
+   waiting workers come in; all take units from one counter until none are left. Then it closes the gate and waits for those that
+   came in, so a worker that the system has not woken yet holds nothing up. Workers spin for a moment before they sleep: the next
+   large phase is usually some microseconds away.
+
+   Several connections share a pool. Who finds it taken computes the phase alone instead of waiting. */
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "kernel.h"
+
+#define MOST_THREADS 256
+#define WORKER_SPINS 20000 /* some 50 microseconds */
+#define LEADER_SPINS 2000
+#define SMALLEST_PART 4000 /* nanoseconds */
+#define LARGEST_PART 5000000
+
+extern const struct kernel *const kernels[];
+extern const int kernel_count;
+
+/* One phase that is being computed. */
+struct job {
+    const struct node *node;
+    const struct phase *phase;
+    atomic_llong next;    /* the first unit that no thread has taken */
+    int64_t grain;
+    int64_t deadline;     /* nanoseconds of the clock */
+    atomic_int *outcome;
+    uint8_t *scratch;
+    int64_t shared, own;
+};
+
+struct pool {
+    int threads;          /* with the one that calls */
+    int started;
+    pthread_t thread[MOST_THREADS];
+    pthread_mutex_t busy; /* whose phase the workers compute */
+    pthread_mutex_t lock; /* of `wake` */
+    pthread_cond_t wake;
+    /* twice the number of jobs so far, odd while one is open, times 2^16; the low bits count the workers inside */
+    atomic_ullong gate;
+    atomic_int sleepers;
+    atomic_bool stopping;
+    struct job job;
+};
+
+#define INSIDE 0xFFFFull
+#define TURN 0x10000ull
+
+static inline void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+static bool is_open(unsigned long long gate) { return gate / TURN % 2 == 1; }
+
+/* Take units until there are none, something went wrong, or time is up. */
+static void take_units(struct job *job, int thread)
+{
+    struct work work = {job->scratch, job->scratch + job->shared + thread * job->own, job->outcome};
+    int64_t units = job->phase->units;
+    while (atomic_load_explicit(job->outcome, memory_order_relaxed) == DONE) {
+        int64_t first = atomic_fetch_add(&job->next, job->grain);
+        if (first >= units)
+            return;
+        job->phase->run(job->node, first, min64(first + job->grain, units), &work);
+        if (first + job->grain < units && now() > job->deadline) {
+            int done = DONE;
+            atomic_compare_exchange_strong(job->outcome, &done, TIME_IS_UP);
+        }
+    }
+}
+
+struct worker_of {
+    struct pool *pool;
+    int thread;
+};
+
+/* Wait until the gate is open for a job that this worker has not seen; false: the pool ends. */
+static bool wait_for_job(struct pool *pool, unsigned long long seen)
+{
+    for (int i = 0; i < WORKER_SPINS; i++) {
+        unsigned long long gate = atomic_load_explicit(&pool->gate, memory_order_acquire);
+        if (gate / TURN != seen && is_open(gate))
+            return true;
+        if (atomic_load_explicit(&pool->stopping, memory_order_relaxed))
+            return false;
+        relax();
+    }
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_add(&pool->sleepers, 1);
+    for (;;) {
+        unsigned long long gate = atomic_load(&pool->gate);
+        if (atomic_load(&pool->stopping) || (gate / TURN != seen && is_open(gate)))
+            break;
+        pthread_cond_wait(&pool->wake, &pool->lock);
+    }
+    atomic_fetch_sub(&pool->sleepers, 1);
+    pthread_mutex_unlock(&pool->lock);
+    return !atomic_load(&pool->stopping);
+}
+
+static void *worker(void *argument)
+{
+    struct worker_of self = *(struct worker_of *)argument;
+    free(argument);
+    struct pool *pool = self.pool;
+    unsigned long long seen = 0;
+    while (wait_for_job(pool, seen)) {
+        unsigned long long gate = atomic_load(&pool->gate);
+        while (is_open(gate) && !atomic_compare_exchange_weak(&pool->gate, &gate, gate + 1))
+            ;
+        seen = gate / TURN;
+        if (!is_open(gate))
+            continue; /* closed in the meantime */
+        take_units(&pool->job, self.thread);
+        atomic_fetch_sub(&pool->gate, 1);
+    }
+    return NULL;
+}
+
+struct pool *pool_new(int threads)
+{
+    struct pool *pool = calloc(1, sizeof *pool);
+    if (!pool)
+        return NULL;
+    pool->threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
+    pthread_mutex_init(&pool->busy, NULL);
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    return pool;
+}
+
+/* Start the workers, at the first large phase: a process that only forks, or computes little, has none. */
+static void start_workers(struct pool *pool)
+{
+    for (int thread = 1; thread < pool->threads; thread++) {
+        struct worker_of *argument = malloc(sizeof *argument);
+        if (!argument)
+            break;
+        *argument = (struct worker_of){pool, thread};
+        if (pthread_create(&pool->thread[pool->started], NULL, worker, argument)) {
+            free(argument);
+            break;
+        }
+        pool->started++;
+    }
+    pool->threads = pool->started + 1;
+}
+
+void pool_free(struct pool *pool)
+{
+    atomic_store(&pool->stopping, true);
+    pthread_mutex_lock(&pool->lock);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    for (int i = 0; i < pool->started; i++)
+        pthread_join(pool->thread[i], NULL);
+    pthread_cond_destroy(&pool->wake);
+    pthread_mutex_destroy(&pool->lock);
+    pthread_mutex_destroy(&pool->busy);
+    free(pool);
+}
+
+/* Compute a phase with the workers, whose gate this thread may open. */
+static void share(struct pool *pool, struct job *job)
+{
+    pool->job.node = job->node;
+    pool->job.phase = job->phase;
+    pool->job.grain = job->grain;
+    pool->job.deadline = job->deadline;
+    pool->job.outcome = job->outcome;
+    pool->job.scratch = job->scratch;
+    pool->job.shared = job->shared;
+    pool->job.own = job->own;
+    atomic_store(&pool->job.next, atomic_load(&job->next));
+    atomic_fetch_add(&pool->gate, TURN);
+    if (atomic_load(&pool->sleepers)) {
+        pthread_mutex_lock(&pool->lock);
+        pthread_cond_broadcast(&pool->wake);
+        pthread_mutex_unlock(&pool->lock);
+    }
+    take_units(&pool->job, 0);
+    atomic_fetch_add(&pool->gate, TURN);
+    for (int i = 0; atomic_load(&pool->gate) & INSIDE; i++) {
+        if (i < LEADER_SPINS)
+            relax();
+        else
+            sched_yield();
+    }
+    atomic_store(&job->next, atomic_load(&pool->job.next));
+}
+
+static void compute_phase(struct pool *pool, struct job *job)
+{
+    int64_t units = job->phase->units - atomic_load(&job->next), cost = job->phase->cost;
+    /* several parts for each thread even out what one of them lacks; none so small that handing it out costs more than it, none
+       so large that a run could not be stopped */
+    job->grain = min64(units / (pool->threads * 8ll), max64(1, LARGEST_PART / cost));
+    job->grain = max64(job->grain, 1 + SMALLEST_PART / cost);
+    if (job->grain < units && pool->threads > 1 && pthread_mutex_trylock(&pool->busy) == 0) {
+        if (!pool->started)
+            start_workers(pool);
+        share(pool, job);
+        pthread_mutex_unlock(&pool->busy);
+    } else {
+        take_units(job, 0);
+    }
+}
+
+static bool make_room(struct run *run, int64_t size)
+{
+    if (size <= run->scratch_size)
+        return true;
+    free(run->scratch);
+    run->scratch_size = 0;
+    run->scratch = aligned_alloc(64, aligned(size));
+    if (!run->scratch)
+        return false;
+    run->scratch_size = aligned(size);
+    return true;
+}
+
+/* Compute nodes from where the run has come to; TIME_IS_UP: call again to go on. */
+int run_some(struct pool *pool, struct run *run, int64_t nanoseconds)
+{
+    int64_t deadline = now() + nanoseconds;
+    atomic_int outcome = DONE;
+    while (run->node < run->count) {
+        const struct node *node = run->nodes + run->node;
+        const struct geometry *g = node->of;
+        bool fresh = run->phase == 0 && run->unit == 0;
+        int64_t size = aligned(g->shared) + pool->threads * aligned(g->own);
+        /* what earlier phases have left in the scratch memory must stay: its size is the same for the whole node */
+        if (fresh && !make_room(run, size))
+            return NO_MEMORY;
+        struct job job = {.node = node, .phase = &g->phase[run->phase], .deadline = deadline, .outcome = &outcome,
+                          .scratch = run->scratch, .shared = aligned(g->shared), .own = aligned(g->own)};
+        atomic_init(&job.next, run->unit);
+        compute_phase(pool, &job);
+        if (atomic_load(&outcome) == BAD_INDEX)
+            return BAD_INDEX;
+        run->unit = atomic_load(&job.next);
+        if (run->unit >= job.phase->units) {
+            run->unit = 0;
+            if (++run->phase == g->phases) {
+                run->phase = 0;
+                run->node++;
+            }
+            atomic_store(&outcome, DONE);
+        }
+        if (run->node < run->count && (atomic_load(&outcome) == TIME_IS_UP || ((run->node & 15) == 0 && now() > deadline)))
+            return TIME_IS_UP;
+    }
+    return DONE;
+}
+
+/* Give back what a run has taken. */
+void run_end(struct run *run)
+{
+    free(run->scratch);
+    run->scratch = NULL;
+    run->scratch_size = 0;
+}
+
+/* Find the kernel of a geometry and let it plan; 0 where none computes it. */
+int plan_geometry(struct geometry *geometry)
+{
+    geometry->phases = 0;
+    geometry->shared = geometry->own = 0;
+    for (int i = 0; i < kernel_count; i++)
+        if (kernels[i]->op == geometry->op)
+            return kernels[i]->plan(geometry);
+    return 0;
+}
+
+/* Whether this processor has the instructions that this module was compiled with. */
+int runs_here(void)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+#if defined(__AVX512VNNI__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
+           __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx2");
+#elif defined(__AVX2__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+#endif
+    return 1;
+}

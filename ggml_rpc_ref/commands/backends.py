@@ -1,0 +1,26 @@
+"""The command `backends`: what can compute here, and why the rest can't."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def backends(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """List the devices that `serve -d` can offer, and why one can't be used on this machine."""
+    from ggml_rpc_ref.backends.registry import ROWS
+    from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, GGML_OP, VIEW_OPS
+
+    rows = [
+        {"name": row.name, "description": row.doc, "unavailable": row.unavailable() or None, "ops": len(row.kernels())}
+        for row in ROWS
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    computed = len({row.name for row in GGML_OP} - VIEW_OPS - CUSTOM_OPS)
+    for row in rows:
+        state = row["unavailable"] or f"computes {row['ops']} of {computed} ops itself, the oracle the rest"
+        typer.echo(f"{row['name']}: {row['description']}; {state}")

@@ -1,0 +1,126 @@
+"""What the C kernels are told of types and ops: the declarations that `backends/native` is compiled with.
+
+The first part, down to `INSIDE`, is what Python sees too: cffi reads it (`backends/native/build.py`). The rest is for the kernels:
+numbers and blocks of types, numbers of ops and kinds, and for each op parameter a function that reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ggml_rpc_ref.derive.header import counted, enum
+from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops.op import MAX_SRC, OP_PARAMS_BYTES, Param
+from ggml_rpc_ref.spec.dtypes import DTYPES
+from ggml_rpc_ref.spec.opcodes import GGML_OP, kinds
+
+INSIDE = "/* ---- what only the kernels see ---- */"
+"""Where the part ends that Python sees."""
+
+SEEN = f"""\
+/* What kernels compute, and how Python starts them. Written by `ggml-rpc-ref gen` from the rows of types and ops. */
+
+/* Type, dimensions and strides of a tensor, in ggml's order; type -1: there is no such tensor. */
+struct layout {{
+    int64_t ne[4];
+    int64_t nb[4];
+    int32_t type;
+    int32_t unused;
+}};
+
+struct work;
+struct node;
+typedef void (*phase_function)(const struct node *node, int64_t first, int64_t last, const struct work *work);
+
+/* Part of an operation that threads share: units first to last may be computed by any thread in any order. All units of a
+   phase are done before the next phase begins. */
+struct phase {{
+    phase_function run;
+    int64_t units;
+    int64_t cost; /* of a unit, about, in nanoseconds of one thread */
+}};
+
+/* All of an operation but where its tensors lie; nodes of one kind share it. Python fills what stands before `phases`. */
+struct geometry {{
+    int32_t op;
+    int32_t op_params[{OP_PARAMS_BYTES // 4}];
+    int32_t n_src;
+    struct layout dst;
+    struct layout src[{MAX_SRC}];
+    int32_t phases;
+    struct phase phase[4];
+    int64_t shared;     /* bytes of scratch memory that all threads share */
+    int64_t own;        /* bytes of scratch memory for each thread */
+}};
+
+/* One operation to perform. */
+struct node {{
+    const struct geometry *of;
+    uint8_t *dst;
+    uint8_t *src[{MAX_SRC}];
+}};
+
+/* Nodes that are computed in order, and how far that has come. */
+struct run {{
+    const struct node *nodes;
+    int64_t count;
+    int64_t node;   /* the first node that is not done */
+    int64_t phase;  /* its first phase that is not done */
+    int64_t unit;   /* the first unit of that phase that no thread has taken */
+    uint8_t *scratch;
+    int64_t scratch_size;
+}};
+
+enum outcome {{ DONE, TIME_IS_UP, BAD_INDEX, NO_MEMORY }};
+
+struct pool;
+struct pool *pool_new(int threads);
+void pool_free(struct pool *pool);
+int run_some(struct pool *pool, struct run *run, int64_t nanoseconds);
+void run_end(struct run *run);
+int plan_geometry(struct geometry *geometry);
+int runs_here(void);
+"""
+
+
+def declarations() -> str:
+    """Return the text of `declared.h`."""
+    parts = [
+        SEEN + "\n" + INSIDE,
+        enum("GGML_TYPE", ((dtype.name, dtype.number) for dtype in DTYPES)),
+        f"#define TYPES {max(dtype.number for dtype in DTYPES) + 1}",
+        _table("type_block", ((dtype.name, dtype.block) for dtype in DTYPES), "Elements of a block."),
+        _table("type_size", ((dtype.name, dtype.size) for dtype in DTYPES), "Bytes of a block."),
+        "/* Places in the newest version's table; on the wire an op may have another number. */",
+        enum("GGML_OP", counted(row.name for row in GGML_OP)),
+        f"#define OPS {len(GGML_OP)}",
+        enum("GGML_UNARY_OP", counted(kinds("UNARY"))),
+        enum("GGML_GLU_OP", counted(kinds("GLU"))),
+        *_accessors(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(name: str, numbers: Iterator[tuple[str, int]], doc: str) -> str:
+    entries = "".join(f"    [GGML_TYPE_{type_}] = {number},\n" for type_, number in numbers)
+    return f"/* {doc} */\nstatic const int16_t {name}[TYPES] = {{\n{entries}}};"
+
+
+C_TYPES = {"i32": "int32_t", "f32": "float", "i64": "int64_t"}
+
+
+def _accessors() -> Iterator[str]:
+    for name, op in OPS.items():
+        if op.params:
+            yield "\n".join(_accessor(name.lower(), param) for param in op.params)
+
+
+def _accessor(op: str, param: Param) -> str:
+    """Return a function that reads a parameter; of several entries, the one with index i."""
+    kind, several = C_TYPES[param.kind], param.count > 1
+    index = ", int i" if several else ""
+    slot = f"{param.slot} + {2 if param.kind == 'i64' else 1} * i" if several else str(param.slot)
+    return (
+        f"static inline {kind} {op}_{param.name}(const struct geometry *g{index})\n"
+        f"{{\n    {kind} value;\n    memcpy(&value, g->op_params + {slot}, sizeof value);\n    return value;\n}}"
+    )

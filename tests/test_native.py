@@ -1,0 +1,209 @@
+"""The C kernels against what the genuine 3.6.1 server computed, in every variant that this machine runs.
+
+A kernel that a case needs and that is not there is computed by the oracle, so each test says how many cases C must take.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ggml_rpc_ref.backends import Step, Stopped, never
+from ggml_rpc_ref.backends.memory import HostMemory
+from ggml_rpc_ref.backends.native import DIRECTORY, Native, unavailable
+from ggml_rpc_ref.backends.native.library import VARIANTS, kernel_ops, load
+from ggml_rpc_ref.derive import declarations
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops.cases import cases_of, recipes
+from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.tensor import PlainStorage, Tensor
+
+pytestmark = pytest.mark.skipif(bool(unavailable()), reason=f"native: {unavailable()}")
+
+WITNESS = Path(__file__).parents[1] / "vectors" / "upstream-3.6.1-llama-cpp-python-0.3.20" / "ops"
+HERE = [name for name in VARIANTS if not isinstance(load(name), str)]
+"""Variants that this processor runs."""
+
+
+@cache
+def native(variant: str, threads: int = 2) -> Native:
+    return Native(HostMemory(0), threads=threads, variant=variant)
+
+
+@cache
+def recorded(name: str) -> Any:
+    return json.loads((WITNESS / f"{name.lower()}.json").read_text())["cases"]
+
+
+def cases(name: str) -> Iterator[tuple[Case, dict[str, bytes]]]:
+    """Yield the recorded cases of an op that compute something, and what the genuine server left in each memory."""
+    for case, entry in zip(cases_of(name), recorded(name), strict=True):
+        if 0 not in case.dst.quad:
+            yield case, {slot: zlib.decompress(base64.b64decode(text)) for slot, text in entry["expected"].items()}
+
+
+def memory(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    assert isinstance(tensor.storage, PlainStorage)
+    return tensor.storage.data
+
+
+def compute(backend: Native, node: Node) -> None:
+    backend.compile([Step(node, backend.name)])(never)
+
+
+def judge(name: str, case: Case, expected: dict[str, bytes], backend: Native) -> bool:
+    """Compute a case if the backend has a kernel for it; fail unless each memory holds what is expected, and nothing else moved."""
+    op = OPS[name]
+    dst, src = recipes.build(name, case)
+    node = op.check(dst, src, op.pack(case.params))
+    if not backend.supports(node):
+        return False
+    tensors = {f"src{slot}": tensor for slot, tensor in enumerate(src) if tensor is not None}
+    if not case.dst.alias:
+        tensors["dst"] = dst
+    before = {slot: memory(tensor).copy() for slot, tensor in tensors.items()}
+    compute(backend, node)
+    owner = case.dst.alias or "dst"
+    for slot, tensor in tensors.items():
+        result = dst if slot == owner else tensor
+        untouched = ~element_bytes(result) if slot in expected else np.ones(len(before[slot]), bool)
+        assert np.array_equal(memory(tensor)[untouched], before[slot][untouched]), f"{case.id}: {slot}: other bytes were changed"
+        if slot in expected:
+            guard = bytes([recipes.GUARD_BYTE]) * recipes.GUARD
+            want = replace(result, storage=PlainStorage(np.frombuffer(guard + expected[slot] + guard, np.uint8)))
+            mismatch = compare_tensors(want, result, case.tolerance or op.tolerance)
+            assert mismatch is None, f"{case.id}: {slot}: {mismatch}"
+    return True
+
+
+COMPUTED = {
+    "ADD": 22, "DIV": 23, "MUL": 22, "RMS_NORM": 10, "SCALE": 16, "SUB": 22,
+}  # fmt: skip
+"""Op to how many of its recorded cases C computes; the oracle has the others."""
+
+
+def test_every_kernel_is_counted() -> None:
+    assert set(kernel_ops()) == set(COMPUTED)
+    assert {path.stem for path in DIRECTORY.glob("kernels/*.c")} == {name.lower() for name in COMPUTED}
+
+
+@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("name", COMPUTED)
+def test_results_are_those_recorded(name: str, variant: str) -> None:
+    taken = [judge(name, case, expected, native(variant)) for case, expected in cases(name)]
+    assert sum(taken) == COMPUTED[name]
+
+
+@pytest.mark.parametrize("threads", [1, 3, 8])
+def test_results_are_the_same_for_any_number_of_threads(threads: int) -> None:
+    differing = Counter[str]()
+    for name in COMPUTED:
+        for case, _ in cases(name):
+            results = []
+            for backend in (native(HERE[0]), native(HERE[0], threads)):
+                dst, src = recipes.build(name, case)
+                node = OPS[name].check(dst, src, OPS[name].pack(case.params))
+                if backend.supports(node):
+                    compute(backend, node)
+                    results.append(memory(dst).tobytes())
+            differing[name] += len(set(results)) > 1
+    assert not +differing
+
+
+# ---------------------------------------------------------------------------------------------------------- the run time
+
+
+def f32(*ne: int, fill: str = "normal") -> Operand:
+    return Operand("F32", ne, fill=fill)
+
+
+def node(name: str, dst: Operand, *src: Operand, **params: Any) -> Node:
+    case = Case("made here", dst, src, params)
+    built = recipes.build(name, case)
+    return OPS[name].check(*built, OPS[name].pack(params))
+
+
+def test_a_large_node_is_shared_by_the_threads() -> None:
+    large = node("ADD", f32(1000, 3000), f32(1000, 3000), f32(1000))
+    compute(native(HERE[0], 4), large)
+    assert np.array_equal(large.dst.array, large.source(0).array + large.source(1).array)
+
+
+def test_a_run_stops_between_nodes_and_within_a_large_one() -> None:
+    backend = native(HERE[0])
+    large = node("ADD", f32(4096, 4096), f32(4096, 4096, fill="zeros"), f32(4096))
+    run = backend.compile([Step(large, "native")] * 60)
+    asked = iter(range(10))
+    with pytest.raises(Stopped):
+        run(lambda: next(asked) > 0)
+    assert next(asked) == 2, "asked before it began, and again after the first slice of time"
+    run(never)
+    assert np.array_equal(large.dst.array, large.source(0).array + large.source(1).array)
+
+
+def test_a_plan_may_mix_kernels_and_the_oracle() -> None:
+    backend = native(HERE[0])
+    first = node("ADD", f32(8), f32(8), f32(8))
+    middle = OPS["LOG"].check(node("LOG", f32(8), f32(8)).dst, (first.dst,), bytes(64))
+    last = OPS["MUL"].check(node("MUL", f32(8), f32(8), f32(8)).dst, (middle.dst, middle.dst), bytes(64))
+    assert not backend.supports(middle)
+    steps = [Step(first, "native"), Step(middle, "oracle", lambda: OPS["LOG"].oracle(middle)), Step(last, "native")]
+    backend.compile(steps)(never)
+    with np.errstate(invalid="ignore"):
+        wanted = np.square(np.log(first.source(0).array + first.source(1).array))
+    assert np.allclose(last.dst.array, wanted, rtol=1e-5, equal_nan=True)
+
+
+def test_memory_is_told_what_was_written() -> None:
+    heap = HostMemory(1 << 20)
+    backend = Native(heap)
+    allocation = heap.allocate(256)
+    assert allocation is not None
+    told: list[tuple[int, int]] = []
+    heap.changed = lambda _, start, stop: told.append((start, stop))
+    add = node("ADD", f32(8), f32(8), f32(8))
+    elsewhere = Node(add.dst.at(allocation, 64), add.src, add.op_params, add.op)
+    compute(backend, elsewhere)
+    assert told == [(64, 96)]
+
+
+def test_a_result_over_a_source_is_left_to_the_oracle() -> None:
+    """Element for element it may lie there, one element further it may not."""
+    add = node("ADD", f32(8), f32(8), f32(8))
+    storage = PlainStorage(np.zeros(64, np.uint8))
+    for offset, taken in ((0, True), (4, False), (32, True)):
+        moved = Node(add.dst.at(storage, offset), (add.source(0).at(storage, 0), add.src[1]), add.op_params, add.op)
+        assert native(HERE[0]).supports(moved) is taken, offset
+
+
+# ------------------------------------------------------------------------------------------------------------- the build
+
+
+def test_the_declarations_are_those_of_the_rows() -> None:
+    assert (DIRECTORY / "declared.h").read_text() == declarations()
+
+
+def test_an_unknown_variant_is_named() -> None:
+    with pytest.raises(Misuse, match="GGML_RPC_REF_NATIVE names 'mmx': choose from avx512, avx2, plain"):
+        Native(HostMemory(0), variant="mmx")
+
+
+def test_a_module_that_is_not_there_says_why() -> None:
+    assert load("neon") == "not built, because there was no C compiler when this was installed"
+
+
+def test_the_plain_variant_is_there() -> None:
+    assert "plain" in HERE
