@@ -58,6 +58,7 @@ OUTSIDE: dict[str, set[str]] = {
     "referencing": {"golden"},
     "cffi": {"backends/native"},
     "pycuda": {"backends/cuda"},
+    "jinja2": {"conformance/html"},
     "hypothesis": {"fuzz/strategies"},
     "dask": {"fuzz/campaign"},
 }

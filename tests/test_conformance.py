@@ -613,6 +613,7 @@ SCHEMA: dict[str, Any] = {
                     "rule": {"enum": list(RULES)},
                     "broken_rule": {"enum": list(RULES)},
                     "detail": {"type": "string"},
+                    "what": {"type": "string"},
                     "duration": {"type": "number", "minimum": 0},
                     "expected": {"type": "string"},
                     "actual": {"type": "string"},
@@ -634,7 +635,7 @@ def test_json_is_as_promised() -> None:
     found = json.loads(json.dumps(as_json(report, exit_code(report))))
     jsonschema.validate(found, SCHEMA)
     good, bad = found["cases"]
-    assert set(good) == {"id", "verdict", "level", "rule", "detail", "duration"}
+    assert set(good) == {"id", "verdict", "level", "rule", "detail", "duration", "what"}
     assert (bad["verdict"], bad["rule"], bad["broken_rule"], bad["level"]) == (
         "CRASH",
         "frame.command-known",

@@ -11,15 +11,17 @@ from typing import Annotated
 
 import typer
 
-from ggml_rpc_ref.commands import upstream, vectors
+from ggml_rpc_ref.commands import cases, upstream, vectors
 from ggml_rpc_ref.commands.backends import backends
 from ggml_rpc_ref.commands.conform import conform
 from ggml_rpc_ref.commands.decode import decode
+from ggml_rpc_ref.commands.diff import diff, report
 from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.gen import gen
 from ggml_rpc_ref.commands.output import discard_output, fail
 from ggml_rpc_ref.commands.probe import probe
 from ggml_rpc_ref.commands.proxy import proxy
+from ggml_rpc_ref.commands.replay import replay
 from ggml_rpc_ref.commands.serve import serve
 from ggml_rpc_ref.commands.show import show
 from ggml_rpc_ref.commands.status import status
@@ -53,6 +55,10 @@ def _options(
 
 for command in (serve, status, backends, conform, show, probe, proxy, gen, decode):
     app.command()(command)
+app.command()(replay)
+app.command()(diff)
+app.command()(report)
+app.add_typer(cases.app, name="cases")
 app.add_typer(upstream.app, name="upstream")
 app.add_typer(vectors.app, name="vectors")
 

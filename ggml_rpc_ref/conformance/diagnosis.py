@@ -15,7 +15,7 @@ from typing import Any
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
 from ggml_rpc_ref.conformance.cases.data import BULK, fnv1a_of_zeros
 from ggml_rpc_ref.conformance.cases.graph_results import EXTRAS, SUMS, Sum, place
-from ggml_rpc_ref.conformance.peer import Facts, Peer, Subject
+from ggml_rpc_ref.conformance.peer import Facts, Peer
 from ggml_rpc_ref.conformance.serving import Serving
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict, require
 from ggml_rpc_ref.spec.dtypes import BY_NAME, types
@@ -295,9 +295,11 @@ class _Looking:
         if self.works():
             subject = self.serving.subject()
             try:
-                self.found.device = dict(_device(self, subject.connect()))
+                # one connection for all of it: a server of one client would not answer another one
+                peer = subject.connect()
+                self.found.device = dict(_device(self, peer))
                 if self.works(SetTensor, SetTensorHash):
-                    self.found.keeps_cache = _keeps_cache(subject)
+                    self.found.keeps_cache = _keeps_cache(peer)
             except (Broken, NotJudged):
                 pass  # the cases will say it
             finally:
@@ -335,8 +337,8 @@ def _device(looking: _Looking, peer: Peer) -> Iterator[tuple[str, int]]:
         yield "total_mem", memory.total_mem
 
 
-def _keeps_cache(subject: Subject) -> bool:
-    peer, head = subject.connect(), time.time_ns().to_bytes(8, "little")
+def _keeps_cache(peer: Peer) -> bool:
+    head = time.time_ns().to_bytes(8, "little")  # what no run before has sent
     tensor = tensor_in(peer.alloc(BULK), [BULK], "I8")
     peer.write(tensor, head + bytes(BULK - len(head)))
     return bool(peer.ask(SetTensorHash(tensor=tensor, offset=0, hash=fnv1a_of_zeros(head, BULK - len(head)))).result)

@@ -305,7 +305,7 @@ class Peer:
             self._note("got", missed.seen, "nothing more")
             raise Broken(what, f"nothing came in time{_after(missed.count, missed.seen)}", verdict=Verdict.HANG) from None
         facts.slowest = max(facts.slowest, time.monotonic() - began)
-        self._note("got", data, "")
+        self._note("got", data, what)
         return data
 
     def take_end(self) -> None:

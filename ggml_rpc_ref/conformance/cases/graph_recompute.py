@@ -176,3 +176,17 @@ def recompute_freed_and_allocated(subject: Subject) -> None:
     peer.ask(FreeBuffer(remote_ptr=arena.buffer.remote_ptr))
     peer.alloc(LARGE)
     peer.refuses(GraphRecompute(device=0))
+
+
+# --------------------------------------------------------------------------------------------------------- empty graphs
+
+
+@case("graph.recompute/of-an-empty-graph")
+def recompute_nothing(subject: Subject) -> None:
+    """A graph computed, then one of no nodes, the first's result overwritten, then GRAPH_RECOMPUTE: it is not computed again."""
+    arena = Arena(subject.connect())
+    _, node = _doubling(arena, [1, 2])
+    arena.compute()
+    arena.peer.write(node, bytes(8))
+    arena.peer.tell(GraphRecompute(device=0))
+    arena.expect(node, [0, 0])
