@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(slots=True)
 class Part:
-    """One rule with its cases; `cells`: for each run the worst verdict, the number of passes and the number judged."""
+    """One rule with its cases; `cells`: for each run the worst verdict of those judged, how many passed, how many were judged."""
 
     rule: Rule
     rows: list[Row] = field(default_factory=list)
@@ -83,7 +83,7 @@ def _parts(runs: Sequence[Run]) -> Iterator[Part]:
 def _cell(results: Sequence[Mapping[str, Any] | None]) -> tuple[str, int, int]:
     verdicts = [row["verdict"] for row in results if row]
     judged = [verdict for verdict in verdicts if verdict not in (Verdict.SKIP, Verdict.UNSUPPORTED)]
-    return _worst(verdicts), judged.count("PASS"), len(judged)
+    return _worst(judged or verdicts), judged.count("PASS"), len(judged)
 
 
 def _worst(verdicts: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ggml_rpc_ref.conformance.case import Case
-from ggml_rpc_ref.conformance.diagnosis import apply, diagnose
+from ggml_rpc_ref.conformance.diagnosis import Diagnosis, apply, diagnose
 from ggml_rpc_ref.conformance.events import CaseBegan, CaseEnded, Diagnosed, Ended, Event, Introduced, Report, Result, Started
 from ggml_rpc_ref.conformance.peer import LEAVING, Facts, Subject
 from ggml_rpc_ref.conformance.serving import Serving
@@ -78,17 +78,12 @@ def judge(target: Target, cases: Sequence[Case], options: Options | None = None)
     options = options or Options()
     yield Started(target.name, len(cases), datetime.now(UTC))
     try:
-        target.start()
-        facts = introduce(target.endpoint, options.timeout, options.own)
-        yield Introduced(facts)
-        serving = Serving(target, facts, options.timeout)
+        run = _started(target, options)
+        yield Introduced(run.serving.facts)
         if options.profile:
-            found = diagnose(serving)
-            apply(found, facts, options.profile)
-            yield Diagnosed(found)
-        run = _Run(serving, options)
+            yield Diagnosed(run.diagnose())
         # those last that servers are known to die of: a server that is not ours to start again is to be judged by the others first
-        for case in sorted((case for case in cases if case.present(facts.version)), key=lambda case: case.may_crash):
+        for case in sorted((case for case in cases if case.present(run.serving.facts.version)), key=lambda case: case.may_crash):
             yield CaseBegan(case)
             yield CaseEnded(run.repeated(case))
         is_interrupted = False
@@ -98,6 +93,25 @@ def judge(target: Target, cases: Sequence[Case], options: Options | None = None)
         target.stop()
     # after `finally`: whoever hears it may rely on the target having ended
     yield Ended(is_interrupted)
+
+
+def begin(target: Target, options: Options | None = None) -> Judging:
+    """Start a target, find out what it does, and return what judges it case by case; the caller stops the target.
+
+    Raises:
+        ConnectionError, TimeoutError, Misuse: as `judge`.
+    """
+    options = options or Options()
+    judging = _started(target, options)
+    if options.profile:
+        judging.diagnose()
+    return judging
+
+
+def _started(target: Target, options: Options) -> Judging:
+    target.start()
+    facts = introduce(target.endpoint, options.timeout, options.own)
+    return Judging(Serving(target, facts, options.timeout), options)
 
 
 def run(target: Target, cases: Sequence[Case], options: Options | None = None) -> Report:
@@ -202,11 +216,22 @@ def _hello_reply(subject: Subject) -> HelloReply:
 
 
 @dataclass(slots=True)
-class _Run:
-    """The state of a run."""
+class Judging:
+    """Judges one case after another on a server.
+
+    Attributes:
+        serving: the server.
+        options: how to judge.
+    """
 
     serving: Serving
     options: Options
+
+    def diagnose(self) -> Diagnosis:
+        """Find out what the server does; cases that need what does not work are not judged from then on."""
+        found = diagnose(self.serving)
+        apply(found, self.serving.facts, self.options.profile)
+        return found
 
     def repeated(self, case: Case) -> Result:
         """Judge a case as often as is wanted, and return the worst result; where not all are the same it says how many failed."""
