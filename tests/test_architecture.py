@@ -57,6 +57,7 @@ OUTSIDE: dict[str, set[str]] = {
     "jsonschema": {"golden"},
     "referencing": {"golden"},
     "cffi": {"backends/native"},
+    "setuptools": {"backends/native/build_backend"},
     "pycuda": {"backends/cuda"},
     "jinja2": {"conformance/html"},
     "pytest": {"pytest_plugin"},
@@ -134,6 +135,15 @@ def circles() -> list[list[str]]:
         reached[start] = seen
     both = {module: frozenset(other for other in seen if module in reached[other]) for module, seen in reached.items()}
     return sorted(sorted(members) for members in set(both.values()) if members)
+
+
+def test_the_top_level_is_the_one_that_was_agreed() -> None:
+    """DESIGN's list: six names that the client fixed, three texts, and hidden folders; a setup.py, for one, has no place there."""
+    names = subprocess.run(["git", "ls-files"], cwd=PACKAGE.parent, capture_output=True, text=True, check=True).stdout.split("\n")
+    seen = {name.split("/")[0] for name in names if name and not name.startswith(".")}
+    assert seen == {
+        *["pyproject.toml", "ggml_rpc_ref", "vectors", "tests", "bench", "SPEC.md", "README.md", "LICENSE", "CHANGELOG.md"]
+    }
 
 
 def test_no_files_import_each_other() -> None:

@@ -59,7 +59,7 @@ TIMED = (("probe",), ("conform",), ("vectors", "play"))
         (("gen", "/bin/sh"), 2, "/bin/sh is not UTF-8 text: byte "),
         (("gen", "--check", "/bin/sh"), 2, "/bin/sh is not UTF-8 text: byte "),
         (("upstream", "install", "9.9.9"), 2, "ggml-rpc-ref upstream list"),
-        (("upstream", "install", "3.5.0"), 2, "no release of llama-cpp-python speaks protocol 3.5.0"),
+        (("upstream", "install", "1.0.0"), 2, "no package of the Python index holds a build of protocol 1.0.0"),
         (("upstream", "serve", "3.6.1"), 2, "ggml-rpc-ref upstream install 3.6.1"),
         (("upstream", "generate", "3.6.1", "--prompt", "x"), 2, "ggml-rpc-ref upstream install 3.6.1"),
     ],
@@ -107,7 +107,7 @@ def test_the_installed_command_and_the_module_are_the_same_door() -> None:
 def test_upstream_list_names_every_version(tmp_path: Path) -> None:
     listed = json.loads(run("upstream", "list", "--json", XDG_CACHE_HOME=str(tmp_path)).stdout)
     assert listed["schema_version"] == 1
-    assert [row["protocol"] for row in listed["versions"]] == list(upstream.RELEASES)
+    assert [row["name"] for row in listed["versions"]] == list(upstream.RELEASES)
     assert not any(row["installed"] for row in listed["versions"])
     lines = run("upstream", "list", XDG_CACHE_HOME=str(tmp_path)).stdout.splitlines()
     assert len(lines) == len(upstream.RELEASES)

@@ -240,13 +240,19 @@ def test_kinds_get_the_number_of_the_version() -> None:
 
 
 def test_ops_get_the_number_of_the_version() -> None:
-    for version, number in ((Version(3, 0, 0), 89), (Version(3, 5, 0), 94), (DEFAULT, 95), (Version(7, 0, 0), 100)):
+    for version, number in (
+        (Version(2, 0, 0), 87),
+        (Version(3, 0, 0), 89),
+        (Version(3, 5, 0), 94),
+        (DEFAULT, 95),
+        (Version(7, 0, 0), 100),
+    ):
         home = Nowhere(version)
         node = Graph(home).op("GLU", [home.leaf("F32", 8, 2)], params={"kind": 2}, ne=(4, 2))
         assert node.wire().op == number
-    old = Nowhere(Version(2, 0, 0))
-    with pytest.raises(Unsupported, match=r"protocol 2\.0\.0 has no known number for SCALE"):
-        Graph(old).scale(old.leaf("F32", 4), 1.0).wire()
+    old = Nowhere(Version(1, 0, 0))
+    with pytest.raises(Unsupported, match=r"protocol 1\.0\.0 has no known number for GLU"):
+        Graph(old).op("GLU", [old.leaf("F32", 8, 2)], params={"kind": 2}, ne=(4, 2)).wire()
 
 
 # ------------------------------------------------------------------------------------------------------- on both servers

@@ -18,6 +18,7 @@ from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import tensor_cache
 from ggml_rpc_ref.server.handlers import Device, Host, Session
 from ggml_rpc_ref.server.memory import Buffer, Memory
+from ggml_rpc_ref.server.session import MOVED
 from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
@@ -46,13 +47,14 @@ from ggml_rpc_ref.spec.messages import (
     Hello,
     HelloReply,
     InitTensor,
+    MemsetTensor,
     RpcTensor,
     SetTensor,
     SetTensorHash,
     SetTensorHashReply,
     by_number,
 )
-from ggml_rpc_ref.spec.versions import V3_0_0, V3_5_0, V3_6_1, V5_0_0, Version
+from ggml_rpc_ref.spec.versions import NEWEST, PROFILES, V3_0_0, V3_5_0, V3_6_1, V5_0_0, Version
 
 F32, Q4_0, Q8_0, I8, DEAD_TYPE, UNKNOWN_TYPE = 0, 2, 8, 24, 4, 41
 TOP = 2**64
@@ -128,7 +130,7 @@ def write(session: Session, tensor: RpcTensor, data: bytes, offset: int = 0) -> 
     for room in region.receive():
         room[:] = data[at : at + len(room)]
         at += len(room)
-    session.placed(region)
+    session.placed(SetTensor(tensor=tensor, offset=offset), region)
 
 
 def read(session: Session, tensor: RpcTensor, offset: int = 0, size: int | None = None) -> bytes:
@@ -189,17 +191,21 @@ def test_free_memory_is_what_is_left_for_everybody(host: Host) -> None:
 
 def test_every_request_of_the_version_has_a_handler() -> None:
     handled = {cls for cls in Session.handlers if cls is not Graph}
-    assert handled | {SetTensor, GetTensor, GraphCompute} == {row.cls for row in by_number(V3_6_1).values()}
+    assert handled | {*MOVED, GraphCompute} == {row.cls for row in by_number(NEWEST).values()}
 
 
-def test_a_version_with_more_requests_is_not_served(host: Host) -> None:
+def test_a_version_with_more_requests_is_not_served(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(Session.handlers, MemsetTensor)
     with pytest.raises(Unsupported, match="MEMSET_TENSOR"):
         replace(host, version=V5_0_0)
 
 
-def test_a_version_whose_builds_number_ops_differently_is_not_served(host: Host) -> None:
-    with pytest.raises(Unsupported, match=r"can't speak 2\.0\.0: its builds number ops differently"):
-        replace(host, version=Version(2, 0, 0))
+def test_two_versions_with_the_same_hello_are_not_served_together(host: Host) -> None:
+    assert replace(host, version=V3_0_0, others=(V5_0_0,)).versions == (V3_0_0, V5_0_0)
+    with pytest.raises(
+        Unsupported, match=r"can't choose between 3\.0\.0 and 3\.6\.1: their clients say HELLO with the same 0 bytes"
+    ):
+        replace(host, version=V3_0_0, others=(V5_0_0, V3_6_1))
 
 
 def test_a_version_that_nobody_knows_is_not_served(host: Host) -> None:
@@ -207,9 +213,9 @@ def test_a_version_that_nobody_knows_is_not_served(host: Host) -> None:
         replace(host, version=Version(3, 7, 0))
 
 
-@pytest.mark.parametrize("version", ["1.0.0", "3.0.0", "3.5.0", "3.6.0", "3.6.1", "4.0.0", "4.0.1", "4.0.2", "4.0.3"])
-def test_versions_that_are_served(host: Host, version: str) -> None:
-    with Session(replace(host, version=Version.parse(version))) as session:
+@pytest.mark.parametrize("version", PROFILES, ids=str)
+def test_every_version_is_served(host: Host, version: Version) -> None:
+    with Session(replace(host, version=version)) as session:
         assert session.memory.alloc(0, 64) is not None
 
 

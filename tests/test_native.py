@@ -19,16 +19,21 @@ import numpy as np
 import pytest
 
 from ggml_rpc_ref.backends import Step, Stopped, never
+from ggml_rpc_ref.backends.half import ThroughFloat32
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.native import DIRECTORY, Native, unavailable
 from ggml_rpc_ref.backends.native.library import VARIANTS, kernel_ops, load
-from ggml_rpc_ref.derive import declarations
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
+from ggml_rpc_ref.blocks import CAN_QUANTISE
+from ggml_rpc_ref.derive import declarations, grids
+from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
-from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.ops.op import FLOATS, Node
+from ggml_rpc_ref.ops.shared.matmul import WEIGHTS
+from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=f"native: {unavailable()}")
@@ -90,7 +95,8 @@ def judge(name: str, case: Case, expected: dict[str, bytes], backend: Native) ->
 
 
 COMPUTED = {
-    "ADD": 22, "DIV": 23, "MUL": 22, "RMS_NORM": 10, "SCALE": 16, "SUB": 22,
+    "ADD": 22, "CONT": 20, "CPY": 117, "DIV": 23, "DUP": 11, "FLASH_ATTN_EXT": 78, "GET_ROWS": 34, "GLU": 40, "MUL": 22,
+    "MUL_MAT": 130, "RMS_NORM": 10, "ROPE": 57, "ROPE_BACK": 17, "SCALE": 16, "SET_ROWS": 20, "SOFT_MAX": 38, "SUB": 22,
 }  # fmt: skip
 """Op to how many of its recorded cases C computes; the oracle has the others."""
 
@@ -194,6 +200,7 @@ def test_a_result_over_a_source_is_left_to_the_oracle() -> None:
 
 def test_the_declarations_are_those_of_the_rows() -> None:
     assert (DIRECTORY / "declared.h").read_text() == declarations()
+    assert (DIRECTORY / "kernels" / "shared" / "grids.h").read_text() == grids()
 
 
 def test_an_unknown_variant_is_named() -> None:
@@ -207,3 +214,49 @@ def test_a_module_that_is_not_there_says_why() -> None:
 
 def test_the_plain_variant_is_there() -> None:
     assert "plain" in HERE
+
+
+# ------------------------------------------------------------------------------------------- products, type by type
+
+
+@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_products_round_activations_as_upstream_does(weights: str, variant: str) -> None:
+    """Far nearer than the op's tolerance, which allows for the rounding itself; few and many columns take different paths."""
+    fill = "normal" if weights in FLOATS or BY_NAME[weights] in CAN_QUANTISE else "blocks"
+    rounding = UpstreamCpu(HostMemory(0), 1, ThroughFloat32())
+    for columns in (1, 3, 8, 21):
+        product = node("MUL_MAT", f32(37, columns), Operand(weights, (768, 37), fill=fill), f32(768, columns))
+        compute(native(variant), product)
+        found = product.dst.array.astype(np.float64)
+        rounding.compile([Step(product, "upstream-cpu")])(never)
+        error = np.sum(np.square(found - product.dst.array)) / np.sum(np.square(found))
+        assert error < NEAR.get(weights, 1e-12), f"{columns} columns"
+
+
+NEAR = {"F16": 1e-6, "BF16": 1e-5, "Q4_1": 1e-6, "Q5_1": 1e-6}
+"""Where upstream rounds what the kernels don't: F32 activations to the weights' type, a block's sum to F16."""
+
+
+@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("columns", [2, 9])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, 1e-38, 0.0])
+def test_a_row_that_can_not_be_rounded_is_multiplied_as_it_is(variant: str, columns: int, value: float) -> None:
+    product = node("MUL_MAT", f32(5, columns), Operand("Q8_0", (64, 5)), f32(64, columns))
+    product.source(1).array[0, 0, 1] = value
+    compute(native(variant), product)
+    found = product.dst.array.copy()
+    with np.errstate(all="ignore"):
+        product.op.oracle(product)
+    assert np.allclose(found[0, 0, 1], product.dst.array[0, 0, 1], rtol=1e-5, atol=1e-35, equal_nan=True)
+    assert np.isfinite(found[0, 0, [0, *range(2, columns)]]).all()
+
+
+@pytest.mark.parametrize("name", ["GET_ROWS", "SET_ROWS"])
+def test_an_index_out_of_range_is_refused_in_the_oracles_words(name: str) -> None:
+    into = Operand("F32", (8, 4), alias="src2")
+    indices = Operand("I32", (3,), fill="values:0,4,1")
+    parts = (f32(8, 3), f32(8, 4), indices) if name == "GET_ROWS" else (into, f32(8, 3), indices, f32(8, 4))
+    bad = node(name, *parts)
+    with pytest.raises(Violation, match=r"graph.index.*src\[1\]\[1,0,0,0\].*4.*need 0 <= index < 4"):
+        compute(native(HERE[0]), bad)

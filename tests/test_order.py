@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol.order import Awaited, Order, awaited
 from ggml_rpc_ref.spec import messages as m
-from ggml_rpc_ref.spec.versions import DEFAULT, V1_0_0, V4_0_0, V8_0_0, Version
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, V1_0_0, V4_0_0, V8_0_0, Version
 
 TENSOR = m.RpcTensor()
 HELLO, GET_ALIGNMENT, GET_TENSOR, DEVICE_COUNT, NO_COMMAND = 14, 1, 8, 15, 99
@@ -137,16 +137,21 @@ def test_a_version_is_agreed_on_while_nothing_is_awaited() -> None:
     ("start", "size", "version"), [(DEFAULT, 24, V4_0_0), (DEFAULT, 0, DEFAULT), (V8_0_0, 24, V8_0_0), (V8_0_0, 0, V1_0_0)]
 )
 def test_hello_s_size_is_a_hint_of_the_version(start: Version, size: int, version: Version) -> None:
-    order: Order[object] = Order(start, by_hello=True)
+    order: Order[object] = Order(start, by_hello=PROFILES)
     order.hear_hello(size)
     assert order.version == version
 
 
-@pytest.mark.parametrize(("by_hello", "size"), [(False, 24), (True, 23)])
-def test_a_hello_that_hints_at_nothing_changes_nothing(by_hello: bool, size: int) -> None:
+@pytest.mark.parametrize(
+    ("by_hello", "size", "words"),
+    [((), 24, "protocol 3.6.1 has 0 bytes; clients of 4.0.0 to 8.0.0 send 24"), (PROFILES, 23, "no version known here"),
+     ((V1_0_0, DEFAULT), 24, "clients of 4.0.0"), (PROFILES, 2**64 - 1, "no version known here sends 18")],
+)  # fmt: skip
+def test_a_hello_that_nobody_here_says_is_refused(by_hello: Iterable[Version], size: int, words: str) -> None:
     order: Order[object] = Order(by_hello=by_hello)
-    order.hear_hello(size)
-    assert order.version == DEFAULT
+    with pytest.raises(Violation, match=words) as caught:
+        order.hear_hello(size)
+    assert (caught.value.rule, caught.value.value, order.version) == ("frame.size-fixed", size, DEFAULT)
 
 
 def test_what_is_forgotten_is_awaited_no_more() -> None:

@@ -351,7 +351,8 @@ def test_words_say_what_is_served(tmp_path: Path) -> None:
         lines = [process.stderr.readline().strip() for _ in range(5)]
         process.terminate()
         out, _ = process.communicate(timeout=10)
-    assert lines[0].endswith("speaks RPC protocol 3.6.1")
+    assert "speaks RPC protocol 3.6.1 (llama.cpp b8487 to b8672) to clients whose HELLO has 0 bytes, 8.0.0 (llama.cpp" in lines[0]
+    assert lines[0].endswith(") to those whose HELLO has 24")
     assert lines[1].startswith("endpoint: 127.0.0.1:")
     assert lines[1].endswith(", for 127.0.0.0/8 only")
     assert lines[2] == f"cache:    {tmp_path}, up to 32768 MiB"

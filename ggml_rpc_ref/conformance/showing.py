@@ -52,8 +52,7 @@ def _rule(name: str) -> Iterator[str]:
     yield f"{rule.id} ({rule.level})"
     yield f"  {rule.sentence}"
     yield f"  our server:          {rule.outcome}"
-    if rule.id in observed().rules:
-        yield f"  genuine rpc-server:  {observed().rules[rule.id]}"
+    yield f"  genuine rpc-server:  {observed().rules.get(rule.id, f'{DEFAULT} is not bound by it')}"
     if name not in CASES:
         yield from (f"  {case.id}  {case.doc}" for case in CASES.values() if case.rule is rule)
 

@@ -12,7 +12,6 @@ from ggml_rpc_ref.decode.messages import Reader, announced
 from ggml_rpc_ref.decode.model import Fault, Message
 from ggml_rpc_ref.decode.sources import read
 from ggml_rpc_ref.protocol.connection import Role
-from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 
 
@@ -86,5 +85,4 @@ def _notes(versions: set[Version]) -> Iterator[str]:
     """Yield a warning for each version whose layouts no recorded bytes confirm."""
     for version in sorted(versions):
         if not PROFILES[version].proven:
-            ops = "" if op_table(version) else "; its builds number ops differently, so ops have no names here"
-            yield f"protocol {version}: its layouts are from its sources and not held to recorded bytes, as {DEFAULT}'s are{ops}"
+            yield f"protocol {version}: its layouts are from its sources and not held to recorded bytes, as {DEFAULT}'s are"

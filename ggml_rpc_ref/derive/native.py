@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ggml_rpc_ref.blocks.common import Values
+from ggml_rpc_ref.blocks.iq_tables import IQ1_GRID, IQ2_S_GRID, IQ2_XS_GRID, IQ2_XXS_GRID, IQ3_S_GRID, IQ3_XXS_GRID
 from ggml_rpc_ref.derive.header import counted, enum
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.op import MAX_SRC, OP_PARAMS_BYTES, Param
@@ -104,6 +106,22 @@ def declarations() -> str:
 def _table(name: str, numbers: Iterator[tuple[str, int]], doc: str) -> str:
     entries = "".join(f"    [GGML_TYPE_{type_}] = {number},\n" for type_, number in numbers)
     return f"/* {doc} */\nstatic const int16_t {name}[TYPES] = {{\n{entries}}};"
+
+
+def grids() -> str:
+    """Return the text of `grids.h`: the points of the IQ types, each entry as its bytes."""
+    tables = {
+        "iq2_xxs": IQ2_XXS_GRID, "iq2_xs": IQ2_XS_GRID, "iq2_s": IQ2_S_GRID, "iq3_xxs": IQ3_XXS_GRID, "iq3_s": IQ3_S_GRID,
+        "iq1": IQ1_GRID,
+    }  # fmt: skip
+    head = "/* The grids of the IQ types. Written by `ggml-rpc-ref gen` from blocks. */\n#pragma once\n#include <stdint.h>"
+    return "\n\n".join([head, *(_grid(name, table) for name, table in tables.items())]) + "\n"
+
+
+def _grid(name: str, table: Values) -> str:
+    kind = "int8_t" if table.min() < 0 else "uint8_t"
+    rows = [f"    {{{', '.join(str(int(level)) for level in entry)}}}," for entry in table]
+    return f"static const {kind} {name}_grid[{len(table)}][{table.shape[1]}] = {{\n" + "\n".join(rows) + "\n};"
 
 
 C_TYPES = {"i32": "int32_t", "f32": "float", "i64": "int64_t"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import assert_never
 
@@ -189,14 +190,14 @@ def versions() -> str:
     rows = []
     for version, profile in PROFILES.items():
         hello = REQUESTS[Hello]
-        ops = f"{_table_name(version)} ({len(op_table(version))})" if op_table(version) else "drifted inside the version"
+        ops = f"{_table_name(version)} ({len(op_table(version))})"
         name = f"**{version}**" if version == DEFAULT else str(version)
-        rows.append(
-            (name, profile.date, " / ".join(_cells(hello, version)), ops, type_count(version), "yes" if profile.proven else "")
-        )
-    head = ("Version", "Merged", "HELLO", "Op table (ops)", "First unknown type", "Held to recorded bytes")
+        hello_sizes = " / ".join(_cells(hello, version))
+        proven = "yes" if profile.proven else ""
+        rows.append((name, profile.date, profile.builds, profile.news, hello_sizes, ops, type_count(version), proven))
+    head = ("Version", "Merged", "llama.cpp", "What it changed", "HELLO", "Op table (ops)", "First unknown type", "Recorded")
     drifted = "\n".join(f"- {version}: {escape(names)}" for version, names in OPS_DRIFTED.items())
-    return f"{table(head, rows)}\n\nOps that later builds of a version have in addition:\n\n{drifted}"
+    return f"{table(head, rows)}\n\nVersions whose builds have several op tables:\n\n{drifted}"
 
 
 # ----------------------------------------------------------------------------------------------------------- numbers
@@ -226,7 +227,7 @@ def types() -> str:
 def op_numbers() -> str:
     """Return every op's number in every op table."""
     names = dict.fromkeys((*op_table(), *op_table(max(PROFILES))))
-    others = [version for version in PROFILES if op_table(version) and _table_name(version) == version != DEFAULT]
+    others = [version for version in PROFILES if _table_name(version) == version != DEFAULT]
 
     def number(op: str, version: Version) -> str:
         ops = op_table(version)
@@ -265,7 +266,7 @@ def rules(section: str) -> str:
     genuine = observed()
     head = ("Rule", "Level", "Sentence", "This reference", f"Genuine {genuine.protocol}, observed", "Cases")
     cells = (
-        (_target(rule), rule.level, *map(escape, (_sentence(rule), rule.outcome, genuine.rules[rule.id])), len(_words(rule)))
+        (_target(rule), rule.level, *map(escape, (_sentence(rule), rule.outcome, _observed(rule))), len(_words(rule)))
         for rule in rows
     )
     lists = "\n".join(f"- `{rule.id}/` {', '.join(_words(rule)) or 'none'}" for rule in rows)
@@ -277,6 +278,17 @@ def _sentence(rule: Rule) -> str:
     marks = [f"since {rule.since}"] if rule.since > FIRST else []
     marks += [f"until {rule.until}, not included"] if rule.until is not None else []
     return f"{rule.sentence} ({', '.join(marks)})" if marks else rule.sentence
+
+
+def _observed(rule: Rule) -> str:
+    """Return what the default version's build was observed to do, else what the newest observed one with the rule does."""
+    if rule.id in observed().rules:
+        return observed().rules[rule.id]
+    for version in reversed(PROFILES):
+        with suppress(LookupError):
+            if rule.id in observed(version).rules:
+                return f"{version}: {observed(version).rules[rule.id]}"
+    return ""
 
 
 def _target(rule: Rule) -> str:

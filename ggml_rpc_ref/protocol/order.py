@@ -18,7 +18,7 @@ Source: the request loop of rpc_serve_client in ggml-rpc.cpp, which handles one 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Generic, NamedTuple, TypeVar
 
@@ -87,17 +87,23 @@ def _answer(cls: type, version: Version) -> tuple[type, int | None] | None:
     return reply, None if row.reply_size else codec.minimum_size(reply, version)
 
 
+def sending_hello_of(size: int) -> tuple[Version, ...]:
+    """Return the versions whose clients say HELLO with a payload of this size, oldest first."""
+    return tuple(version for version in PROFILES if codec.minimum_size(Hello, version) == size)
+
+
 class Order(Generic[T]):
     """The order of one conversation; T is what its owner keeps of a request until the reply comes.
 
     Args:
         version: the protocol version that is spoken.
         from_start: whether the conversation is known from its first byte; if not, the first request may be any.
-        by_hello: whether HELLO's size decides the version: a listener does not know it before.
+        by_hello: versions among which HELLO's size decides, for one that does not know what the client speaks before; none: the
+            version is `version`.
     """
 
-    def __init__(self, version: Version = DEFAULT, *, from_start: bool = True, by_hello: bool = False) -> None:
-        self._version, self._from_start, self._by_hello = version, from_start, by_hello
+    def __init__(self, version: Version = DEFAULT, *, from_start: bool = True, by_hello: Iterable[Version] = ()) -> None:
+        self._version, self._from_start, self._by_hello = version, from_start, tuple(by_hello)
         self._opened = False
         self._awaited: deque[Awaited[T]] = deque()
 
@@ -134,14 +140,23 @@ class Order(Generic[T]):
         self._version = version
 
     def hear_hello(self, size: int) -> None:
-        """If HELLO decides the version, take the first one whose HELLO has this size, unless the current version's has.
+        """Take the first of the versions `by_hello` whose HELLO has this size, unless the current version's has.
 
         HELLO's request carries no version; its size is the only hint (0 bytes before 4.0.0, 24 since).
+
+        Raises:
+            Violation: frame.size-fixed, where none has it; the sentence says what sends such a one.
         """
-        if self._by_hello and size != codec.minimum_size(Hello, self._version):
-            # a size that no version's HELLO has changes nothing: the check of the size that follows refuses it
-            fitting = (version for version in PROFILES if codec.minimum_size(Hello, version) == size)
-            self.agree(next(fitting, self._version))
+        own = codec.minimum_size(Hello, self._version)
+        if size == own:
+            return
+        theirs = sending_hello_of(size)
+        spoken = next((version for version in self._by_hello if version in theirs), None)
+        if spoken is None:
+            who = f"clients of {theirs[0]} to {theirs[-1]} send" if theirs else "no version known here sends"
+            detail = f"protocol {self._version} has {own} bytes; {who} {size}"
+            raise Violation("frame.size-fixed", "Hello size", size, detail)
+        self.agree(spoken)
 
     # ------------------------------------------------------------------------------------------------------- requests
 

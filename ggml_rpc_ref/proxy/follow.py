@@ -119,7 +119,7 @@ class Follower:
     ) -> None:
         self.number, self.recorder = number, recorder
         self.violation: Violation | None = None
-        self.order: Order[_Asked] = Order(version, by_hello=True)
+        self.order: Order[_Asked] = Order(version, by_hello=PROFILES)
         self._tell = tell
         self._ends = (_Listening(Role.SERVER, order=self.order), Connection(Role.CLIENT, order=self.order))
         self._seen = [0, 0]  # bytes of the message that is under way, by direction

@@ -1,45 +1,34 @@
 """What a server does with each request: one function per request, message in, reply out. No sockets, no bytes of the wire.
 
-    host = Host([Device("oracle", "numpy", Oracle(HostMemory(2**30)))])
-    with Session(host) as session:
-        reply = session.handle(AllocBuffer(device=0, size=4096))
-
-`Host` is what all connections share, `Session` what one connection has: its buffers and, for each device, the plan of the graph
-that it computed last. A bad request raises a Violation; the connection is over then, and `close` frees what it had.
-All bytes belong to the memory of a device's backend; a handler touches them through a `Region`.
-
-The bytes of SET_TENSOR and GET_TENSOR are not handled here but moved by the owner of the channel, to `destination` and from
-`source`.
+A function gets the `Session` of the connection and the request, and returns the reply: a record, or NO_REPLY. A bad request raises
+a Violation.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
 
-from ggml_rpc_ref.backends import Backend, Cancelled, never
-from ggml_rpc_ref.backends.memory import DeviceMemory
-from ggml_rpc_ref.errors import Unsupported, Violation
+import numpy as np
+
+from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server.budget import ARRIVING, KEPT, Budget, Share
-from ggml_rpc_ref.server.memory import ALIGNMENT, MAX_BUFFERS, Buffer, Memory, Region
-from ggml_rpc_ref.server.plan import make_plan
-from ggml_rpc_ref.server.tensor_cache import TensorCache
+from ggml_rpc_ref.server import communicator
+from ggml_rpc_ref.server.memory import ALIGNMENT
+from ggml_rpc_ref.server.session import Device, Host, Session
 from ggml_rpc_ref.spec.messages import (
-    NO_REPLY,
-    REQUESTS,
     AllocBuffer,
     AllocBufferReply,
     BufferClear,
     BufferGetBase,
     BufferGetBaseReply,
+    CommAllreduce,
+    CommFree,
+    CommInit,
+    CommInitReply,
     CopyTensor,
     CopyTensorReply,
     DeviceCount,
     DeviceCountReply,
-    Empty,
     FreeBuffer,
     GetAlignment,
     GetAlignmentReply,
@@ -49,253 +38,27 @@ from ggml_rpc_ref.spec.messages import (
     GetDeviceMemoryReply,
     GetMaxSize,
     GetMaxSizeReply,
-    GetTensor,
     GraphCompute,
-    GraphComputeReply,
     GraphRecompute,
     Hello,
     HelloReply,
     InitTensor,
-    RpcTensor,
-    SetTensor,
+    MemsetTensor,
     SetTensorHash,
     SetTensorHashReply,
-    by_number,
-    command_name,
 )
-from ggml_rpc_ref.spec.opcodes import op_table
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
-from ggml_rpc_ref.tensor import MAX_BYTES, Tensor
+from ggml_rpc_ref.tensor import MAX_BYTES
+
+__all__ = ["Device", "Host", "Session"]
 
 log = logging.getLogger(__name__)
-
-
-class Runnable(Protocol):
-    """A checked graph that can be computed, as `plan.Plan` is."""
-
-    @property
-    def buffers(self) -> frozenset[Buffer]:
-        """The buffers that its tensors lie in."""
-
-    def run(self, cancelled: Cancelled) -> None:
-        """Compute it on the bytes that are there now, until it is done or cancelled (then it raises `backends.Stopped`)."""
-
-
-MakePlan = Callable[[Graph, Memory, Backend, Version], Runnable]
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """One device of a server.
-
-    Attributes:
-        name: what `-d` calls it.
-        description: what it computes with, for people.
-        backend: what holds its buffers and computes its graphs.
-    """
-
-    name: str
-    description: str
-    backend: Backend
-
-    @property
-    def memory(self) -> DeviceMemory:
-        """The memory that its buffers share."""
-        return self.backend.memory
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What all connections of a server share.
-
-    Attributes:
-        devices: at least one, by index; the same ones for the server's whole life.
-        tensors: data of large uploads by hash; None: SET_TENSOR_HASH never finds any.
-        version: the protocol version that is spoken.
-        make_plan: checks and compiles a graph.
-        graph_memory: memory for graphs that arrive and plans that are kept.
-        max_buffers: live buffers that one connection may have; one more is answered with (0, 0).
-    """
-
-    devices: Sequence[Device]
-    tensors: TensorCache | None = None
-    version: Version = DEFAULT
-    make_plan: MakePlan = make_plan
-    graph_memory: Budget = field(default_factory=Budget)
-    max_buffers: int = MAX_BUFFERS
-
-    def __post_init__(self) -> None:
-        """Refuse a version that this server would not serve right.
-
-        Raises:
-            Unsupported: for a version that is not known, has a request without a handler here, or no one op table.
-        """
-        if self.version not in PROFILES:
-            raise Unsupported(f"this server can't speak {self.version}: known are {', '.join(map(str, PROFILES))}")
-        if not op_table(self.version):
-            raise Unsupported(f"this server can't speak {self.version}: its builds number ops differently")
-        for row in by_number(self.version).values():
-            if row.cls not in Session.handlers and row.cls not in (SetTensor, GetTensor, GraphCompute):
-                raise Unsupported(f"this server can't speak {self.version}: it does not answer {command_name(row.cls)}")
-
-
-class Session:
-    """One connection's share of a server: what its requests refer to.
-
-    Args:
-        host: what it shares with the others.
-
-    Attributes:
-        handlers: request class to the function that answers it; a subclass may replace some.
-        memory: its buffers.
-        plans: for each device that has computed a graph, the plan of the last one.
-        cancelled: asked between the steps of a graph whether to stop; set by the owner of the connection.
-        peer: who is at the other end, for the log; set by the owner of the connection.
-        tensors: the tensor cache, or this client's part of it; set by the owner of the connection.
-        graph_memory: what its plans, and a graph that is arriving, have of the host's memory for graphs.
-    """
-
-    handlers: dict[type, Callable[[Session, Any], object]]
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.memory = Memory([device.memory for device in host.devices], host.version, host.max_buffers)
-        self.plans: dict[int, Runnable] = {}
-        self.graph_memory, self._plan_sizes = Share(host.graph_memory), dict[int, int]()
-        self.peer = ""
-        self.tensors = host.tensors
-        self.cancelled: Cancelled = never
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def handle(self, message: object) -> object:
-        """Do what a request asks for and return its reply: a record, or NO_REPLY.
-
-        Args:
-            message: any request but SetTensor and GetTensor, for which see `destination` and `source`; GRAPH_COMPUTE as
-                `Graph`.
-
-        Raises:
-            Violation: for what the request must not ask for; call `close` then.
-        """
-        return self.handlers[type(message)](self, message)
-
-    def destination(self, message: SetTensor, size: int) -> Region:
-        """Return where the data of a SET_TENSOR belong; once they are there, call `placed` with the same region.
-
-        Args:
-            message: the request, without its data.
-            size: bytes of data that follow.
-
-        Raises:
-            Violation: as `region`.
-        """
-        return self.region(message.tensor, message.offset, size)
-
-    def placed(self, region: Region) -> object:
-        """Take note that all the data of a SET_TENSOR are in their place, and return its reply, as `handle` does."""
-        if self.tensors is not None:
-            self.tensors.save(region.read())
-        return self.done(SetTensor)
-
-    def source(self, message: GetTensor) -> Region:
-        """Return where the bytes lie that a GET_TENSOR asks for.
-
-        Raises:
-            Violation: as `region`.
-        """
-        return self.region(message.tensor, message.offset, message.size)
-
-    def region(self, wire: RpcTensor, offset: int, size: int) -> Region:
-        """Return a range of a tensor's bytes.
-
-        Args:
-            wire: the tensor.
-            offset: bytes from the tensor's first one.
-            size: bytes.
-
-        Raises:
-            Violation: as `placed_tensor`; data.offset-wrap, data.in-tensor.
-        """
-        tensor, buffer = self.placed_tensor(wire)
-        # Python's sum does not wrap, so the next check would refuse this too; it is apart because upstream's wraps (OBS-3)
-        if wire.data + offset > MAX_BYTES:
-            raise Violation("data.offset-wrap", "offset", offset, f"it leaves 64 bits when added to the address {wire.data:#x}")
-        if offset > tensor.nbytes:
-            raise Violation("data.in-tensor", "offset", offset, f"the tensor has {tensor.nbytes} bytes")
-        if offset + size > tensor.nbytes:
-            raise Violation("data.in-tensor", "size", size, f"from offset {offset} the tensor has {tensor.nbytes - offset} bytes")
-        start = tensor.offset + offset
-        return Region(buffer.allocation, start, start + size)
-
-    def placed_tensor(self, wire: RpcTensor, name: str = "tensor") -> tuple[Tensor, Buffer]:
-        """Return a tensor that lies in a live buffer of this connection, and the buffer.
-
-        Raises:
-            Violation: tensor.type-known, tensor.block-multiple, tensor.in-buffer, tensor.buffer-known.
-        """
-        tensor = self.memory.tensor(wire, name)
-        buffer = self.memory.buffer(wire.buffer, "tensor.buffer-known", f"{name}.buffer")
-        return tensor, buffer
-
-    def device(self, index: int) -> Device:
-        """Return a device by the index that a request names.
-
-        Raises:
-            Violation: device.index.
-        """
-        if index >= len(self.host.devices):
-            raise Violation("device.index", "device", index, f"this server has {len(self.host.devices)}")
-        return self.host.devices[index]
-
-    def done(self, request: type) -> object:
-        """Return the reply of a request that only acknowledges it, if it has one in this version."""
-        reply = REQUESTS[request].reply(self.host.version)
-        if reply is GraphComputeReply:
-            return GraphComputeReply(result=0)
-        return reply if reply is NO_REPLY else Empty()
-
-    def hold_graph(self, arrived: int) -> None:
-        """Count the memory for a graph of which so many bytes have arrived; 0: for the plans alone.
-
-        Raises:
-            Violation: frame.size-bounded, where there is no room for it.
-        """
-        if not self.graph_memory.resize(sum(self._plan_sizes.values()) + ARRIVING * arrived):
-            budget = self.graph_memory.budget
-            detail = f"a connection's graphs have {budget.per_share} bytes of memory, {budget.used} of {budget.total} are taken"
-            raise Violation("frame.size-bounded", "GraphCompute size", f"{arrived} bytes so far", detail)
-
-    def keep_plan(self, device: int, plan: Runnable, size: int) -> None:
-        """Keep a plan made from a graph of `size` bytes for GRAPH_RECOMPUTE."""
-        self.plans[device], self._plan_sizes[device] = plan, KEPT * size
-
-    def drop_plan(self, device: int) -> None:
-        """Forget a device's plan, if it has one; its memory is given back by the next `hold_graph`.
-
-        Not here: what a graph that is being taken has already been given must not be free for others in between.
-        """
-        self.plans.pop(device, None)
-        self._plan_sizes.pop(device, None)
-
-    def close(self) -> None:
-        """Free every buffer and forget every plan: the connection is over."""
-        self.plans.clear()
-        self._plan_sizes.clear()
-        self.graph_memory.resize(0)
-        self.memory.close()
-
 
 # -------------------------------------------------------------------------------------------------------------- the server
 
 
 def hello(session: Session, _: Hello) -> HelloReply:
     """Answer with the version that this server speaks."""
-    major, minor, patch = session.host.version
+    major, minor, patch = session.version
     return HelloReply(major=major, minor=minor, patch=patch)
 
 
@@ -346,12 +109,8 @@ def buffer_get_base(session: Session, request: BufferGetBase) -> BufferGetBaseRe
 
 
 def free_buffer(session: Session, request: FreeBuffer) -> object:
-    """Free a buffer, and drop every stored plan that uses it (graph.recompute-freed)."""
-    buffer = session.memory.free(request.remote_ptr)
-    # a list, because drop_plan takes away from the dictionary
-    for device in [device for device, plan in session.plans.items() if buffer in plan.buffers]:
-        session.drop_plan(device)
-    session.hold_graph(0)
+    """Free a buffer, and drop every stored graph that uses it (graph.recompute-freed)."""
+    session.stored.drop(session.memory.free(request.remote_ptr))
     return session.done(FreeBuffer)
 
 
@@ -378,6 +137,13 @@ def set_tensor_hash(session: Session, request: SetTensorHash) -> SetTensorHashRe
         return SetTensorHashReply(result=0)
     count = room.load(lambda data: cache.load(request.hash, data))
     return SetTensorHashReply(result=0 if count is None else 1)
+
+
+def memset_tensor(session: Session, request: MemsetTensor) -> object:
+    """Set bytes of a tensor."""
+    for room in session.region(request.tensor, request.offset, request.size, "data.memset-in-tensor").receive():
+        np.frombuffer(room, np.uint8).fill(request.value)
+    return session.done(MemsetTensor)
 
 
 def copy_tensor(session: Session, request: CopyTensor) -> CopyTensorReply:
@@ -416,29 +182,61 @@ def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply
 
 
 def graph_compute(session: Session, graph: Graph) -> object:
-    """Check a graph, compute it, and keep its plan for GRAPH_RECOMPUTE; the device's older plan is dropped even if this fails."""
+    """Check a graph, compute it, and store it for GRAPH_RECOMPUTE; what was stored in its place is dropped even if this fails."""
     device = session.device(graph.device)
     # before the check: a failing graph must leave no older one to be recomputed, and the older one's memory is free for this
-    session.drop_plan(graph.device)
-    size = graph.nodes.nbytes + graph.tensors.nbytes
-    # a graph of up to `served.READ` bytes has not been counted while it arrived
-    session.hold_graph(size)
-    plan = session.host.make_plan(graph, session.memory, device.backend, session.host.version)
+    session.stored.make_room(graph)
+    plan = session.host.make_plan(graph, session.memory, device.backend, session.version)
     plan.run(session.cancelled)
-    # the second call only lowers what is held, since KEPT < ARRIVING: it can't be refused after the graph has been computed
-    session.keep_plan(graph.device, plan, size)
-    session.hold_graph(0)
+    session.stored.store(graph, plan)
     return session.done(GraphCompute)
 
 
 def graph_recompute(session: Session, request: GraphRecompute) -> object:
-    """Compute the device's stored plan again, on the data as they are now."""
-    session.device(request.device)
-    plan = session.plans.get(request.device)
-    if plan is None:
-        raise Violation("graph.recompute-stored", "device", request.device, "no graph is stored for it")
+    """Compute a stored graph again, on the data as they are now."""
+    device = session.device(request.device)
+    plan = session.stored.find(
+        request.device, request.uid, lambda graph: session.host.make_plan(graph, session.memory, device.backend, session.version)
+    )
     plan.run(session.cancelled)
     return session.done(GraphRecompute)
+
+
+# ---------------------------------------------------------------------------------------------------------- another server
+
+
+def comm_init(session: Session, request: CommInit) -> CommInitReply:
+    """Connect a device with one of another server and answer 1; answer 0 where that can't be done, and go on."""
+    if request.device in session.communicators:
+        return CommInitReply(ok=1)
+    if request.device >= len(session.host.devices) or request.world != communicator.WORLD or request.rank >= request.world:
+        return CommInitReply(ok=0)
+    found = communicator.meet(request, session.meeting, session.cancelled)
+    if found is None:
+        return CommInitReply(ok=0)
+    session.communicators[request.device] = found
+    return CommInitReply(ok=1)
+
+
+def comm_allreduce(session: Session, request: CommAllreduce) -> object:
+    """Add the other server's tensor to this one."""
+    device = session.device(request.device)
+    peer = session.communicators.get(request.device)
+    if peer is None:
+        raise Violation("comm.needed", "device", request.device, "it has no communicator: COMM_INIT comes first")
+    tensor = session.memory.tensor(request.tensor)
+    buffer = session.memory.buffer(request.tensor.buffer, "comm.tensor", "tensor.buffer")
+    peer.add(tensor, buffer.allocation, device.memory, session.cancelled)
+    return session.done(CommAllreduce)
+
+
+def comm_free(session: Session, request: CommFree) -> object:
+    """End a device's connection with another server, if it has one."""
+    session.device(request.device)
+    peer = session.communicators.pop(request.device, None)
+    if peer is not None:
+        peer.close()
+    return session.done(CommFree)
 
 
 Session.handlers = {
@@ -457,5 +255,9 @@ Session.handlers = {
     Hello: hello,
     DeviceCount: device_count,
     GraphRecompute: graph_recompute,
+    MemsetTensor: memset_tensor,
+    CommInit: comm_init,
+    CommAllreduce: comm_allreduce,
+    CommFree: comm_free,
 }
-"""In command-number order. SetTensor and GetTensor are not among them: their data move past this module."""
+"""In command-number order. Those that carry data are not among them: their data move past this module (`session.MOVED`)."""

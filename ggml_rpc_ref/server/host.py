@@ -13,18 +13,21 @@ from pathlib import Path
 import numpy as np
 
 from ggml_rpc_ref.backends import Backend, machine, registry
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.server import budget
 from ggml_rpc_ref.server.budget import Budget
 from ggml_rpc_ref.server.handlers import Device, Host
 from ggml_rpc_ref.server.plan import make_plan
 from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default_directory
 from ggml_rpc_ref.server.validate import MAX_STEPS
+from ggml_rpc_ref.spec.versions import AUTO, DEFAULT, Version
 
 log = logging.getLogger(__name__)
 
 DEFAULT_VALUES = 2 * 2**30
 """Bytes of float32 copies of quantised weights that are kept by default, where the machine has much more than that."""
+AUTO_WORD = "auto"
+"""Stands for versions of which a client's HELLO chooses one."""
 MOST_FOR_GRAPHS = 4 * 2**30
 """Bytes for graphs that arrive or are kept, where the machine has much more than that."""
 
@@ -38,6 +41,7 @@ def make_host(
     cache_per_client: bool = False,
     values: int | None = None,
     max_steps: int = MAX_STEPS,
+    proto: str = str(DEFAULT),
     threads: int = 0,
 ) -> Host:
     """Return the host that these options describe.
@@ -52,11 +56,13 @@ def make_host(
         values: bytes of float32 copies of quantised weights to keep, shared equally by the devices; None: DEFAULT_VALUES, but
             at most an eighth of what is available now.
         max_steps: elementary steps, of about a nanosecond, that a graph may take.
+        proto: the protocol versions that are spoken, as `spoken` reads them.
         threads: threads that compute one node together on a device that has threads of its own; 0: half the cores.
 
     Raises:
-        Misuse: for a device that is unknown or can't be used here, or devices without memory.
+        Misuse: for protocol versions that can't be read, a device that is unknown or can't be used here, or devices without memory.
     """
+    version, *others = spoken(proto)
     names = [name.strip() for name in re.split("[,/]", devices)]
     available = machine.available()
     share = available // 2 // len(names) if memory is None else memory
@@ -67,7 +73,31 @@ def make_host(
     backends = [registry.find(name).make(share, copies // len(names), threads) for name in names]
     served = [Device(backend.name, description(backend), backend) for backend in backends]
     graph_memory = Budget(min(MOST_FOR_GRAPHS, max(budget.DEFAULT, available // 4)))
-    return Host(served, tensors, make_plan=partial(make_plan, max_steps=max_steps), graph_memory=graph_memory)
+    plans = partial(make_plan, max_steps=max_steps)
+    try:
+        return Host(served, tensors, version, tuple(others), make_plan=plans, graph_memory=graph_memory)
+    except Unsupported as error:
+        raise Misuse(f"--proto {proto}: {error}") from None
+
+
+def spoken(proto: str) -> tuple[Version, ...]:
+    """Return the protocol versions that a text names: one like "3.6.1", or several that a client's HELLO decides between.
+
+    Args:
+        proto: a version; or "auto" for 3.6.1 and 8.0.0; or "auto:2.0.0,7.0.0" for others.
+
+    Raises:
+        Misuse: for another form.
+    """
+    word, _, listed = proto.partition(":")
+    if word != AUTO_WORD:
+        listed = proto
+    elif not listed:
+        return AUTO
+    try:
+        return tuple(Version.parse(text.strip()) for text in (listed.split(",") if word == AUTO_WORD else [listed]))
+    except ValueError as error:
+        raise Misuse(f"--proto {proto}: {error}; write also auto, or auto:2.0.0,7.0.0") from None
 
 
 def description(backend: Backend) -> str:

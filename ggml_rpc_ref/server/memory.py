@@ -110,6 +110,11 @@ class Region(NamedTuple):
     start: int
     stop: int
 
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return self.stop - self.start
+
     def receive(self) -> Iterator[memoryview]:
         """Yield where to put the next bytes until the region is full; a view counts as filled when the next one is asked for.
 

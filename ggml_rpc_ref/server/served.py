@@ -2,8 +2,9 @@
 
 How a request travels: bytes from the peer's `Channel` into its `Connection`, which yields messages in order; each message to its
 `Session`, which answers it; the reply's bytes from the connection back to the channel. No message is treated in a special way but
-the two whose data move past the codec: SET_TENSOR's are received straight into the buffer, GET_TENSOR's are sent from it. The
-kernel's timeouts wake a waiting connection to check its deadlines.
+HELLO, whose size decides between the versions that the server speaks, and those whose data move past the codec: SET_TENSOR's are
+received straight into the buffer, GET_TENSOR's are sent from it. The kernel's timeouts wake a waiting connection to check its
+deadlines.
 
 Whatever a peer does ends at most its own connection: its buffers are freed, then its socket is closed, and then one line in the log
 says why and what it did; in this order, so that a log that nobody reads holds nothing else up. A graph that is being computed stops
@@ -22,6 +23,9 @@ from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.channel import Channel, Peer, Waited
 from ggml_rpc_ref.protocol.connection import MAX_GRAPH_SIZE, NEED_DATA, Connection, DataBegins, Request, Role
 from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.protocol.order import Order
+from ggml_rpc_ref.server import advice
+from ggml_rpc_ref.server.communicator import Meeting
 from ggml_rpc_ref.server.handlers import Host, Session
 from ggml_rpc_ref.server.metrics import Work
 from ggml_rpc_ref.server.pace import SLOWEST, Pace
@@ -31,6 +35,7 @@ from ggml_rpc_ref.spec.messages import (
     GraphRecompute,
     Message,
     SetTensor,
+    SetTensor2d,
     SetTensorHashReply,
     carries_data,
     command_name,
@@ -85,6 +90,7 @@ class Owner(Protocol):
 
     host: Host
     limits: Limits
+    meeting: Meeting
     stopping: bool
     session_type: ClassVar[type[Session]]
     connection_type: ClassVar[type[Connection]]
@@ -122,7 +128,8 @@ class Served:
         self.name, self.address = name, name.rpartition(":")[0]
         self.work, self.ended_for = Work(), ""
         self._server, self._limits, self._channel = server, server.limits, channel
-        self._connection = server.connection_type(Role.SERVER, server.host.version, server.limits.graph_size)
+        order: Order[Any] = Order(server.host.version, by_hello=server.host.versions)
+        self._connection = server.connection_type(Role.SERVER, server.host.version, server.limits.graph_size, order)
         self._session: Session | None = None
         self._opened = False
         self._pace: Pace | None = None  # of the message that is arriving
@@ -142,7 +149,7 @@ class Served:
         try:
             with self._server.session_type(self._server.host) as session:  # freed before the peer sees the end
                 self._session = session
-                session.cancelled, session.peer = self._is_cancelled, self.name
+                session.cancelled, session.peer, session.meeting = self._is_cancelled, self.name, self._server.meeting
                 if self._server.host.tensors is not None:
                     session.tensors = self._server.host.tensors.for_client(self.address)
                 self._channel.set_up(self._limits.tick, self._limits.tick)
@@ -150,9 +157,11 @@ class Served:
                 self._answer_all(session)
         except Violation as broken:
             fields = {"rule": broken.rule, "field": broken.field, "value": str(broken.value)}
-            return _Outcome(logging.WARNING, "refused", str(broken), fields)
+            hint = "" if self._opened else advice.for_hello(broken, self._server.host.versions)
+            return _Outcome(logging.WARNING, "refused", f"{broken}{hint}", fields)
         except _Ended as end:
-            return _Outcome(logging.INFO, "ended", str(end), {})
+            hint = advice.for_leaving(self._connection.version) if self._left_after_hello() else ""
+            return _Outcome(logging.INFO, "ended", f"{end}{hint}", {})
         except Stopped:
             return _Outcome(logging.INFO, "ended", "it left while a graph was being computed", {})
         except OSError as error:
@@ -162,6 +171,10 @@ class Served:
             log.debug("where the internal error happened", exc_info=True)
             return _Outcome(logging.ERROR, "internal error", f"{type(error).__name__}: {error}", {})
         raise AssertionError("a connection ends by an exception")
+
+    def _left_after_hello(self) -> bool:
+        """Whether the peer has ended the connection and HELLO was all that it said."""
+        return self.work.messages == 1 and self._connection.idle and not self.ended_for and self.work.sent > 0
 
     def turn_away(self, reason: str) -> None:
         """End the connection before its first byte is read."""
@@ -209,8 +222,9 @@ class Served:
             "idle": round(self.idle(now), 3),
             "buffers": self.buffers,
             "buffer_bytes": 0 if session is None else session.memory.size,
-            "plans": 0 if session is None else len(session.plans),
-            "graph_bytes": 0 if session is None else session.graph_memory.size,
+            "protocol": str(self._connection.version),
+            "plans": 0 if session is None else len(session.stored),
+            "graph_bytes": 0 if session is None else session.stored.memory.size,
             **self.work.as_json(),
         }
 
@@ -239,7 +253,7 @@ class Served:
         else:
             self._begin()
             if self._connection.buffered > READ:  # only a graph has so much that does not go straight to a buffer
-                session.hold_graph(self._connection.buffered)
+                session.stored.arriving(self._connection.buffered)
         count = self._receive(room)
         self._idle_since = None
         return count
@@ -250,14 +264,16 @@ class Served:
             self._pace = Pace(self._limits.stall, self._limits.slowest)
 
     def _answer(self, session: Session, message: Message) -> None:
-        self._opened = True  # the connection lets no other request through before HELLO
+        if not self._opened:  # the connection lets no other request through before HELLO, whose size has decided the version
+            self._opened = True
+            session.speak(self._connection.version)
         self.work.messages += 1
         begun = time.perf_counter()
         # the reply due tells a request whose answer is data (GET_TENSOR), not its class
         due = self._connection.order.oldest
         if due is not None and due.request is message and carries_data(due.reply):
             region = session.source(message)
-            head = self._connection.send_with_data(due.reply(data=b""), region.stop - region.start)
+            head = self._connection.send_with_data(due.reply(data=b""), region.size)
             for data in region.pieces():
                 # the head goes in one call with the first piece
                 self._send(head, data)
@@ -291,9 +307,8 @@ class Served:
         if reply is not NO_REPLY:
             self._send(self._connection.send(reply))
 
-    def _receive_data(self, session: Session, message: SetTensor, size: int) -> None:
-        """Receive the data of a SET_TENSOR into the buffer."""
-        self._opened = True
+    def _receive_data(self, session: Session, message: SetTensor | SetTensor2d, size: int) -> None:
+        """Receive the data of a request into the buffer."""
         self._begin()
         begun = time.perf_counter()
         region = session.destination(message, size)
@@ -306,7 +321,7 @@ class Served:
                 at += count
         self._pace = None
         self.work.messages += 1
-        self._reply(session.placed(region))
+        self._reply(session.placed(message, region))
         self._debug(message, begun, size)
 
     # ----------------------------------------------------------------------------------------------------------- moving

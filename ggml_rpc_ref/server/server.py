@@ -18,12 +18,11 @@ from typing import Any, ClassVar
 from ggml_rpc_ref.net.channel import Channel
 from ggml_rpc_ref.net.listening import Listener
 from ggml_rpc_ref.protocol.connection import Connection
+from ggml_rpc_ref.server.communicator import Meeting, Network
 from ggml_rpc_ref.server.handlers import Host, Session
 from ggml_rpc_ref.server.served import Limits, Served
 
 __all__ = ["Limits", "Network", "Server"]
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Server(Listener[Served]):
@@ -37,6 +36,7 @@ class Server(Listener[Served]):
         limits: what a peer may take and use.
 
     Attributes:
+        meeting: where it meets other servers for sums, and which.
         session_type: what answers the requests of one connection; a test may break a rule in a subclass.
         connection_type: what reads and writes the messages of one connection.
 
@@ -52,6 +52,7 @@ class Server(Listener[Served]):
     ) -> None:
         super().__init__(address, port)
         self.host, self.allow, self.limits = host, tuple(allow), limits or Limits()
+        self.meeting = Meeting(address, self.allow, self.is_loopback)
         self._started = time.monotonic()
 
     def _conversation(self, channel: Channel, name: str) -> Served:
@@ -98,6 +99,7 @@ class Server(Listener[Served]):
             "pid": os.getpid(),
             "endpoint": self.endpoint,
             "protocol": str(self.host.version),
+            "protocols": [str(version) for version in self.host.versions],
             "seconds": round(now - self._started, 3),
             "devices": [
                 {"name": device.name, "total": device.memory.total, "free": device.memory.free} for device in self.host.devices

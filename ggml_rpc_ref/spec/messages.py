@@ -46,6 +46,8 @@ MAX_DIMS = 4
 MAX_SRC = 10
 MAX_NAME = 64
 MAX_OP_PARAMS = 16
+CAPS_SIZE = 24
+"""Bytes of a connection's transport capabilities (RPC_CONN_CAPS_SIZE in transport.h)."""
 
 T = TypeVar("T")
 
@@ -264,6 +266,9 @@ class RpcTensor:
     use_count: Annotated[int, I32, "number of uses of the node in the client's graph", Since(V5_1_0)] = 0
 
 
+MAX_STORED_GRAPHS = 1024
+"""Uids under which a device of a connection stores graphs before all are dropped (GRAPH_CACHE_MAX in ggml-rpc.cpp)."""
+
 FLAG_INPUT, FLAG_OUTPUT, FLAG_PARAM, FLAG_LOSS, FLAG_COMPUTE = 1, 2, 4, 8, 16
 """Bits of RpcTensor.flags. Builds since 2026-01-19 compute only nodes with FLAG_COMPUTE (llama.cpp #18550)."""
 
@@ -276,7 +281,7 @@ class HelloReply:
     minor: Annotated[int, U8, "minor version; a client closes if it is above its own"]
     patch: Annotated[int, U8, "patch version; not compared, though op numbers may differ"]
     padding: Annotated[int, U8, "zero", Since(V4_0_0)] = 0
-    conn_caps: Annotated[bytes, Chars(24), "transport capabilities; zero: TCP only", Since(V4_0_0)] = bytes(24)
+    conn_caps: Annotated[bytes, Chars(CAPS_SIZE), "transport capabilities; zero: TCP only", Since(V4_0_0)] = bytes(CAPS_SIZE)
 
 
 @record
@@ -369,7 +374,7 @@ class GetTensor2dReply:
 class CommInitReply:
     """Whether the two servers are connected."""
 
-    ok: Annotated[int, U8, "1: connected"]
+    ok: Annotated[int, U8, "1: connected; 0: not, and the client does the sum itself"]
 
 
 DEVICE_SINCE = Since(V3_0_0)
@@ -427,7 +432,7 @@ class SetTensor:
 
     tensor: Annotated[RpcTensor, Record(RpcTensor), "where to write"]
     # before the offset, not at the end: what follows moved by a byte in 7.0.0
-    cache_flag: Annotated[int, U8, "1: the server may keep the data in its cache", Since(V7_0_0)] = 0
+    cache_flag: Annotated[int, U8, "not 0: the server may keep the data in its cache", Since(V7_0_0)] = 0
     offset: Annotated[int, U64, "offset into the tensor in bytes"]
     data: Annotated[bytes, Tail(), "the bytes to write"] = b""
 
@@ -503,7 +508,7 @@ class GetAllocSize:
 class Hello:
     """Open the conversation: the first request of every connection, and only the first."""
 
-    conn_caps: Annotated[bytes, Chars(24), "transport capabilities; zero: TCP only", Since(V4_0_0)] = bytes(24)
+    conn_caps: Annotated[bytes, Chars(CAPS_SIZE), "transport capabilities; zero: TCP only", Since(V4_0_0)] = bytes(CAPS_SIZE)
 
 
 @request(15, "DEVICE_COUNT", reply=DeviceCountReply, since=V3_0_0)
@@ -560,8 +565,8 @@ class CommInit:
     device: Annotated[int, U32, "index below DEVICE_COUNT"]
     rank: Annotated[int, U32, "0 listens, 1 connects"]
     world: Annotated[int, U32, "number of servers: 2"]
-    port: Annotated[int, U32, "TCP port of rank 0"]
-    host: Annotated[bytes, Chars(64), "host of rank 0, padded with zero bytes"]
+    port: Annotated[int, U32, "TCP port on which rank 0 listens; a stock client takes its endpoint's port plus 1000"]
+    host: Annotated[bytes, Chars(64), "IPv4 address or name of rank 0, padded with zero bytes; empty for rank 0 itself"]
 
 
 @request(21, "COMM_ALLREDUCE", reply=NO_REPLY, since=V8_0_0)
@@ -569,7 +574,7 @@ class CommAllreduce:
     """Add the peer's tensor to this one, on both servers."""
 
     device: Annotated[int, U32, "index below DEVICE_COUNT"]
-    tensor: Annotated[RpcTensor, Record(RpcTensor), "F32, changed in place"]
+    tensor: Annotated[RpcTensor, Record(RpcTensor), "changed in place; a stock client sends F32"]
 
 
 @request(22, "COMM_FREE", reply=NO_REPLY, since=V8_0_0)

@@ -3,8 +3,9 @@
 Upstream only ever inserts names, and each insertion shifts the numbers behind it. So each enum is one list in the order of the
 newest version, every name marked with the first version that has it; the table of an older version is what is left of the list.
 
-Until 3.6.0 names were inserted without a new version, and nothing on the wire tells builds of one version apart. From 3.6.1 on
-ggml-rpc.h asserts GGML_OP_COUNT, so that the patch grows with ggml_op (llama.cpp #20330); nothing asserts the other two enums.
+Until 3.6.0 names were inserted without a new version, and nothing on the wire tells builds of one version apart: a version's table
+is that of its published package (2.0.0: llama-cpp-python 0.3.16), else that of its first builds. From 3.6.1 on ggml-rpc.h asserts
+GGML_OP_COUNT, so that the patch grows with ggml_op (llama.cpp #20330); nothing asserts the other two enums.
 
 Transcribed from ggml.h of each release; 3.6.1 is compared with what the genuine library calls its ops, in
 vectors/upstream-3.6.1-*/enums.json.
@@ -52,19 +53,20 @@ def _since(version: Version, names: str) -> Iterator[Name]:
 
 GGML_OP: tuple[Name, ...] = (
     *_since(V1_0_0, "NONE DUP ADD"),
-    *_since(V3_0_0, "ADD_ID"),
+    *_since(V2_0_0, "ADD_ID"),
     *_since(V1_0_0, "ADD1 ACC SUB MUL DIV SQR SQRT LOG SIN COS SUM SUM_ROWS"),
     *_since(V3_5_0, "CUMSUM"),
     *_since(V1_0_0, "MEAN ARGMAX COUNT_EQUAL REPEAT REPEAT_BACK CONCAT SILU_BACK NORM RMS_NORM RMS_NORM_BACK GROUP_NORM L2_NORM"),
     *_since(V1_0_0, "MUL_MAT MUL_MAT_ID OUT_PROD SCALE SET CPY CONT RESHAPE VIEW PERMUTE TRANSPOSE GET_ROWS GET_ROWS_BACK"),
-    *_since(V3_0_0, "SET_ROWS"),
+    *_since(V2_0_0, "SET_ROWS"),
     *_since(V1_0_0, "DIAG DIAG_MASK_INF DIAG_MASK_ZERO SOFT_MAX SOFT_MAX_BACK ROPE ROPE_BACK CLAMP CONV_TRANSPOSE_1D IM2COL"),
     *_since(V1_0_0, "IM2COL_BACK"),
     *_since(V3_0_0, "IM2COL_3D"),
     *_since(V4_0_1, "COL2IM_1D"),
-    *_since(V3_0_0, "CONV_2D CONV_3D"),
+    *_since(V2_0_0, "CONV_2D"),
+    *_since(V3_0_0, "CONV_3D"),
     *_since(V1_0_0, "CONV_2D_DW CONV_TRANSPOSE_2D POOL_1D POOL_2D POOL_2D_BACK UPSCALE PAD PAD_REFLECT_1D"),
-    *_since(V3_0_0, "ROLL"),
+    *_since(V2_0_0, "ROLL"),
     *_since(V1_0_0, "ARANGE TIMESTEP_EMBEDDING ARGSORT"),
     *_since(V3_5_0, "TOP_K"),
     *_since(V1_0_0, "LEAKY_RELU"),
@@ -76,38 +78,37 @@ GGML_OP: tuple[Name, ...] = (
     *_since(V4_0_2, "LIGHTNING_INDEXER"),
     *_since(V4_0_3, "DSV4_HC_COMB DSV4_HC_PRE DSV4_HC_POST"),
     *_since(V1_0_0, "UNARY MAP_CUSTOM1 MAP_CUSTOM2 MAP_CUSTOM3 CUSTOM CROSS_ENTROPY_LOSS CROSS_ENTROPY_LOSS_BACK OPT_STEP_ADAMW"),
-    *_since(V3_0_0, "OPT_STEP_SGD GLU"),
+    *_since(V2_0_0, "OPT_STEP_SGD GLU"),
 )
 """Names without GGML_OP_."""
 
 OPS_DRIFTED: dict[Version, str] = {
-    V2_0_0: "ROLL, SET_ROWS, GLU, CONV_2D, ADD_ID, OPT_STEP_SGD, CONV_3D and IM2COL_3D, one after the other from 2025-06-18 on",
-    V3_0_0: "CUMSUM, TRI, FILL and SOLVE_TRI from 2025-11-13 on, TOP_K from 2025-11-25 on",
-    V3_6_0: "GATED_DELTA_NET from 2026-03-07 on",
+    V2_0_0: "the table is that of llama-cpp-python 0.3.16; builds before 2025-06-18 lack ROLL, those before 06-27 SET_ROWS, "
+    "before 06-29 GLU, before 06-30 CONV_2D, before 08-05 ADD_ID, before 08-14 OPT_STEP_SGD, and the last ones have CONV_3D (from "
+    "08-22 on) and IM2COL_3D (from 09-04 on) in addition",
+    V3_0_0: "the table is that of its first builds; CUMSUM, TRI, FILL and SOLVE_TRI came on 2025-11-13, TOP_K on 2025-11-25",
+    V3_6_0: "the table is that of its first builds; GATED_DELTA_NET came on 2026-03-07",
 }
-"""Version whose later builds had ops inserted, to which; its table here is that of the first builds."""
-
-UNDECIDED: frozenset[Version] = frozenset({V2_0_0})
-"""Versions without an op table here: 2.0.0 lasted five months, and ADD_ID moved all but three ops to other numbers. (The later
-builds of 3.0.0 and 3.6.0 cover its last two weeks and its last three days.)"""
+"""Version whose builds have several op tables: which one is here, and how the others differ."""
 
 KINDS: dict[str, tuple[Name, ...]] = {
     "UNARY": (
         *_since(V1_0_0, "ABS SGN NEG STEP TANH ELU RELU SIGMOID GELU GELU_QUICK SILU HARDSWISH HARDSIGMOID EXP"),
         *_since(V3_5_0, "EXPM1 SOFTPLUS"),
-        *_since(V3_0_0, "GELU_ERF XIELU"),
+        *_since(V2_0_0, "GELU_ERF"),
+        *_since(V3_0_0, "XIELU"),
         *_since(V3_5_0, "FLOOR CEIL ROUND TRUNC"),
     ),
     # all six came while 2.0.0 was current; SWIGLU_CLAMP was appended in later builds of 6.0.0
-    "GLU": (*_since(V3_0_0, "REGLU GEGLU SWIGLU SWIGLU_OAI GEGLU_ERF GEGLU_QUICK"), *_since(V7_0_0, "SWIGLU_CLAMP")),
+    "GLU": (*_since(V2_0_0, "REGLU GEGLU SWIGLU SWIGLU_OAI GEGLU_ERF GEGLU_QUICK"), *_since(V7_0_0, "SWIGLU_CLAMP")),
 }
 """Op whose op_params[0] is a number of an enum of its own, to that enum: ggml_unary_op, ggml_glu_op."""
 
 
 @cache
 def op_table(version: Version = DEFAULT) -> tuple[str, ...]:
-    """Return a version's ops by number; empty where its builds don't agree on one table (`UNDECIDED`)."""
-    return () if version in UNDECIDED else _table(GGML_OP, version)
+    """Return a version's ops by number; where its builds have several tables, `OPS_DRIFTED` says which one."""
+    return _table(GGML_OP, version)
 
 
 @cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ggml_rpc_ref.spec.versions import V1_0_0, V3_0_0, V3_5_0, V3_6_1, V8_0_0, Version, present
+from ggml_rpc_ref.spec.versions import V1_0_0, V3_0_0, V3_5_0, V3_6_1, V4_0_0, V5_0_0, V5_1_0, V7_0_0, V8_0_0, Version, present
 
 Level = Literal["MUST", "SHOULD", "MAY"]
 
@@ -57,6 +57,8 @@ _ROWS = (
     Rule("session.hello-once", "MUST", "A server refuses a second HELLO.", _REFUSE),
     Rule("session.hello-version", "MUST", "HELLO is answered with the version whose layouts the server speaks from then on.", "answers 3.6.1"),
     Rule("session.version-accepted", "MUST", "A client goes on only with a server of its own major version and a minor version not above its own.", "names both versions and stops"),
+    # 24 bytes each way since 4.0.0, all of them for RDMA (llama.cpp #20590)
+    Rule("session.caps", "MUST", "A server that offers no transport but TCP answers HELLO with conn_caps of zeros, and stays on TCP whatever the client's are.", "offers none", since=V4_0_0),
     Rule("session.survives", "MUST", "After a refusal, a cut-off message or a vanished peer the process serves on, and other connections notice nothing.", "does so"),
     Rule("session.frees", "MUST", "When a connection ends, its buffers, stored graphs and handles are gone.", "does so"),
     Rule("session.isolated", "MUST", "A handle of one connection means nothing on another.", _REFUSE),
@@ -95,6 +97,17 @@ _ROWS = (
     Rule("data.hash-hit", "MUST", "A SET_TENSOR_HASH that is answered with 1 has written data with that hash.", "checks length and content first"),
     Rule("data.copy", "MUST", "A COPY_TENSOR answered with 1 has copied the source's bytes into the destination.", "does so"),
     Rule("data.copy-fits", "MUST", "A server refuses COPY_TENSOR where the source's bytes do not fit into the destination.", _REFUSE),
+    Rule("data.memset", "MUST", "MEMSET_TENSOR sets the bytes from offset on, as many as size says, and no other.", "does so", since=V5_0_0),
+    Rule("data.memset-in-tensor", "MUST", "A server refuses a MEMSET_TENSOR whose range leaves the tensor: offset and size are compared with ggml_nbytes without wrapping.", _REFUSE, since=V5_0_0),
+    # llama.cpp #28789: without the flag a day's activations filled a disk
+    Rule("data.cache-flag", "MUST", "A server keeps nothing of a SET_TENSOR whose cache_flag is 0 for SET_TENSOR_HASH.", "keeps nothing", since=V7_0_0),
+    Rule("data.cache-flag-set", "MUST", "Every cache_flag but 0 means the same: the data are written, and the server may keep them.", "keeps those over 10 MiB", since=V7_0_0),
+    Rule("data.rows", "MUST", "SET_TENSOR_2D writes row i at offset + i times stride, and changes no byte between the rows; GET_TENSOR_2D answers such rows in order, one after the other.", "does so", since=V8_0_0),
+    Rule("data.rows-in-tensor", "MUST", "A server refuses rows that leave the tensor: offset, stride times one less than n_copies, and size are added without wrapping and compared with ggml_nbytes.", _REFUSE, since=V8_0_0),
+    Rule("data.rows-none", "MUST", "A server refuses a SET_TENSOR_2D or GET_TENSOR_2D whose n_copies or size is 0.", _REFUSE, since=V8_0_0),
+    Rule("data.rows-length", "MUST", "A server refuses a SET_TENSOR_2D that has not as many bytes of data as size times n_copies.", _REFUSE, since=V8_0_0),
+    Rule("data.rows-overlap", "MUST", "Where stride is below size, the rows of SET_TENSOR_2D are written in order, the later over the earlier, and those of GET_TENSOR_2D are read as they lie.", "does so", since=V8_0_0),
+    Rule("data.rows-bounded", "MUST", "A server answers a GET_TENSOR_2D whose rows overlap, or refuses it where the reply would have more bytes than it grants, and lives.", "refuses replies of more than 1 GiB", since=V8_0_0),
     # ------------------------------------------------------------------------------------------------ graph
     Rule("graph.size-exact", "MUST", "A server refuses a GRAPH_COMPUTE whose counts do not fill the message exactly.", _REFUSE),
     Rule("graph.tensor-id", "MUST", "A server refuses a tensor record with id 0 in a graph.", _REFUSE),
@@ -122,8 +135,23 @@ _ROWS = (
     Rule("graph.empty", "SHOULD", "A graph without nodes is accepted and computes nothing.", "accepts"),
     # 8.0.0 keeps several graphs of a device, and its GRAPH_RECOMPUTE names one by uid
     Rule("graph.recompute", "MUST", "GRAPH_RECOMPUTE computes the last graph accepted on that connection and device, on the data as they are now.", "runs the stored plan", since=V3_5_0, until=V8_0_0),
-    Rule("graph.recompute-stored", "MUST", "A server refuses GRAPH_RECOMPUTE where no graph is stored for the device.", _REFUSE, since=V3_5_0),
+    Rule("graph.recompute-stored", "MUST", "A server refuses GRAPH_RECOMPUTE where no graph is stored for the device, or none of its uid.", _REFUSE, since=V3_5_0),
     Rule("graph.recompute-freed", "MUST", "Freeing a buffer that a stored graph uses drops that graph.", "drops it", since=V3_5_0),
+    Rule("graph.use-count", "MUST", "use_count changes nothing of what is computed, whatever its value.", "ignores it", since=V5_1_0),
+    Rule("graph.recompute-uid", "MUST", "GRAPH_RECOMPUTE computes the graph that came last under its uid on that connection and device, on the data as they are now.", "runs the stored plan", since=V8_0_0),
+    Rule("graph.uid-zero", "MUST", "A graph of uid 0 is computed and not stored, and a GRAPH_RECOMPUTE of uid 0 is refused.", _REFUSE, since=V8_0_0),
+    # both sides count, and neither tells the other (GRAPH_CACHE_MAX in ggml-rpc.cpp)
+    Rule("graph.uid-store", "MUST", "A device of a connection stores graphs under 1,024 uids; when a graph with a uid comes while it has so many, all of them are dropped first. A uid whose graph was dropped with a buffer still counts.", "does so", since=V8_0_0),
+    # ------------------------------------------------------------------------------------------------- comm
+    Rule("comm.init", "MUST", "COMM_INIT with world 2 makes rank 0 listen on the port and rank 1 connect to it; each sends its 24 bytes of conn_caps, and then both answer 1.", "does so", since=V8_0_0),
+    Rule("comm.init-fails", "MUST", "A COMM_INIT that can't be met (a device, world or rank that is none, a port that can't be bound, a peer that does not come) is answered with 0, and the connection goes on.", "answers 0: rank 1 after 5 s, rank 0 after 30 s without a peer", since=V8_0_0),
+    Rule("comm.init-again", "MUST", "COMM_INIT on a device that has a communicator already is answered with 1 and changes nothing.", "answers 1", since=V8_0_0),
+    Rule("comm.needed", "MUST", "A server refuses COMM_ALLREDUCE on a device that has no communicator.", _REFUSE, since=V8_0_0),
+    Rule("comm.tensor", "MUST", "A server refuses COMM_ALLREDUCE of a tensor that lies in no buffer, of a type that it can't add, or whose elements are not one after the other.", _REFUSE, since=V8_0_0),
+    Rule("comm.sum", "MUST", "After COMM_ALLREDUCE of fewer than 32,768 elements, or of another type than F32, the tensor holds its own elements plus the peer's.", "does so", since=V8_0_0),
+    Rule("comm.sum-large", "MUST", "From 32,768 elements of F32 on both send theirs as BF16, and each adds the peer's, rounded so, to its own, which are not: the two results may differ.", "does so", since=V8_0_0),
+    Rule("comm.peer-lost", "MUST", "A peer that leaves, or stays silent, in the middle of an all-reduce costs the client its connection and nobody else anything.", "ends the connection, after 60 s of silence", since=V8_0_0),
+    Rule("comm.free", "MUST", "COMM_FREE ends the device's communicator; where there is none it does nothing.", "does so", since=V8_0_0),
 )  # fmt: skip
 
 RULES: dict[str, Rule] = {rule.id: rule for rule in _ROWS}

@@ -1,19 +1,23 @@
 """Genuine llama.cpp builds that lie in the cache directory, by protocol version.
 
-A build is a virtual environment with llama-cpp-python compiled with its RPC backend. It counts as installed when its marker file
-exists; `builder` writes the marker last, after a trial start, so that an interrupted build is never taken for a finished one.
+A build is what cmake made of the source in a package (`by_cmake`), or a virtual environment with llama-cpp-python compiled with its
+RPC backend (`by_pip`). It counts as installed when its marker file exists; `builder` writes the marker last, after a trial start,
+so that an interrupted build is never taken for a finished one.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from ggml_rpc_ref.errors import Misuse, Unsupported
+from ggml_rpc_ref.spec.packages import Package
+from ggml_rpc_ref.upstream import by_cmake
 from ggml_rpc_ref.upstream.process import cache_home, python_of
-from ggml_rpc_ref.upstream.releases import PACKAGE, RELEASES, Release, release
+from ggml_rpc_ref.upstream.releases import RELEASES, Release, package_of, release
 
 MARKER = "ggml-rpc-ref.json"
 RPC_LIBRARY = "libggml-rpc.*"
@@ -27,55 +31,67 @@ class Build:
     """A genuine build that can be run.
 
     Attributes:
-        protocol: its protocol version.
-        package_version: the version of llama-cpp-python.
-        root: its virtual environment.
-        python: the interpreter of that environment.
-        libraries: the directory of libggml-base, -cpu, -rpc, libggml and libllama.
+        name: what it was installed by: its protocol version, or a fork's name.
+        package: the package that it was built from.
+        root: its directory.
+        python: the interpreter that runs it: that of its environment, or ours.
+        libraries: the directory of libggml-base, -cpu, -rpc and libggml, and of libllama where it is there.
     """
 
-    protocol: str
-    package_version: str
+    name: str
+    package: Package
     root: Path
     python: Path
     libraries: Path
 
+    @property
+    def protocol(self) -> str:
+        """The protocol version that it speaks."""
+        return str(self.package.speaks)
 
-def cache_dir(version: str | None = None) -> Path:
-    """Return the directory of all builds, or of the build of a protocol version; neither need exist."""
+    @property
+    def runs_models(self) -> bool:
+        """Whether it has llama.cpp's own library, which `generate` needs."""
+        return self.package.environment or by_cmake.has_llama(self.root)
+
+
+def cache_dir(name: str | None = None) -> Path:
+    """Return the directory of all builds, or of the build of that name; neither need exist."""
     root = cache_home() / "upstream"
-    return root if version is None else root / version
+    return root if name is None else root / name
 
 
-def install_command(version: str) -> str:
-    """Return the command that installs a protocol version, for sentences about a missing build."""
-    return f"`ggml-rpc-ref upstream install {version}`"
+def install_command(name: str) -> str:
+    """Return the command that installs a build, for sentences about a missing one."""
+    return f"`ggml-rpc-ref upstream install {name}`"
 
 
-def find(version: str) -> Build:
-    """Return the installed build of a protocol version.
+def find(name: str) -> Build:
+    """Return the installed build of a protocol version, or of a fork.
 
     Raises:
         Misuse: where there is none that can be run here; the sentence names the command that installs it.
-        Unsupported: for a version that no release speaks.
+        Unsupported: for a version that no package holds.
     """
-    row = release(version)
-    root = cache_dir(version)
+    row = release(name)
+    package_of(row)
+    root = cache_dir(name)
     if not root.exists():
-        raise Misuse(f"no llama.cpp of protocol {version} is installed here: run {install_command(version)}")
+        what = f"no llama.cpp of protocol {name} is" if name == row.protocol else f"the fork {name} of llama.cpp is not"
+        raise Misuse(f"{what} installed here: run {install_command(name)}")
     made_for = read_marker(root)
     if made_for is None:
-        raise Misuse(f"the build in {root} was never finished: run {install_command(version)}")
+        raise Misuse(f"the build in {root} was never finished: run {install_command(name)}")
     if not fits_this_processor(made_for):
-        raise Misuse(f"the build in {root} was made for another processor: run {install_command(version)}")
+        raise Misuse(f"the build in {root} was made for another processor: run {install_command(name)}")
     build = build_at(root, row)
     if build is None:
-        raise Misuse(f"the build in {root} is incomplete: run {install_command(version)}")
+        raise Misuse(f"the build in {root} is incomplete: run {install_command(name)}")
     return build
 
 
 def listing() -> list[tuple[Release, Build | None]]:
-    """Return every protocol version, oldest first, with its build, or None where no build can be run here."""
+    """Return every row of `RELEASES`, with its build, or None where no build can be run here."""
     return [(row, _find_or_none(row)) for row in RELEASES.values()]
 
 
@@ -86,20 +102,25 @@ def installed() -> list[Build]:
 
 def _find_or_none(row: Release) -> Build | None:
     try:
-        return find(row.protocol)
+        return find(row.name)
     except (Misuse, Unsupported):
         return None
 
 
 def build_at(root: Path, row: Release) -> Build | None:
-    """Return the build in `root`, marked or not, or None where a part is missing or belongs to another release."""
-    libraries = next(root.glob(f"lib/python3*/site-packages/llama_cpp/lib/{RPC_LIBRARY}"), None)
-    described = next(root.glob(f"lib/python3*/site-packages/llama_cpp_python-{row.package_version}.dist-info"), None)
+    """Return the build in `root`, marked or not, or None where a part is missing or belongs to another package."""
+    package = package_of(row)
+    if package.environment:
+        libraries = next(root.glob(f"lib/python3*/site-packages/llama_cpp/lib/{RPC_LIBRARY}"), None)
+        described = next(root.glob(f"lib/python3*/site-packages/llama_cpp_python-{package.version}.dist-info"), None)
+        python, ours = python_of(root), described is not None
+    else:
+        libraries = next(by_cmake.libraries(root).glob("libggml.*"), None)
+        python, ours = Path(sys.executable), by_cmake.package_at(root) == str(package)
     # exists() follows the link to the Python that made the environment, which may have been removed since.
-    if libraries is None or described is None or not python_of(root).exists():
+    if libraries is None or not ours or not python.exists():
         return None
-    assert row.package_version is not None
-    return Build(row.protocol, row.package_version, root, python_of(root), libraries.parent)
+    return Build(row.name, package, root, python, libraries.parent)
 
 
 def write_marker(build: Build) -> None:
@@ -107,8 +128,8 @@ def write_marker(build: Build) -> None:
     facts = {
         "schema_version": 1,
         "protocol": build.protocol,
-        "package": PACKAGE,
-        "version": build.package_version,
+        "package": build.package.name,
+        "version": build.package.version,
         "instruction_sets": sorted(instruction_sets()),
     }
     draft = build.root / f"{MARKER}.new"

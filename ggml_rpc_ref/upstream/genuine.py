@@ -1,9 +1,10 @@
-"""The script that runs inside a genuine build, in that build's own Python: llama.cpp's RPC server, or a client that generates text.
+"""The script that runs a genuine build, in a process of its own: llama.cpp's RPC server, or a client that generates text.
 
-Our own Python never imports this file; `rpc_server.py` and `rpc_client.py` execute it. It may use only the standard library and the
-build's numpy and llama_cpp, and imports nothing of ours. Facts: ggml-rpc.h of each release, and runs of it.
+Nothing imports this file; `rpc_server.py` and `rpc_client.py` execute it, in the build's own Python where it has one. It may use
+only the standard library, numpy and the build's llama_cpp, and imports nothing of ours. Facts: ggml-rpc.h of each release, and
+runs of it.
 
-    python -I genuine.py serve '{"protocol": "3.6.1", "host": …}'     serves until it is ended
+    python -I genuine.py serve '{"libraries": "/…/lib", "start": "devices", "host": …}'     serves until it is ended
     python -I genuine.py generate < request.json                      prints one JSON object
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.util
 import json
 import os
 import signal
@@ -20,7 +20,7 @@ import struct
 import sys
 import threading
 import time
-from ctypes import c_char_p, c_int, c_size_t, c_void_p
+from ctypes import c_bool, c_float, c_int, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -48,29 +48,31 @@ def refuse(sentence: str) -> NoReturn:
 
 
 class Ggml:
-    """The four ggml libraries of this environment.
+    """The ggml libraries of a build, of which `library` finds every function: it depends on the others.
 
-    They must be loaded before llama_cpp is imported: the wheel holds each library as several files rather than links, and
-    those that llama_cpp pulls in first would be loaded a second time from here, with registries of their own.
+    In an environment of llama-cpp-python they must be loaded before llama_cpp is imported, each one by itself: the wheel holds each
+    library as several files rather than links, and those that llama_cpp pulls in first would be loaded a second time from here,
+    with registries of their own.
     """
 
-    def __init__(self) -> None:
-        found = importlib.util.find_spec("llama_cpp")
-        if found is None or found.origin is None:
-            refuse("this Python has no llama_cpp")
-        directory = Path(found.origin).parent / "lib"
+    def __init__(self, directory: str) -> None:
         suffix = ".dylib" if sys.platform == "darwin" else ".so"
-        self.base, self.cpu, self.rpc, self.ggml = (
-            ctypes.CDLL(str(directory / f"libggml{part}{suffix}"), mode=ctypes.RTLD_GLOBAL)
-            for part in ("-base", "-cpu", "-rpc", "")
-        )
+        paths = [Path(directory) / f"libggml{part}{suffix}" for part in ("-base", "-cpu", "-rpc", "")]
+        # ik_llama.cpp has but one
+        loaded = [ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL) for path in paths if path.exists()]
+        if not loaded:
+            refuse(f"{directory} has no libraries of ggml")
+        self.library = loaded[-1]
 
+    def has(self, name: str) -> bool:
+        """Whether there is a function of this name."""
+        return hasattr(self.library, name)
 
-def function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
-    """Return a C function with its types declared; without them ctypes truncates 64-bit handles to int."""
-    found = getattr(library, name)
-    found.restype, found.argtypes = result, arguments
-    return found
+    def call(self, name: str, result: Any, *arguments: Any) -> Any:
+        """Call a function whose result has the type given; arguments bring theirs."""
+        found = getattr(self.library, name)
+        found.restype = result
+        return found(*arguments)
 
 
 # --- the server -----------------------------------------------------------------------------------------------------------
@@ -83,13 +85,12 @@ def serve(request: dict[str, Any]) -> NoReturn:
     # Python ignores SIGPIPE; rpc-server does not, so a client that is gone when it is answered ends it (main of rpc-server.cpp).
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     host, port = request["host"], claim_port(request["host"], request["port"])
-    major = int(request["protocol"].split(".")[0])
-    ggml = Ggml()
+    ggml = Ggml(request["libraries"])
     if request["owned"]:
         threading.Thread(target=end_with_owner, daemon=True).start()
-    threading.Thread(target=announce, args=(host, port, major), daemon=True).start()
+    threading.Thread(target=announce, args=(host, port, request["hello"]), daemon=True).start()
     cache_dir = request["cache_dir"].encode() if request["cache_dir"] else None
-    start = start_single if major < 3 else start_several
+    start = STARTS[request["start"]]
     start(ggml, f"{host}:{port}".encode(), cache_dir, request["threads"], request["devices"])
     refuse(f"llama.cpp's server returned: it can't serve {host}:{port}")
 
@@ -114,23 +115,22 @@ def end_with_owner() -> None:
     os._exit(0)
 
 
-def announce(host: str, port: int, major: int) -> None:
+def announce(host: str, port: int, hello: int) -> None:
     """Wait until the server answers HELLO, then print the line that `rpc_server.py` waits for."""
     address = ("127.0.0.1" if host == "0.0.0.0" else host, port)
     while True:
         try:
             with socket.create_connection(address, timeout=10) as connection:
-                version = say_hello(connection, major)
+                version = say_hello(connection, hello)
             break
         except ConnectionRefusedError:
             time.sleep(0.01)
     print(f"ready {host}:{port} protocol {version}", flush=True)
 
 
-def say_hello(connection: socket.socket, major: int) -> str:
-    """Send HELLO (command 14; since 4.0.0 with 24 bytes of capabilities, here none) and return the version replied."""
-    payload = bytes(24 if major >= 4 else 0)
-    connection.sendall(struct.pack("<BQ", 14, len(payload)) + payload)
+def say_hello(connection: socket.socket, size: int) -> str:
+    """Send HELLO (command 14; since 4.0.0 with capabilities, here none) of that size and return the version replied."""
+    connection.sendall(struct.pack("<BQ", 14, size) + bytes(size))
     reply = b""
     while len(reply) < 11:
         received = connection.recv(11 - len(reply))
@@ -140,28 +140,56 @@ def say_hello(connection: socket.socket, major: int) -> str:
     return ".".join(str(number) for number in reply[8:])
 
 
-def start_several(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: int, devices: int) -> None:
-    """Call the server function as of 3.0.0, with a list of devices: `devices` times the CPU."""
-    cpu = function(ggml.ggml, "ggml_backend_dev_by_type", c_void_p, c_int)(CPU_DEVICE)
-    listed = (c_void_p * devices)(*[cpu] * devices)
-    start = function(
-        ggml.rpc, "ggml_backend_rpc_start_server", None, c_char_p, c_char_p, c_size_t, c_size_t, ctypes.POINTER(c_void_p)
-    )
-    start(endpoint, cache_dir, threads, devices, listed)
+START = "ggml_backend_rpc_start_server"
+SIZES = ctypes.POINTER(c_size_t)
 
 
-def start_single(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: int, devices: int) -> None:
-    """Call the server function from before 3.0.0, with one backend and the memory to report."""
-    if devices != 1:
-        refuse("a server of a protocol before 3.0.0 has exactly one device")
-    cpu = function(ggml.ggml, "ggml_backend_dev_by_type", c_void_p, c_int)(CPU_DEVICE)
-    backend = function(ggml.base, "ggml_backend_dev_init", c_void_p, c_void_p, c_char_p)(cpu, None)
-    function(ggml.cpu, "ggml_backend_cpu_set_n_threads", None, c_void_p, c_int)(backend, threads)
+def cpu_device(ggml: Ggml) -> c_void_p:
+    """Return the CPU device."""
+    return c_void_p(ggml.call("ggml_backend_dev_by_type", c_void_p, c_int(CPU_DEVICE)))
+
+
+def memory(ggml: Ggml) -> tuple[c_size_t, c_size_t]:
+    """Return what the CPU has free and in all, as rpc-server reports it where it must say."""
     free, total = c_size_t(), c_size_t()
-    sizes = ctypes.POINTER(c_size_t)
-    function(ggml.base, "ggml_backend_dev_memory", None, c_void_p, sizes, sizes)(cpu, free, total)
-    start = function(ggml.rpc, "ggml_backend_rpc_start_server", None, c_void_p, c_char_p, c_char_p, c_size_t, c_size_t)
-    start(backend, endpoint, cache_dir, free, total)
+    ggml.call("ggml_backend_dev_memory", None, cpu_device(ggml), ctypes.byref(free), ctypes.byref(total))
+    return free, total
+
+
+def start_devices(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: int, devices: int) -> None:
+    """Call the server function of today, with a list of devices: `devices` times the CPU."""
+    listed = (c_void_p * devices)(*[cpu_device(ggml)] * devices)
+    ggml.call(START, None, endpoint, cache_dir, c_size_t(threads), c_size_t(devices), listed)
+
+
+def start_memory(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: int, devices: int) -> None:
+    """Call the first one with a list of devices, which wants each one's memory as well."""
+    listed = (c_void_p * devices)(*[cpu_device(ggml)] * devices)
+    sizes = [(c_size_t * devices)(*[size] * devices) for size in memory(ggml)]
+    ggml.call(START, None, endpoint, cache_dir, c_size_t(threads), c_size_t(devices), listed, *sizes)
+
+
+def start_backend(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: int, devices: int) -> None:
+    """Call the first of all, with one backend and the memory to report."""
+    if devices != 1:
+        refuse("a server of this build has exactly one device")
+    backend = c_void_p(ggml.call("ggml_backend_dev_init", c_void_p, cpu_device(ggml), None))
+    ggml.call("ggml_backend_cpu_set_n_threads", None, backend, c_int(threads))
+    ggml.call(START, None, backend, endpoint, cache_dir, *memory(ggml))
+
+
+def start_ik(ggml: Ggml, endpoint: bytes, cache_dir: bytes | None, threads: int, devices: int) -> None:
+    """Call ik_llama.cpp's, with a list of backends and the memory of each; it has no devices to ask for theirs."""
+    backends = [ggml.call("ggml_backend_cpu_init", c_void_p) for _ in range(devices)]
+    for backend in backends:
+        ggml.call("ggml_backend_cpu_set_n_threads", None, c_void_p(backend), c_int(threads))
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    sizes = [(c_size_t * devices)(*[whole] * devices) for _ in ("free", "total")]
+    ggml.call(START, None, endpoint, cache_dir, c_size_t(devices), (c_void_p * devices)(*backends), *sizes)
+
+
+STARTS = {"devices": start_devices, "memory": start_memory, "backend": start_backend, "ik": start_ik}
+"""How each build's server is started; the names are those of `Start` in spec/packages.py."""
 
 
 # --- the client -----------------------------------------------------------------------------------------------------------
@@ -172,13 +200,11 @@ def generate(request: dict[str, Any]) -> dict[str, Any]:
 
     Returns `generations`, for each prompt the fields of `rpc_client.Generation`.
     """
-    ggml = Ggml()
-    llama = importlib.import_module("llama_cpp")
-    # llama_cpp's own log handler drops everything but errors; llama.cpp's default prints it all, which explains failures.
-    llama.llama_log_set(llama.llama_log_callback(), None)
+    ggml = Ggml(request["libraries"])
+    llama = Shimmed(request["libraries"]) if request["shim"] else Imported()
     llama.llama_backend_init()
     devices = [device for endpoint in request["rpc"] for device in remote_devices(ggml, endpoint)]
-    model, load_ms = timed(lambda: load_model(llama, request["model"], devices))
+    model, load_ms = timed(lambda: load_model(llama, request["model"], devices, request["split"]))
     said = [continue_prompt(llama, model, request | run) for run in request["runs"]]
     return {"generations": [one | {"timings": {"load_ms": load_ms, **one["timings"]}} for one in said]}
 
@@ -235,7 +261,7 @@ class Steps:
 
     def _logits_after(self, tokens: list[int]) -> Any:
         array = (ctypes.c_int32 * len(tokens))(*tokens)  # kept in a variable: the batch only points to it
-        status = self._llama.llama_decode(self._context, self._llama.llama_batch_get_one(array, len(tokens)))
+        status = self._llama.decode(self._context, array, len(tokens))
         if status != 0:
             refuse(f"llama_decode failed with status {status}")
         # llama_decode may return early; asking for the logits waits for them, so that the whole step is timed.
@@ -253,30 +279,99 @@ def timed(action: Any) -> tuple[Any, float]:
 
 def remote_devices(ggml: Ggml, endpoint: str) -> list[int]:
     """Return the handles of all devices of the server at `endpoint`, registered with ggml."""
-    if not hasattr(ggml.rpc, "ggml_backend_rpc_add_server"):  # before 3.0.0
-        device = function(ggml.rpc, "ggml_backend_rpc_add_device", c_void_p, c_char_p)(endpoint.encode())
-        function(ggml.ggml, "ggml_backend_device_register", None, c_void_p)(device)
+    address = endpoint.encode()
+    if not ggml.has("ggml_backend_rpc_add_server"):  # before 3.0.0
+        device: int = ggml.call("ggml_backend_rpc_add_device", c_void_p, address)
+        ggml.call("ggml_backend_device_register", None, c_void_p(device))
         return [device]
-    registry = function(ggml.rpc, "ggml_backend_rpc_add_server", c_void_p, c_char_p)(endpoint.encode())
+    registry = c_void_p(ggml.call("ggml_backend_rpc_add_server", c_void_p, address))
     if not registry:
         refuse(f"no RPC server with a compatible protocol version answers at {endpoint}")
-    function(ggml.ggml, "ggml_backend_register", None, c_void_p)(registry)
-    count = function(ggml.base, "ggml_backend_reg_dev_count", c_size_t, c_void_p)(registry)
-    get = function(ggml.base, "ggml_backend_reg_dev_get", c_void_p, c_void_p, c_size_t)
-    return [get(registry, index) for index in range(count)]
+    ggml.call("ggml_backend_register", None, registry)
+    count = ggml.call("ggml_backend_reg_dev_count", c_size_t, registry)
+    return [ggml.call("ggml_backend_reg_dev_get", c_void_p, registry, c_size_t(index)) for index in range(count)]
 
 
-def load_model(llama: Any, path: str, devices: list[int]) -> Any:
+class Imported:
+    """llama.cpp's functions through the llama_cpp of this Python."""
+
+    def __init__(self) -> None:
+        self._module = importlib.import_module("llama_cpp")
+        # llama_cpp's own log handler drops everything but errors; llama.cpp's default prints it all, which explains failures.
+        self._module.llama_log_set(self._module.llama_log_callback(), None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+    def load(self, path: bytes, devices: Any, layers: int, split: int) -> Any:
+        """Load a GGUF file; the same as `ref_llama_load` of llama_shim.c."""
+        parameters = self._module.llama_model_default_params()
+        parameters.devices = ctypes.addressof(devices)
+        parameters.n_gpu_layers, parameters.split_mode = layers, split
+        # With extra buffer types a local run repacks the weights and uses other kernels than an RPC server, so the two could not be
+        # compared; and the AMX kernels crash in a virtual machine that reports AMX but has no tiles (seen with 0.3.20).
+        parameters.use_extra_bufts = False
+        return self._module.llama_model_load_from_file(path, parameters)
+
+    def context(self, model: Any, n_ctx: int, threads: int) -> Any:
+        """Make a context; the same as `ref_llama_context`."""
+        parameters = self._module.llama_context_default_params()
+        parameters.n_ctx = parameters.n_batch = n_ctx
+        parameters.n_threads = parameters.n_threads_batch = threads
+        return self._module.llama_init_from_model(model, parameters)
+
+    def decode(self, context: Any, tokens: Any, count: int) -> int:
+        """Feed tokens; the same as `ref_llama_decode`."""
+        status: int = self._module.llama_decode(context, self._module.llama_batch_get_one(tokens, count))
+        return status
+
+
+class Shimmed:
+    """llama.cpp's functions from the libraries of a build without llama_cpp; structures by value go through llama_shim.c."""
+
+    RESULTS = {  # noqa: RUF012
+        "llama_backend_init": None,
+        "llama_model_get_vocab": c_void_p,
+        "llama_get_logits_ith": ctypes.POINTER(c_float),
+        "llama_vocab_is_eog": c_bool,
+        "ref_llama_load": c_void_p,
+        "ref_llama_context": c_void_p,
+    }
+    """Function to the type of its result, where that is not int."""
+
+    def __init__(self, directory: str) -> None:
+        suffix = ".dylib" if sys.platform == "darwin" else ".so"
+        self._library = ctypes.CDLL(str(Path(directory) / f"libggml-rpc-ref-llama{suffix}"), mode=ctypes.RTLD_GLOBAL)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._library, name)
+        found.restype = self.RESULTS.get(name, c_int)
+        return lambda *arguments: found(*map(passed, arguments))
+
+    def load(self, path: bytes, devices: Any, layers: int, split: int) -> Any:
+        """Load a GGUF file."""
+        return c_void_p(self.ref_llama_load(path, devices, layers, split))
+
+    def context(self, model: Any, n_ctx: int, threads: int) -> Any:
+        """Make a context."""
+        return c_void_p(self.ref_llama_context(model, n_ctx, threads))
+
+    def decode(self, context: Any, tokens: Any, count: int) -> int:
+        """Feed tokens."""
+        status: int = self.ref_llama_decode(context, tokens, count)
+        return status
+
+
+def passed(argument: Any) -> Any:
+    """Return an argument as ctypes shall pass it: a large number is a pointer that a function returned."""
+    return c_void_p(argument) if isinstance(argument, int) and argument > 2**31 else argument
+
+
+def load_model(llama: Any, path: str, devices: list[int], split: int) -> Any:
     """Load a GGUF file: all layers on the devices given, or on this machine's CPU where there are none."""
-    parameters = llama.llama_model_default_params()
     # the list ends in NULL; the variable keeps it alive until the model is loaded
     listed = (c_void_p * (len(devices) + 1))(*devices, None)
-    parameters.devices = ctypes.addressof(listed)
-    parameters.n_gpu_layers = ALL_LAYERS if devices else 0
-    # With extra buffer types a local run repacks the weights and uses other kernels than an RPC server, so the two could not be
-    # compared; and the AMX kernels crash in a virtual machine that reports AMX but has no tiles (seen with 0.3.20).
-    parameters.use_extra_bufts = False
-    model = llama.llama_model_load_from_file(path.encode(), parameters)
+    model = llama.load(path.encode(), listed, ALL_LAYERS if devices else 0, split)
     if not model:
         refuse(f"llama.cpp can't load the model {path}")
     return model
@@ -284,10 +379,7 @@ def load_model(llama: Any, path: str, devices: list[int]) -> Any:
 
 def open_context(llama: Any, model: Any, n_ctx: int, threads: int) -> Any:
     """Make a context of `n_ctx` tokens, all of which may come in one batch."""
-    parameters = llama.llama_context_default_params()
-    parameters.n_ctx = parameters.n_batch = n_ctx
-    parameters.n_threads = parameters.n_threads_batch = threads
-    context = llama.llama_init_from_model(model, parameters)
+    context = llama.context(model, n_ctx, threads)
     if not context:
         refuse(f"llama.cpp can't make a context of {n_ctx} tokens")
     return context

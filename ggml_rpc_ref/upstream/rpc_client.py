@@ -15,6 +15,9 @@ from ggml_rpc_ref.upstream.gemma import find_model
 from ggml_rpc_ref.upstream.process import SCRIPT, Failed, ending_of, environment, thread_count
 from ggml_rpc_ref.upstream.releases import DEFAULT
 
+SPLITS = {"layer": 1, "row": 2, "tensor": 3}
+"""LLAMA_SPLIT_MODE_* of llama.h."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -69,6 +72,7 @@ def generate(
     top: int = 0,
     n_ctx: int = 1024,
     threads: int | None = None,
+    split: str = "layer",
     timeout: float = 600.0,
 ) -> Generation:
     """Have a genuine client load a model onto RPC servers, all layers, and continue a prompt greedily.
@@ -84,6 +88,7 @@ def generate(
         top: how many of the best logits to report for each step.
         n_ctx: room for prompt and continuation, in tokens.
         threads: threads for what the client computes itself. (default: half the cores)
+        split: how several devices share the model, by llama.cpp's name: "layer" or, in newer releases, "tensor".
         timeout: seconds after which the client is killed.
 
     Raises:
@@ -92,7 +97,16 @@ def generate(
     """
     runs = [(prompt, tokens)]
     (said,) = generate_each(
-        version, rpc=rpc, runs=runs, n_predict=n_predict, model=model, top=top, n_ctx=n_ctx, threads=threads, timeout=timeout
+        version,
+        rpc=rpc,
+        runs=runs,
+        n_predict=n_predict,
+        model=model,
+        top=top,
+        n_ctx=n_ctx,
+        threads=threads,
+        split=split,
+        timeout=timeout,
     )
     return said
 
@@ -107,6 +121,7 @@ def generate_each(
     top: int = 0,
     n_ctx: int = 1024,
     threads: int | None = None,
+    split: str = "layer",
     timeout: float = 600.0,
 ) -> list[Generation]:
     """Have a genuine client load a model once and continue several prompts, each in a context of its own; see `generate`.
@@ -123,9 +138,16 @@ def generate_each(
         Failed: where the client can't do it or dies.
     """
     build = find(version)
+    if split not in SPLITS:
+        raise Misuse(f"there is no split {split!r} of a model: give one of {', '.join(SPLITS)}")
     if n_predict < 1 or top < 0:
         raise Misuse(f"{n_predict} tokens with {top} logits each can't be generated: give at least 1 and 0")
+    if not build.runs_models:
+        raise Misuse(f"the build of {version} has no libllama, so it can't run a model: {install_llama(version)}")
     request = {
+        "libraries": str(build.libraries),
+        "shim": not build.package.environment,
+        "split": SPLITS[split],
         "rpc": [] if rpc is None else [rpc] if isinstance(rpc, str) else list(rpc),
         "model": str(find_model() if model is None else model),
         "runs": [
@@ -151,6 +173,11 @@ def _generation(version: str, said: dict[str, Any]) -> Generation:
         top=tuple(tuple((token, logit) for token, logit in step) for step in said["top"]),
         timings=Timings(**timings | {"token_ms": tuple(timings["token_ms"])}),
     )
+
+
+def install_llama(name: str) -> str:
+    """Return the half sentence about the command that adds llama.cpp's own library to a build."""
+    return f"run `ggml-rpc-ref upstream install {name} --llama`"
 
 
 def _run_client(build: Build, request: str, timeout: float) -> dict[str, Any]:

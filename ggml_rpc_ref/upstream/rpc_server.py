@@ -134,7 +134,9 @@ def _serve_command(build: Build, options: ServerOptions, *, owned: bool) -> list
     if options.devices < 1:
         raise Misuse(f"a server can't have {options.devices} devices: give at least 1")
     request = asdict(options) | {
-        "protocol": build.protocol,
+        "libraries": str(build.libraries),
+        "start": build.package.start,
+        "hello": build.package.hello_size,
         "threads": thread_count(options.threads),
         "cache_dir": None if options.cache_dir is None else str(options.cache_dir),
         "owned": owned,

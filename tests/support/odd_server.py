@@ -26,7 +26,8 @@ from ggml_rpc_ref.net.stream import Endpoint, free_port, parse_endpoint
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.server.handlers import Device, Host, Session
 from ggml_rpc_ref.server.server import Server
-from ggml_rpc_ref.spec.messages import AllocBuffer, BufferClear, CopyTensor, SetTensor, SetTensorHash
+from ggml_rpc_ref.server.session import Upload
+from ggml_rpc_ref.spec.messages import AllocBuffer, BufferClear, CopyTensor, SetTensorHash
 
 
 class Rounding(Oracle):
@@ -57,10 +58,10 @@ class Slow(OneDevice):
 class FewTypes(OneDevice):
     """Has no IQ and no TQ types."""
 
-    def region(self, wire: Any, offset: int, size: int) -> Any:
+    def region(self, wire: Any, offset: int, size: int, rule: str = "data.in-tensor") -> Any:
         if self.placed_tensor(wire)[0].dtype.name[:2] in ("IQ", "TQ"):
             raise Violation("tensor.type-known", "type", wire.type)
-        return super().region(wire, offset, size)
+        return super().region(wire, offset, size, rule)
 
 
 class Rounded(OneDevice):
@@ -109,7 +110,7 @@ def _die(_: Any) -> object:
 class HangsAtData(OneDevice):
     """Stops at SET_TENSOR."""
 
-    def destination(self, message: SetTensor, size: int) -> Any:
+    def destination(self, message: Upload, size: int) -> Any:
         return _hang(message)
 
 

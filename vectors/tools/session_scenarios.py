@@ -332,11 +332,11 @@ def gemma(port: int, model: str, prompt: str, count: int) -> None:
     """Load a model, all of it on the server, and have the server choose tokens: the best one each time."""
     # run as a file: importing it as a module of its package would import the package, whose needs this Python does not have
     genuine = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "ggml_rpc_ref" / "upstream" / "genuine.py")))
-    ggml = genuine.Ggml()
+    ggml = genuine.Ggml(str(next(Path(sys.prefix).glob("lib/python3*/site-packages/llama_cpp/lib"))))
     llama = importlib.import_module("llama_cpp")  # after the libraries that it needs: see genuine.py
 
     llama.llama_backend_init()
-    loaded = genuine.load_model(llama, model, genuine.remote_devices(ggml, f"127.0.0.1:{port}"))
+    loaded = genuine.load_model(genuine.Imported(), model, genuine.remote_devices(ggml, f"127.0.0.1:{port}"), 1)
     print("loaded", flush=True)
     sys.stdin.readline()
     chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())

@@ -4,6 +4,7 @@
     runtime.c           runs a list of nodes on the threads
     declared.h          what both sides know of each other (`ggml-rpc-ref gen`)
     build.py            how it is compiled, once for each set of instructions
+    build_backend.py    brings that to pip
 
 Kernels see nodes that have been checked. The oracle computes those that no kernel does, and says which index is wrong where a
 kernel has found one out of range.

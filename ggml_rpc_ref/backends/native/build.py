@@ -1,4 +1,4 @@
-"""How the C kernels are compiled: run by setuptools (`cffi_modules` in setup.py), without this package and without numpy.
+"""How the C kernels are compiled: run by setuptools (`cffi_modules` in build_backend.py), without this package and without numpy.
 
 Each variant is a module of its own, made from the same sources with other instructions allowed; `native` picks one when it is
 first used. A module that can't be compiled, for want of a compiler or of its flags, is left out, and the package installs without.
@@ -13,7 +13,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path("ggml_rpc_ref/backends/native")
-"""Setuptools runs this in the directory of setup.py, and wants paths that are relative to it."""
+"""Setuptools runs this in the directory of pyproject.toml, and wants paths that are relative to it."""
 KERNELS = HERE / "kernels"
 FLAGS = [
     "-std=gnu11",

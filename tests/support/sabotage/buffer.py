@@ -6,7 +6,7 @@ from typing import Any
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.server.handlers import Host, Session
-from ggml_rpc_ref.server.memory import Region
+from ggml_rpc_ref.server.session import Area, Download, Upload
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     AllocBufferReply,
@@ -14,8 +14,6 @@ from ggml_rpc_ref.spec.messages import (
     BufferGetBase,
     BufferGetBaseReply,
     FreeBuffer,
-    GetTensor,
-    SetTensor,
 )
 from tests.support.sabotage.sessions import Lenient, Remembers, bytes_at, read, with_handles, write
 from tests.support.sabotage.table import answering, break_session
@@ -92,10 +90,10 @@ class ShowsPointers(Session):
         self.shown[id(there)] = (reply.remote_ptr, there)
         return AllocBufferReply(remote_ptr=id(there), remote_size=reply.remote_size)
 
-    def destination(self, message: SetTensor, size: int) -> Region:
+    def destination(self, message: Upload, size: int) -> Area:
         return super().destination(self.inward(message), size)
 
-    def source(self, message: GetTensor) -> Region:
+    def source(self, message: Download) -> Area:
         return super().source(self.inward(message))
 
     def inward(self, message: Any) -> Any:

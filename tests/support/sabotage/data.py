@@ -6,8 +6,8 @@ from typing import Any
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.server.handlers import Session
-from ggml_rpc_ref.server.memory import Region
-from ggml_rpc_ref.spec.messages import CopyTensor, GetTensor, RpcTensor, SetTensor, SetTensorHash, SetTensorHashReply
+from ggml_rpc_ref.server.session import Area, Download, Upload
+from ggml_rpc_ref.spec.messages import CopyTensor, RpcTensor, SetTensorHash, SetTensorHashReply
 from tests.support.sabotage.sessions import apart, flip
 from tests.support.sabotage.table import answering, break_session, lenient
 
@@ -20,7 +20,7 @@ lenient("data.in-tensor", "data.offset-wrap", "data.copy-fits")
 class SpoilsBf16(Session):
     """The last byte of a BF16 tensor comes back with a bit changed."""
 
-    def source(self, message: GetTensor) -> Region:
+    def source(self, message: Download) -> Area:
         data = bytearray(super().source(message).read())
         if message.tensor.type == BF16:
             data[-1] ^= 1
@@ -31,7 +31,7 @@ class SpoilsBf16(Session):
 class SpoilsTheRest(Session):
     """Writing into the middle of a tensor changes its first byte too."""
 
-    def destination(self, message: SetTensor, size: int) -> Region:
+    def destination(self, message: Upload, size: int) -> Area:
         region = super().destination(message, size)
         tensor, _ = self.placed_tensor(message.tensor)
         if size and message.offset and message.offset + size < tensor.nbytes:
@@ -43,8 +43,8 @@ class SpoilsTheRest(Session):
 class RefusesNothing(Session):
     """A range of no bytes at the end of a tensor is refused, as upstream does at the end of a buffer."""
 
-    def region(self, wire: RpcTensor, offset: int, size: int) -> Any:
-        region = super().region(wire, offset, size)
+    def region(self, wire: RpcTensor, offset: int, size: int, rule: str = "data.in-tensor") -> Any:
+        region = super().region(wire, offset, size, rule)
         if size == 0 and 0 < self.placed_tensor(wire)[0].nbytes == offset:
             raise Violation("data.empty", "size", 0)
         return region

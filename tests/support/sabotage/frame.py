@@ -8,7 +8,8 @@ from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.server.handlers import Session
 from ggml_rpc_ref.server.memory import Region
-from ggml_rpc_ref.spec.messages import NO_REPLY, Empty, GetTensor, Message, SetTensor, by_number
+from ggml_rpc_ref.server.session import Area, Download, Upload
+from ggml_rpc_ref.spec.messages import NO_REPLY, Empty, Message, by_number
 from tests.support.sabotage.sessions import SMALL, apart
 from tests.support.sabotage.table import break_connection, break_session
 from tests.support.sabotage.wire import DEVICE_COUNT, HEAD, HELLO, SET_TENSOR, Rewriting, frame
@@ -72,8 +73,8 @@ class BelievesSizes(Rewriting):
 class AnswersUploads(Session):
     """SET_TENSOR is answered, as it was in 1.0.0."""
 
-    def placed(self, region: Region) -> object:
-        super().placed(region)
+    def placed(self, message: Upload, region: Area) -> object:
+        super().placed(message, region)
         return Empty()
 
 
@@ -97,21 +98,22 @@ class WritesLate(Session):
     def __init__(self, host: Any) -> None:
         super().__init__(host)
         self.before = b""
-        self.waiting: list[tuple[Region, bytes]] = []
+        self.waiting: list[tuple[Upload, Region, bytes]] = []
 
-    def destination(self, message: SetTensor, size: int) -> Region:
+    def destination(self, message: Upload, size: int) -> Area:
         self.catch_up()
         region = super().destination(message, size)
         self.before = bytes(region.read())
         return region
 
-    def placed(self, region: Region) -> object:
+    def placed(self, message: Upload, region: Area) -> object:
+        assert isinstance(region, Region)
         # the server has received the data into their place: take them away again until the next request has been answered
-        self.waiting.append((region, bytes(region.read())))
+        self.waiting.append((message, region, bytes(region.read())))
         region.allocation.upload(region.start, memoryview(self.before))
         return NO_REPLY
 
-    def source(self, message: GetTensor) -> Region:
+    def source(self, message: Download) -> Area:
         data = apart(bytes(super().source(message).read()))
         self.catch_up()
         return data
@@ -123,9 +125,9 @@ class WritesLate(Session):
             self.catch_up()
 
     def catch_up(self) -> None:
-        for region, data in self.waiting:
+        for message, region, data in self.waiting:
             region.allocation.upload(region.start, memoryview(data))
-            super().placed(region)
+            super().placed(message, region)
         self.waiting.clear()
 
 

@@ -140,7 +140,7 @@ class OneGraphForAll(ChangesGraphs):
     last: Graph | None = None
 
     def handle(self, message: object) -> object:
-        if isinstance(message, GraphRecompute) and message.device in self.plans and self.last is not None:
+        if isinstance(message, GraphRecompute) and message.device in self.stored.devices() and self.last is not None:
             super().handle(self.last)
             return NO_REPLY
         reply = super().handle(message)
@@ -157,7 +157,7 @@ class KnowsDroppedGraphs(Session):
         self.dropped = False
 
     def handle(self, message: object) -> object:
-        before = len(self.plans)
+        before = len(self.stored)
         try:
             return super().handle(message)
         except Violation as broken:
@@ -165,7 +165,7 @@ class KnowsDroppedGraphs(Session):
                 raise
             return NO_REPLY
         finally:
-            self.dropped |= isinstance(message, FreeBuffer) and len(self.plans) < before
+            self.dropped |= isinstance(message, FreeBuffer) and len(self.stored) < before
 
     def lets_pass(self) -> bool:
         """Whether a GRAPH_RECOMPUTE without a stored graph is ignored."""

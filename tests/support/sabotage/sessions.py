@@ -14,6 +14,7 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.handlers import Host, Session
 from ggml_rpc_ref.server.memory import Region
+from ggml_rpc_ref.server.session import Area, Download, Upload
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,
@@ -22,11 +23,9 @@ from ggml_rpc_ref.spec.messages import (
     BufferGetBase,
     BufferGetBaseReply,
     FreeBuffer,
-    GetTensor,
     GraphCompute,
     GraphRecompute,
     RpcTensor,
-    SetTensor,
 )
 from ggml_rpc_ref.spec.versions import DEFAULT
 
@@ -155,7 +154,7 @@ class Lenient(Remembers):
                 raise
             return empty_reply(message)
 
-    def destination(self, message: SetTensor, size: int) -> Region:
+    def destination(self, message: Upload, size: int) -> Area:
         """Return where data belong; where the rule is broken, memory that no client can see."""
         try:
             return super().destination(message, size)
@@ -164,7 +163,7 @@ class Lenient(Remembers):
                 raise
             return apart(bytes(size))
 
-    def source(self, message: GetTensor) -> Region:
+    def source(self, message: Download) -> Area:
         """Return where the bytes asked for lie; where the rule is broken, zeros."""
         try:
             return super().source(message)

@@ -8,12 +8,18 @@ from typing import Any, ClassVar, TypeVar
 
 from ggml_rpc_ref.protocol.connection import Connection
 from ggml_rpc_ref.server.handlers import Session
+from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.spec.versions import DEFAULT
 from tests.support.sabotage.sessions import Lenient
 
 S = TypeVar("S", bound=type[Session])
 C = TypeVar("C", bound=type[Connection])
 
-NO_CASE = {"session.version-accepted": "a rule for clients: a server can't break it"}
+NO_CASE = {"session.version-accepted": "a rule for clients: a server can't break it"} | {
+    rule.id: "the suite asks servers of the default version, which the rule does not bind"
+    for rule in RULES.values()
+    if not rule.present(DEFAULT)
+}
 """Rules that no case on a server can judge, and why."""
 
 

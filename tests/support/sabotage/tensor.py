@@ -5,8 +5,8 @@ from __future__ import annotations
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.handlers import Session
-from ggml_rpc_ref.server.memory import Region
-from ggml_rpc_ref.spec.messages import GetAllocSize, GetAllocSizeReply, GetTensor, InitTensor, SetTensor
+from ggml_rpc_ref.server.session import Area, Download, Upload
+from ggml_rpc_ref.spec.messages import GetAllocSize, GetAllocSizeReply, InitTensor
 from tests.support.sabotage.sessions import flip, tensors_of
 from tests.support.sabotage.table import answering, break_session, lenient
 
@@ -21,11 +21,11 @@ class RefusesEmpty(Session):
         refuse_empty(message)
         return super().handle(message)
 
-    def destination(self, message: SetTensor, size: int) -> Region:
+    def destination(self, message: Upload, size: int) -> Area:
         refuse_empty(message)
         return super().destination(message, size)
 
-    def source(self, message: GetTensor) -> Region:
+    def source(self, message: Download) -> Area:
         refuse_empty(message)
         return super().source(message)
 

@@ -122,3 +122,35 @@ static inline f32x16 exp16(f32x16 x)
     f32x16 two_to_half = (f32x16)((half + 127) << 23), two_to_rest = (f32x16)((exponent - half + 127) << 23);
     return choose(x != x, x, p * two_to_half * two_to_rest);
 }
+
+/* Sine and cosine, within some units of the last place for |x| up to 2^30; the angle is reduced in double precision. */
+static inline void sincos16(f32x16 x, f32x16 *sine, f32x16 *cosine)
+{
+    f32x8 half[2];
+    f32x16 r;
+    i32x16 quadrant;
+    memcpy(half, &x, sizeof x);
+    for (int k = 0; k < 2; k++) {
+        f64x8 wide = __builtin_convertvector(half[k], f64x8);
+        f64x8 turns = wide * 0.63661977236758134308 + 6755399441055744.0; /* 2 / pi; 1.5 * 2^52 rounds to an integer */
+        typedef int64_t i64x8 __attribute__((vector_size(64)));
+        typedef int32_t i32x8 __attribute__((vector_size(32)));
+        i32x8 low = __builtin_convertvector((i64x8)turns & 3, i32x8);
+        turns -= 6755399441055744.0;
+        half[k] = __builtin_convertvector(wide - turns * 1.57079632679489661923, f32x8);
+        memcpy((char *)&quadrant + 32 * k, &low, sizeof low);
+    }
+    memcpy(&r, half, sizeof r);
+    f32x16 square = r * r;
+    f32x16 s = fma16(square, splat(1.0f / 362880), splat(-1.0f / 5040));
+    s = fma16(s, square, splat(1.0f / 120));
+    s = fma16(s, square, splat(-1.0f / 6));
+    s = fma16(s * square, r, r);
+    f32x16 c = fma16(square, splat(1.0f / 40320), splat(-1.0f / 720));
+    c = fma16(c, square, splat(1.0f / 24));
+    c = fma16(c, square, splat(-0.5f));
+    c = fma16(c, square, splat(1.0f));
+    i32x16 odd = -(quadrant & 1), minus_sine = (quadrant & 2) << 30, minus_cosine = ((quadrant + 1) & 2) << 30;
+    *sine = (f32x16)((i32x16)choose(odd, c, s) ^ minus_sine);
+    *cosine = (f32x16)((i32x16)choose(odd, s, c) ^ minus_cosine);
+}

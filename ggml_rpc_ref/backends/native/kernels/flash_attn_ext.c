@@ -1,0 +1,485 @@
+/* FLASH_ATTN_EXT: softmax(scale * Q K^T + mask) V for each head, without ever having all scores at once.
+
+   The softmax of a growing list of keys: with the largest score so far, the sum of exp(score - largest) and the weighted sum of
+   values, each part of the keys is added by scaling what was there. All in float32.
+
+   Few queries (a token being generated): a unit is a part of the keys for all heads that share them (phase 1); the parts are
+   joined in phase 2. Many queries (a prompt): keys are turned into panels of sixteen and values into float32 once (phase 1); a
+   unit is eight pairs of query and head that share keys (phase 2). Either way the parts do not depend on the number of threads.
+
+   A key that the mask hides counts for nothing, whatever it holds. */
+#include "attention.h"
+#include "blocks.h"
+#include "dot.h"
+#include "vector.h"
+
+#define PART 64     /* keys scored at a time */
+#define COLUMNS 8   /* pairs of query and head computed together */
+
+/* ------------------------------------------------------------------------------------------------ what both ways share */
+
+/* The sizes of a node. */
+struct sizes {
+    int64_t dk, dv, queries, heads, batch, keys, k_heads, v_heads, shared;
+    /* heads are dealt out in groups that share both K and V: `group` of them each, `groups` in all */
+    int64_t group, groups;
+};
+
+static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
+
+static struct sizes sizes_of(const struct geometry *g)
+{
+    const struct layout *q = &g->src[0], *k = &g->src[1], *v = &g->src[2];
+    struct sizes s = {.dk = q->ne[0], .dv = v->ne[0], .queries = q->ne[1], .heads = q->ne[2], .batch = q->ne[3],
+                      .keys = k->ne[1], .k_heads = k->ne[2], .v_heads = v->ne[2]};
+    s.group = gcd(s.heads / s.k_heads, s.heads / s.v_heads);
+    s.groups = s.heads / s.group;
+    return s;
+}
+
+static const uint8_t *matrix_for(const struct layout *l, const uint8_t *data, const struct sizes *s, int64_t head, int64_t i3)
+{
+    return row_at(l, (uint8_t *)data, 0, head / (s->heads / l->ne[2]), i3 / (s->batch / l->ne[3]));
+}
+
+/* What a query has gathered so far. */
+struct gathered {
+    float top, total;
+    bool seen;      /* a key that the mask does not hide */
+};
+
+static float f16_at(const uint8_t *p)
+{
+    uint16_t half;
+    memcpy(&half, p, 2);
+    return from_half(half);
+}
+
+/* Scores to masked ones, in place: what is hidden becomes -inf. Returns whether any is not hidden. */
+static bool mask_scores(const struct node *node, const struct sizes *s, float *score, int64_t n, int64_t first, int64_t query,
+                        int64_t head, int64_t i3)
+{
+    const struct geometry *g = node->of;
+    const struct layout *mask = &g->src[3];
+    float scale = flash_attn_ext_scale(g), cap = flash_attn_ext_logit_softcap(g);
+    for (int64_t i = 0; i < n; i++)
+        score[i] *= scale;
+    if (cap != 0)
+        for (int64_t i = 0; i < n; i++)
+            score[i] = cap * tanhf(score[i] / cap);
+    if (!present(mask))
+        return true;
+    const uint8_t *row = row_at(mask, node->src[3], query, head % mask->ne[2], i3 % mask->ne[3]) + 2 * first;
+    float slope = slope_of(head, s->heads, flash_attn_ext_max_bias(g));
+    bool seen = false;
+    for (int64_t i = 0; i < n; i++) {
+        float bias = slope * f16_at(row + 2 * i);
+        bool hidden = bias == -INFINITY;
+        score[i] = hidden ? -INFINITY : score[i] + bias;
+        seen |= !hidden;
+    }
+    return seen;
+}
+
+/* Scores to weights exp(score - top), in place, with the largest so far; returns the factor on what was gathered before. */
+static float weigh(struct gathered *so_far, float *score, int64_t n)
+{
+    float top = so_far->top;
+    for (int64_t i = 0; i < n; i++)
+        top = score[i] > top ? score[i] : top;
+    float safe = top == -INFINITY ? 0 : top, before = so_far->top == -INFINITY ? 0 : expf(so_far->top - safe);
+    f32x16 sums = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        f32x16 e = exp16(load16(score + i) - safe);
+        store16(score + i, e);
+        sums += e;
+    }
+    if (i < n) {
+        f32x16 e = exp16(load_some(score + i, n - i) - safe);
+        store_some(score + i, e, n - i);
+        sums += load_some(score + i, n - i);
+    }
+    so_far->total = so_far->total * before + sum16(sums);
+    so_far->top = top;
+    return before;
+}
+
+/* y = y * factor. */
+static void scale_row(float *y, int64_t n, float factor)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] *= factor;
+}
+
+/* The result of a query: its sum divided by the weights', a sink's weight included. */
+static void finish(const struct node *node, const struct gathered *so_far, float *sum, int64_t dv, int64_t head, float *dst)
+{
+    float total = so_far->total, factor = 1, top = so_far->top;
+    if (so_far->seen && top == -INFINITY) { /* scores of -inf throughout have no softmax, even with a sink */
+        for (int64_t i = 0; i < dv; i++)
+            dst[i] = NAN;
+        return;
+    }
+    if (present(&node->of->src[4])) {
+        float sink;
+        memcpy(&sink, node->src[4] + 4 * head, sizeof sink);
+        float larger = sink > top ? sink : top;
+        factor = top == -INFINITY ? 0 : expf(top - larger);
+        total = total * factor + (larger == -INFINITY ? 0 : expf(sink - larger));
+    }
+    factor = total == 0 ? 0 : factor / total;
+    for (int64_t i = 0; i < dv; i++)
+        dst[i] = sum[i] * factor;
+}
+
+static float *result_of(const struct node *node, int64_t head, int64_t query, int64_t i3)
+{
+    return (float *)row_at(&node->of->dst, node->dst, head, query, i3);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- few queries */
+
+/* A part of the keys of a group of heads: for each of its queries what was gathered, then the sums of values. */
+static int64_t keys_in_part(const struct sizes *s) { return max64(PART, (s->keys + 63) / 64 / PART * PART); }
+static int64_t parts_of(const struct sizes *s) { return (s->keys + keys_in_part(s) - 1) / keys_in_part(s); }
+static int64_t row_bytes(const struct sizes *s) { return aligned(sizeof(struct gathered)) + aligned(4 * s->dv); }
+
+static float dot_mixed(const float *q, const uint8_t *k, int32_t type, int64_t n)
+{
+    if (type == GGML_TYPE_F32)
+        return dot_f32(q, (const float *)k, n);
+    f32x16 sums[2] = {{0}};
+    int64_t i = 0;
+#if defined(__AVX512F__)
+    for (; i + 2 * LANES <= n; i += 2 * LANES)
+        for (int j = 0; j < 2; j++) {
+            __m256i halves = _mm256_loadu_si256((const void *)(k + 2 * (i + j * LANES)));
+            sums[j] = fma16(load16(q + i + j * LANES), (f32x16)_mm512_cvtph_ps(halves), sums[j]);
+        }
+#endif
+    float rest = 0;
+    for (; i < n; i++)
+        rest += q[i] * f16_at(k + 2 * i);
+    return sum16(sums[0] + sums[1]) + rest;
+}
+
+static void add_value(float *sum, const uint8_t *v, int32_t type, int64_t n, float weight)
+{
+    int64_t i = 0;
+#if defined(__AVX512F__)
+    for (; i + LANES <= n; i += LANES) {
+        f32x16 x = type == GGML_TYPE_F32 ? load16(v + 4 * i)
+                                         : (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)(v + 2 * i)));
+        store16(sum + i, fma16(splat(weight), x, load16(sum + i)));
+    }
+#endif
+    for (; i < n; i++) {
+        float x;
+        if (type == GGML_TYPE_F32)
+            memcpy(&x, v + 4 * i, 4);
+        else
+            x = f16_at(v + 2 * i);
+        sum[i] += weight * x;
+    }
+}
+
+static void attend_part(const struct node *node, const struct sizes *s, int64_t head, int64_t query, int64_t i3, int64_t first,
+                        int64_t last, struct gathered *so_far, float *sum)
+{
+    const struct geometry *g = node->of;
+    const struct layout *lk = &g->src[1], *lv = &g->src[2];
+    const float *q = (const float *)row_at(&g->src[0], node->src[0], query, head, i3);
+    const uint8_t *k = matrix_for(lk, node->src[1], s, head, i3), *v = matrix_for(lv, node->src[2], s, head, i3);
+    for (int64_t at = first; at < last; at += PART) {
+        float score[PART];
+        int64_t n = min64(PART, last - at);
+        for (int64_t i = 0; i < n; i++)
+            score[i] = dot_mixed(q, k + (at + i) * lk->nb[1], lk->type, s->dk);
+        if (!mask_scores(node, s, score, n, at, query, head, i3))
+            continue;
+        so_far->seen = true;
+        scale_row(sum, s->dv, weigh(so_far, score, n));
+        for (int64_t i = 0; i < n; i++)
+            if (score[i] != 0)
+                add_value(sum, v + (at + i) * lv->nb[1], lv->type, s->dv, score[i]);
+    }
+}
+
+/* Unit: (batch, group of heads, part of the keys). */
+static void attend_parts(const struct node *node, int64_t first, int64_t last, const struct work *work)
+{
+    struct sizes s = sizes_of(node->of);
+    int64_t parts = parts_of(&s), rows = s.group * s.queries;
+    for (int64_t unit = first; unit < last; unit++) {
+        int64_t part = unit % parts, group = unit / parts % s.groups, i3 = unit / parts / s.groups;
+        int64_t start = part * keys_in_part(&s), end = min64(start + keys_in_part(&s), s.keys);
+        for (int64_t row = 0; row < rows; row++) {
+            uint8_t *to = work->shared + (unit * rows + row) * row_bytes(&s);
+            struct gathered *so_far = (struct gathered *)to;
+            float *sum = (float *)(to + aligned(sizeof *so_far));
+            *so_far = (struct gathered){-INFINITY, 0, false};
+            memset(sum, 0, 4 * s.dv);
+            attend_part(node, &s, group * s.group + row % s.group, row / s.group, i3, start, end, so_far, sum);
+        }
+    }
+}
+
+/* Unit: (batch, group of heads). */
+static void join_parts(const struct node *node, int64_t first, int64_t last, const struct work *work)
+{
+    struct sizes s = sizes_of(node->of);
+    int64_t parts = parts_of(&s), rows = s.group * s.queries;
+    for (int64_t unit = first; unit < last; unit++)
+        for (int64_t row = 0; row < rows; row++) {
+            int64_t head = unit % s.groups * s.group + row % s.group;
+            float *sum = (float *)work->own;
+            struct gathered all = {-INFINITY, 0, false};
+            memset(sum, 0, 4 * s.dv);
+            for (int64_t part = 0; part < parts; part++) {
+                const uint8_t *from = work->shared + ((unit * parts + part) * rows + row) * row_bytes(&s);
+                const struct gathered *some = (const struct gathered *)from;
+                const float *values = (const float *)(from + aligned(sizeof *some));
+                float top = some->top > all.top ? some->top : all.top, safe = top == -INFINITY ? 0 : top;
+                float mine = all.top == -INFINITY ? 0 : expf(all.top - safe);
+                float its = some->top == -INFINITY && !(some->total != some->total) ? 0 : expf(some->top - safe);
+                if (some->total != some->total)
+                    its = NAN; /* a score was NaN */
+                for (int64_t i = 0; i < s.dv; i++)
+                    sum[i] = sum[i] * mine + (its == 0 ? 0 : values[i] * its);
+                all = (struct gathered){top, all.total * mine + (its == 0 ? 0 : some->total * its), all.seen || some->seen};
+            }
+            finish(node, &all, sum, s.dv, head, result_of(node, head, row / s.group, unit / s.groups));
+        }
+}
+
+/* ---------------------------------------------------------------------------------------------------------- many queries */
+
+/* Keys in panels [key / 16][dk][16], then values [key][dv], of each matrix; a word at the beginning says whether all are finite. */
+static int64_t padded_keys(const struct sizes *s) { return (s->keys + PART - 1) / PART * PART; }
+static int64_t k_bytes(const struct sizes *s) { return aligned(4 * padded_keys(s) * s->dk); }
+static int64_t v_bytes(const struct sizes *s) { return aligned(4 * padded_keys(s) * s->dv); }
+static int64_t k_matrices(const struct geometry *g) { return g->src[1].ne[2] * g->src[1].ne[3]; }
+static int64_t v_matrices(const struct geometry *g) { return g->src[2].ne[2] * g->src[2].ne[3]; }
+static int64_t blocks_of(const struct sizes *s) { return padded_keys(s) / LANES; }
+
+static void panel_of_keys(const struct geometry *g, const struct sizes *s, const uint8_t *k, int64_t first, float *row, float *to)
+{
+    for (int64_t lane = 0; lane < LANES; lane++) {
+        if (first + lane < s->keys)
+            dequantise_row(g->src[1].type, k + (first + lane) * g->src[1].nb[1], row, s->dk);
+        else
+            memset(row, 0, 4 * s->dk);
+        for (int64_t i = 0; i < s->dk; i++)
+            to[i * LANES + lane] = row[i];
+    }
+}
+
+static bool rows_of_values(const struct geometry *g, const struct sizes *s, const uint8_t *v, int64_t first, float *to)
+{
+    bool finite = true;
+    for (int64_t lane = 0; lane < LANES; lane++, to += s->dv) {
+        if (first + lane >= s->keys) {
+            memset(to, 0, 4 * s->dv);
+            continue;
+        }
+        dequantise_row(g->src[2].type, v + (first + lane) * g->src[2].nb[1], to, s->dv);
+        float sum = 0;
+        for (int64_t i = 0; i < s->dv; i++)
+            sum += to[i] - to[i]; /* NaN where one is not finite */
+        finite &= sum == 0;
+    }
+    return finite;
+}
+
+/* Unit: sixteen keys of a matrix of K, then sixteen of a matrix of V. Units of V report what is not finite in a word each. */
+static void lay_out(const struct node *node, int64_t first, int64_t last, const struct work *work)
+{
+    const struct geometry *g = node->of;
+    struct sizes s = sizes_of(g);
+    int64_t of_keys = k_matrices(g) * blocks_of(&s);
+    for (int64_t unit = first; unit < last; unit++) {
+        bool is_key = unit < of_keys;
+        const struct layout *l = &g->src[is_key ? 1 : 2];
+        int64_t number = is_key ? unit : unit - of_keys, matrix = number / blocks_of(&s), block = number % blocks_of(&s);
+        const uint8_t *from = row_at(l, node->src[is_key ? 1 : 2], 0, matrix % l->ne[2], matrix / l->ne[2]);
+        uint8_t *panels = work->shared + aligned(4 * v_matrices(g) * blocks_of(&s));
+        if (is_key) {
+            float *to = (float *)(panels + matrix * k_bytes(&s)) + block * LANES * s.dk;
+            panel_of_keys(g, &s, from, block * LANES, (float *)work->own, to);
+        } else {
+            float *to = (float *)(panels + k_matrices(g) * k_bytes(&s) + matrix * v_bytes(&s)) + block * LANES * s.dv;
+            ((int32_t *)work->shared)[number] = rows_of_values(g, &s, from, block * LANES, to);
+        }
+    }
+}
+
+/* The places of eight pairs of query and head. */
+struct column {
+    int64_t query, head;
+};
+
+/* Whether the mask hides n keys from all columns: half of a prompt's. */
+static bool hidden_part(const struct node *node, int64_t first, int64_t n, int64_t i3,
+                        const struct column *column, int count)
+{
+    const struct layout *mask = &node->of->src[3];
+    if (!present(mask) || flash_attn_ext_max_bias(node->of) > 0)
+        return false;
+    for (int c = 0; c < count; c++) {
+        const uint8_t *row = row_at(mask, node->src[3], column[c].query, column[c].head % mask->ne[2], i3 % mask->ne[3]);
+        for (int64_t i = first; i < first + n; i++) {
+            uint16_t half;
+            memcpy(&half, row + 2 * i, 2);
+            if (half != 0xFC00) /* -inf */
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Scores of PART keys with eight columns: to[column][key]. */
+static void score_part(const float *panels, const float *q, int64_t dk, float (*to)[PART])
+{
+    for (int block = 0; block < PART / LANES; block++) {
+        f32x16 sum[COLUMNS] = {{0}};
+        const float *k = panels + block * LANES * dk;
+        for (int64_t i = 0; i < dk; i++) {
+            f32x16 keys = load16(k + i * LANES);
+            _Pragma("GCC unroll 8") for (int c = 0; c < COLUMNS; c++) sum[c] = fma16(keys, splat(q[i * COLUMNS + c]), sum[c]);
+        }
+        for (int c = 0; c < COLUMNS; c++)
+            store16(to[c] + block * LANES, sum[c]);
+    }
+}
+
+/* Add n keys' values, by their weights, to the sums of eight columns; dv is padded to whole vectors in `sum`. */
+static void add_values(const float *v, int64_t dv, int64_t n, float (*weight)[PART], float *sum, int64_t stride)
+{
+    int64_t i = 0;
+    for (; i + LANES <= dv; i += LANES) {
+        f32x16 s[COLUMNS];
+        _Pragma("GCC unroll 8") for (int c = 0; c < COLUMNS; c++) s[c] = load16(sum + c * stride + i);
+        for (int64_t key = 0; key < n; key++) {
+            f32x16 x = load16(v + key * dv + i);
+            _Pragma("GCC unroll 8") for (int c = 0; c < COLUMNS; c++) s[c] = fma16(splat(weight[c][key]), x, s[c]);
+        }
+        _Pragma("GCC unroll 8") for (int c = 0; c < COLUMNS; c++) store16(sum + c * stride + i, s[c]);
+    }
+    for (int c = 0; c < COLUMNS; c++)
+        for (int64_t rest = i; rest < dv; rest++)
+            for (int64_t key = 0; key < n; key++)
+                sum[c * stride + rest] += weight[c][key] * v[key * dv + rest];
+}
+
+/* The same where a value is not finite: what has no weight adds nothing. */
+static void add_strange_values(const float *v, int64_t dv, int64_t n, float (*weight)[PART], float *sum, int64_t stride)
+{
+    for (int c = 0; c < COLUMNS; c++)
+        for (int64_t key = 0; key < n; key++)
+            for (int64_t i = 0; weight[c][key] != 0 && i < dv; i++)
+                sum[c * stride + i] += weight[c][key] * v[key * dv + i];
+}
+
+static bool all_finite(const struct work *work, int64_t first, int64_t count)
+{
+    for (int64_t i = first; i < first + count; i++)
+        if (!((const int32_t *)work->shared)[i])
+            return false;
+    return true;
+}
+
+/* Eight columns of a group of heads with all keys. */
+static void attend_columns(const struct node *node, const struct sizes *s, int64_t i3, int64_t group, const struct column *column,
+                           int count, const struct work *work)
+{
+    const struct geometry *g = node->of;
+    const struct layout *lk = &g->src[1], *lv = &g->src[2];
+    int64_t head = group * s->group, stride = aligned(4 * s->dv) / 4;
+    int64_t k_matrix = i3 / (s->batch / lk->ne[3]) * lk->ne[2] + head / (s->heads / lk->ne[2]);
+    int64_t v_matrix = i3 / (s->batch / lv->ne[3]) * lv->ne[2] + head / (s->heads / lv->ne[2]);
+    const uint8_t *panels = work->shared + aligned(4 * v_matrices(g) * blocks_of(s));
+    const float *k = (const float *)(panels + k_matrix * k_bytes(s));
+    const float *v = (const float *)(panels + k_matrices(g) * k_bytes(s) + v_matrix * v_bytes(s));
+    float *q = (float *)work->own, *sum = (float *)(work->own + aligned(4 * COLUMNS * s->dk));
+    struct gathered so_far[COLUMNS];
+    memset(q, 0, 4 * COLUMNS * s->dk);
+    memset(sum, 0, 4 * COLUMNS * stride);
+    for (int c = 0; c < count; c++) {
+        const float *row = (const float *)row_at(&g->src[0], node->src[0], column[c].query, column[c].head, i3);
+        for (int64_t i = 0; i < s->dk; i++)
+            q[i * COLUMNS + c] = row[i];
+        so_far[c] = (struct gathered){-INFINITY, 0, false};
+    }
+    for (int64_t at = 0; at < s->keys; at += PART) {
+        float score[COLUMNS][PART];
+        bool seen = false;
+        int64_t n = min64(PART, s->keys - at);
+        if (hidden_part(node, at, n, i3, column, count))
+            continue;
+        score_part(k + at * s->dk, q, s->dk, score);
+        for (int c = 0; c < COLUMNS; c++) {
+            if (c < count && mask_scores(node, s, score[c], n, at, column[c].query, column[c].head, i3)) {
+                so_far[c].seen = seen = true;
+                float factor = weigh(&so_far[c], score[c], n);
+                if (factor != 1)
+                    scale_row(sum + c * stride, s->dv, factor);
+            } else {
+                memset(score[c], 0, sizeof score[c]);
+            }
+        }
+        if (!seen)
+            continue;
+        if (all_finite(work, v_matrix * blocks_of(s) + at / LANES, (n + LANES - 1) / LANES))
+            add_values(v + at * s->dv, s->dv, n, score, sum, stride);
+        else
+            add_strange_values(v + at * s->dv, s->dv, n, score, sum, stride);
+    }
+    for (int c = 0; c < count; c++)
+        finish(node, &so_far[c], sum + c * stride, s->dv, column[c].head, result_of(node, column[c].head, column[c].query, i3));
+}
+
+/* Unit: (batch, group of heads, eight columns); columns are counted by query, then head, so that neighbours see the same keys. */
+static void attend_tiles(const struct node *node, int64_t first, int64_t last, const struct work *work)
+{
+    struct sizes s = sizes_of(node->of);
+    int64_t columns = s.group * s.queries, tiles = (columns + COLUMNS - 1) / COLUMNS;
+    for (int64_t unit = first; unit < last; unit++) {
+        int64_t tile = unit % tiles, group = unit / tiles % s.groups, i3 = unit / tiles / s.groups;
+        int count = (int)min64(COLUMNS, columns - tile * COLUMNS);
+        struct column column[COLUMNS];
+        for (int c = 0; c < count; c++) {
+            int64_t number = tile * COLUMNS + c;
+            column[c] = (struct column){number / s.group, group * s.group + number % s.group};
+        }
+        attend_columns(node, &s, i3, group, column, count, work);
+    }
+}
+
+static bool plan(struct geometry *g)
+{
+    const struct layout *q = &g->src[0], *k = &g->src[1], *v = &g->src[2];
+    if (!is_f32(q) || !dense_rows(q) || !can_dequantise(k->type) || !can_dequantise(v->type) || !dense_rows(k) || !dense_rows(v))
+        return false;
+    struct sizes s = sizes_of(g);
+    if (s.dk == 0 || s.dv == 0 || s.keys == 0)
+        return false;
+    bool plain = (k->type == GGML_TYPE_F32 || k->type == GGML_TYPE_F16) && (v->type == GGML_TYPE_F32 || v->type == GGML_TYPE_F16);
+    int64_t columns = s.group * s.queries;
+    double products = (double)s.keys * (double)(s.dk + s.dv);
+    if (plain && s.queries <= 4) {
+        int64_t units = s.batch * s.groups * parts_of(&s);
+        g->shared = units * columns * row_bytes(&s);
+        g->own = aligned(4 * s.dv);
+        add_phase(g, attend_parts, units, products / parts_of(&s) * columns / 8);
+        add_phase(g, join_parts, s.batch * s.groups, (double)columns * parts_of(&s) * s.dv / 4);
+        return true;
+    }
+    g->shared = aligned(4 * v_matrices(g) * blocks_of(&s)) + k_matrices(g) * k_bytes(&s) + v_matrices(g) * v_bytes(&s);
+    g->own = aligned(4 * COLUMNS * s.dk) + COLUMNS * aligned(4 * s.dv);
+    add_phase(g, lay_out, (k_matrices(g) + v_matrices(g)) * blocks_of(&s), LANES * (double)(s.dk + s.dv));
+    add_phase(g, attend_tiles, s.batch * s.groups * ((columns + COLUMNS - 1) / COLUMNS), products * COLUMNS / 20);
+    return true;
+}
+
+KERNEL(flash_attn_ext, GGML_OP_FLASH_ATTN_EXT, plan);

@@ -1,0 +1,145 @@
+/* See copying.h. A unit is a row of dst; its elements come from one row of src0 or, where the dimensions differ, from several. */
+#include "copying.h"
+
+#include "blocks.h"
+#include "quantise.h"
+
+/* Where an element of src0 lies, by its number; `left` is how many follow it in its row, itself included. */
+static const uint8_t *element_at(const struct layout *l, const uint8_t *data, int64_t number, int64_t length, int64_t *left)
+{
+    int64_t i0 = number % length;
+    *left = length - i0;
+    return row_of(l, (uint8_t *)data, number / length) + i0 * l->nb[0];
+}
+
+#define MOVE(TYPE)                                                           \
+    for (int64_t i = 0; i < n; i++, to += to_step, from += from_step) {      \
+        TYPE x;                                                              \
+        memcpy(&x, from, sizeof x);                                          \
+        memcpy(to, &x, sizeof x);                                            \
+    }
+
+/* n elements (or blocks) of `size` bytes. */
+static void move(uint8_t *to, int64_t to_step, const uint8_t *from, int64_t from_step, int64_t n, int64_t size)
+{
+    if (to_step == size && from_step == size) {
+        memmove(to, from, (size_t)(n * size));
+        return;
+    }
+    switch (size) {
+    case 1: MOVE(uint8_t) break;
+    case 2: MOVE(uint16_t) break;
+    case 4: MOVE(uint32_t) break;
+    case 8: MOVE(uint64_t) break;
+    default:
+        for (int64_t i = 0; i < n; i++, to += to_step, from += from_step)
+            memcpy(to, from, (size_t)size);
+    }
+}
+
+/* Rows whose elements keep their bytes. */
+static void move_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
+{
+    (void)work;
+    const struct layout *from = &node->of->src[0], *to = &node->of->dst;
+    int64_t size = type_size[to->type], block = type_block[to->type];
+    int64_t length = to->ne[0] / block, from_length = from->ne[0] / block;
+    for (int64_t row = first; row < last; row++) {
+        uint8_t *dst = row_of(to, node->dst, row);
+        for (int64_t i = 0, left; i < length; i += left) {
+            const uint8_t *src = element_at(from, node->src[0], row * length + i, from_length, &left);
+            left = min64(left, length - i);
+            move(dst + i * to->nb[0], to->nb[0], src, from->nb[0], left, size);
+        }
+    }
+}
+
+static float to_float(int32_t type, const uint8_t *p)
+{
+    uint16_t half;
+    int32_t whole;
+    float x;
+    switch (type) {
+    case GGML_TYPE_F16: return memcpy(&half, p, 2), from_half(half);
+    case GGML_TYPE_BF16: return memcpy(&half, p, 2), from_bf16(half);
+    case GGML_TYPE_I32: return memcpy(&whole, p, 4), (float)whole;
+    default: return memcpy(&x, p, 4), x;
+    }
+}
+
+/* Part of a row of src0 as float32: in place where it is that, else in scratch memory. */
+static const float *as_floats(const struct layout *l, const uint8_t *from, int64_t n, float *scratch)
+{
+    if (is_f32(l) && l->nb[0] == 4)
+        return (const float *)from;
+    if ((l->type == GGML_TYPE_F16 || l->type == GGML_TYPE_BF16) && l->nb[0] == 2)
+        dequantise_row(l->type, from, scratch, n);
+    else
+        for (int64_t i = 0; i < n; i++)
+            scratch[i] = to_float(l->type, from + i * l->nb[0]);
+    return scratch;
+}
+
+static void put_int32(const float *x, uint8_t *to, int64_t step, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++, to += step) {
+        int32_t whole = fabsf(x[i]) < 0x1p31f ? (int32_t)x[i] : INT32_MIN;
+        memcpy(to, &whole, sizeof whole);
+    }
+}
+
+static void put_floats(const struct layout *l, const float *x, uint8_t *to, int64_t n)
+{
+    if (l->type == GGML_TYPE_I32)
+        put_int32(x, to, l->nb[0], n);
+    else if (l->nb[0] == type_size[l->type])
+        quantise_row(l->type, x, to, n);
+    else
+        for (int64_t i = 0; i < n; i++)
+            quantise_row(l->type, x + i, to + i * l->nb[0], 1);
+}
+
+/* Elements converted at a time: a whole number of blocks of every type. */
+#define PIECE 1024
+
+/* Rows of plain types that change their type, or become blocks of a row of the same length. */
+static void convert_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
+{
+    (void)work;
+    const struct layout *from = &node->of->src[0], *to = &node->of->dst;
+    float scratch[PIECE];
+    int64_t length = to->ne[0], step = to->nb[0], block = type_block[to->type];
+    for (int64_t row = first; row < last; row++) {
+        uint8_t *dst = row_of(to, node->dst, row);
+        for (int64_t i = 0, n; i < length; i += n) {
+            const uint8_t *src = element_at(from, node->src[0], row * length + i, from->ne[0], &n);
+            n = min64(min64(n, length - i), PIECE);
+            put_floats(to, as_floats(from, src, n, scratch), dst + i / block * step, n);
+        }
+    }
+}
+
+/* Rows of blocks to rows of F32 of the same length. */
+static void unpack_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
+{
+    (void)work;
+    const struct layout *from = &node->of->src[0], *to = &node->of->dst;
+    for (int64_t row = first; row < last; row++)
+        dequantise_row(from->type, row_of(from, node->src[0], row), (float *)row_of(to, node->dst, row), to->ne[0]);
+}
+
+bool plan_copy(struct geometry *g)
+{
+    const struct layout *from = &g->src[0], *to = &g->dst;
+    bool from_block = type_block[from->type] > 1, to_block = type_block[to->type] > 1;
+    if (from->type == to->type)
+        return plan_rows(g, move_rows, 0.3);
+    if (from_block)
+        return same_ne(from, to) && can_dequantise(from->type) && is_f32(to) && dense_rows(from) && dense_rows(to) &&
+               plan_rows(g, unpack_rows, 0.5);
+    bool source = is_f32(from) || from->type == GGML_TYPE_F16 || from->type == GGML_TYPE_BF16 || from->type == GGML_TYPE_I32;
+    bool result = can_quantise(to->type) || to->type == GGML_TYPE_I32;
+    if (to_block && !same_ne(from, to))
+        return false; /* blocks could straddle two rows */
+    return source && result && plan_rows(g, convert_rows, to_block ? 2 : 0.6);
+}
