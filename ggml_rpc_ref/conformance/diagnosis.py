@@ -39,6 +39,7 @@ from ggml_rpc_ref.spec.messages import (
     by_number,
     command_name,
 )
+from ggml_rpc_ref.spec.rules import RULES
 
 CHEAP = 1.0
 """Seconds that an answer may take here, unless the server has shown that it takes longer."""
@@ -186,13 +187,17 @@ class _Looking:
     def commands(self) -> None:
         """Try every command of the version for which there is a plainest use."""
         for row in sorted(by_number(self.serving.facts.version).values(), key=lambda row: _rank(row.cls)):
-            if row.cls not in PLAIN or self.serving.gone:
+            if row.cls not in PLAIN or self.serving.gone or not self._is_plain(row.cls):
                 continue
             needed, use = PLAIN[row.cls]
             lacking = [name for name in map(command_name, needed) if self.found.commands[name].state is not State.WORKS]
             self.found.commands[row.name] = (
                 Ability(State.WAITING, f"waits for {lacking[0]}") if lacking else self._try(row.name, use)
             )
+
+    def _is_plain(self, cls: type) -> bool:
+        """Whether the plainest use is one in this version: the GRAPH_RECOMPUTE of later ones names a graph."""
+        return cls is not GraphRecompute or RULES["graph.recompute"].present(self.serving.facts.version)
 
     def _try(self, name: str, use: Callable[[Peer], object]) -> Ability:
         ability = self._once(use, self._cheap(), name)

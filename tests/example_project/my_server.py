@@ -9,9 +9,9 @@ from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.server.handlers import Device, Host, Session
-from ggml_rpc_ref.server.memory import Region
 from ggml_rpc_ref.server.server import Server
-from ggml_rpc_ref.spec.messages import CopyTensor, CopyTensorReply, SetTensor
+from ggml_rpc_ref.server.session import Area, Upload
+from ggml_rpc_ref.spec.messages import CopyTensor, CopyTensorReply
 
 
 class MySession(Session):
@@ -20,7 +20,7 @@ class MySession(Session):
     def handle(self, message: object) -> object:
         return CopyTensorReply(result=1) if isinstance(message, CopyTensor) else super().handle(message)
 
-    def destination(self, message: SetTensor, size: int) -> Region:
+    def destination(self, message: Upload, size: int) -> Area:
         if not size:
             raise Violation("data.empty", "size", 0)
         return super().destination(message, size)

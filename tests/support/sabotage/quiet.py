@@ -13,7 +13,7 @@ import numpy as np
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.handlers import Host, Session
-from ggml_rpc_ref.server.memory import Region
+from ggml_rpc_ref.server.session import Area, Download, Upload
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
@@ -26,7 +26,6 @@ from ggml_rpc_ref.spec.messages import (
     GetTensor,
     GraphRecompute,
     RpcTensor,
-    SetTensor,
     SetTensorHash,
 )
 from ggml_rpc_ref.spec.opcodes import op_table
@@ -95,9 +94,9 @@ class ReusesLarge(Remembers):
 
 @quiet("reads of more than 16 MiB lose their last byte", "data.round-trip/17-mib-and-3")
 class LosesTheLast(Session):
-    def source(self, message: GetTensor) -> Region:
+    def source(self, message: Download) -> Area:
         region = super().source(message)
-        if message.size <= 16 * MIB:
+        if not isinstance(message, GetTensor) or message.size <= 16 * MIB:
             return region
         data = bytearray(region.read())
         data[-1] ^= 1
@@ -163,7 +162,7 @@ class Stale(Session):
         if cause != self.cause:
             self.kept.clear()
 
-    def destination(self, message: SetTensor, size: int) -> Region:
+    def destination(self, message: Upload, size: int) -> Area:
         first = message.tensor.data + message.offset
         for (buffer, data), old in self.kept.items():
             if buffer == message.tensor.buffer and first < data + len(old) and data < first + size:
@@ -288,10 +287,10 @@ class HiddenStride(Lenient):
 
 @quiet("odd addresses are refused", "data.round-trip/odd-address")
 class WantsAlignment(Session):
-    def region(self, wire: RpcTensor, offset: int, size: int) -> Any:
+    def region(self, wire: RpcTensor, offset: int, size: int, rule: str = "data.in-tensor") -> Any:
         if wire.type == BY_NAME["F32"].number and wire.data % 4 == 1:
             raise Violation("tensor.in-buffer", "data", wire.data)
-        return super().region(wire, offset, size)
+        return super().region(wire, offset, size, rule)
 
 
 class Strict(Session):
