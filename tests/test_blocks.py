@@ -29,6 +29,7 @@ from vectors.tools import record_blocks
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 WITNESS = VECTORS / "upstream-3.6.1-llama-cpp-python-0.3.20" / "blocks"
+WITNESS_OF_LATER = VECTORS / "upstream-8.0.0-xllamacpp-2026.10.11549" / "blocks"
 
 IN_3_6_1 = list(types().values())
 NOT_READ_BY_UPSTREAM = {"F32", "Q8_1", "I8", "I16", "I32", "I64", "F64"}
@@ -40,13 +41,16 @@ WRITTEN_BY_UPSTREAM = {
     "F32", "F16", "BF16", "I32", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K",
     "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4",
 }  # fmt: skip
+LATER = {"Q1_0": 35, "Q2_0": 35}
+"""Types that 8.0.0 has and 3.6.1 has not, to the number of their recorded cases."""
 
 U1, F4 = np.dtype("u1"), np.dtype("<f4")
 
 
 @cache
 def witness(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((WITNESS / f"{name}.json").read_text())
+    directory = WITNESS_OF_LATER if name in LATER else WITNESS
+    content: dict[str, Any] = json.loads((directory / f"{name}.json").read_text())
     return content
 
 
@@ -57,7 +61,7 @@ def unpacked(text: str, dtype: np.dtype[Any], *shape: int) -> npt.NDArray[Any]:
 def cases(direction: str) -> list[Any]:
     return [
         pytest.param(dtype, row, id=f"{dtype.name}-{row['case'].replace(' ', '_')}")
-        for dtype in IN_3_6_1
+        for dtype in (*IN_3_6_1, *(BY_NAME[name] for name in LATER))
         for row in witness(dtype.name).get(direction, ())
     ]
 
@@ -75,7 +79,7 @@ def differing(got: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -
 # --- the witness --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", IN_3_6_1, ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("dtype", [*IN_3_6_1, *(BY_NAME[name] for name in LATER)], ids=lambda dtype: dtype.name)
 def test_row_of_the_type_table(dtype: DType) -> None:
     seen = witness(dtype.name)
     recorded = (seen["number"], seen["elements_per_block"], seen["bytes_per_block"], seen["is_quantized"])
@@ -85,7 +89,9 @@ def test_row_of_the_type_table(dtype: DType) -> None:
 def test_no_recorded_case_is_missing() -> None:
     read = {dtype.name for dtype in IN_3_6_1 if "dequantise" in witness(dtype.name)}
     assert read == {dtype.name for dtype in IN_3_6_1} - NOT_READ_BY_UPSTREAM
-    assert len(cases("dequantise")) == DEQUANTISE_CASES
+    later = {name: len(witness(name)["dequantise"]) + len(witness(name)["quantise"]) for name in LATER}
+    assert later == LATER
+    assert len(cases("dequantise")) == DEQUANTISE_CASES + 12
     written = {dtype.name: len(witness(dtype.name)["quantise"]) for dtype in IN_3_6_1 if "quantise" in witness(dtype.name)}
     assert written == dict.fromkeys(WRITTEN_BY_UPSTREAM, QUANTISE_CASES)
 
@@ -122,7 +128,7 @@ def test_quantise_is_upstreams(dtype: DType, row: dict[str, str]) -> None:
     assert np.argwhere((got != expected) & (sure == 1)).tolist() == []
 
 
-@pytest.mark.parametrize("name", sorted(WRITTEN_BY_UPSTREAM))
+@pytest.mark.parametrize("name", sorted(WRITTEN_BY_UPSTREAM | set(LATER)))
 def test_quantise_in_bulk_is_upstreams(name: str) -> None:
     """Enough values that leaving out any one step of a search shows; where it fails, test_live_quantise says which block."""
     made = blocks.quantise(BY_NAME[name], bulk())
@@ -359,19 +365,14 @@ def test_wrong_values_are_misuse(bad: npt.NDArray[Any]) -> None:
 
 
 def test_which_types_can_be_made_and_read() -> None:
-    assert {dtype.name for dtype in blocks.CAN_QUANTISE} == WRITTEN_BY_UPSTREAM
-    assert set(IN_3_6_1) == blocks.CAN_DEQUANTISE
+    assert {dtype.name for dtype in blocks.CAN_QUANTISE} == WRITTEN_BY_UPSTREAM | set(LATER)
+    assert {dtype.name for dtype in blocks.CAN_DEQUANTISE} == {dtype.name for dtype in IN_3_6_1} | set(LATER)
 
 
 @pytest.mark.parametrize("name", ["IQ2_XXS", "IQ1_M"])
 def test_types_that_upstream_does_not_write_are_unsupported(name: str) -> None:
     with pytest.raises(Unsupported, match=f"no routine that writes {name}"):
         blocks.quantise(BY_NAME[name], np.zeros(256, np.float32))
-
-
-def test_later_types_are_unsupported() -> None:
-    with pytest.raises(Unsupported, match=r"no codec for Q1_0, a type of protocol 4\.0\.0 and later"):
-        blocks.dequantise(BY_NAME["Q1_0"], np.zeros((1, 18), np.uint8))
 
 
 # --- live ---------------------------------------------------------------------------------------------------------------

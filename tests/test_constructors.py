@@ -9,11 +9,12 @@ import pytest
 
 from ggml_rpc_ref.client.constructors import NE_GIVEN, RESULTS, result
 from ggml_rpc_ref.client.parameters import DEFAULTS, ENUMS, NEEDED_BY_KIND
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops import OPS, ops_of
 from ggml_rpc_ref.ops.cases import cases_of
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.spec.dtypes import BY_NAME
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, KINDS, kinds
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, KINDS
+from ggml_rpc_ref.spec.versions import NEWEST
 
 OTHER_TYPES = {"ADD", "CONT", "COS", "DIV", "DUP", "IM2COL", "IM2COL_3D", "LOG", "MUL", "SIN", "SQR", "SQRT", "SUB", "UNARY"}
 """Ops whose callers may choose another type for the result than the constructor does."""
@@ -27,6 +28,9 @@ OTHER_DIMENSIONS = {
 """Cases whose callers chose dimensions."""
 
 
+NEW = ops_of(NEWEST)
+
+
 def operand(given: Operand | None) -> Any:
     if given is None:
         return None
@@ -35,12 +39,16 @@ def operand(given: Operand | None) -> Any:
 
 
 def made(op: str, case: Case) -> Any:
-    zeros = {param.name: 0 if param.count == 1 else (0,) * param.count for param in OPS[op].params}
+    row = OPS[op] if op in OPS and case in cases_of(op) else NEW[op]
+    zeros = {param.name: 0 if param.count == 1 else (0,) * param.count for param in row.params}
     return result(op, [operand(source) for source in case.src], zeros | dict(case.params))
 
 
 CASES = [
-    pytest.param(op, case, id=f"{op}-{case.id}") for op in OPS if op not in CUSTOM_OPS and op != "NONE" for case in cases_of(op)
+    pytest.param(op, case, id=f"{op}-{case.id}")
+    for op in NEW
+    if op not in CUSTOM_OPS and op != "NONE"
+    for case in {case.id: case for case in (*cases_of(op), *cases_of(op, NEWEST))}.values()
 ]
 
 
@@ -63,10 +71,10 @@ def test_as_many_cases_as_ever_are_looked_at() -> None:
 
 
 def test_the_tables_name_ops_parameters_and_kinds_that_there_are() -> None:
-    assert set(DEFAULTS) | set(RESULTS) | NE_GIVEN | {op for op, _ in ENUMS} <= set(OPS)
-    names = {(op, param.name) for op in OPS for param in OPS[op].params}
+    assert set(DEFAULTS) | set(RESULTS) | NE_GIVEN | {op for op, _ in ENUMS} <= set(NEW)
+    names = {(op, param.name) for op in NEW for param in NEW[op].params}
     assert {(op, name) for op, values in DEFAULTS.items() for name in values} | set(ENUMS) <= names
     assert {op for op, _ in NEEDED_BY_KIND} <= set(KINDS)
     for (op, kind), needed in NEEDED_BY_KIND.items():
-        assert kind in kinds(op)
+        assert kind in NEW[op].kinds
         assert {(op, name) for name in needed} <= names

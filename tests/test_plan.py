@@ -17,7 +17,7 @@ from ggml_rpc_ref.backends.memory import Allocation, HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.conformance import Verdict, run, select
 from ggml_rpc_ref.errors import Misuse, Violation
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops import canonical_ops, ops_of
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.protocol.codec import encode
 from ggml_rpc_ref.protocol.graph import Graph
@@ -26,6 +26,7 @@ from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.server.plan import Plan, make_plan
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, op_table
+from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST
 from tests.support.sabotage import InProcess
 
 OP = {name: number for number, name in enumerate(op_table())}
@@ -282,13 +283,13 @@ def test_a_run_stops_between_steps(backend: Any) -> None:
 def test_every_backend_names_ops_that_there_are() -> None:
     assert list(registry.BACKENDS) == ["oracle", "upstream-cpu", "native"]
     for row in registry.ROWS:
-        assert row.kernels().keys() <= OPS.keys() - CUSTOM_OPS, row.name
+        assert row.kernels().keys() <= ops_of(NEWEST).keys() - CUSTOM_OPS, row.name
         if row.name == "native" and row.unavailable():
             continue  # installed where there is no C compiler
         assert row.unavailable() == ""
         backend = row.make(1000, 10)
         assert (backend.name, backend.KERNELS, backend.memory.total) == (row.name, row.kernels(), 1000)
-    assert registry.BACKENDS["oracle"].kernels().keys() == OPS.keys() - CUSTOM_OPS
+    assert registry.BACKENDS["oracle"].kernels().keys() == ops_of(NEWEST).keys() - CUSTOM_OPS
 
 
 def test_a_backend_that_can_not_be_used_says_why() -> None:
@@ -354,8 +355,9 @@ def test_tensors_are_bound_all_at_once_as_they_are_one_by_one() -> None:
 def test_rules_are_asked_once_for_nodes_that_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(Oracle(HostMemory(1 << 20)))
     asked: list[Node] = []
-    original = OPS["ADD"].shape
-    object.__setattr__(OPS["ADD"], "shape", lambda node: (asked.append(node), original(node)))
+    add = canonical_ops(DEFAULT)["ADD"]
+    original = add.shape
+    object.__setattr__(add, "shape", lambda node: (asked.append(node), original(node)))
     try:
         v = world.vector
         adds = [v(place, "ADD", 1, 2) for place in range(3, 100)]
@@ -363,7 +365,7 @@ def test_rules_are_asked_once_for_nodes_that_are_alike(monkeypatch: pytest.Monke
         other = v(101, "ADD", 1, 2, op_params=(1,) + (0,) * 15)
         plan = world.plan(v(1), v(2), *adds, in_place, other)
     finally:
-        object.__setattr__(OPS["ADD"], "shape", original)
+        object.__setattr__(add, "shape", original)
     assert len(plan.steps) == 99
     assert len(asked) == 2
 

@@ -28,6 +28,7 @@ from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import RpcTensor
+from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, Version
 from ggml_rpc_ref.tensor import extent
 from tests.support.sabotage import SABOTAGES, InProcess, Sabotage
 from tests.support.sabotage.graph import MultipliesBadly
@@ -39,14 +40,20 @@ OP_NUMBERS = {name: number for number, name in enumerate(json.loads((UPSTREAM / 
 
 
 @cache
-def all_cases() -> tuple[Case, ...]:
+def every_case() -> tuple[Case, ...]:
     return tuple(case for case in play.cases(HERE, {}) if case.id.startswith("ops/"))
 
 
-def some_cases() -> list[Case]:
+@cache
+def all_cases(version: Version = DEFAULT) -> tuple[Case, ...]:
+    """Those that hold in a version."""
+    return tuple(case for case in every_case() if case.present(version))
+
+
+def some_cases(version: Version = DEFAULT) -> list[Case]:
     """The first and the last case of each op."""
     by_op: dict[str, list[Case]] = {}
-    for case in all_cases():
+    for case in all_cases(version):
         by_op.setdefault(case.id.split("/")[1], []).append(case)
     return [case for found in by_op.values() for case in dict.fromkeys((found[0], found[-1]))]
 
@@ -65,17 +72,24 @@ def wrong(report: Report) -> dict[str, Result]:
 def test_every_vector_of_an_op_is_a_case() -> None:
     ids = (HERE / "ids.txt").read_text().splitlines()
     listed = [line.split("/ops/", 1)[1].split(".json ") for line in ids if "/ops/" in line]
-    assert [case.id for case in all_cases()] == [f"ops/{name.upper()}/{id}" for name, id in listed]
-    assert len(all_cases()) == 2258
-    assert len(some_cases()) == 184
+    assert [case.id for case in every_case()] == [f"ops/{name.upper()}/{id}" for name, id in listed]
+    assert (len(every_case()), len(all_cases()), len(all_cases(NEWEST))) == (2541, 2258, 2496)
+    assert (len(some_cases()), len(some_cases(NEWEST))) == (184, 194)
 
 
 @pytest.mark.parametrize("device", ["oracle", "upstream-cpu"])
 def test_our_server_passes(device: str) -> None:
-    server = from_command(f"{sys.executable} -m ggml_rpc_ref serve -p {{port}} -d {device}")
+    server = from_command(f"{sys.executable} -m ggml_rpc_ref serve -p {{port}} -d {device} --proto {DEFAULT}")
     report = run(server, some_cases())
     assert not wrong(report)
     assert len(report.results) == len(some_cases())
+
+
+def test_our_server_of_the_newest_version_passes() -> None:
+    server = from_command(f"{sys.executable} -m ggml_rpc_ref serve -p {{port}} -d oracle --proto {NEWEST}")
+    report = run(server, some_cases(NEWEST))
+    assert not wrong(report)
+    assert len(report.results) == len(some_cases(NEWEST))
 
 
 def test_the_genuine_server_passes_all_of_them(upstream_server: upstream.Server) -> None:

@@ -97,7 +97,8 @@ def test_status_shows_a_server_and_its_connections(tmp_path: Path) -> None:
         assert [(c["peer"], c["messages"], c["received"], c["sent"]) for c in state["connections"]] == [(peer, 1, 9, 11)]
         code, out, _ = status("-p", str(port))
         assert code == 0
-        assert f"{peer}: idle for" in out
+        assert f"{peer} (3.6.1): idle for" in out
+        assert "protocol 3.6.1 or 8.0.0, up for" in out
         assert "1 MiB of 1 MiB free" in out
         assert status("-p", str(port % 65535 + 1))[0] == 3
 

@@ -40,7 +40,7 @@ def test_every_vector_follows_its_rules() -> None:
 
 def test_no_id_has_vanished_with_its_line() -> None:
     """The lint sees an id vanish that ids.txt still has; who takes both away meets this number, which only ever grows."""
-    assert len((HERE / "ids.txt").read_text().splitlines()) == 3877
+    assert len((HERE / "ids.txt").read_text().splitlines()) == 4232
 
 
 def test_every_file_has_a_kind() -> None:
@@ -52,7 +52,7 @@ def test_every_file_has_a_kind() -> None:
 def test_the_size_in_git_is_bounded() -> None:
     caches = {"__pycache__", ".mypy_cache", ".ruff_cache"}  # of tools that were run there; git ignores them
     files = [path for path in HERE.rglob("*") if path.is_file() and not caches & set(path.parts)]
-    assert sum(path.stat().st_size for path in files) < 25 * 10**6
+    assert sum(path.stat().st_size for path in files) < 40 * 10**6
 
 
 @pytest.mark.parametrize("kind", list(vectors.KINDS))

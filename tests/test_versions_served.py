@@ -20,8 +20,10 @@ from ggml_rpc_ref.server.in_process import Server as OwnServer
 from ggml_rpc_ref.server.server import Server
 from tests.support.raw_client import (
     ALIGNMENT,
+    ALLOC,
     ALLOC_SIZE,
     CLEAR,
+    COMPUTE,
     COUNT,
     FACTS,
     FREE,
@@ -490,3 +492,56 @@ def test_a_graph_is_dropped_with_its_buffer(caplog: pytest.LogCaptureFixture) ->
         client.recompute(uid=1)
         assert client.closed()
     assert refusals(caplog) == ["graph.recompute-stored"]
+
+
+# -------------------------------------------------------------------------------------------------------- changed minds
+
+
+CHANGED = {
+    # after HELLO in one version, a request as another version has it
+    "hello-again": ("3.6.1", frame(HELLO, bytes(24)), "session.hello-once"),
+    "hello-again-older": ("8.0.0", frame(HELLO), "session.hello-once"),
+    "recompute-with-uid": ("3.6.1", frame(RECOMPUTE, bytes(12)), "frame.size-fixed"),
+    "recompute-without-uid": ("8.0.0", frame(RECOMPUTE, bytes(4)), "frame.size-fixed"),
+    "graph-with-uid": ("7.0.0", frame(COMPUTE, struct.pack("<IQIQI", 0, 5, 1, 9, 1) + tensor(0, 0, 4, id=9)), "graph.size-exact"),
+    # of two nodes: one of a single node has the same bytes as one of 8.0.0 without nodes
+    "graph-without-uid": (
+        "8.0.0",
+        frame(COMPUTE, struct.pack("<IIQQI", 0, 2, 8, 9, 1) + tensor(0, 0, 4, id=9)),
+        "graph.size-exact",
+    ),
+    "alloc-without-device": ("3.0.0", frame(ALLOC, bytes(8)), "frame.size-fixed"),
+    "memset": ("4.0.3", frame(MEMSET, bytes(313)), "frame.command-known"),
+    "rows": ("7.0.0", frame(SET_2D, bytes(330)), "frame.command-known"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_a_peer_that_changes_its_version_is_refused(case: str, caplog: pytest.LogCaptureFixture) -> None:
+    version, request, rule = CHANGED[case]
+    with served(version, caplog) as client:
+        client.send(request)
+        assert client.closed()
+    assert refusals(caplog) == [rule]
+
+
+# ------------------------------------------------------------------------------------------------------ empty tensors
+
+
+@pytest.mark.parametrize(("version", "accepted"), [("7.0.0", False), ("8.0.0", True)])
+@pytest.mark.parametrize("address", [0, 1, 2**64 - 1])
+def test_a_tensor_without_elements_may_lie_anywhere(
+    version: str, accepted: bool, address: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The genuine 8.0.0 looks at no address of such a tensor; the versions before abort or, as we do, refuse."""
+    with served(version, caplog) as client:
+        buffer, base = client.alloc(64)
+        source = tensor(buffer, base, 4, id=7)
+        empty = bytearray(tensor(buffer, address, 0, id=9, op=91, kind=2, src=7))
+        empty[204:212] = struct.pack("<Q", 7)  # and a view of the source
+        client.compute([source, bytes(empty)], [9])
+        if accepted:
+            client.in_step()
+        else:
+            assert client.closed()
+    assert refusals(caplog) == ([] if accepted else ["tensor.in-buffer"])

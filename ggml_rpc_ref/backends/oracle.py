@@ -9,9 +9,10 @@ from ggml_rpc_ref.backends import Run, Step, apart, in_turn, written_tensors
 from ggml_rpc_ref.backends.copies import WEIGHTED_OPS, WeightCopies, multiply
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.staging import Stage
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops import ops_of
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS
+from ggml_rpc_ref.spec.versions import NEWEST
 
 NAME = "oracle"
 
@@ -25,7 +26,7 @@ class Oracle:
     """
 
     name = NAME
-    KERNELS: Mapping[str, Callable[[Node], None]] = {name: op.oracle for name, op in OPS.items() if name not in CUSTOM_OPS}
+    KERNELS: Mapping[str, Callable[[Node], None]] = {n: op.oracle for n, op in ops_of(NEWEST).items() if n not in CUSTOM_OPS}
 
     def __init__(self, memory: HostMemory, copies: int = 0) -> None:
         self.memory, self.copies = memory, WeightCopies(copies, memory)

@@ -36,11 +36,12 @@ from ggml_rpc_ref.ops.shared.attention import mask_of, masked_scores
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
 from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
 from ggml_rpc_ref.spec.dtypes import BY_NAME
-from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor, allocate
 
 TILE = 64
 """With at least so many queries upstream computes attention in tiles, in F32 (GGML_FA_TILE_Q)."""
+HADAMARD = 1
+"""The hint that src0 is a Hadamard matrix, which is then not read (GGML_HINT_SRC0_IS_HADAMARD)."""
 VECTOR = 16
 """Floats in a vector register; tiles need dv to be a multiple of it. 16 is AVX-512's; AVX2 has 8."""
 SPLIT = 512
@@ -68,8 +69,7 @@ class UpstreamCpu:
         """Whether upstream rounds this node: its op, and of UNARY and GLU the kinds that it looks up for F32."""
         if node.op.name not in self.KERNELS or not in_host_memory(node):
             return False
-        kinds = {"UNARY": UNARY_OPS, "GLU": GLU_OPS}.get(node.op.name)
-        return kinds is None or (kinds[node.i32("kind")] in LOOKED_UP and node.dst.dtype.name == "F32")
+        return not node.op.kinds or (node.kind in LOOKED_UP and node.dst.dtype.name == "F32")
 
     def compile(self, steps: Sequence[Step]) -> Run:
         """Return a run that calls upstream's roundings and the oracle's definitions, each in its turn."""
@@ -79,7 +79,10 @@ class UpstreamCpu:
         return partial(self.KERNELS[node.op.name], self)
 
     def _multiply(self, node: Node) -> None:
-        """Round src1 to the partner type of src0's, then multiply."""
+        """Round src1 to the partner type of src0's, then multiply; under the promise of MUL_MAT.hint, transform src1."""
+        if node.op.reads("hint") and node.i32("hint") == HADAMARD:
+            transform(node)
+            return
         weights, narrow = node.source(0), narrowed(node.source(1), VEC_DOT_TYPE[node.source(0).dtype.name])
         # both products are taken before anything is written: dst may be src1's own memory
         rest = _sums_rounded(node, narrow) if weights.dtype.name in WITH_MINIMA else None
@@ -104,6 +107,20 @@ class UpstreamCpu:
         "UNARY": _activate,
         "GLU": _gate,
     }
+
+
+def transform(node: Node) -> None:
+    """Multiply each row of src1 by the Hadamard matrix over the root of its length, in the steps of the fast transform.
+
+    Source: ggml_compute_forward_fwht in ggml-cpu/ops.cpp.
+    """
+    x = node.source(1).values() * np.float32(1 / np.sqrt(np.float32(node.source(1).ne[0])))
+    with np.errstate(all="ignore"):
+        for step in (1 << bit for bit in range(x.shape[-1].bit_length() - 1)):
+            pairs = x.reshape(*x.shape[:-1], -1, 2, step)
+            u, v = pairs[..., 0, :], pairs[..., 1, :]
+            x = np.stack((u + v, u - v), axis=-2).reshape(x.shape)
+        node.dst.store(x)
 
 
 def rounded(tensor: Tensor, type_name: str) -> Tensor:
@@ -206,13 +223,13 @@ LOOKED_UP: dict[str, Callable[[F32Array], F32Array]] = {
 def activate(node: Node) -> None:
     """Apply a looked-up function."""
     with np.errstate(all="ignore"):
-        node.dst.store(LOOKED_UP[UNARY_OPS[node.i32("kind")]](node.source(0).values()))
+        node.dst.store(LOOKED_UP[node.kind](node.source(0).values()))
 
 
 def gate(node: Node) -> None:
     """Gate one half with the looked-up function of the other; GEGLU is 0 where x <= -10, whatever it gates."""
     x, y = halves(node)
-    kind = GLU_OPS[node.i32("kind")]
+    kind = node.kind
     with np.errstate(all="ignore"):
         result = LOOKED_UP[kind](x) * y
         # again here: 0 times an infinite y is NaN, and ggml_vec_geglu_f32 writes 0 without multiplying

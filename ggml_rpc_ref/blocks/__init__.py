@@ -1,7 +1,7 @@
 """Blocks to float32 and back, for every ggml_type, bit for bit as upstream does it.
 
-One file per family: plain, legacy (Q4_0 ... Q8_1), k (Q2_K ... Q8_K), iq, ternary (TQ1_0, TQ2_0), fp4 (MXFP4, NVFP4). Each
-shows its block layouts and formulas, declares a numpy dtype per block and lists its codecs in `FORMATS`.
+One file per family: plain, legacy (Q4_0 ... Q8_1), k (Q2_K ... Q8_K), iq, ternary (TQ1_0, TQ2_0), fp4 (MXFP4, NVFP4), few_bits
+(Q1_0, Q2_0). Each shows its block layouts and formulas, declares a numpy dtype per block and lists its codecs in `FORMATS`.
 
 What is tested: tests/test_blocks.py compares with vectors/upstream-3.6.1-*/blocks, recorded from the genuine library. A NaN
 counts as equal to any NaN there, because which of two NaN operands survives depends on the compiler. For the same reason a
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ggml_rpc_ref.blocks import fp4, iq, k, legacy, plain, ternary
+from ggml_rpc_ref.blocks import few_bits, fp4, iq, k, legacy, plain, ternary
 from ggml_rpc_ref.blocks.common import BlockFormat, Bytes, Values
 from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.spec.dtypes import BY_NAME, DType
@@ -25,11 +25,12 @@ FORMATS: dict[str, BlockFormat] = {
     **iq.FORMATS,
     **ternary.FORMATS,
     **fp4.FORMATS,
+    **few_bits.FORMATS,
 }
 """The codec of each type, by name."""
 
 CAN_DEQUANTISE: frozenset[DType] = frozenset(BY_NAME[name] for name in FORMATS)
-"""Types that `dequantise` takes; Q1_0 and Q2_0 are newer and have no codec here."""
+"""Types that `dequantise` takes: all that are not removed."""
 
 CAN_QUANTISE: frozenset[DType] = frozenset(
     BY_NAME[name] for name, row in FORMATS.items() if row.quantise is not None and name not in plain.C_CASTS
@@ -87,7 +88,7 @@ def quantise(dtype: DType, values: Values) -> Bytes:
 
     Raises:
         Misuse: values is not float32 or n is not a multiple of the block.
-        Unsupported: upstream's CPU backend does not write the type either (IQ1, IQ2, IQ3; and the types after 3.6.1).
+        Unsupported: upstream's CPU backend does not write the type either (IQ1, IQ2, IQ3).
     """
     codec = _format(dtype)
     if codec.quantise is None:

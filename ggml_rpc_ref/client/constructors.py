@@ -228,9 +228,11 @@ def _recurrence(state: int) -> Callable[[Operands, Numbers], Result]:
     return make
 
 
-def _gated_delta_net(src: Operands, _: Numbers) -> Result:
+def _gated_delta_net(src: Operands, params: Numbers) -> Result:
     size, heads, tokens, sequences = src[2].ne
-    return Result((size * heads, (tokens + size) * sequences), "F32")
+    state = src[5].ne
+    slots = state[1] if state[0] == size * size * heads and state[2] == sequences else 1
+    return Result((size * heads, (tokens + size * params.get("snapshots", slots)) * sequences), "F32")
 
 
 def _ssm_conv(src: Operands, _: Numbers) -> Result:
@@ -238,9 +240,20 @@ def _ssm_conv(src: Operands, _: Numbers) -> Result:
     return Result((x.ne[1], max(0, x.ne[0] - kernel.ne[0] + 1), x.ne[2]), "F32")
 
 
-def _ssm_scan(src: Operands, _: Numbers) -> Result:
+def _ssm_scan(src: Operands, params: Numbers) -> Result:
     state, x, ids = src[0], src[1], src[6]
-    return Result((math.prod(x.ne) + math.prod(state.ne[:3]) * ids.ne[0],), "F32")
+    return Result((math.prod(x.ne) + params.get("snapshots", 1) * math.prod(state.ne[:3]) * ids.ne[0],), "F32")
+
+
+def _col2im_1d(src: Operands, params: Numbers) -> Result:
+    x, channels = src[0], params["oc"]
+    taps = x.ne[0] // channels if channels > 0 else 0  # the shape rule refuses none
+    return Result((max(0, (x.ne[1] - 1) * params["s0"] + taps - 2 * params["p0"]), max(0, channels)), x.dtype.name)
+
+
+def _lightning_indexer(src: Operands, _: Numbers) -> Result:
+    q, k = src[:2]
+    return Result((k.ne[2], q.ne[2], 1, q.ne[3])[: 4 if q.ne[3] != 1 else 2], "F32")
 
 
 def _win_part(src: Operands, params: Numbers) -> Result:
@@ -258,6 +271,7 @@ RESULTS: dict[str, Callable[[Operands, Numbers], Result | None]] = {
     "ARANGE": _arange,
     "ARGMAX": lambda src, _: Result((src[0].ne[1],), "I32"),
     "ARGSORT": _as(0, dtype="I32"),
+    "COL2IM_1D": _col2im_1d,
     "CONCAT": _concat,
     "CONV_2D": _conv_2d,
     "CONV_2D_DW": _conv_2d_dw,
@@ -269,6 +283,9 @@ RESULTS: dict[str, Callable[[Operands, Numbers], Result | None]] = {
     "CROSS_ENTROPY_LOSS": lambda *_: Result((1,), "F32"),
     "CROSS_ENTROPY_LOSS_BACK": _as(1),
     "DIAG": _diag,
+    "DSV4_HC_COMB": lambda src, _: Result((4, 4, src[0].ne[1]), "F32"),
+    "DSV4_HC_POST": _as(1),
+    "DSV4_HC_PRE": lambda src, _: Result((src[0].ne[0], src[0].ne[2]), "F32"),
     "FLASH_ATTN_BACK": _flash_attn_back,
     "FLASH_ATTN_EXT": _flash_attn_ext,
     "GATED_DELTA_NET": _gated_delta_net,
@@ -278,6 +295,7 @@ RESULTS: dict[str, Callable[[Operands, Numbers], Result | None]] = {
     "GLU": _glu,
     "IM2COL": _im2col,
     "IM2COL_3D": _im2col_3d,
+    "LIGHTNING_INDEXER": _lightning_indexer,
     "MEAN": lambda src, _: _rows(1, src[0]),
     "MUL_MAT": _mul_mat,
     "MUL_MAT_ID": lambda src, _: Result((src[0].ne[1], *src[2].ne[:2]), "F32"),

@@ -36,7 +36,8 @@ from ggml_rpc_ref.client.words import (
     whole_numbers,
 )
 from ggml_rpc_ref.errors import Misuse, Violation
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops import canonical_ops
+from ggml_rpc_ref.ops.op import Op
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, RpcTensor
@@ -105,9 +106,10 @@ class Graph(NamedOps):
         op = _known_op(op)
         encoded_name(name)
         op_number(op, self.device.version)
-        raw, numbers = _parameters(op, params)
+        row = canonical_ops(self.device.version).get(op)
+        raw, numbers = _parameters(op, row, params)
         sources = self._sources(op, src)
-        _require_sources(op, sources)
+        _require_sources(op, row, sources)
         made = result(op, sources, numbers)
         node = self._shaped(op, sources, made, ne, dtype, name)
         if made is not None and made.view_of is not None and view_of is None:
@@ -120,7 +122,7 @@ class Graph(NamedOps):
         node.nb, node.op_params = node.nb if nb is None else _four(op, nb), raw
         check_layout(node.dtype, node.ne, node.nb, node.shape if ne is None else node.ne[: node.ndim])
         _check_view(node)
-        _check(node)
+        _check(node, row)
         for source in sources if self._gathers else ():
             if source is not None:
                 self.take_in(source)
@@ -179,7 +181,8 @@ class Graph(NamedOps):
 
     def _sent(self, op: str, slot: int, values: npt.ArrayLike) -> RemoteTensor:
         """Send an array in a type that the slot takes."""
-        rows = OPS[op].sources if op in OPS else ()
+        op_row = canonical_ops(self.device.version).get(op)
+        rows = op_row.sources if op_row else ()
         what, takes = f"{op}: src[{slot}]", rows[slot].types if slot < len(rows) else ()
         array = as_array(values, what)
         own = NUMPY_NAMES.get(array.dtype, "") if isinstance(values, np.ndarray | np.generic) else ""
@@ -204,7 +207,7 @@ class Graph(NamedOps):
             return copy
         view = RemoteTensor(self.device, source.dtype, source.ne, source.nb, source.ndim, source.name, op="VIEW", src=(copy,))
         view.view_src, view.view_offs = copy, source.view_offs
-        view.op_params = OPS["VIEW"].pack({"offset": source.view_offs})
+        view.op_params = canonical_ops(self.device.version)["VIEW"].pack({"offset": source.view_offs})
         return view
 
     def take_in(self, tensor: RemoteTensor) -> None:
@@ -331,21 +334,21 @@ def _known_op(op: object) -> str:
     return name
 
 
-def _parameters(op: str, params: Params | bytes | None) -> tuple[bytes, Numbers]:
+def _parameters(op: str, row: Op | None, params: Params | bytes | None) -> tuple[bytes, Numbers]:
     """Return op_params as bytes, and as numbers by name."""
     if isinstance(params, bytes | bytearray | memoryview):
         raw = packed_raw(op, params)
-        return raw, {param.name: param.read(raw) for param in OPS[op].params} if op in OPS else {}
-    if op in OPS:
-        numbers = complete(OPS[op], params or {})
-        return packed(OPS[op], numbers), numbers
+        return raw, {param.name: param.read(raw) for param in row.params} if row else {}
+    if row:
+        numbers = complete(row, params or {})
+        return packed(row, numbers), numbers
     if params:
         raise Misuse(f"the parameters of {op} have no names here: pass op_params as bytes")
     return packed_raw(op, b""), {}
 
 
-def _require_sources(op: str, sources: Sequence[RemoteTensor | None]) -> None:
-    for slot, row in enumerate(OPS[op].sources if op in OPS else ()):
+def _require_sources(op: str, op_row: Op | None, sources: Sequence[RemoteTensor | None]) -> None:
+    for slot, row in enumerate(op_row.sources if op_row else ()):
         if not row.optional and (slot >= len(sources) or sources[slot] is None):
             raise Misuse(f"{op} is not possible: graph.arity: it needs src[{slot}], {row.name!r}")
 
@@ -368,13 +371,13 @@ def _check_view(node: RemoteTensor) -> None:
         )
 
 
-def _check(node: RemoteTensor) -> None:
+def _check(node: RemoteTensor, row: Op | None) -> None:
     """Apply the op's shape rules before a server does; a mistake then leaves the connection alive."""
-    if node.op not in OPS:
+    if row is None:
         return
     try:
         sources = tuple(None if source is None else source.geometry for source in node.src)
-        OPS[node.op].check(node.geometry, sources, node.op_params)
+        row.check(node.geometry, sources, node.op_params)
     except Violation as violation:
         operands = ", ".join("None" if source is None else f"{source.dtype.name} {source.shape}" for source in node.src)
         raise Misuse(f"{node.op} is not possible: {violation}; the sources' shapes are {operands or 'none'}") from None

@@ -142,6 +142,17 @@ class NamedOps(ABC):
         """
         return self.op("CLAMP", [x], params={"min": min, "max": max}, name=name)
 
+    def col2im_1d(self, columns: Operand, s0: int, oc: int, p0: int, name: str = "") -> RemoteTensor:
+        """COL2IM_1D: columns added up to a signal, the second half of a transposed convolution; it undoes IM2COL as …
+
+        Args:
+            columns: ne = (K*OC, L).
+            s0: distance of the columns' signals, at least 1.
+            oc: OC, channels of the signal.
+            p0: elements cut off at both ends.
+        """
+        return self.op("COL2IM_1D", [columns], params={"s0": s0, "oc": oc, "p0": p0}, name=name)
+
     def concat(self, a: Operand, b: Operand, dim: int, name: str = "") -> RemoteTensor:
         """CONCAT: two tensors joined along a dimension.
 
@@ -383,6 +394,48 @@ class NamedOps(ABC):
         """
         return self.op("DIV", [a, b], name=name)
 
+    def dsv4_hc_comb(self, mixes: Operand, scale: Operand, base: Operand, eps: float, n_iter: int, name: str = "") -> RemoteTensor:
+        """DSV4_HC_COMB: matrices by which DeepSeek V4's hyper-connections mix four streams, made nearly doubly stochastic.
+
+        Args:
+            mixes: ne = (24, T), of which the last 16 are read.
+            scale: at least three numbers, of which the third is read.
+            base: ne = (24), of which the last 16 are read.
+            eps: added to every entry after the softmax, and to every sum.
+            n_iter: how many times the sums over src are divided by, at least 1.
+        """
+        return self.op("DSV4_HC_COMB", [mixes, scale, base], params={"eps": eps, "n_iter": n_iter}, name=name)
+
+    def dsv4_hc_post(
+        self,
+        x: Operand,
+        residual: Operand,
+        post: Operand,
+        comb: Operand | None = None,
+        *,
+        name: str = "",
+    ) -> RemoteTensor:
+        """DSV4_HC_POST: a layer's output put back into the streams of DeepSeek V4's hyper-connections, which are mixed with …
+
+        Args:
+            x: ne = (n, T).
+            residual: ne = (n, streams, T).
+            post: ne = (streams, T).
+            comb: ne = (streams, streams, T).
+        """
+        return self.op("DSV4_HC_POST", [x, residual, post, comb], name=name)
+
+    def dsv4_hc_pre(self, x: Operand, weights: Operand, scale: float = 1.0, gated: int = 0, name: str = "") -> RemoteTensor:
+        """DSV4_HC_PRE: the streams of DeepSeek V4's hyper-connections joined to one, each with its weight.
+
+        Args:
+            x: ne = (n, streams, T).
+            weights: ne = (streams, T).
+            scale: factor of the sum.
+            gated: not 0: src1 has a gate for each element.
+        """
+        return self.op("DSV4_HC_PRE", [x, weights], params={"scale": scale, "gated": gated}, name=name)
+
     def dup(self, x: Operand, name: str = "") -> RemoteTensor:
         """DUP: a copy of a tensor.
 
@@ -486,6 +539,7 @@ class NamedOps(ABC):
         g: Operand,
         beta: Operand,
         state: Operand,
+        snapshots: int = 1,
         name: str = "",
     ) -> RemoteTensor:
         """GATED_DELTA_NET: linear attention by the delta rule: the state decays and is corrected by its prediction error.
@@ -497,8 +551,9 @@ class NamedOps(ABC):
             g: ne = (1 or S, H, T, B), its exponential multiplies the state.
             beta: ne = (1, H, T, B).
             state: S*S*H*B elements.
+            snapshots: K: after how many of the last tokens the states are kept, at least 1.
         """
-        return self.op("GATED_DELTA_NET", [q, k, v, g, beta, state], name=name)
+        return self.op("GATED_DELTA_NET", [q, k, v, g, beta, state], params={"snapshots": snapshots}, name=name)
 
     def gated_linear_attn(
         self,
@@ -756,6 +811,17 @@ class NamedOps(ABC):
         """
         return self.op("LEAKY_RELU", [x], params={"negative_slope": negative_slope}, name=name)
 
+    def lightning_indexer(self, q: Operand, k: Operand, weights: Operand, mask: Operand, name: str = "") -> RemoteTensor:
+        """LIGHTNING_INDEXER: scores by which DeepSeek's sparse attention picks keys: weighted, rectified products of all …
+
+        Args:
+            q: ne = (n, heads, tokens, streams).
+            k: ne = (n, 1, keys, streams).
+            weights: ne = (heads, tokens, 1, streams).
+            mask: ne = (keys, tokens, 1, m), m divides streams.
+        """
+        return self.op("LIGHTNING_INDEXER", [q, k, weights, mask], name=name)
+
     def log(self, x: Operand, name: str = "") -> RemoteTensor:
         """LOG: the natural logarithm of each element.
 
@@ -781,15 +847,16 @@ class NamedOps(ABC):
         """
         return self.op("MUL", [a, b], name=name)
 
-    def mul_mat(self, a: Operand, b: Operand, prec: int | str = 0, name: str = "") -> RemoteTensor:
+    def mul_mat(self, a: Operand, b: Operand, prec: int | str = 0, hint: int = 0, name: str = "") -> RemoteTensor:
         """MUL_MAT: multiply matrices, each row of src1 with each row of src0.
 
         Args:
             a: ne = (k, m, b2, b3), the weights.
             b: ne = (k, n, r2*b2, r3*b3), F32 or the partner type of a's.
             prec: ggml_prec, a hint for accelerators: 0 default, 10 F32; not read ('default', 'f32').
+            hint: 1: src0 is known to be a Hadamard matrix, see MUL_MAT.hint; else 0.
         """
-        return self.op("MUL_MAT", [a, b], params={"prec": prec}, name=name)
+        return self.op("MUL_MAT", [a, b], params={"prec": prec, "hint": hint}, name=name)
 
     def mul_mat_id(self, as_: Operand, b: Operand, ids: Operand, name: str = "") -> RemoteTensor:
         """MUL_MAT_ID: multiply each row of src1 with the matrix of the expert that is chosen for it.
@@ -1020,6 +1087,7 @@ class NamedOps(ABC):
         beta_fast: float = 0.0,
         beta_slow: float = 0.0,
         sections: Sequence[int] = (0, 0, 0, 0),
+        n_offs: int = 0,
         name: str = "",
     ) -> RemoteTensor:
         """ROPE: rotate pairs of elements by angles that grow with the position (rotary position embedding).
@@ -1038,6 +1106,7 @@ class NamedOps(ABC):
             beta_fast: turns within n_ctx_orig above which angles are not scaled.
             beta_slow: turns within n_ctx_orig below which angles are scaled in full.
             sections: pairs for time, height, width, extra.
+            n_offs: elements of a row before those that are rotated, even; 0 in vision mode.
         """
         return self.op(
             "ROPE",
@@ -1053,6 +1122,7 @@ class NamedOps(ABC):
                 "beta_fast": beta_fast,
                 "beta_slow": beta_slow,
                 "sections": sections,
+                "n_offs": n_offs,
             },
             name=name,
         )
@@ -1073,6 +1143,7 @@ class NamedOps(ABC):
         beta_fast: float = 0.0,
         beta_slow: float = 0.0,
         sections: Sequence[int] = (0, 0, 0, 0),
+        n_offs: int = 0,
         name: str = "",
     ) -> RemoteTensor:
         """ROPE_BACK: rotate pairs of elements back, the gradient of ROPE.
@@ -1091,6 +1162,7 @@ class NamedOps(ABC):
             beta_fast: turns within n_ctx_orig above which angles are not scaled.
             beta_slow: turns within n_ctx_orig below which angles are scaled in full.
             sections: pairs for time, height, width, extra.
+            n_offs: elements of a row before those that are rotated, even; 0 in vision mode.
         """
         return self.op(
             "ROPE_BACK",
@@ -1106,6 +1178,7 @@ class NamedOps(ABC):
                 "beta_fast": beta_fast,
                 "beta_slow": beta_slow,
                 "sections": sections,
+                "n_offs": n_offs,
             },
             name=name,
         )
@@ -1332,6 +1405,7 @@ class NamedOps(ABC):
         b: Operand,
         c: Operand,
         ids: Operand,
+        snapshots: int = 1,
         name: str = "",
     ) -> RemoteTensor:
         """SSM_SCAN: the recurrence of Mamba: a state per channel that decays and is updated by each token.
@@ -1344,8 +1418,9 @@ class NamedOps(ABC):
             b: ne = (d_state, n_group, n_t, n_seqs).
             c: ne = (d_state, n_group, n_t, n_seqs).
             ids: ne = (n_seqs), from 0 to slots - 1.
+            snapshots: K: after how many of the last tokens the states are kept, at least 1.
         """
-        return self.op("SSM_SCAN", [s, x, dt, a, b, c, ids], name=name)
+        return self.op("SSM_SCAN", [s, x, dt, a, b, c, ids], params={"snapshots": snapshots}, name=name)
 
     def step(self, x: Operand, name: str = "") -> RemoteTensor:
         """UNARY, kind STEP; its formula stands under UNARY in SPEC.md.
@@ -1390,6 +1465,17 @@ class NamedOps(ABC):
         """
         return self.op("GLU", [x, y], params={"kind": "SWIGLU", "swapped": swapped}, name=name)
 
+    def swiglu_clamp(self, x: Operand, y: Operand | None = None, *, limit: float, swapped: int = 0, name: str = "") -> RemoteTensor:
+        """GLU, kind SWIGLU_CLAMP; its formula stands under GLU in SPEC.md.
+
+        Args:
+            x: what the function is applied to; without y both halves of it.
+            y: what is gated, of x's type and ne.
+            swapped: not 0: the second half of x is the gate; ignored with y.
+            limit: SWIGLU_OAI, SWIGLU_CLAMP: bound of both halves.
+        """
+        return self.op("GLU", [x, y], params={"kind": "SWIGLU_CLAMP", "swapped": swapped, "limit": limit}, name=name)
+
     def swiglu_oai(
         self,
         x: Operand,
@@ -1407,7 +1493,7 @@ class NamedOps(ABC):
             y: what is gated, of x's type and ne.
             swapped: not 0: the second half of x is the gate; ignored with y.
             alpha: SWIGLU_OAI: steepness.
-            limit: SWIGLU_OAI: bound of both halves.
+            limit: SWIGLU_OAI, SWIGLU_CLAMP: bound of both halves.
         """
         return self.op("GLU", [x, y], params={"kind": "SWIGLU_OAI", "swapped": swapped, "alpha": alpha, "limit": limit}, name=name)
 

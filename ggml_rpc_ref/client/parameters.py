@@ -17,7 +17,6 @@ from ggml_rpc_ref.client.words import suggestion
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.ops.op import Op, Param
 from ggml_rpc_ref.spec.messages import MAX_OP_PARAMS
-from ggml_rpc_ref.spec.opcodes import kinds
 
 Value = str | int | float | Sequence[int | float]
 Params = Mapping[str, Value]
@@ -30,16 +29,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "ACC": {"inplace": 0},
     "ADD_REL_POS": {"inplace": 0},
     "CONV_TRANSPOSE_1D": {"p0": 0, "d0": 1},
+    "DSV4_HC_PRE": {"scale": 1.0, "gated": 0},
     "FLASH_ATTN_EXT": {"max_bias": 0.0, "logit_softcap": 0.0, "prec": 0},  # neither slopes nor a bound
+    "GATED_DELTA_NET": {"snapshots": 1},
     "GLU": {"swapped": 0, "alpha": 0.0, "limit": 0.0},
-    "MUL_MAT": {"prec": 0},
+    "MUL_MAT": {"prec": 0, "hint": 0},
     "PAD": {"circular": 0},
     # ggml_rope: no sections, no YaRN
     "ROPE": {"n_ctx_orig": 0, "freq_base": 10000.0, "freq_scale": 1.0, "ext_factor": 0.0, "attn_factor": 1.0}
-    | {"beta_fast": 0.0, "beta_slow": 0.0, "sections": (0, 0, 0, 0)},
+    | {"beta_fast": 0.0, "beta_slow": 0.0, "sections": (0, 0, 0, 0), "n_offs": 0},
     "SCALE": {"bias": 0.0},
     "SET": {"inplace": 0},
     "SOFT_MAX": {"scale": 1.0, "max_bias": 0.0},
+    "SSM_SCAN": {"snapshots": 1},
     "UNARY": dict.fromkeys(XIELU, 0.0),
 }
 DEFAULTS["ROPE_BACK"] = DEFAULTS["ROPE"]
@@ -47,7 +49,11 @@ DEFAULTS["ROPE_BACK"] = DEFAULTS["ROPE"]
 DEFAULTS |= {op: {"eps": 1e-6} for op in ("NORM", "RMS_NORM", "GROUP_NORM", "L2_NORM")}
 """Op to the parameters that may be left out. Every other one must be given: a silent 0 would make ROPE return its input."""
 
-NEEDED_BY_KIND: dict[tuple[str, str], tuple[str, ...]] = {("UNARY", "XIELU"): XIELU, ("GLU", "SWIGLU_OAI"): SWIGLU_OAI}
+NEEDED_BY_KIND: dict[tuple[str, str], tuple[str, ...]] = {
+    ("UNARY", "XIELU"): XIELU,
+    ("GLU", "SWIGLU_OAI"): SWIGLU_OAI,
+    ("GLU", "SWIGLU_CLAMP"): ("limit",),
+}
 """(op, kind) to parameters that have a meaning, and no default, for this kind alone."""
 
 _ROPE = {"normal": 0, "neox": 2, "mrope": 8, "vision": 24, "imrope": 40}
@@ -68,11 +74,11 @@ ENUMS: dict[tuple[str, str], dict[str, int]] = {
 """(op, parameter) to ggml.h's names of its values, in lower case and without their prefix; kinds are in `spec.opcodes`."""
 
 
-def enum(op: str, param: str) -> dict[str, int]:
+def enum(op: Op, param: str) -> dict[str, int]:
     """Return the names of a parameter's values; empty where it is a plain number."""
     if param == "kind":
-        return {name.lower(): number for number, name in enumerate(kinds(op))}
-    return ENUMS.get((op, param), {})
+        return {name.lower(): number for number, name in enumerate(op.kinds)}
+    return ENUMS.get((op.name, param), {})
 
 
 def complete(op: Op, params: Params) -> Numbers:
@@ -81,11 +87,18 @@ def complete(op: Op, params: Params) -> Numbers:
     Raises:
         Misuse: for a name that the op does not have, one that is missing, and a value that its slot can't hold.
     """
-    known = [param.name for param in op.params]
+    known, defaults = [param.name for param in op.params], DEFAULTS.get(op.name, {})
+    # what only later versions have is left out where it is what an earlier version does
+    params = {name: value for name, value in params.items() if name in known or name not in defaults or value != defaults[name]}
     for name in params:
         if name not in known:
+            if name in defaults:
+                raise Misuse(
+                    f"{op.name} has the parameter {name!r} in later versions only; this server's leaves it at {defaults[name]}"
+                )
             raise Misuse(f"{op.name} has no parameter {name!r}{suggestion(str(name), known)}; it has {', '.join(known) or 'none'}")
-    given = {**DEFAULTS.get(op.name, {}), **{name: _value(op, op.param(name), value) for name, value in params.items()}}
+    given = {name: value for name, value in defaults.items() if name in known}
+    given |= {name: _value(op, op.param(name), value) for name, value in params.items()}
     missing = [name for name in known if name not in given] or _needed_by_kind(op, given, params)
     if missing:
         raise Misuse(f"{op.name} needs the parameter{'s' if missing[1:] else ''} {', '.join(missing)}")
@@ -116,7 +129,7 @@ def packed_raw(op: str, params: bytes | bytearray | memoryview) -> bytes:
 
 
 def _needed_by_kind(op: Op, given: Numbers, params: Params) -> list[str]:
-    names = kinds(op.name)
+    names = op.kinds
     kind = given.get("kind", -1)
     needed = NEEDED_BY_KIND.get((op.name, names[kind]), ()) if 0 <= kind < len(names) else ()
     return [name for name in needed if name not in params]
@@ -125,7 +138,7 @@ def _needed_by_kind(op: Op, given: Numbers, params: Params) -> list[str]:
 def _value(op: Op, param: Param, value: Value) -> int | float | tuple[int | float, ...]:
     what = f"{op.name}: {param.name} = {value!r}"
     if isinstance(value, str):
-        names = enum(op.name, param.name)
+        names = enum(op, param.name)
         if value.lower() not in names:
             many = f"one of {', '.join(names)}{suggestion(value.lower(), names)}" if names else "a number"
             raise Misuse(f"{what}: it must be {many}")

@@ -21,7 +21,7 @@ from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.dtypes import DType
 from ggml_rpc_ref.spec.messages import MAX_NAME, MAX_OP_PARAMS, RpcTensor, has_field
 from ggml_rpc_ref.spec.opcodes import kinds, op_table
-from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.spec.versions import NEWEST, Version
 from ggml_rpc_ref.tensor import NUMPY_TYPES, Array, PlainStorage, Quad, Tensor, extent
 
 _ids = count(1)
@@ -324,7 +324,7 @@ def op_number(op: str, version: Version) -> int:
 def _op_params(op: str, raw: bytes, version: Version) -> tuple[int, ...]:
     """Return op_params with UNARY's or GLU's kind numbered as the server's version numbers it."""
     first, *rest = np.frombuffer(raw, "<i4").tolist()
-    ours, theirs = kinds(op), kinds(op, version)
+    ours, theirs = kinds(op, NEWEST), kinds(op, version)
     if ours != theirs and ours[first] not in theirs:
         raise Unsupported(f"protocol {version} has no {op} {ours[first]}")
     return (first if ours == theirs else theirs.index(ours[first]), *rest)

@@ -42,7 +42,8 @@ def lines(state: dict[str, Any]) -> Iterator[str]:
     """Yield what `Server.state` returned as lines for people; the log's answer to SIGUSR1."""
     from ggml_rpc_ref.server.metrics import amount
 
-    yield f"{state['endpoint']}: pid {state['pid']}, protocol {state['protocol']}, up for {state['seconds']:.0f} s"
+    spoken = " or ".join(state["protocols"])
+    yield f"{state['endpoint']}: pid {state['pid']}, protocol {spoken}, up for {state['seconds']:.0f} s"
     for index, device in enumerate(state["devices"]):
         yield f"  device {index}: {device['name']}, {amount(device['free'])} of {amount(device['total'])} free"
     graphs, cache = state["graph_memory"], state["cache"]
@@ -57,4 +58,4 @@ def lines(state: dict[str, Any]) -> Iterator[str]:
         )
         done = f"{peer['messages']} messages, {peer['graphs']} graphs in {peer['computing']:.3g} s"
         moved = f"{amount(peer['received'])} received, {amount(peer['sent'])} sent"
-        yield f"    {peer['peer']}: {doing}, {held}; {done}, {moved}, open for {peer['seconds']:.0f} s"
+        yield f"    {peer['peer']} ({peer['protocol']}): {doing}, {held}; {done}, {moved}, open for {peer['seconds']:.0f} s"

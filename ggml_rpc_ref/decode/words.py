@@ -61,9 +61,9 @@ def text_of(raw: bytes) -> str:
 
 def params_text(number: int, op_params: Sequence[int], version: Version) -> str:
     """Return an op's parameters by name, e.g. "eps=1e-06"; "" where it has none or is unknown."""
-    from ggml_rpc_ref.ops import OPS  # imported here: it takes 0.1 s, and few inputs need it
+    from ggml_rpc_ref.ops import ops_of  # imported here: it takes 0.1 s, and few inputs need it
 
-    op = OPS.get(op_name(number, version))
+    op = ops_of(version).get(op_name(number, version))
     if op is None or len(op_params) != MAX_OP_PARAMS:
         return ""
     raw = b"".join(value.to_bytes(4, "little", signed=True) for value in op_params)

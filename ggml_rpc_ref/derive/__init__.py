@@ -39,6 +39,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "glu numbers": tables.glu_numbers,
     "shared definitions": operations.shared,
     "operations": operations.operations,
+    "later operations": operations.later_operations,
+    "op changes": operations.op_changes,
     "support matrix": operations.support_matrix,
     **{f"rules {name}": partial(tables.rules, name) for name in dict.fromkeys(id.partition(".")[0] for id in RULES)},
     "rule links": tables.rule_links,

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 from ggml_rpc_ref.client.constructors import NE_GIVEN
 from ggml_rpc_ref.client.parameters import DEFAULTS, NEEDED_BY_KIND, enum
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops import ops_of
 from ggml_rpc_ref.ops.op import Op, Param
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, KINDS, kinds
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, KINDS
+from ggml_rpc_ref.spec.versions import NEWEST
 
 WIDTH = 132
 BY_HAND = {"NONE", "RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE", *KINDS, *CUSTOM_OPS}
@@ -50,7 +51,7 @@ class NamedOps(ABC):
 
 def named_ops() -> str:
     """Return the module `client.named_ops`."""
-    methods = [*(method(op) for name, op in OPS.items() if name not in BY_HAND), *_methods_of_kinds()]
+    methods = [*(method(op) for name, op in ops_of(NEWEST).items() if name not in BY_HAND), *_methods_of_kinds()]
     return HEAD + "".join(f"\n{text}" for text in sorted(methods, key=lambda text: text.split("(")[0]))
 
 
@@ -71,9 +72,10 @@ def method(op: Op, kind: str = "") -> str:
 
 
 def _methods_of_kinds() -> Iterator[str]:
-    for op in KINDS:
-        for kind in kinds(op):
-            yield method(OPS[op], kind)
+    for name in KINDS:
+        op = ops_of(NEWEST)[name]
+        for kind in op.kinds:
+            yield method(op, kind)
 
 
 def _python(name: str) -> str:
@@ -109,7 +111,7 @@ def _signature(op: Op, name: str, kind: str) -> list[str]:
 
 def _argument(op: Op, param: Param, kind: str) -> str:
     number = "float" if param.kind == "f32" else "int"
-    words = " | str" if enum(op.name, param.name) else ""
+    words = " | str" if enum(op, param.name) else ""
     hint = f"Sequence[{number}]" if param.count > 1 else f"{number}{words}"
     defaults = {} if kind and param.name in NEEDED_BY_KIND.get((op.name, kind), ()) else DEFAULTS.get(op.name, {})
     return f"{_python(param.name)}: {hint}" + (f" = {defaults[param.name]!r}" if param.name in defaults else "")
@@ -145,7 +147,7 @@ def _docstring(op: Op, kind: str) -> list[str]:
 
 
 def _describe(op: Op, param: Param) -> str:
-    words = enum(op.name, param.name)
+    words = enum(op, param.name)
     return f"{param.doc} ({', '.join(repr(word) for word in words)})" if words else param.doc
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from ggml_rpc_ref.blocks.common import Values
 from ggml_rpc_ref.blocks.iq_tables import IQ1_GRID, IQ2_S_GRID, IQ2_XS_GRID, IQ2_XXS_GRID, IQ3_S_GRID, IQ3_XXS_GRID
 from ggml_rpc_ref.derive.header import counted, enum
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops import ops_of
 from ggml_rpc_ref.ops.op import MAX_SRC, OP_PARAMS_BYTES, Param
 from ggml_rpc_ref.spec.dtypes import DTYPES
 from ggml_rpc_ref.spec.opcodes import GGML_OP, kinds
+from ggml_rpc_ref.spec.versions import NEWEST
 
 INSIDE = "/* ---- what only the kernels see ---- */"
 """Where the part ends that Python sees."""
@@ -96,8 +97,8 @@ def declarations() -> str:
         "/* Places in the newest version's table; on the wire an op may have another number. */",
         enum("GGML_OP", counted(row.name for row in GGML_OP)),
         f"#define OPS {len(GGML_OP)}",
-        enum("GGML_UNARY_OP", counted(kinds("UNARY"))),
-        enum("GGML_GLU_OP", counted(kinds("GLU"))),
+        enum("GGML_UNARY_OP", counted(kinds("UNARY", NEWEST))),
+        enum("GGML_GLU_OP", counted(kinds("GLU", NEWEST))),
         *_accessors(),
     ]
     return "\n\n".join(parts) + "\n"
@@ -128,7 +129,7 @@ C_TYPES = {"i32": "int32_t", "f32": "float", "i64": "int64_t"}
 
 
 def _accessors() -> Iterator[str]:
-    for name, op in OPS.items():
+    for name, op in ops_of(NEWEST).items():
         if op.params:
             yield "\n".join(_accessor(name.lower(), param) for param in op.params)
 

@@ -10,19 +10,17 @@ from types import ModuleType
 import numpy as np
 
 from ggml_rpc_ref.backends.registry import ROWS
-from ggml_rpc_ref.blocks import fp4, iq, iq_tables, k, legacy, plain, ternary
+from ggml_rpc_ref.blocks import few_bits, fp4, iq, iq_tables, k, legacy, plain, ternary
 from ggml_rpc_ref.derive.markdown import escape, prose, table
-from ggml_rpc_ref.ops import OPS, compare, custom
+from ggml_rpc_ref.ops import OPS, compare, custom, ops_of
 from ggml_rpc_ref.ops.cases import cases_of
 from ggml_rpc_ref.ops.op import ANY, BLOCKS, PLAIN, READABLE_BLOCKS, WRITABLE_BLOCKS, Op, Param
 from ggml_rpc_ref.ops.shared import activations, arithmetic, copying, recurrence, sliding_window, views
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME, type_count
-from ggml_rpc_ref.spec.observed import observed
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, op_table
-
-WITNESS = f"vectors/{observed().directory}/ops"
-"""The directory of each op's recorded cases, relative to SPEC.md."""
+from ggml_rpc_ref.spec.op_changes import OP_CHANGES, WITNESSES, OpChange
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, GGML_OP, op_table
+from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST
 
 SHARED: dict[str, ModuleType] = {
     "Arithmetic types": arithmetic,
@@ -89,16 +87,47 @@ def body(docstring: str) -> tuple[str, str, str]:
 
 def operations() -> str:
     """Return a section per op, in the order of their numbers."""
-    return "\n\n".join(_section(number, OPS[name]) for number, name in enumerate(op_table()))
+    return "\n\n".join(_section(f"Op {number}", OPS[name]) for number, name in enumerate(op_table()))
 
 
-def _section(number: int, op: Op) -> str:
+def later_operations() -> str:
+    """Return a section for each op that only later versions have, in the order of their numbers there."""
+    table, first = op_table(NEWEST), {row.name: row.since for row in GGML_OP}
+    later = [(number, name) for number, name in enumerate(table) if name not in op_table()]
+    return "\n\n".join(_section(f"Op {n}, in {first[name]} and later", ops_of(first[name])[name]) for n, name in later)
+
+
+def op_changes() -> str:
+    """Return what ops mean in some versions only."""
+    rows = ((_since(change), f"[{change.op}](#{change.op.lower()})", escape(change.sentence)) for change in OP_CHANGES.values())
+    return table(("Versions", "Op", "What it is there"), rows)
+
+
+def _since(change: OpChange) -> str:
+    return f"from {change.since} on" if change.until is None else f"from {change.since} until before {change.until}"
+
+
+def _section(number: str, op: Op) -> str:
     if op.name in CUSTOM_OPS:
-        return f"### {op.name}\n\nOp {number}. {refer(prose(inspect.cleandoc(custom.__doc__ or '')))}"
+        return f"### {op.name}\n\n{number}. {refer(prose(inspect.cleandoc(custom.__doc__ or '')))}"
     module = sys.modules[f"ggml_rpc_ref.ops.{op.name.lower()}"]
     title, text, source = body(module.__doc__ or "")
-    parts = [f"### {op.name}", f"Op {number}: {escape(title)}", refer(prose(text)), *_tables(op), f"Upstream: {escape(source)}"]
-    return "\n\n".join(part for part in parts if part)
+    changes = "\n".join(f"- {_since(c)}: {escape(c.sentence)}" for c in OP_CHANGES.values() if c.op == op.name)
+    parts = [f"### {op.name}", f"{number}: {escape(title)}", refer(prose(text)), *_tables(op), changes, _witness(op)]
+    return "\n\n".join(part for part in (*parts, f"Upstream: {escape(source)}") if part)
+
+
+def _witness(op: Op) -> str:
+    """Return how many cases of an op each genuine build was recorded with."""
+    counts, seen = [], set[str]()
+    for version, directory in WITNESSES.items():
+        mine = {case.id for case in cases_of(op.name, version)} - seen
+        seen |= mine
+        file = f"{op.name.lower()}.json"
+        if mine:
+            name = file if version == DEFAULT else f"{file} of {version}"
+            counts.append(f"{len(mine)} cases in [{name}]({directory}/ops/{file})")
+    return f"Witness: {', '.join(counts)}." if counts else ""
 
 
 def _tables(op: Op) -> list[str]:
@@ -115,8 +144,7 @@ def _tables(op: Op) -> list[str]:
     cases = list(cases_of(op.name))
     if others := list(dict.fromkeys(c.tolerance for c in cases if c.tolerance not in (None, op.tolerance))):
         facts += " Some cases otherwise:\n\n" + "\n".join(f"- {_tolerance(t)}" for t in others if t)
-    witness = f"Witness: {len(cases)} cases in [{op.name.lower()}.json]({WITNESS}/{op.name.lower()}.json)."
-    return [part for part, there in ((sources, op.sources), (params, op.params), (facts, True), (witness, cases)) if there]
+    return [part for part, there in ((sources, op.sources), (params, op.params), (facts, True)) if there]
 
 
 def _slots(param: Param) -> str:
@@ -159,6 +187,7 @@ def _facts(module: ModuleType) -> str:
 
 
 BLOCK_FAMILIES: dict[str, ModuleType] = {"plain": plain, "legacy": legacy, "k": k, "iq": iq, "ternary": ternary, "fp4": fp4}
+BLOCK_FAMILIES["few bits"] = few_bits
 
 
 def blocks(family: str) -> str:

@@ -29,7 +29,7 @@ from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, MAX_SRC, GetAlignment, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import kinds
-from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.spec.versions import NEWEST, Version
 from ggml_rpc_ref.tensor import Array, PlainStorage, Tensor
 
 GUARD, GUARD_BYTE = 64, 0xA5
@@ -50,8 +50,8 @@ def cases(path: Path, content: Any) -> Iterator[Case]:
     for row in content["cases"]:
         vector = Vector(path, op, row, Tolerance(**row.get("tolerance", content["tolerance"])))
         doc = f"{vector}, {row['id']}: the result is that of the genuine server, and nothing else changes."
-        play, since = partial(_play, vector), vector.since
-        yield Case(f"ops/{op}/{row['id']}", doc, play, may_crash=True, patience=PATIENCE, judges=COMPUTES, since=since)
+        play, marks_ = partial(_play, vector), {"since": vector.since, "until": vector.until}
+        yield Case(f"ops/{op}/{row['id']}", doc, play, may_crash=True, patience=PATIENCE, judges=COMPUTES, **marks_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,16 @@ class Vector:
 
     @property
     def since(self) -> Version:
-        """The first version that has its op, its kind of UNARY or GLU, and its types."""
-        names, number = kinds(self.op), self.params[0]
+        """The first version that has its op, its kind of UNARY or GLU, and its types, and computes this."""
+        names, number = kinds(self.op, NEWEST), self.params[0]
+        said = [Version.parse(self.row["since"])] if "since" in self.row else []
         op = marks.kind_since(self.op, names[number]) if 0 <= number < len(names) else marks.op_since(self.op)
-        return max(op, *(BY_NAME[operand["type"]].since for operand in self.named.values()))
+        return max(op, *said, *(BY_NAME[operand["type"]].since for operand in self.named.values()))
+
+    @property
+    def until(self) -> Version | None:
+        """The first version that computes something else; None where there is none yet."""
+        return Version.parse(self.row["until"]) if "until" in self.row else None
 
     def judged(self, memory: str) -> Any:
         """Return the operand whose elements may change in a memory that changes: dst in its own or its alias's, else the owner."""

@@ -1,9 +1,13 @@
 """The oracle: every ggml operation in numpy, one file per op, of the op's name."""
 
+from dataclasses import replace
+from functools import cache
 from importlib import import_module
 
 from ggml_rpc_ref.ops import custom
 from ggml_rpc_ref.ops.op import Op
+from ggml_rpc_ref.spec.opcodes import kinds, op_table
+from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, Version
 
 # By hand rather than by listing the folder, so that a new op shows in the diff.
 _NAMES = (
@@ -16,6 +20,7 @@ _NAMES = (
     "ARGMAX",
     "ARGSORT",
     "CLAMP",
+    "COL2IM_1D",
     "CONCAT",
     "CONT",
     "CONV_2D",
@@ -33,6 +38,9 @@ _NAMES = (
     "DIAG_MASK_INF",
     "DIAG_MASK_ZERO",
     "DIV",
+    "DSV4_HC_COMB",
+    "DSV4_HC_POST",
+    "DSV4_HC_PRE",
     "DUP",
     "FILL",
     "FLASH_ATTN_BACK",
@@ -49,6 +57,7 @@ _NAMES = (
     "IM2COL_BACK",
     "L2_NORM",
     "LEAKY_RELU",
+    "LIGHTNING_INDEXER",
     "LOG",
     "MEAN",
     "MUL",
@@ -101,5 +110,22 @@ _NAMES = (
     "WIN_UNPART",
 )  # fmt: skip
 
-OPS: dict[str, Op] = {name: import_module(f"{__name__}.{name.lower()}").OP for name in _NAMES} | {op.name: op for op in custom.OPS}
-"""Op name (ggml's, without GGML_OP_) to its row."""
+_ROWS: dict[str, Op] = {name: import_module(f"{__name__}.{name.lower()}").OP for name in _NAMES}
+_ROWS |= {op.name: op for op in custom.OPS}
+
+
+@cache
+def ops_of(version: Version) -> dict[str, Op]:
+    """Return the ops that a version has, each with the meaning that it has there: ggml's name, without GGML_OP_, to its row."""
+    known = frozenset(op_table(version))  # not set(...): that name is a page of this package
+    return {name: row.at(version) for name, row in _ROWS.items() if name in known}
+
+
+@cache
+def canonical_ops(version: Version) -> dict[str, Op]:
+    """Return `ops_of` a version with the kinds of UNARY and GLU numbered as the newest version does, for the backends' kernels."""
+    return {name: replace(row, kinds=kinds(name, NEWEST)) for name, row in ops_of(version).items()}
+
+
+OPS: dict[str, Op] = ops_of(DEFAULT)
+"""Op name to its row, as SPEC.md's running text describes it."""

@@ -11,8 +11,8 @@ Source: ggml_clamp in ggml.c, ggml_compute_forward_clamp in ggml-cpu/ops.cpp.
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_same_even_rows
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
+from ggml_rpc_ref.ops.shared.elementwise import map_values, require_same_dense_rows, require_same_even_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -36,4 +36,5 @@ OP = Op(
     oracle=oracle,
     tolerance=EXACT,
     in_place=(0,),
+    later=(later("CLAMP.strides", shape=require_same_dense_rows),),
 )

@@ -10,12 +10,13 @@ Source: ggml_concat in ggml.c, ggml_compute_forward_concat in ggml-cpu/ops.cpp.
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import PLAIN, Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import BLOCKS, PLAIN, Node, Op, Param, Source, later
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Quad
 
 
-def shape(node: Node) -> None:
+def require_joined(node: Node) -> None:
     """Refuse an unknown dimension, differing types, other dimensions that differ, a result of another size."""
     src0, src1, dst, dim = node.source(0), node.source(1), node.dst, node.i32("dim")
     node.require(0 <= dim <= 3, "dim from 0 to 3", dim)
@@ -23,6 +24,30 @@ def shape(node: Node) -> None:
     joined = _replaced(src0.ne, dim, src0.ne[dim] + src1.ne[dim])
     node.require(_replaced(src1.ne, dim, src0.ne[dim]) == src0.ne, f"src1.ne as src0's but for dim {dim}", src1.ne, at=src1)
     node.require(dst.ne == joined, f"ne {joined}", dst.ne)
+
+
+def shape(node: Node) -> None:
+    """Refuse what does not go together, and of block types gaps, and rows that are not whole blocks."""
+    require_joined(node)
+    if node.dst.dtype.is_quantised:
+        _require_whole_blocks(node)
+        for tensor in (node.source(0), node.source(1)):
+            node.require(tensor.is_contiguous, "a contiguous source", tensor.nb, at=tensor)
+        require_dense_rows(node, node.dst)
+
+
+def shape_of_rows(node: Node) -> None:
+    """Refuse what does not go together, gaps within rows, rows that are not whole blocks."""
+    require_joined(node)
+    _require_whole_blocks(node)
+    require_contiguous_rows(node, node.source(0), node.source(1))
+    require_dense_rows(node, node.dst)
+
+
+def _require_whole_blocks(node: Node) -> None:
+    for tensor in (node.source(0), node.source(1)):
+        whole = tensor.ne[0] % tensor.dtype.block == 0
+        node.require(whole, f"ne[0] a multiple of {tensor.dtype.block}", tensor.ne[0], at=tensor)
 
 
 def _replaced(ne: Quad, dim: int, length: int) -> Quad:
@@ -36,7 +61,8 @@ def oracle(node: Node) -> None:
     target = node.dst.array
     # may_share_memory compares bounds only: a needless copy is cheap, the exact question can take exponential time
     first, second = (x.copy() if np.may_share_memory(x, target) else x for x in (src0.array, src1.array))
-    place, seam = (slice(None),) * (3 - dim), src0.ne[dim]
+    # an array of blocks has one entry for each
+    place, seam = (slice(None),) * (3 - dim), src0.array.shape[3 - dim]
     target[(*place, slice(seam))] = first
     target[(*place, slice(seam, None))] = second
 
@@ -49,4 +75,8 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    later=(
+        later("CONCAT.blocks", takes={0: BLOCKS, 1: BLOCKS}, gives=BLOCKS),
+        later("CONCAT.rows", shape=shape_of_rows),
+    ),
 )

@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.op import Node, Op, Source, later
 from ggml_rpc_ref.ops.shared.convolution import SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
 from ggml_rpc_ref.ops.shared.sliding_window import Axis, axis, params
@@ -47,7 +47,7 @@ def _check_order(node: Node) -> None:
             node.require(tensor.is_contiguous, f"a contiguous {name}, as the images are", tensor.nb, at=tensor)
         return
     for name, tensor, order in (("images", images, CWHN), ("kernel", kernel, KERNEL_CWHN), ("result", dst, CWHN)):
-        want = packed_nb(tensor.ne, order)
+        want = packed_nb(tensor.ne, order, tensor.dtype.size)
         node.require(_strides_agree(tensor, want), f"{name} with nb {want} (or contiguous images)", tensor.nb, at=tensor)
     node.require(
         images.nb[2] == 4 and images.nb[1] > images.nb[0] > 4, "images with nb[1] > nb[0] > nb[2] == 4", images.nb, at=images
@@ -55,9 +55,9 @@ def _check_order(node: Node) -> None:
     node.require(kernel.nb[1] >= kernel.nb[0] >= kernel.nb[2], "a kernel with nb[1] >= nb[0] >= nb[2]", kernel.nb, at=kernel)
 
 
-def packed_nb(ne: Quad, order: Quad) -> Quad:
-    """Return the strides of an F32 tensor without gaps whose dimensions lie in memory in an order, innermost first."""
-    nb, stride = [0, 0, 0, 0], 4
+def packed_nb(ne: Quad, order: Quad, size: int = 4) -> Quad:
+    """Return the strides of a tensor without gaps whose dimensions lie in memory in an order, innermost first."""
+    nb, stride = [0, 0, 0, 0], size
     for dim in order:
         nb[dim] = stride
         stride *= ne[dim]
@@ -115,4 +115,5 @@ OP = Op(
     oracle=oracle,
     tolerance=SUM_OF_PRODUCTS,
     cost=cost,
+    later=(later("CONV_2D_DW.f16", takes={0: ("F16",)}),),
 )

@@ -15,9 +15,11 @@ Source: ggml_conv_transpose_2d_p0 in ggml.c; ggml_compute_forward_conv_transpose
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import CALL, PRODUCTS, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.stopping import checkpoint
+from ggml_rpc_ref.tensor import Array
 
 
 def shape(node: Node) -> None:
@@ -35,29 +37,56 @@ def shape(node: Node) -> None:
     node.require(dst.is_contiguous, "a contiguous result", dst.nb)
 
 
-@np.errstate(all="ignore")
 def oracle(node: Node) -> None:
-    """Add tap by tap for the first image, sums in float64."""
+    """Compute the first image; the others' results are 0."""
+    # upstream clears all of dst, then walks through one image: its loops have no i13
+    _compute(node, 1)
+
+
+def oracle_of_all(node: Node) -> None:
+    """Compute every image."""
+    _compute(node, node.source(1).ne[3])
+
+
+@np.errstate(all="ignore")
+def _compute(node: Node, count: int) -> None:
+    """Add tap by tap for so many images, one after the other, sums in float64; write the results when all are there."""
     stride, kernel, images, dst = node.i32("stride"), node.source(0).array, node.source(1).array, node.dst.array
     if dst.size == 0:
         return
-    image = images[0].astype(kernel.dtype).astype(np.float64)
-    total = np.zeros(dst.shape[1:])
+    results = np.zeros(dst.shape, np.float32)
+    for n in range(count):
+        results[n] = _spread(images[n].astype(kernel.dtype).astype(np.float64), kernel, stride, dst.shape[1:])
+    dst[...] = results
+
+
+def _spread(image: Array, kernel: Array, stride: int, shape: tuple[int, ...]) -> Array:
+    """Return what the copies of the kernel add up to, float64."""
+    total = np.zeros(shape)
     spans = [(n - 1) * stride + 1 for n in image.shape[1:]]
     for kh, kw in np.ndindex(kernel.shape[2:]) if image.size else ():
+        checkpoint()
         copies = np.tensordot(kernel[:, :, kh, kw].astype(np.float64), image, (0, 0))
         total[:, kh : kh + spans[0] : stride, kw : kw + spans[1] : stride] += copies
-    dst[...] = 0
-    # upstream clears all of dst, then walks through one image: its loops have no i13
-    dst[0] = total
+    return total
 
 
 def cost(node: Node) -> Cost:
-    """Return the cost: the first image as float64 at once, tap by tap."""
+    """Return the cost of the first image."""
+    return _cost(node, 1)
+
+
+def cost_of_all(node: Node) -> Cost:
+    """Return the cost of all images."""
+    return _cost(node, node.source(1).ne[3])
+
+
+def _cost(node: Node, count: int) -> Cost:
+    """Return the cost: an image as float64 at once, tap by tap."""
     kernel, images = node.source(0), node.source(1)
     width, height, channels, _ = images.ne
     product = kernel.ne[2] * width * height
-    taps = kernel.ne[0] * kernel.ne[1] * (CALL + product + product * channels // PRODUCTS)
+    taps = count * kernel.ne[0] * kernel.ne[1] * (CALL + product + product * channels // PRODUCTS)
     own = 8 * node.dst.nelements + 16 * width * height * channels + 16 * product + 16 * kernel.ne[2] * channels
     return Cost(own, elements(node) + taps)
 
@@ -74,4 +103,5 @@ OP = Op(
     oracle=oracle,
     tolerance=F16_SUM_OF_PRODUCTS,
     cost=cost,
+    later=(later("CONV_TRANSPOSE_2D.images", oracle=oracle_of_all, cost=cost_of_all),),
 )

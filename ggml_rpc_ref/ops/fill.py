@@ -5,12 +5,12 @@
 src0: F32, of the same ne; its elements are not read, but stock clients send it. dst: F32, dense rows; may be src0's memory. c
 may be NaN or infinite. Empty: nothing is computed.
 
-Source: ggml_fill in ggml.c, ggml_compute_forward_fill_f32 in ggml-cpu/ops.cpp.
+Source: ggml_fill in ggml.c, ggml_compute_forward_fill_f32, _f16 in ggml-cpu/ops.cpp.
 """
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
@@ -19,12 +19,14 @@ def shape(node: Node) -> None:
     """Refuse another ne than the source's, and gaps within rows."""
     src0 = node.optional(0)
     node.require(src0 is None or src0.ne == node.dst.ne, "the source's ne", node.dst.ne)
+    node.require(src0 is None or src0.dtype == node.dst.dtype, "the source's type", node.dst.dtype.name)
     require_dense_rows(node, node.dst)
 
 
 def oracle(node: Node) -> None:
     """Write the number everywhere."""
-    node.dst.array[...] = np.float32(node.f32("c"))
+    with np.errstate(over="ignore"):
+        node.dst.array[...] = np.float32(node.f32("c"))
 
 
 OP = Op(
@@ -37,4 +39,5 @@ OP = Op(
     tolerance=EXACT,
     in_place=(0,),
     unread=(0,),
+    later=(later("FILL.f16", takes={0: ("F16",)}, gives=("F16",)),),
 )

@@ -5,6 +5,7 @@
     0 REGLU x where x > 0, else 0 (then 0 whatever y is)      3 SWIGLU_OAI x' / (1 + e^(-alpha x')) · (y' + 1)
     1 GEGLU gelu(x)                                                with x' = min(x, limit), y' = y clamped to ±limit
     2 SWIGLU silu(x)                                          4 GEGLU_ERF gelu_erf(x)   5 GEGLU_QUICK gelu_quick(x)
+    6 SWIGLU_CLAMP silu(min(x, limit)) · (y clamped to ±limit), in later versions
 
 With src1: x = src0, y = src1, both of dst's ne. Without: src0 has rows of 2n (or 2n + 1, whose last element is not read), x is
 the first n, y the second; the other way round where swapped is not 0. All: F32, or all F16 (not SWIGLU_OAI), dense, evenly
@@ -20,23 +21,27 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.activations import gelu, gelu_erf, gelu_of_f32, gelu_quick, halves, silu
 from ggml_rpc_ref.ops.shared.layout import require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import element_blocks, part
 from ggml_rpc_ref.ops.tolerance import FLOAT32
-from ggml_rpc_ref.spec.opcodes import GLU_OPS
 from ggml_rpc_ref.tensor import Array, F32Array
 
 GATES: dict[str, Callable[[Array], Array]] = {"GEGLU": gelu, "SWIGLU": silu, "GEGLU_ERF": gelu_erf, "GEGLU_QUICK": gelu_quick}
 
 
+TYPES: dict[str, tuple[str, ...]] = {"SWIGLU_OAI": ("F32",), "SWIGLU_CLAMP": ("F32", "F16")}
+"""Kinds that do not take all types of the op, to those that they take."""
+
+
 def shape(node: Node) -> None:
     """Refuse an unknown kind, differing types, halves that are not the result's size, rows with gaps or unevenly spaced."""
-    number, src0, src1, dst = node.i32("kind"), node.source(0), node.optional(1), node.dst
-    node.require(0 <= number < len(GLU_OPS), f"a kind below {len(GLU_OPS)}", number)
+    number, names, src0, src1, dst = node.i32("kind"), node.op.kinds, node.source(0), node.optional(1), node.dst
+    node.require(0 <= number < len(names), f"a kind below {len(names)}", number)
     node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as src0", dst.dtype.name)
-    node.require(GLU_OPS[number] != "SWIGLU_OAI" or dst.dtype.name == "F32", "F32 for SWIGLU_OAI", dst.dtype.name)
+    types = TYPES.get(node.kind, node.op.types)
+    node.require(dst.dtype.name in types, f"{' or '.join(types)} for {node.kind}", dst.dtype.name)
     n = src0.ne[0] if src1 is not None else src0.ne[0] // 2
     node.require(dst.ne == (n, *src0.ne[1:]), f"ne {(n, *src0.ne[1:])}", dst.ne)
     if src1 is not None:
@@ -57,22 +62,31 @@ def oracle(node: Node) -> None:
 
 def gated(node: Node, x: F32Array, y: F32Array) -> Array:
     """Return the kind's formula of both halves."""
-    kind = GLU_OPS[node.i32("kind")]
+    kind = node.kind
     if kind == "REGLU":
         # not relu(x) * y: where x <= 0, an infinite or NaN y has no effect (ggml_vec_reglu_f32)
         return np.where(x > 0, x * y, np.float32(0))
     if kind == "SWIGLU_OAI":
         return swiglu_oai(x.astype(np.float64), y, node.f32("alpha"), node.f32("limit"))
+    if kind == "SWIGLU_CLAMP":
+        gate, up = clamped(x.astype(np.float64), y, node.f32("limit"))
+        # expf overflows below -88.7, and then an infinite y gives NaN
+        result: Array = gate / (1.0 + np.exp(-gate).astype(np.float32)) * up
+        return result
     if kind == "GEGLU" and node.dst.dtype.name == "F32":
         return np.where(x <= -10, 0.0, gelu_of_f32(x) * y)
     return GATES[kind](x) * y
 
 
 def swiglu_oai(x: Array, y: Array, alpha: float, limit: float) -> Array:
-    """Return the clamped gate of OpenAI's gpt-oss; comparisons with NaN are false, as C's."""
-    x = np.where(x > limit, limit, x)
-    y = np.where(y < -limit, -limit, np.where(y > limit, limit, y))
+    """Return the clamped gate of OpenAI's gpt-oss."""
+    x, y = clamped(x, y, limit)
     return x / (1.0 + np.exp(-alpha * x)) * (y + 1.0)
+
+
+def clamped(x: Array, y: Array, limit: float) -> tuple[Array, Array]:
+    """Return min(x, limit), and y within ±limit; comparisons with NaN are false, as C's."""
+    return np.where(x > limit, limit, x), np.where(y < -limit, -limit, np.where(y > limit, limit, y))
 
 
 OP = Op(
@@ -86,10 +100,11 @@ OP = Op(
         Param("kind", "i32", 0, "which gate: ggml_glu_op"),
         Param("swapped", "i32", 1, "not 0: the second half of x is the gate; ignored with y"),
         Param("alpha", "f32", 2, "SWIGLU_OAI: steepness"),
-        Param("limit", "f32", 3, "SWIGLU_OAI: bound of both halves"),
+        Param("limit", "f32", 3, "SWIGLU_OAI, SWIGLU_CLAMP: bound of both halves"),
     ),
     shape=shape,
     oracle=oracle,
     tolerance=FLOAT32,
     in_place=(0, 1),
+    later=(later("GLU.bf16", takes={0: ("BF16",), 1: ("BF16",)}, gives=("BF16",)),),
 )

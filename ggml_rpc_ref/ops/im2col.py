@@ -18,7 +18,7 @@ Source: ggml_im2col in ggml.c; ggml_compute_forward_im2col_f32, _f16 in ggml-cpu
 from math import prod
 
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
-from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axes, axis, params, write_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
@@ -44,13 +44,19 @@ def shape(node: Node) -> None:
 
 
 def _check_types(node: Node) -> None:
-    kernel, image, dst = node.source(0), node.source(1), node.dst
+    image, dst = node.source(1), node.dst
     if dst.dtype.name == "F32":
         node.require(image.dtype.name == "F32", "an F32 image for an F32 result", image.dtype.name, at=image)
-    else:
+    require_dense_rows(node, image)
+
+
+def shape_with_f16_kernel(node: Node) -> None:
+    """Refuse what `shape` does, and an F16 result with another kernel than F16."""
+    kernel = node.source(0)
+    if node.dst.dtype.name == "F16":
         node.require(kernel.dtype.name == "F16", "an F16 kernel for an F16 result", kernel.dtype.name, at=kernel)
         require_dense_rows(node, kernel)
-    require_dense_rows(node, image)
+    shape(node)
 
 
 def _axes(node: Node) -> Axes:
@@ -94,9 +100,10 @@ OP = Op(
     ),
     types=("F32", "F16"),
     params=(*params(2), Param("is_2D", "i32", 6, "1: two dimensions; else one")),
-    shape=shape,
+    shape=shape_with_f16_kernel,
     oracle=oracle,
     tolerance=EXACT,
     unread=(0,),
     cost=cost,
+    later=(later("IM2COL.kernel", shape=shape),),
 )

@@ -14,17 +14,15 @@ Source: ggml_im2col_3d in ggml.c; ggml_compute_forward_im2col_3d_f32, _f16 in gg
 from math import prod
 
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
-from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.sliding_window import Axes, axis, params, write_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
-    """Refuse a result of other dimensions or with gaps, channels that do not divide, an F16 result of another kernel."""
+    """Refuse a result of other dimensions or with gaps, channels that do not divide."""
     kernel, volume, dst, channels = node.source(0), node.source(1), node.dst, node.i32("IC")
-    if dst.dtype.name == "F16":
-        node.require(kernel.dtype.name == "F16", "an F16 kernel for an F16 result", kernel.dtype.name, at=kernel)
     require_dense_rows(node, volume)
     node.require(channels >= 1 and volume.ne[3] % channels == 0, f"IC to divide src1.ne[3] = {volume.ne[3]}", channels)
     axes = _axes(node)
@@ -33,6 +31,14 @@ def shape(node: Node) -> None:
     ne = (kernel.ne[0] * kernel.ne[1] * kernel.ne[2] * channels, width, height, depth * (volume.ne[3] // channels))
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
     node.require(dst.is_contiguous, "a contiguous result", dst.nb)
+
+
+def shape_with_f16_kernel(node: Node) -> None:
+    """Refuse what `shape` does, and an F16 result with another kernel than F16."""
+    kernel = node.source(0)
+    if node.dst.dtype.name == "F16":
+        node.require(kernel.dtype.name == "F16", "an F16 kernel for an F16 result", kernel.dtype.name, at=kernel)
+    shape(node)
 
 
 def _axes(node: Node) -> Axes:
@@ -62,9 +68,10 @@ OP = Op(
     ),
     types=("F32", "F16"),
     params=(*params(3), Param("IC", "i32", 9, "channels of a volume")),
-    shape=shape,
+    shape=shape_with_f16_kernel,
     oracle=oracle,
     tolerance=EXACT,
     unread=(0,),
     cost=cost,
+    later=(later("IM2COL_3D.kernel", shape=shape),),
 )

@@ -16,7 +16,7 @@ Source: ggml_im2col_back in ggml.c; ggml_compute_forward_im2col_back_f32 in ggml
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axis, axis, params
 from ggml_rpc_ref.ops.tolerance import EXACT
@@ -83,4 +83,5 @@ OP = Op(
     tolerance=EXACT,
     unread=(1,),
     cost=cost,
+    later=(later("IM2COL_BACK.f16", takes={1: ("F16",)}),),
 )

@@ -11,7 +11,8 @@ Source: ggml_compute_forward_l2_norm_f32 in ggml-cpu/ops.cpp.
 
 import numpy as np
 
-from ggml_rpc_ref.ops.shared.norms import norm_op
+from ggml_rpc_ref.ops.op import later
+from ggml_rpc_ref.ops.shared.norms import norm_op, require_strided_norm
 from ggml_rpc_ref.tensor import Array, F32Array
 
 
@@ -21,4 +22,6 @@ def normalise(x: F32Array, eps: np.float32) -> Array:
     return x * (np.float32(1) / np.fmax(length, eps))
 
 
-OP = norm_op("L2_NORM", normalise, "dense rows", "the least length, at least 0")
+STRIDES = later("L2_NORM.strides", shape=require_strided_norm)
+
+OP = norm_op("L2_NORM", normalise, "dense rows", "the least length, at least 0", (STRIDES,))

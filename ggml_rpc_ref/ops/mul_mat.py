@@ -19,7 +19,7 @@ Q5_0, IQ4_NL with two or more rows of src1), ggml_mul_mat in ggml.c.
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import PRODUCTS, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.matmul import (
     ACTIVATIONS,
     WEIGHTS,
@@ -31,6 +31,11 @@ from ggml_rpc_ref.ops.shared.matmul import (
 from ggml_rpc_ref.ops.shared.slabs import slabs, spans
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Tensor
+
+HINT = Param("hint", "i32", 1, "1: src0 is known to be a Hadamard matrix, see MUL_MAT.hint; else 0")
+
+HADAMARD = 1
+"""GGML_HINT_SRC0_IS_HADAMARD."""
 
 MOST_PRODUCTS = 2**34
 """Products of one call of the library that multiplies, which nothing can stop: about a second on one core."""
@@ -45,13 +50,30 @@ def require_multipliable(node: Node, a: Tensor, b: Tensor) -> None:
 
 def shape(node: Node) -> None:
     """Refuse operands that cannot be multiplied, a result of other dimensions, rows with gaps, types that do not go together."""
+    require_paired_types(node, node.source(0), node.source(1))
+    _check(node)
+
+
+def shape_with_f16_activations(node: Node) -> None:
+    """Refuse what `shape` does; with F32 weights the activations may be F16 or BF16."""
     a, b = node.source(0), node.source(1)
-    require_paired_types(node, a, b)
+    if a.dtype.name != "F32" or b.dtype.name not in FLOATS:
+        require_paired_types(node, a, b)
+    _check(node)
+
+
+def _check(node: Node) -> None:
+    a, b = node.source(0), node.source(1)
     require_multipliable(node, a, b)
     want = (a.ne[1], b.ne[1], b.ne[2], b.ne[3])
     node.require(node.dst.ne == want, f"ne {want}", node.dst.ne)
     require_whole_block_rows(node, a, b)
     require_ascending_result(node)
+    if node.op.reads("hint") and node.i32("hint") == HADAMARD:
+        n, types = a.ne[0], ("F32", "F16")
+        node.require(n > 0 and n & (n - 1) == 0 and a.ne[1] == n, "a square matrix of a power of 2 rows by the hint", a.ne, at=a)
+        # asserted by ggml_compute_forward_fwht
+        node.require(b.dtype.name in types, f"{' or '.join(types)} by the hint", b.dtype.name, at=b)
 
 
 def oracle(node: Node) -> None:
@@ -91,4 +113,8 @@ OP = Op(
         "outliers, which cost more (up to 1.4e-3 seen in Gemma 3 270M)",
     ),
     cost=cost,
+    later=(
+        later("MUL_MAT.hint", reads=(HINT,)),
+        later("MUL_MAT.f16-activations", shape=shape_with_f16_activations),
+    ),
 )

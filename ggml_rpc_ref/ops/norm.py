@@ -11,7 +11,8 @@ Source: ggml_compute_forward_norm_f32 in ggml-cpu/ops.cpp (sum in double, mean a
 
 import numpy as np
 
-from ggml_rpc_ref.ops.shared.norms import norm_op
+from ggml_rpc_ref.ops.op import later
+from ggml_rpc_ref.ops.shared.norms import norm_op, require_strided_norm
 from ggml_rpc_ref.tensor import Array, F32Array
 
 
@@ -24,4 +25,6 @@ def normalise(x: F32Array, eps: np.float32) -> Array:
     return scaled
 
 
-OP = norm_op("NORM", normalise, "dense rows", "added to the variance, at least 0")
+STRIDES = later("NORM.strides", shape=require_strided_norm)
+
+OP = norm_op("NORM", normalise, "dense rows", "added to the variance, at least 0", (STRIDES,))

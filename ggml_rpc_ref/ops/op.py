@@ -8,20 +8,27 @@ The contract of `shape`: its answer depends on nothing but geometry, that is on 
 there, its dtype, ne and nb. So one check serves all nodes of the same geometry (`Op.check_geometry`). The few ops that also need
 an operand to lie at a certain place in memory say so in a rule of its own, `Op.placement`. What only the bytes can tell, an index
 out of range, is refused by the oracle.
+
+A row says what the op is in the version of SPEC.md's running text, or in the first one that has it. What it is later stands in
+`Op.later`, by the ids of `spec.op_changes`; `Op.at` puts the two together. The functions of an op look at `node.op` alone, so they
+know no versions: they ask whether its row has a parameter, or are other functions.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from ggml_rpc_ref.blocks import CAN_DEQUANTISE, CAN_QUANTISE
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops.cost import Cost, by_element
 from ggml_rpc_ref.ops.tolerance import FLOAT32, Tolerance
+from ggml_rpc_ref.spec import op_changes
 from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.opcodes import kinds
+from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import Tensor
 
 FLOATS = ("F32", "F16", "BF16")
@@ -122,6 +129,11 @@ class Node:
         """Return a source that may be absent."""
         return self.src[index] if index < len(self.src) else None
 
+    @property
+    def kind(self) -> str:
+        """The name of the kind that a node of UNARY or GLU has, which `shape` knows to be one."""
+        return self.op.kinds[self.i32("kind")]
+
     def i32(self, name: str) -> int:
         """Return the integer parameter of that name."""
         value = self.op.param(name).read(self.op_params)
@@ -162,6 +174,43 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Later:
+    """What an op is in the versions that have a change.
+
+    Attributes:
+        change: id in `spec.op_changes`.
+        changed: the row before the change, to the row after it.
+    """
+
+    change: str
+    changed: Callable[[Op], Op]
+
+
+def later(change: str, *, takes: Mapping[int, tuple[str, ...]] | None = None, gives: tuple[str, ...] = (),
+          reads: tuple[Param, ...] = (), **fields: Any) -> Later:  # fmt: skip
+    """Return a change of a row.
+
+    Args:
+        change: its id in `spec.op_changes`.
+        takes: source slot to the types that it takes besides.
+        gives: types that the destination may have besides.
+        reads: parameters that it has besides.
+        fields: other fields of the row, to what they are from then on.
+    """
+    more = takes or {}
+
+    def changed(row: Op) -> Op:
+        sources = tuple(
+            replace(source, types=tuple(dict.fromkeys((*source.types, *more.get(slot, ())))))
+            for slot, source in enumerate(row.sources)
+        )
+        types = tuple(dict.fromkeys((*row.types, *gives)))
+        return replace(row, **{"sources": sources, "types": types, "params": (*row.params, *reads), **fields})
+
+    return Later(change, changed)
+
+
+@dataclass(frozen=True, slots=True)
 class Op:
     """The facts of one operation.
 
@@ -180,6 +229,9 @@ class Op:
         unread: slots of sources whose elements are not read, or only as the destination's own.
         cost: what computing an accepted node costs beyond its operands.
         writes: slots of sources that the op updates besides its destination.
+        kinds: names of UNARY's or GLU's kinds by number.
+        later: what the op is in later versions, in the order of `spec.op_changes`.
+        changes: ids of those that this row has.
     """
 
     name: str
@@ -195,6 +247,21 @@ class Op:
     unread: tuple[int, ...] = ()
     cost: Callable[[Node], Cost] = by_element
     writes: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ()
+    later: tuple[Later, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    def at(self, version: Version) -> Op:
+        """Return the row as it is in a version."""
+        row = replace(self, kinds=kinds(self.name, version))
+        for later in self.later:
+            if op_changes.has(version, later.change):
+                row = replace(later.changed(row), changes=(*row.changes, later.change))
+        return row
+
+    def reads(self, name: str) -> bool:
+        """Whether the op has a parameter of that name."""
+        return any(param.name == name for param in self.params)
 
     def param(self, name: str) -> Param:
         """Return the row of a parameter."""

@@ -12,7 +12,7 @@ Source: ggml_compute_forward_out_prod_f32 and _q_f32 in ggml-cpu/ops.cpp, ggml_o
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import PRODUCTS, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.op import Node, Op, Source, later
 from ggml_rpc_ref.ops.shared.matmul import WEIGHTS, grouped, require_whole_block_rows
 from ggml_rpc_ref.ops.shared.slabs import slabs
 from ggml_rpc_ref.ops.tolerance import FLOAT32
@@ -27,7 +27,8 @@ def shape(node: Node) -> None:
     for dim in (2, 3):
         n, shared = b.ne[dim], a.ne[dim]
         node.require(shared > 0 and n % shared == 0, f"ne[{dim}] a multiple of {shared}", n)
-        node.require(n == shared or not a.dtype.is_quantised, f"ne[{dim}] of {shared}, as a block type does not broadcast", n)
+        one = n == shared or a.dtype.name == "F32"
+        node.require(one, f"ne[{dim}] of {shared}, as {a.dtype.name} does not broadcast", n)
     want = (a.ne[0], b.ne[0], b.ne[2], b.ne[3])
     node.require(node.dst.ne == want and node.dst.is_contiguous, f"a contiguous result of ne {want}", node.dst.ne)
     require_whole_block_rows(node, a, node.dst)
@@ -60,4 +61,5 @@ OP = Op(
     oracle=oracle,
     tolerance=FLOAT32,
     cost=cost,
+    later=(later("OUT_PROD.f16", takes={0: ("F16",)}),),
 )

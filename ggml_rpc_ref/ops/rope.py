@@ -32,7 +32,7 @@ ggml_rope_impl, ggml_rope_yarn_corr_dims in ggml.c.
 """
 
 from ggml_rpc_ref.ops.op import Node, Op
-from ggml_rpc_ref.ops.shared.rotation import ANGLES, PARAMS, SOURCES, require_rotation, rotate
+from ggml_rpc_ref.ops.shared.rotation import ANGLES, PARAMS, SOURCES, require_rotation, rotate, with_offset
 
 
 def oracle(node: Node) -> None:
@@ -49,4 +49,5 @@ OP = Op(
     oracle=oracle,
     tolerance=ANGLES,
     in_place=(0,),
+    later=(with_offset("ROPE"),),
 )

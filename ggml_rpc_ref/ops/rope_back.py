@@ -9,7 +9,7 @@ Source: ggml_compute_forward_rope_back in ggml-cpu/ops.cpp, ggml_rope_ext_back a
 """
 
 from ggml_rpc_ref.ops.op import Node, Op
-from ggml_rpc_ref.ops.shared.rotation import ANGLES, PARAMS, SOURCES, require_rotation, rotate
+from ggml_rpc_ref.ops.shared.rotation import ANGLES, PARAMS, SOURCES, require_rotation, rotate, with_offset
 
 
 def oracle(node: Node) -> None:
@@ -26,4 +26,5 @@ OP = Op(
     oracle=oracle,
     tolerance=ANGLES,
     in_place=(0,),
+    later=(with_offset("ROPE_BACK"),),
 )

@@ -10,7 +10,7 @@ Source: ggml_compute_forward_scale_f32 in ggml-cpu/ops.cpp (the sum is one fused
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.elementwise import map_values
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.tolerance import FLOAT32
@@ -24,6 +24,7 @@ def shape(node: Node) -> None:
     """
     src0 = node.source(0)
     node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
+    node.require(node.dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", node.dst.dtype.name)
     node.require(src0.is_contiguous and node.dst.is_contiguous, "both contiguous", (src0.nb, node.dst.nb))
     require_dense_rows(node, src0, node.dst)
     require_even_rows(node, src0, node.dst)
@@ -49,4 +50,5 @@ OP = Op(
     oracle=oracle,
     tolerance=FLOAT32,
     in_place=(0,),
+    later=(later("SCALE.bf16", takes={0: ("BF16",)}, gives=("BF16",)),),
 )

@@ -7,12 +7,12 @@ strides; each 0 <= index < rows. src2: what is written to; dst is a view of it (
 or a block type that the CPU backend can write, ne = (n, rows, r2, r3), dense rows; other rows stay as they are. Where an index
 occurs twice in a matrix, the later row stays. Rounding as in CPY. Empty: nothing is written, and no index is checked.
 
-Source: ggml_set_rows in ggml.c, ggml_compute_forward_set_rows_f32 in ggml-cpu/ops.cpp.
+Source: ggml_set_rows in ggml.c, ggml_compute_forward_set_rows in ggml-cpu/ops.cpp.
 """
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import ANY, FLOATS, WRITABLE_BLOCKS, Node, Op, Source
+from ggml_rpc_ref.ops.op import ANY, FLOATS, WRITABLE_BLOCKS, Node, Op, Source, later
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import part, row_blocks
@@ -45,7 +45,7 @@ def oracle(node: Node) -> None:
     for block in row_blocks(src0.ne):
         # first to dst's type in memory of their own: what the indices move are then bytes, of block types as of all others
         rows = allocate(dst.dtype, part(src0, block).ne)
-        rows.store(src0.array[block])
+        rows.store(part(src0, block).values())
         k, j = (np.arange(indices.start, indices.stop) for indices in block[:2])
         into = index[k[:, None] % len(index), j % index.shape[1], block[2]]
         # of an index that occurs twice numpy keeps the last assignment, as upstream's loop over rows does
@@ -64,4 +64,5 @@ OP = Op(
     oracle=oracle,
     tolerance=EXACT,
     unread=(2,),
+    later=(later("SET_ROWS.f16", takes={0: ("F16",)}),),
 )

@@ -22,11 +22,13 @@ ggml-impl.h.
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.op import Node, Op, Source, later
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.recurrence import SNAPSHOTS, keep, snapshots
+from ggml_rpc_ref.ops.stopping import checkpoint
 from ggml_rpc_ref.ops.tolerance import Tolerance
-from ggml_rpc_ref.tensor import Array, F32Array
+from ggml_rpc_ref.tensor import F32Array
 
 STATE, X, DT, A, B, C, IDS = range(7)
 
@@ -44,7 +46,9 @@ def shape(node: Node) -> None:
     node.require(groups >= 1 and heads % groups == 0, f"groups that divide {heads} heads", groups)
     node.require(ids.ne == (sequences, 1, 1, 1), f"ids.ne ({sequences})", ids.ne, at=ids)
     node.require(tokens >= 1, "at least one token", tokens)
-    size = x.nelements + d_state * dim * heads * sequences
+    count = snapshots(node)
+    node.require(count == 1 or a.ne[0] == 1, "A of one row with several snapshots", a.ne, at=a)
+    size = x.nelements + count * d_state * dim * heads * sequences
     node.require(node.dst.nelements == size and node.dst.is_contiguous, f"{size} contiguous elements", (node.dst.ne, node.dst.nb))
     _check_strides(node)
 
@@ -71,15 +75,18 @@ def oracle(node: Node) -> None:
         return
     ids = checked_indices(node, IDS, len(state))[0, 0, 0]
     now = state[ids].astype(np.float64)
-    y = np.empty(x.shape, np.float32)
+    y, flat, tokens = np.empty(x.shape, np.float32), node.dst.array.reshape(-1), x.shape[1]
+    states = flat[y.size :].reshape(snapshots(node), -1)
     repeats = x.shape[2] // b.shape[2]
     delta = softplus(dt[0]).astype(np.float64)  # (sequences, tokens, heads)
-    for t in range(x.shape[1]):
+    for t in range(tokens):
+        checkpoint()
         decay = np.exp(delta[:, t, :, None] * a[0, 0])[:, :, None]
         into, out = (np.repeat(group[:, t].astype(np.float64), repeats, axis=1) for group in (b, c))
         now = now * decay + (x[:, t] * delta[:, t, :, None])[..., None] * into[:, :, None]
         y[:, t] = np.einsum("shij,shj->shi", now, out)
-    _write(node, y, now)
+        keep(states, now, tokens - 1 - t)
+    flat[: y.size] = y.reshape(-1)
 
 
 def softplus(x: F32Array) -> F32Array:
@@ -87,12 +94,6 @@ def softplus(x: F32Array) -> F32Array:
     # clamped: both branches of the np.where below are computed, and the one above 20 is not used
     exponential = np.exp(np.minimum(x, np.float32(20)), dtype=np.float64).astype(np.float32)
     return np.where(x > 20, x, np.log(np.float32(1) + exponential, dtype=np.float64).astype(np.float32))
-
-
-def _write(node: Node, y: Array, states: Array) -> None:
-    flat = node.dst.array.reshape(-1)
-    flat[: y.size] = y.reshape(-1)
-    flat[y.size :] = states.reshape(-1)
 
 
 def cost(node: Node) -> Cost:
@@ -119,4 +120,5 @@ OP = Op(
     oracle=oracle,
     tolerance=Tolerance(1e-5, 1e-5, 1e-10, "a float32 state rounded at every token, another expf, sums in another order"),
     cost=cost,
+    later=(later("SSM_SCAN.snapshots", reads=(SNAPSHOTS,)),),
 )

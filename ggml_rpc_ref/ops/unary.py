@@ -29,12 +29,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.activations import gelu, gelu_erf, gelu_of_f32, gelu_quick, silu
 from ggml_rpc_ref.ops.shared.elementwise import map_values, require_unary
 from ggml_rpc_ref.ops.shared.layout import require_even_rows
 from ggml_rpc_ref.ops.tolerance import FLOAT32
-from ggml_rpc_ref.spec.opcodes import UNARY_OPS
 from ggml_rpc_ref.tensor import Array, F32Array
 
 Function = Callable[[F32Array], Array]
@@ -83,24 +82,34 @@ FUNCTIONS: dict[str, Function] = {
 """All but XIELU, which has parameters."""
 
 VEC_KINDS = frozenset({"GELU", "GELU_ERF", "GELU_QUICK", "SILU"})
-"""Kinds with kernels of their own in vec.h, for F32 and F16 only."""
+"""Kinds with kernels of their own in vec.h."""
 
 
 def shape(node: Node) -> None:
     """Refuse an unknown kind, types that the kind does not take, other dimensions, gaps within rows."""
-    number = node.i32("kind")
-    node.require(0 <= number < len(UNARY_OPS), f"a kind below {len(UNARY_OPS)}", number)
-    kind, types = UNARY_OPS[number], (node.source(0).dtype.name, node.dst.dtype.name)
+    _check(node, ("F32", "F16"))
+
+
+def shape_with_bf16(node: Node) -> None:
+    """Refuse what `shape` does, BF16 apart."""
+    _check(node, FLOATS)
+
+
+def _check(node: Node, of_vec_kinds: tuple[str, ...]) -> None:
+    number, names = node.i32("kind"), node.op.kinds
+    node.require(0 <= number < len(names), f"a kind below {len(names)}", number)
+    types = (node.source(0).dtype.name, node.dst.dtype.name)
     require_unary(node)
-    if kind in VEC_KINDS:
-        node.require(types in (("F32", "F32"), ("F16", "F16")), f"F32 or F16 on both sides for {kind}", types)
-    if kind == "XIELU":
+    if node.kind in VEC_KINDS:
+        fits = types[0] == types[1] and types[0] in of_vec_kinds
+        node.require(fits, f"{' or '.join(of_vec_kinds)} on both sides for {node.kind}", types)
+    if node.kind == "XIELU":
         require_even_rows(node, node.source(0), node.dst)
 
 
 def oracle(node: Node) -> None:
     """Compute the function of each element."""
-    kind = UNARY_OPS[node.i32("kind")]
+    kind = node.kind
     if kind == "XIELU":
         map_values(node, lambda x: xielu(node, x))
     elif kind == "GELU" and node.dst.dtype.name == "F32":
@@ -132,4 +141,5 @@ OP = Op(
     oracle=oracle,
     tolerance=FLOAT32,
     in_place=(0,),
+    later=(later("UNARY.bf16", shape=shape_with_bf16),),
 )

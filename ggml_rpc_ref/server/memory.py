@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ggml_rpc_ref.backends.memory import Allocation, DeviceMemory
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.spec.dtypes import types
+from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.tensor import Quad, Tensor, extent
 
@@ -166,6 +167,7 @@ class Memory:
 
     def __init__(self, devices: Sequence[DeviceMemory], version: Version = DEFAULT, max_buffers: int = MAX_BUFFERS) -> None:
         self._devices, self._version, self._types = devices, version, types(version)
+        self._empty_anywhere = RULES["tensor.empty-anywhere"].present(version)
         self._max_buffers = max_buffers
         self._buffers: dict[int, Buffer] = {}
         # up to 2^46 lies in what every 64-bit user process has; a client may do signed arithmetic on it
@@ -247,6 +249,8 @@ class Memory:
             return Tensor(dtype, ne, nb, None, 0, name)
         size = extent(dtype, ne, nb)
         offset = buffer.offset_of(wire.data, size)
+        if offset is None and size == 0 and self._empty_anywhere:
+            offset = 0  # where nothing lies makes no difference
         if offset is None:
             raise Violation("tensor.in-buffer", f"{field}.data", hex(wire.data), _where(buffer, size))
         return Tensor(dtype, ne, nb, buffer.allocation, offset, name)

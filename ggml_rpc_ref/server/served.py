@@ -143,7 +143,8 @@ class Served:
         self.close()
         if self.ended_for:
             outcome = _Outcome(logging.INFO, "ended", self.ended_for, {})
-        self._log(outcome.level, outcome.event, f"{outcome.text} ({self.work})", work=self.work.as_json(), **outcome.fields)
+        spoken = f"protocol {self._connection.version}, " if self._opened else ""
+        self._log(outcome.level, outcome.event, f"{outcome.text} ({spoken}{self.work})", work=self.work.as_json(), **outcome.fields)
 
     def _serve(self) -> _Outcome:
         try:

@@ -28,7 +28,7 @@ from ggml_rpc_ref.spec.versions import (
     V4_0_1,
     V4_0_2,
     V4_0_3,
-    V7_0_0,
+    V6_0_0,
     Version,
     present,
 )
@@ -99,8 +99,8 @@ KINDS: dict[str, tuple[Name, ...]] = {
         *_since(V3_0_0, "XIELU"),
         *_since(V3_5_0, "FLOOR CEIL ROUND TRUNC"),
     ),
-    # all six came while 2.0.0 was current; SWIGLU_CLAMP was appended in later builds of 6.0.0
-    "GLU": (*_since(V2_0_0, "REGLU GEGLU SWIGLU SWIGLU_OAI GEGLU_ERF GEGLU_QUICK"), *_since(V7_0_0, "SWIGLU_CLAMP")),
+    # all six came while 2.0.0 was current; SWIGLU_CLAMP was appended while 6.0.0 was: b10705 lacks it, b10809 has it
+    "GLU": (*_since(V2_0_0, "REGLU GEGLU SWIGLU SWIGLU_OAI GEGLU_ERF GEGLU_QUICK"), *_since(V6_0_0, "SWIGLU_CLAMP")),
 }
 """Op whose op_params[0] is a number of an enum of its own, to that enum: ggml_unary_op, ggml_glu_op."""
 

@@ -85,6 +85,8 @@ _ROWS = (
     Rule("tensor.buffer-known", "MUST", "A server refuses SET_TENSOR, SET_TENSOR_HASH, GET_TENSOR and COPY_TENSOR on a tensor that lies in no live buffer of the connection.", _REFUSE),
     Rule("tensor.in-buffer", "MUST", "A server refuses a tensor whose ggml_nbytes bytes from data on are not all inside its buffer, computed without wrapping.", _REFUSE),
     Rule("tensor.empty", "MUST", "A tensor with a dimension of 0 has no bytes and is accepted wherever its address lies in its buffer.", "accepts"),
+    # a split over two servers (-sm tensor) may leave one of them nothing of a tensor
+    Rule("tensor.empty-anywhere", "MUST", "A tensor without elements is accepted in a live buffer whatever its address.", "accepts", since=V8_0_0),
     Rule("tensor.init", "MUST", "INIT_TENSOR leaves the tensor's data as they are.", "does nothing"),
     Rule("tensor.alloc-size", "MUST", "GET_ALLOC_SIZE answers at least ggml_nbytes of the tensor, the same each time; a tensor of 2^64 bytes or more is refused.", "ggml_nbytes"),
     # ------------------------------------------------------------------------------------------------- data

@@ -166,7 +166,7 @@ PROFILES: dict[Version, Profile] = {
 """Version to its row, oldest first."""
 
 NEWEST = max(PROFILES)
-"""The newest version known."""
+"""The newest version known, which has every op, kind and type."""
 
 AUTO = (DEFAULT, NEWEST)
 """What a server answers that is not told otherwise: each client in the one of these whose HELLO has the size of the client's."""

@@ -2,6 +2,7 @@
 
     .venv/bin/python -m vectors.tools.record_blocks                       # the build in ~/.cache/ggml-rpc-ref
     .venv/bin/python -m vectors.tools.record_blocks --lib DIR --out DIR   # another build, another place
+    .venv/bin/python -m vectors.tools.record_blocks --build 8.0.0         # the types that 8.0.0 has and 3.6.1 has not
 
 The functions are called in the library itself, through ctypes, by way of its own tables: `to_float` of ggml_get_type_traits
 (libggml-base), `from_float` of ggml_get_type_traits_cpu (libggml-cpu, what CPY, SET_ROWS and DUP call). Two exceptions:
@@ -34,6 +35,8 @@ Values = npt.NDArray[np.float32]
 CACHE = Path.home() / ".cache/ggml-rpc-ref/upstream/3.6.1"
 OUT = Path(__file__).resolve().parents[1] / "upstream-3.6.1-llama-cpp-python-0.3.20" / "blocks"
 PACKAGE = "llama-cpp-python 0.3.20 (protocol 3.6.1)"
+LATER = {"8.0.0": ("xllamacpp 2026.10.11549 (protocol 8.0.0)", "upstream-8.0.0-xllamacpp-2026.10.11549", 43, ("Q1_0", "Q2_0"))}
+"""Later builds whose types are recorded: package, directory below vectors/, GGML_TYPE_COUNT, types; inputs are those of 3.6.1."""
 ENCODING = "base64 of zlib of the little-endian array: blocks uint8, values float32"
 SEED = 20261122
 
@@ -117,10 +120,10 @@ class Genuine:
         self.base.ggml_version.restype = self.base.ggml_commit.restype = ctypes.c_char_p
         self.cpu.ggml_cpu_init()
 
-    def types(self) -> dict[str, GenuineType]:
-        """Every live type by its enumerator's name, in number order."""
+    def types(self, count: int = 41) -> dict[str, GenuineType]:
+        """Every live type by its enumerator's name, in number order; `count` is the build's GGML_TYPE_COUNT."""
         found = {}
-        for number in range(41):
+        for number in range(count):
             traits = self.base.ggml_get_type_traits(number).contents
             if traits.blck_size:
                 found[traits.type_name.decode().upper()] = self._type(number, traits)
@@ -142,15 +145,15 @@ class Genuine:
             CONVERT(from_float) if from_float else None,
         )
 
-    def provenance(self) -> dict[str, str]:
+    def provenance(self, package: str = PACKAGE, command: str = "") -> dict[str, str]:
         """Return which library was asked, on which machine."""
         flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
         wanted = [flag for flag in ("avx", "avx2", "f16c", "fma", "avx512f") if flag in flags]
         return {
-            "package": PACKAGE,
+            "package": package,
             "ggml": f"{self.base.ggml_version().decode()} ({self.base.ggml_commit().decode()})",
             "machine": "x86-64 with " + " ".join(wanted) + ", built on the machine that ran it",
-            "command": "vectors/tools/record_blocks.py",
+            "command": f"vectors/tools/record_blocks.py{command}",
         }
 
 
@@ -167,7 +170,7 @@ def library_directory(environment: Path = CACHE) -> Path:
 HALF_SCALES: dict[str, tuple[int, ...]] = {
     "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2),
     "Q5_K": (0, 2), "Q6_K": (208,), "IQ2_XXS": (0,), "IQ2_XS": (0,), "IQ2_S": (0,), "IQ3_XXS": (0,), "IQ3_S": (0,),
-    "IQ1_S": (0,), "IQ4_NL": (0,), "IQ4_XS": (0,), "TQ1_0": (52,), "TQ2_0": (64,),
+    "IQ1_S": (0,), "IQ4_NL": (0,), "IQ4_XS": (0,), "TQ1_0": (52,), "TQ2_0": (64,), "Q1_0": (0,), "Q2_0": (0,),
 }  # fmt: skip
 """Byte offsets of the half-precision numbers of a block."""
 
@@ -257,6 +260,9 @@ def every_entry(name: str, genuine: GenuineType, rng: np.random.Generator) -> By
             made = blocks(6)
             made[:, :48], made[:, 48:52] = np.resize(counter, (6, 48)), rng.integers(0, 256, (6, 4))
         case "Q4_0" | "IQ4_NL":
+            made = blocks(16)
+            made[:, 2:] = counter.reshape(16, 16)
+        case "Q1_0" | "Q2_0":
             made = blocks(16)
             made[:, 2:] = counter.reshape(16, 16)
         case "MXFP4":
@@ -423,7 +429,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--lib", type=Path, help="directory of libggml-base.so and libggml-cpu.so")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--build", choices=LATER, help="a later build, of which the new types are recorded")
     arguments = parser.parse_args()
+    if arguments.build:
+        record_later(arguments.build)
+        return
     library = Genuine(arguments.lib or library_directory())
     arguments.out.mkdir(parents=True, exist_ok=True)
     head = {"schema_version": 1, "provenance": library.provenance(), "encoding": ENCODING}
@@ -434,22 +444,38 @@ def main() -> None:
     recipe = {"recipe": BULK_RECIPE, "sha256": digest(many)}
     write(arguments.out / "inputs.json", {**head, "rows_of": 256, "bulk": recipe, "cases": rows})
     for name, genuine in library.types().items():
-        content: dict[str, Any] = {
-            **head,
-            "type": name,
-            "number": genuine.number,
-            "elements_per_block": genuine.block,
-            "bytes_per_block": genuine.size,
-            "is_quantized": genuine.is_quantized,
-        }
-        if genuine.to_float is not None:
-            content["dequantise"] = record_dequantise(name, genuine)
-        if genuine.from_float is not None:
-            content["quantise"] = record_quantise(genuine, inputs)
-            content["quantise_bulk_sha256"] = digest(genuine.quantise(many))
-        if name in ("F16", "BF16"):
-            content["sha256"] = record_digests(genuine)
-        write(arguments.out / f"{name}.json", content)
+        write(arguments.out / f"{name}.json", recorded(name, genuine, head, inputs))
+
+
+def record_later(build: str) -> None:
+    """Record the types that a later build has and 3.6.1 has not."""
+    package, directory, count, names = LATER[build]
+    library, out = Genuine(CACHE.parent / build / "build/bin"), OUT.parents[1] / directory / "blocks"
+    out.mkdir(parents=True, exist_ok=True)
+    head = {"schema_version": 1, "provenance": library.provenance(package, f" --build {build}"), "encoding": ENCODING}
+    inputs = [(case, values.astype(np.float32)) for case, values in float_cases(np.random.default_rng(SEED))]
+    for name in names:
+        write(out / f"{name}.json", recorded(name, library.types(count)[name], head, inputs))
+
+
+def recorded(name: str, genuine: GenuineType, head: dict[str, Any], inputs: list[tuple[str, Values]]) -> dict[str, Any]:
+    """Return the contents of a type's file."""
+    content: dict[str, Any] = {
+        **head,
+        "type": name,
+        "number": genuine.number,
+        "elements_per_block": genuine.block,
+        "bytes_per_block": genuine.size,
+        "is_quantized": genuine.is_quantized,
+    }
+    if genuine.to_float is not None:
+        content["dequantise"] = record_dequantise(name, genuine)
+    if genuine.from_float is not None:
+        content["quantise"] = record_quantise(genuine, inputs)
+        content["quantise_bulk_sha256"] = digest(genuine.quantise(bulk()))
+    if name in ("F16", "BF16"):
+        content["sha256"] = record_digests(genuine)
+    return content
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Record what the genuine llama.cpp 3.6.1 server computes for every case of every op: the witness under the oracle.
+"""Record what genuine llama.cpp servers compute for every case of every op: the witness under the oracle.
 
     .venv/bin/python -m vectors.tools.record_ops --spawn                    # every op, on a server of its own
     .venv/bin/python -m vectors.tools.record_ops --spawn RMS_NORM MUL       # these ops only
@@ -6,14 +6,16 @@
     .venv/bin/python -m vectors.tools.record_ops --spawn --dry-run ADD      # compare with the oracle, write nothing
     .venv/bin/python -m vectors.tools.record_ops --spawn --new SUM          # the cases that its file lacks, the others as they are
     .venv/bin/python -m vectors.tools.record_ops --inputs                   # write the inputs of what is recorded, ask no server
+    .venv/bin/python -m vectors.tools.record_ops --spawn --build 8.0.0      # what this build has and 3.6.1 has not
+    .venv/bin/python -m vectors.tools.record_ops --spawn --build 8.0.0 --dry-run --every    # all that has a meaning in this build
 
-Two files per op are written to `vectors/upstream-3.6.1-llama-cpp-python-0.3.20/ops/`: `<op>.json`, and `<op>.inputs` with the bytes
-of its longer operands, zlib streams one after the other. `--inputs` writes the second, and where each stream lies into the first,
-whose results stay as they are; the recipes' bytes must have the recorded SHA-256. The last lines on stdout are a table of
+Two files per op are written to the `ops/` of the build's directory (`op_wire.BUILDS`): `<op>.json`, and `<op>.inputs` with the
+bytes of its longer operands, zlib streams one after the other. `--inputs` writes the second, and where each stream lies into the
+first, whose results stay as they are; the recipes' bytes must have the recorded SHA-256. The last lines on stdout are a table of
 the oracle's worst error per op against these results; the exit status is 1 if any case failed.
 
-Independence: the inputs come from `ggml_rpc_ref.ops.cases.recipes`, the geometry from the op's cases; the wire client below is
-written out by hand from the protocol's layout and the expected bytes are what the server sent. The oracle runs only after them,
+Independence: the inputs come from `ggml_rpc_ref.ops.cases.recipes`, the geometry from the op's cases; the wire client (`op_wire`)
+is written out by hand from the protocol's layout and the expected bytes are what the server sent. The oracle runs only after them,
 for the table.
 
 A case is laid out in one server buffer as it lies in memory here: every operand's memory with its guard bytes, 64-byte aligned.
@@ -27,14 +29,8 @@ import argparse
 import base64
 import hashlib
 import json
-import socket
-import struct
-import subprocess
 import sys
-import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,28 +38,15 @@ from typing import Any
 import numpy as np
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops import ops_of
 from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes, worst_error
 from ggml_rpc_ref.ops.op import Op
+from ggml_rpc_ref.spec.op_changes import OP_CHANGES
+from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
-
-PACKAGE = "llama-cpp-python 0.3.20 (ggml 0.9.11, protocol 3.6.1)"
-OUT = Path(__file__).resolve().parents[1] / "upstream-3.6.1-llama-cpp-python-0.3.20" / "ops"
-ENVIRONMENT = Path.home() / ".cache/ggml-rpc-ref/upstream/3.6.1"
-
-OPS_IN_ORDER = """
-NONE DUP ADD ADD_ID ADD1 ACC SUB MUL DIV SQR SQRT LOG SIN COS SUM SUM_ROWS CUMSUM MEAN ARGMAX COUNT_EQUAL REPEAT REPEAT_BACK
-CONCAT SILU_BACK NORM RMS_NORM RMS_NORM_BACK GROUP_NORM L2_NORM MUL_MAT MUL_MAT_ID OUT_PROD SCALE SET CPY CONT RESHAPE VIEW
-PERMUTE TRANSPOSE GET_ROWS GET_ROWS_BACK SET_ROWS DIAG DIAG_MASK_INF DIAG_MASK_ZERO SOFT_MAX SOFT_MAX_BACK ROPE ROPE_BACK CLAMP
-CONV_TRANSPOSE_1D IM2COL IM2COL_BACK IM2COL_3D CONV_2D CONV_3D CONV_2D_DW CONV_TRANSPOSE_2D POOL_1D POOL_2D POOL_2D_BACK UPSCALE
-PAD PAD_REFLECT_1D ROLL ARANGE TIMESTEP_EMBEDDING ARGSORT TOP_K LEAKY_RELU TRI FILL FLASH_ATTN_EXT FLASH_ATTN_BACK SSM_CONV
-SSM_SCAN WIN_PART WIN_UNPART GET_REL_POS ADD_REL_POS RWKV_WKV6 GATED_LINEAR_ATTN RWKV_WKV7 SOLVE_TRI GATED_DELTA_NET UNARY
-MAP_CUSTOM1 MAP_CUSTOM2 MAP_CUSTOM3 CUSTOM CROSS_ENTROPY_LOSS CROSS_ENTROPY_LOSS_BACK OPT_STEP_ADAMW OPT_STEP_SGD GLU
-"""
-OP_NUMBERS = {name: number for number, name in enumerate(OPS_IN_ORDER.split())}
-"""ggml_op of 3.6.1, from its ggml.h."""
+from vectors.tools.op_wire import BUILDS, Build, RemoteServer, ServerGone, SpawnedServer, Wire, tensor_record
 
 I8, COMPUTE = 24, 16
 ALIGNMENT = 64
@@ -74,162 +57,16 @@ ENCODING = (
 LITERAL_BYTES = 256
 """Inputs up to this many bytes are written out beside their recipe, longer ones into the file of inputs."""
 
-# --- the wire, as far as it is needed here ------------------------------------------------------------------------------
 
-TIMEOUT = 30
-"""Seconds without an answer after which a server counts as gone."""
-HELLO, ALLOC, BASE, FREE, SET, GET, GRAPH = 14, 0, 3, 4, 6, 8, 10
-
-
-class ServerGone(Exception):  # noqa: N818
-    """The server closed the connection, which it does when a kernel's assertion fails."""
-
-
-def tensor_record(
-    number: int, type_: int, buffer: int, ne: tuple[int, ...], nb: tuple[int, ...], data: int, *,
-    op: int = 0, op_params: bytes = bytes(64), flags: int = 0, src: tuple[int, ...] = (), view_src: int = 0, view_offs: int = 0,
-) -> bytes:  # fmt: skip
-    """Return the 296 bytes of an rpc_tensor."""
-    sources = (*src, *[0] * 10)[:10]
-    return struct.pack(
-        "<QIQ4I4II64si10QQQQ64s4x", number, type_, buffer, *ne, *nb, op, op_params, flags, *sources, view_src, view_offs, data, b""
-    )  # fmt: skip
-
-
-class Wire:
-    """A connection to a server of protocol 3.6.1: one method per command that this program needs."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.socket = socket.create_connection((host, port), timeout=TIMEOUT)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        version = tuple(self.ask(HELLO, b""))
-        if version != (3, 6, 1):
-            raise SystemExit(f"this is a server of protocol {version}, not (3, 6, 1)")
-
-    def send(self, command: int, payload: bytes) -> None:
-        """Send a request that has no reply."""
-        try:
-            self.socket.sendall(struct.pack("<BQ", command, len(payload)) + payload)
-        except OSError as error:
-            raise ServerGone(str(error)) from error
-
-    def ask(self, command: int, payload: bytes) -> bytes:
-        """Send a request and return its reply's payload."""
-        self.send(command, payload)
-        return self._receive(struct.unpack("<Q", self._receive(8))[0])
-
-    def _receive(self, size: int) -> bytes:
-        parts, missing = [], size
-        while missing:
-            try:
-                part = self.socket.recv(missing)
-            except OSError:  # reset, or nothing came for TIMEOUT seconds
-                part = b""
-            if not part:
-                raise ServerGone("connection closed")
-            parts.append(part)
-            missing -= len(part)
-        return b"".join(parts)
-
-    @contextmanager
-    def buffer(self, size: int) -> Iterator[tuple[int, int]]:
-        """Give (remote_ptr, base address) of a buffer, freed afterwards."""
-        pointer, _ = struct.unpack("<QQ", self.ask(ALLOC, struct.pack("<IQ", 0, size)))
-        base = struct.unpack("<Q", self.ask(BASE, struct.pack("<Q", pointer)))[0]
-        yield pointer, base
-        self.ask(FREE, struct.pack("<Q", pointer))
-
-    def close(self) -> None:
-        """End the connection."""
-        self.socket.close()
-
-
-SERVE = """
-import ctypes, glob, sys
-lib = glob.glob(f"{sys.argv[1]}/lib/python3*/site-packages/llama_cpp/lib")[0]
-base, cpu, rpc, ggml = (ctypes.CDLL(f"{lib}/libggml{part}.so", ctypes.RTLD_GLOBAL) for part in ("-base", "-cpu", "-rpc", ""))
-ggml.ggml_backend_dev_by_type.restype = ctypes.c_void_p
-devices = (ctypes.c_void_p * 2)(ggml.ggml_backend_dev_by_type(0), None)
-address, threads = f"127.0.0.1:{sys.argv[2]}".encode(), ctypes.c_size_t(int(sys.argv[3]))
-rpc.ggml_backend_rpc_start_server(address, None, threads, ctypes.c_size_t(1), devices)
-"""
-
-
-class SpawnedServer:
-    """The genuine 3.6.1 server from the cached environment, restarted after each crash."""
-
-    def __init__(self, threads: int = 1) -> None:
-        self.threads = threads
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def connect(self) -> Wire:
-        """Return a connection to a live server. After a `ServerGone`, ask for `last_words` first: that waits for its end."""
-        if self.process is not None and self.process.poll() is not None:
-            self.process = None
-        if self.process is None:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.port = probe.getsockname()[1]
-            command = [str(ENVIRONMENT / "bin/python"), "-c", SERVE, str(ENVIRONMENT), str(self.port), str(self.threads)]
-            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        return self._when_up(self.process)
-
-    @staticmethod
-    def _exits_soon(process: subprocess.Popen[bytes]) -> bool:
-        """Whether the process has ended, or is about to: an abort closes the socket a little earlier."""
-        try:
-            process.wait(0.3)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def _when_up(self, process: subprocess.Popen[bytes]) -> Wire:
-        for _ in range(600):
-            try:
-                return Wire("127.0.0.1", self.port)
-            except (ConnectionError, ServerGone):
-                if process.poll() is not None:
-                    raise SystemExit(f"the server did not start: {process.communicate()[1].decode()}") from None
-                time.sleep(0.05)
-        raise SystemExit("the server did not come up within 30 s")
-
-    def last_words(self) -> str:
-        """Return what the dead server wrote last on stderr: the failed assertion. A server that still runs hangs: kill it."""
-        if self.process is None:
-            return "it was not running"
-        if not self._exits_soon(self.process):
-            self.process.kill()
-        lines = self.process.communicate()[1].decode(errors="replace").splitlines()
-        return next((line for line in lines if "GGML_ASSERT" in line or "GGML_ABORT" in line or ".cpp:" in line or ".c:" in line),
-                    f"exit status {self.process.returncode}")  # fmt: skip
-
-    def close(self) -> None:
-        """Stop the server."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-            self.process = None
-
-
-class RemoteServer:
-    """A server that was started elsewhere."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
-
-    def connect(self) -> Wire:
-        """Return a connection."""
-        try:
-            return Wire(self.host, self.port)
-        except (OSError, ServerGone) as error:
-            raise SystemExit(f"no server at {self.host}:{self.port}: {error}") from error
-
-    def last_words(self) -> str:
-        """Return that nothing is known."""
-        return "the server closed the connection"
-
-    def close(self) -> None:
-        """Leave it running."""
+def cases_to_record(op: str, build: Build) -> tuple[Case, ...]:
+    """Return the cases of an op that are recorded from a build: those of its version that no build before it in `BUILDS` has."""
+    found = {case.id: case for case in cases_of(op, Version(*build.protocol))}
+    for earlier in BUILDS.values():
+        if earlier is build:
+            break
+        for case in cases_of(op, Version(*earlier.protocol)):
+            found.pop(case.id, None)
+    return tuple(found.values())
 
 
 # --- a case on the server -----------------------------------------------------------------------------------------------
@@ -291,7 +128,7 @@ def run_node(
     with wire.buffer(memories.size) as (pointer, base):
         size = memories.size
         everything = tensor_record(1, I8, pointer, (size, 1, 1, 1), (1, size, size, size), base)
-        wire.send(SET, everything + struct.pack("<Q", 0) + memories.joined())
+        wire.write(everything, memories.joined())
 
         def record(number: int, tensor: Tensor, **node: Any) -> bytes:
             data = base + memories.address(tensor)
@@ -300,9 +137,11 @@ def run_node(
         numbers = tuple(0 if tensor is None else 100 + slot for slot, tensor in enumerate(src))
         tensors = [record(100 + slot, tensor) for slot, tensor in enumerate(src) if tensor is not None]
         view_src = 100 + int(alias.removeprefix("src")) if alias else 0
-        tensors.append(record(99, dst, op=OP_NUMBERS[op], op_params=op_params, flags=COMPUTE, src=numbers, view_src=view_src))
-        wire.send(GRAPH, struct.pack("<IIQI", 0, 1, 99, len(tensors)) + b"".join(tensors))
-        image = wire.ask(GET, everything + struct.pack("<QQ", 0, size))
+        tensors.append(
+            record(99, dst, op=wire.build.number[op], op_params=op_params, flags=COMPUTE, src=numbers, view_src=view_src)
+        )
+        wire.compute(99, tensors)
+        image = wire.read(everything, size)
     return memories.split(image)
 
 
@@ -333,7 +172,7 @@ def tensor_bytes(tensor: Tensor, memory: np.ndarray[Any, np.dtype[np.uint8]]) ->
     return memory[recipes.GUARD : len(memory) - recipes.GUARD].tobytes()
 
 
-def with_inputs(op: Op, document: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+def with_inputs(op: Op, document: dict[str, Any], build: Build = BUILDS["3.6.1"]) -> tuple[dict[str, Any], bytes]:
     """Return an op's JSON object with the places of its longer inputs, and the bytes of its file of inputs.
 
     What a dst holds is left out where the node was seen to change every element of it: it has no bearing on the result, and
@@ -343,7 +182,7 @@ def with_inputs(op: Op, document: dict[str, Any]) -> tuple[dict[str, Any], bytes
         ValueError: where the recipes give other bytes than were recorded.
     """
     cases, streams, end = [], [], 0
-    for case, entry in zip(cases_of(op.name), document["cases"], strict=True):
+    for case, entry in zip(cases_to_record(op.name, build), document["cases"], strict=True):
         dst, src = recipes.build(op.name, case)
         operands = [entry["dst"], *entry["src"]]
         for number, tensor in enumerate((dst, *src)):
@@ -360,7 +199,8 @@ def with_inputs(op: Op, document: dict[str, Any]) -> tuple[dict[str, Any], bytes
             sha256 = described.pop("sha256")
             operands[number] = described | {"payload": {"at": end, "size": len(streams[-1])}, "sha256": sha256}
             end += len(streams[-1])
-        cases.append(entry | {"dst": operands[0], "src": operands[1:]})
+        said = {key: value for key, value in entry.items() if key not in ("id", "since", "until")}
+        cases.append({"id": entry["id"], **lifetime(case), **said, "dst": operands[0], "src": operands[1:]})
     return document | {"cases": cases}, b"".join(streams)
 
 
@@ -378,12 +218,12 @@ def element_words(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return array if tensor.dtype.is_quantised else array[..., None].view(np.uint8)
 
 
-def write(op: Op, document: dict[str, Any]) -> int:
+def write(op: Op, document: dict[str, Any], build: Build) -> int:
     """Write the files of an op, and return their size."""
-    document, streams = with_inputs(op, document)
+    document, streams = with_inputs(op, document, build)
     text = json.dumps(document, indent=1) + "\n"
-    path = OUT / f"{op.name.lower()}.json"
-    OUT.mkdir(parents=True, exist_ok=True)
+    path = build.out / f"{op.name.lower()}.json"
+    build.out.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     if streams:
         path.with_suffix(".inputs").write_bytes(streams)
@@ -392,12 +232,24 @@ def write(op: Op, document: dict[str, Any]) -> int:
     return len(text) + len(streams)
 
 
-def add_inputs(names: list[str]) -> None:
+def add_inputs(names: list[str], build: Build) -> None:
     """Write the inputs of what is recorded already."""
     for name in names:
-        path = OUT / f"{name.lower()}.json"
+        path = build.out / f"{name.lower()}.json"
         if path.exists():
-            print(f"{name:24} {write(OPS[name], json.loads(path.read_text())):9} bytes")
+            print(f"{name:24} {write(_ops(build)[name], json.loads(path.read_text()), build):9} bytes")
+
+
+def _ops(build: Build) -> dict[str, Op]:
+    return ops_of(Version(*build.protocol))
+
+
+def lifetime(case: Case) -> dict[str, str]:
+    """Return the versions between which the op computes a case so, where a change is what brought or ended it."""
+    began, ended = OP_CHANGES.get(case.since), OP_CHANGES.get(case.until)
+    since = {"since": str(began.since)} if began else {}
+    until = ended.since if ended else began.until if began else None
+    return since | ({"until": str(until)} if until else {})
 
 
 def record_case(wire: Wire, op: Op, case: Case) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, np.dtype[np.uint8]]]]:
@@ -424,6 +276,7 @@ def record_case(wire: Wire, op: Op, case: Case) -> tuple[dict[str, Any], dict[st
     slots = enumerate(zip(case.src, src, strict=True))
     entry = {
         "id": case.id,
+        **lifetime(case),
         "op_params": op_params.hex(),
         "dst": described(case.dst, dst, f"{op.name}/{case.id}/dst"),
         "src": [described(operand, tensor, f"{op.name}/{case.id}/{slot}") for slot, (operand, tensor) in slots],
@@ -464,10 +317,10 @@ def processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
 
 
-def provenance(command: str) -> dict[str, str]:
+def provenance(command: str, build: Build) -> dict[str, str]:
     """Return where the recorded bytes come from."""
     return {
-        "package": PACKAGE,
+        "package": build.package,
         "server": "ggml_backend_rpc_start_server on the CPU device of that package, x86-64, built on the machine that ran it",
         "cpu": processor(),
         "how": "each case one GRAPH_COMPUTE of one node with flag COMPUTE; the whole buffer read back with GET_TENSOR",
@@ -476,14 +329,18 @@ def provenance(command: str) -> dict[str, str]:
 
 
 def record_op(
-    server: SpawnedServer | RemoteServer, op: Op, *, dry_run: bool, only_new: bool, command: str
+    server: SpawnedServer | RemoteServer, op: Op, *, dry_run: bool, only_new: bool, every: bool, command: str
 ) -> tuple[int, float, list[str], int]:
     """Record an op; return the number of cases recorded, the oracle's worst error, the complaints, and the bytes written."""
-    path, document = OUT / f"{op.name.lower()}.json", new_document(op, command)
+    build = server.build
+    path, document = build.out / f"{op.name.lower()}.json", new_document(op, command, build)
+    cases = cases_of(op.name, Version(*build.protocol)) if every else cases_to_record(op.name, build)
     if only_new and path.exists():
         document = json.loads(path.read_text())
     known, worst, complaints = {entry["id"]: entry for entry in document["cases"]}, 0.0, []
-    wanted = [case for case in cases_of(op.name) if case.id not in known]
+    wanted = [case for case in cases if case.id not in known]
+    if not wanted:
+        return 0, 0.0, [], 0
     wire = server.connect()
     for case in wanted:
         try:
@@ -502,18 +359,18 @@ def record_op(
         if complaint:
             complaints.append(f"{op.name}-{case.id}: {complaint}")
     wire.close()
-    ids = [case.id for case in cases_of(op.name)]
-    if dry_run or not wanted or not all(id in known for id in ids):
+    ids = [case.id for case in cases]
+    if dry_run or not all(id in known for id in ids):
         return len(wanted), worst, complaints, 0
-    return len(wanted), worst, complaints, write(op, document | {"cases": [known[id] for id in ids]})
+    return len(wanted), worst, complaints, write(op, document | {"cases": [known[id] for id in ids]}, build)
 
 
-def new_document(op: Op, command: str) -> dict[str, Any]:
+def new_document(op: Op, command: str, build: Build) -> dict[str, Any]:
     """Return the JSON object of an op of which nothing is recorded yet."""
     return {
         "schema_version": 1,
         "op": op.name,
-        "provenance": provenance(command),
+        "provenance": provenance(command, build),
         "encoding": ENCODING,
         "tolerance": asdict(op.tolerance),
         "cases": [],
@@ -529,32 +386,39 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="compare with the oracle, write nothing")
     parser.add_argument("--new", action="store_true", help="record only cases that are not in the files yet")
     parser.add_argument("--inputs", action="store_true", help="write the inputs of what is recorded already, and ask no server")
+    parser.add_argument("--build", choices=BUILDS, default="3.6.1", help="which build (default 3.6.1)")
+    parser.add_argument("--every", action="store_true", help="also what another build's vectors have; with --dry-run")
     options = parser.parse_args()
+    build = BUILDS[options.build]
+    ops = _ops(build)
     names = list(options.where)
     server: SpawnedServer | RemoteServer
     address = names.pop(0) if names and ":" in names[0] else ""
     if not (address or options.spawn or options.inputs):
         parser.error("give HOST:PORT, --spawn or --inputs")
-    if unknown := [name for name in names if name not in OPS]:
+    if unknown := [name for name in names if name not in ops]:
         parser.error(f"unknown op {', '.join(unknown)}")
     if options.inputs:
-        add_inputs(names or list(OPS))
+        add_inputs(names or list(ops), build)
         return 0
+    if options.every and not options.dry_run:
+        parser.error("--every needs --dry-run")
     if options.spawn:
-        server = SpawnedServer(options.threads)
+        server = SpawnedServer(options.threads, build)
     else:
         host, _, port = address.rpartition(":")
-        server = RemoteServer(host, int(port))
-    command = "vectors/tools/record_ops.py" + (f" --spawn --threads {options.threads}" if options.spawn else " HOST:PORT")
+        server = RemoteServer(host, int(port), build)
+    spawned = f" --spawn --threads {options.threads}" if options.spawn else " HOST:PORT"
+    command = "vectors/tools/record_ops.py" + f" --build {options.build}" * (options.build != "3.6.1") + spawned
     failures, rows = 0, []
     try:
-        for name in names or OPS:
+        for name in names or ops:
             cases, worst, complaints, size = record_op(
-                server, OPS[name], dry_run=options.dry_run, only_new=options.new, command=command
+                server, ops[name], dry_run=options.dry_run, only_new=options.new, every=options.every, command=command
             )
             failures += len(complaints)
             print(*complaints, sep="\n", end="\n" if complaints else "")
-            rows.append((name, cases, worst, OPS[name].tolerance, len(complaints), size))
+            rows.append((name, cases, worst, ops[name].tolerance, len(complaints), size))
     finally:
         server.close()
     print(f"{'op':24} {'cases':>5} {'worst error':>11} {'rtol':>8} {'atol':>8} {'failed':>6} {'bytes':>9}")

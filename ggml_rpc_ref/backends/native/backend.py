@@ -26,6 +26,10 @@ NODE = np.dtype([("of", "u8"), ("dst", "u8"), ("src", "u8", MAX_SRC)])
 """`struct node`."""
 
 
+CHANGES: frozenset[str] = frozenset()
+"""Ids in `spec.op_changes` that the kernels know; nodes of an op with another change are the oracle's."""
+
+
 class Native:
     """Computes nodes with C kernels.
 
@@ -53,7 +57,9 @@ class Native:
 
     def supports(self, node: Node) -> bool:
         """Whether there is a kernel for the op with these types and layouts, and no result lies where it would disturb sources."""
-        if node.op.name not in self.KERNELS or not in_host_memory(node) or disturbed(node):
+        if node.op.name not in self.KERNELS or not CHANGES.issuperset(node.op.changes):
+            return False
+        if not in_host_memory(node) or disturbed(node):
             return False
         return self._geometries.of(node) is not None
 

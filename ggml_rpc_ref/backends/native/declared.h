@@ -321,6 +321,7 @@ enum ggml_glu_op {
     GGML_GLU_OP_SWIGLU_OAI = 3,
     GGML_GLU_OP_GEGLU_ERF = 4,
     GGML_GLU_OP_GEGLU_QUICK = 5,
+    GGML_GLU_OP_SWIGLU_CLAMP = 6,
 };
 
 static inline int32_t acc_nb1(const struct geometry *g)
@@ -397,6 +398,25 @@ static inline float clamp_max(const struct geometry *g)
 {
     float value;
     memcpy(&value, g->op_params + 1, sizeof value);
+    return value;
+}
+
+static inline int32_t col2im_1d_s0(const struct geometry *g)
+{
+    int32_t value;
+    memcpy(&value, g->op_params + 0, sizeof value);
+    return value;
+}
+static inline int32_t col2im_1d_oc(const struct geometry *g)
+{
+    int32_t value;
+    memcpy(&value, g->op_params + 1, sizeof value);
+    return value;
+}
+static inline int32_t col2im_1d_p0(const struct geometry *g)
+{
+    int32_t value;
+    memcpy(&value, g->op_params + 2, sizeof value);
     return value;
 }
 
@@ -594,6 +614,32 @@ static inline int32_t diag_mask_zero_n_past(const struct geometry *g)
     return value;
 }
 
+static inline float dsv4_hc_comb_eps(const struct geometry *g)
+{
+    float value;
+    memcpy(&value, g->op_params + 0, sizeof value);
+    return value;
+}
+static inline int32_t dsv4_hc_comb_n_iter(const struct geometry *g)
+{
+    int32_t value;
+    memcpy(&value, g->op_params + 1, sizeof value);
+    return value;
+}
+
+static inline float dsv4_hc_pre_scale(const struct geometry *g)
+{
+    float value;
+    memcpy(&value, g->op_params + 0, sizeof value);
+    return value;
+}
+static inline int32_t dsv4_hc_pre_gated(const struct geometry *g)
+{
+    int32_t value;
+    memcpy(&value, g->op_params + 1, sizeof value);
+    return value;
+}
+
 static inline float fill_c(const struct geometry *g)
 {
     float value;
@@ -630,6 +676,13 @@ static inline int32_t flash_attn_ext_prec(const struct geometry *g)
 {
     int32_t value;
     memcpy(&value, g->op_params + 3, sizeof value);
+    return value;
+}
+
+static inline int32_t gated_delta_net_snapshots(const struct geometry *g)
+{
+    int32_t value;
+    memcpy(&value, g->op_params + 0, sizeof value);
     return value;
 }
 
@@ -843,6 +896,12 @@ static inline int32_t mul_mat_prec(const struct geometry *g)
 {
     int32_t value;
     memcpy(&value, g->op_params + 0, sizeof value);
+    return value;
+}
+static inline int32_t mul_mat_hint(const struct geometry *g)
+{
+    int32_t value;
+    memcpy(&value, g->op_params + 1, sizeof value);
     return value;
 }
 
@@ -1078,6 +1137,12 @@ static inline int32_t rope_sections(const struct geometry *g, int i)
     memcpy(&value, g->op_params + 11 + 1 * i, sizeof value);
     return value;
 }
+static inline int32_t rope_n_offs(const struct geometry *g)
+{
+    int32_t value;
+    memcpy(&value, g->op_params + 15, sizeof value);
+    return value;
+}
 
 static inline int32_t rope_back_n_dims(const struct geometry *g)
 {
@@ -1137,6 +1202,12 @@ static inline int32_t rope_back_sections(const struct geometry *g, int i)
 {
     int32_t value;
     memcpy(&value, g->op_params + 11 + 1 * i, sizeof value);
+    return value;
+}
+static inline int32_t rope_back_n_offs(const struct geometry *g)
+{
+    int32_t value;
+    memcpy(&value, g->op_params + 15, sizeof value);
     return value;
 }
 
@@ -1207,6 +1278,13 @@ static inline float soft_max_back_max_bias(const struct geometry *g)
 {
     float value;
     memcpy(&value, g->op_params + 1, sizeof value);
+    return value;
+}
+
+static inline int32_t ssm_scan_snapshots(const struct geometry *g)
+{
+    int32_t value;
+    memcpy(&value, g->op_params + 0, sizeof value);
     return value;
 }
 

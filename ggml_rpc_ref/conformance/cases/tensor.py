@@ -250,6 +250,26 @@ def empty_with_large_strides(subject: Subject) -> None:
     peer.takes(InitTensor(tensor=replace(_empty(peer.alloc(SIZE), (4, 0, 4, 4)), nb=(2**32 - 1,) * 4)))
 
 
+@case("tensor.empty-anywhere/{}", each={"address-0": 0, "before-the-buffer": -64, "behind-the-buffer": SIZE + 64})
+def empty_outside(subject: Subject, offset: int) -> None:
+    """INIT_TENSOR of a tensor with a dimension of 0 whose address is outside its buffer, {}: accepted."""
+    peer = subject.connect()
+    buffer = peer.alloc(SIZE)
+    peer.takes(InitTensor(tensor=replace(_empty(buffer, (0, 1, 1, 1)), data=buffer.base + offset if offset else 0)))
+
+
+@case("tensor.empty-anywhere/in-graph")
+def empty_outside_in_graph(subject: Subject) -> None:
+    """A graph with a leaf without elements at address 0 of its buffer, and a sum: accepted, and the sum is computed."""
+    arena = Arena(subject.connect())
+    nothing = arena.change(arena.leaf([4]), ne=(0, 1, 1, 1), data=0)
+    left = arena.leaf([2], [1.0, 2.0])
+    none = arena.change(arena.node("ADD", [nothing, nothing], [4]), ne=(0, 1, 1, 1))
+    total = arena.node("ADD", [left, left], [2])
+    arena.compute(none, total)
+    arena.expect(total, [2.0, 4.0])
+
+
 # ---------------------------------------------------------------------------------------------------------------- init
 
 INITIALISED = {"f32": ("F32", [4]), "q4-0": ("Q4_0", [32, 3]), "q8-0": ("Q8_0", [512, 2]), "q6-k": ("Q6_K", [256, 2])}

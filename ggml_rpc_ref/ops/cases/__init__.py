@@ -7,17 +7,36 @@ from functools import cache
 from importlib import import_module
 
 from ggml_rpc_ref.ops.cases.case import Case
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS
+from ggml_rpc_ref.spec import op_changes
+from ggml_rpc_ref.spec.dtypes import BY_NAME, types
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, kinds, op_table
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 
 @cache
-def cases_of(op: str) -> tuple[Case, ...]:
-    """Return the cases of an op, always the same ones in the same order; none for the custom ops, which nothing computes.
+def cases_of(op: str, version: Version = DEFAULT) -> tuple[Case, ...]:
+    """Return the cases of an op that have a meaning in a version, always the same ones in the same order; none for custom ops.
 
     Args:
         op: ggml's name without the prefix GGML_OP_.
+        version: a protocol version.
 
     Raises:
         ModuleNotFoundError: where no op has that name.
     """
-    return () if op in CUSTOM_OPS else tuple(import_module(f"{__name__}.{op.lower()}").cases())
+    if op in CUSTOM_OPS:
+        return ()
+    found = import_module(f"{__name__}.{op.lower()}").cases()
+    return tuple(case for case in found if _has_meaning(op, case, version))
+
+
+def _has_meaning(op: str, case: Case, version: Version) -> bool:
+    table, known = op_table(version), types(version)
+    operands = [operand for operand in (case.dst, *case.src) if operand is not None]
+    return (
+        op in table
+        and all(BY_NAME[operand.dtype].number in known for operand in operands)
+        and (not kinds(op, version) or int(str(case.params["kind"])) < len(kinds(op, version)))
+        and (not case.since or op_changes.has(version, case.since))
+        and (not case.until or version < op_changes.OP_CHANGES[case.until].since)
+    )

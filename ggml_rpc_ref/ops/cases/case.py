@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from ggml_rpc_ref.ops.op import Params
 from ggml_rpc_ref.ops.tolerance import Tolerance
@@ -21,6 +22,7 @@ class Operand:
             "normal" (mean 0, deviation 1), "normal:S" (deviation S),
             "uniform:LO:HI", "index:N" (random integers in [0, N)), "arange" (0, 1, 2, …), "zeros",
             "special" (NaN, ±inf, ±0, tiny, huge among normals),
+            "hadamard" (rows of the Hadamard matrix over the root of its length),
             "permutation" (each row a shuffle of 0..ne0-1), "mask" (0 or -inf), "values:a,b,c…" (repeated),
             "blocks" (random bytes of a block type, its scales small), "bits" (random bytes).
         alias: "" for memory of its own, "src0".. for the memory of that source (views, in-place results).
@@ -51,6 +53,8 @@ class Case:
         src: operands by slot; None leaves a slot empty.
         params: op_params by name.
         tolerance: the rule for this case where its types are less exact than the op's own `Op.tolerance`; None: the op's.
+        since: id in `spec.op_changes` of the change that brought this meaning; "": the op always had it.
+        until: id of the change that ended it; "": none did.
     """
 
     id: str
@@ -58,3 +62,15 @@ class Case:
     src: tuple[Operand | None, ...]
     params: Params = field(default_factory=dict)
     tolerance: Tolerance | None = None
+    since: str = ""
+    until: str = ""
+
+
+def since(change: str, cases: Iterable[Case]) -> Iterator[Case]:
+    """Yield cases of a meaning that a change brought."""
+    return (replace(case, since=change) for case in cases)
+
+
+def until(change: str, cases: Iterable[Case]) -> Iterator[Case]:
+    """Yield cases of a meaning that a change ended."""
+    return (replace(case, until=change) for case in cases)

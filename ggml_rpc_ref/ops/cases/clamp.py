@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 
 
 def cases() -> Iterator[Case]:
@@ -23,3 +23,14 @@ def cases() -> Iterator[Case]:
     yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x,), params)
     yield Case("gaps", Operand("F32", x.ne, (4, 40, 160, 480)), (Operand("F32", x.ne, (4, 48, 192, 576)),), params)
     yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), params)
+    yield from since("CLAMP.strides", _later())
+
+
+def _later() -> Iterator[Case]:
+    params = {"min": -0.5, "max": 0.5}
+    for dtype, size in (("F32", 4), ("F16", 2)):
+        ne = (9, 4, 3, 2)
+        permuted, gaps = (size, 27 * size, 9 * size, 108 * size), (size, 10 * size, 50 * size, 200 * size)
+        x, y = Operand(dtype, ne, permuted), Operand(dtype, ne, gaps)
+        yield Case(f"permuted-{dtype}".lower(), Operand(dtype, ne), (x,), params)
+        yield Case(f"dst-permuted-{dtype}".lower(), Operand(dtype, ne, permuted), (y,), params)

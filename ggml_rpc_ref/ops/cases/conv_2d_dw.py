@@ -1,8 +1,9 @@
 """Inputs worth trying on CONV_2D_DW."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.cases.shared.convolution import NON_FINITE
 from ggml_rpc_ref.ops.conv_2d_dw import CWHN, KERNEL_CWHN, packed_nb
 from ggml_rpc_ref.ops.shared.sliding_window import Axis
@@ -47,3 +48,18 @@ def cases() -> Iterator[Case]:
         yield _case(f"kernel-larger-than-the-image-{order}", (5, 7), (3, 2, 2, 1), p=(2, 3), channels_first=first)
     yield _case("one-channel", (3, 3), (6, 5, 1, 2), p=(1, 1))
     yield _case("64-channels-cwhn", (3, 3), (4, 3, 64, 1), p=(1, 1), channels_first=True)
+    yield from since("CONV_2D_DW.f16", _later())
+
+
+def _later() -> Iterator[Case]:
+    for first in (False, True):
+        order = "cwhn" if first else "whcn"
+        case = _case(f"f16-{order}", (3, 5), (20, 17, 5, 2), (3, 2), (4, 3), (2, 2), channels_first=first)
+        yield replace(case, src=(_halved(case.src[0], first), case.src[1]))
+        case = _case(f"f16-many-channels-{order}", (3, 3), (4, 3, 67, 1), p=(1, 1), channels_first=first)
+        yield replace(case, src=(_halved(case.src[0], first), case.src[1]))
+
+
+def _halved(kernel: Operand | None, channels_first: bool) -> Operand:
+    assert kernel is not None
+    return Operand("F16", kernel.ne, packed_nb(kernel.quad, KERNEL_CWHN, 2) if channels_first else None)

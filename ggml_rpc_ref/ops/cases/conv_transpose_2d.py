@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since, until
 from ggml_rpc_ref.ops.cases.shared.convolution import BY_KERNEL, NON_FINITE
 from ggml_rpc_ref.tensor import Quad
 
@@ -35,8 +35,12 @@ def cases() -> Iterator[Case]:
             yield _case(f"{channels}-channels-{tail}", (2, 3, 3, channels), (4, 3), 2, kernel_type=kernel_type)
         yield _case(f"one-tap-{tail}", (1, 1, 5, 3), (4, 3), kernel_type=kernel_type)
         yield _case(f"one-pixel-{tail}", (6, 5, 2, 3), (1, 1), 4, kernel_type=kernel_type)
-        yield _case(f"two-images-{tail}", (3, 2, 2, 3), (4, 5), 2, 2, kernel_type=kernel_type)
+        first = _case(f"two-images-{tail}", (3, 2, 2, 3), (4, 5), 2, 2, kernel_type=kernel_type)
+        yield from until("CONV_TRANSPOSE_2D.images", [first])
         yield _case(f"special-{tail}", (2, 2, 3, 2), (7, 5), fill=NON_FINITE, kernel_type=kernel_type)
     yield _case("beyond-f16", (2, 2, 1, 3), (4, 3), kernel_type="F16", fill="normal:1e5")
     yield _case("gaps", (3, 2, 2, 4), (5, 3), 2, nbs=((4, 12, 32, 100), (4, 24, 96, 400)))
     yield _case("kernel-permuted", (3, 2, 2, 4), (5, 3), 2, nbs=((4, 12, 96, 24), None))
+    for kernel_type in ("F32", "F16"):
+        every = _case(f"all-of-three-images-{kernel_type}".lower(), (3, 2, 2, 3), (4, 5), 2, 3, kernel_type=kernel_type)
+        yield from since("CONV_TRANSPOSE_2D.images", [every])

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.shared.activations import TABLE
 from ggml_rpc_ref.ops.tolerance import EXACT, FLOAT32, Tolerance
-from ggml_rpc_ref.spec.opcodes import GLU_OPS
+from ggml_rpc_ref.spec.opcodes import GLU_OPS, kinds
+from ggml_rpc_ref.spec.versions import NEWEST
 
 GATED_TABLE = replace(TABLE, atol=10 * TABLE.atol, reason=f"{TABLE.reason}; here times y, for |y| up to 10")
 
@@ -45,3 +46,38 @@ def cases() -> Iterator[Case]:
     )
     yield Case("4d", Operand("F32", (5, 4, 3, 2)), (Operand("F32", (10, 4, 3, 2)),), {"kind": 1}, GATED_TABLE)
     yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), {"kind": 2}, FLOAT32)
+    yield from _clamp_cases()
+    yield from since("GLU.bf16", _later())
+
+
+def _clamp_cases() -> Iterator[Case]:
+    params = {"kind": kinds("GLU", NEWEST).index("SWIGLU_CLAMP"), "limit": 1.25}
+    for dtype in ("F32", "F16"):
+        whole, half, dst = (
+            Operand(dtype, (70, 3), fill="normal:3"),
+            Operand(dtype, (35, 3), fill="normal:3"),
+            Operand(dtype, (35, 3)),
+        )
+        name = f"swiglu_clamp-{dtype}".lower()
+        yield Case(name, dst, (whole,), params)
+        yield Case(f"{name}-swapped", dst, (whole,), params | {"swapped": 1})
+        yield Case(f"{name}-two", dst, (half, half), params)
+    values = "values:nan,inf,-inf,0,-0.0,1e-40,-1e-20,6e3,-6e3,88.8,-104,0.5,-0.5,11,-11,9.99"
+    both = (Operand("F32", (16, 6), fill=values), Operand("F32", (16, 6), fill="values:inf,1,nan,-inf,2"))
+    yield Case("swiglu_clamp-special-both", Operand("F32", (16, 6)), both, params)
+    yield Case("swiglu_clamp-no-limit", Operand("F32", (16, 6)), both, params | {"limit": float("inf")})
+
+
+def _later() -> Iterator[Case]:
+    for number, kind in enumerate(GLU_OPS):
+        if kind != "SWIGLU_OAI":
+            whole, half, dst = (
+                Operand("BF16", (70, 3), fill="normal:3"),
+                Operand("BF16", (35, 3), fill="normal:3"),
+                Operand("BF16", (35, 3)),
+            )
+            yield Case(f"{kind}-bf16".lower(), dst, (whole,), {"kind": number}, FLOAT32)
+            yield Case(f"{kind}-bf16-two".lower(), dst, (half, half), {"kind": number}, FLOAT32)
+            values = "values:nan,inf,-inf,0,-0.0,0.5,-0.5,6e3,-6e3,88.8,11,-11"
+            both = (Operand("BF16", (16, 6), fill=values), Operand("BF16", (16, 6), fill="values:inf,1,nan,-inf,2"))
+            yield Case(f"{kind}-bf16-special".lower(), Operand("BF16", (16, 6)), both, {"kind": number}, FLOAT32)

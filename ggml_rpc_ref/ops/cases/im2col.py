@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.shared.sliding_window import Axis
 from ggml_rpc_ref.tensor import Quad
 
@@ -56,3 +56,10 @@ def cases() -> Iterator[Case]:
     yield _case("flat-f16", (4, 7, 2), (31, 7, 2), s=(1, 0), p=(2, 0), d=(1, 0), flat=True, types="F16 F32 F16")
     yield _case("flat-with-a-second-padding", (3, 4, 5), (11, 4, 3), p=(0, 1), d=(1, 0), flat=True)
     yield _case("flat-rows-apart", (3, 4, 5), (11, 4, 3), nb=(4, 64, 300, 1000), **flat)  # type: ignore[arg-type]
+    yield from since("IM2COL.kernel", _later())
+
+
+def _later() -> Iterator[Case]:
+    for types in ("F32 F32 F16", "BF16 F16 F16", "Q8_0 F32 F16"):
+        kernel = (32, 2, 3, 1) if types.startswith("Q") else (3, 2, 3, 1)
+        yield _case(f"types-{types.lower().replace(' ', '-')}", kernel, (34, 5, 3, 2), types=types)

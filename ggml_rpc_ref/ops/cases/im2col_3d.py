@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.shared.sliding_window import Axis
 from ggml_rpc_ref.tensor import Quad
 
@@ -49,3 +49,9 @@ def cases() -> Iterator[Case]:
     yield _case("special-f16", (3, 2, 2, 1), (6, 5, 4, 1), 1, p=(1, 1, 1), types="F16 F16", fill="special")
     yield _case("view", (3, 2, 2, 2), (5, 4, 3, 4), 2, nb=(4, 32, 192, 1024))
     yield _case("permuted", (3, 2, 2, 2), (5, 4, 3, 4), 2, nb=(4, 240, 80, 20))
+    yield from since("IM2COL_3D.kernel", _later())
+
+
+def _later() -> Iterator[Case]:
+    for types in ("F32 F16", "BF16 F16"):
+        yield _case(f"types-{types.lower().replace(' ', '-')}", (3, 2, 2, 2), (5, 4, 3, 4), 2, p=(1, 0, 1), types=types)

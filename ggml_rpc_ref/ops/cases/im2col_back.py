@@ -1,8 +1,9 @@
 """Inputs worth trying on IM2COL_BACK."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.shared.sliding_window import Axis
 from ggml_rpc_ref.tensor import Quad
 
@@ -52,3 +53,11 @@ def cases() -> Iterator[Case]:
     yield _case("channels-permuted", (3, 2), (7, 5, 3, 2), nb=(4, 28, 280, 140))
     yield _flat("flat", 3, (11, 4, 3))
     yield _flat("flat-padded-strided-dilated", 3, (23, 4, 2), 2, 3, 3)
+    yield from since("IM2COL_BACK.f16", _later())
+
+
+def _later() -> Iterator[Case]:
+    for case in (_case("f16-kernel", (3, 2), (7, 9, 5, 1), p=(1, 2)), _flat("flat-f16-kernel", 3, (11, 4, 3))):
+        kernel = case.src[1]
+        assert kernel is not None
+        yield replace(case, src=(case.src[0], replace(kernel, dtype="F16")))

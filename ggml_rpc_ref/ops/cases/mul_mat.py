@@ -1,8 +1,9 @@
 """Inputs worth trying on MUL_MAT."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.cases.shared.matmul import ROUNDED, weights
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE, WEIGHTS
 
@@ -26,6 +27,8 @@ def cases() -> Iterator[Case]:
     yield from _broadcast_cases()
     yield from _view_cases()
     yield from _edge_cases()
+    yield from since("MUL_MAT.hint", _hadamard_cases())
+    yield from since("MUL_MAT.f16-activations", _narrow_cases())
 
 
 def _broadcast_cases() -> Iterator[Case]:
@@ -65,3 +68,22 @@ def _edge_cases() -> Iterator[Case]:
     yield product("zeros", Operand("Q4_0", (32, 3), fill="zeros"), Operand("F32", (32, 3), fill="zeros"))
     yield product("large", Operand("Q8_0", (64, 3), fill="normal:1e4"), Operand("F32", (64, 3), fill="normal:1e4"))
     yield product("small", Operand("Q8_0", (64, 3), fill="normal:1e-3"), Operand("F32", (64, 3), fill="normal:1e-3"))
+
+
+def _hadamard_cases() -> Iterator[Case]:
+    for n in (1, 2, 8, 64, 256):
+        case = product(f"hadamard-{n}", Operand("F32", (n, n), fill="hadamard"), Operand("F32", (n, 3)))
+        yield replace(case, params={"hint": 1})
+    case = product(
+        "hadamard-batches", Operand("F32", (32, 32), fill="hadamard"), Operand("F32", (32, 3, 2, 2), nb=(4, 256, 128, 768))
+    )
+    yield replace(case, params={"hint": 1})
+
+
+def _narrow_cases() -> Iterator[Case]:
+    for name in ("F16", "BF16"):
+        for k, m, n in ((3, 5, 2), (64, 33, 17), (130, 20, 1)):
+            yield product(f"f32-by-{name}-k{k}-m{m}-n{n}".lower(), Operand("F32", (k, m)), Operand(name, (k, n)))
+        yield product(f"f32-by-{name}-broadcast".lower(), Operand("F32", (32, 5, 2, 2)), Operand(name, (32, 3, 4, 6)))
+    case = product("hadamard-by-f16", Operand("F32", (64, 64), fill="hadamard"), Operand("F16", (64, 3)))
+    yield replace(case, params={"hint": 1})

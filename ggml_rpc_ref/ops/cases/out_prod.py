@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.cases.shared.matmul import weights
 from ggml_rpc_ref.ops.out_prod import TYPES
 
@@ -25,9 +25,17 @@ def cases() -> Iterator[Case]:
     yield outer(
         "special", Operand("F32", (4, 3), fill="values:1,nan,2,inf,3,4,5,6,7,8,-inf,-0"), Operand("F32", (2, 3), fill="uniform:1:2")
     )
+    yield from since("OUT_PROD.f16", _later())
 
 
 def outer(id: str, a: Operand, b: Operand) -> Case:
     """Return a case whose destination follows from its operands."""
     (m, _, _, _), (n, _, n2, n3) = a.quad, b.quad
     return Case(id, Operand("F32", (m, n, n2, n3)), (a, b))
+
+
+def _later() -> Iterator[Case]:
+    for m, n, k in ((1, 1, 1), (33, 7, 64), (130, 3, 2)):
+        yield outer(f"f16-m{m}-n{n}-k{k}", Operand("F16", (m, k)), Operand("F32", (n, k)))
+    yield outer("f16-batches", Operand("F16", (33, 4, 3, 2)), Operand("F32", (3, 4, 3, 2)))
+    yield outer("f16-src1-transposed", Operand("F16", (5, 4, 3)), Operand("F32", (7, 4, 3), nb=(16, 4, 112, 336)))

@@ -48,8 +48,18 @@ def elements(fill: str, shape: tuple[int, ...], rng: np.random.Generator) -> Arr
             return np.resize(listed, shape)
         case "special":
             return _special(shape, rng)
+        case "hadamard":
+            return _hadamard(shape)
         case _:
             raise Misuse(f"unknown fill {fill!r}; see Operand.fill for the recipes")
+
+
+def _hadamard(shape: tuple[int, ...]) -> Array:
+    """Rows of the Hadamard matrix over the root of its length: negative where row and column share an odd number of bits."""
+    row, column = np.indices(shape[-2:])
+    odd = np.unpackbits((row & column).astype(">u4")[..., None].view(np.uint8), axis=-1).sum(axis=-1) % 2
+    rows = np.where(odd, -1.0, 1.0) / np.sqrt(shape[-1])
+    return np.broadcast_to(rows, shape).astype(np.float32)
 
 
 def _special(shape: tuple[int, ...], rng: np.random.Generator) -> Array:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.cases.shared.rotation import YARN, rotation
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since, until
+from ggml_rpc_ref.ops.cases.shared.rotation import YARN, Value, rotation
 from ggml_rpc_ref.ops.shared.rotation import IMROPE, MROPE, NEOX, NORMAL, VISION
 
 
@@ -18,6 +18,7 @@ def cases() -> Iterator[Case]:
     wide = Operand("F32", (96, 2, 3))
     yield rotation("mrope-partial", wide, MROPE, 48, {"sections": (8, 8, 8, 0)})
     yield rotation("imrope-partial", wide, IMROPE, 48, {"sections": (9, 8, 7, 0)})
+    yield from since("ROPE.offset", _later())
 
 
 def _pair_cases(name: str, mode: int) -> Iterator[Case]:
@@ -26,7 +27,8 @@ def _pair_cases(name: str, mode: int) -> Iterator[Case]:
         yield rotation(f"{name}-{dtype.lower()}", Operand(dtype, (64, 3, 5, 2)), mode, 64)
         yield rotation(f"{name}-partial-{dtype.lower()}", Operand(dtype, (80, 3, 5)), mode, 34)
     yield rotation(f"{name}-two", Operand("F32", (2, 3, 5)), mode, 2)
-    yield rotation(f"{name}-none", Operand("F32", (16, 3, 5)), mode, 0)
+    # with n_dims = 0 the loop that copies around the offset never ends upstream
+    yield from until("ROPE.offset", [rotation(f"{name}-none", Operand("F32", (16, 3, 5)), mode, 0)])
     yield rotation(f"{name}-yarn", x, mode, 64, YARN)
     yield rotation(f"{name}-yarn-half", x, mode, 48, YARN | {"ext_factor": 0.5, "attn_factor": 1.3})
     yield rotation(f"{name}-factors", x, mode, 64, factors="uniform:0.5:8")
@@ -62,3 +64,12 @@ def _section_cases(name: str, mode: int, n_dims: int) -> Iterator[Case]:
     yield rotation(f"{name}-yarn", x, mode, n_dims, YARN | {"sections": (16, 8, 8, 0)})
     yield rotation(f"{name}-factors", x, mode, n_dims, {"sections": (8, 8, 4, 4)}, factors="uniform:0.5:8")
     yield rotation(f"{name}-in-place", x, mode, n_dims, {"sections": (8, 8, 8, 8)}, in_place=True)
+
+
+def _later() -> Iterator[Case]:
+    for name, mode in (("normal", NORMAL), ("neox", NEOX), ("mrope", MROPE), ("imrope", IMROPE)):
+        sections: dict[str, Value] = {"sections": (8, 4, 4, 0)}
+        for dtype in ("F32", "F16"):
+            yield rotation(f"{name}-offset-{dtype.lower()}", Operand(dtype, (80, 3, 5)), mode, 32, {"n_offs": 14} | sections)
+        yield rotation(f"{name}-offset-to-the-end", Operand("F32", (64, 2, 3)), mode, 32, {"n_offs": 32} | sections, in_place=True)
+    yield rotation("offset-yarn-factors", Operand("F32", (64, 2, 5)), NEOX, 48, YARN | {"n_offs": 2}, factors="uniform:0.5:8")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.cases.shared.rotation import YARN, Value, rotation
 from ggml_rpc_ref.ops.shared.rotation import IMROPE, MROPE, NEOX, NORMAL, VISION
 
@@ -18,3 +18,9 @@ def cases() -> Iterator[Case]:
         yield rotation(f"{name}-yarn", Operand("F32", (64, 2, 5)), mode, n_dims, YARN | sections, factors="uniform:0.5:8")
         yield rotation(f"{name}-in-place", Operand("F32", (64, 2, 5)), mode, n_dims, sections, in_place=True)
     yield rotation("partial", Operand("F32", (80, 3, 5), nb=(4, 384, 1280, 8000)), NEOX, 32)
+    yield from since("ROPE_BACK.offset", _later())
+
+
+def _later() -> Iterator[Case]:
+    for name, mode in (("normal", NORMAL), ("neox", NEOX)):
+        yield rotation(f"{name}-offset", Operand("F32", (80, 3, 5)), mode, 32, {"n_offs": 14})

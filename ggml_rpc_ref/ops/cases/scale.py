@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.tolerance import EXACT, FLOAT32
 
 
@@ -27,3 +27,13 @@ def cases() -> Iterator[Case]:
         yield Case(f"special-{name}", Operand("F32", special.ne), (special,), params, tolerance)
     yield Case("nan-parameter", Operand("F32", (9,)), (Operand("F32", (9,)),), {"scale": float("nan"), "bias": 0.0})
     yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), {"scale": 2.0, "bias": 1.0})
+    yield from since("SCALE.bf16", _later())
+
+
+def _later() -> Iterator[Case]:
+    for bias in (0.0, 0.75):
+        params = {"scale": -1.7, "bias": bias}
+        yield Case(f"bf16-bias{bias}", Operand("BF16", (129, 3)), (Operand("BF16", (129, 3)),), params)
+    special = Operand("BF16", (16, 9), fill="special")
+    yield Case("bf16-special", Operand("BF16", special.ne), (special,), {"scale": 1e30, "bias": 1.0})
+    yield Case("bf16-in-place", Operand("BF16", (33, 3), alias="src0"), (Operand("BF16", (33, 3)),), {"scale": 3.0, "bias": 0.0})

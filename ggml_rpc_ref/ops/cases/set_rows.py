@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.op import FLOATS, WRITABLE_BLOCKS
 
 
@@ -28,6 +28,7 @@ def cases() -> Iterator[Case]:
     yield Case("without-src2", Operand("F32", (6, 3)), twice[:2])
     none = (Operand("F32", (6, 0)), Operand("I64", (0,), fill="index:1"), Operand("F32", (6, 3)))
     yield Case("no-rows", Operand("F32", (6, 3), alias="src2"), none)
+    yield from since("SET_ROWS.f16", _later())
 
 
 def _case(
@@ -36,3 +37,16 @@ def _case(
     target = Operand(dtype, (ne[0], rows, *ne[2:]))
     indices = Operand(index, index_ne or ne[1:2], fill="permutation")
     return Case(name, Operand(dtype, target.ne, alias="src2"), (Operand("F32", ne, fill=fill), indices, target))
+
+
+def _later() -> Iterator[Case]:
+    def case(name: str, dtype: str, ne: tuple[int, ...], fill: str = "normal", index: str = "I64") -> Case:
+        target = Operand(dtype, (ne[0], 9, *ne[2:]))
+        src = (Operand("F16", ne, fill=fill), Operand(index, ne[1:2], fill="permutation"), target)
+        return Case(name, Operand(dtype, target.ne, alias="src2"), src)
+
+    yield case("f16-rows", "F16", (7, 4, 3, 2))
+    yield case("f16-rows-special", "F16", (32, 4), "special")
+    yield case("f16-rows-i32", "F16", (7, 4), index="I32")
+    for dtype in ("F32", "BF16", "Q8_0", "Q4_K"):
+        yield case(f"f16-rows-to-{dtype}".lower(), dtype, (256, 4))

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since, until
 from ggml_rpc_ref.tensor import Quad
 
 
 def _case(
     name: str, d_state: int, dim: int, heads: int, groups: int, tokens: int, sequences: int, *, scalar: bool = True,
-    slots: int | None = None, dt: str = "normal", ids: str | None = None, apart: bool = False,
+    slots: int | None = None, dt: str = "normal", ids: str | None = None, apart: bool = False, snapshots: int = 0,
 ) -> Case:  # fmt: skip
-    """Return a case; scalar: A has one row (Mamba-2); apart: gaps between the tokens of x, B and C."""
+    """Return a case; scalar: A has one row (Mamba-2); apart: gaps between tokens of x, B and C; snapshots: K of later versions."""
 
     def per_token(width: int, rows: int) -> Operand:
         nb1 = 4 * width
@@ -27,11 +27,28 @@ def _case(
         per_token(d_state, groups),
         Operand("I32", (sequences,), fill=ids or f"index:{slots}"),
     )
-    size = dim * heads * tokens * sequences + d_state * dim * heads * sequences
-    return Case(name, Operand("F32", (size,)), sources)
+    size = dim * heads * tokens * sequences + max(1, snapshots) * d_state * dim * heads * sequences
+    return Case(name, Operand("F32", (size,)), sources, {"snapshots": snapshots} if snapshots else {})
 
 
 def cases() -> Iterator[Case]:
+    """Before there were snapshots, and since then."""
+    yield from until("SSM_SCAN.snapshots", _without_snapshots())
+    yield from since("SSM_SCAN.snapshots", _with_snapshots())
+
+
+def _with_snapshots() -> Iterator[Case]:
+    """One and several, as many as there are tokens, more; Mamba-1."""
+    yield _case("one-snapshot", 16, 3, 4, 2, 5, 2, snapshots=1)
+    yield _case("one-snapshot-mamba-1", 16, 3, 4, 2, 5, 2, scalar=False, snapshots=1)
+    yield _case("three-snapshots", 16, 3, 4, 2, 5, 2, snapshots=3)
+    yield _case("three-snapshots-slots", 8, 2, 2, 1, 4, 3, slots=5, snapshots=3)
+    yield _case("a-snapshot-for-each-token", 33, 2, 4, 1, 4, 1, snapshots=4)
+    yield _case("more-snapshots-than-tokens", 8, 2, 2, 1, 2, 2, snapshots=5)
+    yield _case("snapshots-tokens-apart", 16, 3, 4, 2, 3, 2, apart=True, snapshots=2)
+
+
+def _without_snapshots() -> Iterator[Case]:
     """Mamba-1 and Mamba-2, groups, sequences and slots, state sizes around vector widths, large and small dt."""
     yield _case("mamba-1", 16, 1, 9, 1, 5, 2, scalar=False)
     yield _case("mamba-1-wide", 16, 3, 4, 2, 5, 2, scalar=False)

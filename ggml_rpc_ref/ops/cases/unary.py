@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.shared.activations import TABLE
 from ggml_rpc_ref.ops.shared.elementwise import UNARY_TYPES
 from ggml_rpc_ref.ops.tolerance import EXACT, FLOAT32, Tolerance
@@ -48,6 +48,7 @@ def cases() -> Iterator[Case]:
             tolerance_of(kind),
         )
     yield from _geometry_cases()
+    yield from since("UNARY.bf16", _later())
 
 
 def _geometry_cases() -> Iterator[Case]:
@@ -70,3 +71,15 @@ def _geometry_cases() -> Iterator[Case]:
     )
     for kind in ("FLOOR", "CEIL", "ROUND", "TRUNC"):
         yield Case(f"{kind}-halves".lower(), Operand("F32", halves.ne), (halves,), {"kind": UNARY_OPS.index(kind)}, EXACT)
+
+
+def _later() -> Iterator[Case]:
+    for kind in sorted(VEC_KINDS):
+        params = {"kind": UNARY_OPS.index(kind)}
+        for name, x in (
+            ("bf16", Operand("BF16", (33, 2), fill="uniform:-12:12")),
+            ("special-bf16", Operand("BF16", (16, 8), fill="special")),
+        ):
+            yield Case(f"{kind}-{name}".lower(), Operand("BF16", x.ne), (x,), params, FLOAT32)
+        gaps = Operand("BF16", (9, 4, 3), nb=(2, 24, 96, 288))
+        yield Case(f"{kind}-gaps-bf16".lower(), Operand("BF16", gaps.ne), (gaps,), params, FLOAT32)

@@ -23,13 +23,18 @@ def require_unary(node: Node) -> None:
     require_dense_rows(node, src0, dst)
 
 
-def require_same_even_rows(node: Node) -> None:
-    """Refuse differing types or dimensions, rows with gaps or unevenly spaced (upstream steps through all rows by nb[1])."""
+def require_same_dense_rows(node: Node) -> None:
+    """Refuse differing types or dimensions, rows with gaps."""
     src0, dst = node.source(0), node.dst
     node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", dst.dtype.name)
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
     require_dense_rows(node, src0, dst)
-    require_even_rows(node, src0, dst)
+
+
+def require_same_even_rows(node: Node) -> None:
+    """Refuse differing types or dimensions, rows with gaps or unevenly spaced (upstream steps through all rows by nb[1])."""
+    require_same_dense_rows(node)
+    require_even_rows(node, node.source(0), node.dst)
 
 
 def map_values(node: Node, function: Callable[[F32Array], Array]) -> None:

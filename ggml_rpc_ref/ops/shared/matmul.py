@@ -9,17 +9,16 @@ from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.tensor import Array, Tensor
 
 _WITH_Q8_1 = ("Q4_1", "Q5_1")
-_WITH_Q8_0 = ("Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4")
-_WITHOUT = (*INTERMEDIATE, "Q1_0", "Q2_0")
+_WITH_Q8_0 = ("Q1_0", "Q2_0", "Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4")
 
 VEC_DOT_TYPE: dict[str, str] = (
     {"F32": "F32", "F16": "F16", "BF16": "BF16"}
-    | {name: "Q8_K" for name in BLOCKS if name not in _WITHOUT}
+    | {name: "Q8_K" for name in BLOCKS if name not in INTERMEDIATE}
     | dict.fromkeys(_WITH_Q8_0, "Q8_0")
     | dict.fromkeys(_WITH_Q8_1, "Q8_1")
 )
 """Type of src0 to its partner, the type that upstream rounds src1 to (vec_dot_type); src1 may also come in it. Q8_1 and Q8_K are
-missing: they are made from activations only, never multiplied as src0. Q1_0 and Q2_0 are newer types, without kernels here."""
+missing: they are made from activations only, never multiplied as src0."""
 
 WEIGHTS = tuple(VEC_DOT_TYPE)
 """Types that src0 may have."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import by_row
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Later, Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.elementwise import map_rows
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import FLOAT32
@@ -14,12 +14,19 @@ from ggml_rpc_ref.tensor import Array, F32Array
 
 def require_norm(node: Node) -> None:
     """Refuse differing dimensions, gaps within rows, a negative or NaN eps."""
-    node.require(node.dst.ne == node.source(0).ne, f"ne {node.source(0).ne} as the source", node.dst.ne)
-    node.require(node.f32("eps") >= 0.0, "eps >= 0", node.f32("eps"))
+    require_strided_norm(node)
     require_dense_rows(node, node.source(0), node.dst)
 
 
-def norm_op(name: str, function: Callable[[F32Array, np.float32], Array], source: str, eps: str) -> Op:
+def require_strided_norm(node: Node) -> None:
+    """Refuse differing dimensions, a negative or NaN eps."""
+    node.require(node.dst.ne == node.source(0).ne, f"ne {node.source(0).ne} as the source", node.dst.ne)
+    node.require(node.f32("eps") >= 0.0, "eps >= 0", node.f32("eps"))
+
+
+def norm_op(
+    name: str, function: Callable[[F32Array, np.float32], Array], source: str, eps: str, later: tuple[Later, ...] = ()
+) -> Op:
     """Return the row of an op that scales each row.
 
     Args:
@@ -27,6 +34,7 @@ def norm_op(name: str, function: Callable[[F32Array, np.float32], Array], source
         function: rows along the last axis and eps, to the scaled rows.
         source: description of the source.
         eps: description of the parameter.
+        later: what the op is in later versions.
     """
 
     def oracle(node: Node) -> None:
@@ -34,4 +42,5 @@ def norm_op(name: str, function: Callable[[F32Array, np.float32], Array], source
         map_rows(node, lambda rows: function(rows, eps))
 
     params = (Param("eps", "f32", 0, eps),)
-    return Op(name, (Source("x", ("F32",), source),), ("F32",), require_norm, oracle, FLOAT32, params, in_place=(0,), cost=by_row)
+    sources, types = (Source("x", ("F32",), source),), ("F32",)
+    return Op(name, sources, types, require_norm, oracle, FLOAT32, params, in_place=(0,), cost=by_row, later=later)

@@ -13,11 +13,38 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Source
+from ggml_rpc_ref.ops.op import Node, Param, Source
+from ggml_rpc_ref.ops.stopping import checkpoint
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array
 
 TOLERANCE = Tolerance(1e-5, 1e-5, 1e-10, "a float32 state rounded at every token, and sums in another order")
+
+SNAPSHOTS = Param("snapshots", "i32", 0, "K: after how many of the last tokens the states are kept, at least 1")
+
+
+def snapshots(node: Node) -> int:
+    """Return after how many of the last tokens a node keeps the states.
+
+    Raises:
+        Violation: graph.shape, where it is none.
+    """
+    count = node.i32("snapshots") if node.op.reads("snapshots") else 1
+    node.require(count >= 1, "at least one snapshot", count)
+    return count
+
+
+def keep(states: Array, state: Array, age: int) -> None:
+    """Write a state into its place among the snapshots, if it is one of the last ones.
+
+    Args:
+        states: the snapshots, shape (K, elements of a state), the newest first.
+        state: as it is after a token.
+        age: how many tokens come after that.
+    """
+    if age < len(states):
+        states[age] = state.reshape(-1)
+
 
 Step = Callable[[Array, list[Array]], tuple[Array, Array]]
 """(state (n_seqs, H, S, S), one token of each stream (n_seqs, H, S)) -> (new state, output (n_seqs, H, S)), all float64."""
@@ -59,6 +86,7 @@ def run_tokens(node: Node, streams: Sequence[int], state_slot: int, step: Step) 
     values = [node.source(slot).array.reshape(sequences, -1, heads, size) for slot in streams]
     outputs = np.empty(values[0].shape, np.float32)
     for t in range(tokens // sequences):
+        checkpoint()
         state, outputs[:, t] = step(state, [value[:, t].astype(np.float64) for value in values])
     rows = node.dst.array[0, 0]
     rows[:tokens] = outputs.reshape(tokens, size * heads)

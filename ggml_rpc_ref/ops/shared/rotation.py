@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node, Param, Source
+from ggml_rpc_ref.ops.op import Later, Node, Param, Source, later
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
@@ -37,6 +37,19 @@ PARAMS = (
     Param("beta_slow", "f32", 10, "turns within n_ctx_orig below which angles are scaled in full"),
     Param("sections", "i32", 11, "pairs for time, height, width, extra", count=4),
 )
+
+OFFSET = Param("n_offs", "i32", 15, "elements of a row before those that are rotated, even; 0 in vision mode")
+
+
+def with_offset(op: str) -> Later:
+    """Return what ROPE or ROPE_BACK is later."""
+    return later(f"{op}.offset", reads=(OFFSET,))
+
+
+def offset(node: Node) -> int:
+    """Return how many elements of a row come before those that are rotated."""
+    return node.i32("n_offs") if node.op.reads("n_offs") else 0
+
 
 ANGLES = Tolerance(1e-4, 1e-4, 1e-7, "angles in float32: an error of 1e-7 of the angle; another library's powf, cosf, sinf, logf")
 
@@ -69,6 +82,8 @@ def _check_params(node: Node) -> None:
     node.require(0 <= n_dims <= ne0 and n_dims % 2 == 0, f"n_dims even and at most {ne0}", n_dims)
     if mode == VISION:
         node.require(2 * n_dims == ne0, "n_dims half of ne[0] in vision mode", n_dims)
+    first, most = offset(node), 0 if mode == VISION else ne0 - n_dims
+    node.require(0 <= first <= most and first % 2 == 0, f"n_offs even and at most {most}", first)
     if mode & MROPE:
         sections = node.i32s("sections")
         node.require(min(sections) >= 0 and max(sections[:3]) > 0, "sections of which one of the first three is above 0", sections)
@@ -84,8 +99,11 @@ def rotate(node: Node, *, forward: bool) -> None:
     x, pairs, mode = node.source(0).array, _rotated_pairs(node), node.i32("mode")
     if x.size == 0:
         return
-    first, second = (slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)) if mode == NORMAL else (slice(pairs), slice(pairs, 2 * pairs))
-    result = node.dst.array
+    start, result = offset(node), node.dst.array
+    middle, end = start + pairs, start + 2 * pairs
+    first, second = (
+        (slice(start, end, 2), slice(start + 1, end, 2)) if mode == NORMAL else (slice(start, middle), slice(middle, end))
+    )
     with np.errstate(all="ignore"):
         for i3, tokens, heads in row_blocks(node.dst.ne):
             cos, sin = _cos_sin(node, tokens)
@@ -94,7 +112,7 @@ def rotate(node: Node, *, forward: bool) -> None:
             block, out = x[i3, tokens, heads], result[i3, tokens, heads]
             # astype copies, so dst may be x's own memory
             a, b = block[..., first].astype(np.float32), block[..., second].astype(np.float32)
-            out[..., 2 * pairs :] = block[..., 2 * pairs :]
+            out[..., :start], out[..., end:] = block[..., :start], block[..., end:]
             out[..., first] = a * cos - b * sin
             out[..., second] = a * sin + b * cos
 

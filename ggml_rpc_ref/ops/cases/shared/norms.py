@@ -22,3 +22,16 @@ def norm_cases() -> Iterator[Case]:
     )
     yield Case("special", Operand("F32", (8, 32)), (Operand("F32", (8, 32), fill="special"),), {"eps": 1e-5})
     yield Case("empty", Operand("F32", (4, 0)), (Operand("F32", (4, 0)),), {"eps": 1e-5})
+
+
+def strided_norm_cases() -> Iterator[Case]:
+    """Yield rows whose elements lie apart, on either side and on both."""
+    ne, apart, turned = (16, 3, 4), (8, 136, 408, 1632), (48, 4, 12, 768)
+    for name, source, result in (("src", apart, None), ("dst", None, turned), ("both", turned, apart)):
+        yield Case(f"elements-apart-{name}", Operand("F32", ne, result), (Operand("F32", ne, source),), {"eps": 1e-6})
+    yield Case(
+        "elements-apart-special",
+        Operand("F32", (8, 32)),
+        (Operand("F32", (8, 32), (128, 4, 1024, 1024), "special"),),
+        {"eps": 1e-5},
+    )

@@ -1,0 +1,185 @@
+"""What ops mean in later versions: the oracle against what a genuine 8.0.0 server computed, and each version against its marks.
+
+The expected bytes are in vectors/upstream-8.0.0-…/ops/, written by vectors/tools/record_ops.py --build 8.0.0. What 3.6.1 computes
+is in test_ops.py; `cases_of` says which of its cases mean the same in 8.0.0, and `record_ops --build 8.0.0 --dry-run --every`
+compares those as well.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ggml_rpc_ref.backends import Step, in_turn, never
+from ggml_rpc_ref.backends.memory import HostMemory
+from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops import OPS, canonical_ops, ops_of
+from ggml_rpc_ref.ops.cases import cases_of, recipes
+from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.compare import compare_tensors
+from ggml_rpc_ref.ops.op import Op
+from ggml_rpc_ref.ops.shared import slabs
+from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.spec.op_changes import OP_CHANGES, WITNESSES
+from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, PROFILES, Version
+from tests.test_ops import VECTORS, assert_result, assert_same_inputs, with_bytes
+from vectors.tools import op_wire, record_ops
+
+BUILD = op_wire.BUILDS[str(NEWEST)]
+RECORDED = 283
+"""Cases recorded from 8.0.0."""
+
+
+@cache
+def recorded(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((BUILD.out / f"{name.lower()}.json").read_text())
+    return document
+
+
+def rows() -> Iterator[Any]:
+    for name, op in ops_of(NEWEST).items():
+        for number, case in enumerate(record_ops.cases_to_record(name, BUILD)):
+            yield pytest.param(op, number, case, id=f"{name}-{case.id}")
+
+
+@pytest.mark.parametrize(("op", "number", "case"), list(rows()))
+def test_oracle_gives_the_recorded_result(op: Op, number: int, case: Case) -> None:
+    entry = recorded(op.name)["cases"][number]
+    dst, src = recipes.build(op.name, case)
+    assert_same_inputs(entry, case, dst, src)
+    assert entry["op_params"] == op.pack(case.params).hex()
+    expected = {name: zlib.decompress(base64.b64decode(text)) for name, text in entry["expected"].items()}
+    assert_result(op, case, dst, src, expected)
+
+
+@pytest.mark.parametrize("name", sorted({row.values[0].name for row in rows()}))
+def test_oracle_gives_the_same_part_by_part(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slabs, "SLAB_BYTES", 64)
+    op = ops_of(NEWEST)[name]
+    for case, entry in zip(record_ops.cases_to_record(name, BUILD), recorded(name)["cases"], strict=True):
+        expected = {memory: zlib.decompress(base64.b64decode(text)) for memory, text in entry["expected"].items()}
+        assert_result(op, case, *recipes.build(name, case), expected)
+
+
+def test_the_recorded_files_have_exactly_the_cases() -> None:
+    wanted = {name: [case.id for case in record_ops.cases_to_record(name, BUILD)] for name in ops_of(NEWEST)}
+    found = {json.loads(path.read_text())["op"]: path for path in BUILD.out.glob("*.json")}
+    assert {name for name, ids in wanted.items() if ids} == set(found)
+    assert {name: [entry["id"] for entry in recorded(name)["cases"]] for name in found} == {n: wanted[n] for n in found}
+    assert sum(map(len, wanted.values())) == RECORDED
+
+
+def test_the_spec_names_the_directories_that_there_are() -> None:
+    assert {VECTORS.parent / directory for directory in WITNESSES.values()} <= {path.parent for path in VECTORS.glob("*/ops")}
+
+
+# --- marks --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_change_is_on_a_page_and_the_pages_name_no_others() -> None:
+    named = [later.change for op in {**ops_of(NEWEST), **OPS}.values() for later in op.later]
+    assert sorted(named) == sorted(OP_CHANGES)
+    assert all(OP_CHANGES[later.change].op == op.name for op in ops_of(NEWEST).values() for later in op.later)
+
+
+@pytest.mark.parametrize("change", OP_CHANGES.values(), ids=OP_CHANGES)
+def test_every_meaning_has_a_case_that_the_version_before_refuses_or_computes_otherwise(change: Any) -> None:
+    """A mark that changes nothing would be seen here: the same node is another one, or none, in the version before."""
+    ends = [case for case in cases_of(change.op, _before(change.since)) if case.until == change.id]
+    begins = [case for case in cases_of(change.op, change.since) if case.since == change.id]
+    assert begins or ends
+    old, new = ops_of(_before(change.since))[change.op], ops_of(change.since)[change.op]
+    assert any(_outcome(old, case) != _outcome(new, case) for case in (*begins, *ends)) or change.id == "MUL_MAT.hint"
+
+
+def _before(version: Version) -> Version:
+    """The version before another, in which the op exists at least."""
+    return max(other for other in PROFILES if other < version)
+
+
+def _outcome(op: Op, case: Case) -> bytes | str:
+    known = {name: value for name, value in case.params.items() if op.reads(name)}
+    dst, src = recipes.build(op.name, case)
+    try:
+        node = op.check(dst, src, op.pack(known))
+        if dst.nelements:
+            op.oracle(node)
+    except Violation as violation:
+        return violation.rule
+    return dst.array.tobytes()
+
+
+@pytest.mark.parametrize("version", PROFILES, ids=str)
+def test_every_case_of_a_version_is_accepted_there(version: Version) -> None:
+    refused = []
+    for name, op in ops_of(version).items():
+        for case in cases_of(name, version):
+            if case not in cases_of(name, DEFAULT) or version > DEFAULT:
+                dst, src = recipes.build(name, case)
+                try:
+                    op.check(dst, src, op.pack(case.params))
+                except Violation as violation:
+                    refused.append(f"{name}-{case.id}: {violation}")
+    assert refused == []
+
+
+def test_the_running_text_has_no_change() -> None:
+    assert [op.name for op in OPS.values() if op.changes] == []
+    assert "COL2IM_1D" not in OPS
+
+
+def test_kinds_are_numbered_as_the_version_does() -> None:
+    old = Version.parse("3.0.0")
+    assert ops_of(old)["UNARY"].kinds[14] == "GELU_ERF"
+    assert canonical_ops(old)["UNARY"].kinds[14] == "EXPM1"
+    assert (len(OPS["GLU"].kinds), len(ops_of(NEWEST)["GLU"].kinds)) == (6, 7)
+
+
+def test_a_wrong_mark_is_seen() -> None:
+    """An op whose change is dated too late refuses what its version means."""
+    fill, case = ops_of(NEWEST)["FILL"], next(case for case in cases_of("FILL", NEWEST) if case.since)
+    assert _outcome(replace(fill, later=()).at(NEWEST), case) != "graph.type"  # the row itself has the change
+    assert _outcome(OPS["FILL"], case) == "graph.type"
+
+
+# --- upstream-cpu -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["MUL_MAT", "MUL_MAT_ID", "GLU", "UNARY", "FLASH_ATTN_EXT"])
+def test_upstream_cpu_is_as_near_as_to_what_3_6_1_computes(name: str) -> None:
+    """The new types, kinds and the promise of a Hadamard matrix, rounded as upstream's CPU does: near beyond the op's tolerance."""
+    op, near = canonical_ops(NEWEST)[name], Tolerance(rtol=2e-5, atol=1e-5, nmse=1e-9)
+    for case, entry in zip(record_ops.cases_to_record(name, BUILD), recorded(name)["cases"], strict=True):
+        dst, src = recipes.build(name, case)
+        node, backend = op.check(dst, src, op.pack(case.params)), UpstreamCpu(HostMemory(0))
+        want = replace(dst, storage=with_bytes(dst, zlib.decompress(base64.b64decode(entry["expected"]["dst"]))).storage)
+        compute = backend.compile([Step(node, "", None)]) if backend.supports(node) else in_turn([(node, partial(op.oracle, node))])
+        compute(never)
+        assert compare_tensors(want, dst, near) is None, case.id
+
+
+def test_a_broken_promise_gives_what_upstream_gives_and_not_the_product() -> None:
+    op = canonical_ops(NEWEST)["MUL_MAT"]
+    weights, row = Operand("F32", (8, 8)), Operand("F32", (8, 1), fill="values:1,0,0,0,0,0,0,0")
+    dst, src = recipes.build("MUL_MAT", Case("broken", Operand("F32", (8, 1)), (weights, row)))
+    UpstreamCpu(HostMemory(0)).compile([Step(op.check(dst, src, op.pack({"hint": 1})), "", None)])(never)
+    assert np.allclose(dst.array, 1 / np.sqrt(8))
+
+
+@pytest.mark.parametrize(("ne", "rows", "dtype"), [((6, 6), (6, 2), "F32"), ((8, 4), (8, 2), "F32"), ((8, 8), (8, 2), "BF16")])
+def test_a_promise_that_can_not_hold_is_refused(ne: tuple[int, ...], rows: tuple[int, ...], dtype: str) -> None:
+    """Upstream's kernel asserts the power of 2 and the type, and writes beyond a result with fewer rows than columns."""
+    op, case = ops_of(NEWEST)["MUL_MAT"], Case("x", Operand("F32", (ne[1], rows[1])), (Operand("F32", ne), Operand(dtype, rows)))
+    dst, src = recipes.build("MUL_MAT", case)
+    op.check(dst, src, op.pack({}))
+    with pytest.raises(Violation, match="by the hint"):
+        op.check(dst, src, op.pack({"hint": 1}))
