@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.diffs import apply
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ggml_rpc_ref"
 MAP = (PACKAGE / "README.md").read_text(encoding="utf-8")
@@ -39,29 +41,6 @@ def test_every_file_that_the_map_names_is_there() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- the examples
-
-
-def apply(diff: str, root: Path) -> None:
-    """Apply a diff whose hunks are found by their own lines: `@@` without numbers, each place there exactly once."""
-    for part in re.split(r"^--- ", diff, flags=re.MULTILINE)[1:]:
-        name, *hunks = re.split(r"^@@\n", part, flags=re.MULTILINE)
-        name = name.split()[-1]
-        if part.startswith("/dev/null"):
-            (root / name).write_text(after(hunks[0]), encoding="utf-8")
-            continue
-        content = (root / name).read_text(encoding="utf-8")
-        for hunk in hunks:
-            assert content.count(before(hunk)) == 1, f"{name} does not have these lines, or has them twice:\n{before(hunk)}"
-            content = content.replace(before(hunk), after(hunk))
-        (root / name).write_text(content, encoding="utf-8")
-
-
-def before(hunk: str) -> str:
-    return "".join(line[1:] + "\n" for line in hunk.splitlines() if line[:1] in (" ", "-"))
-
-
-def after(hunk: str) -> str:
-    return "".join(line[1:] + "\n" for line in hunk.splitlines() if line[:1] in (" ", "+"))
 
 
 SERVED = """

@@ -60,8 +60,8 @@ def test_what_is_agreed_on(said: str, form: Version, own: str | None, spoken: st
 @pytest.mark.parametrize(
     ("said", "form", "own", "sentence"),
     [
-        ("9.1.0", V8_0_0, None, r"it speaks protocol 9\.1\.0, and this program 1\.0\.0, 2\.0\.0, .*, 8\.0\.0"),
-        ("3.7.0", V3_6_1, None, r"it speaks protocol 3\.7\.0, and this program"),
+        ("9.2.0", V8_0_0, None, r"it speaks protocol 9\.2\.0, and this program 1\.0\.0, 2\.0\.0, .*, 8\.0\.0"),
+        ("3.8.0", V3_6_1, None, r"it speaks protocol 3\.8\.0, and this program"),
         ("0.9.0", V3_6_1, None, r"it speaks protocol 0\.9\.0, and this program"),
         ("5.1.0", V8_0_0, "5.0.0", r"it speaks protocol 5\.1\.0, this client 5\.0\.0, and .* minor version not above its own$"),
         (
@@ -164,8 +164,8 @@ def test_a_server_that_changes_its_mind_is_a_violation() -> None:
 
 
 def test_an_unknown_major_version() -> None:
-    sentence = r"HELLO to 127\S+: it speaks protocol 107\.2\.0, and this program 1\.0\.0, "
-    with serving(answers(HELLO_24, says(107, 2, 0))) as (endpoint, _), pytest.raises(Unsupported, match=sentence):
+    sentence = r"HELLO to 127\S+: it speaks protocol 200\.2\.0, and this program 1\.0\.0, "
+    with serving(answers(HELLO_24, says(200, 2, 0))) as (endpoint, _), pytest.raises(Unsupported, match=sentence):
         connect(endpoint)
 
 
@@ -173,7 +173,9 @@ def test_of_an_unknown_patch_no_graph_is_sent() -> None:
     """Its ops may have other numbers."""
     with serving(answers(HELLO_24, says(4, 0, 9), COUNT_1)) as (endpoint, _), connect(endpoint) as client:
         graph = Graph.decode(bytes(12))
-        with pytest.raises(Unsupported, match=r"protocol 4\.0\.9 is not known here, and a new patch may number ops otherwise"):
+        with pytest.raises(
+            Unsupported, match=r"protocol 4\.0\.9 is none of upstream's known here, and its ops may have other numbers"
+        ):
             client.devices[0].compute(graph)
 
 
@@ -200,8 +202,8 @@ def test_the_probe_as_a_version() -> None:
 
 
 def test_the_probe_of_a_version_that_nobody_knows() -> None:
-    with serving(answers(HELLO_24, says(9, 1, 0))) as (endpoint, _):
+    with serving(answers(HELLO_24, says(9, 2, 0))) as (endpoint, _):
         report = probe(endpoint, 5)
-    assert report.protocol == "9.1.0"
+    assert report.protocol == "9.2.0"
     assert report.error is not None
-    assert report.error.startswith(f"HELLO to {endpoint}: it speaks protocol 9.1.0, and this program 1.0.0, ")
+    assert report.error.startswith(f"HELLO to {endpoint}: it speaks protocol 9.2.0, and this program 1.0.0, ")

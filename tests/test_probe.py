@@ -81,7 +81,7 @@ def test_our_server() -> None:
         report = probe(endpoint)
     device = {"free": 3 * MIB, "total": 3 * MIB, "alignment": 32, "max_size": 3 * MIB}
     assert json.loads(report.to_json()) == {
-        "schema_version": 1, "endpoint": endpoint, "protocol": "3.6.1", "device_count": 2,
+        "schema_version": 1, "endpoint": endpoint, "protocol": "3.6.1", "dialect": None, "device_count": 2,
         "devices": [{"index": 0, **device}, {"index": 1, **device}], "error": None,
     }  # fmt: skip
     assert report.text().splitlines() == [

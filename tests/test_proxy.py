@@ -470,7 +470,8 @@ def test_a_client_computes_through_the_proxy(server: str, tmp_path: Path, caplog
             graph.compute()
             assert (product.numpy() == array @ array.T).all()  # whole numbers below 2**24, so exact in any order
         wait_until(lambda: proxy.connections == 0)
-    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("#1 ")]
+    # connection 1 tried the newest form of HELLO, which a server of 3.6.1 does not answer
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("#2 ")]
     assert [line.split()[1] for line in told][:2] == ["HELLO", "DEVICE_COUNT"]
     assert sum("SET_TENSOR tensor=" in line and "(360304 B), no reply" in line for line in told) == 2
     assert sum("GRAPH_COMPUTE device=0 1 nodes, 3 tensors" in line for line in told) == 1
@@ -504,7 +505,7 @@ def test_the_command_forwards_records_and_ends_with_ctrl_c(tmp_path: Path) -> No
         with subprocess.Popen([*command, "--record", str(path), "--explain"], stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             endpoint = process.stderr.readline().split("forwarding ")[1].split(" to ")[0]
-            with ggml_rpc_ref.connect(endpoint) as client:
+            with ggml_rpc_ref.connect(endpoint, proto="3.6.1") as client:
                 assert client.request(DeviceCount()).device_count == 1
             wait_until(lambda: path.read_bytes().endswith(bytes(8)))
             process.send_signal(signal.SIGINT)

@@ -283,7 +283,9 @@ class Channel:
             Unsupported: where the server answers that it failed, or is of a patch that we don't know.
         """
         if not self._keeps and self.server_version not in PROFILES:
-            raise Unsupported(f"protocol {self.server_version} is not known here, and a new patch may number ops otherwise")
+            raise Unsupported(
+                f"protocol {self.server_version} is none of upstream's known here, and its ops may have other numbers"
+            )
         payload = graph.encode(self.version)
         with self.exclusively():
             known = self._sent.find(graph.device, payload)

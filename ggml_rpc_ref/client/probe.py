@@ -17,9 +17,11 @@ from typing import Any, Final
 
 from ggml_rpc_ref.client.channel import Channel
 from ggml_rpc_ref.client.device_info import DeviceInfo, count_devices
+from ggml_rpc_ref.client.ik import record_size
 from ggml_rpc_ref.client.negotiate import greet
 from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.net.stream import Endpoint, open_stream, parse_endpoint
+from ggml_rpc_ref.spec.dialects import IK, recognised
 from ggml_rpc_ref.spec.versions import Version
 
 MOST_DEVICES: Final = 16
@@ -46,6 +48,7 @@ class Report:
     Attributes:
         endpoint: its address.
         protocol: version in the reply to HELLO; None: no reply.
+        dialect: the fork that answers HELLO so, in words; None: upstream, or a fork that HELLO does not tell apart.
         device_count: number in the reply to DEVICE_COUNT; None: no reply.
         devices: the devices that were asked.
         error: what went wrong, as one sentence; None: nothing.
@@ -53,6 +56,7 @@ class Report:
 
     endpoint: str
     protocol: str | None = None
+    dialect: str | None = None
     device_count: int | None = None
     devices: list[DeviceReport] = field(default_factory=list)
     error: str | None = None
@@ -61,10 +65,17 @@ class Report:
         """Return one JSON object with these fields and `schema_version` 1."""
         return json.dumps({"schema_version": 1, **asdict(self)})
 
+    def note_version(self, version: Version | None) -> None:
+        """Note what HELLO was answered with."""
+        if version is not None:
+            self.protocol, fork = str(version), recognised(version)
+            self.dialect = fork.name if fork else None
+
     @property
     def headline(self) -> str:
         """Endpoint, version and number of devices, as half a sentence."""
         said = f"protocol {self.protocol}" if self.protocol else "no answer to HELLO"
+        said += f" ({self.dialect})" if self.dialect else ""
         if self.device_count is None:
             return f"{self.endpoint}: {said}"
         asked = f", of which {len(self.devices)} were asked" if self.device_count > len(self.devices) else ""
@@ -133,10 +144,9 @@ def _ask(where: Endpoint, report: Report, end: float, own: Version | None) -> No
     try:
         client = greet(connect, own, left)
     except (Unsupported, Violation):
-        if opened and opened[-1].server_version is not None:
-            report.protocol = str(opened[-1].server_version)
+        report.note_version(opened[-1].server_version if opened else None)
         raise
-    report.protocol = str(client.server_version)
+    report.note_version(client.server_version)
     with client:
         client.timeout = left()
         report.device_count = count_devices(client)
@@ -148,6 +158,10 @@ def _ask(where: Endpoint, report: Report, end: float, own: Version | None) -> No
                 answers.append(question())
             report.devices.append(DeviceReport(device.index, *answers[0], *answers[1:]))
             _check(report.devices[-1], f"{device}")
+    if recognised(client.server_version or client.version) is IK:
+        # after the rest: a server that serves one client at a time answers this only once the connection has ended
+        size = record_size(where, left)
+        report.dialect = f"{IK.name}, tensor records of {size} bytes" if size else f"{IK.name}, tensor records of unknown size"
 
 
 def _check(said: DeviceReport, device: str) -> None:

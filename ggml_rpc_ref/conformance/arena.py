@@ -16,13 +16,16 @@ from ggml_rpc_ref.conformance.verdict import Broken
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.spec.dtypes import BY_NAME, BY_NUMBER
-from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, BufferClear, GraphCompute, RpcTensor
+from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, BufferClear, GraphCompute, GraphRecompute, RpcTensor, has_field
 from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.versions import Version
 
 ALIGNMENT = 64
 """Every tensor of an arena begins at a multiple of this many bytes; enough for every device seen."""
 MARGIN = 4096
 """Bytes of the buffer before the first tensor and after the last one."""
+UID = 0x0123456789ABCDEF
+"""The number that the graphs of cases have where graphs have one, unless a case needs others."""
 ROUNDED = 1e-5
 """How far, as a part of it, a number may be off that float32 arithmetic has rounded, in whatever order."""
 SHOWN = 16
@@ -83,6 +86,11 @@ def words(text: bytes, count: int) -> tuple[int, ...]:
     return struct.unpack(f"<{count}i", text.ljust(4 * count, b"\0"))
 
 
+def recompute(version: Version, device: int = 0, uid: int = UID) -> GraphRecompute:
+    """Return a GRAPH_RECOMPUTE; the uid is left out where the version has none."""
+    return GraphRecompute(device=device, uid=uid if has_field(GraphRecompute, "uid", version) else 0)
+
+
 class Arena:
     """A buffer, and tensors in it.
 
@@ -105,7 +113,7 @@ class Arena:
         if guarded and "BUFFER_CLEAR" in peer.subject.facts.useless:
             peer.write(tensor_in(self.buffer, [size], "I8"), bytes([GUARD]) * size)
         elif guarded:
-            peer.ask(BufferClear(remote_ptr=self.buffer.remote_ptr, value=GUARD))
+            peer.takes(BufferClear(remote_ptr=self.buffer.remote_ptr, value=GUARD))
 
     def leaf(self, ne: Sequence[int], values: Sequence[float] | bytes = (), type: str = "F32") -> RpcTensor:
         """Add a tensor that holds values, or guard bytes if none are given."""
@@ -136,13 +144,12 @@ class Arena:
             type: its ggml_type.
             params: op_params, as int32 or as raw bytes.
         """
+        numbers = words(params, MAX_OP_PARAMS) if isinstance(params, bytes) else (*params, *[0] * MAX_OP_PARAMS)[:MAX_OP_PARAMS]
         return self.change(
             self.leaf(ne, type=type),
             op=self.peer.subject.op(op),
             src=tuple(s.id if s else 0 for s in src),
-            op_params=words(bytes(params), MAX_OP_PARAMS)
-            if isinstance(params, bytes)
-            else (*params, *[0] * MAX_OP_PARAMS)[:MAX_OP_PARAMS],
+            op_params=(self.peer.subject.kind(op, numbers[0]), *numbers[1:]),
             flags=FLAG_COMPUTE,
         )
 
@@ -166,9 +173,15 @@ class Arena:
         self.tensors[tensor.id] = tensor
         return tensor
 
-    def graph(self, *nodes: RpcTensor, device: int = 0) -> GraphCompute:
-        """Return the GRAPH_COMPUTE of these nodes, with all tensors of the arena."""
-        return GraphCompute(device=device, nodes=tuple(n.id for n in nodes), tensors=tuple(self.tensors.values()))
+    def graph(self, *nodes: RpcTensor, device: int = 0, uid: int = UID) -> GraphCompute:
+        """Return the GRAPH_COMPUTE of these nodes, with all tensors of the arena; uid 0 where the version has none."""
+        number = uid if has_field(GraphCompute, "uid", self.peer.version) else 0
+        ids = tuple(n.id for n in nodes)
+        return GraphCompute(device=device, uid=number, nodes=ids, tensors=tuple(self.tensors.values()))
+
+    def again(self, device: int = 0, uid: int = UID) -> GraphRecompute:
+        """Return the GRAPH_RECOMPUTE of what `graph` was sent with."""
+        return recompute(self.peer.version, device, uid)
 
     def compute(self, *nodes: RpcTensor, device: int = 0) -> None:
         """Demand that the server computes these nodes."""

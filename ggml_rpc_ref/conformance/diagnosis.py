@@ -14,7 +14,7 @@ from typing import Any
 
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
 from ggml_rpc_ref.conformance.cases.data import BULK, fnv1a_of_zeros
-from ggml_rpc_ref.conformance.cases.graph_results import EXTRAS, SUMS, Sum, place
+from ggml_rpc_ref.conformance.cases.graph_results import EXTRAS, SUMS, Sum, place, since
 from ggml_rpc_ref.conformance.peer import Facts, Peer
 from ggml_rpc_ref.conformance.serving import Serving
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict, require
@@ -123,7 +123,7 @@ def _get(peer: Peer) -> None:
 
 
 def _clear(peer: Peer) -> None:
-    peer.ask(BufferClear(remote_ptr=peer.alloc(ROOM).remote_ptr, value=1))
+    peer.takes(BufferClear(remote_ptr=peer.alloc(ROOM).remote_ptr, value=1))
 
 
 def _sum(peer: Peer, *, again: bool = False) -> None:
@@ -132,7 +132,7 @@ def _sum(peer: Peer, *, again: bool = False) -> None:
     total = arena.node("ADD", [left, left], [4])
     peer.takes(arena.graph(total))
     if again:
-        peer.takes(GraphRecompute(device=0))
+        peer.takes(arena.again())
     arena.expect(total, [2.0, 4.0, 6.0, 8.0], 1e-3)
 
 
@@ -146,11 +146,11 @@ PLAIN: Mapping[type, tuple[tuple[type, ...], Callable[[Peer], object]]] = {
     GetDeviceMemory: ((), lambda peer: peer.ask(GetDeviceMemory())),
     AllocBuffer: ((), _alloc),
     BufferGetBase: ((AllocBuffer,), lambda peer: peer.alloc(ROOM)),
-    FreeBuffer: ((AllocBuffer,), lambda peer: peer.ask(FreeBuffer(remote_ptr=peer.ask(AllocBuffer(size=ROOM)).remote_ptr))),
+    FreeBuffer: ((AllocBuffer,), lambda peer: peer.takes(FreeBuffer(remote_ptr=peer.ask(AllocBuffer(size=ROOM)).remote_ptr))),
     BufferClear: (PLACED, _clear),
     SetTensor: (PLACED, lambda peer: peer.takes(SetTensor(tensor=_buffer(peer), offset=0, data=bytes(64)))),
     GetTensor: ((*PLACED, SetTensor), _get),
-    InitTensor: (PLACED, lambda peer: peer.ask(InitTensor(tensor=_buffer(peer)))),
+    InitTensor: (PLACED, lambda peer: peer.takes(InitTensor(tensor=_buffer(peer)))),
     GetAllocSize: (PLACED, lambda peer: peer.ask(GetAllocSize(tensor=_buffer(peer)))),
     SetTensorHash: (PLACED, lambda peer: peer.ask(SetTensorHash(tensor=_buffer(peer), offset=0, hash=0x1234567))),
     CopyTensor: (PLACED, lambda peer: peer.ask(CopyTensor(src=_buffer(peer), dst=_buffer(peer)))),
@@ -272,7 +272,8 @@ class _Looking:
         if self.works(SetTensor):
             self.found.types = dict(self._each(names, _take_type))
         if self.works(GraphCompute):
-            self.found.ops = dict(self._each(SUMS | EXTRAS, lambda peer, words: _compute(peer, (SUMS | EXTRAS)[words])))
+            sums = {words: sum for words, sum in (SUMS | EXTRAS).items() if since(sum) <= self.serving.facts.version}
+            self.found.ops = dict(self._each(sums, lambda peer, words: _compute(peer, sums[words])))
 
     def _each(self, names: Iterable[str], use: Callable[[Peer, str], object]) -> Iterator[tuple[str, Ability]]:
         """Try one after another on one connection, and on a new one after each that ends it."""
@@ -345,7 +346,7 @@ def _device(looking: _Looking, peer: Peer) -> Iterator[tuple[str, int]]:
 def _keeps_cache(peer: Peer) -> bool:
     head = time.time_ns().to_bytes(8, "little")  # what no run before has sent
     tensor = tensor_in(peer.alloc(BULK), [BULK], "I8")
-    peer.write(tensor, head + bytes(BULK - len(head)))
+    peer.write(tensor, head + bytes(BULK - len(head)), cached=True)
     return bool(peer.ask(SetTensorHash(tensor=tensor, offset=0, hash=fnv1a_of_zeros(head, BULK - len(head)))).result)
 
 

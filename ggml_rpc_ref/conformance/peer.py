@@ -29,18 +29,23 @@ from ggml_rpc_ref.spec.messages import (
     BufferGetBase,
     DeviceCount,
     DeviceCountReply,
+    GetAlignment,
+    GetAlignmentReply,
     GetDeviceMemory,
     GetTensor,
     GetTensorReply,
+    GraphComputeReply,
     Hello,
     HelloReply,
     Message,
+    Reply,
     RpcTensor,
     SetTensor,
     by_number,
     command_name,
+    has_field,
 )
-from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.opcodes import kinds, op_table
 from ggml_rpc_ref.spec.versions import Version
 
 T = TypeVar("T")
@@ -73,6 +78,7 @@ class Facts:
         turns_away: whether it closes the connection of a second client.
         pid: id of its process, where we started it.
         announced: the version in its HELLO reply; None: `version`.
+        alignment: from its GET_ALIGNMENT reply, where its version has no DEVICE_COUNT.
         useless: command that does not work to why, as the diagnosis found; cases that need it are not judged.
         slowest: seconds that its slowest answer took.
     """
@@ -83,12 +89,19 @@ class Facts:
     turns_away: bool = False
     pid: int | None = None
     announced: Version | None = None
+    alignment: int = 0
     useless: dict[str, NotJudged] = field(default_factory=dict)
     slowest: float = 0.0
 
     def has(self, request: type) -> bool:
         """Whether the version has a request."""
         return REQUESTS[request].since <= self.version
+
+    def sentinel_reply(self, sentinel: Message) -> DeviceCountReply | GetAlignmentReply:
+        """Return the known answer to the sentinel."""
+        if isinstance(sentinel, DeviceCount):
+            return DeviceCountReply(device_count=self.device_count)
+        return GetAlignmentReply(alignment=self.alignment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +158,11 @@ class Subject:
     def transcript(self) -> tuple[str, ...]:
         """The last messages in both directions, abbreviated, one per line."""
         return tuple(map(str, self.record[-TRANSCRIPT_LINES:]))
+
+    @property
+    def sentinel(self) -> DeviceCount | GetAlignment:
+        """A request that changes nothing, and whose answer is known and always the same."""
+        return DeviceCount() if self.facts.has(DeviceCount) else GetAlignment()
 
     def open(self) -> Peer:
         """Return a new connection on which nothing has been sent."""
@@ -203,7 +221,7 @@ class Subject:
         return not self.facts.one_client
 
     def check_alive(self) -> None:
-        """Check that the server still serves: a new connection, HELLO, DEVICE_COUNT."""
+        """Check that the server still serves: a new connection, HELLO, the sentinel."""
         peer = self.connect()
         peer.sync()
         peer.close()
@@ -221,6 +239,11 @@ class Subject:
     def op(self, name: str) -> int:
         """Return the number of an op in the server's op table."""
         return op_table(self.facts.version).index(name)
+
+    def kind(self, op: str, number: int) -> int:
+        """Return the number that the server's version has for a kind of UNARY or GLU, given ours; any other number as it is."""
+        ours, theirs = kinds(op), kinds(op, self.facts.version)
+        return theirs.index(ours[number]) if 0 <= number < len(ours) else number
 
     def close(self) -> None:
         """Close every connection, those last that the server has not served yet."""
@@ -245,6 +268,11 @@ class Peer:
     def __init__(self, stream: Stream, subject: Subject, number: int) -> None:
         self._stream, self.subject, self._number = stream, subject, number
         self.version, self.is_waiting, self.is_closed = subject.facts.version, False, False
+
+    @property
+    def local_host(self) -> str:
+        """The address by which the server can reach this machine."""
+        return self._stream.local_host
 
     # --------------------------------------------------------------------------------------------------------- sending
 
@@ -327,10 +355,11 @@ class Peer:
         """Wait until the server ends the connection or the deadline passes, ignoring what comes."""
         self._stream.wait_closed()
 
-    def reply(self, request: Message) -> Any:
+    def reply(self, request: object) -> Any:
         """Return the reply to a request that has been sent; its size must be the table's."""
         expected = f"the reply to {_label(request)}"
-        due = awaited(type(request), request, self.version)
+        cls = by_number(self.version)[request[0]].cls if isinstance(request, Literal) else type(request)
+        due = awaited(cls, request, self.version)
         assert due is not None  # cases read a reply only where there is one
         cls, size = due.reply, due.size
         (announced,) = codec.REPLY_HEAD.unpack(self.take(8, expected))
@@ -367,7 +396,7 @@ class Peer:
 
     def _meaning(self, data: bytes) -> str:
         """Describe bytes that came where none were allowed."""
-        sentinel = codec.encode_reply(DeviceCountReply(device_count=self.subject.facts.device_count), self.version)
+        sentinel = codec.encode_reply(self.subject.facts.sentinel_reply(self.subject.sentinel), self.version)
         accepted = "it was accepted: the next request was answered" if data == sentinel else "it was answered"
         return f"{accepted} with {_bytes(data)}"
 
@@ -387,32 +416,49 @@ class Peer:
         return self.reply(request)
 
     def tell(self, *requests: object) -> None:
-        """Send requests without a reply and a sentinel after them: the server must accept them."""
-        self.send(*requests, DeviceCount())
-        self.check_count(self.reply(DeviceCount()))
+        """Send requests and a sentinel after them: the server must accept them; replies, where the version has some, are read."""
+        self.send(*requests, self.subject.sentinel)
+        for request in requests:
+            self.done(request)
+        self.in_step()
 
     def sync(self) -> None:
         """Send only the sentinel: the stream must be in step."""
         self.tell()
 
-    def check_count(self, reply: DeviceCountReply) -> None:
-        """Require that the sentinel's answer is the known number of devices."""
-        known = self.subject.facts.device_count
-        if reply.device_count != known:
-            raise Broken(f"DEVICE_COUNT to say {known} again", f"got {reply.device_count}", "device.count", Verdict.DESYNC)
+    def done(self, request: object) -> None:
+        """Read the reply to a request that the server must have accepted, where there is one."""
+        if is_silent(request, self.version):
+            return
+        reply = self.reply(request)
+        if isinstance(reply, GraphComputeReply) and reply.result != 0:
+            raise Broken("the graph to be computed, status 0", f"got status {reply.result}")
+
+    def in_step(self) -> None:
+        """Require that the answer to the sentinel comes next."""
+        sentinel, facts = self.subject.sentinel, self.subject.facts
+        got, known = self.reply(sentinel), facts.sentinel_reply(sentinel)
+        if got != known:
+            rule = "device.count" if isinstance(got, DeviceCountReply) else "device.alignment"
+            raise Broken(f"{_label(sentinel)} to say {_said(known)} again", f"got {_said(got)}", rule, Verdict.DESYNC)
 
     def refuses(self, request: object) -> None:
-        """Send a request that the server must refuse, followed by the sentinel if it has no reply."""
+        """Send a request that the server must refuse, followed by the sentinel if it has no reply.
+
+        In versions in which GRAPH_COMPUTE is answered with a status, one other than 0 is a refusal too.
+        """
         # no sentinel after a request with a reply, whose acceptance shows by itself; a list times a bool
-        self.send(request, *[DeviceCount()] * _is_silent(request, self.version))
-        self.refused()
+        self.send(request, *[self.subject.sentinel] * is_silent(request, self.version))
+        answers_status = _reply_class(request, self.version) is GraphComputeReply
+        self.refused(unless=_says_failed if answers_status else lambda _: False)
 
     def takes(self, request: object) -> None:
         """Send a request that the server must accept, with or without a reply."""
-        if _is_silent(request, self.version):
+        if is_silent(request, self.version):
             self.tell(request)
         else:
-            self.ask(request)
+            self.send(request)
+            self.done(request)
 
     # ------------------------------------------------------------------------------------------------------- shorthand
 
@@ -435,9 +481,10 @@ class Peer:
         free = "" if "GET_DEVICE_MEMORY" in self.subject.facts.useless else self.ask(GetDeviceMemory(device=device)).free_mem
         return NotJudged(f"no room for {size} bytes" + f", {free} free" * (free != ""))
 
-    def write(self, tensor: RpcTensor, data: bytes, offset: int = 0) -> None:
-        """Write into a tensor."""
-        self.tell(SetTensor(tensor=tensor, offset=offset, data=data))
+    def write(self, tensor: RpcTensor, data: bytes, offset: int = 0, cached: bool = False) -> None:
+        """Write into a tensor; `cached`: the server may keep the data in its cache, where the version has a flag for that."""
+        flag = int(cached and has_field(SetTensor, "cache_flag", self.version))
+        self.tell(SetTensor(tensor=tensor, cache_flag=flag, offset=offset, data=data))
 
     def read(self, tensor: RpcTensor, size: int, offset: int = 0) -> bytes:
         """Read from a tensor."""
@@ -448,17 +495,29 @@ class Peer:
         self.subject.record.append(Said(self._number, verb, what, data))
 
 
-def _is_silent(request: object, version: Version) -> bool:
+def is_silent(request: object, version: Version) -> bool:
     """Whether a request gets no reply; of literal bytes the first says which request they are."""
-    if isinstance(request, Literal):
-        row = by_number(version).get(request[0])
-        return row is not None and row.reply(version) is NO_REPLY
-    return awaited(type(request), request, version) is None
+    return _reply_class(request, version) is NO_REPLY
+
+
+def _reply_class(request: object, version: Version) -> Reply | None:
+    """Return what a version answers to a request; None where literal bytes are none that it has."""
+    row = by_number(version).get(request[0]) if isinstance(request, Literal) else REQUESTS[type(request)]
+    return row.reply(version) if row is not None else None
+
+
+def _says_failed(data: bytes) -> bool:
+    """Whether data are a reply to GRAPH_COMPUTE with a status other than 0."""
+    return len(data) == 9 and data[:8] == codec.REPLY_HEAD.pack(1) and data[8] != 0
 
 
 def _is_whole(data: bytes) -> bool:
     """Whether data begin with a complete reply: size field and payload."""
     return len(data) >= 8 and len(data) - 8 >= codec.REPLY_HEAD.unpack_from(data)[0]
+
+
+def _said(reply: DeviceCountReply | GetAlignmentReply) -> int:
+    return reply.device_count if isinstance(reply, DeviceCountReply) else reply.alignment
 
 
 def _label(what: object) -> str:

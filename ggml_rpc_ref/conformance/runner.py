@@ -24,11 +24,9 @@ from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.net.stream import Endpoint
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.negotiation import agree, forms
-from ggml_rpc_ref.spec.messages import DeviceCount, Hello, HelloReply
-from ggml_rpc_ref.spec.versions import DEFAULT, Version
+from ggml_rpc_ref.spec.messages import DeviceCount, GetAlignment, Hello, HelloReply
+from ggml_rpc_ref.spec.versions import Version
 
-JUDGED: tuple[Version, ...] = (DEFAULT,)
-"""The versions that this suite can judge."""
 TIMEOUT = 5.0
 """Seconds that one answer may take by default."""
 FRESH_AFTER = frozenset({Verdict.FAIL, Verdict.HANG, Verdict.DESYNC, Verdict.CRASH, Verdict.ERROR})
@@ -144,13 +142,13 @@ def introduce(endpoint: Endpoint, timeout: float, own: Version | None = None) ->
         ConnectionError, TimeoutError, WrongVersion: as `judge`.
     """
     facts = _settled(endpoint, timeout, own)
-    if facts.version not in JUDGED:
-        raise WrongVersion(f"{endpoint} speaks protocol {facts.announced}; this suite judges {', '.join(map(str, JUDGED))}")
     subject = Subject(endpoint, timeout, facts)
     try:
         peer = subject.connect()
         if facts.has(DeviceCount):
             facts.device_count = peer.ask(DeviceCount()).device_count
+        else:
+            facts.alignment = peer.ask(GetAlignment()).alignment
         peer.sync()
     except Broken as broken:
         raise ConnectionError(f"{endpoint} speaks protocol {facts.announced}, but: {broken}") from None

@@ -22,6 +22,7 @@ from typing import Protocol
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, free_port, open_stream
+from ggml_rpc_ref.spec.versions import DEFAULT
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 60.0
@@ -232,7 +233,7 @@ def _signals_deferred() -> Iterator[None]:
 
 def embedded() -> Spawned:
     """Return our own server as a target: `serve` on a free loopback port, with two devices and a cache that is removed with it."""
-    options = ["-p", "0", "-d", "oracle,oracle", "-c", "--cache-dir", "{tmp}"]
+    options = ["-p", "0", "-d", "oracle,oracle", "-c", "--cache-dir", "{tmp}", "--proto", str(DEFAULT)]
     return Spawned("ggml-rpc-ref serve", [sys.executable, "-m", "ggml_rpc_ref", "serve", *options])
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from ggml_rpc_ref.decode.inputs import Kind, Source
-from ggml_rpc_ref.decode.messages import Reader, announced
+from ggml_rpc_ref.decode.messages import Reader, announced, by_hello
 from ggml_rpc_ref.decode.model import Fault, Message
 from ggml_rpc_ref.decode.sources import read
 from ggml_rpc_ref.protocol.connection import Role
+from ggml_rpc_ref.protocol.negotiation import readable
+from ggml_rpc_ref.spec.dialects import recognised
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 
 
@@ -67,18 +69,35 @@ def decode_file(path: Path, options: Options) -> Decoded:
     """
     source = read(path, options.kind, role=options.role, port=options.port)
     messages: list[Message] = []
-    unanswered = []
+    unanswered, strangers = [], set[Version]()
     for conversation in source.conversations:
-        reader = Reader(conversation, options.version or announced(conversation) or DEFAULT, options.full)
+        said = announced(conversation)
+        guess = None if options.version or said else by_hello(conversation)
+        if guess not in (None, DEFAULT):
+            source.notes.append(f"no version is announced; read as {guess}, by the size of HELLO (--proto says another)")
+        reader = Reader(conversation, options.version or _readable(said) or guess or DEFAULT, options.full)
+        if said is not None and said not in PROFILES:
+            strangers.add(said)
         messages += (*reader.requests(), *reader.replies())
         if (request := reader.unanswered) is not None and source.kind in ("recording", "pcap"):
             unanswered.append(f"{conversation.label}: {request.name} at offset {request.offset}")
     messages.sort(key=lambda message: (message.order, message.sender.value, message.offset))
-    source.notes += _notes({message.version for message in messages})
+    source.notes += [*_notes({message.version for message in messages}), *map(_stranger, sorted(strangers))]
     if unanswered:
         more = f" (and on {len(unanswered) - 1} more connections)" if len(unanswered) > 1 else ""
         source.notes.append(f"{unanswered[0]} got no reply{more}: refused, by it or one before it, or the input ends too early")
     return Decoded(source, messages)
+
+
+def _readable(said: Version | None) -> Version | None:
+    return readable(said) if said is not None else None
+
+
+def _stranger(version: Version) -> str:
+    """Say what a version is that is not upstream's."""
+    fork, read_as = recognised(version), readable(version)
+    who = f"{fork.name} says so, which {fork.differs}" if fork else "upstream had no such version that is known here"
+    return f"the server announces protocol {version}: {who}; read by the layouts of {read_as}, and ops may have other numbers"
 
 
 def _notes(versions: set[Version]) -> Iterator[str]:

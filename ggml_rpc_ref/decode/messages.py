@@ -20,8 +20,9 @@ from ggml_rpc_ref.files.recording import LeftOut
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import Role
 from ggml_rpc_ref.protocol.graph import graph_size
+from ggml_rpc_ref.protocol.negotiation import forms, readable
 from ggml_rpc_ref.protocol.order import Awaited, Order
-from ggml_rpc_ref.spec.messages import REQUESTS, GraphCompute, HelloReply, by_number, carries_data, command_name
+from ggml_rpc_ref.spec.messages import REQUESTS, GraphCompute, Hello, HelloReply, by_number, carries_data, command_name
 from ggml_rpc_ref.spec.versions import PROFILES, Version
 
 GAP: Final = "capture.stream-whole"
@@ -31,15 +32,26 @@ DATA_SHOWN: Final = 64
 
 
 def announced(conversation: Conversation) -> Version | None:
-    """Return the version that the server's first reply announces; None where that is not the HELLO reply of a known version."""
+    """Return the version that the server's first reply announces; None where that is no reply to HELLO that can be read."""
     stream = conversation.sides.get(Role.SERVER)
     if stream is None:
         return None
     start = bytes(stream.view(0, codec.REPLY_HEAD.size + 3))
     found = Version(*start[-3:]) if len(start) == codec.REPLY_HEAD.size + 3 else None
-    if found not in PROFILES or int.from_bytes(start[:8], "little") != codec.minimum_size(HelloReply, found):
+    version = readable(found) if found is not None else None
+    if version is None or int.from_bytes(start[:8], "little") != codec.minimum_size(HelloReply, version):
         return None
     return found
+
+
+def by_hello(conversation: Conversation) -> Version | None:
+    """Return a version whose HELLO has the size of the one that the client sent: all that can be said without the server's side."""
+    stream = conversation.sides.get(Role.CLIENT)
+    head = bytes(stream.view(0, codec.REQUEST_HEAD.size)) if stream is not None and conversation.whole else b""
+    if len(head) < codec.REQUEST_HEAD.size or head[0] != REQUESTS[Hello].number:
+        return None
+    size = int.from_bytes(head[1:], "little")
+    return next((form for form in forms() if codec.minimum_size(Hello, form) == size), None)
 
 
 class Reader:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from ggml_rpc_ref.conformance.case import Case
-from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.conformance.peer import Facts, Peer, Subject
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files.conversation import (
@@ -42,6 +42,7 @@ from ggml_rpc_ref.ops.compare import compare
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.fnv import fnv1a
+from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import NUMPY_TYPES
 
 PATIENCE: Final = 12.0
@@ -86,20 +87,22 @@ def cases(directory: Path, data: Mapping[Omitted, memoryview]) -> Iterator[Case]
             if kind == "sessions":
                 yield _session(content, data)
             elif kind == "malformed":
-                yield from [_malformed(row, data) for row in content["cases"]]
+                version = Version.parse(content["protocol"])
+                yield from [_malformed(row, version, data) for row in content["cases"]]
             else:
                 yield from list(play_ops.cases(path, content))
 
 
 def _session(content: Any, data: Mapping[Omitted, memoryview]) -> Case:
-    script = from_json(content)
-    return Case(f"sessions/{script.id}", script.about, partial(_play, script, data, ""), patience=PATIENCE, judges=SHAPE)
+    script, version = from_json(content), Version.parse(content["protocol"])
+    play = partial(_play, script, version, data, "")
+    return Case(f"sessions/{script.id}", script.about, play, patience=PATIENCE, judges=SHAPE)
 
 
-def _malformed(row: Any, data: Mapping[Omitted, memoryview]) -> Case:
+def _malformed(row: Any, version: Version, data: Mapping[Omitted, memoryview]) -> Case:
     script, rule = from_json(row, about="reason"), row["rule"]
     deadly = bool({"CRASH", "HANG"} & set(row["observed"]["verdict"]))
-    return Case(f"malformed/{script.id}", script.about, partial(_play, script, data, rule), may_crash=deadly, judges=rule)
+    return Case(f"malformed/{script.id}", script.about, partial(_play, script, version, data, rule), may_crash=deadly, judges=rule)
 
 
 def select(found: list[Case], patterns: tuple[str, ...]) -> list[Case]:
@@ -123,8 +126,27 @@ def _matches(case: Case, pattern: str) -> bool:
 # ------------------------------------------------------------------------------------------------------------ one script
 
 
-def _play(script: Script, data: Mapping[Omitted, memoryview], rule: str, subject: Subject) -> None:
+def _play(script: Script, version: Version, data: Mapping[Omitted, memoryview], rule: str, subject: Subject) -> None:
+    _require_version(version, subject)
     _Player(script, data, rule, subject).play()
+
+
+def _require_version(version: Version, subject: Subject) -> None:
+    """Raise NotJudged unless the server speaks the version in which a conversation was recorded.
+
+    It may speak it beside the one that it announces to others: a server can choose by the form of HELLO, which is its client's only
+    sign.
+    """
+    facts = subject.facts
+    if version == facts.version:
+        return
+    other = Subject(subject.endpoint, subject.timeout, Facts(version))
+    try:
+        other.connect()
+    except Broken:
+        raise NotJudged(f"it speaks protocol {facts.version}, and this conversation is one of {version}") from None
+    finally:
+        other.close()
 
 
 @dataclass(slots=True)

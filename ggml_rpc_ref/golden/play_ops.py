@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ggml_rpc_ref.conformance import marks
 from ggml_rpc_ref.conformance.arena import MARGIN
 from ggml_rpc_ref.conformance.case import Case
 from ggml_rpc_ref.conformance.events import Result
@@ -27,6 +28,8 @@ from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, MAX_SRC, GetAlignment, GraphCompute, RpcTensor
+from ggml_rpc_ref.spec.opcodes import kinds
+from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import Array, PlainStorage, Tensor
 
 GUARD, GUARD_BYTE = 64, 0xA5
@@ -47,7 +50,8 @@ def cases(path: Path, content: Any) -> Iterator[Case]:
     for row in content["cases"]:
         vector = Vector(path, op, row, Tolerance(**row.get("tolerance", content["tolerance"])))
         doc = f"{vector}, {row['id']}: the result is that of the genuine server, and nothing else changes."
-        yield Case(f"ops/{op}/{row['id']}", doc, partial(_play, vector), may_crash=True, patience=PATIENCE, judges=COMPUTES)
+        play, since = partial(_play, vector), vector.since
+        yield Case(f"ops/{op}/{row['id']}", doc, play, may_crash=True, patience=PATIENCE, judges=COMPUTES, since=since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,18 @@ class Vector:
         """The operands that are not null, by name."""
         named = {"dst": self.row["dst"]} | {f"src{slot}": operand for slot, operand in enumerate(self.row["src"])}
         return {name: operand for name, operand in named.items() if operand is not None}
+
+    @property
+    def params(self) -> tuple[int, ...]:
+        """op_params."""
+        return struct.unpack(f"<{MAX_OP_PARAMS}i", bytes.fromhex(self.row["op_params"]))
+
+    @property
+    def since(self) -> Version:
+        """The first version that has its op, its kind of UNARY or GLU, and its types."""
+        names, number = kinds(self.op), self.params[0]
+        op = marks.kind_since(self.op, names[number]) if 0 <= number < len(names) else marks.op_since(self.op)
+        return max(op, *(BY_NAME[operand["type"]].since for operand in self.named.values()))
 
     def judged(self, memory: str) -> Any:
         """Return the operand whose elements may change in a memory that changes: dst in its own or its alias's, else the owner."""
@@ -127,7 +143,8 @@ def _play(vector: Vector, subject: Subject) -> None:
         id=1, type=BY_NAME["I8"].number, buffer=buffer.remote_ptr, ne=(size, 1, 1, 1), nb=(1, size, size, size), data=buffer.base
     )
     peer.write(everything, image.data)
-    _compute(peer, vector, graph(vector, image, buffer, subject.op(vector.op)))
+    params = (subject.kind(vector.op, vector.params[0]), *vector.params[1:])
+    _compute(peer, vector, graph(vector, image, buffer, subject.op(vector.op), params))
     judge(vector, image, peer.read(everything, size))
 
 
@@ -140,8 +157,8 @@ def _compute(peer: Peer, vector: Vector, request: GraphCompute) -> None:
         raise NotJudged(f"it refuses {vector}") from None  # the runner checks after every case that the server lives
 
 
-def graph(vector: Vector, image: Image, buffer: Buffer, number: int) -> GraphCompute:
-    """Return the request that computes a vector whose memories were uploaded; `number` is its op's."""
+def graph(vector: Vector, image: Image, buffer: Buffer, number: int, params: tuple[int, ...]) -> GraphCompute:
+    """Return the request that computes a vector whose memories were uploaded; op and op_params as the server numbers them."""
     ids = {name: 100 + index for index, name in enumerate(vector.named)}
     tensors = {
         name: RpcTensor(
@@ -158,7 +175,7 @@ def graph(vector: Vector, image: Image, buffer: Buffer, number: int) -> GraphCom
     tensors["dst"] = replace(
         tensors["dst"],
         op=number,
-        op_params=struct.unpack(f"<{MAX_OP_PARAMS}i", bytes.fromhex(vector.row["op_params"])),
+        op_params=params,
         flags=FLAG_COMPUTE,
         src=tuple(ids.get(f"src{slot}", 0) for slot in range(MAX_SRC)),
         view_src=ids[alias] if alias else 0,

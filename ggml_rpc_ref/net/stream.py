@@ -242,6 +242,11 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def local_host(self) -> str:
+        """The address by which the peer can reach this machine."""
+        return str(self._socket.getsockname()[0])
+
     def send(self, *data: bytes | bytearray | memoryview, timeout: float | None = None) -> None:
         """Send all of these, one after another, without copying them.
 

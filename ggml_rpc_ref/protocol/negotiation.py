@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.spec.dialects import recognised
 from ggml_rpc_ref.spec.messages import NO_REPLY, Hello, HelloReply, Reply, Request, by_number, carries_data
 from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import PROFILES, Version, accepts
@@ -57,7 +58,7 @@ def agree(reply: HelloReply, form: Version, own: Version | None = None) -> Agree
     Args:
         reply: the answer.
         form: the version in whose form HELLO was sent.
-        own: the version that the client keeps to, as a client of llama.cpp does; None: it goes on in the server's.
+        own: the version that the client keeps to, as a client of llama.cpp does; None: it goes on in the server's (`readable`).
 
     Raises:
         Violation: session.hello-version, where HELLO of the version that is announced has another form.
@@ -73,9 +74,23 @@ def agree(reply: HelloReply, form: Version, own: Version | None = None) -> Agree
         if not accepts(own, announced):
             raise Unsupported(_refusal(own, announced))
         return Agreed(announced, own)
-    if nearest is None or nearest[:2] != announced[:2]:
-        raise Unsupported(f"it speaks protocol {announced}, and this program {spoken()}")
-    return Agreed(announced, nearest)
+    version = readable(announced)
+    if version is None:
+        fork = recognised(announced)
+        who = f", as {fork.name} does, which {fork.differs}; this program speaks" if fork else ", and this program"
+        raise Unsupported(f"it speaks protocol {announced}{who} {spoken()}")
+    return Agreed(announced, version)
+
+
+def readable(announced: Version) -> Version | None:
+    """Return the known version by whose layouts the messages of another one can be read; None where there is none.
+
+    A patch renumbers ops and changes no layout; and of some forks it is known whose layouts they have.
+    """
+    fork, nearest = recognised(announced), _nearest(announced)
+    if fork is not None:
+        return fork.layouts
+    return nearest if nearest is not None and nearest[:2] == announced[:2] else None
 
 
 def _nearest(version: Version) -> Version | None:

@@ -24,6 +24,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.spec.dialects import meanings
 from ggml_rpc_ref.spec.messages import REQUESTS, Hello, NoReply, Request, by_number, carries_data, command_name
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 
@@ -175,7 +176,9 @@ class Order(Generic[T]):
         if self._opened and is_hello:
             raise Violation("session.hello-once", "command", number, "HELLO is said once, as the first command")
         if row is None:
-            raise Violation("frame.command-known", "command", number, f"protocol {self._version} defines none of this number")
+            forks = "".join(f"; it is {meaning}" for meaning in meanings(number))
+            detail = f"protocol {self._version} defines none of this number{forks}"
+            raise Violation("frame.command-known", "command", number, detail)
         return row
 
     def check(self, cls: type) -> None:

@@ -23,7 +23,9 @@ from ggml_rpc_ref.files.recording import Direction, Recorder
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, DataBegins, DataEnds, Event, Reply, Request, Role
 from ggml_rpc_ref.protocol.graph import Graph, request_class
+from ggml_rpc_ref.protocol.negotiation import readable
 from ggml_rpc_ref.protocol.order import Order
+from ggml_rpc_ref.spec.dialects import recognised
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import Hello, HelloReply, Message, RpcTensor, by_number, command_name, fields
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
@@ -214,14 +216,19 @@ class Follower:
     def _agree(self, hello: HelloReply) -> None:
         """Go on by the layouts of the version that the server has announced."""
         announced = Version(hello.major, hello.minor, hello.patch)
-        if announced == self.version:
+        version = readable(announced)
+        if version is None:
+            fork = recognised(announced)
+            detail = f"{fork.name} says so, which {fork.differs}; " if fork else ""
+            raise Violation("session.version-accepted", "version", announced, f"{detail}its messages can't be followed")
+        if codec.minimum_size(Hello, version) != codec.minimum_size(Hello, self.version):
+            raise Violation("session.hello-version", "version", announced, "its HELLO has another form than the one it answered")
+        if version == self.version:
             return
-        if announced not in PROFILES:
-            raise Violation("session.version-accepted", "version", announced, "its messages can't be followed")
         if self.order.waiting or self._seen[Direction.TO_SERVER]:
             # the client did not wait for the version, so what it sent was read by layouts that may be another version's
             raise Violation("session.hello-version", "version", announced, "requests came before it was known")
-        self.order.agree(announced)
+        self.order.agree(version)
 
     def _size(self, direction: Direction) -> int:
         """Return the size of the payload that has come to its end, and begin to count the next."""

@@ -5,7 +5,7 @@
 HELLO and DEVICE_COUNT are answered as a 3.6.1 server does, the other commands are refused; an unknown command (17 and above) is met
 by BEHAVIOUR: "close" as it should be, "exit" and "kill" end the process, "hang" leaves this connection without an answer,
 "hang-all" every later one.
-"new" speaks 4.0.0: it wants a HELLO of 24 bytes.
+"new" speaks a version that nobody knows, with a HELLO of 24 bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def converse(connection: socket.socket, behaviour: str) -> None:
         if head[0] == 14 and behaviour == "new":
             if len(payload) != 24:
                 return
-            reply(connection, bytes([4, 0, 0, 0]) + bytes(24))
+            reply(connection, bytes([9, 2, 0, 0]) + bytes(24))
         elif head[0] == 14:
             reply(connection, bytes([3, 6, 1]))
         elif head[0] == 15:

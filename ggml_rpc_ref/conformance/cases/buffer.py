@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
 from ggml_rpc_ref.conformance.case import case
-from ggml_rpc_ref.conformance.peer import Buffer, Subject
+from ggml_rpc_ref.conformance.peer import Buffer, Subject, is_silent
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict, require
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
@@ -62,7 +62,7 @@ def freed_handle(subject: Subject, request: Callable[[int], object]) -> None:
     """{} with the remote_ptr of a buffer that has been freed: refused."""
     peer = subject.connect()
     remote_ptr = peer.alloc(4096).remote_ptr
-    peer.ask(FreeBuffer(remote_ptr=remote_ptr))
+    peer.takes(FreeBuffer(remote_ptr=remote_ptr))
     peer.refuses(request(remote_ptr))
 
 
@@ -74,7 +74,7 @@ def double_free(subject: Subject) -> None:
     """FREE_BUFFER twice on one buffer: the second is refused."""
     peer = subject.connect()
     remote_ptr = peer.alloc(4096).remote_ptr
-    peer.ask(FreeBuffer(remote_ptr=remote_ptr))
+    peer.takes(FreeBuffer(remote_ptr=remote_ptr))
     peer.refuses(FreeBuffer(remote_ptr=remote_ptr))
 
 
@@ -83,8 +83,8 @@ def double_free_in_one_piece(subject: Subject) -> None:
     """FREE_BUFFER twice on one buffer in one piece: the first is answered, the second refused."""
     peer = subject.connect()
     free = FreeBuffer(remote_ptr=peer.alloc(4096).remote_ptr)
-    peer.send(free, free)
-    peer.reply(free)
+    peer.send(free, free, *[subject.sentinel] * is_silent(free, peer.version))
+    peer.done(free)
     peer.refused()
 
 
@@ -111,7 +111,7 @@ def above_max_size(subject: Subject) -> None:
     # no rule forbids to give more than that
     require((got.remote_ptr == 0) == (got.remote_size < size), "(0, 0) or as much", f"({got.remote_ptr:#x}, {got.remote_size})")
     if got.remote_ptr:
-        peer.ask(FreeBuffer(remote_ptr=got.remote_ptr))
+        peer.takes(FreeBuffer(remote_ptr=got.remote_ptr))
     peer.alloc(64)
 
 
@@ -150,8 +150,8 @@ def empty_buffer_freed(subject: Subject) -> None:
     """ALLOC_BUFFER of 0 bytes, BUFFER_CLEAR and FREE_BUFFER of it: each answered."""
     peer = subject.connect()
     remote_ptr = peer.ask(AllocBuffer(size=0)).remote_ptr
-    peer.ask(BufferClear(remote_ptr=remote_ptr, value=1))
-    peer.ask(FreeBuffer(remote_ptr=remote_ptr))
+    peer.takes(BufferClear(remote_ptr=remote_ptr, value=1))
+    peer.takes(FreeBuffer(remote_ptr=remote_ptr))
 
 
 # ------------------------------------------------------------------------------------------------------------ disjoint
@@ -173,7 +173,7 @@ def no_shared_bytes(subject: Subject) -> None:
     peer = subject.connect()
     buffers = [peer.alloc(4096) for _ in range(8)]
     for number, buffer in enumerate(buffers):
-        peer.ask(BufferClear(remote_ptr=buffer.remote_ptr, value=number + 1))
+        peer.takes(BufferClear(remote_ptr=buffer.remote_ptr, value=number + 1))
     for number, buffer in enumerate(buffers):
         got = peer.read(tensor_in(buffer, [4096], "I8"), 4096)
         require(got == bytes([number + 1]) * 4096, f"{number + 1} in every byte", got[:8].hex())
@@ -207,8 +207,8 @@ def nothing_left_over(subject: Subject) -> None:
     peer = subject.connect()
     for _ in range(8):
         old = peer.alloc(1024)
-        peer.ask(BufferClear(remote_ptr=old.remote_ptr, value=0x5C))
-        peer.ask(FreeBuffer(remote_ptr=old.remote_ptr))
+        peer.takes(BufferClear(remote_ptr=old.remote_ptr, value=0x5C))
+        peer.takes(FreeBuffer(remote_ptr=old.remote_ptr))
         new = peer.alloc(1024)
         got = peer.read(tensor_in(new, [1024], "I8"), 1024)
         left = got.count(0x5C)
@@ -226,7 +226,7 @@ def cleared(subject: Subject, value: int) -> None:
     buffer = peer.alloc(10_000)
     tensor = tensor_in(buffer, [10_000], "I8")
     peer.write(tensor, bytes(range(250)) * 40)
-    peer.ask(BufferClear(remote_ptr=buffer.remote_ptr, value=value))
+    peer.takes(BufferClear(remote_ptr=buffer.remote_ptr, value=value))
     got = peer.read(tensor, 10_000)
     require(got == bytes([value]) * 10_000, f"{value} in every byte", f"{10_000 - got.count(value)} other bytes")
 
@@ -237,7 +237,7 @@ def clears_one(subject: Subject) -> None:
     peer = subject.connect()
     arenas = [Arena(peer, 16384) for _ in range(3)]
     leaves = [arena.leaf([4], [1.0, 2.0, 3.0, 4.0]) for arena in arenas]
-    peer.ask(BufferClear(remote_ptr=arenas[1].buffer.remote_ptr, value=0))
+    peer.takes(BufferClear(remote_ptr=arenas[1].buffer.remote_ptr, value=0))
     arenas[0].expect(leaves[0], [1.0, 2.0, 3.0, 4.0])
     arenas[1].expect(leaves[1], [0.0, 0.0, 0.0, 0.0])
     arenas[2].expect(leaves[2], [1.0, 2.0, 3.0, 4.0])
@@ -256,7 +256,7 @@ def clears_much(subject: Subject) -> None:
     buffer = peer.alloc(LARGE)
     tensor = tensor_in(buffer, [LARGE], "I8")
     peer.write(tensor, b"\x5a" * LARGE)
-    peer.ask(BufferClear(remote_ptr=buffer.remote_ptr, value=7))
+    peer.takes(BufferClear(remote_ptr=buffer.remote_ptr, value=7))
     got = peer.read(tensor, LARGE)
     require(got == b"\x07" * LARGE, "7 in every byte", f"{LARGE - got.count(7)} other bytes")
 
@@ -268,7 +268,7 @@ def clears_under_a_graph(subject: Subject) -> None:
     left = arena.leaf([4], [1.0, 2.0, 3.0, 4.0])
     total = arena.node("ADD", [left, left], [4])
     arena.compute(total)
-    arena.peer.ask(BufferClear(remote_ptr=arena.buffer.remote_ptr, value=9))
+    arena.peer.takes(BufferClear(remote_ptr=arena.buffer.remote_ptr, value=9))
     for tensor in (left, total):
         got = arena.peer.read(tensor, 16)
         require(got == b"\x09" * 16, "9 in every byte", got.hex())
@@ -280,8 +280,8 @@ def nothing_left_over_of_much(subject: Subject) -> None:
     peer = subject.connect()
     size = 2**20
     old = peer.alloc(size)
-    peer.ask(BufferClear(remote_ptr=old.remote_ptr, value=0x5C))
-    peer.ask(FreeBuffer(remote_ptr=old.remote_ptr))
+    peer.takes(BufferClear(remote_ptr=old.remote_ptr, value=0x5C))
+    peer.takes(FreeBuffer(remote_ptr=old.remote_ptr))
     got = peer.read(tensor_in(peer.alloc(size), [size], "I8"), size)
     left = got.count(0x5C)
     # some may be there by chance: one in 256, if the bytes are random

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ggml_rpc_ref.conformance import marks
 from ggml_rpc_ref.conformance.arena import GUARD, Arena, tensor_in
 from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
@@ -12,11 +13,13 @@ from ggml_rpc_ref.spec.dtypes import BY_NAME, types
 from ggml_rpc_ref.spec.messages import (
     BufferClear,
     CopyTensor,
+    DeviceCount,
     GetTensor,
     RpcTensor,
     SetTensor,
     SetTensorHash,
 )
+from ggml_rpc_ref.spec.versions import PROFILES
 
 SIZE = 8192
 PATTERN = bytes(range(256))
@@ -107,7 +110,11 @@ BASIC_TYPES = {"F32", "F16", "I32"}
 """Types without which no model's graph can be computed; the others a server may lack."""
 
 
-@case("data.round-trip/type-{}", each={dtype.name.lower().replace("_", "-"): dtype.name for dtype in types().values()})
+@case(
+    "data.round-trip/type-{}",
+    each={dtype.name.lower().replace("_", "-"): dtype.name for dtype in types(max(PROFILES)).values()},
+    since=lambda name: BY_NAME[name].since,
+)
 def round_trip(subject: Subject, type: str) -> None:
     """SET_TENSOR and GET_TENSOR of 256 elements of type {}: the same bytes; not judged where the server lacks the type."""
     peer = subject.connect()
@@ -151,7 +158,7 @@ def round_trip_odd_name(subject: Subject) -> None:
     _round_trip(peer, replace(tensor_in(peer.alloc(SIZE)), name=bytes(range(0x80, 0xC0))), PATTERN[:64])
 
 
-@case("data.round-trip/padding-not-zero")
+@case("data.round-trip/padding-not-zero", until=marks.field_until(RpcTensor, "padding"))
 def round_trip_padding(subject: Subject) -> None:
     """A tensor whose padding is not zero, as clients before 2025-05-01 sent it: handled like any other."""
     peer = subject.connect()
@@ -277,7 +284,7 @@ def known_hash(subject: Subject) -> None:
     peer, head = subject.connect(), b"hash-hit/same-data".ljust(32, b"!")
     data = head + bytes(BULK - len(head))
     first, second = (tensor_in(peer.alloc(BULK), [BULK], "I8") for _ in range(2))
-    peer.write(first, data)
+    peer.write(first, data, cached=True)
     _ask_cache(peer, second, fnv1a_of_zeros(head, BULK - len(head)))
     require(peer.read(second, BULK) == data, "the data with this hash", "other bytes")
 
@@ -287,7 +294,7 @@ def known_hash_elsewhere(subject: Subject) -> None:
     """SET_TENSOR of over 10 MiB; on a later connection SET_TENSOR_HASH with its hash: if answered with 1, the same bytes."""
     peer, head = subject.connect(), b"hash-hit/other-connection".ljust(32, b"!")
     data = head + bytes(BULK - len(head))
-    peer.write(tensor_in(peer.alloc(BULK), [BULK], "I8"), data)
+    peer.write(tensor_in(peer.alloc(BULK), [BULK], "I8"), data, cached=True)
     peer.close()
     peer = subject.connect()
     tensor = tensor_in(peer.alloc(BULK), [BULK], "I8")
@@ -308,9 +315,9 @@ def known_hash_too_long(subject: Subject) -> None:
     peer, head = subject.connect(), b"hash-hit-too-long".ljust(32, b"!")
     buffer, hash = peer.alloc(BULK), fnv1a_of_zeros(head, BULK - len(head))
     bulk, small = tensor_in(buffer, [BULK], "I8"), tensor_in(buffer, [16])
-    peer.write(bulk, head + bytes(BULK - len(head)))
+    peer.write(bulk, head + bytes(BULK - len(head)), cached=True)
     _ask_cache(peer, bulk, hash)
-    peer.ask(BufferClear(remote_ptr=buffer.remote_ptr, value=GUARD))
+    peer.takes(BufferClear(remote_ptr=buffer.remote_ptr, value=GUARD))
     request = SetTensorHash(tensor=small, offset=0, hash=hash)
     try:
         peer.ask(request)
@@ -355,7 +362,7 @@ def copy_across(subject: Subject) -> None:
     require(got[:64] + got[128:] == bytes([GUARD]) * 128, "unchanged bytes around it", "others")
 
 
-@case("data.copy/other-device")
+@case("data.copy/other-device", since=marks.request_since(DeviceCount))
 def copy_to_device(subject: Subject) -> None:
     """COPY_TENSOR into a buffer of another device: if answered with 1, the bytes are there."""
     peer = subject.connect()
@@ -444,8 +451,8 @@ def known_hash_at_an_offset(subject: Subject) -> None:
     buffer, hash = peer.alloc(BULK + 8192), fnv1a_of_zeros(head, BULK - len(head))
     whole = tensor_in(buffer, [BULK + 8192], "I8")
     data = head + bytes(BULK - len(head))
-    peer.write(tensor_in(buffer, [BULK], "I8"), data)
-    peer.ask(BufferClear(remote_ptr=buffer.remote_ptr, value=GUARD))
+    peer.write(tensor_in(buffer, [BULK], "I8"), data, cached=True)
+    peer.takes(BufferClear(remote_ptr=buffer.remote_ptr, value=GUARD))
     # what is known is BULK bytes: the tensor must end where they do
     target = replace(whole, ne=(BULK + 4096, 1, 1, 1), nb=(1, *[BULK + 4096] * 3))
     result = peer.ask(SetTensorHash(tensor=target, offset=4096, hash=hash)).result

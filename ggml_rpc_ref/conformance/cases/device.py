@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ggml_rpc_ref.conformance.arena import Arena
+from ggml_rpc_ref.conformance import marks
+from ggml_rpc_ref.conformance.arena import Arena, recompute
 from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
 from ggml_rpc_ref.conformance.verdict import require
@@ -19,37 +20,44 @@ from ggml_rpc_ref.spec.messages import (
     GraphRecompute,
     RpcTensor,
 )
+from ggml_rpc_ref.spec.versions import Version
 
 # --------------------------------------------------------------------------------------------------------------- index
 
 F32 = RpcTensor(id=1, ne=(4, 1, 1, 1), nb=(4, 16, 16, 16))
 
-ON_DEVICE: dict[str, Callable[[int], object]] = {
-    "alloc-buffer": lambda device: AllocBuffer(device=device, size=64),
-    "get-alignment": lambda device: GetAlignment(device=device),
-    "get-max-size": lambda device: GetMaxSize(device=device),
-    "graph-compute": lambda device: GraphCompute(device=device, nodes=(), tensors=()),
-    "get-device-memory": lambda device: GetDeviceMemory(device=device),
-    "get-alloc-size": lambda device: GetAllocSize(device=device, tensor=F32),
-    "graph-recompute": lambda device: GraphRecompute(device=device),
+OnDevice = Callable[[Peer, int], object]
+
+ON_DEVICE: dict[str, OnDevice] = {
+    "alloc-buffer": lambda peer, device: AllocBuffer(device=device, size=64),
+    "get-alignment": lambda peer, device: GetAlignment(device=device),
+    "get-max-size": lambda peer, device: GetMaxSize(device=device),
+    "graph-compute": lambda peer, device: GraphCompute(device=device, nodes=(), tensors=()),
+    "get-device-memory": lambda peer, device: GetDeviceMemory(device=device),
+    "get-alloc-size": lambda peer, device: GetAllocSize(device=device, tensor=F32),
+    "graph-recompute": lambda peer, device: recompute(peer.version, device),
 }
-"""The requests that name a device."""
+"""The requests that name a device, and are refused where it is none. (COMM_INIT is answered with 0.)"""
 
 
-@case("device.index/{}-first-too-large", each=ON_DEVICE)
-def first_too_large(subject: Subject, request: Callable[[int], object]) -> None:
+def _since(request: OnDevice) -> Version | None:
+    return marks.request_since(GraphRecompute) if request is ON_DEVICE["graph-recompute"] else None
+
+
+@case("device.index/{}-first-too-large", each=ON_DEVICE, since=_since)
+def first_too_large(subject: Subject, request: OnDevice) -> None:
     """{} for device number DEVICE_COUNT, one above the last: refused."""
     peer = subject.connect()
     _store_graph(peer)
-    peer.refuses(request(subject.facts.device_count))
+    peer.refuses(request(peer, subject.facts.device_count))
 
 
-@case("device.index/{}-2-32-less-1", each=ON_DEVICE)
-def far_too_large(subject: Subject, request: Callable[[int], object]) -> None:
+@case("device.index/{}-2-32-less-1", each=ON_DEVICE, since=_since)
+def far_too_large(subject: Subject, request: OnDevice) -> None:
     """{} for device 2^32-1: refused."""
     peer = subject.connect()
     _store_graph(peer)
-    peer.refuses(request(2**32 - 1))
+    peer.refuses(request(peer, 2**32 - 1))
 
 
 def _store_graph(peer: Peer) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from ggml_rpc_ref.conformance.arena import Arena, pack
+from ggml_rpc_ref.conformance.arena import Arena, pack, recompute
 from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Subject
-from ggml_rpc_ref.spec.messages import FreeBuffer, GraphRecompute, RpcTensor
+from ggml_rpc_ref.spec.messages import FreeBuffer, RpcTensor
 
 # ----------------------------------------------------------------------------------------------------------- recompute
 
@@ -27,7 +27,7 @@ def recompute_same(subject: Subject) -> None:
     arena = Arena(subject.connect())
     _, node = _doubling(arena, [1, 2])
     arena.peer.write(node, bytes(8))
-    arena.peer.tell(GraphRecompute(device=0))
+    arena.peer.tell(arena.again())
     arena.expect(node, [2, 4])
 
 
@@ -38,7 +38,7 @@ def recompute_new(subject: Subject) -> None:
     left, node = _doubling(arena, [1, 2])
     for turn in range(100):
         arena.peer.write(left, pack("F32", [turn, -turn]))
-        arena.peer.tell(GraphRecompute(device=0))
+        arena.peer.tell(arena.again())
         arena.expect(node, [2 * turn, -2 * turn])
 
 
@@ -51,7 +51,7 @@ def recompute_last(subject: Subject) -> None:
     _, second = _doubling(other, [5, 6])
     for node in (first, second):
         arena.peer.write(node, bytes(8))
-    arena.peer.tell(GraphRecompute(device=0))
+    arena.peer.tell(arena.again())
     other.expect(second, [10, 12])
     arena.expect(first, [0, 0])
 
@@ -68,7 +68,7 @@ def recompute_per_device(subject: Subject) -> None:
     second.compute(other, device=device)
     peer.write(node, bytes(8))
     peer.write(other, bytes(8))
-    peer.tell(GraphRecompute(device=0))
+    peer.tell(first.again())
     first.expect(node, [2, 4])
     second.expect(other, [0, 0])
 
@@ -82,7 +82,7 @@ def recompute_per_connection(subject: Subject) -> None:
     _, other = _doubling(second, [7, 8])
     first.peer.write(node, bytes(8))
     second.peer.write(other, bytes(8))
-    first.peer.tell(GraphRecompute(device=0))
+    first.peer.tell(first.again())
     first.expect(node, [2, 4])
     second.expect(other, [0, 0])
 
@@ -93,9 +93,9 @@ def recompute_after_other_free(subject: Subject) -> None:
     arena = Arena(subject.connect())
     unused = arena.peer.alloc(4096)
     _, node = _doubling(arena, [1, 2])
-    arena.peer.ask(FreeBuffer(remote_ptr=unused.remote_ptr))
+    arena.peer.takes(FreeBuffer(remote_ptr=unused.remote_ptr))
     arena.peer.write(node, bytes(8))
-    arena.peer.tell(GraphRecompute(device=0))
+    arena.peer.tell(arena.again())
     arena.expect(node, [2, 4])
 
 
@@ -108,14 +108,15 @@ def recompute_views(subject: Subject) -> None:
     node = arena.node("SCALE", [view], [2], params=struct.pack("<ff", 2.0, 0.0))
     arena.compute(view, node)
     arena.peer.write(whole, pack("F32", [10, 20, 30, 40]))
-    arena.peer.tell(GraphRecompute(device=0))
+    arena.peer.tell(arena.again())
     arena.expect(node, [60, 80])
 
 
 @case("graph.recompute-stored/none")
 def recompute_without_graph(subject: Subject) -> None:
     """GRAPH_RECOMPUTE on a connection that has computed nothing: refused."""
-    subject.connect().refuses(GraphRecompute(device=0))
+    peer = subject.connect()
+    peer.refuses(recompute(peer.version))
 
 
 @case("graph.recompute-stored/earlier-connection")
@@ -124,7 +125,7 @@ def recompute_of_earlier_connection(subject: Subject) -> None:
     first = Arena(subject.connect())
     _doubling(first, [1, 2])
     first.peer.close()
-    subject.connect().refuses(GraphRecompute(device=0))
+    subject.connect().refuses(first.again())
 
 
 @case("graph.recompute-stored/other-device")
@@ -133,7 +134,7 @@ def recompute_on_other_device(subject: Subject) -> None:
     device = subject.other_device()
     arena = Arena(subject.connect())
     _doubling(arena, [1, 2])
-    arena.peer.refuses(GraphRecompute(device=device))
+    arena.peer.refuses(arena.again(device))
 
 
 LARGE = 40 * 2**20
@@ -148,8 +149,8 @@ def recompute_freed(subject: Subject, detour: bool) -> None:
         _doubling(Arena(peer), [7, 8])
     arena = Arena(peer, LARGE)
     _doubling(arena, [1, 2])
-    peer.ask(FreeBuffer(remote_ptr=arena.buffer.remote_ptr))
-    peer.refuses(GraphRecompute(device=0))
+    peer.takes(FreeBuffer(remote_ptr=arena.buffer.remote_ptr))
+    peer.refuses(recompute(peer.version))
 
 
 @case("graph.recompute-freed/buffer-of-a-source", may_crash=True)
@@ -163,8 +164,8 @@ def recompute_source_freed(subject: Subject) -> None:
     node = results.node("ADD", [left, left], [2])
     results.compute(node)
     results.expect(node, [2, 4], rule="graph.computes")
-    peer.ask(FreeBuffer(remote_ptr=inputs.buffer.remote_ptr))
-    peer.refuses(GraphRecompute(device=0))
+    peer.takes(FreeBuffer(remote_ptr=inputs.buffer.remote_ptr))
+    peer.refuses(recompute(peer.version))
 
 
 @case("graph.recompute-freed/allocated-again", may_crash=True)
@@ -173,9 +174,9 @@ def recompute_freed_and_allocated(subject: Subject) -> None:
     peer = subject.connect()
     arena = Arena(peer, LARGE)
     _doubling(arena, [1, 2])
-    peer.ask(FreeBuffer(remote_ptr=arena.buffer.remote_ptr))
+    peer.takes(FreeBuffer(remote_ptr=arena.buffer.remote_ptr))
     peer.alloc(LARGE)
-    peer.refuses(GraphRecompute(device=0))
+    peer.refuses(recompute(peer.version))
 
 
 # --------------------------------------------------------------------------------------------------------- empty graphs
@@ -188,5 +189,5 @@ def recompute_nothing(subject: Subject) -> None:
     _, node = _doubling(arena, [1, 2])
     arena.compute()
     arena.peer.write(node, bytes(8))
-    arena.peer.tell(GraphRecompute(device=0))
+    arena.peer.tell(arena.again())
     arena.expect(node, [0, 0])

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from ggml_rpc_ref.conformance import marks
 from ggml_rpc_ref.conformance.arena import ROUNDED, Arena
 from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Subject
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged
 from ggml_rpc_ref.spec.messages import GraphRecompute, RpcTensor
-from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS
+from ggml_rpc_ref.spec.opcodes import GLU_OPS, UNARY_OPS, kinds
+from ggml_rpc_ref.spec.versions import Version
 
 
 class Source(NamedTuple):
@@ -43,6 +45,13 @@ class Sum(NamedTuple):
     tolerance: float = 0.0
     params: bytes = b""
     type: str = "F32"
+
+
+def since(sum: Sum) -> Version:
+    """Return the first version that has a node's op, and of UNARY and GLU its kind."""
+    names = kinds(sum.op)
+    number = struct.unpack_from("<i", sum.params)[0] if names else -1
+    return marks.kind_since(sum.op, names[number]) if 0 <= number < len(names) else marks.op_since(sum.op)
 
 
 def _f32(*values: float) -> bytes:
@@ -179,7 +188,7 @@ def place(arena: Arena, sum: Sum) -> RpcTensor:
     return arena.node(sum.op, sources, sum.ne, sum.type, sum.params)
 
 
-@case("graph.computes/{}", each=SUMS)
+@case("graph.computes/{}", each=SUMS, since=since)
 def computes(subject: Subject, sum: Sum) -> None:
     """A graph of one node, {}: its result is the one worked out by hand; not judged where the server refuses the op."""
     arena = Arena(subject.connect())
@@ -193,7 +202,7 @@ def computes(subject: Subject, sum: Sum) -> None:
     arena.expect(node, sum.result, sum.tolerance)
 
 
-@case("graph.op-supported/{}", each=EXTRAS, may_crash=True)
+@case("graph.op-supported/{}", each=EXTRAS, may_crash=True, since=since)
 def computes_or_refuses(subject: Subject, sum: Sum) -> None:
     """A graph of one node that a server may have no kernel for, {}: refused, or computed as worked out by hand."""
     arena = Arena(subject.connect())
@@ -218,7 +227,7 @@ def _computed_or_refused(
     arena.expect(node, result, tolerance)
 
 
-@case("graph.cost/wide-convolution", may_crash=True)
+@case("graph.cost/wide-convolution", may_crash=True, since=marks.op_since("CONV_2D"))
 def wide_convolution(subject: Subject) -> None:
     """CONV_2D of 2^13 taps and 2^13 outputs, a row of which are 2^26 elements as IM2COL lays them out: refused, or computed."""
     taps, outputs = 2**13, 2**13
@@ -243,7 +252,7 @@ def sum_shifted(subject: Subject) -> None:
     _computed_or_refused(subject, arena, node, [2 * n for n in numbers[:64]], also=[first])
 
 
-@case("graph.overlap/running-sums-shifted")
+@case("graph.overlap/running-sums-shifted", since=marks.op_since("CUMSUM"))
 def running_sums_shifted(subject: Subject) -> None:
     """CUMSUM with its result one element further on: sums of the elements that were there before."""
     arena = Arena(subject.connect())
@@ -319,7 +328,7 @@ def reshaped(subject: Subject) -> None:
     arena.expect(node, [21, 43])
 
 
-@case("graph.computes/set-rows")
+@case("graph.computes/set-rows", since=marks.op_since("SET_ROWS"))
 def set_rows(subject: Subject) -> None:
     """SET_ROWS of two rows into a matrix of four: these two change, the others do not."""
     arena = Arena(subject.connect())
@@ -474,14 +483,14 @@ ODD_TYPES: dict[str, Sum] = {
 """Nodes whose types their op need not take, and what they compute where it does."""
 
 
-@case("graph.type/{}", each=ODD_TYPES, may_crash=True)
+@case("graph.type/{}", each=ODD_TYPES, may_crash=True, since=since)
 def odd_type(subject: Subject, sum: Sum) -> None:
     """A node whose types its op need not take, {}: refused, or computed as worked out by hand."""
     arena = Arena(subject.connect())
     _computed_or_refused(subject, arena, place(arena, sum), sum.result, sum.tolerance)
 
 
-@case("graph.type/{}", each=BAD_TYPES, may_crash=True)
+@case("graph.type/{}", each=BAD_TYPES, may_crash=True, since=since)
 def bad_type(subject: Subject, sum: Sum) -> None:
     """A node whose op does not take its types, {}: refused."""
     arena = Arena(subject.connect())
@@ -528,7 +537,7 @@ BAD_SHAPES: dict[str, Sum] = {
 """Nodes whose dimensions or parameters their op does not allow."""
 
 
-@case("graph.shape/{}", each=BAD_SHAPES, may_crash=True)
+@case("graph.shape/{}", each=BAD_SHAPES, may_crash=True, since=since)
 def bad_shape(subject: Subject, sum: Sum) -> None:
     """A node whose dimensions or parameters make no sense for its op, {}: refused."""
     arena = Arena(subject.connect())
@@ -539,6 +548,7 @@ def bad_shape(subject: Subject, sum: Sum) -> None:
     "graph.shape/set-rows-{}",
     each={"row-length": ([3, 2], [2]), "row-count": ([2, 2], [1]), "batches": ([2, 2, 2], [2])},
     may_crash=True,
+    since=marks.op_since("SET_ROWS"),
 )
 def bad_set_rows(subject: Subject, row: tuple[list[int], list[int]]) -> None:
     """SET_ROWS into a matrix of four rows of two whose rows or indices do not fit it, {} (llama.cpp #26912): refused."""
@@ -576,7 +586,7 @@ def row_out_of_range(subject: Subject, index: int) -> None:
     arena.refuses(arena.node("GET_ROWS", [rows, indices], [2, 2]))
 
 
-@case("graph.index/set-rows-{}", each={"count": 4, "negative": -1}, may_crash=True)
+@case("graph.index/set-rows-{}", each={"count": 4, "negative": -1}, may_crash=True, since=marks.op_since("SET_ROWS"))
 def target_row_out_of_range(subject: Subject, index: int) -> None:
     """SET_ROWS with an index of {} into four rows that lie in the middle of their buffer: refused."""
     arena = Arena(subject.connect())
@@ -585,7 +595,7 @@ def target_row_out_of_range(subject: Subject, index: int) -> None:
     arena.refuses(_set_rows(arena, target, rows, indices))
 
 
-@case("graph.index/changed-before-recompute", may_crash=True)
+@case("graph.index/changed-before-recompute", may_crash=True, since=marks.request_since(GraphRecompute))
 def index_spoilt_later(subject: Subject) -> None:
     """GET_ROWS with good indices, computed; then an index out of range is written and GRAPH_RECOMPUTE sent: refused."""
     arena = Arena(subject.connect())
@@ -594,7 +604,7 @@ def index_spoilt_later(subject: Subject) -> None:
     arena.compute(node)
     arena.expect(node, [5, 6], rule="graph.computes")
     arena.peer.write(indices, _i32(3))
-    arena.peer.refuses(GraphRecompute(device=0))
+    arena.peer.refuses(arena.again())
 
 
 # ------------------------------------------------------------------------------------ regions, indices and hidden strides
@@ -626,14 +636,14 @@ OUTSIDE_REGIONS: dict[str, Sum] = {
 """Nodes that would write outside their result."""
 
 
-@case("graph.shape/{}", each=OUTSIDE_REGIONS, may_crash=True)
+@case("graph.shape/{}", each=OUTSIDE_REGIONS, may_crash=True, since=since)
 def region_outside(subject: Subject, sum: Sum) -> None:
     """A node that would write outside its result, {}: refused."""
     arena = Arena(subject.connect())
     arena.refuses(place(arena, sum))
 
 
-@case("graph.shape/set-rows-hidden-stride", may_crash=True)
+@case("graph.shape/set-rows-hidden-stride", may_crash=True, since=marks.op_since("SET_ROWS"))
 def hidden_stride(subject: Subject) -> None:
     """SET_ROWS of two batches into one, whose stride of 4 GiB would matter only if there were two: refused."""
     arena = Arena(subject.connect())
@@ -666,14 +676,14 @@ PICKS: dict[str, Sum] = {
 """Nodes with an index that is one too large, in tensors that lie in the middle of their buffer."""
 
 
-@case("graph.index/{}-count", each=PICKS, may_crash=True)
+@case("graph.index/{}-count", each=PICKS, may_crash=True, since=since)
 def pick_out_of_range(subject: Subject, sum: Sum) -> None:
     """A node with an index among its sources that is one too large, {}: refused."""
     arena = Arena(subject.connect())
     arena.refuses(place(arena, sum))
 
 
-@case("graph.index/set-rows-2-32", may_crash=True)
+@case("graph.index/set-rows-2-32", may_crash=True, since=marks.op_since("SET_ROWS"))
 def row_number_truncated(subject: Subject) -> None:
     """SET_ROWS with an index of 2^32, which is 0 in 32 bits: refused."""
     arena = Arena(subject.connect())

@@ -14,7 +14,7 @@ from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.cases.data import BULK, fnv1a_of_zeros
 from ggml_rpc_ref.conformance.peer import Subject
 from ggml_rpc_ref.conformance.verdict import NotJudged
-from ggml_rpc_ref.spec.messages import BufferClear, CopyTensor, GraphRecompute, RpcTensor, SetTensorHash
+from ggml_rpc_ref.spec.messages import BufferClear, CopyTensor, RpcTensor, SetTensorHash
 
 ROWS = 4
 """Rows of the weights: 32 elements each, one block of Q8_0."""
@@ -42,7 +42,7 @@ def _by_copy(arena: Arena, weights: RpcTensor) -> list[float]:
 
 
 def _by_clear(arena: Arena, weights: RpcTensor) -> list[float]:
-    arena.peer.ask(BufferClear(remote_ptr=weights.buffer, value=0))
+    arena.peer.takes(BufferClear(remote_ptr=weights.buffer, value=0))
     return [0.0] * ROWS
 
 
@@ -98,7 +98,7 @@ def recomputed(subject: Subject, change: Change) -> None:
     """MUL_MAT with Q8_0 weights computed twice, the weights changed by {}, GRAPH_RECOMPUTE: the new product."""
     arena, weights, node = _weighing(subject)
     wanted = change(arena, weights)
-    arena.peer.tell(GraphRecompute(device=0))
+    arena.peer.tell(arena.again())
     arena.expect(node, wanted, ROUNDED)
 
 
@@ -110,7 +110,7 @@ def weights_from_the_cache(subject: Subject) -> None:
     head = block(2) * ROWS
     store = peer.alloc(BULK)
     bulk = tensor_in(store, [BULK], "I8")
-    peer.write(bulk, head + bytes(BULK - len(head)))
+    peer.write(bulk, head + bytes(BULK - len(head)), cached=True)
     weights = arena.add(tensor_in(store, [32, ROWS], "Q8_0"))
     vector = arena.leaf([32], [127.0] * 32)
     node = arena.node("MUL_MAT", [weights, vector], [ROWS])

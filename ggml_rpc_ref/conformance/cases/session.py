@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from ggml_rpc_ref.conformance import marks
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
 from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Peer, Subject
@@ -13,7 +14,6 @@ from ggml_rpc_ref.spec.messages import (
     BufferClear,
     BufferGetBase,
     CopyTensor,
-    DeviceCount,
     FreeBuffer,
     GetDeviceMemory,
     GetTensor,
@@ -48,7 +48,7 @@ def another_command_first(subject: Subject, first: bytes) -> None:
     peer = subject.open()
     peer.send(first)
     if first[0] in (6, 16):
-        peer.send(DeviceCount())  # these two have no reply: only the next one's tells
+        peer.send(subject.sentinel)  # these two have no reply: only the next one's tells
     peer.refused()
 
 
@@ -91,6 +91,40 @@ def same_version_each_time(subject: Subject) -> None:
         subject.connect().close()
 
 
+# ---------------------------------------------------------------------------------------------------------------- caps
+
+
+def _greeted(subject: Subject, caps: bytes) -> Peer:
+    """Say HELLO with these capabilities; not judged where the server offers another transport itself."""
+    peer = subject.open()
+    reply = peer.ask(Hello(conn_caps=caps))
+    if any(caps) and any(reply.conn_caps):
+        raise NotJudged("it offers another transport than TCP")
+    return peer
+
+
+CAPS: dict[str, bytes] = {
+    "nothing-offered": bytes(24),
+    # qpn, psn and a GID of an IPv4 address, as Linux builds offer it
+    "rdma-of-linux": bytes.fromhex("a1020000 a1020000 00000000000000000000ffffc0a80102"),
+    # qpn, lid, reserved, GID, as Apple's builds offer it
+    "rdma-of-apple": bytes.fromhex("a1020000 0500 0000 fe80000000000000aabbccfffeddeeff"),
+    "every-bit": b"\xff" * 24,
+}
+"""What a client may offer in HELLO."""
+
+
+@case("session.caps/{}", each=CAPS)
+def stays_on_tcp(subject: Subject, caps: bytes) -> None:
+    """HELLO with capabilities, {}, and a server that offers none: the conversation goes on over TCP."""
+    peer = _greeted(subject, caps)
+    arena = Arena(peer)
+    left = arena.leaf([2], [1.0, 2.0])
+    total = arena.node("ADD", [left, left], [2])
+    arena.compute(total)
+    arena.expect(total, [2.0, 4.0])
+
+
 # ------------------------------------------------------------------------------------------------------------ survives
 
 
@@ -120,7 +154,7 @@ def connect_and_reset(subject: Subject) -> None:
 def half_a_hello(subject: Subject, at: int) -> None:
     """The first {} bytes of HELLO, then the connection ends: the server serves on."""
     peer = subject.open()
-    peer.send(codec.encode_request(Hello())[:at])
+    peer.send(codec.encode_request(Hello(), peer.version)[:at])
     peer.close()
     subject.check_alive()
 
@@ -187,7 +221,7 @@ def neighbour_unharmed(subject: Subject) -> None:
     second.finish_sending()
     # whether this is refused is for other cases to ask
     second.wait_end()
-    arena.peer.tell(GraphRecompute(device=0))
+    arena.peer.tell(arena.again() if subject.facts.has(GraphRecompute) else arena.graph(total))
     arena.expect(total, [2.0, 4.0])
 
 
@@ -280,7 +314,7 @@ def foreign_handle(subject: Subject, number: int) -> None:
     )
 
 
-@case("session.isolated/graph")
+@case("session.isolated/graph", since=marks.request_since(GraphRecompute))
 def foreign_graph(subject: Subject) -> None:
     """GRAPH_RECOMPUTE on a connection without a graph while another one has stored one: it does not compute the other's."""
     first = Arena(subject.connect())
@@ -289,7 +323,7 @@ def foreign_graph(subject: Subject) -> None:
     first.compute(total)
     first.peer.write(total, bytes(8))
     second = subject.connect_second()
-    second.send(GraphRecompute(device=0))
+    second.send(first.again())
     second.finish_sending()
     second.wait_end()
     first.expect(total, [0.0, 0.0])

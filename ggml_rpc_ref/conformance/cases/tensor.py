@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from ggml_rpc_ref.conformance import marks
 from ggml_rpc_ref.conformance.arena import Arena, quad, tensor_in
 from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Buffer, Peer, Subject
@@ -23,6 +24,7 @@ from ggml_rpc_ref.spec.messages import (
     SetTensor,
     SetTensorHash,
 )
+from ggml_rpc_ref.spec.versions import Version
 
 Carry = Callable[[Peer, RpcTensor, RpcTensor], object]
 """Makes the request that carries a bad tensor; the third argument is a good one in another buffer."""
@@ -53,25 +55,30 @@ CARRIERS: dict[str, Carry] = {
 }
 """Command to how it carries a tensor."""
 
+
+def _carried_since(carry: Carry) -> Version | None:
+    return marks.field_since(GetAllocSize, "srcs") if carry is _alloc_size_src else None
+
+
 # ---------------------------------------------------------------------------------------------------------- type-known
 
 
-@case("tensor.type-known/{}-255", each=CARRIERS)
+@case("tensor.type-known/{}-255", each=CARRIERS, since=_carried_since)
 def type_255(subject: Subject, carry: Carry) -> None:
     """{} whose tensor has type 255, which no build has: refused."""
     _refused_with(subject, carry, type=255)
 
 
-@case("tensor.type-known/{}-dead", each=CARRIERS)
+@case("tensor.type-known/{}-dead", each=CARRIERS, since=_carried_since)
 def type_4(subject: Subject, carry: Carry) -> None:
     """{} whose tensor has type 4, the number of a removed type (block size 0): refused."""
     _refused_with(subject, carry, type=4)
 
 
-# 41 is left out: the last builds of 3.6.1 have it (Q1_0, spec.dtypes)
+# from the newest version's count on: a type may come while a version is current (spec.dtypes)
 @case("tensor.type-known/number-{}", each={str(n): n for n in (*DEAD_NUMBERS, 43, 128, 2**31, 2**32 - 1)}, may_crash=True)
 def bad_number(subject: Subject, number: int) -> None:
-    """SET_TENSOR on a tensor of type {}, which 3.6.1 does not have or no longer has: refused."""
+    """SET_TENSOR on a tensor of type {}, which no version has, or which none has any more: refused."""
     _refused_with(subject, CARRIERS["set-tensor"], type=number)
 
 
@@ -94,7 +101,7 @@ def _broken_row(buffer: Buffer, type: str, ne0: int) -> RpcTensor:
     return replace(tensor_in(buffer, [dtype.block], type, 1024), ne=quad([ne0]), nb=(dtype.size, row, row, row))
 
 
-@case("tensor.block-multiple/{}-q4-0-of-48", each=CARRIERS, may_crash=True)
+@case("tensor.block-multiple/{}-q4-0-of-48", each=CARRIERS, may_crash=True, since=_carried_since)
 def broken_row_in(subject: Subject, carry: Carry) -> None:
     """{} whose tensor is Q4_0 with 48 elements in a row, one block and a half: refused."""
     peer = subject.connect()
@@ -141,7 +148,7 @@ def freed_buffer(subject: Subject, carry: Carry) -> None:
     """{} whose tensor lies in a buffer that has been freed: refused."""
     peer = subject.connect()
     good, gone = tensor_in(peer.alloc(8192), [16]), peer.alloc(8192)
-    peer.ask(FreeBuffer(remote_ptr=gone.remote_ptr))
+    peer.takes(FreeBuffer(remote_ptr=gone.remote_ptr))
     peer.refuses(carry(peer, tensor_in(gone, [4], offset=1024), good))
 
 
@@ -174,14 +181,14 @@ def outside(subject: Subject, place: Place) -> None:
     peer.refuses(GetTensor(tensor=place(peer.alloc(SIZE)), offset=0, size=4))
 
 
-@case("tensor.in-buffer/{}-byte-behind", each=CARRIERS, may_crash=True)
+@case("tensor.in-buffer/{}-byte-behind", each=CARRIERS, may_crash=True, since=_carried_since)
 def one_byte_behind(subject: Subject, carry: Carry) -> None:
     """{} whose tensor ends one byte past the end of its buffer: refused."""
     peer = subject.connect()
     peer.refuses(carry(peer, OUTSIDE["byte-behind"](peer.alloc(SIZE)), tensor_in(peer.alloc(SIZE), [4])))
 
 
-@case("tensor.in-buffer/{}-byte-before", each=CARRIERS, may_crash=True)
+@case("tensor.in-buffer/{}-byte-before", each=CARRIERS, may_crash=True, since=_carried_since)
 def one_byte_before(subject: Subject, carry: Carry) -> None:
     """{} whose tensor begins one byte before its buffer: refused."""
     peer = subject.connect()
@@ -210,7 +217,7 @@ def zero_dimension(subject: Subject, ne: tuple[int, int, int, int]) -> None:
     """INIT_TENSOR, GET_ALLOC_SIZE, SET_TENSOR and GET_TENSOR of 0 bytes on a tensor with a dimension of 0, {}: accepted."""
     peer = subject.connect()
     tensor = _empty(peer.alloc(SIZE), ne)
-    peer.ask(InitTensor(tensor=tensor))
+    peer.takes(InitTensor(tensor=tensor))
     peer.ask(GetAllocSize(tensor=tensor))
     peer.tell(SetTensor(tensor=tensor, offset=0, data=b""))
     require(peer.read(tensor, 0) == b"", "no bytes", "some")
@@ -221,7 +228,7 @@ def empty_at_the_end(subject: Subject) -> None:
     """INIT_TENSOR of a tensor with a dimension of 0 whose address is the end of its buffer: accepted."""
     peer = subject.connect()
     buffer = peer.alloc(SIZE)
-    peer.ask(InitTensor(tensor=replace(_empty(buffer, (0, 1, 1, 1)), data=buffer.base + SIZE)))
+    peer.takes(InitTensor(tensor=replace(_empty(buffer, (0, 1, 1, 1)), data=buffer.base + SIZE)))
 
 
 @case("tensor.empty/in-graph")
@@ -240,7 +247,7 @@ def empty_in_graph(subject: Subject) -> None:
 def empty_with_large_strides(subject: Subject) -> None:
     """INIT_TENSOR of a tensor with a dimension of 0 and strides of 2^32-1: accepted."""
     peer = subject.connect()
-    peer.ask(InitTensor(tensor=replace(_empty(peer.alloc(SIZE), (4, 0, 4, 4)), nb=(2**32 - 1,) * 4)))
+    peer.takes(InitTensor(tensor=replace(_empty(peer.alloc(SIZE), (4, 0, 4, 4)), nb=(2**32 - 1,) * 4)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- init
@@ -257,7 +264,7 @@ def keeps_data(subject: Subject, row: tuple[str, list[int]]) -> None:
     size = BY_NAME[type].size * ne[0] // BY_NAME[type].block * (ne[1] if len(ne) > 1 else 1)
     data = bytes(number % 251 for number in range(size))
     peer.write(tensor, data)
-    peer.ask(InitTensor(tensor=tensor))
+    peer.takes(InitTensor(tensor=tensor))
     require(peer.read(tensor, size) == data, "the bytes written before", "other bytes")
 
 
@@ -311,7 +318,7 @@ def alloc_size_of_placed(subject: Subject) -> None:
     require(got >= 64, "at least 64", got)
 
 
-@case("tensor.alloc-size/with-sources")
+@case("tensor.alloc-size/with-sources", since=marks.field_since(GetAllocSize, "srcs"))
 def alloc_size_with_sources(subject: Subject) -> None:
     """GET_ALLOC_SIZE of a FLASH_ATTN_EXT with its four sources: at least the 256 bytes of its result."""
     peer = subject.connect()
@@ -342,7 +349,7 @@ def _in_slot_ten(bad: RpcTensor, good: RpcTensor) -> GetAllocSize:
     return GetAllocSize(tensor=good, srcs=(*[absent] * 9, replace(bad, id=7)))
 
 
-@case("tensor.type-known/get-alloc-size-tenth-source")
+@case("tensor.type-known/get-alloc-size-tenth-source", since=marks.field_since(GetAllocSize, "srcs"))
 def tenth_source_type(subject: Subject) -> None:
     """GET_ALLOC_SIZE whose tenth source has type 255, which no build has: refused."""
     peer = subject.connect()
@@ -350,7 +357,7 @@ def tenth_source_type(subject: Subject) -> None:
     peer.refuses(_in_slot_ten(replace(good, type=255), good))
 
 
-@case("tensor.in-buffer/get-alloc-size-tenth-source", may_crash=True)
+@case("tensor.in-buffer/get-alloc-size-tenth-source", may_crash=True, since=marks.field_since(GetAllocSize, "srcs"))
 def tenth_source_outside(subject: Subject) -> None:
     """GET_ALLOC_SIZE whose tenth source ends one byte past the end of its buffer: refused."""
     peer = subject.connect()

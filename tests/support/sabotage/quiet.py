@@ -226,7 +226,7 @@ for _cause, _words in {
 class KeepsTheLast(Session):
     def handle(self, message: object) -> object:
         is_empty = isinstance(message, Graph) and not len(message.nodes) and len(message.tensors)
-        return empty_reply(message) if is_empty else super().handle(message)
+        return empty_reply(message, self.version) if is_empty else super().handle(message)
 
 
 # ---------------------------------------------------------------------------------------------- what is not looked at

@@ -159,3 +159,16 @@ class OneAtATime(Session):
     def close(self) -> None:
         super().close()
         self.turn.release()
+
+
+@break_session("session.caps")
+class WaitsForRdma(Session):
+    """After a HELLO that offers another transport nothing more is heard over TCP."""
+
+    is_elsewhere = False
+
+    def handle(self, message: object) -> object:
+        if self.is_elsewhere:
+            raise Violation("session.caps", "conn_caps", "offered")
+        self.is_elsewhere = isinstance(message, Hello) and any(message.conn_caps)
+        return super().handle(message)

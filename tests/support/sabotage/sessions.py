@@ -27,7 +27,7 @@ from ggml_rpc_ref.spec.messages import (
     GraphRecompute,
     RpcTensor,
 )
-from ggml_rpc_ref.spec.versions import DEFAULT
+from ggml_rpc_ref.spec.versions import Version
 
 I8 = 24
 """ggml_type of single bytes."""
@@ -64,11 +64,11 @@ def with_handles(message: Any, change: Callable[[int], int]) -> Any:
     return replace(message, **changed) if changed else message
 
 
-def empty_reply(message: object) -> object:
+def empty_reply(message: object, version: Version) -> object:
     """Return a reply of the right type with zero in every field."""
     cls = GraphCompute if isinstance(message, Graph) else type(message)
-    reply: Any = REQUESTS[cls].reply(DEFAULT)
-    return reply if reply is NO_REPLY else codec.decode(reply, bytes(codec.minimum_size(reply)))
+    reply: Any = REQUESTS[cls].reply(version)
+    return reply if reply is NO_REPLY else codec.decode(reply, bytes(codec.minimum_size(reply, version)), version)
 
 
 # ----------------------------------------------------------------------------------------------------------------- buffers
@@ -152,7 +152,7 @@ class Lenient(Remembers):
         except Violation as broken:
             if not self.lets_pass(broken, message):
                 raise
-            return empty_reply(message)
+            return empty_reply(message, self.version)
 
     def destination(self, message: Upload, size: int) -> Area:
         """Return where data belong; where the rule is broken, memory that no client can see."""

@@ -31,7 +31,7 @@ class InProcess:
         devices = [Device(f"oracle {n}", "numpy", Oracle(HostMemory(2**30))) for n in range(2)]
         connection = type("Sabotaged", (wrong.connection,), {})  # so that what a class remembers ends with this server
         kind = type("Sabotaged", (Server,), {"session_type": wrong.session, "connection_type": connection})
-        self._server: Server = kind(Host(devices, tensors=TensorCache(cache)))
+        self._server: Server = kind(Host(devices, tensors=TensorCache(cache), version=wrong.version))
         self.endpoint: Endpoint = parse_endpoint(self._server.endpoint)
 
     @property
