@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ggml_rpc_ref.conformance.case import Case
 from ggml_rpc_ref.conformance.diagnosis import Diagnosis, apply, diagnose
-from ggml_rpc_ref.conformance.events import CaseBegan, CaseEnded, Diagnosed, Ended, Event, Introduced, Report, Result, Started
+from ggml_rpc_ref.conformance.events import Diagnosed, Ended, Event, Introduced, Report, Result, Started
+from ggml_rpc_ref.conformance.parallel import spread, spread_over_one
 from ggml_rpc_ref.conformance.peer import LEAVING, Facts, Subject
 from ggml_rpc_ref.conformance.serving import Serving
 from ggml_rpc_ref.conformance.target import Target, is_loopback
@@ -52,6 +53,7 @@ class Options:
         owned: whether cases that may crash the server may be sent to another machine.
         profile: what is asked of the server: a profile of `diagnosis`, or "full"; "" to judge without a diagnosis.
         repeat: how often each case is run; of several verdicts the worst counts.
+        jobs: how many cases are run at a time, where the server can be started several times or serves several clients.
         own: judge the server as a client of this version sees it; None: as the version that it announces.
     """
 
@@ -59,6 +61,7 @@ class Options:
     owned: bool = False
     profile: str = "full"
     repeat: int = 1
+    jobs: int = 1
     own: Version | None = None
 
 
@@ -80,10 +83,7 @@ def judge(target: Target, cases: Sequence[Case], options: Options | None = None)
         yield Introduced(run.serving.facts)
         if options.profile:
             yield Diagnosed(run.diagnose())
-        # those last that servers are known to die of: a server that is not ours to start again is to be judged by the others first
-        for case in sorted((case for case in cases if case.present(run.serving.facts.version)), key=lambda case: case.may_crash):
-            yield CaseBegan(case)
-            yield CaseEnded(run.repeated(case))
+        yield from run.all([case for case in cases if case.present(run.serving.facts.version)])
         is_interrupted = False
     except KeyboardInterrupt:
         is_interrupted = True
@@ -231,6 +231,39 @@ class Judging:
         apply(found, self.serving.facts, self.options.profile)
         return found
 
+    def all(self, cases: Sequence[Case]) -> Iterator[Event]:
+        """Judge cases, those last that servers are known to die of: one that is not ours is to be judged by the others first."""
+        harmless, deadly = ([case for case in cases if case.may_crash == it] for it in (False, True))
+        if self.options.jobs < 2:
+            yield from spread_over_one([*harmless, *deadly], self.repeated)
+        elif self.serving.target.restartable:
+            twins = [self.twin() for _ in range(self.options.jobs - 1)]
+            try:
+                yield from spread([*harmless, *deadly], [self.repeated, *(twin.repeated for twin in twins)])
+            finally:
+                for twin in twins:
+                    twin.serving.target.stop()
+        else:
+            together, alone = ([case for case in harmless if _is_private(case) == it] for it in (True, False))
+            yield from spread(together, [self.repeated] * (self.options.jobs if self._serves_several() else 1))
+            yield from spread_over_one([*alone, *deadly], self.repeated)
+
+    def _serves_several(self) -> bool:
+        subject = self.serving.subject()
+        try:
+            subject.connect()
+            return subject.answers_second_client()
+        except Broken:
+            return False
+        finally:
+            subject.close()
+
+    def twin(self) -> Judging:
+        """Return another one with a server of its own, started."""
+        target = self.serving.target.twin()
+        target.start()
+        return Judging(Serving(target, replace(self.serving.facts), self.serving.timeout), self.options)
+
     def repeated(self, case: Case) -> Result:
         """Judge a case as often as is wanted, and return the worst result; where not all are the same it says how many failed."""
         results = [self.judge(case) for _ in range(self.options.repeat)]
@@ -260,6 +293,11 @@ class Judging:
             # a loss with a rule is of a server that still answers
             serving.restore(case.id, lost=loss is not None and not loss.rule)
         return replace(result, duration=time.monotonic() - start)
+
+
+def _is_private(case: Case) -> bool:
+    """Whether a case looks only at what is its own connection's; other clients change the memory that is free, for instance."""
+    return case.rule.id.partition(".")[0] not in ("session", "device")
 
 
 def _ask(case: Case, subject: Subject) -> Result:
