@@ -40,6 +40,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy": PROTOCOL | {"files", "net"},
     # the suite that judges a server shares no code with our server but the tables and the protocol
     "conformance": ARITHMETIC | PROTOCOL | {"net"},
+    # it judges by our own server in its process, which the suite must not
+    "fuzz": ARITHMETIC | PROTOCOL | {"files", "net", "conformance", "server", "backends", "decode"},
     "golden": ARITHMETIC | PROTOCOL | {"files", "conformance", "net", "decode"},
     "decode": PROTOCOL | {"files", "ops"},
     "upstream": FOUNDATION,

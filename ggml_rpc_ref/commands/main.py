@@ -17,6 +17,8 @@ from ggml_rpc_ref.commands.conform import conform
 from ggml_rpc_ref.commands.decode import decode
 from ggml_rpc_ref.commands.diff import diff, report
 from ggml_rpc_ref.commands.exit_codes import ExitCode
+from ggml_rpc_ref.commands.fuzz import fuzz
+from ggml_rpc_ref.commands.fuzz_client import fuzz_client
 from ggml_rpc_ref.commands.gen import gen
 from ggml_rpc_ref.commands.output import discard_output, fail
 from ggml_rpc_ref.commands.probe import probe
@@ -53,9 +55,8 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, status, backends, conform, show, probe, proxy, gen, decode):
+for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode):
     app.command()(command)
-app.command()(replay)
 app.command()(diff)
 app.command()(report)
 app.add_typer(cases.app, name="cases")

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
@@ -115,12 +115,14 @@ class Spawned:
         name: its name in reports.
         command: its arguments; "{port}" in them stands for a free port, chosen for each start (without it the server must choose
             one and print its endpoint), "{tmp}" for a directory that is removed with the target.
+        environ: variables of its environment beside ours.
     """
 
     restartable = True
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(self, name: str, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
         self.name, self.endpoint, self._command = name, Endpoint(LOOPBACK, 0), list(command)
+        self.environ = _environ() | dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._log = Path(os.devnull)
@@ -150,7 +152,7 @@ class Spawned:
                 # in a session of its own, so that a wrapper script's children can be killed with it
                 with _signals_deferred():
                     self._process = subprocess.Popen(
-                        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environ()
+                        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=self.environ
                     )
             except OSError as error:
                 raise Misuse(f"can't start {shlex.join(command)}: {error.strerror}") from None
@@ -179,6 +181,11 @@ class Spawned:
             return ""
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         return how + self._last_line()
+
+    @property
+    def log(self) -> Path:
+        """The file that its output goes to."""
+        return self._log
 
     def log_size(self) -> int:
         """Return how many bytes this process has printed."""
@@ -248,8 +255,8 @@ def embedded() -> Spawned:
     return Spawned("ggml-rpc-ref serve", [sys.executable, "-m", "ggml_rpc_ref", "serve", *options])
 
 
-def from_command(text: str) -> Spawned:
-    """Return a target that a command line starts; "{port}" in it stands for the port.
+def from_command(text: str, environ: Mapping[str, str] | None = None) -> Spawned:
+    """Return a target that a command line starts; "{port}" in it stands for the port, `environ` is added to our environment.
 
     Raises:
         Misuse: for a command without "{port}", or with unbalanced quotes.
@@ -260,7 +267,7 @@ def from_command(text: str) -> Spawned:
         raise Misuse(f"--spawn {text!r}: {error}") from None
     if not any("{port}" in part for part in command):
         raise Misuse(f"--spawn {text!r} must hold {{port}}: the port to listen on, on {LOOPBACK}")
-    return Spawned(text, command)
+    return Spawned(text, command, environ)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,0 +1,106 @@
+"""What to try next: every op with every mutation first, then more of what led to something new, less of what only kills again."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import Final
+
+from ggml_rpc_ref.fuzz.generate import Generator
+from ggml_rpc_ref.fuzz.mutations import MUTATIONS, mutate
+from ggml_rpc_ref.fuzz.session import Note, Session
+
+FOCUSED: Final = 0.75
+"""The part of the sessions that are about one op."""
+PLAIN: Final = 0.04
+"""The part of the sessions that are not mutated."""
+KEPT: Final = 512
+"""Sessions that are kept to be changed further."""
+AGAIN: Final = 0.15
+"""The part of the sessions that begin with one of those."""
+MOST_CHANGES: Final = 4
+MOST_STEPS: Final = 40
+TRIES: Final = 12
+"""Mutations that are tried on a session until one has something to change."""
+
+Pair = tuple[str, str]
+
+
+class Chooser:
+    """Makes sessions, mutated or not, and learns from what became of them.
+
+    Args:
+        generator: of well-formed sessions.
+        seed: of all choices.
+        mutations: names of those to use; empty: all.
+    """
+
+    def __init__(self, generator: Generator, seed: str, mutations: Sequence[str] = ()) -> None:
+        self.generator, self.seed = generator, seed
+        self.names = list(mutations or MUTATIONS)
+        self.rng = Random(seed)
+        self.tried: Counter[Pair] = Counter()
+        self.asked: Counter[str] = Counter()
+        self.deaths: Counter[Pair] = Counter()
+        self.news: Counter[Pair] = Counter()
+        self.made = 0
+        self.corpus: deque[Session] = deque(maxlen=KEPT)
+
+    def next(self) -> Session:
+        """Return the next session."""
+        while True:
+            self.made += 1
+            focus = self._op() if self.rng.random() < FOCUSED else ""
+            self.asked[focus] += 1
+            session = self._from_corpus() or self.generator.session(f"{self.seed}/{self.made}", focus)
+            if not self.names or self.rng.random() < PLAIN:
+                return session
+            for _ in range(self.rng.choice((1, 1, 1, 1, 2, 3))):
+                self._mutate(session)
+            if session.notes and not self._is_stale(session.notes):
+                self.tried.update(note.key for note in session.notes)
+                return session
+
+    def _from_corpus(self) -> Session | None:
+        """Return, now and then, a copy of a session that led to something new, to be changed further."""
+        if not self.corpus or self.rng.random() > AGAIN:
+            return None
+        old = self.rng.choice(self.corpus)
+        return replace(old, steps=list(old.steps), notes=list(old.notes))
+
+    def keep(self, session: Session) -> None:
+        """Keep a session that led to something new, unless it has been changed too often already."""
+        if len(session.notes) < MOST_CHANGES and len(session.steps) < MOST_STEPS:
+            self.corpus.append(session)
+            for note in session.notes:
+                self.news[note.mutation, ""] += 1
+
+    def _op(self) -> str:
+        """Return the least tried of a few ops."""
+        some = self.rng.sample(self.generator.names, min(3, len(self.generator.names)))
+        return min(some, key=lambda op: self.asked[op])
+
+    def _mutate(self, session: Session) -> None:
+        some = self.rng.choices(self.names, [self._weight(name) for name in self.names], k=TRIES)
+        for name in some:
+            if mutate(self.rng, session, name) is not None:
+                return
+
+    def _weight(self, name: str) -> float:
+        return 1.0 + min(4.0, self.news[name, ""] / 4)
+
+    def _is_stale(self, notes: Sequence[Note]) -> bool:
+        """Whether to leave out a session since its like has killed often: a death costs as much as hundreds of sessions."""
+        deaths = max(self.deaths[note.key] for note in notes)
+        return self.rng.random() < 1 - 1 / (1 + deaths * deaths)
+
+    def learn(self, session: Session, *, died: bool, is_new: bool) -> None:
+        """Take note of what became of a session."""
+        for note in session.notes:
+            if died:
+                self.deaths[note.key] += 1
+            if is_new:
+                self.news[note.mutation, ""] += 1
+                self.deaths[note.key] -= died

@@ -1,0 +1,382 @@
+"""A campaign against one server: sessions are made, had, judged, and what is wrong is reproduced. It yields events.
+
+    for event in Campaign(Watched(make_target), Options(max_time=60)).run():
+        ...
+
+Sessions follow each other as fast as the server takes them. That it lives is seen from its answers, that it died from its process
+or from a connection that is not served; then the last sessions are had again on fresh servers, to know which one it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.fuzz.choose import Chooser
+from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
+from ggml_rpc_ref.fuzz.events import Began, Count, Ended, Event, Found, Progressed
+from ggml_rpc_ref.fuzz.finds import Find, Key, Store, key_of, key_of_death
+from ggml_rpc_ref.fuzz.generate import Generator
+from ggml_rpc_ref.fuzz.inside import Inside
+from ggml_rpc_ref.fuzz.introduce import free_memory, introduce
+from ggml_rpc_ref.fuzz.judge import Kind, Suspicion, against, is_complete, suspicions
+from ggml_rpc_ref.fuzz.reproduce import SHRINK_SECONDS, Reproducer
+from ggml_rpc_ref.fuzz.session import Session
+from ggml_rpc_ref.fuzz.watch import Death, Usage, Watched
+
+RECENT: Final = 16
+"""Sessions before a death that may have caused it."""
+PROGRESS: Final = 1.0
+"""Seconds between two `Progressed`."""
+TOO_SLOW: Final = 1.5
+"""Seconds of processor that a session may take: its messages are small."""
+TOO_MUCH: Final = 512 * 2**20
+"""Bytes of memory that a session may make the server take beyond what it is sent."""
+LEAK: Final = 384 * 2**20
+"""Bytes that the server may grow over many sessions."""
+LOOK_FOR_LEAKS: Final = 10
+"""Sessions between two looks at the device's free memory."""
+DYING: Final = 1.0
+"""Seconds that a dying process may take."""
+LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02, End.LEFT: 0.3}
+"""Seconds that are waited for a death after a session that is had once more, by how it ended."""
+MODEL_SHARE: Final = 0.3
+"""The part of the time that may go into asking the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to fuzz.
+
+    Attributes:
+        seed: of all choices.
+        max_time: seconds; reproducing what was found last may take a little longer.
+        max_messages: messages to send; 0: any number.
+        ops: names of the ops to use; empty: all.
+        mutations: names of the mutations to use; empty: all.
+        timeout: seconds that an answer may take.
+        rate: messages a second at most; 0: as many as the server takes.
+        always_model: whether every session is compared with the model, not only those in which a mutation was accepted.
+        shrink: seconds for which a find may be shrunk.
+        tries: how often a find is repeated.
+        plain: whether to make well-formed sessions only.
+        feedback: whether sessions that led to something new are changed further.
+    """
+
+    seed: str = "0"
+    max_time: float = 60.0
+    max_messages: int = 0
+    ops: tuple[str, ...] = ()
+    mutations: tuple[str, ...] = ()
+    timeout: float = 2.0
+    rate: float = 0.0
+    always_model: bool = False
+    shrink: float = SHRINK_SECONDS
+    tries: int = 3
+    plain: bool = False
+    feedback: bool = True
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a session did to the server."""
+
+    heard: list[Heard]
+    suspicions: list[Suspicion] = field(default_factory=list)
+    death: Death | None = None
+
+
+class Campaign:
+    """Fuzzes one server.
+
+    Args:
+        server: watched; started and stopped here.
+        options: how.
+        store: of the finds; those in it are known.
+    """
+
+    def __init__(self, server: Watched, options: Options | None = None, store: Store | None = None) -> None:
+        self.server, self.options, self.store = server, options or Options(), store or Store()
+        self.count, self._begun = Count(), time.monotonic()
+        self._recent: deque[Session] = deque(maxlen=RECENT)
+        self._modelling, self._reproducing = 0.0, 0.0
+        self._idle = Usage()
+        self._rejected: dict[Key, int] = {}
+        self._free: int | None = None
+        self._free_is_moving = False
+
+    def run(self) -> Iterator[Event]:
+        """Yield what happens. The last event is `Ended`, an interrupt (KeyboardInterrupt) included.
+
+        Raises:
+            ConnectionError, TimeoutError: where the target can't be reached or does not speak the protocol.
+            Misuse: where it can't be started, or for ops that its version has not.
+        """
+        why, is_interrupted = "", False
+        try:
+            self.server.start()
+            self._meet()
+            yield Began(self.server.target.name, self.facts.version, self.facts.devices, self.facts.one_client)
+            self._begun = time.monotonic()
+            try:
+                yield from self._sessions()
+            except ConnectionError as error:
+                why = str(error)
+        except KeyboardInterrupt:
+            is_interrupted = True
+        finally:
+            self.server.stop()
+        self._tick()
+        yield Ended(self.count, why, is_interrupted)
+
+    def _meet(self) -> None:
+        self.facts = introduce(self.server.target.endpoint, self.options.timeout)
+        version, devices = self.facts.version, self.facts.devices
+        self.generator = Generator(version, devices, ops=self.options.ops)
+        self.chooser = Chooser(self.generator, self.options.seed, self.options.mutations)
+        if self.options.plain:
+            self.chooser.names = []
+        self.model = Inside(version, devices)
+        self._idle = self.server.usage()
+
+    def _speaker(self, patience: float = 1.0) -> Speaker:
+        return Speaker(self.server.target.endpoint, self.options.timeout * patience, self.facts.one_client)
+
+    def _sessions(self) -> Iterator[Event]:
+        shown = 0.0
+        while not self._is_over():
+            session = self.chooser.next()
+            seen = self._have(session)
+            yield from self._consider(session, seen)
+            self._tick()
+            if self.count.seconds - shown > PROGRESS:
+                shown = self.count.seconds
+                self.count.growth.append((round(shown, 1), len(self.store.known), len(self.count.states)))
+                yield Progressed(self.count, len(self.store.known))
+            self._pause()
+
+    def _is_over(self) -> bool:
+        enough = self.options.max_messages
+        return time.monotonic() - self._begun > self.options.max_time or bool(enough and self.count.messages >= enough)
+
+    def _tick(self) -> None:
+        self.count.seconds = time.monotonic() - self._begun
+        self.count.restarts = self.server.starts
+
+    def _pause(self) -> None:
+        if self.options.rate:
+            ahead = self.count.messages / self.options.rate - (time.monotonic() - self._begun)
+            time.sleep(max(0.0, min(ahead, 1.0)))
+
+    # ---------------------------------------------------------------------------------------------------------- one session
+
+    def _have(self, session: Session, patience: float = 1.0, *, model: bool = False) -> _Seen:
+        """Have a session and judge it."""
+        before = self._idle
+        heard = self._speaker(patience).have(session)
+        self.count.note(session)
+        self.count.bytes += sum(len(one.sent) for one in heard)
+        self._recent.append(session)
+        seen = _Seen(heard)
+        ends = {one.end for one in heard}
+        if ends != {End.DONE}:
+            seen.death = self.server.death(DYING if End.LOST in ends else 0.05 if End.SILENT in ends else 0.0)
+        if seen.death is None and self.options.feedback:
+            self._novelty(session, heard)
+        if seen.death is None:
+            seen.suspicions = [*suspicions(session, heard), *self._costs(session, before, ends), *self._leaks()]
+            if self._is_for_the_model(session, heard) or model:
+                seen.suspicions += self._model(session, heard)
+        return seen
+
+    def _novelty(self, session: Session, heard: Sequence[Heard]) -> None:
+        """Keep a session with which the server did something that it had not done before: ends, replies, words in its log."""
+        target = session.notes[-1].target if session.notes else ""
+        state = f"{target}: {self.server.said}; " + ", ".join(outcome_of(one) for one in heard)
+        if not self.count.states[state]:
+            self.chooser.keep(session)
+        self.count.states[state] += 1
+
+    def _costs(self, session: Session, before: Usage, ends: set[End]) -> Iterator[Suspicion]:
+        """Yield what a session cost out of all proportion to its bytes."""
+        after = self._idle = self.server.usage()
+        if End.SILENT in ends or not after.now:
+            return
+        subject = session.notes[-1].target if session.notes else ""
+        sent = sum(len(step.packet(session.version).template) for step in session.steps)
+        if (took := after.seconds - before.seconds) > TOO_SLOW:
+            yield Suspicion(Kind.SLOW, "graph.cost", f"{sent} bytes made it compute for {took:.1f} s", subject=subject)
+        if (grown := after.peak - max(before.peak, before.now)) > TOO_MUCH + 4 * sent:
+            self.server.forget_peak()
+            words = f"{sent} bytes made it use {grown // 2**20} MiB more"
+            yield Suspicion(Kind.MEMORY, "frame.size-bounded", words, subject=subject)
+
+    def _leaks(self) -> Iterator[Suspicion]:
+        """Yield that memory is missing between two sessions, where a device's free memory is a number that stands still then."""
+        if self.count.sessions % LOOK_FOR_LEAKS or self._free_is_moving:
+            return
+        free = free_memory(self.server.target.endpoint, self.facts.version, self.options.timeout)
+        if self._free is None or free is None:
+            self._free, self._free_is_moving = free, free is None
+        elif free != self._free and self.count.sessions <= 4 * LOOK_FOR_LEAKS:
+            self._free_is_moving = True  # what the machine has free, not what the server counts
+        elif free < self._free:
+            words = f"{self._free - free} bytes of the device are not free again after their connections have ended"
+            yield Suspicion(Kind.LEAK, "session.frees", words)
+
+    def _is_for_the_model(self, session: Session, heard: Sequence[Heard]) -> bool:
+        if self.options.always_model:
+            return True
+        if not session.notes or any(one.end in (End.LOST, End.SILENT, End.LEFT) for one in heard):
+            return False
+        if not any(is_complete(one) and not one.plan.rule for one in heard):
+            return False
+        return self._modelling < MODEL_SHARE * (time.monotonic() - self._begun)
+
+    def _model(self, session: Session, heard: Sequence[Heard]) -> list[Suspicion]:
+        begun = time.monotonic()
+        said = self.model.have(session)
+        found = list(against(session, heard, said))
+        for one in said:
+            if one.crash is not None:
+                words = f"{type(one.crash).__name__} in our own server: {one.crash}"
+                found.append(Suspicion(Kind.DEFECT, "", words, subject=type(one.crash).__name__))
+        self.count.modelled += 1
+        self.count.verdicts.update(f"{one.violation.rule if one.violation else 'accepted'}" for one in said)
+        self._modelling += time.monotonic() - begun
+        return found
+
+    # -------------------------------------------------------------------------------------------------------------- finds
+
+    def _consider(self, session: Session, seen: _Seen) -> Iterator[Event]:
+        """Yield a find for what is new among what is wrong, and see to it that there is a server to go on with."""
+        if seen.death is not None:
+            self.count.deaths += 1
+            yield from self._died(session, seen.death)
+            return
+        is_new = False
+        for found in seen.suspicions:
+            key = key_of(found, session)
+            if self._is_known(key):
+                continue
+            find = self._investigate(key, found, session)
+            if find is not None:
+                is_new = True
+                yield Found(find)
+        self.chooser.learn(session, died=False, is_new=is_new)
+        if any(one.end in (End.SILENT, End.LOST) for one in seen.heard):
+            self._renew("it hangs")
+
+    def _is_known(self, key: Key) -> bool:
+        known = self.store.known.get(key)
+        if known is not None:
+            known.seen += 1
+        return key in self.store.known or self._rejected.get(key, 0) >= 3
+
+    def _died(self, session: Session, death: Death) -> Iterator[Event]:
+        key = key_of_death(death, session)
+        is_new = not self._is_known(key)
+        self.chooser.learn(session, died=True, is_new=is_new)
+        if not is_new:
+            self._renew(death.how)
+            return
+        recent = list(self._recent)
+        if not self.server.restartable:
+            self._keep(Find(Kind.CRASH, key, f"the server died: {death.how}", "session.survives", recent[-2:], death=death))
+            raise ConnectionError(f"the server died: {death.how}")
+        self._renew(death.how)
+        again = self._reproducer(fresh=True)
+        culprits = again.culprits(key, recent)
+        if not culprits:
+            self._rejected[key] = self._rejected.get(key, 0) + 1
+            return
+        shorter, reproduced = self._smaller(again, key, culprits)
+        if not reproduced:
+            return
+        about = f"the server dies: {death.how}{f', in {death.place}' if death.place else ''}"
+        find = Find(Kind.CRASH, key, about, "session.survives", shorter, death=death)
+        find.reproduced = reproduced, again.tries
+        find.steps_before = sum(len(culprit.steps) for culprit in culprits)
+        yield Found(self._keep(find))
+
+    def _investigate(self, key: Key, found: Suspicion, session: Session) -> Find | None:
+        """Return a find where what seemed wrong is so again."""
+        again = self._reproducer(fresh=found.kind in (Kind.HANG, Kind.MEMORY))
+        if key not in again.attempt([session]):
+            self._rejected[key] = self._rejected.get(key, 0) + 1
+            return None
+        shorter, reproduced = self._smaller(again, key, [session])
+        if not reproduced:
+            return None
+        find = Find(found.kind, key, found.words, found.rule, shorter, steps_before=len(session.steps))
+        find.reproduced = reproduced, again.tries
+        return self._keep(find)
+
+    def _smaller(self, again: Reproducer, key: Key, sessions: list[Session]) -> tuple[list[Session], int]:
+        """Return smaller sessions, and how often they did it again; the ones given where the smaller ones never did."""
+        for tried in (again.shrunk(key, sessions), sessions):
+            if count := again.repeated(key, tried):
+                return tried, count
+        self._rejected[key] = self._rejected.get(key, 0) + 1
+        return sessions, 0
+
+    def _keep(self, find: Find) -> Find:
+        find.target, find.seconds, find.messages = self.server.target.name, time.monotonic() - self._begun, self.count.messages
+        self.store.add(find)
+        return find
+
+    def _reproducer(self, *, fresh: bool) -> Reproducer:
+        def attempt(sessions: Sequence[Session]) -> set[Key]:
+            return self._keys(sessions, fresh=fresh)
+
+        return Reproducer(attempt, self.options.shrink, self.options.tries)
+
+    def _keys(self, sessions: Sequence[Session], *, fresh: bool) -> set[Key]:
+        """Have sessions once more; return the keys of all that is wrong, and leave a server that serves."""
+        keys: set[Key] = set()
+        for session in sessions:
+            try:
+                seen = self._have(session, patience=2.0 if fresh else 1.0, model=True)
+            except Misuse:
+                return keys  # a session from which too much was taken away
+            death = seen.death or self.server.death(LATE[worst(seen.heard)])
+            if death is not None:
+                self.count.deaths += 1
+                self._renew(death.how)
+                return keys | {key_of_death(death, session)}
+            keys |= {key_of(found, session) for found in seen.suspicions}
+            if any(one.end in (End.SILENT, End.LOST) for one in seen.heard):
+                self._renew("it hangs")
+        return keys
+
+    def _renew(self, why: str) -> None:
+        """Go on with a fresh server.
+
+        Raises:
+            ConnectionError: where there is none to be had.
+        """
+        self._recent.clear()
+        if not self.server.restartable:
+            introduce(self.server.target.endpoint, self.options.timeout)  # raises where it does not serve any more
+            return
+        try:
+            self.server.renew()
+        except Misuse as error:
+            raise ConnectionError(f"the server could not be started again after this: {why}: {error}") from None
+        self._idle = self.server.usage()
+
+
+def outcome_of(heard: Heard) -> str:
+    """Return in words what happened on a connection, coarsely: how it ended, after which message, how long it took."""
+    missing = heard.plan.size - len(heard.replies)
+    slow = "fast" if heard.seconds < 0.1 else "slow"
+    return f"{heard.end}, {'all' if not missing else 'some' if missing > 0 else 'too many'} replies, {slow}"
+
+
+def worst(heard: Sequence[Heard]) -> End:
+    """Return the end of the connections after which a server may take longest to die."""
+    return max((one.end for one in heard), key=LATE.__getitem__)

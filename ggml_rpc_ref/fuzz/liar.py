@@ -1,0 +1,196 @@
+"""The other direction: a server that lies to a client. It is our own, honest in all but one thing of one conversation.
+
+lie = Lie("size-huge", "GET_ALIGNMENT", 1)
+with Liar(lie) as server: ...        # the first reply to GET_ALIGNMENT claims to have 2^63 bytes
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from ggml_rpc_ref.backends.memory import HostMemory
+from ggml_rpc_ref.backends.oracle import Oracle
+from ggml_rpc_ref.errors import Misuse, Violation
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.connection import Connection
+from ggml_rpc_ref.server.handlers import Device, Host
+from ggml_rpc_ref.server.server import Server
+from ggml_rpc_ref.spec.messages import NO_REPLY, Message, by_number, carries_data, command_name
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
+
+MEMORY: Final = 2**30
+DRIP: Final = 0.05
+"""Seconds between two bytes of a reply that drips."""
+HEAD: Final = codec.REPLY_HEAD
+
+Told = Callable[[bytes, Random], bytes]
+"""Turns the bytes of an honest reply into those of a lie."""
+
+
+def _sized(size: int) -> Told:
+    return lambda reply, _: HEAD.pack(size % 2**64) + reply[8:]
+
+
+def _payload(change: Callable[[bytes, Random], bytes]) -> Told:
+    return lambda reply, rng: reply[:8] + change(reply[8:], rng)
+
+
+def _words(value: int) -> Told:
+    """Every u64 of the payload, or its bytes where it is shorter, becomes this."""
+    return _payload(lambda payload, _: (struct.pack("<Q", value) * (len(payload) // 8 + 1))[: len(payload)])
+
+
+LIES: Final[dict[str, Told]] = {
+    "size-zero": _sized(0),
+    "size-one-less": lambda reply, _: HEAD.pack((len(reply) - 9) % 2**64) + reply[8:],
+    "size-one-more": lambda reply, _: HEAD.pack(len(reply) - 7) + reply[8:],
+    "size-large": _sized(2**40),
+    "size-huge": _sized(2**63),
+    "size-most": _sized(2**64 - 1),
+    "all-zero": _words(0),
+    "all-ones": _words(2**64 - 1),
+    "small": _words(3),
+    "large": _words(2**62),
+    "odd-address": _words(0x7F0000000001),
+    "random": _payload(lambda payload, rng: rng.randbytes(len(payload))),
+    "flipped": _payload(lambda payload, rng: _flipped(payload, rng)),
+    "cut": lambda reply, _: reply[: max(1, len(reply) - 1)],
+    "twice": lambda reply, _: reply * 2,
+    "noise": lambda reply, rng: rng.randbytes(len(reply) + 7),
+    "text": lambda reply, _: b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "none": lambda reply, _: b"",
+}
+"""Name to what becomes of a reply. After "cut" and "none" the connection is ended."""
+ENDS: Final = frozenset({"cut", "none"})
+
+
+def _flipped(payload: bytes, rng: Random) -> bytes:
+    out = bytearray(payload)
+    if out:
+        out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
+    return bytes(out)
+
+
+@dataclass(frozen=True, slots=True)
+class Lie:
+    """One lie.
+
+    Attributes:
+        name: a key of LIES, or "drip" or "silence".
+        command: the command whose reply it is.
+        number: which of the replies to it, from 1.
+    """
+
+    name: str
+    command: str
+    number: int = 1
+
+    def __str__(self) -> str:
+        """Write it as `parse_lie` reads it."""
+        return f"{self.name}@{self.command}#{self.number}"
+
+
+def parse_lie(text: str, version: Version = DEFAULT) -> Lie:
+    """Return the lie that a text like "size-huge@GET_ALIGNMENT#1" names.
+
+    Raises:
+        Misuse: for an unknown lie or command.
+    """
+    name, _, rest = text.partition("@")
+    command, _, number = rest.partition("#")
+    if name not in (*LIES, "drip", "silence") or command not in answered(version) or not (number or "1").isdigit():
+        raise Misuse(f"{text!r} is no lie: write NAME@COMMAND#NUMBER with one of {', '.join([*LIES, 'drip', 'silence'])}")
+    return Lie(name, command, int(number or 1))
+
+
+def answered(version: Version = DEFAULT) -> list[str]:
+    """Return the names of the commands that a version answers."""
+    return [row.name for row in by_number(version).values() if row.reply(version) is not NO_REPLY]
+
+
+def all_lies(version: Version = DEFAULT) -> list[Lie]:
+    """Return every lie about the first reply to each command."""
+    return [Lie(name, command) for command in answered(version) for name in (*LIES, "drip", "silence")]
+
+
+class Liar:
+    """A server on loopback that tells one lie.
+
+    Args:
+        lie: what about.
+        version: the protocol version that it speaks.
+        seed: of the lies that are random.
+
+    Attributes:
+        told: how often it has lied.
+    """
+
+    def __init__(self, lie: Lie, version: Version = DEFAULT, seed: int = 0) -> None:
+        self.lie, self.told, self._rng, self._seen = lie, 0, Random(seed), 0
+        owner = self
+
+        class Lying(Connection):
+            """Encodes replies, one of them as it should not be."""
+
+            def send(self, message: Message) -> bytes:
+                due = self.order.oldest
+                reply = super().send(message)
+                return reply if due is None else owner.turned(command_name(due.cls), reply)
+
+            def send_with_data(self, message: Message, size: int) -> bytes:
+                due = self.order.oldest
+                head = super().send_with_data(message, size)
+                if due is None or not carries_data(due.reply) or not owner.is_its_turn(command_name(due.cls)):
+                    return head
+                return owner.told_about(head)
+
+        kind: Any = type("LyingServer", (Server,), {"connection_type": Lying})
+        device = Device("oracle", "numpy", Oracle(HostMemory(MEMORY)))
+        self._server = kind(Host([device], version=version), "127.0.0.1", 0)
+        self.endpoint: str = self._server.endpoint
+
+    def __enter__(self) -> Liar:
+        """Begin to listen."""
+        self._server.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the server."""
+        self._server.shutdown()
+
+    def is_its_turn(self, command: str) -> bool:
+        """Whether the reply to this command is the one to lie about."""
+        if command != self.lie.command:
+            return False
+        self._seen += 1
+        return self._seen == self.lie.number
+
+    def turned(self, command: str, reply: bytes) -> bytes:
+        """Return the bytes that go out for an honest reply."""
+        return self.told_about(reply) if self.is_its_turn(command) else reply
+
+    def told_about(self, reply: bytes) -> bytes:
+        """Return the lie about a reply; ends the connection, or takes its time, where that is the lie."""
+        self.told += 1
+        match self.lie.name:
+            case "silence":
+                self._wait(3600.0)
+            case "drip":
+                self._wait(DRIP * len(reply))
+                return reply
+            case name if name in ENDS:
+                # what was encoded is not sent: the connection ends here, with at most one byte of the reply gone
+                raise Violation("frame.complete", "reply", name, "a lie")
+        return LIES[self.lie.name](reply, self._rng)
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        with contextlib.suppress(AttributeError):
+            while time.monotonic() < end and not self._server.stopping:
+                time.sleep(0.02)

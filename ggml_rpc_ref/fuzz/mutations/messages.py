@@ -1,0 +1,229 @@
+"""Mutations of the other requests: their tensors, ranges, handles and devices, and the contents of uploads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any, Final
+
+import numpy as np
+
+from ggml_rpc_ref.fuzz.mutations.graphs import odd_handle, words
+from ggml_rpc_ref.fuzz.mutations.table import mutation, odd, put, wrap
+from ggml_rpc_ref.fuzz.packet import Packet, address, meaning
+from ggml_rpc_ref.fuzz.session import Note, Session
+from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.spec.dtypes import type_count
+from ggml_rpc_ref.spec.messages import MAX_DIMS, RpcTensor, SetTensor, command_name, fields
+
+RANGES: Final = ("offset", "size", "n_copies", "stride", "hash", "value")
+
+
+def _with_field(rng: Random, session: Session, *names: str) -> tuple[int, Any, str] | None:
+    """Return (index, message, field) of a random step that is no graph and has one of the fields."""
+    found = []
+    for index, step in enumerate(session.steps):
+        if not isinstance(step.message, Graph | Packet):
+            there = {row.name for row in fields(type(step.message), session.version)}
+            found += [(index, step.message, name) for name in names if name in there]
+    return rng.choice(found) if found else None
+
+
+def _note(name: str, message: Any, what: str) -> Note:
+    return Note(name, command_name(type(message)), what)
+
+
+@mutation("range.field")
+def field(rng: Random, session: Session) -> Note | None:
+    """Change an offset, a size, a stride or a count."""
+    found = _with_field(rng, session, *RANGES)
+    if found is None:
+        return None
+    index, message, name = found
+    old = int(getattr(message, name))
+    new = odd(rng, old, 8 if name == "value" else 64)
+    put(session, index, replace(message, **{name: new}))
+    return _note("range.field", message, f"{name} {old} -> {new}")
+
+
+@mutation("range.wrap")
+def range_wrap(rng: Random, session: Session) -> Note | None:
+    """Choose an offset that wraps round 2^64 to just before the tensor, or to another address in the buffer."""
+    found = _with_field(rng, session, "offset")
+    if found is None:
+        return None
+    index, message, _ = found
+    back = rng.choice((1, 4, 64, 256, 4096))
+    put(session, index, replace(message, offset=2**64 - back))
+    return _note("range.wrap", message, f"offset -{back}")
+
+
+@mutation("range.alloc")
+def alloc(rng: Random, session: Session) -> Note | None:
+    """Ask for a buffer of another size."""
+    found = _with_field(rng, session, "size")
+    if found is None or "AllocBuffer" not in type(found[1]).__name__:
+        return None
+    index, message, _ = found
+    size = rng.choice((2**64 - 1, 2**63, 2**63 - 1, 2**62, 2**48, 2**40, 2**64 - 64, 2**31))
+    put(session, index, replace(message, size=size))
+    return _note("range.alloc", message, f"size -> {size}")
+
+
+@mutation("handle.remote_ptr")
+def remote_ptr(rng: Random, session: Session) -> Note | None:
+    """Name another buffer, or none."""
+    found = _with_field(rng, session, "remote_ptr")
+    if found is None:
+        return None
+    index, message, _ = found
+    new = wrap(odd_handle(rng, session, message.remote_ptr))
+    put(session, index, replace(message, remote_ptr=new))
+    return _note("handle.remote_ptr", message, f"remote_ptr -> {words(new)}")
+
+
+@mutation("handle.device")
+def device(rng: Random, session: Session) -> Note | None:
+    """Name a device that may not be there."""
+    found = _with_field(rng, session, "device")
+    if found is None:
+        return None
+    index, message, _ = found
+    new = rng.choice((1, 2, 16, 255, 2**31, 2**32 - 1))
+    put(session, index, replace(message, device=new))
+    return _note("handle.device", message, f"device {message.device} -> {new}")
+
+
+@mutation("handle.uid")
+def uid(rng: Random, session: Session) -> Note | None:
+    """Name another graph to compute again."""
+    found = _with_field(rng, session, "uid")
+    if found is None:
+        return None
+    index, message, _ = found
+    new = odd(rng, message.uid, 64)
+    put(session, index, replace(message, uid=new))
+    return _note("handle.uid", message, f"uid {message.uid} -> {new}")
+
+
+# -------------------------------------------------------------------------------------------------------------- tensors
+
+
+@mutation("tensor.field")
+def tensor_field(rng: Random, session: Session) -> Note | None:
+    """Change one field of the tensor that a request names."""
+    found = _with_field(rng, session, "tensor", "src", "dst")
+    if found is None:
+        return None
+    index, message, name = found
+    tensor: RpcTensor = getattr(message, name)
+    changed, what = _changed(rng, session, tensor)
+    put(session, index, replace(message, **{name: changed}))
+    return _note("tensor.field", message, f"{name}.{what}")
+
+
+@mutation("tensor.srcs")
+def srcs(rng: Random, session: Session) -> Note | None:
+    """Change one field of a source in GET_ALLOC_SIZE, or its op."""
+    found = _with_field(rng, session, "srcs")
+    if found is None:
+        return None
+    index, message, _ = found
+    slot = rng.randrange(max(1, len(message.srcs)))
+    if slot >= len(message.srcs) or rng.random() < 0.2:
+        op = odd(rng, message.tensor.op)
+        put(session, index, replace(message, tensor=replace(message.tensor, op=op)))
+        return _note("tensor.srcs", message, f"tensor.op -> {op}")
+    changed, what = _changed(rng, session, message.srcs[slot])
+    put(session, index, replace(message, srcs=(*message.srcs[:slot], changed, *message.srcs[slot + 1 :])))
+    return _note("tensor.srcs", message, f"srcs[{slot}].{what}")
+
+
+def _changed(rng: Random, session: Session, tensor: RpcTensor) -> tuple[RpcTensor, str]:
+    match rng.randrange(6):
+        case 0 | 1:
+            name = rng.choice(("ne", "nb"))
+            axis, values = rng.randrange(MAX_DIMS), list(getattr(tensor, name))
+            values[axis] = odd(rng, values[axis])
+            return _with(tensor, name, tuple(values)), f"{name}[{axis}] -> {values[axis]}"
+        case 2:
+            new = rng.choice((rng.randrange(type_count(session.version)), type_count(session.version), odd(rng, tensor.type)))
+            return replace(tensor, type=new), f"type -> {new}"
+        case 3:
+            new = wrap(odd_handle(rng, session, tensor.buffer))
+            return replace(tensor, buffer=new), f"buffer -> {words(new)}"
+        case 4:
+            return _moved(rng, session, tensor)
+        case _:
+            name = rng.choice(("id", "view_offs", "view_src", "op"))
+            new = odd(rng, getattr(tensor, name), 32 if name == "op" else 64)
+            return _with(tensor, name, new), f"{name} -> {new}"
+
+
+def _with(tensor: RpcTensor, name: str, value: Any) -> RpcTensor:
+    return replace(tensor, **{name: value})
+
+
+def _moved(rng: Random, session: Session, tensor: RpcTensor) -> tuple[RpcTensor, str]:
+    known = meaning(tensor.data)
+    shift = rng.choice((1, -1, 4, -4, 64, -64, odd(rng, 64, 24)))
+    if known and rng.random() < 0.5:
+        size = next((b.size for b in session.buffers if b.number == known[1]), 0)
+        shift = address(known[1], size) - tensor.data - rng.choice((0, 1, 4, 64))
+    new = wrap(tensor.data + shift) if rng.random() < 0.9 else rng.choice((0, 2**64 - 1, 2**64 - 64, 2**47))
+    return replace(tensor, data=new), f"data moved {shift:+d}" if new == tensor.data + shift else f"data -> {new:#x}"
+
+
+# ------------------------------------------------------------------------------------------------------------- contents
+
+
+@mutation("contents.words")
+def contents(rng: Random, session: Session) -> Note | None:
+    """Put numbers worth trying into an upload: large and negative indices, NaN, infinities."""
+    index, message = _upload(rng, session)
+    if message is None:
+        return None
+    width = rng.choice((4, 4, 4, 2, 8))
+    data = np.frombuffer(message.data[: len(message.data) // width * width], f"<u{width}").copy()
+    if not len(data):
+        return None
+    some = rng.choice((1, 4, len(data)))
+    values = [odd(rng, int(data[0]), 8 * width) for _ in range(4)] if rng.random() < 0.7 else [_special(width, rng)]
+    at = slice(None) if some == len(data) else rng.sample(range(len(data)), min(some, len(data)))
+    data[at] = np.resize(np.array(values, data.dtype), data[at].shape)
+    put(session, index, replace(message, data=data.tobytes() + message.data[data.nbytes :]))
+    return Note("contents.words", _reader(session, index), f"{some} words of {width} bytes among the uploaded data changed")
+
+
+@mutation("contents.bytes")
+def contents_bytes(rng: Random, session: Session) -> Note | None:
+    """Upload random bytes, zeros or ones."""
+    index, message = _upload(rng, session)
+    if message is None:
+        return None
+    size = len(message.data)
+    data = rng.choice((rng.randbytes(size), bytes(size), b"\xff" * size))
+    put(session, index, replace(message, data=data))
+    return Note("contents.bytes", _reader(session, index), f"{size} other bytes uploaded")
+
+
+def _special(width: int, rng: Random) -> int:
+    dtype = {2: np.float16, 4: np.float32, 8: np.float64}[width]
+    with np.errstate(over="ignore"):
+        value: Any = dtype(rng.choice((float("nan"), float("inf"), float("-inf"), 1e38, -1e38, 1e-40)))
+    return int(value.view(f"u{width}"))
+
+
+def _upload(rng: Random, session: Session) -> tuple[int, Any]:
+    found = [index for index, step in enumerate(session.steps) if isinstance(step.message, SetTensor) and step.message.data]
+    index = rng.choice(found) if found else 0
+    return (index, session.steps[index].message) if found else (0, None)
+
+
+def _reader(session: Session, index: int) -> str:
+    """Return the op of the next graph, which probably reads what was uploaded."""
+    for step in session.steps[index:]:
+        if isinstance(step.message, Graph):
+            label = step.label(session.version)
+            return label.partition(" of ")[2].partition(",")[0] or label
+    return "SET_TENSOR"

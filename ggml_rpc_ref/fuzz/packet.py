@@ -1,0 +1,181 @@
+"""Requests whose addresses are not known yet: the bytes of a message, and where in them a server's own numbers belong.
+
+A server chooses handles and addresses when it allocates. Until then a session uses made-up ones: numbers from ranges that no
+server hands out, one range for each buffer's handle and one for its addresses, so that mutations calculate with them as with any
+other number. `Packet.of` finds them in a message's handle fields, `Packet.rendered` puts the server's numbers in their place.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Final
+
+import numpy as np
+
+from ggml_rpc_ref.files.conversation import Exactly, Named, Piece
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph, graph_nodes_offset, request_class
+from ggml_rpc_ref.spec.messages import Message, RpcTensor, fields
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
+from ggml_rpc_ref.spec.wire import U64, Array, Int, Record
+
+MASK: Final = 2**64 - 1
+MARK: Final = 0xF5
+"""The highest byte of every made-up number: user-space addresses of no system begin so."""
+WINDOW_BITS: Final = 40
+MIDDLE: Final = 2 ** (WINDOW_BITS - 1)
+"""A made-up number may be moved this far in both directions and still means the same buffer."""
+HANDLE, ADDRESS = 0, 1
+HANDLE_FIELDS: Final = frozenset({"buffer", "data", "remote_ptr"})
+"""Names of the u64 fields that hold a server's numbers."""
+
+Numbers = Mapping[int, tuple[int, int]]
+"""Buffer number to the server's (remote_ptr, base_ptr)."""
+
+
+def handle(buffer: int) -> int:
+    """Return the made-up remote_ptr of a buffer."""
+    return MARK << 56 | HANDLE << 52 | buffer << WINDOW_BITS | MIDDLE
+
+
+def address(buffer: int, offset: int = 0) -> int:
+    """Return the made-up address of a byte of a buffer."""
+    return (MARK << 56 | ADDRESS << 52 | buffer << WINDOW_BITS | MIDDLE) + offset
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Eight bytes of a packet that hold a server's number plus `delta`.
+
+    Attributes:
+        at: offset in the packet.
+        kind: HANDLE or ADDRESS.
+        buffer: the buffer's number.
+        delta: what is added, modulo 2^64.
+    """
+
+    at: int
+    kind: int
+    buffer: int
+    delta: int
+
+
+def meaning(value: int) -> tuple[int, int, int] | None:
+    """Return (kind, buffer, delta) of a made-up number; None for any other."""
+    if value >> 56 != MARK or value >> 52 & 0xF > ADDRESS:
+        return None
+    return value >> 52 & 0xF, value >> WINDOW_BITS & 0xFFF, (value & 2**WINDOW_BITS - 1) - MIDDLE
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """The bytes of a request, or of anything else that is sent.
+
+    Attributes:
+        template: the bytes, with made-up numbers or any others at the places.
+        places: where the server's numbers belong.
+    """
+
+    template: bytes
+    places: tuple[Place, ...] = ()
+
+    @classmethod
+    def of(cls, message: Message, version: Version = DEFAULT) -> Packet:
+        """Encode a request (a GRAPH_COMPUTE may be a `Graph`) as it goes over the wire.
+
+        Raises:
+            Misuse: for a value that does not fit its field.
+        """
+        if isinstance(message, Graph):
+            payload = message.encode(version)
+            spots = _graph_spots(len(message.nodes), len(message.tensors), version)
+        else:
+            payload, spots = codec.encode(message, version), handle_offsets(type(message), version)
+        head = codec.request_head(request_class(message), len(payload), version)
+        return cls(head + payload, found_places(head + payload, [len(head) + spot for spot in spots]))
+
+    def rendered(self, numbers: Numbers) -> bytes:
+        """Return what is sent to a server that has chosen these numbers; those of unknown buffers stay made up."""
+        if not self.places:
+            return self.template
+        data = bytearray(self.template)
+        for place in self.places:
+            known = numbers.get(place.buffer)
+            if known is not None:
+                struct.pack_into("<Q", data, place.at, known[place.kind] + place.delta & MASK)
+        return bytes(data)
+
+    def pieces(self) -> list[Piece]:
+        """Return it as the pieces of a conversation that is written down."""
+        pieces: list[Piece] = []
+        end = 0
+        for place in sorted(self.places, key=lambda place: place.at):
+            if place.at > end:
+                pieces.append(Exactly(self.template[end : place.at]))
+            pieces.append(Named(name(place.buffer, place.kind), place.delta))
+            end = place.at + U64.width
+        return [*pieces, Exactly(self.template[end:])] if end < len(self.template) else pieces
+
+    def cut(self, start: int, stop: int) -> Packet:
+        """Return a part of it; a number that is cut through keeps its made-up bytes."""
+        kept = [p for p in self.places if start <= p.at and p.at + U64.width <= stop]
+        return Packet(self.template[start:stop], tuple(Place(p.at - start, p.kind, p.buffer, p.delta) for p in kept))
+
+    def with_bytes(self, at: int, data: bytes) -> Packet:
+        """Return it with other bytes from an offset on; numbers that they touch are no longer the server's."""
+        kept = tuple(p for p in self.places if p.at + U64.width <= at or p.at >= at + len(data))
+        return Packet(self.template[:at] + data + self.template[at + len(data) :], kept)
+
+
+def joined(packets: Sequence[Packet]) -> Packet:
+    """Return packets glued together."""
+    places, at = [], 0
+    for packet in packets:
+        places += [Place(p.at + at, p.kind, p.buffer, p.delta) for p in packet.places]
+        at += len(packet.template)
+    return Packet(b"".join(packet.template for packet in packets), tuple(places))
+
+
+def name(buffer: int, kind: int) -> str:
+    """Return the name of a buffer's number in a conversation that is written down."""
+    return f"buf{buffer}.{'base' if kind == ADDRESS else 'remote_ptr'}"
+
+
+def found_places(data: bytes, offsets: Sequence[int]) -> tuple[Place, ...]:
+    """Return the places among these offsets that hold made-up numbers."""
+    places = []
+    for at in offsets:
+        found = meaning(int.from_bytes(data[at : at + U64.width], "little"))
+        if found is not None:
+            places.append(Place(at, *found))
+    return tuple(places)
+
+
+@cache
+def handle_offsets(cls: type, version: Version = DEFAULT) -> tuple[int, ...]:
+    """Return the offsets of the handle fields in the fixed part of a message."""
+    offsets: list[int] = []
+    at = 0
+    for row in fields(cls, version):
+        match row.wire:
+            case Int(8) if row.name in HANDLE_FIELDS:
+                offsets.append(at)
+            case Record(of):
+                offsets += [at + inner for inner in handle_offsets(of, version)]
+            case Array(Record(of), length):
+                size = codec.minimum_size(of, version)
+                offsets += [at + index * size + inner for index in range(length) for inner in handle_offsets(of, version)]
+        at += codec.wire_size(row.wire, version)
+    return tuple(offsets)
+
+
+@lru_cache(maxsize=4096)
+def _graph_spots(n_nodes: int, n_tensors: int, version: Version) -> tuple[int, ...]:
+    """Return the offsets of the handle fields of a graph's payload."""
+    first = graph_nodes_offset(version) + 8 * n_nodes + 4
+    record = codec.minimum_size(RpcTensor, version)
+    inner = np.array(handle_offsets(RpcTensor, version))
+    return tuple((first + record * np.arange(n_tensors)[:, None] + inner).ravel().tolist())

@@ -1,0 +1,497 @@
+"""The fuzzer: its sessions are good until a mutation, its judge sees what sabotaged servers do, and ours shows it nothing."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+from ggml_rpc_ref.commands.main import main
+from ggml_rpc_ref.errors import Damaged, Misuse, Violation
+from ggml_rpc_ref.fuzz import (
+    MUTATIONS,
+    Began,
+    Campaign,
+    Count,
+    Ended,
+    Find,
+    Found,
+    Generator,
+    Kind,
+    Options,
+    Progressed,
+    Session,
+    Store,
+    mutate,
+)
+from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
+from ggml_rpc_ref.fuzz.finds import as_json, script_of
+from ggml_rpc_ref.fuzz.inside import Inside
+from ggml_rpc_ref.fuzz.jobs import Merged
+from ggml_rpc_ref.fuzz.judge import against, replies_of, suspicions
+from ggml_rpc_ref.fuzz.packet import Packet, address, handle, joined, meaning
+from ggml_rpc_ref.fuzz.page import page
+from ggml_rpc_ref.fuzz.parts import Part, catalogue
+from ggml_rpc_ref.fuzz.plan import plan_of, sentinel
+from ggml_rpc_ref.fuzz.replay import Player, load
+from ggml_rpc_ref.fuzz.reproduce import Reproducer, smaller
+from ggml_rpc_ref.fuzz.session import Buffer, Note, Step
+from ggml_rpc_ref.fuzz.watch import Watched
+from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.spec.messages import BufferClear, FreeBuffer, GetAlignment, GetTensor, GraphRecompute, RpcTensor, SetTensor
+from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+from tests.support.sabotage import SABOTAGES, InProcess
+
+SPOKEN = [version for version in PROFILES if op_table(version)]
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator(devices=2)
+
+
+@pytest.fixture(scope="module")
+def inside() -> Inside:
+    return Inside(devices=2)
+
+
+# ------------------------------------------------------------------------------------------------------------- packets
+
+
+def test_a_made_up_number_stands_for_the_servers() -> None:
+    tensor = RpcTensor(id=1, buffer=handle(3), data=address(3, 4096))
+    packet = Packet.of(GetTensor(tensor=tensor, offset=0, size=8))
+    # rpc_tensor of 3.6.1: buffer at 12, data at 220; 9 bytes of head before
+    assert [(p.at, p.buffer, p.delta) for p in packet.places] == [(9 + 12, 3, 0), (9 + 220, 3, 4096)]
+    sent = packet.rendered({3: (0x1111, 0x70000000)})
+    assert struct.unpack_from("<Q", sent, 21) == (0x1111,)
+    assert struct.unpack_from("<Q", sent, 229) == (0x70001000,)
+
+
+def test_a_number_moved_out_of_its_window_is_nobodys() -> None:
+    assert meaning(address(1, -64)) == (1, 1, -64)
+    assert meaning(address(1) + 2**60) is None
+    assert meaning(0) is None
+
+
+def test_numbers_of_a_graph_are_found_in_every_version() -> None:
+    for version in SPOKEN:
+        tensors = np.zeros(2, codec.layout(RpcTensor, version))
+        tensors["buffer"], tensors["data"] = handle(1), address(1)
+        packet = Packet.of(Graph(0, np.array([7], "<u8"), tensors), version)
+        sent = packet.rendered({1: (0xAAAA, 0xBBBB)})
+        assert sent.count(struct.pack("<Q", 0xAAAA)) == sent.count(struct.pack("<Q", 0xBBBB)) == 2, version
+
+
+def test_cut_and_changed_packets_keep_what_is_whole() -> None:
+    packet = Packet.of(FreeBuffer(remote_ptr=handle(2)))
+    assert packet.cut(0, 16).places == ()
+    assert packet.with_bytes(0, b"\x05").places == packet.places
+    assert joined([Packet(b"abc"), packet]).places[0].at == 12
+
+
+# ---------------------------------------------------------------------------------------------------------- framing
+
+
+def test_a_plan_says_what_is_answered() -> None:
+    plan = plan_of(bytes.fromhex("0f 0000000000000000  01 0400000000000000 00000000".replace(" ", "")))
+    assert [due.reply for due in plan.dues] == [12, 16]
+    assert (plan.rule, plan.is_cut) == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("data", "rule", "is_cut"),
+    [
+        ("ff", "frame.command-known", False),
+        ("0e0000000000000000", "session.hello-once", False),
+        ("0f0100000000000000", "frame.size-fixed", False),
+        ("0a0300000000000000", "frame.size-minimum", False),
+        ("0f00000000", "", True),
+        ("06ffff000000000000aa", "", True),
+    ],
+)
+def test_a_plan_ends_where_a_server_must_refuse(data: str, rule: str, is_cut: bool) -> None:
+    plan = plan_of(bytes.fromhex("0f0000000000000000" + data))
+    assert len(plan.dues) == 1
+    assert (plan.rule, plan.is_cut) == (rule, is_cut)
+
+
+def test_a_reply_as_long_as_it_asks_for() -> None:
+    request = GetTensor(tensor=RpcTensor(id=1), offset=0, size=1000)
+    (due,) = plan_of(codec.encode_request(request)).dues
+    assert due.reply == 1008
+
+
+# --------------------------------------------------------------------------------------------------- well-formed sessions
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_session_of_any_seed_is_accepted_and_answered_right(generator: Generator, inside: Inside, seed: int) -> None:
+    session = generator.session(seed)
+    for connection, said in enumerate(inside.have(session)):
+        steps = list(session.of(connection))
+        assert said.violation is None
+        assert said.crash is None
+        assert len(said.answers) == len(steps) + 1  # and the sentinel
+        for step, answer in zip(steps, said.answers, strict=False):
+            if isinstance(step.expected, Part):
+                assert step.expected.wrong(answer.reply[8:]) == ""
+            elif step.expected is not None:
+                assert answer.reply[8:] == step.expected
+    assert inside.is_clean
+
+
+def test_every_op_can_be_asked_for(generator: Generator) -> None:
+    without = {"MAP_CUSTOM1", "MAP_CUSTOM2", "MAP_CUSTOM3", "CUSTOM"}
+    assert without.isdisjoint(generator.names)
+    # SILU_BACK to GLU: what the version has and the oracle computes
+    assert len(generator.names) == len({name for name, _ in catalogue()}) >= 90
+
+
+def test_the_same_seed_makes_the_same_session(generator: Generator) -> None:
+    one, two = (Generator(devices=2).session(5) for _ in range(2))
+    assert [s.packet(DEFAULT) for s in one.steps] == [s.packet(DEFAULT) for s in two.steps]
+    assert [s.packet(DEFAULT) for s in one.steps] != [s.packet(DEFAULT) for s in generator.session(6).steps]
+
+
+@pytest.mark.parametrize("version", SPOKEN, ids=str)
+def test_sessions_of_every_version_can_be_encoded(version: Version) -> None:
+    generator = Generator(version, devices=2)
+    for seed in range(6):
+        session = generator.session(seed)
+        data = b"".join(step.packet(version).template for step in session.of(0))
+        plan = plan_of(data, version)
+        assert (plan.rule, plan.is_cut) == ("", False)
+        assert len(plan.dues) == len(list(session.of(0)))
+
+
+def test_an_unknown_op_is_a_misuse() -> None:
+    with pytest.raises(Misuse, match="NO_SUCH_OP"):
+        Generator(ops=["NO_SUCH_OP"])
+
+
+# ----------------------------------------------------------------------------------------------------------- mutations
+
+
+@pytest.mark.parametrize("name", sorted(MUTATIONS))
+def test_a_mutation_changes_the_bytes_and_says_what(generator: Generator, name: str) -> None:
+    rng = Random(name)
+    for seed in range(40 if name == "handle.uid" else 400):
+        session = generator.session(f"{name}{seed}")
+        before = [(step.connection, step.packet(DEFAULT)) for step in session.steps]
+        note = mutate(rng, session, name)
+        if note is None or (not session.leaves and [(step.connection, step.packet(DEFAULT)) for step in session.steps] == before):
+            continue
+        assert note.mutation == name
+        assert note.target
+        assert note.what
+        assert session.notes == [note]
+        return
+    assert name == "handle.uid", "it never changed anything"  # a field that this version lacks
+
+
+def test_no_mutation_of_our_own_server_is_a_defect(generator: Generator, inside: Inside) -> None:
+    """A taste of `fuzz-ourselves`, which .ci/run has for two minutes: every exception but Violation is a fault of ours."""
+    rng = Random(20)
+    for seed in range(80):
+        session = generator.session(f"own/{seed}", rng.choice(generator.names) if seed % 2 else "")
+        mutate(rng, session, rng.choice(list(MUTATIONS)))
+        for said in inside.have(session):
+            assert said.crash is None, session.notes
+        assert inside.is_clean, session.notes
+
+
+# --------------------------------------------------------------------------------------------------------------- judging
+
+
+def heard(requests: list[object], replies: bytes, end: End = End.DONE) -> Heard:
+    data = b"".join(codec.encode_request(request) for request in requests)  # type: ignore[arg-type]
+    return Heard(data, plan_of(data), (0,), replies, end)
+
+
+ANSWER = bytes.fromhex("0800000000000000 2000000000000000".replace(" ", ""))
+
+
+def test_replies_are_cut_by_the_plan() -> None:
+    assert replies_of(heard([GetAlignment(), GetAlignment()], ANSWER * 2)) == ([ANSWER[8:]] * 2, None)
+
+
+@pytest.mark.parametrize(
+    ("replies", "kind", "rule"),
+    [
+        (ANSWER[:7], None, ""),
+        (b"\x07" + ANSWER[1:], Kind.DESYNC, "frame.reply-presence"),
+        (ANSWER * 2 + b"\0", Kind.UNASKED, "frame.reply-presence"),
+    ],
+)
+def test_wrong_framing_is_seen(replies: bytes, kind: Kind | None, rule: str) -> None:
+    _, broken = replies_of(heard([GetAlignment(), GetAlignment()], replies))
+    assert (broken and broken.kind, broken.rule if broken else "") == (kind, rule)
+
+
+def test_an_answer_to_what_must_be_refused_is_seen() -> None:
+    data = codec.encode_request(GetAlignment()) + b"\xff"
+    _, broken = replies_of(Heard(data, plan_of(data), (0,), ANSWER * 2, End.DONE))
+    assert broken
+    assert (broken.kind, broken.rule) == (Kind.ACCEPTED, "frame.command-known")
+
+
+def test_a_good_session_that_is_refused_or_left_alone_is_a_find() -> None:
+    session = Session("x", steps=[Step(0, GetAlignment())])
+    for end, kind in ((End.CLOSED, Kind.REFUSED), (End.SILENT, Kind.HANG), (End.LOST, Kind.HANG)):
+        assert [s.kind for s in suspicions(session, [heard([GetAlignment()], b"", end)])] == [kind]
+
+
+def test_what_the_model_refuses_must_not_be_answered(inside: Inside) -> None:
+    steps = [Step(0, GraphRecompute(device=0), mutated=True)]
+    session = Session("x", buffers=(Buffer(0, 64),), steps=steps)
+    data = codec.encode_request(GraphRecompute(device=0)) + codec.encode_request(sentinel())
+    right = inside.have(session)
+    accepted = Heard(data, plan_of(data), (0,), bytes.fromhex("040000000000000002000000"), End.DONE)
+    (found,) = against(session, [accepted], right)
+    assert (found.kind, found.rule) == (Kind.ACCEPTED, "graph.recompute-stored")
+    assert list(against(session, [Heard(data, plan_of(data), (0,), b"", End.CLOSED)], right)) == []
+
+
+# ------------------------------------------------------------------------------------------------- making finds smaller
+
+
+def test_a_find_is_made_as_small_as_it_can_be() -> None:
+    steps = [Step(0, BufferClear(remote_ptr=handle(0), value=n), mutated=n == 5) for n in range(12)]
+    session = Session("x", buffers=(Buffer(0, 64), Buffer(1, 64)), steps=steps)
+
+    def attempt(sessions: object) -> set[tuple[str, ...]]:
+        (one,) = sessions  # type: ignore[misc]
+        values = [step.message.value for step in one.steps]
+        return {("it",)} if {2, 5} <= set(values) else set()
+
+    (left,) = Reproducer(attempt, seconds=10).shrunk(("it",), [session])
+    assert [step.message.value for step in left.steps if step.message.value in (2, 5)] == [2, 5]  # type: ignore[union-attr]
+    assert len(left.buffers) == 1
+    assert all(len(other.steps) <= len(session.steps) for other in smaller(session))
+
+
+def test_the_session_that_did_it_is_found_among_the_last() -> None:
+    sessions = [Session(str(n)) for n in range(8)]
+    needed = {"3", "6"}
+
+    def attempt(tried: object) -> set[tuple[str, ...]]:
+        return {("it",)} if needed <= {session.seed for session in tried} else set()  # type: ignore[attr-defined]
+
+    found = Reproducer(attempt).culprits(("it",), sessions)
+    assert {session.seed for session in found} == needed
+    needed = {"7"}
+    assert [session.seed for session in Reproducer(attempt).culprits(("it",), sessions)] == ["7"]
+    needed = {"none"}
+    assert Reproducer(attempt).culprits(("it",), sessions) == []
+
+
+# ---------------------------------------------------------------------------------------------------------------- finds
+
+
+def a_find(inside: Inside) -> Find:
+    del inside
+    steps = [
+        Step(0, SetTensor(tensor=RpcTensor(id=1, type=24, buffer=handle(0), ne=(8, 1, 1, 1), nb=(1, 8, 8, 8), data=address(0)),
+                          offset=0, data=b"12345678")),
+        Step(0, GraphRecompute(device=0), mutated=True),
+    ]  # fmt: skip
+    return Find(Kind.ACCEPTED, ("accepted", "graph.recompute-stored", "x"), "it says yes", "graph.recompute-stored",
+                [Session("7", buffers=(Buffer(0, 4096),), steps=steps)])  # fmt: skip
+
+
+def test_a_find_is_written_down_as_a_conversation(inside: Inside, tmp_path: Path) -> None:
+    content = as_json(a_find(inside))
+    acts = [next(act for act in ("send", "receive", "refused", "close") if act in step) for step in content["steps"]]
+    assert acts == ["send", "receive"] * 3 + ["send", "send", "send", "refused"]
+    assert content["bindings"] == {"buf0.remote_ptr": {"by": "server"}, "buf0.base": {"by": "server"}}
+    assert "${buf0.base}" in content["steps"][6]["send"]
+    store = Store(tmp_path)
+    store.add(a_find(inside))
+    assert Store(tmp_path).known == {("accepted", "graph.recompute-stored", "x"): None}
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".py"]
+
+
+def test_the_script_of_a_find_plays_it(inside: Inside, tmp_path: Path) -> None:
+    script = tmp_path / "find.py"
+    script.write_text(script_of(as_json(a_find(inside))))
+    assert len(script.read_text().split("STEPS")[0].splitlines()) < 12
+    target = InProcess(tmp_path / "cache", SABOTAGES["graph.recompute-stored"])
+    right = InProcess(tmp_path / "cache2")
+    try:
+        for server, words in ((target, "NOT refused"), (right, "refused")):
+            server.start()
+            done = subprocess.run(
+                [sys.executable, "-I", str(script), *map(str, server.endpoint)],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            assert done.stdout.startswith(words), done
+    finally:
+        target.stop()
+        right.stop()
+
+
+# ------------------------------------------------------------------------------------------------------------ campaigns
+
+
+def finds_on(server: InProcess, **options: object) -> list[Find]:
+    chosen = replace(Options(max_time=8.0, always_model=True, shrink=0.0, tries=1), **options)  # type: ignore[arg-type]
+    found: list[Find] = []
+    for event in Campaign(Watched(lambda: server, spares=0), chosen).run():
+        if isinstance(event, Found):
+            found.append(event.find)
+            break
+    return found
+
+
+SEEN_BY = {
+    "graph.node-unique": ("links.nodes",),
+    "data.offset-wrap": ("range.wrap",),
+    "graph.computes": ("order.repeat",),
+    "frame.size-fixed": ("frame.size",),
+    "session.hello-once": ("frame.hello",),
+}
+"""Some rules, each with the mutation that shows a server breaking it; `fuzz` itself tries all on all (bench/ has the times)."""
+
+
+@pytest.mark.parametrize("rule", SEEN_BY)
+def test_a_server_that_breaks_a_rule_is_found_out(tmp_path: Path, rule: str) -> None:
+    ops = ("MUL_MAT",) if rule == "graph.computes" else ("ADD",)
+    (find, *_) = finds_on(InProcess(tmp_path, SABOTAGES[rule]), mutations=SEEN_BY[rule], ops=ops)
+    assert find.rule == rule
+
+
+def test_our_own_server_shows_nothing(tmp_path: Path) -> None:
+    assert finds_on(InProcess(tmp_path), max_time=2.0) == []
+
+
+def test_a_server_that_can_not_be_reached_is_one_sentence() -> None:
+    from ggml_rpc_ref.conformance.target import Given
+    from ggml_rpc_ref.net.stream import Endpoint, free_port
+
+    gone = Watched(lambda: Given(Endpoint("127.0.0.1", free_port())), spares=0)
+    with pytest.raises(ConnectionError, match="can't connect"):
+        list(Campaign(gone).run())
+
+
+def test_the_command_says_what_it_found(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ggml_rpc_ref", "fuzz", "--max-time", "1", "--json", "--finds", str(tmp_path / "finds")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[0]["event"] == "began"
+    assert events[-1]["event"] == "ended"
+    assert events[-1]["messages"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["192.0.2.1:5"], "--i-own-this-target permits it"),
+        (["--only", "NOPE"], "no op and no mutation is called 'NOPE'"),
+        (["--profile", "slow"], "there are quick, ci, night"),
+        (["127.0.0.1:1", "--spawn", "x {port}"], "not both"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ggml-rpc-ref", "fuzz", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_speaking_to_a_server_costs_few_round_trips(tmp_path: Path, generator: Generator) -> None:
+    server = InProcess(tmp_path)
+    server.start()
+    try:
+        session = generator.session(3)
+        (found, *_) = Speaker(server.endpoint, 10.0, one_client=False).have(session)
+        assert found.end is End.DONE
+        assert list(suspicions(session, [found])) == []
+    finally:
+        server.stop()
+
+
+def test_a_violation_is_not_a_defect(inside: Inside) -> None:
+    session = Session("x", steps=[Step(0, FreeBuffer(remote_ptr=5))])
+    (said,) = inside.have(session)
+    assert isinstance(said.violation, Violation)
+    assert said.violation.rule == "buffer.known"
+
+
+def test_a_find_can_be_played_again(inside: Inside, tmp_path: Path) -> None:
+    store = Store(tmp_path / "finds")
+    store.add(a_find(inside))
+    written = load(store.directory / f"{a_find(inside).id}.json")  # type: ignore[operator]
+    broken = InProcess(tmp_path / "cache", SABOTAGES["graph.recompute-stored"])
+    right = InProcess(tmp_path / "cache2")
+    try:
+        for server in (broken, right):
+            server.start()
+        (difference,) = Player(broken.endpoint).play(written.script)
+        assert difference.startswith("step 10: it was to be refused, but was answered")
+        assert Player(right.endpoint).play(written.script) == []
+    finally:
+        broken.stop()
+        right.stop()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"find": {"kind": "crash"}}', '{"steps": 3, "find": {}, "id": "x", "about": "y"}', "[" * 9000]
+)
+def test_a_file_that_is_no_find_is_damaged(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "find.json"
+    path.write_text(content)
+    with pytest.raises(Damaged, match="find is none that can be played"):
+        load(path)
+
+
+def test_a_wrong_number_is_written_with_the_right_one(inside: Inside) -> None:
+    sessions = [Generator().session(seed, "SQR") for seed in range(8)]  # some of them on contiguous F32
+    find = Find(Kind.WRONG, ("wrong", "graph.computes", "SQR"), "it is wrong", "graph.computes", sessions)
+    pieces = [piece for step in as_json(find)["steps"] for piece in step.get("receive", ()) if isinstance(piece, dict)]
+    assert any("values" in piece for piece in pieces)
+
+
+def test_several_workers_are_one_campaign() -> None:
+    merged = Merged(Store(), 2)
+    find = Find(Kind.CRASH, ("crash", "SIGSEGV", "f"), "it dies", "", [])
+    one, two = Count(seconds=2, messages=10, deaths=1), Count(seconds=3, messages=5)
+    events = [
+        (0, Began("x", DEFAULT, 1, True)), (1, Began("x", DEFAULT, 1, True)), (0, Found(find)), (1, Found(replace(find, seen=4))),
+        (0, Progressed(one, 1)), (1, Progressed(two, 1)), (0, Ended(one)),
+    ]  # fmt: skip
+    seen = [event for number, event in events for event in merged.take(number, event)]
+    assert [type(event) for event in seen] == [Began, Found, Progressed, Progressed]
+    assert merged.store.known[find.key] is find
+    assert find.seen == 5
+    assert (merged.count.messages, merged.count.seconds, merged.count.deaths) == (15, 3, 1)
+    merged.gone({1})
+    assert not merged.running
+    assert merged.why == "worker 1 died"
+
+
+def test_the_page_explains_the_bytes(inside: Inside) -> None:
+    find = replace(a_find(inside), seconds=3.5)
+    find.sessions[0].notes.append(Note("order.recompute", "GRAPH_RECOMPUTE", "of <device> 0"))
+    text = page(Began("a <server>", DEFAULT, 1, True), Count(seconds=7, messages=100), [find])
+    assert "a &lt;server&gt;" in text
+    assert "of &lt;device&gt; 0" in text
+    assert "I8 ne [8, 1, 1, 1] nb [1, 8, 8, 8] at buffer0.base+0 in buffer0.handle+0" in text
+    assert "<script" not in text
