@@ -32,6 +32,7 @@ def conform(
     spawn: Spawn = "",
     only: Only = None,
     skip: Skip = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="What reports call the server. (default: its address or command)")] = "",
     timeout: Annotated[
         float, typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long one answer may take.")
     ] = 5.0,
@@ -69,6 +70,7 @@ def conform(
     if profile not in ("full", *PROFILES):
         raise Misuse(f"--profile {profile}: there is full, {', '.join(PROFILES)}")
     server, cases = choose_target(target, spawn), select(tuple(only or ()), tuple(skip or ()))
+    server.name = name or server.name
     writing = Writing(tuple(report or ()), write_expect, reproduce)
     options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing, jobs)
     raise typer.Exit(print_cases(cases, as_json=as_json) if list_cases else judge_and_report(server, cases, options, CASES))

@@ -26,7 +26,7 @@ def spread(cases: Sequence[Case], judges: Sequence[Judge]) -> Iterator[CaseBegan
 
     Closing the iterator, or an interrupt, lets each thread end the case that it is at, and waits for that.
     """
-    waiting, events, is_over = deque(cases), SimpleQueue[CaseBegan | CaseEnded | None](), threading.Event()
+    waiting, events, is_over = deque(cases), SimpleQueue[CaseBegan | CaseEnded | BaseException | None](), threading.Event()
 
     def work(judge: Judge) -> None:
         try:
@@ -35,8 +35,10 @@ def spread(cases: Sequence[Case], judges: Sequence[Judge]) -> Iterator[CaseBegan
                 events.put(CaseBegan(case))
                 events.put(CaseEnded(judge(case)))
         except IndexError:
-            pass  # another thread took the last one
-        finally:
+            events.put(None)  # another thread took the last one
+        except BaseException as error:
+            events.put(error)  # for the thread that waits for all of them
+        else:
             events.put(None)
 
     threads = [threading.Thread(target=work, args=(judge,), name=f"judge {number}") for number, judge in enumerate(judges)]
@@ -46,6 +48,8 @@ def spread(cases: Sequence[Case], judges: Sequence[Judge]) -> Iterator[CaseBegan
         running = len(threads)
         while running:
             event = events.get()
+            if isinstance(event, BaseException):
+                raise event
             if event is None:
                 running -= 1
             else:

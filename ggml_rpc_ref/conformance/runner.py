@@ -171,14 +171,14 @@ def _settled(endpoint: Endpoint, timeout: float, own: Version | None) -> Facts:
 
 def _negotiated(endpoint: Endpoint, timeout: float, own: Version | None) -> Facts:
     """Return what HELLO settles; it is said in each of its forms, the newest first, until one is answered."""
-    problem = ""
+    problem, seen = "", b""
     for form in (own,) if own is not None else forms():
         subject = Subject(endpoint, timeout, Facts(form))
         try:
             agreed = agree(_hello_reply(subject), form, own)
             return Facts(agreed.version, announced=agreed.announced)
         except Broken as broken:
-            problem = broken.actual
+            problem, seen = broken.actual, subject.received()
             if not subject.peers:  # it does not even accept a connection
                 raise ConnectionError(problem) from None
             if broken.verdict is Verdict.HANG:
@@ -187,8 +187,28 @@ def _negotiated(endpoint: Endpoint, timeout: float, own: Version | None) -> Fact
             raise WrongVersion(f"{endpoint} can't be judged: {error}") from None
         finally:
             subject.close()
+    if problem and (kind := likely(seen)):
+        raise ConnectionError(f"{endpoint} does not speak ggml RPC: what it answers to HELLO looks like {kind}")
     hint = "a server that does not take clients from this address, or is full, does so"
     raise NamesNoVersion(f"{endpoint} names no version ({problem}; {hint})")
+
+
+LOOKS: dict[bytes, str] = {
+    b"HTTP/": "HTTP",
+    b"SSH-": "SSH",
+    b"\x15\x03": "TLS",
+    b"\x16\x03": "TLS",
+    b"220": "SMTP or FTP",
+    b"RFB ": "VNC",
+    b"-ERR": "Redis",
+    b"{": "JSON",
+}
+"""How the answers of servers begin that speak something else."""
+
+
+def likely(data: bytes) -> str:
+    """Return what a server that begins its answer so speaks; "" where that is not clear."""
+    return next((name for first, name in LOOKS.items() if data.startswith(first)), "")
 
 
 def _hello_reply(subject: Subject) -> HelloReply:
@@ -203,7 +223,9 @@ def _hello_reply(subject: Subject) -> HelloReply:
     size = codec.REPLY_HEAD.unpack(peer.take(8, "a reply to HELLO"))[0]
     sizes = {codec.minimum_size(HelloReply, form) for form in forms()}
     if size not in sizes:
-        raise ConnectionError(f"{subject.endpoint} answers HELLO with a size of {size}: it does not speak ggml RPC")
+        kind = likely(subject.received())
+        looks = f"; it looks like {kind}" if kind else ""
+        raise ConnectionError(f"{subject.endpoint} answers HELLO with a size of {size}: it does not speak ggml RPC{looks}")
     payload = peer.take(size, "the reply to HELLO")
     if size != codec.minimum_size(HelloReply, peer.version):
         raise Broken("a reply of this form of HELLO", f"HELLO was answered with {size} bytes")
@@ -239,6 +261,8 @@ class Judging:
         elif self.serving.target.restartable:
             twins = [self.twin() for _ in range(self.options.jobs - 1)]
             try:
+                for twin in twins:
+                    twin.serving.target.start()
                 yield from spread([*harmless, *deadly], [self.repeated, *(twin.repeated for twin in twins)])
             finally:
                 for twin in twins:
@@ -259,10 +283,8 @@ class Judging:
             subject.close()
 
     def twin(self) -> Judging:
-        """Return another one with a server of its own, started."""
-        target = self.serving.target.twin()
-        target.start()
-        return Judging(Serving(target, replace(self.serving.facts), self.serving.timeout), self.options)
+        """Return another one with a server of its own, which is not started yet."""
+        return Judging(Serving(self.serving.target.twin(), replace(self.serving.facts), self.serving.timeout), self.options)
 
     def repeated(self, case: Case) -> Result:
         """Judge a case as often as is wanted, and return the worst result; where not all are the same it says how many failed."""
