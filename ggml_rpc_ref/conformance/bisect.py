@@ -49,11 +49,7 @@ def _wrong(op: Op, node: RpcTensor, sources: Sequence[RpcTensor | None], read: R
         op.oracle(made)
     except Violation:
         return ""  # it should have been refused: that is another fault than a wrong number
-    # as graph.computes asks at least of every op that rounds
-    tolerance = (
-        op.tolerance if op.tolerance.rtol or not op.tolerance.nmse else Tolerance(FLOAT32.rtol, FLOAT32.atol, op.tolerance.nmse)
-    )
-    mismatch = compare_tensors(expected, actual, tolerance)
+    mismatch = compare_tensors(expected, actual, op.tolerance)
     return "" if mismatch is None else str(mismatch)
 
 
