@@ -32,6 +32,7 @@ def conform(
     spawn: Spawn = "",
     only: Only = None,
     skip: Skip = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="What reports call the server. (default: its address or command)")] = "",
     timeout: Annotated[
         float, typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long one answer may take.")
     ] = 5.0,
@@ -43,6 +44,7 @@ def conform(
         ),
     ] = "full",
     repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Run each case N times; the worst verdict counts.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, metavar="N", help="Judge N cases at a time.")] = 1,
     expect: Expect = None,
     write_expect: Annotated[
         Path | None,
@@ -68,8 +70,9 @@ def conform(
     if profile not in ("full", *PROFILES):
         raise Misuse(f"--profile {profile}: there is full, {', '.join(PROFILES)}")
     server, cases = choose_target(target, spawn), select(tuple(only or ()), tuple(skip or ()))
+    server.name = name or server.name
     writing = Writing(tuple(report or ()), write_expect, reproduce)
-    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing)
+    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing, jobs)
     raise typer.Exit(print_cases(cases, as_json=as_json) if list_cases else judge_and_report(server, cases, options, CASES))
 
 
@@ -85,6 +88,7 @@ class JudgingOptions:
     repeat: int = 1
     verbose: bool = False
     writing: Writing = NOTHING
+    jobs: int = 1
 
 
 def choose_target(endpoint: str, spawn: str) -> Target:
@@ -139,7 +143,7 @@ def judge_and_report(
     report = Report(known=known)
     # By default SIGTERM would end us at once and leave the server that we started behind: treat it as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    how = Options(options.timeout, options.owned, options.profile, options.repeat)
+    how = Options(options.timeout, options.owned, options.profile, options.repeat, options.jobs)
     with _progress(target.name, cases, expected or {}) as show:
         _collect(judge(target, cases, how), report, show, options)
     code = exit_code(report, expected)

@@ -14,6 +14,8 @@ Run = Mapping[str, Any]
 
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 can't hold."""
+SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
+"""The schema of the SARIF that is written; its version is in its name."""
 BROKEN = ("FAIL", "DESYNC")
 """Verdicts that JUnit calls failures; a crash, a hang and a defect of ours are its errors."""
 NOT_JUDGED = ("SKIP", "UNSUPPORTED")
@@ -70,8 +72,8 @@ def as_sarif(run: Run) -> dict[str, Any]:
     }
     results = [_result(run, case, broken.index(case["broken_rule"])) for case in faults]
     return {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
+        "$schema": SARIF,
+        "version": SARIF.partition("sarif-")[2].removesuffix(".json"),
         "runs": [{"tool": {"driver": driver}, "results": results}],
     }
 

@@ -164,6 +164,10 @@ class Subject:
         """A request that changes nothing, and whose answer is known and always the same."""
         return DeviceCount() if self.facts.has(DeviceCount) else GetAlignment()
 
+    def received(self) -> bytes:
+        """Return what was received so far, on all connections."""
+        return b"".join(said.data for said in self.record if said.verb == "got")
+
     def open(self) -> Peer:
         """Return a new connection on which nothing has been sent."""
         try:
