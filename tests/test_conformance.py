@@ -458,7 +458,7 @@ def test_a_case_that_may_crash_needs_leave_on_another_machine(monkeypatch: pytes
 def test_a_failure_shows_what_was_said() -> None:
     report = judge(fake("exit"), [UNKNOWN])
     assert report.results[0].transcript[0].startswith("1 sent 9 literal bytes 9 bytes 0e0000")
-    assert any(line.startswith("1 got 11 bytes 0300") for line in report.results[0].transcript)
+    assert any(line.startswith("1 got the reply to HELLO 11 bytes 0300") for line in report.results[0].transcript)
 
 
 def made(*verdicts: tuple[str, Verdict], rule: str = "") -> Report:

@@ -631,6 +631,7 @@ OUTSIDE_REGIONS: dict[str, Sum] = {
         ],
         [2, 1],
         [],
+        params=_i32(1),  # one snapshot, as below
     ),
 }
 """Nodes that would write outside their result."""
@@ -671,6 +672,7 @@ PICKS: dict[str, Sum] = {
         ],
         [3],
         [],
+        params=_i32(1),  # one snapshot, which versions without that parameter do not read
     ),
 }
 """Nodes with an index that is one too large, in tensors that lie in the middle of their buffer."""
