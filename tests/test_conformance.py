@@ -459,7 +459,7 @@ def test_a_case_that_may_crash_needs_leave_on_another_machine(monkeypatch: pytes
 def test_a_failure_shows_what_was_said() -> None:
     report = judge(fake("exit"), [UNKNOWN])
     assert report.results[0].transcript[0].startswith("1 sent 9 literal bytes 9 bytes 0e0000")
-    assert any(line.startswith("1 got 11 bytes 0300") for line in report.results[0].transcript)
+    assert any(line.startswith("1 got the reply to HELLO 11 bytes 0300") for line in report.results[0].transcript)
 
 
 def made(*verdicts: tuple[str, Verdict], rule: str = "") -> Report:
@@ -645,6 +645,7 @@ SCHEMA: dict[str, Any] = {
                     "rule": {"enum": list(RULES)},
                     "broken_rule": {"enum": list(RULES)},
                     "detail": {"type": "string"},
+                    "what": {"type": "string"},
                     "duration": {"type": "number", "minimum": 0},
                     "expected": {"type": "string"},
                     "actual": {"type": "string"},
@@ -666,7 +667,7 @@ def test_json_is_as_promised() -> None:
     found = json.loads(json.dumps(as_json(report, exit_code(report))))
     jsonschema.validate(found, SCHEMA)
     good, bad = found["cases"]
-    assert set(good) == {"id", "verdict", "level", "rule", "detail", "duration"}
+    assert set(good) == {"id", "verdict", "level", "rule", "detail", "duration", "what"}
     assert (bad["verdict"], bad["rule"], bad["broken_rule"], bad["level"]) == (
         "CRASH",
         "frame.command-known",

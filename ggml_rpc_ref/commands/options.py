@@ -28,6 +28,15 @@ Expect = Annotated[
 Owned = Annotated[
     bool, typer.Option("--i-own-this-target", help="Also send what is known to crash servers to one on another machine.")
 ]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Only these: an id of a case or rule (with *, ?), level:MUST, tag:may-crash, command:SET_TENSOR, op:MUL_MAT, "
+        "type:Q4_K, version:3.6.1; may be repeated.",
+    ),
+]
+Skip = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Not these; as --only.")]
 Listing = Annotated[bool, typer.Option("--list", help="List the cases that would be run, and end.")]
 As = Annotated[
     str,

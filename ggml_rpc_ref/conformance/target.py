@@ -72,6 +72,9 @@ class Target(Protocol):
     def stop(self) -> None:
         """End it, where we started it."""
 
+    def twin(self) -> Target:
+        """Return another server of the same kind, where it is ours to start."""
+
 
 class Given:
     """A server that is already running."""
@@ -99,6 +102,10 @@ class Given:
 
     def stop(self) -> None:
         """Do nothing: it is not ours to end."""
+
+    def twin(self) -> Given:
+        """Return this one: there is no other."""
+        return self
 
 
 class Spawned:
@@ -198,6 +205,10 @@ class Spawned:
     def _last_line(self) -> str:
         lines = self.log_lines(0)
         return f"; last output: {lines[-1].strip()}" if lines else ""
+
+    def twin(self) -> Spawned:
+        """Return a server that the same command starts."""
+        return Spawned(self.name, self._command)
 
     def stop(self) -> None:
         """End it and remove its log."""
