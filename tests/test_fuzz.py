@@ -365,6 +365,9 @@ SEEN_BY = {
     "graph.computes": ("order.repeat",),
     "frame.size-fixed": ("frame.size",),
     "session.hello-once": ("frame.hello",),
+    "session.hello-first": ("frame.headless",),
+    "frame.command-known": ("frame.command",),
+    "buffer.alloc-fails": ("range.alloc",),
 }
 """Some rules, each with the mutation that shows a server breaking it; `fuzz` itself tries all on all (bench/ has the times)."""
 
