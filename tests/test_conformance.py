@@ -62,6 +62,7 @@ from ggml_rpc_ref.spec.messages import REQUESTS
 from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import PROFILES, V3_6_1, V8_0_0, Version
+from ggml_rpc_ref.upstream.rpc_server import spawn_command
 from tests.support.sabotage import NO_CASE, SABOTAGES, InProcess, Sabotage
 
 HERE = Path(__file__).parent
@@ -783,10 +784,7 @@ def test_the_genuine_server_fails_exactly_what_is_known_of_it(upstream_build: up
 
     Each reason in the file was read in the sources of the release.
     """
-    request = {"host": "127.0.0.1", "threads": 1, "devices": 2, "cache_dir": "{tmp}", "protocol": "3.6.1", "owned": False}
-    script = upstream.process.SCRIPT
-    words = json.dumps(request | {"port": 0}).replace('"port": 0', '"port": {port}')
-    target = Spawned("genuine rpc-server", [str(upstream_build.python), "-I", str(script), "serve", words])
+    target = Spawned("genuine rpc-server", spawn_command(upstream_build))
     report, known = judge(target, select(), timeout=3.0), load(HERE / "upstream_expected.json")
     assert surprises(report.results, known) == [], said(report)
     assert exit_code(report, known) == 0
