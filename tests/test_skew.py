@@ -22,6 +22,7 @@ from ggml_rpc_ref.spec import skew
 from ggml_rpc_ref.spec.skew import OURS, as_json, from_json, tried
 from ggml_rpc_ref.spec.versions import PROFILES, V3_6_1, Version, accepts
 from ggml_rpc_ref.upstream import trials
+from tests.support.sabotage import SABOTAGES, InProcess
 from tests.support.versions import HELLO_0, answers, reply, says, serving
 
 RUN = CliRunner()
@@ -120,6 +121,15 @@ NUMBER = reply(b"\x20" + bytes(7))
 def test_where_a_trial_ends(replies: tuple[bytes, ...], outcome: Outcome, step: str, sign: str) -> None:
     with serving(answers(HELLO_0, *replies)) as (endpoint, _):
         assert trial(endpoint, V3_6_1, timeout=0.5) == (outcome, step, sign)
+
+
+def test_wrong_numbers_are_noticed(tmp_path: Path) -> None:
+    target = InProcess(tmp_path, SABOTAGES["graph.computes"])
+    target.start()
+    try:
+        assert trial(str(target.endpoint), V3_6_1) == (Outcome.BROKEN, "GRAPH_COMPUTE", "wrong numbers")
+    finally:
+        target.stop()
 
 
 def test_a_server_that_closes_on_hello() -> None:
