@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
+import subprocess
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +27,8 @@ from hypothesis import strategies as st
 from ggml_rpc_ref.backends import Step, Stopped, never
 from ggml_rpc_ref.backends.half import ThroughFloat32
 from ggml_rpc_ref.backends.memory import HostMemory
-from ggml_rpc_ref.backends.native import DIRECTORY, Native, unavailable
-from ggml_rpc_ref.backends.native.library import VARIANTS, kernel_ops, load
+from ggml_rpc_ref.backends.native import DIRECTORY, Native, backend, unavailable
+from ggml_rpc_ref.backends.native.library import VARIANTS, Library, kernel_ops, load
 from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
 from ggml_rpc_ref.blocks import CAN_QUANTISE
 from ggml_rpc_ref.derive import declarations, grids
@@ -362,3 +366,59 @@ def agrees(backend: Native, found: Node) -> None:
         found.op.oracle(found)
     mismatch = compare_tensors(found.dst, result, found.op.tolerance)
     assert mismatch is None, str(mismatch)
+
+
+# ------------------------------------------------------------------------------------------------- kernels that are wrong
+
+SABOTAGES = {
+    "off by one row": ("MUL_MAT", "kernels/mul_mat.c", "min64(TILE_ROWS, w->ne[1] - i)", "min64(TILE_ROWS - 1, w->ne[1] - i)"),
+    "wrong stride": (
+        "GET_ROWS",
+        "kernels/get_rows.c",
+        "row_at(table, node->src[0], index,",
+        "row_at(table, node->src[0], index / 2,",
+    ),
+    "missing mask": ("SOFT_MAX", "kernels/soft_max.c", "= present(mask) ? row_at(mask", "= 0 ? row_at(mask"),
+    "one element too many": ("SCALE", "kernels/scale.c", "g->dst.ne[0], x * scale);", "g->dst.ne[0] + 1, x * scale);"),
+}
+
+
+@pytest.fixture(scope="module")
+def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> Native:
+    """A backend whose kernels for four ops are wrong, each in its own way; compiled here."""
+    root = tmp_path_factory.mktemp("native")
+    copied = root / "ggml_rpc_ref" / "backends" / "native"
+    shutil.copytree(DIRECTORY, copied, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for path in (copied / "kernels").glob("*.c"):
+        if path.stem.upper() not in {op for op, *_ in SABOTAGES.values()}:
+            path.unlink()
+    for _, name, right, wrong in SABOTAGES.values():
+        source = (copied / name).read_text()
+        assert source.count(right) == 1, name
+        (copied / name).write_text(source.replace(right, wrong))
+    program = (
+        "import runpy\n"
+        "plain = runpy.run_path('ggml_rpc_ref/backends/native/build.py')['plain']\n"
+        "kwds = plain._assigned_source[3]\n"
+        "kwds.update(extra_compile_args=[*kwds['extra_compile_args'], '-O1'], optional=False)\n"
+        "plain.compile(tmpdir='.')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=300, check=False)
+    (module,) = root.rglob("_plain*.so") or [None]
+    assert module is not None, done.stderr
+    spec = spec_from_file_location("_plain", module)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "library", lambda _: Library("plain", loaded.ffi, loaded.lib))  # type: ignore[attr-defined]
+        return Native(HostMemory(0), threads=2)
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES)
+def test_a_wrong_kernel_is_caught(sabotage: str, sabotaged: Native) -> None:
+    op = SABOTAGES[sabotage][0]
+    with pytest.raises(AssertionError, match="dst"):
+        for case, expected in cases(op):
+            judge(op, case, expected, sabotaged)
