@@ -17,14 +17,15 @@ from ggml_rpc_ref.backends import Stopped, apart
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle, by_oracle
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.cases import cases_of
+from ggml_rpc_ref.ops import OPS, ops_of
+from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.op import Node, Params
 from ggml_rpc_ref.ops.shared import slabs, sliding_window
 from ggml_rpc_ref.ops.stopping import stoppable
 from ggml_rpc_ref.server import validate
 from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, Version
 from ggml_rpc_ref.tensor import PlainStorage, Quad, Tensor, contiguous_nb, extent
 
 SCALE = 2048
@@ -211,6 +212,38 @@ def test_a_node_stops_between_its_parts(name: str) -> None:
 
     with pytest.raises(Stopped), stoppable(second_time), np.errstate(all="ignore"):
         node.op.oracle(node)
+
+
+@pytest.mark.parametrize(("name", "version"), [
+    *((name, DEFAULT) for name in ("RWKV_WKV6", "RWKV_WKV7", "GATED_LINEAR_ATTN", "GATED_DELTA_NET", "SSM_SCAN")),
+    ("GATED_DELTA_NET", NEWEST), ("SSM_SCAN", NEWEST), ("DSV4_HC_COMB", NEWEST),
+], ids=str)  # fmt: skip
+def test_a_recurrence_stops_between_its_tokens(name: str, version: Version) -> None:
+    """Each token, or round, is a numpy call that nothing can stop: a hostile graph has millions of them."""
+    asked = []
+    for case in cases_of(name, version):
+        if "many-tokens" in case.id or "iterations-100" in case.id or "for-each-token" in case.id:
+            op, (dst, src) = ops_of(version)[name], recipes.build(name, case)
+            with stoppable(lambda: bool(asked.append(1)) or len(asked) > 2), pytest.raises(Stopped):  # type: ignore[func-returns-value]
+                op.oracle(op.check(dst, src, op.pack(case.params)))
+            break
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(("name", "case_id"), [("OUT_PROD", "m33-n7-k64"), ("MUL_MAT_ID", "f32"), ("MUL_MAT", "f32-k17-m16-n33")])
+def test_products_are_cut(name: str, case_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call of the library that multiplies can't be stopped, so it is given so many products at most; the result is the same."""
+    case = next(case for case in cases_of(name) if case.id.startswith(case_id))
+    results = []
+    for most in (2**34, 500):
+        monkeypatch.setattr(f"ggml_rpc_ref.ops.{name.lower()}.MOST_PRODUCTS", most)
+        dst, src = recipes.build(name, case)
+        asked: list[int] = []
+        with stoppable(lambda asked=asked: bool(asked.append(1))):  # type: ignore[misc]
+            OPS[name].oracle(OPS[name].check(dst, src, OPS[name].pack(case.params)))
+        results.append((len(asked), dst.array.copy()))
+    assert results[1][0] > results[0][0]
+    assert np.allclose(results[0][1], results[1][1], rtol=1e-5, atol=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------------- overlap

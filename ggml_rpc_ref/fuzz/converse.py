@@ -35,6 +35,8 @@ from ggml_rpc_ref.spec.versions import Version
 M = TypeVar("M", bound=Message)
 AT_ONCE: Final = 2**16
 """Bytes of replies that are left unread while more is sent."""
+PIECES: Final = 60
+"""Pieces of a session that is cut up; the rest comes at once."""
 MOST: Final = 2**26
 """Bytes of replies of one connection that are kept."""
 
@@ -130,7 +132,7 @@ class _Line:
         """Say HELLO and allocate the buffers; return their numbers."""
         try:
             self.stream = open_stream(*self.speaker.endpoint, timeout=self.speaker.timeout)
-            return opened(self.stream, self.buffers, self.session.version)
+            return {} if self.session.headless else opened(self.stream, self.buffers, self.session.version)
         except Violation as violation:
             self.heard.rule, self.heard.detail = violation.rule, str(violation)
         except (PeerClosed, DeadlineMissed, ConnectionError) as error:
@@ -147,7 +149,7 @@ class _Line:
         parts = [packet.rendered(numbers) for packet in packets] + [codec.encode_request(sentinel(version), version)]
         self.heard.starts = starts(parts)
         self.heard.sent = b"".join(parts)
-        self.heard.plan = plan_of(self.heard.sent, version)
+        self.heard.plan = Plan((), "session.hello-first") if self.session.headless else plan_of(self.heard.sent, version)
         if self.session.leaves:
             return self._leave(self.stream)
         try:
@@ -177,11 +179,20 @@ class _Line:
         for due in self.heard.plan.dues:
             wanted += due.reply
             if wanted - len(self.received) > AT_ONCE and due.start > sent:
-                stream.send(left[sent : due.start])
+                self._send(stream, left[sent : due.start])
                 sent = due.start
                 self._read(stream, min(wanted - due.reply, MOST))
-        stream.send(left[sent:])
+        self._send(stream, left[sent:])
         self._read(stream, min(wanted, MOST))
+
+    def _send(self, stream: Stream, data: memoryview) -> None:
+        """Send bytes, the first of them in pieces where the session is to be cut up."""
+        at, size = 0, self.session.cut
+        for _ in range(PIECES if size else 0):
+            if at < len(data):
+                stream.send(data[at : at + size])
+                at += size
+        stream.send(data[at:])
 
     def _read(self, stream: Stream, until: int) -> None:
         while len(self.received) < until:

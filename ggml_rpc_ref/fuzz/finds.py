@@ -172,7 +172,7 @@ def bindings_of(sessions: Sequence[Session]) -> dict[str, Binding]:
     """Return the names that the sessions' buffers get; those of later sessions are numbered on."""
     found = {}
     for index, session in enumerate(sessions):
-        for buffer in session.buffers:
+        for buffer in () if session.headless else session.buffers:
             for kind in (HANDLE, ADDRESS):
                 found[name(_renumbered(index, buffer.number), kind)] = Binding("server", None)
     return found
@@ -201,7 +201,7 @@ def _session_steps(session: Session, said: Sequence[Said], index: int, first: in
     closing: list[int] = []
     for connection, one in enumerate(said):
         number = first + connection
-        yield from _opening(session, connection, number, index)
+        yield from () if session.headless else _opening(session, connection, number, index)
         refused = yield from _talk(session, connection, one, (number, index), judged)
         if not refused:
             closing.append(number)
@@ -243,7 +243,7 @@ def _talk(session: Session, connection: int, said: Said, numbers: tuple[int, int
     for step in session.of(connection):
         packet = step.packet(version)
         at += len(packet.template)
-        yield Step(number, "send", tuple(_pieces(packet, index)), step.label(version).partition(" of ")[0])
+        yield Step(number, "send", tuple(_pieces(session, packet, index)), step.label(version).partition(" of ")[0])
         while answered and answered[0].end <= at:
             answer = answered.pop(0)
             if answer.reply and not session.leaves:
@@ -293,12 +293,11 @@ def _any(data: bytes) -> Iterable[Piece]:
     return (Anything(data),) if data else ()
 
 
-def _pieces(packet: Packet, index: int) -> list[Piece]:
-    pieces = packet.pieces()
-    if index == 0:
-        return pieces
-    moved = Packet(packet.template, tuple(type(p)(p.at, p.kind, _renumbered(index, p.buffer), p.delta) for p in packet.places))
-    return moved.pieces()
+def _pieces(session: Session, packet: Packet, index: int) -> list[Piece]:
+    # a number of a buffer that the session does not have stays made up, as it goes over the wire
+    known = set() if session.headless else {buffer.number for buffer in session.buffers}
+    places = [replace(place, buffer=_renumbered(index, place.buffer)) for place in packet.places if place.buffer in known]
+    return Packet(packet.template, tuple(places)).pieces()
 
 
 # ------------------------------------------------------------------------------------------------------------ scripts

@@ -19,7 +19,7 @@ from ggml_rpc_ref.fuzz.parts import ALIGNMENT, SALTS, Part, catalogue, usable
 from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Buffer, Session, Step
 from ggml_rpc_ref.protocol.fnv import fnv1a
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.dtypes import BY_NAME, DType, types
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     BufferClear,
@@ -61,6 +61,15 @@ def block(buffer: int, offset: int, size: int) -> RpcTensor:
     )
 
 
+def row_of(dtype: DType, blocks: int, buffer: int, offset: int) -> RpcTensor:
+    """Return a tensor of one row of blocks (of elements, where a block is one) in a buffer."""
+    size = blocks * dtype.size
+    return RpcTensor(
+        id=1, type=dtype.number, buffer=handle(buffer), ne=(blocks * dtype.block, 1, 1, 1), nb=(dtype.size, size, size, size),
+        data=address(buffer, offset),
+    )  # fmt: skip
+
+
 class Generator:
     """Makes well-formed sessions.
 
@@ -99,7 +108,8 @@ class Generator:
         for client in made:
             steps += client.talk() if not focus else client.focus(focus)
         buffers = tuple(buffer for client in made for buffer in client.buffers())
-        return Session(str(seed), self.version, buffers, steps)
+        cut = rng.choice((1, 9, 100, 1000)) if rng.random() < 0.04 else 0
+        return Session(str(seed), self.version, buffers, steps, cut=cut)
 
     def part(self, rng: Random, op: str = "") -> Part:
         """Return a part of an op, by default of any."""
@@ -118,12 +128,14 @@ class _Client:
         self.generator, self.rng, self.connection = generator, rng, connection
         self.version = generator.version
         self.steps: list[Step] = []
-        self.ends = [0] * rng.choice((1, 1, 1, 2, 3))
+        self.ends = [0] * (rng.choice((1, 1, 1, 2, 3)) if rng.random() < 0.97 else 12)
         self.device_of = [rng.randrange(generator.devices) for _ in self.ends]
         self.next_id = rng.choice((1, 0x1000, 0x7F0000001000, 2**63 + 64))
 
     def buffers(self) -> list[Buffer]:
-        return [Buffer(self.number(i), end + MARGIN, self.device_of[i]) for i, end in enumerate(self.ends)]
+        # of few different sizes, so that an allocator gives what was freed before
+        sizes = [-(-end // MARGIN) * MARGIN + MARGIN for end in self.ends]
+        return [Buffer(self.number(i), size, self.device_of[i]) for i, size in enumerate(sizes)]
 
     def number(self, index: int) -> int:
         return self.connection * PER_CONNECTION + index
@@ -226,7 +238,7 @@ class _Client:
             self.make(GetAlignment, device=device),
             self.make(GetMaxSize, device=device),
             self.make(GetDeviceMemory, device=device),
-            self.make(AllocBuffer, device=device, size=self.rng.choice((0, 1, 64, 4096, 65536))),
+            self.make(AllocBuffer, device=device, size=self.rng.choice((0, 1, 64, 4096, 65536, self.rng.randrange(10_000)))),
             BufferGetBase(remote_ptr=handle(self.number(0))),
         ]
         if DeviceCount in self.generator.commands:
@@ -236,9 +248,11 @@ class _Client:
 
     def copy(self) -> None:
         """Write, copy, set, clear and read plain bytes."""
-        size = self.rng.choice((1, 7, 64, 100, 4096))
+        dtype = self.rng.choice(list(types(self.version).values())) if self.rng.random() < 0.5 else BY_NAME["I8"]
+        blocks = self.rng.choice((1, 7, 64, 100, 1000))
+        size = blocks * dtype.size
         (one, first), (two, second) = self.room(size), self.room(size)
-        source, target = block(self.number(one), first, size), block(self.number(two), second, size)
+        source, target = (row_of(dtype, blocks, self.number(i), at) for i, at in ((one, first), (two, second)))
         data = self.rng.randbytes(size)
         self.say(SetTensor(tensor=source, offset=0, data=data))
         self.say(CopyTensor(src=source, dst=target))
@@ -264,11 +278,12 @@ class _Client:
         self.say(GetTensor2d(**shape), data)  # type: ignore[arg-type]
 
     def clear(self) -> None:
-        """Set every byte of a buffer, and read some of them."""
-        index, offset = self.room(64)
-        value = self.rng.randrange(256)
+        """Set every byte of a buffer, and read some of them, from its last ones on backwards."""
+        index, _ = self.room(64)
+        value, end = self.rng.randrange(256), self.ends[index] + MARGIN
+        size = min(end, self.rng.choice((1, 64, 16384)))
         self.say(BufferClear(remote_ptr=handle(self.number(index)), value=value))
-        self.say(GetTensor(tensor=block(self.number(index), offset, 64), offset=0, size=64), bytes([value]) * 64)
+        self.say(GetTensor(tensor=block(self.number(index), end - size, size), offset=0, size=size), bytes([value]) * size)
 
     def hash(self) -> None:
         """Ask for data by a hash that nobody has uploaded."""

@@ -100,13 +100,14 @@ class Inside:
         with ExitStack() as stack:
             for index in range(session.connections):
                 ours = stack.enter_context(Alone(self.host))
-                numbers |= _allocated(ours, session, index)
-                said.append(self._talk(ours, bytes_of(session, index, numbers)))
+                numbers |= {} if session.headless else _allocated(ours, session, index)
+                said.append(self._talk(ours, bytes_of(session, index, numbers), session.headless))
         return said
 
-    def _talk(self, ours: handlers.Session, data: bytes) -> Said:
+    def _talk(self, ours: handlers.Session, data: bytes, headless: bool) -> Said:
         line = Line(ours, self.version)
-        line.hello()
+        if not headless:
+            line.hello()
         line.receive(data)
         return line.said
 

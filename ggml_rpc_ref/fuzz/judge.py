@@ -211,7 +211,8 @@ def _compared(session: Session, connection: int, heard: Heard, said: Said) -> It
         )  # fmt: skip
     elif not said.violation and not broken and not is_complete(heard) and heard.end is End.CLOSED and not said.left:
         missing = asked[len(replies)]
-        if not any(isinstance(answer.request, Graph) for answer in said.answers[:missing]):  # it may lack an op
+        # a graph among those that may have been refused: it may lack an op
+        if not any(isinstance(answer.request, Graph) for answer in said.answers[reached + 1 : missing + 1]):
             command = heard.plan.dues[missing].cls
             rule = "buffer.alloc-fails" if command is AllocBuffer else ""
             yield Suspicion(Kind.REFUSED, rule, "a session was refused that breaks no rule", subject=command_name(command))
@@ -270,8 +271,8 @@ def _differs(session: Session, step: Step | None, request: Any, wanted: bytes, r
             return f"{free} bytes free of {total}" if free > total else ""
         case DeviceCount():
             return f"{int.from_bytes(reply, 'little')} devices, before there were {int.from_bytes(wanted, 'little')}"
-        case SetTensorHash() if reply[0] == 1 and not any(wanted):
-            return ""  # it has a cache and the data in it, or says so: reading them back shows which
+        case SetTensorHash():
+            return "data that nobody has uploaded were found" if reply[0] and not any(wanted) else ""
         case GetAllocSize():
             least, found = (int.from_bytes(data, "little") for data in (wanted, reply))
             return f"{found} bytes are too few for a tensor of {least}" if found < least else ""

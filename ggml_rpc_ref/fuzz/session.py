@@ -103,6 +103,8 @@ class Session:
         buffers: allocated at the start, on their connections.
         steps: in the order of sending.
         notes: what mutations did to it; empty for a well-formed session.
+        cut: bytes of each piece in which it is sent, the first pieces of it; 0: all at once.
+        headless: whether its connections begin without HELLO and allocations.
         leaves: whether its clients reset their connections once all is said, without reading a reply.
     """
 
@@ -111,6 +113,8 @@ class Session:
     buffers: tuple[Buffer, ...] = ()
     steps: list[Step] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    cut: int = 0
+    headless: bool = False
     leaves: bool = False
 
     @property

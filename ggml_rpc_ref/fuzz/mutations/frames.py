@@ -38,7 +38,7 @@ def command(rng: Random, session: Session) -> Note | None:
         return None
     packet, label = packed(session, index), session.steps[index].label(session.version)
     known = [*by_number(session.version)]
-    new = rng.choice((*known, *known, max(known) + 1, 127, 128, 255))
+    new = rng.choice(known if rng.random() < 0.7 else (max(known) + 1, 127, 128, 255))
     put(session, index, packet.with_bytes(0, bytes([new])))
     return Note("frame.command", label.partition(" of ")[0], f"command -> {new}")
 
@@ -123,6 +123,15 @@ def noise(rng: Random, session: Session) -> Note | None:
         target = row.name
     insert(session, index, Packet(data), session.steps[index].connection)
     return Note("frame.noise", target, f"{len(data)} random bytes")
+
+
+@mutation("frame.headless")
+def headless(rng: Random, session: Session) -> Note | None:
+    """Begin without HELLO."""
+    if session.headless or not session.steps:
+        return None
+    session.headless = True
+    return Note("frame.headless", session.steps[0].label(session.version).partition(" of ")[0], "said before HELLO")
 
 
 @mutation("frame.hello")

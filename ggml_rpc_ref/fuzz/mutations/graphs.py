@@ -192,7 +192,7 @@ def nodes(rng: Random, session: Session) -> Note | None:
     listed, leaf = edit.nodes.tolist(), int(edit.other()["id"])
     new = rng.choice(
         (
-            [*listed, _some_id(edit)], [*listed, *listed], listed[:-1], [leaf, *listed], listed[::-1],
+            [*listed, _some_id(edit)], [*listed, *listed], listed[:-1], [leaf, *listed], listed[::-1], [],
             [*listed, *[leaf] * rng.choice((1, 16, 1000))], [int(i) for i in edit.tensors["id"]],
         )
     )  # fmt: skip
