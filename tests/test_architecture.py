@@ -239,7 +239,9 @@ WRITERS = {path.relative_to(TOOLS).with_suffix("").as_posix(): path for path in 
 MAY_USE: dict[str, set[str]] = {
     "op_wire": set(),
     "record_blocks": set(),
-    "record_enums": {"ggml_rpc_ref"},  # `from ggml_rpc_ref import upstream`
+    "builds": {"ggml_rpc_ref"},  # `from ggml_rpc_ref import upstream`
+    "frame_layouts": set(),
+    "record_enums": set(),
     "record_frames": {"ggml_rpc_ref"},
     "record_layout": set(),
     "make_malformed": set(),

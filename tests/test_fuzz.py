@@ -515,3 +515,15 @@ def test_a_number_of_no_buffer_stays_made_up(inside: Inside) -> None:
     content = as_json(find)
     assert content["bindings"] == {}
     assert content["steps"][2]["send"] == ["040800000000000000" + handle(5).to_bytes(8, "little").hex()]
+
+
+def test_what_a_fresh_buffer_holds_is_its_own_rule() -> None:
+    def read(buffer: int) -> GetTensor:
+        return GetTensor(tensor=RpcTensor(id=1, buffer=handle(buffer), data=address(buffer)), offset=0, size=4)
+
+    steps = [Step(0, BufferClear(remote_ptr=handle(0), value=0)), Step(0, read(1), bytes(4)), Step(0, read(0), bytes(4))]
+    session = Session("x", buffers=(Buffer(0, 64), Buffer(1, 64)), steps=steps)
+    data = b"".join(step.packet(DEFAULT).template for step in steps)
+    replies = bytes(8) + 2 * (b"\4" + bytes(7) + b"\1\0\0\0")
+    found = list(suspicions(session, [Heard(data, plan_of(data), (0,), replies, End.DONE)]))
+    assert [(one.kind, one.rule) for one in found] == [(Kind.WRONG, "buffer.clean"), (Kind.WRONG, "data.round-trip")]

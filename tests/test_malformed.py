@@ -29,6 +29,7 @@ from ggml_rpc_ref.server.handlers import Device, Host, Session, alloc_buffer
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.messages import AllocBuffer
 from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.upstream.rpc_server import spawn_command
 from tests.support.sabotage import SABOTAGES, InProcess
 
 HERE = Path(__file__).parent.parent / "vectors"
@@ -313,10 +314,7 @@ def test_a_server_that_breaks_the_rule_is_noticed(rule: str, tmp_path: Path) -> 
 
 @pytest.mark.upstream
 def test_the_genuine_server_does_as_was_observed(upstream_build: upstream.Build) -> None:
-    """One thread, because several spin while they wait."""
-    request = {"host": "127.0.0.1", "threads": 1, "devices": 1, "cache_dir": None, "protocol": "3.6.1", "owned": False}
-    words = json.dumps(request | {"port": 0}).replace('"port": 0', '"port": {port}')
-    target = Spawned("genuine rpc-server", [str(upstream_build.python), "-I", str(upstream.process.SCRIPT), "serve", words])
+    target = Spawned("genuine rpc-server", spawn_command(upstream_build, devices=1, cached=False))
     report = run(target, list(PLAYED.values()), Options(timeout=3.0))
     found = {result.case.id.removeprefix("malformed/"): str(result.verdict) for result in report.results}
     assert {id: verdict for id, verdict in found.items() if verdict not in CASES[id]["observed"]["verdict"]} == {}

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, AsJson, Expect, Judged, Listing, Only, Owned, Skip, Spawn
+from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, As, AsJson, Expect, Judged, Listing, Only, Owned, Skip, Spawn
 from ggml_rpc_ref.commands.output import print_error, print_json
 from ggml_rpc_ref.commands.writing import NOTHING, Writing
 from ggml_rpc_ref.errors import Misuse
 
 if TYPE_CHECKING:
     from ggml_rpc_ref.conformance import Case, Event, Expected, Report, Result, Target
+    from ggml_rpc_ref.spec.versions import Version
 
 
 LINE = 200
@@ -62,17 +63,20 @@ def conform(
     ] = False,
     i_own_this_target: Owned = False,
     list_cases: Listing = False,
+    own: As = "",
     as_json: AsJson = False,
 ) -> None:
     """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
+    from ggml_rpc_ref.commands.parsing import parse_own
     from ggml_rpc_ref.conformance import CASES, PROFILES, select
 
     if profile not in ("full", *PROFILES):
         raise Misuse(f"--profile {profile}: there is full, {', '.join(PROFILES)}")
-    server, cases = choose_target(target, spawn), select(tuple(only or ()), tuple(skip or ()))
+    version = parse_own(own)
+    server, cases = choose_target(target, spawn, version), select(tuple(only or ()), tuple(skip or ()))
     server.name = name or server.name
     writing = Writing(tuple(report or ()), write_expect, reproduce)
-    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing, jobs)
+    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing, jobs, version)
     raise typer.Exit(print_cases(cases, as_json=as_json) if list_cases else judge_and_report(server, cases, options, CASES))
 
 
@@ -89,9 +93,10 @@ class JudgingOptions:
     verbose: bool = False
     writing: Writing = NOTHING
     jobs: int = 1
+    own: Version | None = None
 
 
-def choose_target(endpoint: str, spawn: str) -> Target:
+def choose_target(endpoint: str, spawn: str, own: Version | None = None) -> Target:
     """Return the server to judge: a running one, one to start, or our own.
 
     Raises:
@@ -104,7 +109,7 @@ def choose_target(endpoint: str, spawn: str) -> Target:
         raise Misuse("give either HOST:PORT or --spawn, not both")
     if endpoint:
         return Given(parse_endpoint(endpoint))
-    return from_command(spawn) if spawn else embedded()
+    return from_command(spawn) if spawn else embedded(own)
 
 
 def print_cases(cases: Sequence[Case], *, as_json: bool) -> ExitCode:
@@ -143,7 +148,7 @@ def judge_and_report(
     report = Report(known=known)
     # By default SIGTERM would end us at once and leave the server that we started behind: treat it as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    how = Options(options.timeout, options.owned, options.profile, options.repeat, options.jobs)
+    how = Options(options.timeout, options.owned, options.profile, options.repeat, options.jobs, options.own)
     with _progress(target.name, cases, expected or {}) as show:
         _collect(judge(target, cases, how), report, show, options)
     code = exit_code(report, expected)

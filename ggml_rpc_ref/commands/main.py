@@ -26,6 +26,7 @@ from ggml_rpc_ref.commands.proxy import proxy
 from ggml_rpc_ref.commands.replay import replay
 from ggml_rpc_ref.commands.serve import serve
 from ggml_rpc_ref.commands.show import show
+from ggml_rpc_ref.commands.skew import skew
 from ggml_rpc_ref.commands.status import status
 from ggml_rpc_ref.errors import Damaged, Misuse, Unsupported, Violation
 
@@ -55,7 +56,7 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode):
+for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode, skew):
     app.command()(command)
 app.command()(diff)
 app.command()(report)

@@ -43,7 +43,7 @@ As = Annotated[
     typer.Option(
         "--as",
         metavar="VERSION",
-        help="Behave as a client of this protocol version: its HELLO, its rule. (default: whatever the server answers)",
+        help="Behave as a client of this protocol version, by its HELLO and its rule. (default: what the server speaks)",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
 from ggml_rpc_ref.conformance.cases.data import BULK, fnv1a_of_zeros
@@ -23,6 +23,8 @@ from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     BufferClear,
     BufferGetBase,
+    CommFree,
+    CommInit,
     CopyTensor,
     DeviceCount,
     FreeBuffer,
@@ -31,10 +33,13 @@ from ggml_rpc_ref.spec.messages import (
     GetDeviceMemory,
     GetMaxSize,
     GetTensor,
+    GetTensor2d,
     GraphCompute,
     GraphRecompute,
     InitTensor,
+    MemsetTensor,
     SetTensor,
+    SetTensor2d,
     SetTensorHash,
     by_number,
     command_name,
@@ -139,6 +144,8 @@ def _sum(peer: Peer, *, again: bool = False) -> None:
 PLACED = (AllocBuffer, BufferGetBase)
 """What is needed to have a tensor somewhere."""
 
+ROWS: Final = {"offset": 0, "size": 4, "n_copies": 8, "stride": 8}
+
 PLAIN: Mapping[type, tuple[tuple[type, ...], Callable[[Peer], object]]] = {
     DeviceCount: ((), lambda peer: peer.ask(DeviceCount())),
     GetAlignment: ((), lambda peer: peer.ask(GetAlignment())),
@@ -156,6 +163,12 @@ PLAIN: Mapping[type, tuple[tuple[type, ...], Callable[[Peer], object]]] = {
     CopyTensor: (PLACED, lambda peer: peer.ask(CopyTensor(src=_buffer(peer), dst=_buffer(peer)))),
     GraphCompute: ((*PLACED, SetTensor, GetTensor), _sum),
     GraphRecompute: ((GraphCompute,), lambda peer: _sum(peer, again=True)),
+    MemsetTensor: (PLACED, lambda peer: peer.takes(MemsetTensor(tensor=_buffer(peer), offset=0, size=64, value=1))),
+    SetTensor2d: (PLACED, lambda peer: peer.takes(SetTensor2d(tensor=_buffer(peer), **ROWS, data=bytes(32)))),
+    GetTensor2d: (PLACED, lambda peer: peer.ask(GetTensor2d(tensor=_buffer(peer), **ROWS))),
+    # of a world of three, so that nobody listens and nobody connects
+    CommInit: ((), lambda peer: peer.ask(CommInit(device=0, rank=0, world=3, port=0, host=b""))),
+    CommFree: ((), lambda peer: peer.takes(CommFree(device=0))),
 }
 """Request class to the commands that must work first, and its plainest use."""
 
