@@ -49,6 +49,9 @@ MODULES = (
 )
 """What a peer's requests pass through."""
 
+ENDS = {signal.SIGTERM, signal.SIGINT}
+"""What ends a server."""
+
 SWAPS: dict[type, type] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -175,6 +178,8 @@ class Finder(importlib.abc.MetaPathFinder):
 
 def serve(port: int, module: str, number: int) -> None:
     """Serve with one change until a signal comes; with -1 for its number, without a change, and write down the lines reached."""
+    # blocked before there are other threads, one of which would otherwise take the signal and end the process
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
     reached: set[tuple[str, int]] = set()
     if number < 0:
         threading.settrace(lambda frame, event, argument: _trace(reached, frame))
