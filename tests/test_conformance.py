@@ -459,7 +459,7 @@ def test_a_case_that_may_crash_needs_leave_on_another_machine(monkeypatch: pytes
 def test_a_failure_shows_what_was_said() -> None:
     report = judge(fake("exit"), [UNKNOWN])
     assert report.results[0].transcript[0].startswith("1 sent 9 literal bytes 9 bytes 0e0000")
-    assert any(line.startswith("1 got 11 bytes 0300") for line in report.results[0].transcript)
+    assert any(line.startswith("1 got the reply to HELLO 11 bytes 0300") for line in report.results[0].transcript)
 
 
 def made(*verdicts: tuple[str, Verdict], rule: str = "") -> Report:
@@ -645,6 +645,7 @@ SCHEMA: dict[str, Any] = {
                     "rule": {"enum": list(RULES)},
                     "broken_rule": {"enum": list(RULES)},
                     "detail": {"type": "string"},
+                    "what": {"type": "string"},
                     "duration": {"type": "number", "minimum": 0},
                     "expected": {"type": "string"},
                     "actual": {"type": "string"},
@@ -666,7 +667,7 @@ def test_json_is_as_promised() -> None:
     found = json.loads(json.dumps(as_json(report, exit_code(report))))
     jsonschema.validate(found, SCHEMA)
     good, bad = found["cases"]
-    assert set(good) == {"id", "verdict", "level", "rule", "detail", "duration"}
+    assert set(good) == {"id", "verdict", "level", "rule", "detail", "duration", "what"}
     assert (bad["verdict"], bad["rule"], bad["broken_rule"], bad["level"]) == (
         "CRASH",
         "frame.command-known",
@@ -721,6 +722,14 @@ def test_the_default_judges_our_own_server() -> None:
         (spawn("exit"), 4, "stdout", "the server died: exit status 7"),
         ([*spawn("exit"), "--json"], 4, "stdout", '"verdict": "CRASH"'),
         (spawn("new"), 3, "stderr", "it speaks protocol 9.2.0, and this program 1.0.0, "),
+        (["conform", "--as", "8.0.0", "--only", "session.caps"], 0, "stdout", "protocol 8.0.0, 2 devices: 4 cases, 4 PASS"),
+        (
+            [*spawn("close"), "--as", "3.0.0"],
+            3,
+            "stderr",
+            "this client 3.0.0 (llama.cpp b6751 to b7041), and a client goes on only",
+        ),
+        (["conform", "--as", "9.9.9"], 2, "stderr", "--as 9.9.9: known are 1.0.0, "),
         (["conform", "127.0.0.1:1", "--timeout", "1"], 3, "stderr", "ggml-rpc-ref: can't connect to 127.0.0.1:1"),
         (["conform", "127.0.0.1:0"], 2, "stderr", "is not an endpoint"),
         (["conform", "127.0.0.1:1", "--spawn", "x {port}"], 2, "stderr", "not both"),

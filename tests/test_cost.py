@@ -27,6 +27,7 @@ from ggml_rpc_ref.server import validate
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, Version
 from ggml_rpc_ref.tensor import PlainStorage, Quad, Tensor, contiguous_nb, extent
+from tests.support.seeds import seeded
 
 SCALE = 2048
 GRANT = 2**30 // SCALE
@@ -190,7 +191,7 @@ def test_many_small_matrices_are_few_parts(name: str, ne: tuple[int, ...], param
     assert 0 < len(asked) <= 8 * N * 16 // slabs.SLAB_BYTES
 
 
-@pytest.mark.parametrize("name", ["SQR", "ADD", "MUL_MAT", "FLASH_ATTN_EXT", "REPEAT_BACK"])
+@pytest.mark.parametrize("name", ["SQR", "ADD", "MUL_MAT", "FLASH_ATTN_EXT", "REPEAT_BACK", "CUMSUM"])
 def test_a_node_stops_between_its_parts(name: str) -> None:
     x, y, keys = tensor("F32", (256, 4096)), tensor("F32", (256, 4096)), tensor("F32", (8, N // 8))
     dst, src = {
@@ -202,6 +203,7 @@ def test_a_node_stops_between_its_parts(name: str) -> None:
             (tensor("F32", (8, 64)), keys, keys),
         ),
         "REPEAT_BACK": (tensor("F32", (256,)), (x,)),
+        "CUMSUM": (tensor("F32", (2**20,)), (tensor("F32", (2**20,)),)),
     }[name]
     node = OPS[name].check(dst, src, bytes(64))
     asked: list[int] = []
@@ -212,6 +214,30 @@ def test_a_node_stops_between_its_parts(name: str) -> None:
 
     with pytest.raises(Stopped), stoppable(second_time), np.errstate(all="ignore"):
         node.op.oracle(node)
+
+
+def test_sums_in_parts_are_those_of_the_whole_row() -> None:
+    """Each sum is rounded before the next number is added, also where a part begins; in place as well."""
+    numbers = np.random.default_rng(seeded(1)).standard_normal(2 * 2**18 + 7).astype(np.float32)
+    expected = np.add.accumulate(numbers)
+    storage = PlainStorage(numbers.copy().view(np.uint8))
+    x = replace(tensor("F32", numbers.shape), storage=storage)
+    for dst in (tensor("F32", numbers.shape), x):
+        OPS["CUMSUM"].oracle(OPS["CUMSUM"].check(dst, (x,), bytes(64)))
+        assert np.array_equal(dst.array.ravel(), expected)
+
+
+@pytest.mark.parametrize("n", [1, 3, 2**18])
+def test_copies_are_added_one_after_another(n: int) -> None:
+    """5 copies of many elements, each a call of its own, and many copies of few."""
+    copies = max(5, 2**20 // n if n < 8 else 5)
+    numbers = np.random.default_rng(seeded(2)).standard_normal((copies, n)).astype(np.float32)
+    expected = np.zeros(n, np.float32)
+    for row in numbers:
+        expected += row
+    src, dst = replace(tensor("F32", (n, copies)), storage=PlainStorage(numbers.view(np.uint8).ravel())), tensor("F32", (n,))
+    OPS["REPEAT_BACK"].oracle(OPS["REPEAT_BACK"].check(dst, (src,), bytes(64)))
+    assert np.array_equal(dst.array.ravel(), expected)
 
 
 @pytest.mark.parametrize(("name", "version"), [

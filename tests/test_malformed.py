@@ -22,7 +22,7 @@ from ggml_rpc_ref import golden as vectors
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
-from ggml_rpc_ref.conformance import CaseEnded, Given, Options, Result, Spawned, Verdict, judge, run
+from ggml_rpc_ref.conformance import CaseEnded, Given, Introduced, Options, Result, Spawned, Verdict, judge, run
 from ggml_rpc_ref.golden import play, semantics
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.server.handlers import Device, Host, Session, alloc_buffer
@@ -212,17 +212,23 @@ def own() -> dict[str, tuple[Result, set[str]]]:
     log.addHandler(listener)
     with Server(Host([Device("oracle", "numpy", Oracle(HostMemory(2**30)))])) as server:
 
-        def take(result: Result) -> None:
+        def settle() -> None:
             end = time.monotonic() + 20
             while server.connections and time.monotonic() < end:  # a connection is logged after its end
                 time.sleep(0.001)
+
+        def take(result: Result) -> None:
+            settle()
             results[result.case.id.removeprefix("malformed/")] = result, set(rules)
             rules.clear()
 
         try:
-            for event in judge(Given(parse_endpoint(server.endpoint)), list(PLAYED.values()), Options(timeout=30.0)):
+            for event in judge(Given(parse_endpoint(server.endpoint)), list(PLAYED.values()), Options(timeout=30.0, profile="")):
                 if isinstance(event, CaseEnded):
                     take(event.result)
+                elif isinstance(event, Introduced):
+                    settle()
+                    rules.clear()  # of forms of HELLO that this version does not have
         finally:
             log.removeHandler(listener)
     return results

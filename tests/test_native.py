@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
+import subprocess
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
 
 from ggml_rpc_ref.backends import Step, Stopped, never
 from ggml_rpc_ref.backends.half import ThroughFloat32
 from ggml_rpc_ref.backends.memory import HostMemory
-from ggml_rpc_ref.backends.native import DIRECTORY, Native, unavailable
-from ggml_rpc_ref.backends.native.library import VARIANTS, kernel_ops, load
+from ggml_rpc_ref.backends.native import DIRECTORY, Native, backend, unavailable
+from ggml_rpc_ref.backends.native.library import VARIANTS, Library, kernel_ops, load
 from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
 from ggml_rpc_ref.blocks import CAN_QUANTISE
 from ggml_rpc_ref.derive import declarations, grids
@@ -31,10 +37,11 @@ from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
-from ggml_rpc_ref.ops.op import FLOATS, Node
+from ggml_rpc_ref.ops.op import FLOATS, WRITABLE_BLOCKS, Node
 from ggml_rpc_ref.ops.shared.matmul import WEIGHTS
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
+from tests.support.seeds import SEED
 
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=f"native: {unavailable()}")
 
@@ -95,8 +102,9 @@ def judge(name: str, case: Case, expected: dict[str, bytes], backend: Native) ->
 
 
 COMPUTED = {
-    "ADD": 22, "CONT": 20, "CPY": 117, "DIV": 23, "DUP": 11, "FLASH_ATTN_EXT": 78, "GET_ROWS": 34, "GLU": 40, "MUL": 22,
-    "MUL_MAT": 130, "RMS_NORM": 10, "ROPE": 57, "ROPE_BACK": 17, "SCALE": 16, "SET_ROWS": 20, "SOFT_MAX": 38, "SUB": 22,
+    "ADD": 22, "CONT": 20, "CPY": 125, "DIV": 23, "DUP": 11, "FLASH_ATTN_EXT": 78, "GET_ROWS": 34, "GLU": 40, "MUL": 22,
+    "MUL_MAT": 130, "MUL_MAT_ID": 73, "RMS_NORM": 10, "ROPE": 57, "ROPE_BACK": 17, "SCALE": 16, "SET_ROWS": 26, "SOFT_MAX": 38,
+    "SUB": 22,
 }  # fmt: skip
 """Op to how many of its recorded cases C computes; the oracle has the others."""
 
@@ -260,3 +268,157 @@ def test_an_index_out_of_range_is_refused_in_the_oracles_words(name: str) -> Non
     bad = node(name, *parts)
     with pytest.raises(Violation, match=r"graph.index.*src\[1\]\[1,0,0,0\].*4.*need 0 <= index < 4"):
         compute(native(HERE[0]), bad)
+
+
+# ---------------------------------------------------------------------------------------------- quantising, bit for bit
+
+FILLS = ("normal", "special", "normal:1e-30", "normal:1e30", "normal:1e-41", "zeros", "uniform:0:1", "uniform:-5:-4", "permutation")
+
+
+@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("dtype", ["F16", "BF16", *WRITABLE_BLOCKS])
+def test_quantising_is_the_oracles_bit_for_bit(dtype: str, variant: str) -> None:
+    for fill in FILLS:
+        operands = Operand(dtype, (512, 40), alias="src1"), f32(512, 40, fill=fill), Operand(dtype, (512, 40), fill="zeros")
+        copy = node("CPY", *operands)
+        if not native(variant).supports(copy):
+            assert dtype in LEFT_TO_THE_ORACLE
+            return
+        compute(native(variant), copy)
+        found = memory(copy.dst).copy()
+        copy.op.oracle(copy)
+        assert np.array_equal(found, memory(copy.dst)), fill
+
+
+LEFT_TO_THE_ORACLE = {"IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4"}
+"""Types that no kernel writes yet."""
+
+
+# --------------------------------------------------------------------------------- shapes and layouts, against the oracle
+
+
+@pytest.mark.parametrize("variant", HERE)
+@seed(SEED)
+@settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    weights=st.sampled_from(["F32", "F16", "Q8_0", "Q5_0", "Q4_K", "Q6_K", "Q2_K", "IQ4_NL"]),
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 20),
+    groups=st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 2)),
+    gap=st.sampled_from([0, 64]),
+)
+def test_products_of_any_shape(variant: str, weights: str, rows: int, columns: int, groups: tuple[int, int, int], gap: int) -> None:
+    """Rows that fill no tile, matrices that broadcast, gaps between the rows of src1 and of the result."""
+    (matrices, repeated, outer), k, row = groups, 256, 4 * 256 + gap
+    nb = (4, row, row * columns, row * columns * matrices * repeated)
+    out = 4 * rows + gap
+    dst = Operand("F32", (rows, columns, matrices * repeated, outer), (4, out, out * columns, out * columns * matrices * repeated))
+    src = Operand(weights, (k, rows, matrices)), Operand("F32", (k, columns, matrices * repeated, outer), nb)
+    agrees(native(variant, 3), node("MUL_MAT", dst, *src))
+
+
+@pytest.mark.parametrize("variant", HERE)
+@seed(SEED)
+@settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    kinds=st.tuples(st.sampled_from(["F32", "F16", "Q8_0"]), st.sampled_from(["F32", "F16", "Q4_0"])),
+    lengths=st.tuples(st.sampled_from([32, 64, 96]), st.sampled_from([32, 64])),
+    queries=st.integers(1, 12),
+    keys=st.integers(1, 150),
+    heads=st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 2)),
+    fills=st.tuples(
+        st.sampled_from(["normal", "values:" + "0.5,-2," * 400 + "nan,inf,-inf"]), st.sampled_from(["mask", "normal", "zeros"])
+    ),
+    params=st.fixed_dictionaries(
+        {"scale": st.just(0.125), "max_bias": st.sampled_from([0.0, 8.0]), "logit_softcap": st.sampled_from([0.0, 5.0])}
+    ),
+)
+def test_attention_of_any_shape(
+    variant: str,
+    kinds: tuple[str, str],
+    lengths: tuple[int, int],
+    queries: int,
+    keys: int,
+    heads: tuple[int, int, int],
+    fills: tuple[str, str],
+    params: dict[str, float],
+) -> None:
+    (dk, dv), (shared, each, batch) = lengths, heads
+    k, v = kinds
+    attend = node(
+        "FLASH_ATTN_EXT", f32(dv, shared * each, queries, batch), f32(dk, queries, shared * each, batch),
+        Operand(k, (dk, keys, shared, batch)), Operand(v, (dv, keys, shared, batch), fill=fills[0] if v == "F32" else "normal"),
+        Operand("F16", (keys, queries), fill=fills[1]), **params,
+    )  # fmt: skip
+    agrees(native(variant, 3), attend)
+
+
+def agrees(backend: Native, found: Node) -> None:
+    """Compute a node; fail unless the result is the oracle's by the op's tolerance, and nothing else was written."""
+    assert backend.supports(found)
+    before = memory(found.dst).copy()
+    compute(backend, found)
+    after = memory(found.dst).copy()
+    outside = ~element_bytes(found.dst)
+    assert np.array_equal(after[outside], before[outside]), "bytes between or around the elements were changed"
+    result = replace(found.dst, storage=PlainStorage(after))
+    with np.errstate(all="ignore"):
+        found.op.oracle(found)
+    mismatch = compare_tensors(found.dst, result, found.op.tolerance)
+    assert mismatch is None, str(mismatch)
+
+
+# ------------------------------------------------------------------------------------------------- kernels that are wrong
+
+SABOTAGES = {
+    "off by one row": ("MUL_MAT", "kernels/mul_mat.c", "min64(TILE_ROWS, w->ne[1] - i)", "min64(TILE_ROWS - 1, w->ne[1] - i)"),
+    "wrong stride": (
+        "GET_ROWS",
+        "kernels/get_rows.c",
+        "row_at(table, node->src[0], index,",
+        "row_at(table, node->src[0], index / 2,",
+    ),
+    "missing mask": ("SOFT_MAX", "kernels/soft_max.c", "= present(mask) ? row_at(mask", "= 0 ? row_at(mask"),
+    "one element too many": ("SCALE", "kernels/scale.c", "g->dst.ne[0], x * scale);", "g->dst.ne[0] + 1, x * scale);"),
+}
+
+
+@pytest.fixture(scope="module")
+def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> Native:
+    """A backend whose kernels for four ops are wrong, each in its own way; compiled here."""
+    root = tmp_path_factory.mktemp("native")
+    copied = root / "ggml_rpc_ref" / "backends" / "native"
+    shutil.copytree(DIRECTORY, copied, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for path in (copied / "kernels").glob("*.c"):
+        if path.stem.upper() not in {op for op, *_ in SABOTAGES.values()}:
+            path.unlink()
+    for _, name, right, wrong in SABOTAGES.values():
+        source = (copied / name).read_text()
+        assert source.count(right) == 1, name
+        (copied / name).write_text(source.replace(right, wrong))
+    program = (
+        "import runpy\n"
+        "plain = runpy.run_path('ggml_rpc_ref/backends/native/build.py')['plain']\n"
+        "kwds = plain._assigned_source[3]\n"
+        "kwds.update(extra_compile_args=[*kwds['extra_compile_args'], '-O1'], optional=False)\n"
+        "plain.compile(tmpdir='.')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=300, check=False)
+    (module,) = root.rglob("_plain*.so") or [None]
+    assert module is not None, done.stderr
+    spec = spec_from_file_location("_plain", module)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "library", lambda _: Library("plain", loaded.ffi, loaded.lib))  # type: ignore[attr-defined]
+        return Native(HostMemory(0), threads=2)
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES)
+def test_a_wrong_kernel_is_caught(sabotage: str, sabotaged: Native) -> None:
+    op = SABOTAGES[sabotage][0]
+    with pytest.raises(AssertionError, match="dst"):
+        for case, expected in cases(op):
+            judge(op, case, expected, sabotaged)

@@ -292,6 +292,12 @@ def test_every_backend_names_ops_that_there_are() -> None:
     assert registry.BACKENDS["oracle"].kernels().keys() == ops_of(NEWEST).keys() - CUSTOM_OPS
 
 
+def test_auto_is_native_where_it_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for why, name in (("", "native"), ("not built", "oracle")):
+        monkeypatch.setattr(registry.Row, "unavailable", lambda row, why=why: why)
+        assert registry.find("auto").name == name
+
+
 def test_a_backend_that_can_not_be_used_says_why() -> None:
     missing = registry.Row("cuda", "kernels on a GPU", "no_such_module", "Cuda")
     assert "no_such_module" in missing.unavailable()

@@ -79,12 +79,18 @@ BACKENDS: dict[str, Row] = {row.name: row for row in ROWS}
 """Name to row."""
 
 
+AUTO = "auto"
+"""Stands for the fastest backend that is right by the oracle's tolerances and can be used here."""
+
+
 def find(name: str) -> Row:
-    """Return the row of a backend.
+    """Return the row of a backend, by its name or by `AUTO`.
 
     Raises:
         Misuse: for an unknown name.
     """
+    if name == AUTO:
+        return BACKENDS["oracle" if BACKENDS["native"].unavailable() else "native"]
     if name not in BACKENDS:
         raise Misuse(f"there is no device {name!r}: choose from {', '.join(BACKENDS)}")
     return BACKENDS[name]

@@ -51,6 +51,7 @@ struct geometry {{
     struct layout dst;
     struct layout src[{MAX_SRC}];
     int32_t phases;
+    int32_t small;      /* whether one thread computes it in less time than it takes to ask another */
     struct phase phase[4];
     int64_t shared;     /* bytes of scratch memory that all threads share */
     int64_t own;        /* bytes of scratch memory for each thread */
@@ -80,7 +81,7 @@ struct pool;
 struct pool *pool_new(int threads);
 void pool_free(struct pool *pool);
 int run_some(struct pool *pool, struct run *run, int64_t nanoseconds);
-void run_end(struct run *run);
+void run_end(struct pool *pool, struct run *run);
 int plan_geometry(struct geometry *geometry);
 int runs_here(void);
 """

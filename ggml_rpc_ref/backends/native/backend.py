@@ -110,7 +110,7 @@ class _Stretch:
                 if outcome != lib.TIME_IS_UP:
                     self._refuse(self._nodes[run.node], outcome == lib.BAD_INDEX)
         finally:
-            lib.run_end(run)
+            lib.run_end(self._pool, run)
             for written, start, stop in self._writes:
                 written(start, stop)
 

@@ -46,8 +46,11 @@ struct pool {
     atomic_int sleepers;
     atomic_bool stopping;
     struct job job;
+    uint8_t *spare; /* scratch memory that no run has, which the next one takes; under `lock` */
+    int64_t spare_size;
 };
 
+#define MOST_SPARE (256ll << 20) /* bytes of scratch memory that are kept */
 #define INSIDE 0xFFFFull
 #define TURN 0x10000ull
 
@@ -174,6 +177,7 @@ void pool_free(struct pool *pool)
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->lock);
     pthread_mutex_destroy(&pool->busy);
+    free(pool->spare);
     free(pool);
 }
 
@@ -223,17 +227,39 @@ static void compute_phase(struct pool *pool, struct job *job)
     }
 }
 
-static bool make_room(struct run *run, int64_t size)
+/* Bytes of scratch memory that a node needs. */
+static int64_t scratch_of(const struct geometry *g, int threads) { return aligned(g->shared) + threads * aligned(g->own); }
+
+/* Get the scratch memory that the largest node needs, once for a run: fresh pages cost more than most nodes. */
+static bool make_room(struct pool *pool, struct run *run)
 {
+    int64_t size = 0;
+    for (int64_t i = 0; i < run->count; i++)
+        size = max64(size, scratch_of(run->nodes[i].of, pool->threads));
     if (size <= run->scratch_size)
         return true;
-    free(run->scratch);
-    run->scratch_size = 0;
-    run->scratch = aligned_alloc(64, aligned(size));
-    if (!run->scratch)
-        return false;
-    run->scratch_size = aligned(size);
-    return true;
+    pthread_mutex_lock(&pool->lock);
+    if (pool->spare_size >= size) {
+        run->scratch = pool->spare;
+        run->scratch_size = pool->spare_size;
+        pool->spare = NULL;
+        pool->spare_size = 0;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (!run->scratch) {
+        run->scratch = aligned_alloc(64, aligned(size));
+        run->scratch_size = run->scratch ? aligned(size) : 0;
+    }
+    return run->scratch;
+}
+
+/* Compute a node whose phases are all small, on this thread. */
+static void run_small(const struct node *node, uint8_t *scratch, atomic_int *outcome)
+{
+    const struct geometry *g = node->of;
+    struct work work = {scratch, scratch + aligned(g->shared), outcome};
+    for (int i = 0; i < g->phases; i++)
+        g->phase[i].run(node, 0, g->phase[i].units, &work);
 }
 
 /* Compute nodes from where the run has come to; TIME_IS_UP: call again to go on. */
@@ -241,14 +267,19 @@ int run_some(struct pool *pool, struct run *run, int64_t nanoseconds)
 {
     int64_t deadline = now() + nanoseconds;
     atomic_int outcome = DONE;
+    if (!make_room(pool, run))
+        return NO_MEMORY;
     while (run->node < run->count) {
         const struct node *node = run->nodes + run->node;
         const struct geometry *g = node->of;
-        bool fresh = run->phase == 0 && run->unit == 0;
-        int64_t size = aligned(g->shared) + pool->threads * aligned(g->own);
-        /* what earlier phases have left in the scratch memory must stay: its size is the same for the whole node */
-        if (fresh && !make_room(run, size))
-            return NO_MEMORY;
+        if (g->small) { /* most nodes of a token: no counter, and a look at the clock now and then */
+            run_small(node, run->scratch, &outcome);
+            if (atomic_load_explicit(&outcome, memory_order_relaxed) != DONE)
+                return BAD_INDEX;
+            if ((++run->node & 63) == 0 && run->node < run->count && now() > deadline)
+                return TIME_IS_UP;
+            continue;
+        }
         struct job job = {.node = node, .phase = &g->phase[run->phase], .deadline = deadline, .outcome = &outcome,
                           .scratch = run->scratch, .shared = aligned(g->shared), .own = aligned(g->own)};
         atomic_init(&job.next, run->unit);
@@ -270,12 +301,29 @@ int run_some(struct pool *pool, struct run *run, int64_t nanoseconds)
     return DONE;
 }
 
-/* Give back what a run has taken. */
-void run_end(struct run *run)
+/* Give back what a run has taken; the largest scratch memory is kept for the next one. */
+void run_end(struct pool *pool, struct run *run)
 {
-    free(run->scratch);
+    uint8_t *left = run->scratch;
+    pthread_mutex_lock(&pool->lock);
+    if (run->scratch_size > pool->spare_size && run->scratch_size <= MOST_SPARE) {
+        left = pool->spare;
+        pool->spare = run->scratch;
+        pool->spare_size = run->scratch_size;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    free(left);
     run->scratch = NULL;
     run->scratch_size = 0;
+}
+
+/* Whether each phase takes less than handing it out is worth. */
+static bool is_small(const struct geometry *g)
+{
+    for (int i = 0; i < g->phases; i++)
+        if (g->phase[i].units > SMALLEST_PART / g->phase[i].cost)
+            return false;
+    return true;
 }
 
 /* Find the kernel of a geometry and let it plan; 0 where none computes it. */
@@ -284,8 +332,11 @@ int plan_geometry(struct geometry *geometry)
     geometry->phases = 0;
     geometry->shared = geometry->own = 0;
     for (int i = 0; i < kernel_count; i++)
-        if (kernels[i]->op == geometry->op)
-            return kernels[i]->plan(geometry);
+        if (kernels[i]->op == geometry->op) {
+            int planned = kernels[i]->plan(geometry);
+            geometry->small = planned && is_small(geometry);
+            return planned;
+        }
     return 0;
 }
 

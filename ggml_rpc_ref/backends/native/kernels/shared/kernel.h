@@ -58,6 +58,8 @@ struct place {
 /* The indices of the row with a number, counted along ne[1] first. */
 static inline struct place place_of(const struct layout *l, int64_t row)
 {
+    if (row < l->ne[1]) /* divisions cost more than a short row */
+        return (struct place){row, 0, 0};
     int64_t i1 = row % l->ne[1], rest = row / l->ne[1];
     return (struct place){i1, rest % l->ne[2], rest / l->ne[2]};
 }
@@ -71,7 +73,8 @@ static inline uint8_t *row_of(const struct layout *l, uint8_t *data, int64_t row
 /* The row of a tensor that is repeated to the dimensions of another one, for the indices of that. */
 static inline uint8_t *repeated_row(const struct layout *l, uint8_t *data, struct place p)
 {
-    return row_at(l, data, p.i1 % l->ne[1], p.i2 % l->ne[2], p.i3 % l->ne[3]);
+    int64_t i1 = p.i1 < l->ne[1] ? p.i1 : p.i1 % l->ne[1], i2 = p.i2 < l->ne[2] ? p.i2 : p.i2 % l->ne[2];
+    return row_at(l, data, i1, i2, p.i3 < l->ne[3] ? p.i3 : p.i3 % l->ne[3]);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- planning */

@@ -1,6 +1,7 @@
-/* The plain types and those of 32 elements; SPEC.md has the formulas, blocks/legacy.py the same in numpy. */
+/* The plain types and those of 32 elements (`quantise_k.c` has the K types); SPEC.md has the formulas, blocks/legacy.py the same in numpy. */
 #include "quantise.h"
 
+#include "quantise_k.h"
 #include "vector.h"
 
 static void put16(uint8_t *p, uint16_t x) { memcpy(p, &x, 2); }
@@ -166,6 +167,12 @@ static block_function block_of(int32_t type)
     case GGML_TYPE_Q5_1: return quantise_q5_1;
     case GGML_TYPE_Q8_0: return quantise_q8_0;
     case GGML_TYPE_Q8_1: return quantise_q8_1;
+    case GGML_TYPE_Q2_K: return quantise_q2_k;
+    case GGML_TYPE_Q3_K: return quantise_q3_k;
+    case GGML_TYPE_Q4_K: return quantise_q4_k;
+    case GGML_TYPE_Q5_K: return quantise_q5_k;
+    case GGML_TYPE_Q6_K: return quantise_q6_k;
+    case GGML_TYPE_Q8_K: return quantise_q8_k;
     default: return NULL;
     }
 }
