@@ -19,6 +19,8 @@ from tests.support.seeds import SEED
 
 T = TypeVar("T")
 
+collect_ignore = ["example_project"]  # it is run by test_pytest_plugin, as a project of its own
+
 # The same examples each time unless another seed is asked for, and no verdict that depends on how busy the machine is.
 settings.register_profile("suite", derandomize=SEED == 0, deadline=None, database=None, print_blob=True)
 settings.load_profile("suite")

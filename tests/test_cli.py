@@ -158,7 +158,7 @@ HEAVY = {
         (["--help"], set()),
         (["--version"], set()),
         (["probe", "127.0.0.1:1"], {"numpy"}),
-        (["conform", "127.0.0.1:1"], {"numpy", "ggml_rpc_ref.conformance"}),
+        (["conform", "127.0.0.1:1"], {"numpy", "ggml_rpc_ref.conformance", "ggml_rpc_ref.ops"}),
         (["upstream", "list"], {"ggml_rpc_ref.upstream"}),
         (["serve", "-d", "abacus"], {"numpy", "ggml_rpc_ref.ops", "ggml_rpc_ref.server"}),
     ],

@@ -62,6 +62,7 @@ from ggml_rpc_ref.spec.messages import REQUESTS
 from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import PROFILES, V3_6_1, V8_0_0, Version
+from ggml_rpc_ref.upstream.rpc_server import spawn_command
 from tests.support.sabotage import NO_CASE, SABOTAGES, InProcess, Sabotage
 
 HERE = Path(__file__).parent
@@ -458,7 +459,7 @@ def test_a_case_that_may_crash_needs_leave_on_another_machine(monkeypatch: pytes
 def test_a_failure_shows_what_was_said() -> None:
     report = judge(fake("exit"), [UNKNOWN])
     assert report.results[0].transcript[0].startswith("1 sent 9 literal bytes 9 bytes 0e0000")
-    assert any(line.startswith("1 got 11 bytes 0300") for line in report.results[0].transcript)
+    assert any(line.startswith("1 got the reply to HELLO 11 bytes 0300") for line in report.results[0].transcript)
 
 
 def made(*verdicts: tuple[str, Verdict], rule: str = "") -> Report:
@@ -644,6 +645,7 @@ SCHEMA: dict[str, Any] = {
                     "rule": {"enum": list(RULES)},
                     "broken_rule": {"enum": list(RULES)},
                     "detail": {"type": "string"},
+                    "what": {"type": "string"},
                     "duration": {"type": "number", "minimum": 0},
                     "expected": {"type": "string"},
                     "actual": {"type": "string"},
@@ -665,7 +667,7 @@ def test_json_is_as_promised() -> None:
     found = json.loads(json.dumps(as_json(report, exit_code(report))))
     jsonschema.validate(found, SCHEMA)
     good, bad = found["cases"]
-    assert set(good) == {"id", "verdict", "level", "rule", "detail", "duration"}
+    assert set(good) == {"id", "verdict", "level", "rule", "detail", "duration", "what"}
     assert (bad["verdict"], bad["rule"], bad["broken_rule"], bad["level"]) == (
         "CRASH",
         "frame.command-known",
@@ -720,6 +722,14 @@ def test_the_default_judges_our_own_server() -> None:
         (spawn("exit"), 4, "stdout", "the server died: exit status 7"),
         ([*spawn("exit"), "--json"], 4, "stdout", '"verdict": "CRASH"'),
         (spawn("new"), 3, "stderr", "it speaks protocol 9.2.0, and this program 1.0.0, "),
+        (["conform", "--as", "8.0.0", "--only", "session.caps"], 0, "stdout", "protocol 8.0.0, 2 devices: 4 cases, 4 PASS"),
+        (
+            [*spawn("close"), "--as", "3.0.0"],
+            3,
+            "stderr",
+            "this client 3.0.0 (llama.cpp b6751 to b7041), and a client goes on only",
+        ),
+        (["conform", "--as", "9.9.9"], 2, "stderr", "--as 9.9.9: known are 1.0.0, "),
         (["conform", "127.0.0.1:1", "--timeout", "1"], 3, "stderr", "ggml-rpc-ref: can't connect to 127.0.0.1:1"),
         (["conform", "127.0.0.1:0"], 2, "stderr", "is not an endpoint"),
         (["conform", "127.0.0.1:1", "--spawn", "x {port}"], 2, "stderr", "not both"),
@@ -775,10 +785,7 @@ def test_the_genuine_server_fails_exactly_what_is_known_of_it(upstream_build: up
 
     Each reason in the file was read in the sources of the release.
     """
-    request = {"host": "127.0.0.1", "threads": 1, "devices": 2, "cache_dir": "{tmp}", "protocol": "3.6.1", "owned": False}
-    script = upstream.process.SCRIPT
-    words = json.dumps(request | {"port": 0}).replace('"port": 0', '"port": {port}')
-    target = Spawned("genuine rpc-server", [str(upstream_build.python), "-I", str(script), "serve", words])
+    target = Spawned("genuine rpc-server", spawn_command(upstream_build))
     report, known = judge(target, select(), timeout=3.0), load(HERE / "upstream_expected.json")
     assert surprises(report.results, known) == [], said(report)
     assert exit_code(report, known) == 0

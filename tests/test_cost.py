@@ -17,15 +17,17 @@ from ggml_rpc_ref.backends import Stopped, apart
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle, by_oracle
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops import OPS
-from ggml_rpc_ref.ops.cases import cases_of
+from ggml_rpc_ref.ops import OPS, ops_of
+from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.op import Node, Params
 from ggml_rpc_ref.ops.shared import slabs, sliding_window
 from ggml_rpc_ref.ops.stopping import stoppable
 from ggml_rpc_ref.server import validate
 from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, Version
 from ggml_rpc_ref.tensor import PlainStorage, Quad, Tensor, contiguous_nb, extent
+from tests.support.seeds import seeded
 
 SCALE = 2048
 GRANT = 2**30 // SCALE
@@ -189,7 +191,7 @@ def test_many_small_matrices_are_few_parts(name: str, ne: tuple[int, ...], param
     assert 0 < len(asked) <= 8 * N * 16 // slabs.SLAB_BYTES
 
 
-@pytest.mark.parametrize("name", ["SQR", "ADD", "MUL_MAT", "FLASH_ATTN_EXT", "REPEAT_BACK"])
+@pytest.mark.parametrize("name", ["SQR", "ADD", "MUL_MAT", "FLASH_ATTN_EXT", "REPEAT_BACK", "CUMSUM"])
 def test_a_node_stops_between_its_parts(name: str) -> None:
     x, y, keys = tensor("F32", (256, 4096)), tensor("F32", (256, 4096)), tensor("F32", (8, N // 8))
     dst, src = {
@@ -201,6 +203,7 @@ def test_a_node_stops_between_its_parts(name: str) -> None:
             (tensor("F32", (8, 64)), keys, keys),
         ),
         "REPEAT_BACK": (tensor("F32", (256,)), (x,)),
+        "CUMSUM": (tensor("F32", (2**20,)), (tensor("F32", (2**20,)),)),
     }[name]
     node = OPS[name].check(dst, src, bytes(64))
     asked: list[int] = []
@@ -211,6 +214,62 @@ def test_a_node_stops_between_its_parts(name: str) -> None:
 
     with pytest.raises(Stopped), stoppable(second_time), np.errstate(all="ignore"):
         node.op.oracle(node)
+
+
+def test_sums_in_parts_are_those_of_the_whole_row() -> None:
+    """Each sum is rounded before the next number is added, also where a part begins; in place as well."""
+    numbers = np.random.default_rng(seeded(1)).standard_normal(2 * 2**18 + 7).astype(np.float32)
+    expected = np.add.accumulate(numbers)
+    storage = PlainStorage(numbers.copy().view(np.uint8))
+    x = replace(tensor("F32", numbers.shape), storage=storage)
+    for dst in (tensor("F32", numbers.shape), x):
+        OPS["CUMSUM"].oracle(OPS["CUMSUM"].check(dst, (x,), bytes(64)))
+        assert np.array_equal(dst.array.ravel(), expected)
+
+
+@pytest.mark.parametrize("n", [1, 3, 2**18])
+def test_copies_are_added_one_after_another(n: int) -> None:
+    """5 copies of many elements, each a call of its own, and many copies of few."""
+    copies = max(5, 2**20 // n if n < 8 else 5)
+    numbers = np.random.default_rng(seeded(2)).standard_normal((copies, n)).astype(np.float32)
+    expected = np.zeros(n, np.float32)
+    for row in numbers:
+        expected += row
+    src, dst = replace(tensor("F32", (n, copies)), storage=PlainStorage(numbers.view(np.uint8).ravel())), tensor("F32", (n,))
+    OPS["REPEAT_BACK"].oracle(OPS["REPEAT_BACK"].check(dst, (src,), bytes(64)))
+    assert np.array_equal(dst.array.ravel(), expected)
+
+
+@pytest.mark.parametrize(("name", "version"), [
+    *((name, DEFAULT) for name in ("RWKV_WKV6", "RWKV_WKV7", "GATED_LINEAR_ATTN", "GATED_DELTA_NET", "SSM_SCAN")),
+    ("GATED_DELTA_NET", NEWEST), ("SSM_SCAN", NEWEST), ("DSV4_HC_COMB", NEWEST),
+], ids=str)  # fmt: skip
+def test_a_recurrence_stops_between_its_tokens(name: str, version: Version) -> None:
+    """Each token, or round, is a numpy call that nothing can stop: a hostile graph has millions of them."""
+    asked = []
+    for case in cases_of(name, version):
+        if "many-tokens" in case.id or "iterations-100" in case.id or "for-each-token" in case.id:
+            op, (dst, src) = ops_of(version)[name], recipes.build(name, case)
+            with stoppable(lambda: bool(asked.append(1)) or len(asked) > 2), pytest.raises(Stopped):  # type: ignore[func-returns-value]
+                op.oracle(op.check(dst, src, op.pack(case.params)))
+            break
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(("name", "case_id"), [("OUT_PROD", "m33-n7-k64"), ("MUL_MAT_ID", "f32"), ("MUL_MAT", "f32-k17-m16-n33")])
+def test_products_are_cut(name: str, case_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call of the library that multiplies can't be stopped, so it is given so many products at most; the result is the same."""
+    case = next(case for case in cases_of(name) if case.id.startswith(case_id))
+    results = []
+    for most in (2**34, 500):
+        monkeypatch.setattr(f"ggml_rpc_ref.ops.{name.lower()}.MOST_PRODUCTS", most)
+        dst, src = recipes.build(name, case)
+        asked: list[int] = []
+        with stoppable(lambda asked=asked: bool(asked.append(1))):  # type: ignore[misc]
+            OPS[name].oracle(OPS[name].check(dst, src, OPS[name].pack(case.params)))
+        results.append((len(asked), dst.array.copy()))
+    assert results[1][0] > results[0][0]
+    assert np.allclose(results[0][1], results[1][1], rtol=1e-5, atol=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------------- overlap

@@ -16,6 +16,7 @@ from ggml_rpc_ref.conformance import (
     Case,
     Diagnosis,
     Options,
+    Result,
     Spawned,
     State,
     Verdict,
@@ -25,11 +26,14 @@ from ggml_rpc_ref.conformance import (
     select,
 )
 from ggml_rpc_ref.conformance.diagnosis import apply
+from ggml_rpc_ref.conformance.parallel import spread
 from ggml_rpc_ref.conformance.peer import Facts
+from ggml_rpc_ref.conformance.runner import likely
 from ggml_rpc_ref.conformance.serving import SHORTEST, Serving
+from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.versions import V3_6_1
 from tests.support.odd_server import CONFORMING
-from tests.support.sabotage import InProcess
+from tests.support.sabotage import SABOTAGES, InProcess
 
 ROOT = Path(__file__).parent.parent
 
@@ -144,6 +148,43 @@ def test_what_may_kill_comes_last() -> None:
     cases = slice_of("data.copy-fits/into-end", "device.count/at-least-1", "data.copy/same-buffer")
     report = run(odd("plain"), sorted(cases, key=lambda case: not case.may_crash))
     assert [result.case.may_crash for result in report.results] == [False, False, True]
+
+
+# -------------------------------------------------------------------------------------------------------- several at a time
+
+
+@pytest.mark.parametrize("where", ["spawned", "given"])
+def test_several_cases_at_a_time_give_the_same_verdicts(where: str, tmp_path: Path) -> None:
+    cases = slice_of("device.count", "buffer.clear", "data.copy", "session.frees/handle", "data.copy-fits/into-end")
+    report, alone = (
+        run(odd("no-copy") if where == "spawned" else InProcess(tmp_path, SABOTAGES["data.copy"]), cases, options)
+        for options in (Options(timeout=5.0, profile="", jobs=3), Options(timeout=5.0, profile=""))
+    )
+    assert len(report.results) == len(cases)
+    assert {r.case.id: r.verdict for r in report.results} == {r.case.id: r.verdict for r in alone.results}
+    assert {result.verdict for result in report.results} >= {Verdict.PASS, Verdict.FAIL}
+
+
+def test_a_defect_in_one_thread_ends_the_run() -> None:
+    def judge(case: Case) -> Result:
+        raise Misuse("can't start it")
+
+    with pytest.raises(Misuse, match="can't start it"):
+        list(spread(slice_of("device.count"), [judge]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 400 Bad Request", "HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2", "SSH"),
+        (bytes.fromhex("15030100020246"), "TLS"),
+        (b"\x03\x00\x00\x00", ""),
+        (b"", ""),
+    ],
+)
+def test_what_another_server_speaks_is_guessed(answer: bytes, said: str) -> None:
+    assert likely(answer) == said
 
 
 # ------------------------------------------------------------------------------------------------------- no false verdicts

@@ -115,14 +115,14 @@ def test_data_of_another_version_are_left_out(tmp_path: Path, version: str) -> N
     ("talk", "rule"),
     [
         ([asked(14), answered(b"\x09\0\0")], "session.version-accepted"),
-        ([asked(14, bytes(24)), answered(b"\x08\0\1\0" + bytes(24))], "session.version-accepted"),
+        ([asked(14, bytes(24)), answered(b"\x08\1\0\0" + bytes(24))], "session.version-accepted"),
         ([*TALKS["8.0.0"][0][:4], answered(b"aaaaabbbb")], "frame.reply-presence"),
         ([asked(14), asked(1), answered(b"\2\0\0")], "frame.size-fixed"),
         ([asked(14), asked(15), answered(b"\2\0\0")], "session.hello-version"),
         ([asked(14, bytes(23))], "frame.size-fixed"),
         ([asked(15, bytes(24))], "session.hello-first"),
     ],
-    ids=["9.0.0", "8.0.1", "rows-too-few", "alignment-before-reply", "count-before-reply", "hello-of-23", "no-hello"],
+    ids=["9.0.0", "8.1.0", "rows-too-few", "alignment-before-reply", "count-before-reply", "hello-of-23", "no-hello"],
 )
 def test_what_can_t_be_followed_is_let_pass(talk: list[Turn], rule: str) -> None:
     follower = Follower(1)

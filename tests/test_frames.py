@@ -42,7 +42,7 @@ def payload_of(frame: dict[str, Any]) -> bytes:
 
 
 def tensor(fields: dict[str, Any]) -> m.RpcTensor:
-    raw = {name: bytes.fromhex(fields[name]) for name in ("name", "padding")}
+    raw = {name: bytes.fromhex(fields[name]) for name in ("name", "padding") if name in fields}
     return m.RpcTensor(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()} | raw)
 
 

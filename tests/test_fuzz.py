@@ -46,10 +46,11 @@ from ggml_rpc_ref.fuzz.session import Buffer, Note, Step
 from ggml_rpc_ref.fuzz.watch import Watched
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.server import handlers
 from ggml_rpc_ref.spec.messages import BufferClear, FreeBuffer, GetAlignment, GetTensor, GraphRecompute, RpcTensor, SetTensor
 from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
-from tests.support.sabotage import SABOTAGES, InProcess
+from tests.support.sabotage import SABOTAGES, InProcess, Sabotage
 
 SPOKEN = [version for version in PROFILES if op_table(version)]
 
@@ -365,6 +366,9 @@ SEEN_BY = {
     "graph.computes": ("order.repeat",),
     "frame.size-fixed": ("frame.size",),
     "session.hello-once": ("frame.hello",),
+    "session.hello-first": ("frame.headless",),
+    "frame.command-known": ("frame.command",),
+    "buffer.alloc-fails": ("range.alloc",),
 }
 """Some rules, each with the mutation that shows a server breaking it; `fuzz` itself tries all on all (bench/ has the times)."""
 
@@ -515,3 +519,24 @@ def test_a_number_of_no_buffer_stays_made_up(inside: Inside) -> None:
     content = as_json(find)
     assert content["bindings"] == {}
     assert content["steps"][2]["send"] == ["040800000000000000" + handle(5).to_bytes(8, "little").hex()]
+
+
+def test_what_a_fresh_buffer_holds_is_its_own_rule() -> None:
+    def read(buffer: int) -> GetTensor:
+        return GetTensor(tensor=RpcTensor(id=1, buffer=handle(buffer), data=address(buffer)), offset=0, size=4)
+
+    steps = [Step(0, BufferClear(remote_ptr=handle(0), value=0)), Step(0, read(1), bytes(4)), Step(0, read(0), bytes(4))]
+    session = Session("x", buffers=(Buffer(0, 64), Buffer(1, 64)), steps=steps)
+    data = b"".join(step.packet(DEFAULT).template for step in steps)
+    replies = bytes(8) + 2 * (b"\4" + bytes(7) + b"\1\0\0\0")
+    found = list(suspicions(session, [Heard(data, plan_of(data), (0,), replies, End.DONE)]))
+    assert [(one.kind, one.rule) for one in found] == [(Kind.WRONG, "buffer.clean"), (Kind.WRONG, "data.round-trip")]
+
+
+def test_memory_that_stays_taken_is_found(tmp_path: Path) -> None:
+    class Leaky(handlers.Session):
+        def close(self) -> None:
+            """Keep everything."""
+
+    (find,) = finds_on(InProcess(tmp_path, Sabotage(session=Leaky)), plain=True, ops=("ADD",))
+    assert (find.kind, find.rule) == (Kind.LEAK, "session.frees")

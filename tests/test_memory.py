@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ggml_rpc_ref.backends import memory as host_memory
 from ggml_rpc_ref.backends.copies import WeightCopies
 from ggml_rpc_ref.backends.memory import HostAllocation, HostMemory
 from ggml_rpc_ref.errors import Violation
@@ -355,3 +356,14 @@ def test_a_freed_buffer_leaves_nothing_behind(ne: tuple[int, ...]) -> None:
     gc.collect()
     assert gone() is None
     assert weights.copies.used == 0
+
+
+@pytest.mark.parametrize(("start", "first"), [(0, 3), (3, 0), (0, 0), (40, 8), (8, 40)])
+def test_overlapping_bytes_move_as_memmove_does_in_parts_too(monkeypatch: pytest.MonkeyPatch, start: int, first: int) -> None:
+    monkeypatch.setattr(host_memory, "AT_ONCE", 7)
+    content = bytes(range(100))
+    allocation = HostAllocation(np.frombuffer(bytearray(content), np.uint8))
+    allocation.copy(start, allocation, first, first + 50)
+    expected = bytearray(content)
+    expected[start : start + 50] = content[first : first + 50]
+    assert allocation.data.tobytes() == expected

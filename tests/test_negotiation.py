@@ -63,12 +63,18 @@ def test_what_is_agreed_on(said: str, form: Version, own: str | None, spoken: st
         ("9.2.0", V8_0_0, None, r"it speaks protocol 9\.2\.0, and this program 1\.0\.0, 2\.0\.0, .*, 8\.0\.0"),
         ("3.8.0", V3_6_1, None, r"it speaks protocol 3\.8\.0, and this program"),
         ("0.9.0", V3_6_1, None, r"it speaks protocol 0\.9\.0, and this program"),
-        ("5.1.0", V8_0_0, "5.0.0", r"it speaks protocol 5\.1\.0, this client 5\.0\.0, and .* minor version not above its own$"),
+        (
+            "5.1.0",
+            V8_0_0,
+            "5.0.0",
+            r"it speaks protocol 5\.1\.0 \(llama\.cpp b10499 .*\), this client 5\.0\.0 \(llama\.cpp b10178 to b10488\), and .*"
+            r" minor version not above its own$",
+        ),
         (
             "6.0.0",
             V8_0_0,
             "5.1.0",
-            r"6\.0\.0, this client 5\.1\.0, .*: otherwise the client waits for ever for the reply to FREE_BUFFER",
+            r"6\.0\.0 .*, this client 5\.1\.0 .*: otherwise the client waits for ever for the reply to FREE_BUFFER",
         ),
         ("4.0.3", V8_0_0, "8.0.0", r"otherwise the server closes the connection at SET_TENSOR|otherwise the reply to FREE_BUFFER"),
     ],
@@ -198,7 +204,7 @@ def test_the_probe_as_a_version() -> None:
         report = probe(endpoint, 5, version("5.0.0"))
     assert (report.protocol, heads) == ("5.1.0", [NEW])
     assert report.error is not None
-    assert "it speaks protocol 5.1.0, this client 5.0.0" in report.error
+    assert "it speaks protocol 5.1.0 (llama.cpp b10499 to b10635), this client 5.0.0 (llama.cpp" in report.error
 
 
 def test_the_probe_of_a_version_that_nobody_knows() -> None:

@@ -369,8 +369,8 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("ADD", "q4_0", {"src1": {"nb": (8, 2048, 4096, 4096)}}, "nb[0] == 4"),
     # --- ADD_ID, ADD1, ACC, SET
     ("ADD_ID", "n7", {"dst": {"ne": (7, 3, 3)}}, "need ne (7, 3, 2, 1)"),
-    ("ADD_ID", "n7", {"src1": {"ne": (6, 5)}}, "src1.ne (7, rows)"),
-    ("ADD_ID", "n7", {"src1": {"ne": (7, 5, 0)}}, "src1.ne (7, rows)"),
+    ("ADD_ID", "n7", {"src1": {"ne": (6, 5)}}, "src1.ne (7, rows, ..)"),
+    ("ADD_ID", "n7", {"src1": {"ne": (7, 5, 0)}}, "src1.ne (7, rows, ..)"),
     ("ADD_ID", "n7", {"src2": {"ne": (3, 1)}}, "src2.ne (3, 2)"),
     ("ADD_ID", "n7", {"src2": {"ne": (3, 2, 0)}}, "src2.ne (3, 2)"),
     *(("ADD_ID", "n7", {slot: {"nb": (8, 56, 280, 560)}}, "nb[0] == 4") for slot in ("src0", "src1", "dst")),

@@ -81,11 +81,11 @@ def test_our_server() -> None:
         report = probe(endpoint)
     device = {"free": 3 * MIB, "total": 3 * MIB, "alignment": 32, "max_size": 3 * MIB}
     assert json.loads(report.to_json()) == {
-        "schema_version": 1, "endpoint": endpoint, "protocol": "3.6.1", "dialect": None, "device_count": 2,
-        "devices": [{"index": 0, **device}, {"index": 1, **device}], "error": None,
+        "schema_version": 1, "endpoint": endpoint, "protocol": "3.6.1", "device_count": 2,
+        "devices": [{"index": 0, **device}, {"index": 1, **device}], "error": None, "dialect": None, "transport": None,
     }  # fmt: skip
     assert report.text().splitlines() == [
-        f"{endpoint}: protocol 3.6.1, 2 devices",
+        f"{endpoint}: protocol 3.6.1 (llama.cpp b8487 to b8672), 2 devices",
         "device      free     total  alignment  largest buffer",
         "     0  3.00 MiB  3.00 MiB         32        3.00 MiB",
         "     1  3.00 MiB  3.00 MiB         32        3.00 MiB",
@@ -195,7 +195,11 @@ HOSTILE: dict[str, tuple[Callable[[socket.socket], None], str | None, str]] = {
     "drip-later": (drip(WELCOME + COUNT_1), "3.6.1", "GET_DEVICE_MEMORY: only"),
     "endless-later": (endless_after_the_answer, "3.6.1", "GetDeviceMemoryReply size is 18446744073709551615"),
     "another-form": (answers(b"\x03" + bytes(7) + b"\x04\x00\x00"), "4.0.0", "session.hello-version: version is 4.0.0"),
-    "a-newer-minor": (answers(b"\x03" + bytes(7) + b"\x03\x07\x00"), "3.7.0", "speaks protocol 3.7.0, this client 3.6.1"),
+    "a-newer-minor": (
+        answers(b"\x03" + bytes(7) + b"\x03\x07\x00"),
+        "3.7.0",
+        "speaks protocol 3.7.0, this client 3.6.1 (llama.cpp b8487 to b8672), and",
+    ),
     "no-device": (answers(WELCOME, b"\x04" + bytes(11)), "3.6.1", "device.count: device_count is 0"),
     "huge-memory-reply": (answers(WELCOME, COUNT_1, b"\xff" * 8), "3.6.1", "GetDeviceMemoryReply size is 18446744073709551615"),
     "closes-later": (answers(WELCOME, COUNT_1), "3.6.1", "GET_DEVICE_MEMORY: "),
@@ -283,7 +287,7 @@ def test_the_command_in_plain_and_in_json() -> None:
         endpoint = server.endpoint
         plain, as_json = command(endpoint), command(endpoint, "--json")
     assert (plain.returncode, plain.stderr) == (0, "")
-    assert plain.stdout.startswith(f"{endpoint}: protocol 3.6.1, 2 devices\ndevice ")
+    assert plain.stdout.startswith(f"{endpoint}: protocol 3.6.1 (llama.cpp b8487 to b8672), 2 devices\ndevice ")
     assert (as_json.returncode, as_json.stderr) == (0, "")
     assert json.loads(as_json.stdout)["schema_version"] == 1
 
@@ -301,7 +305,7 @@ def test_what_was_learned_before_a_failure_is_shown(capsys: pytest.CaptureFixtur
     with serving(answers(WELCOME, COUNT_1)) as endpoint:
         assert print_report(probe_as_3_6_1(endpoint, 1.0), as_json=False) == 3
     out, err = capsys.readouterr()
-    assert out == f"{endpoint}: protocol 3.6.1, 1 device, of which 0 were asked\n"
+    assert out == f"{endpoint}: protocol 3.6.1 (llama.cpp b8487 to b8672), 1 device, of which 0 were asked\n"
     assert err.startswith("ggml-rpc-ref: GET_DEVICE_MEMORY: ")
     with serving(answers(b"\x03" + bytes(7) + b"\x03\x07\x00")) as endpoint:
         assert print_report(probe_as_3_6_1(endpoint, 1.0), as_json=True) == 3

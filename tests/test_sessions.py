@@ -716,9 +716,11 @@ def test_what_can_not_be_followed_ends_a_connection(tmp_path: Path, talk: Talk, 
     assert words is None or words in session.faults[0]
 
 
-def test_another_protocol_version_and_no_message(tmp_path: Path) -> None:
-    with pytest.raises(Misuse, match=r"holds a conversation of protocol 3\.0\.0; sessions are of protocol 3\.6\.1"):
-        make(Talk().up(bytes.fromhex(HELLO)).down(answer(b"\3\0\0")).write(tmp_path), Labels())
+def test_another_protocol_version_several_and_no_message(tmp_path: Path) -> None:
+    older = Talk().up(bytes.fromhex(HELLO)).down(answer(b"\3\0\0"))
+    assert make(older.write(tmp_path), Labels()).content["protocol"] == "3.0.0"
+    with pytest.raises(Misuse, match=r"holds conversations of the protocols 3\.0\.0, 3\.6\.1; a session is of one$"):
+        make(older.hello(connection=2).write(tmp_path), Labels())
     with pytest.raises(Misuse, match="holds no message"):
         make(Talk().write(tmp_path), Labels())
     (tmp_path / "none").write_bytes(b"GGUF")
@@ -776,10 +778,11 @@ def test_a_second_recording_says_the_same(
     id: str, tmp_path: Path, upstream_build: upstream.Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record_sessions, "PORT", 0)  # any port: only llama.cpp's names of tensors tell it
-    monkeypatch.setattr(record_sessions, "OUT", tmp_path)
-    record_sessions.record(id, record_sessions.SESSIONS[id])
-    (recorded,) = [path for path in RECORDINGS if path.stem == id]
-    first, second = (json.loads(path.with_suffix(".json").read_text()) for path in (recorded, tmp_path / recorded.name))
+    recorded = record_sessions.folder(upstream_build) / f"{id}.json"
+    monkeypatch.setattr(record_sessions, "VECTORS", tmp_path)
+    record_sessions.record(upstream_build, id, record_sessions.SESSIONS[id])
+    again = record_sessions.folder(upstream_build) / f"{id}.json"
+    first, second = (json.loads(path.read_text()) for path in (recorded, again))
     assert without_computed(first["steps"]) == without_computed(second["steps"])
     assert_near(computed(first["steps"]), computed(second["steps"]))
     assert list(first["bindings"]) == list(second["bindings"])

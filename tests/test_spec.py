@@ -242,6 +242,13 @@ def test_every_rule_says_what_the_genuine_build_does() -> None:
     assert genuine.rules["graph.op-custom"] == "calls the pointer (SEC-05)"
 
 
+def test_the_newest_build_was_observed_too() -> None:
+    genuine = observed(Version(8, 0, 0))
+    assert genuine.build == "xllamacpp 2026.10.11549 (llama.cpp b11549)"
+    assert list(genuine.rules) == [id for id, rule in RULES.items() if rule.present(Version(8, 0, 0))]
+    assert genuine.rules["tensor.in-buffer"].startswith("closes; ")  # 3.6.1 aborts
+
+
 def test_the_package_carries_what_was_observed() -> None:
     carried = {path.stem: path.resolve() for path in Path(package.__file__).parent.glob("*.json")}
     assert carried == {path.parent.name: path.resolve() for path in FILE.parents[1].glob("upstream-*/observed.json")}

@@ -560,7 +560,7 @@ def test_a_build_from_source_keeps_what_it_needs_of_the_package(source_world: So
     }  # fmt: skip
     configured, compiled = source_world.notes("cmake")
     assert "-DGGML_RPC=ON" in configured
-    assert compiled.endswith("--target ggml ggml-rpc")
+    assert compiled.endswith("--target ggml")
     (pip,) = source_world.notes("pip download")
     assert "--no-deps" in pip
     assert pip.endswith("xllamacpp==0.2.3")
@@ -576,7 +576,7 @@ def test_llama_is_added_to_a_build_that_is_there(source_world: SourceWorld, monk
         upstream.generate("3.0.0", rpc=None, prompt=[1], model=Path("/m.gguf"))
     build = upstream.install("3.0.0", llama=True)
     assert build.runs_models
-    assert [line.rpartition("--target ")[2] for line in source_world.notes("--build")] == ["ggml ggml-rpc", "llama"]
+    assert [line.rpartition("--target ")[2] for line in source_world.notes("--build")] == ["ggml", "llama"]
     (shim,) = source_world.notes(" cc ")
     assert "llama_shim.c" in shim
     assert "-lllama" in shim

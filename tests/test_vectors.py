@@ -40,7 +40,7 @@ def test_every_vector_follows_its_rules() -> None:
 
 def test_no_id_has_vanished_with_its_line() -> None:
     """The lint sees an id vanish that ids.txt still has; who takes both away meets this number, which only ever grows."""
-    assert len((HERE / "ids.txt").read_text().splitlines()) == 4232
+    assert len((HERE / "ids.txt").read_text().splitlines()) == 6529
 
 
 def test_every_file_has_a_kind() -> None:
@@ -118,7 +118,7 @@ SPOILT = [
     ("observed", "rules.Frame", "closes"),
     ("observed", "extra", 1),
     ("sessions", "id", "Parts"),
-    ("sessions", "protocol", "3.6.0"),
+    ("sessions", "protocol", "3.6"),
     ("sessions", "provenance.sha256", "00"),
     ("sessions", "bindings.buf0", {"by": "nobody"}),
     ("sessions", "steps", []),

@@ -536,7 +536,7 @@ def test_a_tensor_without_elements_may_lie_anywhere(
     """The genuine 8.0.0 looks at no address of such a tensor; the versions before abort or, as we do, refuse."""
     with served(version, caplog) as client:
         buffer, base = client.alloc(64)
-        source = tensor(buffer, base, 4, id=7)
+        source = tensor(buffer, base + 16, 4, id=7)
         empty = bytearray(tensor(buffer, address, 0, id=9, op=91, kind=2, src=7))
         empty[204:212] = struct.pack("<Q", 7)  # and a view of the source
         client.compute([source, bytes(empty)], [9])

@@ -86,12 +86,12 @@ class Backend(Protocol):
 
 def in_turn(computations: Sequence[tuple[Node, Callable[[], None]]]) -> Run:
     """Return a run that calls one function for each node, and tells host memory which bytes each of them has written."""
-    calls = [(node, compute, _writes(node)) for node, compute in computations]
+    calls = tuple(computations)
 
     def run(cancelled: Cancelled = never) -> None:
         # numpy's warnings off once for all steps: IEEE results are what the ops are defined by
         with np.errstate(all="ignore"), stoppable(cancelled):
-            for node, compute, writes in calls:
+            for node, compute in calls:
                 if cancelled():
                     raise Stopped
                 try:
@@ -101,8 +101,7 @@ def in_turn(computations: Sequence[tuple[Node, Callable[[], None]]]) -> Run:
                 finally:
                     # after each step, not at the end: a later one may multiply with what this one wrote (`WeightCopies`);
                     # also what a step wrote that was stopped or refused half way
-                    for written, start, stop in writes:
-                        written(start, stop)
+                    _tell_written(node)
 
     return run
 
@@ -157,10 +156,8 @@ def _disturbs(node: Node, slot: int, source: Tensor) -> bool:
     return not (alike and slot in node.op.in_place)
 
 
-def _writes(node: Node) -> list[tuple[Callable[[int, int], None], int, int]]:
-    """Return the calls that say which bytes of host memory a node has written."""
-    return [
-        (tensor.storage.written, tensor.offset, tensor.offset + tensor.nbytes)
-        for tensor in written_tensors(node)
-        if isinstance(tensor.storage, HostAllocation)
-    ]
+def _tell_written(node: Node) -> None:
+    """Tell host memory which of its bytes a node has written. Asked for at each run: kept calls would be a third of a plan."""
+    for tensor in written_tensors(node):
+        if isinstance(tensor.storage, HostAllocation):
+            tensor.storage.written(tensor.offset, tensor.offset + tensor.nbytes)

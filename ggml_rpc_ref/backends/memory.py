@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Protocol
+from typing import Final, Protocol
+
+import numpy as np
 
 from ggml_rpc_ref.backends import machine
 from ggml_rpc_ref.tensor import Bytes
+
+AT_ONCE: Final = 8 * 2**20
+"""Bytes copied by one call; about a millisecond."""
 
 
 class Allocation(Protocol):
@@ -77,8 +82,7 @@ class HostAllocation:
 
     def upload(self, start: int, data: memoryview) -> None:
         """Write bytes from `start` on."""
-        # memoryviews copy as memmove does: `data` may be a part of this allocation
-        self.data.data[start : start + len(data)] = data
+        _move(self.data.data[start : start + len(data)], data)
         self.written(start, start + len(data))
 
     def download(self, start: int, stop: int) -> memoryview:
@@ -105,6 +109,15 @@ class HostAllocation:
         self.written(0, self.size)
         if self.memory is not None:
             self.memory.give_back(self.size)
+
+
+def _move(target: memoryview, data: memoryview) -> None:
+    """Copy bytes that may lie in the same memory, a part at a time: a memoryview's copy holds the GIL, and other clients wait."""
+    starts = range(0, len(data), AT_ONCE)
+    # from the end where the target lies behind the data, as memmove does: no part may be overwritten before it is copied
+    behind = np.frombuffer(target, np.uint8).ctypes.data > np.frombuffer(data, np.uint8).ctypes.data if len(data) else False
+    for at in reversed(starts) if behind else starts:
+        target[at : at + AT_ONCE] = data[at : at + AT_ONCE]
 
 
 class HostMemory:

@@ -73,6 +73,7 @@ class Channel:
     Attributes:
         own_version: the version in whose form HELLO was said.
         server_version: the version that the server named in HELLO; None before it has.
+        server_caps: the transport capabilities that it offered there, which are never taken up: this client stays on TCP.
         timeout: seconds that one answer may take.
         hashing: whether large uploads ask SET_TENSOR_HASH first.
         ended: why no more requests can be sent; empty while they can.
@@ -81,6 +82,7 @@ class Channel:
     def __init__(self, stream: Stream, version: Version = DEFAULT, *, keeps: bool = False, hashing: bool = True) -> None:
         self.own_version = version
         self.server_version: Version | None = None
+        self.server_caps = b""
         self.hashing = hashing
         self._keeps = keeps
         self._stream, self._connection = stream, Connection(Role.CLIENT, version)
@@ -165,7 +167,7 @@ class Channel:
         """
         self.timeout = timeout
         reply = self.request(Hello())
-        self.server_version = Version(reply.major, reply.minor, reply.patch)
+        self.server_version, self.server_caps = Version(reply.major, reply.minor, reply.patch), reply.conn_caps
         own = self.own_version if self._keeps else None
         try:
             self._connection.agree(agree(reply, self.own_version, own).version)

@@ -21,8 +21,9 @@ from ggml_rpc_ref.client.ik import record_size
 from ggml_rpc_ref.client.negotiate import greet
 from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.net.stream import Endpoint, open_stream, parse_endpoint
+from ggml_rpc_ref.spec import caps
 from ggml_rpc_ref.spec.dialects import IK, recognised
-from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.spec.versions import Version, named
 
 MOST_DEVICES: Final = 16
 """Devices that are asked; llama.cpp uses up to 16 (llama_max_devices)."""
@@ -48,18 +49,20 @@ class Report:
     Attributes:
         endpoint: its address.
         protocol: version in the reply to HELLO; None: no reply.
-        dialect: the fork that answers HELLO so, in words; None: upstream, or a fork that HELLO does not tell apart.
         device_count: number in the reply to DEVICE_COUNT; None: no reply.
         devices: the devices that were asked.
         error: what went wrong, as one sentence; None: nothing.
+        dialect: the fork that answers HELLO so, in words; None: upstream, or a fork that HELLO does not tell apart.
+        transport: what it offers beside TCP, in words; None: nothing.
     """
 
     endpoint: str
     protocol: str | None = None
-    dialect: str | None = None
     device_count: int | None = None
     devices: list[DeviceReport] = field(default_factory=list)
     error: str | None = None
+    dialect: str | None = None
+    transport: str | None = None
 
     def to_json(self) -> str:
         """Return one JSON object with these fields and `schema_version` 1."""
@@ -74,8 +77,9 @@ class Report:
     @property
     def headline(self) -> str:
         """Endpoint, version and number of devices, as half a sentence."""
-        said = f"protocol {self.protocol}" if self.protocol else "no answer to HELLO"
+        said = f"protocol {named(Version.parse(self.protocol))}" if self.protocol else "no answer to HELLO"
         said += f" ({self.dialect})" if self.dialect else ""
+        said += f", offers {self.transport}" if self.transport else ""
         if self.device_count is None:
             return f"{self.endpoint}: {said}"
         asked = f", of which {len(self.devices)} were asked" if self.device_count > len(self.devices) else ""
@@ -147,6 +151,8 @@ def _ask(where: Endpoint, report: Report, end: float, own: Version | None) -> No
         report.note_version(opened[-1].server_version if opened else None)
         raise
     report.note_version(client.server_version)
+    if any(client.server_caps):
+        report.transport = caps.describe(client.server_caps)
     with client:
         client.timeout = left()
         report.device_count = count_devices(client)

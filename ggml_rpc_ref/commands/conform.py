@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, AsJson, Expect, Judged, Listing, Owned, Spawn
+from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, As, AsJson, Expect, Judged, Listing, Only, Owned, Skip, Spawn
 from ggml_rpc_ref.commands.output import print_error, print_json
+from ggml_rpc_ref.commands.writing import NOTHING, Writing
 from ggml_rpc_ref.errors import Misuse
 
 if TYPE_CHECKING:
     from ggml_rpc_ref.conformance import Case, Event, Expected, Report, Result, Target
+    from ggml_rpc_ref.spec.versions import Version
 
 
 LINE = 200
@@ -29,9 +31,9 @@ LINE = 200
 def conform(
     target: Judged = "",
     spawn: Spawn = "",
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Only cases or rules of this id (with *, ?); may be repeated.")
-    ] = None,
+    only: Only = None,
+    skip: Skip = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="What reports call the server. (default: its address or command)")] = "",
     timeout: Annotated[
         float, typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long one answer may take.")
     ] = 5.0,
@@ -43,18 +45,38 @@ def conform(
         ),
     ] = "full",
     repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Run each case N times; the worst verdict counts.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, metavar="N", help="Judge N cases at a time.")] = 1,
     expect: Expect = None,
+    write_expect: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what was found, for --expect; reasons that it has are kept."),
+    ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Also write the report as .json, .xml (JUnit), .sarif or .html; may be repeated."),
+    ] = None,
+    reproduce: Annotated[
+        Path | None, typer.Option(metavar="DIRECTORY", help="Write a file for `replay` and a script for each failure.")
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what was sent and received, and what the server printed.")
+    ] = False,
     i_own_this_target: Owned = False,
     list_cases: Listing = False,
+    own: As = "",
     as_json: AsJson = False,
 ) -> None:
     """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
+    from ggml_rpc_ref.commands.parsing import parse_own
     from ggml_rpc_ref.conformance import CASES, PROFILES, select
 
     if profile not in ("full", *PROFILES):
         raise Misuse(f"--profile {profile}: there is full, {', '.join(PROFILES)}")
-    server, cases = choose_target(target, spawn), select(tuple(only or ()))
-    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat)
+    version = parse_own(own)
+    server, cases = choose_target(target, spawn, version), select(tuple(only or ()), tuple(skip or ()))
+    server.name = name or server.name
+    writing = Writing(tuple(report or ()), write_expect, reproduce)
+    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing, jobs, version)
     raise typer.Exit(print_cases(cases, as_json=as_json) if list_cases else judge_and_report(server, cases, options, CASES))
 
 
@@ -68,9 +90,13 @@ class JudgingOptions:
     as_json: bool = False
     profile: str = ""
     repeat: int = 1
+    verbose: bool = False
+    writing: Writing = NOTHING
+    jobs: int = 1
+    own: Version | None = None
 
 
-def choose_target(endpoint: str, spawn: str) -> Target:
+def choose_target(endpoint: str, spawn: str, own: Version | None = None) -> Target:
     """Return the server to judge: a running one, one to start, or our own.
 
     Raises:
@@ -83,7 +109,7 @@ def choose_target(endpoint: str, spawn: str) -> Target:
         raise Misuse("give either HOST:PORT or --spawn, not both")
     if endpoint:
         return Given(parse_endpoint(endpoint))
-    return from_command(spawn) if spawn else embedded()
+    return from_command(spawn) if spawn else embedded(own)
 
 
 def print_cases(cases: Sequence[Case], *, as_json: bool) -> ExitCode:
@@ -118,17 +144,19 @@ def judge_and_report(
     from ggml_rpc_ref.conformance import Options, Report, as_json, judge, load, verdict_lines
 
     expected = load(options.expect) if options.expect else None
+    options.writing.check()
     report = Report(known=known)
     # By default SIGTERM would end us at once and leave the server that we started behind: treat it as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    how = Options(options.timeout, options.owned, options.profile, options.repeat)
+    how = Options(options.timeout, options.owned, options.profile, options.repeat, options.jobs, options.own)
     with _progress(target.name, cases, expected or {}) as show:
         _collect(judge(target, cases, how), report, show, options)
     code = exit_code(report, expected)
     if options.as_json:
         print(json.dumps(as_json(report, code, expected), indent=1))
     else:
-        print("\n".join(verdict_lines(report, expected, summary(report.results))))
+        print("\n".join(verdict_lines(report, expected, summary(report.results), verbose=options.verbose)))
+    options.writing.write(report, code, expected)
     if report.is_interrupted:
         print_error("interrupted")
     return code

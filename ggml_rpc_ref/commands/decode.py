@@ -19,6 +19,7 @@ from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.options import AsJson
 from ggml_rpc_ref.commands.output import discard_output, is_coloured, print_error
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.spec.versions import DEFAULT
 
 if TYPE_CHECKING:
     from ggml_rpc_ref.decode.decoded import Decoded, Options
@@ -33,7 +34,7 @@ def decode(
         str, typer.Option("--as", metavar="KIND", help="raw, hex, recording, pcap, vector. (default: by its bytes)")
     ] = "",
     role: Annotated[str, typer.Option(metavar="client|server", help="Who sent raw bytes or hex text.")] = "client",
-    proto: Annotated[str, typer.Option(metavar="VERSION", help="Protocol. (default: what the server announces, or 3.6.1)")] = "",
+    proto: Annotated[str, typer.Option(metavar="VERSION", help=f"Protocol. (default: what the server says, or {DEFAULT})")] = "",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="pcap: the server's port.")] = None,
     graph: Annotated[str, typer.Option(metavar="text|dot", help="List or draw the graphs instead.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Show every field of every tensor.")] = False,

@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
-from ggml_rpc_ref.commands import upstream, vectors
+from ggml_rpc_ref.commands import cases, upstream, vectors
 from ggml_rpc_ref.commands.backends import backends
 from ggml_rpc_ref.commands.conform import conform
 from ggml_rpc_ref.commands.decode import decode
+from ggml_rpc_ref.commands.diff import diff, report
 from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.fuzz import fuzz
 from ggml_rpc_ref.commands.fuzz_client import fuzz_client
@@ -25,6 +26,7 @@ from ggml_rpc_ref.commands.proxy import proxy
 from ggml_rpc_ref.commands.replay import replay
 from ggml_rpc_ref.commands.serve import serve
 from ggml_rpc_ref.commands.show import show
+from ggml_rpc_ref.commands.skew import skew
 from ggml_rpc_ref.commands.status import status
 from ggml_rpc_ref.errors import Damaged, Misuse, Unsupported, Violation
 
@@ -54,8 +56,11 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode):
+for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode, skew):
     app.command()(command)
+app.command()(diff)
+app.command()(report)
+app.add_typer(cases.app, name="cases")
 app.add_typer(upstream.app, name="upstream")
 app.add_typer(vectors.app, name="vectors")
 

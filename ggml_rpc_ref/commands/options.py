@@ -28,13 +28,22 @@ Expect = Annotated[
 Owned = Annotated[
     bool, typer.Option("--i-own-this-target", help="Also send what is known to crash servers to one on another machine.")
 ]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Only these: an id of a case or rule (with *, ?), level:MUST, tag:may-crash, command:SET_TENSOR, op:MUL_MAT, "
+        "type:Q4_K, version:3.6.1; may be repeated.",
+    ),
+]
+Skip = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Not these; as --only.")]
 Listing = Annotated[bool, typer.Option("--list", help="List the cases that would be run, and end.")]
 As = Annotated[
     str,
     typer.Option(
         "--as",
         metavar="VERSION",
-        help="Behave as a client of this protocol version: its HELLO, its rule. (default: whatever the server answers)",
+        help="Behave as a client of this protocol version, by its HELLO and its rule. (default: what the server speaks)",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

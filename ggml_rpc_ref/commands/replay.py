@@ -15,7 +15,7 @@ from ggml_rpc_ref.errors import Misuse
 
 
 def replay(
-    find: Annotated[Path, typer.Argument(metavar="FIND", help="A find's .json file, as `fuzz --finds` writes it.")],
+    find: Annotated[Path, typer.Argument(metavar="FILE", help="What `fuzz --finds` or `conform --reproduce` wrote.")],
     target: Annotated[str, typer.Argument(metavar="[HOST:PORT]", help="A server that is running.")] = "",
     spawn: Spawn = "",
     times: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How often to play it.")] = 1,
@@ -25,7 +25,8 @@ def replay(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Play a find again; 0: the server does as a right one does, 1: it does not, 4: it crashes or hangs."""
+    """Play a find of `fuzz` or a failure of `conform` again; 0: the fault is gone, 1: it is there, 4: it crashes or hangs."""
+    from ggml_rpc_ref.commands.failure import is_failure, replay_failure
     from ggml_rpc_ref.commands.fuzz import check_target
     from ggml_rpc_ref.fuzz import watched
     from ggml_rpc_ref.fuzz.replay import load
@@ -33,6 +34,8 @@ def replay(
     if not target and not spawn:
         raise Misuse("replay needs a server: HOST:PORT of one that runs, or --spawn 'CMD … {port}'")
     check_target(target, i_own_this_target)
+    if is_failure(find):
+        raise typer.Exit(replay_failure(find, target, spawn, times, timeout, as_json=as_json))
     written = load(find)
     with watched(spawn, target, fork=False) as server:
         outcomes = _played(server, written, times, timeout)

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 
-def show(name: Annotated[str, typer.Argument(metavar="RULE-OR-CASE", help="For instance data.in-tensor.")]) -> None:
-    """Explain a rule or a case: its sentence, what our server does, what the genuine one does, and the cases."""
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="For instance data.in-tensor, SET_TENSOR, MUL_MAT or Q4_K.")],
+) -> None:
+    """Explain a rule or a case with what servers do, a command, an op or a type, and list its cases."""
     from ggml_rpc_ref import conformance
 
     for line in conformance.show(name):

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ggml_rpc_ref.conformance.bisect import first_wrong
 from ggml_rpc_ref.conformance.peer import Buffer, Peer
 from ggml_rpc_ref.conformance.verdict import Broken
 from ggml_rpc_ref.ops import OPS
@@ -103,11 +104,13 @@ class Arena:
     Attributes:
         tensors: those placed so far, by id.
         next: offset of the next one.
+        listed: ids of the nodes of the last graph.
     """
 
     def __init__(self, peer: Peer, size: int = 65536, device: int = 0, *, guarded: bool = True) -> None:
         self.peer, self.buffer = peer, peer.alloc(size, device)
         self.tensors: dict[int, RpcTensor] = {}
+        self.listed: tuple[int, ...] = ()
         self.next = MARGIN
         # a known value all over, so that a byte written where none may be shows
         if guarded and "BUFFER_CLEAR" in peer.subject.facts.useless:
@@ -177,6 +180,7 @@ class Arena:
         """Return the GRAPH_COMPUTE of these nodes, with all tensors of the arena; uid 0 where the version has none."""
         number = uid if has_field(GraphCompute, "uid", self.peer.version) else 0
         ids = tuple(n.id for n in nodes)
+        self.listed = ids
         return GraphCompute(device=device, uid=number, nodes=ids, tensors=tuple(self.tensors.values()))
 
     def again(self, device: int = 0, uid: int = UID) -> GraphRecompute:
@@ -212,7 +216,20 @@ class Arena:
             count = near.count(False)
             more = f"; {count} of {len(near)} elements are wrong" if len(near) > 1 else ""
             both = f"all: {_few(found)} in place of {_few(values)}" if len(near) <= SHOWN else f"they begin {_few(found)}"
-            raise Broken(f"element {worst} to be {values[worst]:.7g}", f"it is {found[worst]:.7g}{more}; {both}", rule)
+            raise Broken(
+                f"element {worst} to be {values[worst]:.7g}", f"it is {found[worst]:.7g}{more}; {both}{self._blame()}", rule
+            )
+
+    def _blame(self) -> str:
+        """Return which node of a graph of several is wrong, where one can be found."""
+        if len(self.listed) < 2:
+            return ""
+        nodes = [self.tensors[id] for id in self.listed]
+        try:
+            said = first_wrong(nodes, self.tensors, op_table(self.peer.version), lambda t: self.peer.read(t, nbytes(t)))
+        except Broken:
+            return ""  # the connection is over
+        return f"; the first wrong node is {said}" if said else ""
 
 
 def is_near(found: float, wanted: float, tolerance: float = ROUNDED) -> bool:

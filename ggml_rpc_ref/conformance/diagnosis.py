@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
 from ggml_rpc_ref.conformance.cases.data import BULK, fnv1a_of_zeros
 from ggml_rpc_ref.conformance.cases.graph_results import EXTRAS, SUMS, Sum, place, since
-from ggml_rpc_ref.conformance.peer import Facts, Peer, Subject
+from ggml_rpc_ref.conformance.peer import Facts, Peer
 from ggml_rpc_ref.conformance.serving import Serving
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict, require
 from ggml_rpc_ref.spec.dtypes import BY_NAME, types
@@ -23,6 +23,8 @@ from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     BufferClear,
     BufferGetBase,
+    CommFree,
+    CommInit,
     CopyTensor,
     DeviceCount,
     FreeBuffer,
@@ -31,14 +33,18 @@ from ggml_rpc_ref.spec.messages import (
     GetDeviceMemory,
     GetMaxSize,
     GetTensor,
+    GetTensor2d,
     GraphCompute,
     GraphRecompute,
     InitTensor,
+    MemsetTensor,
     SetTensor,
+    SetTensor2d,
     SetTensorHash,
     by_number,
     command_name,
 )
+from ggml_rpc_ref.spec.rules import RULES
 
 CHEAP = 1.0
 """Seconds that an answer may take here, unless the server has shown that it takes longer."""
@@ -138,6 +144,8 @@ def _sum(peer: Peer, *, again: bool = False) -> None:
 PLACED = (AllocBuffer, BufferGetBase)
 """What is needed to have a tensor somewhere."""
 
+ROWS: Final = {"offset": 0, "size": 4, "n_copies": 8, "stride": 8}
+
 PLAIN: Mapping[type, tuple[tuple[type, ...], Callable[[Peer], object]]] = {
     DeviceCount: ((), lambda peer: peer.ask(DeviceCount())),
     GetAlignment: ((), lambda peer: peer.ask(GetAlignment())),
@@ -155,6 +163,12 @@ PLAIN: Mapping[type, tuple[tuple[type, ...], Callable[[Peer], object]]] = {
     CopyTensor: (PLACED, lambda peer: peer.ask(CopyTensor(src=_buffer(peer), dst=_buffer(peer)))),
     GraphCompute: ((*PLACED, SetTensor, GetTensor), _sum),
     GraphRecompute: ((GraphCompute,), lambda peer: _sum(peer, again=True)),
+    MemsetTensor: (PLACED, lambda peer: peer.takes(MemsetTensor(tensor=_buffer(peer), offset=0, size=64, value=1))),
+    SetTensor2d: (PLACED, lambda peer: peer.takes(SetTensor2d(tensor=_buffer(peer), **ROWS, data=bytes(32)))),
+    GetTensor2d: (PLACED, lambda peer: peer.ask(GetTensor2d(tensor=_buffer(peer), **ROWS))),
+    # of a world of three, so that nobody listens and nobody connects
+    CommInit: ((), lambda peer: peer.ask(CommInit(device=0, rank=0, world=3, port=0, host=b""))),
+    CommFree: ((), lambda peer: peer.takes(CommFree(device=0))),
 }
 """Request class to the commands that must work first, and its plainest use."""
 
@@ -186,13 +200,17 @@ class _Looking:
     def commands(self) -> None:
         """Try every command of the version for which there is a plainest use."""
         for row in sorted(by_number(self.serving.facts.version).values(), key=lambda row: _rank(row.cls)):
-            if row.cls not in PLAIN or self.serving.gone:
+            if row.cls not in PLAIN or self.serving.gone or not self._is_plain(row.cls):
                 continue
             needed, use = PLAIN[row.cls]
             lacking = [name for name in map(command_name, needed) if self.found.commands[name].state is not State.WORKS]
             self.found.commands[row.name] = (
                 Ability(State.WAITING, f"waits for {lacking[0]}") if lacking else self._try(row.name, use)
             )
+
+    def _is_plain(self, cls: type) -> bool:
+        """Whether the plainest use is one in this version: the GRAPH_RECOMPUTE of later ones names a graph."""
+        return cls is not GraphRecompute or RULES["graph.recompute"].present(self.serving.facts.version)
 
     def _try(self, name: str, use: Callable[[Peer], object]) -> Ability:
         ability = self._once(use, self._cheap(), name)
@@ -296,9 +314,11 @@ class _Looking:
         if self.works():
             subject = self.serving.subject()
             try:
-                self.found.device = dict(_device(self, subject.connect()))
+                # one connection for all of it: a server of one client would not answer another one
+                peer = subject.connect()
+                self.found.device = dict(_device(self, peer))
                 if self.works(SetTensor, SetTensorHash):
-                    self.found.keeps_cache = _keeps_cache(subject)
+                    self.found.keeps_cache = _keeps_cache(peer)
             except (Broken, NotJudged):
                 pass  # the cases will say it
             finally:
@@ -336,8 +356,8 @@ def _device(looking: _Looking, peer: Peer) -> Iterator[tuple[str, int]]:
         yield "total_mem", memory.total_mem
 
 
-def _keeps_cache(subject: Subject) -> bool:
-    peer, head = subject.connect(), time.time_ns().to_bytes(8, "little")
+def _keeps_cache(peer: Peer) -> bool:
+    head = time.time_ns().to_bytes(8, "little")  # what no run before has sent
     tensor = tensor_in(peer.alloc(BULK), [BULK], "I8")
     peer.write(tensor, head + bytes(BULK - len(head)), cached=True)
     return bool(peer.ask(SetTensorHash(tensor=tensor, offset=0, hash=fnv1a_of_zeros(head, BULK - len(head)))).result)

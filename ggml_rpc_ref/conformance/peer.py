@@ -164,6 +164,10 @@ class Subject:
         """A request that changes nothing, and whose answer is known and always the same."""
         return DeviceCount() if self.facts.has(DeviceCount) else GetAlignment()
 
+    def received(self) -> bytes:
+        """Return what was received so far, on all connections."""
+        return b"".join(said.data for said in self.record if said.verb == "got")
+
     def open(self) -> Peer:
         """Return a new connection on which nothing has been sent."""
         try:
@@ -334,7 +338,7 @@ class Peer:
             self._note("got", missed.seen, "nothing more")
             raise Broken(what, f"nothing came in time{_after(missed.count, missed.seen)}", verdict=Verdict.HANG) from None
         facts.slowest = max(facts.slowest, time.monotonic() - began)
-        self._note("got", data, "")
+        self._note("got", data, what)
         return data
 
     def take_end(self) -> None:

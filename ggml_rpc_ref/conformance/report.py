@@ -10,6 +10,7 @@ from typing import Any
 
 import ggml_rpc_ref
 from ggml_rpc_ref.conformance.case import Case
+from ggml_rpc_ref.conformance.choosing import tags, topics
 from ggml_rpc_ref.conformance.diagnosis import Diagnosis
 from ggml_rpc_ref.conformance.events import Report, Result
 from ggml_rpc_ref.conformance.expect import Expected, surprises
@@ -98,6 +99,7 @@ def _result_as_json(result: Result) -> dict[str, Any]:
         "rule": result.case.rule.id,
         "detail": result.detail,
         "duration": round(result.duration, 4),
+        "what": result.case.doc,
     }
     if result.verdict not in NO_FAULT:
         row |= {
@@ -134,4 +136,6 @@ def case_as_json(case: Case) -> dict[str, Any]:
         "level": case.rule.level,
         "may_crash": case.may_crash,
         "what": case.doc,
+        "tags": tags(case),
+        **{f"{kind}s": sorted(names) for kind, names in topics(case).items()},
     }

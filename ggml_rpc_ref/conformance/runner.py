@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ggml_rpc_ref.conformance.case import Case
-from ggml_rpc_ref.conformance.diagnosis import apply, diagnose
-from ggml_rpc_ref.conformance.events import CaseBegan, CaseEnded, Diagnosed, Ended, Event, Introduced, Report, Result, Started
+from ggml_rpc_ref.conformance.diagnosis import Diagnosis, apply, diagnose
+from ggml_rpc_ref.conformance.events import Diagnosed, Ended, Event, Introduced, Report, Result, Started
+from ggml_rpc_ref.conformance.parallel import spread, spread_over_one
 from ggml_rpc_ref.conformance.peer import LEAVING, Facts, Subject
 from ggml_rpc_ref.conformance.serving import Serving
 from ggml_rpc_ref.conformance.target import Target, is_loopback
@@ -52,6 +53,7 @@ class Options:
         owned: whether cases that may crash the server may be sent to another machine.
         profile: what is asked of the server: a profile of `diagnosis`, or "full"; "" to judge without a diagnosis.
         repeat: how often each case is run; of several verdicts the worst counts.
+        jobs: how many cases are run at a time, where the server can be started several times or serves several clients.
         own: judge the server as a client of this version sees it; None: as the version that it announces.
     """
 
@@ -59,6 +61,7 @@ class Options:
     owned: bool = False
     profile: str = "full"
     repeat: int = 1
+    jobs: int = 1
     own: Version | None = None
 
 
@@ -76,19 +79,11 @@ def judge(target: Target, cases: Sequence[Case], options: Options | None = None)
     options = options or Options()
     yield Started(target.name, len(cases), datetime.now(UTC))
     try:
-        target.start()
-        facts = introduce(target.endpoint, options.timeout, options.own)
-        yield Introduced(facts)
-        serving = Serving(target, facts, options.timeout)
+        run = _started(target, options)
+        yield Introduced(run.serving.facts)
         if options.profile:
-            found = diagnose(serving)
-            apply(found, facts, options.profile)
-            yield Diagnosed(found)
-        run = _Run(serving, options)
-        # those last that servers are known to die of: a server that is not ours to start again is to be judged by the others first
-        for case in sorted((case for case in cases if case.present(facts.version)), key=lambda case: case.may_crash):
-            yield CaseBegan(case)
-            yield CaseEnded(run.repeated(case))
+            yield Diagnosed(run.diagnose())
+        yield from run.all([case for case in cases if case.present(run.serving.facts.version)])
         is_interrupted = False
     except KeyboardInterrupt:
         is_interrupted = True
@@ -96,6 +91,25 @@ def judge(target: Target, cases: Sequence[Case], options: Options | None = None)
         target.stop()
     # after `finally`: whoever hears it may rely on the target having ended
     yield Ended(is_interrupted)
+
+
+def begin(target: Target, options: Options | None = None) -> Judging:
+    """Start a target, find out what it does, and return what judges it case by case; the caller stops the target.
+
+    Raises:
+        ConnectionError, TimeoutError, Misuse: as `judge`.
+    """
+    options = options or Options()
+    judging = _started(target, options)
+    if options.profile:
+        judging.diagnose()
+    return judging
+
+
+def _started(target: Target, options: Options) -> Judging:
+    target.start()
+    facts = introduce(target.endpoint, options.timeout, options.own)
+    return Judging(Serving(target, facts, options.timeout), options)
 
 
 def run(target: Target, cases: Sequence[Case], options: Options | None = None) -> Report:
@@ -157,14 +171,14 @@ def _settled(endpoint: Endpoint, timeout: float, own: Version | None) -> Facts:
 
 def _negotiated(endpoint: Endpoint, timeout: float, own: Version | None) -> Facts:
     """Return what HELLO settles; it is said in each of its forms, the newest first, until one is answered."""
-    problem = ""
+    problem, seen = "", b""
     for form in (own,) if own is not None else forms():
         subject = Subject(endpoint, timeout, Facts(form))
         try:
             agreed = agree(_hello_reply(subject), form, own)
             return Facts(agreed.version, announced=agreed.announced)
         except Broken as broken:
-            problem = broken.actual
+            problem, seen = broken.actual, subject.received()
             if not subject.peers:  # it does not even accept a connection
                 raise ConnectionError(problem) from None
             if broken.verdict is Verdict.HANG:
@@ -173,8 +187,28 @@ def _negotiated(endpoint: Endpoint, timeout: float, own: Version | None) -> Fact
             raise WrongVersion(f"{endpoint} can't be judged: {error}") from None
         finally:
             subject.close()
+    if problem and (kind := likely(seen)):
+        raise ConnectionError(f"{endpoint} does not speak ggml RPC: what it answers to HELLO looks like {kind}")
     hint = "a server that does not take clients from this address, or is full, does so"
     raise NamesNoVersion(f"{endpoint} names no version ({problem}; {hint})")
+
+
+LOOKS: dict[bytes, str] = {
+    b"HTTP/": "HTTP",
+    b"SSH-": "SSH",
+    b"\x15\x03": "TLS",
+    b"\x16\x03": "TLS",
+    b"220": "SMTP or FTP",
+    b"RFB ": "VNC",
+    b"-ERR": "Redis",
+    b"{": "JSON",
+}
+"""How the answers of servers begin that speak something else."""
+
+
+def likely(data: bytes) -> str:
+    """Return what a server that begins its answer so speaks; "" where that is not clear."""
+    return next((name for first, name in LOOKS.items() if data.startswith(first)), "")
 
 
 def _hello_reply(subject: Subject) -> HelloReply:
@@ -189,7 +223,9 @@ def _hello_reply(subject: Subject) -> HelloReply:
     size = codec.REPLY_HEAD.unpack(peer.take(8, "a reply to HELLO"))[0]
     sizes = {codec.minimum_size(HelloReply, form) for form in forms()}
     if size not in sizes:
-        raise ConnectionError(f"{subject.endpoint} answers HELLO with a size of {size}: it does not speak ggml RPC")
+        kind = likely(subject.received())
+        looks = f"; it looks like {kind}" if kind else ""
+        raise ConnectionError(f"{subject.endpoint} answers HELLO with a size of {size}: it does not speak ggml RPC{looks}")
     payload = peer.take(size, "the reply to HELLO")
     if size != codec.minimum_size(HelloReply, peer.version):
         raise Broken("a reply of this form of HELLO", f"HELLO was answered with {size} bytes")
@@ -200,11 +236,55 @@ def _hello_reply(subject: Subject) -> HelloReply:
 
 
 @dataclass(slots=True)
-class _Run:
-    """The state of a run."""
+class Judging:
+    """Judges one case after another on a server.
+
+    Attributes:
+        serving: the server.
+        options: how to judge.
+    """
 
     serving: Serving
     options: Options
+
+    def diagnose(self) -> Diagnosis:
+        """Find out what the server does; cases that need what does not work are not judged from then on."""
+        found = diagnose(self.serving)
+        apply(found, self.serving.facts, self.options.profile)
+        return found
+
+    def all(self, cases: Sequence[Case]) -> Iterator[Event]:
+        """Judge cases, those last that servers are known to die of: one that is not ours is to be judged by the others first."""
+        harmless, deadly = ([case for case in cases if case.may_crash == it] for it in (False, True))
+        if self.options.jobs < 2:
+            yield from spread_over_one([*harmless, *deadly], self.repeated)
+        elif self.serving.target.restartable:
+            twins = [self.twin() for _ in range(self.options.jobs - 1)]
+            try:
+                for twin in twins:
+                    twin.serving.target.start()
+                yield from spread([*harmless, *deadly], [self.repeated, *(twin.repeated for twin in twins)])
+            finally:
+                for twin in twins:
+                    twin.serving.target.stop()
+        else:
+            together, alone = ([case for case in harmless if _is_private(case) == it] for it in (True, False))
+            yield from spread(together, [self.repeated] * (self.options.jobs if self._serves_several() else 1))
+            yield from spread_over_one([*alone, *deadly], self.repeated)
+
+    def _serves_several(self) -> bool:
+        subject = self.serving.subject()
+        try:
+            subject.connect()
+            return subject.answers_second_client()
+        except Broken:
+            return False
+        finally:
+            subject.close()
+
+    def twin(self) -> Judging:
+        """Return another one with a server of its own, which is not started yet."""
+        return Judging(Serving(self.serving.target.twin(), replace(self.serving.facts), self.serving.timeout), self.options)
 
     def repeated(self, case: Case) -> Result:
         """Judge a case as often as is wanted, and return the worst result; where not all are the same it says how many failed."""
@@ -235,6 +315,11 @@ class _Run:
             # a loss with a rule is of a server that still answers
             serving.restore(case.id, lost=loss is not None and not loss.rule)
         return replace(result, duration=time.monotonic() - start)
+
+
+def _is_private(case: Case) -> bool:
+    """Whether a case looks only at what is its own connection's; other clients change the memory that is free, for instance."""
+    return case.rule.id.partition(".")[0] not in ("session", "device")
 
 
 def _ask(case: Case, subject: Subject) -> Result:

@@ -22,7 +22,7 @@ from typing import Protocol
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, free_port, open_stream
-from ggml_rpc_ref.spec.versions import DEFAULT
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 60.0
@@ -72,6 +72,9 @@ class Target(Protocol):
     def stop(self) -> None:
         """End it, where we started it."""
 
+    def twin(self) -> Target:
+        """Return another server of the same kind, where it is ours to start."""
+
 
 class Given:
     """A server that is already running."""
@@ -99,6 +102,10 @@ class Given:
 
     def stop(self) -> None:
         """Do nothing: it is not ours to end."""
+
+    def twin(self) -> Given:
+        """Return this one: there is no other."""
+        return self
 
 
 class Spawned:
@@ -199,6 +206,10 @@ class Spawned:
         lines = self.log_lines(0)
         return f"; last output: {lines[-1].strip()}" if lines else ""
 
+    def twin(self) -> Spawned:
+        """Return a server that the same command starts."""
+        return Spawned(self.name, self._command)
+
     def stop(self) -> None:
         """End it and remove its log."""
         self._end()
@@ -211,7 +222,8 @@ class Spawned:
         if process is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
-            # the group, and even where its leader has died: a wrapper script's children may live on
+            # the group, and even where its leader has died: a wrapper script's children may live on. Not permitted: a command
+            # that runs as another user (sudo), or on macOS a group in which only a dead process is left
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -238,9 +250,13 @@ def _signals_deferred() -> Iterator[None]:
             signal.raise_signal(received)
 
 
-def embedded() -> Spawned:
-    """Return our own server as a target: `serve` on a free port, the fastest device and the oracle, a cache removed with it."""
-    options = ["-p", "0", "-d", "auto,oracle", "-c", "--cache-dir", "{tmp}", "--proto", str(DEFAULT)]
+def embedded(version: Version | None = None) -> Spawned:
+    """Return our own server as a target: `serve` on a free port, the fastest device and the oracle, a cache removed with it.
+
+    Args:
+        version: what it speaks; None: the default version.
+    """
+    options = ["-p", "0", "-d", "auto,oracle", "-c", "--cache-dir", "{tmp}", "--proto", str(version or DEFAULT)]
     return Spawned("ggml-rpc-ref serve", [sys.executable, "-m", "ggml_rpc_ref", "serve", *options])
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ggml_rpc_ref.conformance.diagnosis import Ability, State
 from ggml_rpc_ref.conformance.events import Report, Result
-from ggml_rpc_ref.conformance.expect import Expected, surprises
+from ggml_rpc_ref.conformance.expect import Baseline, Expected, surprises
 from ggml_rpc_ref.conformance.report import counts, level
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Verdict
 from ggml_rpc_ref.spec.rules import RULES, Rule
 
+INDENT = " " * 14
+"""Before lines that belong to a case."""
+_ERROR = re.compile(r"error|exception|assert|fail|panic|abort|fatal|invalid|traceback", re.IGNORECASE)
 SHOWN = 6
 """Names that a line lists before it says how many more there are."""
 
@@ -84,17 +87,24 @@ def _yes(answer: bool | None, yes: str, no: str) -> str:
 # ---------------------------------------------------------------------------------------------------------- the verdicts
 
 
-def verdict_lines(report: Report, expected: Mapping[str, Expected] | None = None, summary: Iterable[str] = ()) -> Iterator[str]:
-    """Yield lines: each broken rule with its cases, what was not judged, common causes, what to mend first, and counts."""
+def verdict_lines(
+    report: Report, expected: Mapping[str, Expected] | None = None, summary: Iterable[str] = (), *, verbose: bool = False
+) -> Iterator[str]:
+    """Yield lines: each broken rule with its cases, what was not judged, common causes, what to mend first, and counts.
+
+    With `verbose`, what was sent and received stands below each failure, and all that is kept of what the server printed.
+    """
     for rule, results in _by_rule(report.results):
         yield f"{rule.id} ({rule.level}): {rule.sentence}"
-        yield from _lines(results, expected or {})
+        yield from _lines(results, expected or {}, verbose)
         yield ""
     for section in (_not_judged(report.results), _deaths(report.results), _causes(report.results), fix_first(report)):
         if lines := list(section):
             yield from (*lines, "")
     if expected is not None:
         yield from (f"unexpected: {sentence}" for sentence in surprises(report.results, expected, report.known))
+        if isinstance(expected, Baseline):
+            yield from (f"review: {sentence}" for sentence in expected.overdue(report.started.date()))
     yield from summary
     if report.is_interrupted:
         yield f"interrupted: {len(report.results)} of {report.planned} cases were judged"
@@ -108,7 +118,7 @@ def _by_rule(results: Iterable[Result]) -> Iterator[tuple[Rule, list[Result]]]:
             yield rule, mine
 
 
-def _lines(results: Iterable[Result], expected: Mapping[str, Expected]) -> Iterator[str]:
+def _lines(results: Iterable[Result], expected: Mapping[str, Expected], verbose: bool) -> Iterator[str]:
     """Yield a line a case, and below an unexpected failure its doc and the last line that the server printed."""
     for result in results:
         detour = "" if result.rule == result.case.rule.id else " (met on the way)"
@@ -116,9 +126,18 @@ def _lines(results: Iterable[Result], expected: Mapping[str, Expected]) -> Itera
         flaky = f" in {result.failed} of {result.runs} runs" if result.runs > 1 else ""
         yield f"  {result.verdict:<11} {result.case.id}{detour}{flaky}: {result.detail}{known}"
         if not known:
-            yield f"              {result.case.doc}"
-            if result.server_said and not result.death:
-                yield f"              the server printed: {result.server_said[-1].strip()}"
+            yield f"{INDENT}{result.case.doc}"
+            if result.server_said and (verbose or not result.death):
+                yield from (f"{INDENT}the server printed: {line.strip()}" for line in _telling(result.server_said, verbose))
+            if verbose:
+                yield from (f"{INDENT}{line}" for line in result.transcript)
+
+
+def _telling(lines: Sequence[str], verbose: bool) -> Sequence[str]:
+    """Return the lines that say most: all of them, or the last one that sounds like an error, or the last one."""
+    if verbose:
+        return lines
+    return [line for line in lines if _ERROR.search(line)][-1:] or lines[-1:]
 
 
 def is_expected(result: Result, expected: Mapping[str, Expected]) -> bool:
@@ -150,7 +169,9 @@ def _deaths(results: Iterable[Result]) -> Iterator[str]:
 def _causes(results: Iterable[Result]) -> Iterator[str]:
     """Yield a line for each last line that the server printed at several failures without dying: one cause, most likely."""
     printed = _grouped(
-        results, lambda r: bool(r.server_said) and not r.death, lambda r: _without_numbers(r.server_said[-1].strip())
+        results,
+        lambda r: not r.death and any(map(_ERROR.search, r.server_said)),
+        lambda r: _without_numbers(_telling(r.server_said, False)[0].strip()),
     )
     for line, group in printed.items():
         if len(group) > 1:

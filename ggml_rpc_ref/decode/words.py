@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ggml_rpc_ref.spec import caps
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER, DEAD_NUMBERS
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, FLAG_INPUT, FLAG_LOSS, FLAG_OUTPUT, FLAG_PARAM, MAX_OP_PARAMS
 from ggml_rpc_ref.spec.opcodes import kinds, op_table
@@ -116,6 +117,8 @@ def word(name: str, value: Any, version: Version) -> str:
             return op_name(value, version)
         case "flags", int():
             return flags_text(value)
+        case "conn_caps", bytes():
+            return caps.describe(value)
         case (("name" | "host"), bytes()):
             return f'"{text_of(value)}"'
     return ""

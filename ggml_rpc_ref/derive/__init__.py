@@ -19,6 +19,7 @@ from ggml_rpc_ref.derive import operations, tables
 from ggml_rpc_ref.derive.header import header
 from ggml_rpc_ref.derive.named_ops import named_ops
 from ggml_rpc_ref.derive.native import declarations, grids
+from ggml_rpc_ref.derive.skew import skew
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.messages import REQUESTS, RpcTensor, command_name
 from ggml_rpc_ref.spec.rules import RULES
@@ -28,6 +29,7 @@ __all__ = ["PARTS", "declarations", "grids", "header", "named_ops", "outdated", 
 PARTS: dict[str, Callable[[], str]] = {
     "versions": tables.versions,
     "commands": tables.commands,
+    "skew": skew,
     "sizes": tables.sizes,
     "RpcTensor": partial(tables.record, RpcTensor),
     **{command_name(cls): partial(tables.message, cls) for cls in REQUESTS},

@@ -40,6 +40,7 @@ LEAK: Final = 384 * 2**20
 """Bytes that the server may grow over many sessions."""
 LOOK_FOR_LEAKS: Final = 10
 """Sessions between two looks at the device's free memory."""
+LOOKS: Final = 3
 DYING: Final = 1.0
 """Seconds that a dying process may take."""
 LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02, End.LEFT: 0.3}
@@ -107,7 +108,6 @@ class Campaign:
         self._idle = Usage()
         self._rejected: dict[Key, int] = {}
         self._free: int | None = None
-        self._free_is_moving = False
 
     def run(self) -> Iterator[Event]:
         """Yield what happens. The last event is `Ended`, an interrupt (KeyboardInterrupt) included.
@@ -141,7 +141,7 @@ class Campaign:
         if self.options.plain:
             self.chooser.names = []
         self.model = Inside(version, devices)
-        self._idle = self.server.usage()
+        self._idle, self._free = self.server.usage(), self._free_now()
 
     def _speaker(self, patience: float = 1.0) -> Speaker:
         return Speaker(self.server.target.endpoint, self.options.timeout * patience, self.facts.one_client)
@@ -216,17 +216,18 @@ class Campaign:
             yield Suspicion(Kind.MEMORY, "frame.size-bounded", words, subject=subject)
 
     def _leaks(self) -> Iterator[Suspicion]:
-        """Yield that memory is missing between two sessions, where a device's free memory is a number that stands still then."""
-        if self.count.sessions % LOOK_FOR_LEAKS or self._free_is_moving:
+        """Yield that memory is missing between two sessions, where what a device has free stands still then."""
+        if self._free is None or self.count.sessions % LOOK_FOR_LEAKS:
             return
-        free = free_memory(self.server.target.endpoint, self.facts.version, self.options.timeout)
-        if self._free is None or free is None:
-            self._free, self._free_is_moving = free, free is None
-        elif free != self._free and self.count.sessions <= 4 * LOOK_FOR_LEAKS:
-            self._free_is_moving = True  # what the machine has free, not what the server counts
-        elif free < self._free:
+        free = self._free_now()
+        if free is not None and free < self._free:
             words = f"{self._free - free} bytes of the device are not free again after their connections have ended"
             yield Suspicion(Kind.LEAK, "session.frees", words)
+
+    def _free_now(self) -> int | None:
+        """Return what device 0 has free while nobody uses it; None where that is what the machine has, which others change."""
+        looks = {free_memory(self.server.target.endpoint, self.facts.version, self.options.timeout) for _ in range(LOOKS)}
+        return looks.pop() if len(looks) == 1 else None
 
     def _is_for_the_model(self, session: Session, heard: Sequence[Heard]) -> bool:
         if self.options.always_model:
@@ -258,6 +259,8 @@ class Campaign:
             self.count.deaths += 1
             yield from self._died(session, seen.death)
             return
+        if not self.server.restartable and any(one.end in (End.SILENT, End.LOST) for one in seen.heard):
+            yield from self._lost(session)
         is_new = False
         for found in seen.suspicions:
             key = key_of(found, session)
@@ -270,6 +273,21 @@ class Campaign:
         self.chooser.learn(session, died=False, is_new=is_new)
         if any(one.end in (End.SILENT, End.LOST) for one in seen.heard):
             self._renew("it hangs")
+
+    def _lost(self, session: Session) -> Iterator[Event]:
+        """Yield that a server which is not ours to start serves no more, and end the campaign; nothing where it does serve.
+
+        Raises:
+            ConnectionError: where it does not.
+        """
+        try:
+            introduce(self.server.target.endpoint, self.options.timeout)
+        except (ConnectionError, TimeoutError) as error:
+            key = (Kind.HANG.value, "session.survives", session.notes[-1].target if session.notes else "")
+            if not self._is_known(key):
+                sessions = list(self._recent)[-2:]
+                yield Found(self._keep(Find(Kind.HANG, key, f"it serves no more: {error}", "session.survives", sessions)))
+            raise ConnectionError(f"the server serves no more: {error}") from None
 
     def _is_known(self, key: Key) -> bool:
         known = self.store.known.get(key)
@@ -305,6 +323,8 @@ class Campaign:
 
     def _investigate(self, key: Key, found: Suspicion, session: Session) -> Find | None:
         """Return a find where what seemed wrong is so again."""
+        if found.kind is Kind.LEAK:  # of many sessions together
+            return self._keep(Find(found.kind, key, found.words, found.rule, list(self._recent), reproduced=(1, 1)))
         again = self._reproducer(fresh=found.kind in (Kind.HANG, Kind.MEMORY))
         if key not in again.attempt([session]):
             self._rejected[key] = self._rejected.get(key, 0) + 1
@@ -361,7 +381,10 @@ class Campaign:
         """
         self._recent.clear()
         if not self.server.restartable:
-            introduce(self.server.target.endpoint, self.options.timeout)  # raises where it does not serve any more
+            try:
+                introduce(self.server.target.endpoint, self.options.timeout)
+            except TimeoutError as error:
+                raise ConnectionError(str(error)) from None
             return
         try:
             self.server.renew()

@@ -208,13 +208,16 @@ class _Client:
 
     def upload(self, index: int, placed: Sequence[tuple[Part, int, Any]]) -> None:
         for part, offset, records in placed:
-            if self.rng.random() < 0.15:
+            before, after = self.rng.random() < 0.1, self.rng.random() < 0.05
+            if before:
                 self.prepare(records)
             tensor, data = block(self.number(index), offset, len(part.image)), part.image.tobytes()
             cut = self.rng.randrange(len(data)) if data and self.rng.random() < 0.2 else 0
             if cut:
                 self.say(SetTensor(tensor=tensor, offset=0, data=data[:cut]))
             self.say(SetTensor(tensor=tensor, offset=cut, data=data[cut:]))
+            if after:  # it leaves the data as they are
+                self.prepare(records)
 
     def prepare(self, records: Any) -> None:
         """Say what a stock client says of the tensors of a graph before it uploads them."""

@@ -70,14 +70,24 @@ def run(goal: Goal, store: Store, jobs: int = 1) -> Iterator[Event]:
         yield from _listen(workers, events, merged)
     except KeyboardInterrupt:
         merged.is_interrupted = True
+        _end(workers)
         yield from _listen(workers, events, merged, time.monotonic() + PATIENCE)
     finally:
+        _end(workers)
         for worker in workers:
-            worker.kill()  # those that have ended are gone already
-            worker.join()
+            worker.join(PATIENCE)  # until it has stopped its server
+            worker.kill()
     if merged.began is None and merged.why:
         raise ConnectionError(merged.why)
     yield Ended(merged.count, merged.why, merged.is_interrupted)
+
+
+def _end(workers: list[Any]) -> None:
+    """Tell workers to end, each once."""
+    for worker in workers:
+        if worker.is_alive() and not getattr(worker, "told", False):
+            worker.told = True
+            worker.terminate()
 
 
 def _listen(workers: list[Any], events: Any, merged: Merged, deadline: float = float("inf")) -> Iterator[Event]:
@@ -92,7 +102,8 @@ def _listen(workers: list[Any], events: Any, merged: Merged, deadline: float = f
 
 
 def _work(goal: Goal, number: int, known: Collection[Key], events: Any) -> None:
-    """Have a campaign and pass its events on; the parent's Ctrl-C reaches this process too."""
+    """Have a campaign and pass its events on; it ends at a SIGTERM of the parent's, which alone heeds Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for event in goal.campaign(Store(known=dict.fromkeys(known))):

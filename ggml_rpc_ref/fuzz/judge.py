@@ -12,7 +12,7 @@ import numpy as np
 from ggml_rpc_ref.fuzz.converse import End, Heard
 from ggml_rpc_ref.fuzz.inside import Said
 from ggml_rpc_ref.fuzz.numbers import differs
-from ggml_rpc_ref.fuzz.packet import Packet
+from ggml_rpc_ref.fuzz.packet import Packet, meaning
 from ggml_rpc_ref.fuzz.parts import Part
 from ggml_rpc_ref.fuzz.plan import LARGEST_REPLY
 from ggml_rpc_ref.fuzz.session import Session, Step
@@ -31,6 +31,7 @@ from ggml_rpc_ref.spec.messages import (
     GetTensor,
     GetTensor2d,
     Hello,
+    RpcTensor,
     SetTensor,
     SetTensorHash,
     command_name,
@@ -186,6 +187,19 @@ def _difference(wanted: bytes, found: bytes) -> str:
     return f"byte {at} of {len(found)} is {found[at]:#04x} in place of {wanted[at]:#04x}"
 
 
+def _is_written(steps: Sequence[Step], number: int) -> bool:
+    """Whether an earlier step writes to the buffer that a GET_TENSOR reads."""
+    read = steps[number].message if number < len(steps) else None
+    if not isinstance(read, GetTensor):
+        return True
+    home = meaning(read.tensor.buffer)
+    for step in steps[:number]:
+        match step.message:
+            case BufferClear(remote_ptr=handle) | SetTensor(tensor=RpcTensor(buffer=handle)) if meaning(handle) == home:
+                return True
+    return False
+
+
 # ----------------------------------------------------------------------------------------------------- against the model
 
 
@@ -248,7 +262,7 @@ def _blamed(steps: Sequence[Step], number: int, words: str, request: object) -> 
         return "graph.overlap", "a result that shares bytes with a source"
     if words.startswith("node "):
         return "graph.computes", words.split()[1].rstrip(":")
-    if isinstance(request, GetTensor) and not any(isinstance(step.message, BufferClear | SetTensor) for step in steps[:number]):
+    if isinstance(request, GetTensor) and not _is_written(steps, number):
         return "buffer.clean", command_name(GetTensor)
     return MEANT.get(type(request), "frame.reply-presence"), command_name(type(request))
 

@@ -98,6 +98,7 @@ static void keep_forking(void) {
     static int done;
     if (done || !getenv("GGML_RPC_REF_FORK") || threads() != 1) return;
     done = 1;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* the fuzzer, or its worker, may be killed */
     for (int early = 0; early < 20;) {
         struct timespec begun, ended;
         int status = 0;

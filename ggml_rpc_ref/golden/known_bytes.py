@@ -18,6 +18,8 @@ from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.tensor import Quad, extent
 
 MOST_SPANS: Final = 2**10
@@ -83,11 +85,17 @@ class Ranges:
 
 
 class KnownBytes:
-    """How much is known of the bytes in one connection's buffers."""
+    """How much is known of the bytes in one connection's buffers.
 
-    def __init__(self) -> None:
+    Args:
+        version: the conversation's, which says how ops are numbered.
+    """
+
+    def __init__(self, version: Version = DEFAULT) -> None:
+        self._version = version
+        self._all = not RULES["graph.flag-compute"].present(version)
         self._buffers: dict[int, Ranges] = {}
-        self._graphs: dict[int, GraphCompute] = {}
+        self._graphs: dict[tuple[int, int], GraphCompute] = {}
 
     def allocate(self, remote_ptr: int) -> None:
         """Record a new buffer; a handle that is given out again is a new buffer."""
@@ -123,22 +131,22 @@ class KnownBytes:
 
     def compute(self, graph: GraphCompute) -> None:
         """Record GRAPH_COMPUTE, and keep the graph for GRAPH_RECOMPUTE."""
-        self._graphs[graph.device] = graph
-        self.recompute(graph.device)
+        self._graphs[graph.device, graph.uid] = graph
+        self.recompute(graph.device, graph.uid)
 
-    def recompute(self, device: int) -> None:
-        """Record GRAPH_RECOMPUTE."""
-        if device in self._graphs:
-            tensors = {tensor.id: tensor for tensor in self._graphs[device].tensors}
-            for id in self._graphs[device].nodes:
+    def recompute(self, device: int, uid: int = 0) -> None:
+        """Record GRAPH_RECOMPUTE; before uids were sent every uid is 0, and a device keeps the last graph."""
+        if graph := self._graphs.get((device, uid)):
+            tensors = {tensor.id: tensor for tensor in graph.tensors}
+            for id in graph.nodes:
                 if id in tensors:
                     self._compute(tensors[id], tensors)
 
     def _compute(self, node: RpcTensor, tensors: Mapping[int, RpcTensor]) -> None:
-        names = op_table()
+        names = op_table(self._version)
         op = OPS.get(names[node.op]) if node.op < len(names) else None
         ranges = self._buffers.get(node.buffer)
-        if op is None or op.view or ranges is None or not node.flags & FLAG_COMPUTE:
+        if op is None or op.view or ranges is None or not (node.flags & FLAG_COMPUTE or self._all):
             return
         sources = [tensors[id] for id in node.src[: CONTENTS_READ.get(op.name)] if id in tensors]
         known = min(map(self._least, sources), default=Known.EXACTLY)

@@ -21,7 +21,7 @@ from ggml_rpc_ref.golden.canonical import canonical
 from ggml_rpc_ref.golden.symboliser import NMSE, Symboliser
 from ggml_rpc_ref.golden.timeline import read_timeline
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.versions import DEFAULT
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 SUFFIX: Final = ".recording"
 """The suffix of recordings."""
@@ -79,7 +79,7 @@ def make(path: Path, labels: Labels) -> Session:
 
     Raises:
         Damaged: for a file that is no recording.
-        Misuse: for one that can't be read, holds no message, or is of another protocol version, and for labels that can't be.
+        Misuse: for one that can't be read, holds no message, or those of several protocol versions, and for labels that can't be.
     """
     for word in (labels.id, *labels.flags):
         if word and not WORDS.fullmatch(word):
@@ -103,10 +103,10 @@ def make(path: Path, labels: Labels) -> Session:
         "recording": f"{id}{SUFFIX}",
         "sha256": sha256,
     }
-    return Session(as_json(script, provenance), tuple(timeline.faults), tuple(symboliser.notes))
+    return Session(as_json(script, provenance, timeline.version), tuple(timeline.faults), tuple(symboliser.notes))
 
 
-def as_json(script: Script, provenance: dict[str, str]) -> dict[str, Any]:
+def as_json(script: Script, provenance: dict[str, str], version: Version = DEFAULT) -> dict[str, Any]:
     """Return a script as vectors/schema/sessions.json describes it."""
     bindings = {
         name: {"by": binding.by} | ({} if binding.value is None else {"value": f"{binding.value:#x}"})
@@ -115,7 +115,7 @@ def as_json(script: Script, provenance: dict[str, str]) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "id": script.id,
-        "protocol": str(DEFAULT),
+        "protocol": str(version),
         "about": script.about,
         "flags": list(script.flags),
         "provenance": provenance,

@@ -35,6 +35,7 @@ from ggml_rpc_ref.spec.messages import (
     GetTensor,
     GraphCompute,
     GraphRecompute,
+    MemsetTensor,
     RpcTensor,
     SetTensor,
     SetTensorHash,
@@ -64,8 +65,8 @@ class _Side:
     """
 
     number: int
+    known: KnownBytes
     buffers: dict[int, _Buffer] = field(default_factory=dict)
-    known: KnownBytes = field(default_factory=KnownBytes)
     awaited: bool = False
     is_over: bool = False
 
@@ -85,7 +86,7 @@ class Symboliser:
     def __init__(self, timeline: Timeline, nmse: float = NMSE) -> None:
         self.bindings: dict[str, Binding] = {}
         self.notes: list[str] = []
-        self._events, self._nmse = timeline.events, nmse
+        self._events, self._version, self._nmse = timeline.events, timeline.version, nmse
         self._sides: dict[int, _Side] = {}
         self._tensors: dict[int, str] = {}
         self._buffer_count = 0
@@ -100,7 +101,7 @@ class Symboliser:
             if isinstance(event, EndEvent):
                 yield from self._ended(event)
                 continue
-            side = self._sides.setdefault(event.connection, _Side(len(self._sides) + 1))
+            side = self._sides.setdefault(event.connection, _Side(len(self._sides) + 1, KnownBytes(self._version)))
             side.awaited = event.sender is Role.CLIENT
             pieces = self._request(side, event) if event.request is None else self._reply(side, event, event.request)
             asking = (event.request or event).cls
@@ -144,7 +145,10 @@ class Symboliser:
             case BufferGetBase(remote_ptr=handle):
                 self._asked[event] = side.buffers.get(handle)
             case SetTensor():
-                known.write(request.tensor, request.offset, sum(map(_size, event.parts)) - SET_TENSOR_SIZE)
+                head = codec.REQUEST_HEAD.size + codec.minimum_size(SetTensor, self._version)
+                known.write(request.tensor, request.offset, sum(map(_size, event.parts)) - head)
+            case MemsetTensor():
+                known.write(request.tensor, request.offset, request.size)
             case SetTensorHash() if answer and answer.result:
                 # the request does not hold the size of the data; the tensor from the offset on is the most it can be
                 known.write(request.tensor, request.offset, max(0, nbytes(request.tensor) - request.offset))
@@ -153,7 +157,7 @@ class Symboliser:
             case GraphCompute():
                 known.compute(request)
             case GraphRecompute():
-                known.recompute(request.device)
+                known.recompute(request.device, request.uid)
             case GetTensor():
                 self._asked[event] = known.read(request.tensor, request.offset, request.size)
 
@@ -252,8 +256,6 @@ class Symboliser:
 
 PLACES: Final = {name: place[1] for name, place in (codec.layout(RpcTensor).fields or {}).items()}
 """Field of a tensor record to its offset."""
-SET_TENSOR_SIZE: Final = codec.REQUEST_HEAD.size + codec.minimum_size(SetTensor)
-"""Bytes of a SET_TENSOR before its data."""
 
 
 def _device(event: MessageEvent) -> int:

@@ -6,7 +6,7 @@ single event whose bytes are not a message.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ggml_rpc_ref.protocol.connection import Role
 from ggml_rpc_ref.protocol.order import Order
 from ggml_rpc_ref.spec.files import FILE_RULES
 from ggml_rpc_ref.spec.messages import carries_data
-from ggml_rpc_ref.spec.versions import DEFAULT
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 Part = memoryview | LeftOut
 
@@ -61,8 +61,8 @@ class MessageEvent:
         """Return the message as an object of its class, without its data."""
         assert self.message is not None
         assert self.message.cls is not None
-        cls, payload = self.message.cls, self.message.payload()
-        return codec.decode(cls, payload[: codec.minimum_size(cls)] if carries_data(cls) else payload)
+        cls, payload, version = self.message.cls, self.message.payload(), self.message.version
+        return codec.decode(cls, payload[: codec.minimum_size(cls, version)] if carries_data(cls) else payload, version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,13 @@ class Timeline:
 
     Attributes:
         header: what it says of itself.
+        version: the protocol version of all its conversations.
         events: in the order of the file, as far as that is the order in which they happened.
         faults: why the events are not the whole recording, or not a whole conversation; empty if they are.
     """
 
     header: recording.Header
+    version: Version
     events: list[Event]
     faults: list[str] = field(default_factory=list)
 
@@ -97,21 +99,21 @@ def read_timeline(path: Path) -> Timeline:
 
     Raises:
         Damaged: if the file is not a recording.
-        Misuse: if it can't be read, or is of another protocol version than `DEFAULT`.
+        Misuse: if it can't be read, or its conversations are of several protocol versions.
     """
     header, source = recording.read_header(path), read(path, "recording")
     events: list[Event] = []
     faults: list[Fault] = [] if source.fault is None else [source.fault]
+    version = _version_of(path, source.conversations)
     for conversation in source.conversations:
-        _check_version(path, conversation)
-        messages, fault = _messages(conversation)
+        messages, fault = _messages(conversation, version)
         events += messages
         if fault is not None and source.fault is None:
             faults.append(fault)
     last = {event.connection: event.order for event in sorted(events, key=lambda event: event.order)}
     # the peer of a side that stopped sending may still answer it, so an end takes effect after the connection's last message
     events += [replace(end, order=max(end.order, last.get(end.connection, 0))) for end in _ends(path)]
-    return Timeline(header, _in_order(events), [f"{path}: {fault}" for fault in faults])
+    return Timeline(header, version, _in_order(events), [f"{path}: {fault}" for fault in faults])
 
 
 def _in_order(events: list[Event]) -> list[Event]:
@@ -145,17 +147,19 @@ def _ends(path: Path) -> Iterator[EndEvent]:
         return
 
 
-def _check_version(path: Path, conversation: Conversation) -> None:
-    version = announced(conversation)
-    if version is not None and version != DEFAULT:
-        raise Misuse(f"{path} holds a conversation of protocol {version}; sessions are of protocol {DEFAULT}")
+def _version_of(path: Path, conversations: Iterable[Conversation]) -> Version:
+    """Return the version that all conversations announce, `DEFAULT` where none does."""
+    said = {version for conversation in conversations if (version := announced(conversation)) is not None}
+    if len(said) > 1:
+        raise Misuse(f"{path} holds conversations of the protocols {', '.join(map(str, sorted(said)))}; a session is of one")
+    return said.pop() if said else DEFAULT
 
 
-def _messages(conversation: Conversation) -> tuple[list[MessageEvent], Fault | None]:
+def _messages(conversation: Conversation, version: Version) -> tuple[list[MessageEvent], Fault | None]:
     """Return the messages of both sides, up to where the file or the server's side can no longer be followed, and the reason."""
-    reader = Reader(conversation, DEFAULT, full=False)
+    reader = Reader(conversation, version, full=False)
     found: list[MessageEvent] = []
-    order: Order[MessageEvent] = Order(DEFAULT)
+    order: Order[MessageEvent] = Order(version)
     fault = None
     for message in reader.requests():
         event, fault = _take(conversation, message)

@@ -2,9 +2,9 @@
 
     dst[i0, i, j, k] = src0[i0, i, j, k] + src1[i0, src2[i, j]]
 
-All F32 but the indices. src0: ne = (n, m, t, r3), dense rows. src1: ne = (n, rows), dense rows. src2: I32, ne = (m, t), any
-strides; each 0 <= index < rows. dst: src0's ne, dense rows; may be src0's memory. Empty: nothing is computed, and no index is
-checked.
+All F32 but the indices. src0: ne = (n, m, t, r3), dense rows. src1: ne = (n, rows, ..), dense rows, of which the first matrix is
+read. src2: I32, ne = (m, t), any strides; each 0 <= index < rows. dst: src0's ne, dense rows; may be src0's memory. Empty: nothing
+is computed, and no index is checked.
 
 Source: ggml_add_id in ggml.c, ggml_compute_forward_add_id_f32 in ggml-cpu/ops.cpp.
 """
@@ -22,7 +22,8 @@ def shape(node: Node) -> None:
     """Refuse dimensions that do not fit together, gaps within rows."""
     src0, src1, src2, dst = node.source(0), node.source(1), node.source(2), node.dst
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
-    node.require(src1.ne == (src0.ne[0], src1.ne[1], 1, 1), f"src1.ne ({src0.ne[0]}, rows)", src1.ne, at=src1)
+    fits = src1.ne[0] == src0.ne[0] and min(src1.ne[2:]) >= 1
+    node.require(fits, f"src1.ne ({src0.ne[0]}, rows, ..)", src1.ne, at=src1)
     node.require(src2.ne == (*src0.ne[1:3], 1, 1), f"src2.ne {src0.ne[1:3]}", src2.ne, at=src2)
     require_dense_rows(node, src0, src1, dst)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.shared.sorting import INT32_MAX
 from ggml_rpc_ref.ops.tolerance import EXACT
@@ -25,7 +25,7 @@ def shape(node: Node) -> None:
     src0 = node.source(0)
     node.require(src0.ne[2:] == (1, 1) and src0.ne[0] <= INT32_MAX, "a matrix", src0.ne, at=src0)
     node.require(node.dst.ne == (src0.ne[1], 1, 1, 1), f"ne ({src0.ne[1]},)", node.dst.ne)
-    require_dense_rows(node, src0)
+    require_contiguous_rows(node, src0)
 
 
 def oracle(node: Node) -> None:

@@ -24,7 +24,7 @@ def shape(node: Node) -> None:
     """Refuse other dimensions than the source's, rows unevenly spaced or too long, an unknown order."""
     src0 = node.source(0)
     node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
-    require_dense_rows(node, src0, node.dst)
+    require_dense_rows(node, node.dst)
     require_even_rows(node, src0, node.dst)
     node.require(src0.ne[0] <= INT32_MAX, "rows that int32 can count", src0.ne[0], at=src0)
     node.require(node.i32("order") in (RISING, FALLING), "order 0 or 1", node.i32("order"))

@@ -12,7 +12,7 @@ Source: ggml_clamp in ggml.c, ggml_compute_forward_clamp in ggml-cpu/ops.cpp.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
-from ggml_rpc_ref.ops.shared.elementwise import map_values, require_same_dense_rows, require_same_even_rows
+from ggml_rpc_ref.ops.shared.elementwise import map_values, require_same_dense_rows, require_same_even_dense_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -32,7 +32,7 @@ OP = Op(
     sources=(Source("x", ("F32", "F16"), "dense, evenly spaced rows"),),
     types=("F32", "F16"),
     params=(Param("min", "f32", 0, "lower bound, which wins"), Param("max", "f32", 1, "upper bound")),
-    shape=require_same_even_rows,
+    shape=require_same_even_dense_rows,
     oracle=oracle,
     tolerance=EXACT,
     in_place=(0,),

@@ -13,8 +13,12 @@ import numpy as np
 from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.shared.slabs import row_blocks
+from ggml_rpc_ref.ops.shared.slabs import row_blocks, spans
 from ggml_rpc_ref.ops.tolerance import EXACT
+
+PART = 2**18
+"""Sums computed by one call: numpy holds the GIL for all of an accumulate over long rows, and other clients wait for it
+(2 s seen for a row of 2^26)."""
 
 
 def shape(node: Node) -> None:
@@ -28,7 +32,11 @@ def oracle(node: Node) -> None:
     source, result = node.source(0).array, node.dst.array
     with np.errstate(all="ignore"):
         for block in row_blocks(node.dst.ne):
-            result[block] = np.add.accumulate(source[block], axis=-1)
+            x, sums = source[block], result[block]
+            for part in spans(x.shape[-1], PART):
+                # a part begins with the sum before it; that of the source's own memory is written already, the part is not
+                before = sums[..., max(0, part.start - 1) : part.start]
+                sums[..., part] = np.add.accumulate(np.concatenate((before, x[..., part]), -1), axis=-1)[..., before.shape[-1] :]
 
 
 OP = Op(

@@ -8,7 +8,7 @@ Source: ggml_map_custom1 … ggml_custom_4d in ggml.c, ggml_compute_forward_map_
 """
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import ANY, MAX_SRC, Node, Op, Param, Source
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS
 
@@ -28,7 +28,7 @@ def oracle(node: Node) -> None:
 
 
 def _row(name: str) -> Op:
-    sources = tuple(Source(f"x{slot}", ANY, "any", optional=True) for slot in range(10))
+    sources = tuple(Source(f"x{slot}", ANY, "any", optional=True) for slot in range(MAX_SRC))
     pointer = Param("fun", "i64", 0, "address of a function in the client's program")
     return Op(name, sources, ANY, shape, oracle, tolerance=EXACT, params=(pointer,))
 

@@ -11,7 +11,7 @@ Source: ggml_fill in ggml.c, ggml_compute_forward_fill_f32, _f16 in ggml-cpu/ops
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -20,7 +20,7 @@ def shape(node: Node) -> None:
     src0 = node.optional(0)
     node.require(src0 is None or src0.ne == node.dst.ne, "the source's ne", node.dst.ne)
     node.require(src0 is None or src0.dtype == node.dst.dtype, "the source's type", node.dst.dtype.name)
-    require_dense_rows(node, node.dst)
+    require_contiguous_rows(node, node.dst)
 
 
 def oracle(node: Node) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, Node, Op, Source
 from ggml_rpc_ref.ops.shared.indices import checked_indices
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array, F32Array, PlainStorage, Tensor, contiguous_nb
@@ -27,7 +27,7 @@ def shape(node: Node) -> None:
     node.require(src1.ne == (m, r2, r3, 1), f"src1.ne (m, {r2}, {r3}, 1)", src1.ne, at=src1)
     node.require(dst.ne == (n, m, r2, r3), f"ne {(n, m, r2, r3)}", dst.ne)
     node.require((dst.dtype.name == "I32") == (src0.dtype.name == "I32"), "F32, or I32 from I32", dst.dtype.name)
-    require_dense_rows(node, src0, dst)
+    require_contiguous_rows(node, src0, dst)
 
 
 def oracle(node: Node) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.indices import checked_indices
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -27,7 +27,8 @@ def shape(node: Node) -> None:
     node.require(src1.ne[0] <= 1 or src1.nb[0] == 4, "indices without gaps", src1.nb, at=src1)
     node.require(dst.ne == (n, dst.ne[1], 1, 1), f"ne ({n}, rows)", dst.ne)
     node.require(dst.is_contiguous, "a contiguous result", dst.nb)
-    require_dense_rows(node, src0, dst)
+    require_dense_rows(node, src0)
+    require_contiguous_rows(node, dst)
 
 
 def oracle(node: Node) -> None:

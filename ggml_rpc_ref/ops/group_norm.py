@@ -16,7 +16,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
@@ -28,7 +28,8 @@ def shape(node: Node) -> None:
     groups = node.i32("n_groups")
     # upstream computes (channels + n_groups - 1) / n_groups in int (ggml_compute_forward_group_norm_f32)
     node.require(1 <= groups <= 2**31 - node.dst.ne[2], "n_groups >= 1, and no overflow of int when channels are added", groups)
-    require_dense_rows(node, node.source(0), node.dst)
+    require_dense_rows(node, node.source(0))
+    require_contiguous_rows(node, node.dst)
 
 
 def oracle(node: Node) -> None:

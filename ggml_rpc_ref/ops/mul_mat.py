@@ -22,6 +22,7 @@ from ggml_rpc_ref.ops.cost import PRODUCTS, Cost, elements
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.matmul import (
     ACTIVATIONS,
+    MOST_PRODUCTS,
     WEIGHTS,
     grouped,
     require_ascending_result,
@@ -36,9 +37,6 @@ HINT = Param("hint", "i32", 1, "1: src0 is known to be a Hadamard matrix, see MU
 
 HADAMARD = 1
 """GGML_HINT_SRC0_IS_HADAMARD."""
-
-MOST_PRODUCTS = 2**34
-"""Products of one call of the library that multiplies, which nothing can stop: about a second on one core."""
 
 
 def require_multipliable(node: Node, a: Tensor, b: Tensor) -> None:

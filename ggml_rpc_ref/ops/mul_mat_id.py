@@ -21,6 +21,7 @@ from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.matmul import (
     ACTIVATIONS,
+    MOST_PRODUCTS,
     WEIGHTS,
     require_ascending_result,
     require_paired_types,
@@ -61,7 +62,8 @@ def multiply(node: Node, weights: Callable[[int], Tensor]) -> None:
     with np.errstate(all="ignore"):
         for expert, begin, end in zip(experts.tolist(), begins.tolist(), ends.tolist(), strict=True):
             for start, stop, x in slabs(weights(expert)):
-                for rows in spans(end - begin, rows_per_slab(4 * (y.shape[2] + stop - start))):
+                most = max(1, MOST_PRODUCTS // max(1, y.shape[2] * (stop - start)))
+                for rows in spans(end - begin, min(most, rows_per_slab(4 * (y.shape[2] + stop - start)))):
                     token, slot = np.divmod(order[begin:end][rows], ids.shape[1])
                     # rows that are fewer than the slots are used in turn (i11 = id % ne11 in ggml-cpu.c)
                     result[token, slot, start:stop] = y[token, slot % y.shape[1]] @ x[0, 0].T

@@ -13,8 +13,8 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import PRODUCTS, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Source, later
-from ggml_rpc_ref.ops.shared.matmul import WEIGHTS, grouped, require_whole_block_rows
-from ggml_rpc_ref.ops.shared.slabs import slabs
+from ggml_rpc_ref.ops.shared.matmul import MOST_PRODUCTS, WEIGHTS, grouped, require_whole_block_rows
+from ggml_rpc_ref.ops.shared.slabs import slabs, spans
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 TYPES = tuple(name for name in WEIGHTS if name not in ("F16", "BF16"))
@@ -41,9 +41,11 @@ def oracle(node: Node) -> None:
     groups = a.ne[3], a.ne[2]
     with np.errstate(all="ignore"):
         for start, stop, x in slabs(a):
-            y = np.ascontiguousarray(b.array[..., start:stop, :])
-            product = grouped(y, *groups).swapaxes(-1, -2) @ x[:, None, :, None]
-            total += product.reshape(total.shape)
+            # cut along src1's columns, so that no row of sums is split: each adds up in the same order
+            for columns in spans(b.ne[0], max(1, MOST_PRODUCTS // max(1, a.ne[0] * (stop - start) * b.ne[2] * b.ne[3]))):
+                y = np.ascontiguousarray(b.array[..., start:stop, columns])
+                product = grouped(y, *groups).swapaxes(-1, -2) @ x[:, None, :, None]
+                total[..., columns, :] += product.reshape(total[..., columns, :].shape)
     node.dst.store(total)
 
 

@@ -11,7 +11,7 @@ Source: ggml_pad_reflect_1d in ggml.c; ggml_compute_forward_pad_reflect_1d in gg
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -21,7 +21,7 @@ def shape(node: Node) -> None:
     node.require(0 <= p0 < src0.ne[0] and 0 <= p1 < src0.ne[0], f"p0 and p1 from 0 to {src0.ne[0] - 1}", (p0, p1))
     ne = (p0 + src0.ne[0] + p1, *src0.ne[1:])
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
-    require_dense_rows(node, src0, dst)
+    require_contiguous_rows(node, src0, dst)
 
 
 def oracle(node: Node) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, Windows, pool, pooling_cost, require_windows, windows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
@@ -30,7 +30,7 @@ def shape(node: Node) -> None:
     along = windows(node, 0, x.ne[0], dst.ne[0])
     require_windows(node, along)
     node.require(along.fits(), "as many outputs as windows fit", along)
-    require_dense_rows(node, x, dst)
+    require_contiguous_rows(node, x, dst)
     require_even_rows(node, x, dst)
 
 

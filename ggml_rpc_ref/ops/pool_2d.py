@@ -18,7 +18,7 @@ Source: ggml_pool_2d in ggml.c; ggml_compute_forward_pool_2d in ggml-cpu/ops.cpp
 
 from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, PARAMS, pool, pooling_cost, require_windows, windows
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Tensor
@@ -41,7 +41,7 @@ def shape(node: Node) -> None:
 
 def _check_planes(node: Node, x: Tensor) -> None:
     """Refuse rows with gaps, and planes that are not evenly spaced one after the other."""
-    require_dense_rows(node, x)
+    require_contiguous_rows(node, x)
     node.require(x.ne[3] == 1 or x.nb[3] == x.ne[2] * x.nb[2], "planes evenly spaced", x.nb, at=x)
     plane = (x.ne[1] - 1) * x.nb[1] + x.ne[0] * x.nb[0]
     node.require(x.nelements == 0 or plane <= x.nb[2], "planes one after the other", x.nb, at=x)

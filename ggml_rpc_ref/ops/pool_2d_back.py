@@ -17,7 +17,6 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.pooling import LOWEST, MAX, MEAN, PARAMS, Windows, pooling_cost, require_windows, windows
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array
@@ -31,7 +30,6 @@ def shape(node: Node) -> None:
     node.require(gradient.ne[2:] == dst.ne[2:], f"src0.ne[2:] {dst.ne[2:]} as the result", gradient.ne, at=gradient)
     for name, tensor in (("src0", gradient), ("src1", forward), ("dst", dst)):
         node.require(tensor.is_contiguous, f"{name} to be contiguous", tensor.nb, at=tensor)
-        require_dense_rows(node, tensor)
     # the kernel walks through dst by nb[2] until its extent is used up, whether there is one plane or many
     plane = 4 * dst.ne[0] * dst.ne[1]
     node.require(dst.nb[2] == plane or dst.nelements == 0, f"nb[2] == {plane}", dst.nb[2])

@@ -11,7 +11,7 @@ Source: ggml_roll in ggml.c; ggml_compute_forward_roll_f32 in ggml-cpu/ops.cpp.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -20,7 +20,8 @@ def shape(node: Node) -> None:
     src0, dst, shifts = node.source(0), node.dst, node.i32s("shift")
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
     node.require(all(abs(s) < n for s, n in zip(shifts, src0.ne, strict=True)), f"shifts by less than {src0.ne}", shifts)
-    require_dense_rows(node, src0, dst)
+    require_dense_rows(node, src0)
+    require_contiguous_rows(node, dst)
     for tensor in (src0, dst):
         aligned = all(n == 1 or nb % 4 == 0 for n, nb in zip(tensor.ne, tensor.nb, strict=True))
         node.require(aligned, "strides that are multiples of 4", tensor.nb, at=tensor)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import ANY, FLOATS, WRITABLE_BLOCKS, Node, Op, Source, later
 from ggml_rpc_ref.ops.shared.indices import checked_indices
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.slabs import part, row_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import allocate
@@ -29,7 +29,7 @@ def shape(node: Node) -> None:
     node.require(r > 0 and s > 0 and r2 % r == 0 and r3 % s == 0, f"src1 that repeats to {r2} by {r3} matrices", (r, s))
     node.require(dst.ne == (n, dst.ne[1], r2, r3), f"ne ({n}, rows, {r2}, {r3})", dst.ne)
     node.require(n % dst.dtype.block == 0, f"src0.ne[0] a multiple of {dst.dtype.block}", n)
-    require_dense_rows(node, src0, dst)
+    require_contiguous_rows(node, src0, dst)
     if src2 is not None:
         node.require(
             (dst.dtype, dst.ne, dst.nb) == (src2.dtype, src2.ne, src2.nb),

@@ -11,7 +11,7 @@ Source: ggml_silu_back in ggml.c, ggml_silu_backward_f32 in ggml-cpu/vec.h.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.shared.layout import require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import element_blocks, part
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
@@ -21,7 +21,6 @@ def shape(node: Node) -> None:
     src0, src1, dst = node.source(0), node.source(1), node.dst
     node.require(src0.dtype == src1.dtype == dst.dtype, "one type throughout", (src0.dtype.name, src1.dtype.name, dst.dtype.name))
     node.require(src0.ne == src1.ne == dst.ne, "the same ne for src0, src1 and dst", (src0.ne, src1.ne, dst.ne))
-    require_dense_rows(node, src0, src1, dst)
     require_even_rows(node, src0, src1, dst)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.attention import require_mask, require_sinks, slopes
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.slabs import RowBlock, row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import F32Array, Tensor
@@ -32,7 +32,7 @@ def shape(node: Node) -> None:
     """Refuse other dimensions, gaps between elements, a mask or sinks that do not fit, slopes without a mask."""
     x, mask, sinks = node.source(0), node.optional(1), node.optional(2)
     node.require(node.dst.ne == x.ne, f"ne {x.ne} as the source", node.dst.ne)
-    require_dense_rows(node, x, node.dst)
+    require_contiguous_rows(node, x, node.dst)
     if mask is not None:
         require_mask(node, mask, columns=x.ne[0], rows=x.ne[1])
         node.require(mask.ne[0] == x.ne[0], f"a mask of {x.ne[0]} columns", mask.ne[0], at=mask)

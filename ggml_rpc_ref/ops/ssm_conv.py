@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
 from ggml_rpc_ref.ops.shared.convolution import SUM_OF_PRODUCTS
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
 
 
 def shape(node: Node) -> None:
@@ -25,7 +25,8 @@ def shape(node: Node) -> None:
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
     node.require(x.nb[:2] == (4, 4 * x.ne[0]), f"src0.nb[:2] == (4, {4 * x.ne[0]})", x.nb, at=x)
     node.require(kernel.is_contiguous, "a contiguous kernel", kernel.nb, at=kernel)
-    require_dense_rows(node, kernel, dst)
+    require_dense_rows(node, kernel)
+    require_contiguous_rows(node, dst)
 
 
 @np.errstate(all="ignore")

@@ -9,7 +9,7 @@ Source: ggml_compute_forward_sum_rows_f32 in ggml-cpu/ops.cpp (sum in double).
 """
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.row_sums import require_one_per_row, row_sums
+from ggml_rpc_ref.ops.shared.row_sums import require_one_per_dense_row, row_sums
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
 
@@ -22,7 +22,7 @@ OP = Op(
     name="SUM_ROWS",
     sources=(Source("x", ("F32",), "any ne"),),
     types=("F32",),
-    shape=require_one_per_row,
+    shape=require_one_per_dense_row,
     oracle=oracle,
     tolerance=FLOAT32,
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import F32Array
 
@@ -22,7 +22,8 @@ def shape(node: Node) -> None:
     """Refuse a result that is not dim by the number of steps, and rows with gaps."""
     steps, dst = node.source(0), node.dst
     node.require(dst.ne == (node.i32("dim"), steps.ne[0], 1, 1), f"ne ({node.i32('dim')}, {steps.ne[0]}, 1, 1)", dst.ne)
-    require_dense_rows(node, steps, dst)
+    require_dense_rows(node, steps)
+    require_contiguous_rows(node, dst)
     node.require(steps.nelements > 0 or dst.nelements == 0, "steps", steps.ne, at=steps)
 
 

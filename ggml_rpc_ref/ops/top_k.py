@@ -12,7 +12,7 @@ Source: ggml_compute_forward_top_k_f32 in ggml-cpu/ops.cpp, ggml_top_k in ggml.c
 
 from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.shared.sorting import INT32_MAX, ranked
 from ggml_rpc_ref.ops.tolerance import EXACT
@@ -23,7 +23,8 @@ def shape(node: Node) -> None:
     src0 = node.source(0)
     node.require(node.dst.ne[1:] == src0.ne[1:], f"ne (k, {src0.ne[1]}, {src0.ne[2]}, {src0.ne[3]})", node.dst.ne)
     node.require(node.dst.ne[0] <= src0.ne[0] <= INT32_MAX, f"k at most {src0.ne[0]}", node.dst.ne[0])
-    require_dense_rows(node, src0, node.dst)
+    require_contiguous_rows(node, src0)
+    require_dense_rows(node, node.dst)
     require_even_rows(node, src0, node.dst)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.slabs import element_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 
@@ -29,7 +29,7 @@ def shape(node: Node) -> None:
     src0 = node.source(0)
     node.require(src0.ne[0] == src0.ne[1] and src0.is_contiguous, "square matrices without gaps", src0.ne, at=src0)
     node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
-    require_dense_rows(node, node.dst)
+    require_contiguous_rows(node, node.dst)
     node.require(node.i32("type") in HOLDS, "type 0, 1, 2 or 3", node.i32("type"))
 
 

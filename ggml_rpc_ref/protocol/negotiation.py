@@ -19,7 +19,7 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.dialects import recognised
 from ggml_rpc_ref.spec.messages import NO_REPLY, Hello, HelloReply, Reply, Request, by_number, carries_data
 from ggml_rpc_ref.spec.opcodes import op_table
-from ggml_rpc_ref.spec.versions import PROFILES, Version, accepts
+from ggml_rpc_ref.spec.versions import PROFILES, Version, accepts, named
 
 
 @cache
@@ -102,7 +102,7 @@ def _refusal(own: Version, server: Version) -> str:
     known = server in PROFILES and own in PROFILES
     harm = next(breaks(own, server), "") if known else ""
     rule = "a client goes on only with its own major version and a minor version not above its own"
-    return f"it speaks protocol {server}, this client {own}, and {rule}" + (f": otherwise {harm}" if harm else "")
+    return f"it speaks protocol {named(server)}, this client {named(own)}, and {rule}" + (f": otherwise {harm}" if harm else "")
 
 
 # ------------------------------------------------------------------------------------------------ what a mismatch breaks

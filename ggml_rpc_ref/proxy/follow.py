@@ -25,6 +25,7 @@ from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, DataBegins, 
 from ggml_rpc_ref.protocol.graph import Graph, request_class
 from ggml_rpc_ref.protocol.negotiation import readable
 from ggml_rpc_ref.protocol.order import Order
+from ggml_rpc_ref.spec import caps
 from ggml_rpc_ref.spec.dialects import recognised
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import Hello, HelloReply, Message, RpcTensor, by_number, command_name, fields
@@ -323,6 +324,8 @@ def _value(name: str, value: Any) -> str:
             return _tensor(value)
         case tuple():
             return "[" + ", ".join(_tensor(source) for source in value if source.id) + "]"
+        case bytes() if name == "conn_caps" and any(value):
+            return f"{value.hex()} ({caps.describe(value)})"
         case bytes():
             return value.rstrip(b"\0").hex() or "0"
         case _:

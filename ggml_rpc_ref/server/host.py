@@ -97,7 +97,7 @@ def spoken(proto: str) -> tuple[Version, ...]:
     try:
         return tuple(Version.parse(text.strip()) for text in (listed.split(",") if word == AUTO_WORD else [listed]))
     except ValueError as error:
-        raise Misuse(f"--proto {proto}: {error}; write also auto, or auto:2.0.0,7.0.0") from None
+        raise Misuse(f"--proto {proto}: {error}; auto, and auto: with versions and commas between, are possible too") from None
 
 
 def description(backend: Backend) -> str:

@@ -34,6 +34,8 @@ LAST_ADDRESS: Final = 2**63
 MAX_BUFFERS: Final = 4096
 """Live buffers of a connection unless said otherwise; stock clients have a dozen. Each costs the server about 500 bytes beside its
 own, also one of no bytes (472 B each, 38,000 of them a second, in issue 9)."""
+AT_ONCE: Final = 4096
+"""Records of a graph that one call turns into Python's objects, or frees: it holds the GIL, and other clients wait for it."""
 CHUNK: Final = 2**20
 """Bytes that move at one time to or from memory that can't be reached in place."""
 
@@ -276,17 +278,19 @@ class Memory:
         layouts, layout = _distinct(records)
         tensors: list[Tensor] = []
         templates: dict[int, Tensor] = {}
-        names, data = records["name"].tolist(), records["data"].tolist()
-        for index, (fit, number, at) in enumerate(zip(fits.tolist(), layout.tolist(), which.tolist(), strict=True)):
-            buffer = found[at]
-            if not fit or buffer is None:
-                tensors.append(self._exactly(records[index]))
-                continue
-            template = templates.get(number)
-            if template is None:
-                template = templates[number] = self._exactly(records[index])
-            name = names[index].split(b"\0", 1)[0].decode("utf-8", "replace")
-            tensors.append(template.at(buffer.allocation, data[index] - buffer.base, name))
+        for start in range(0, len(records), AT_ONCE):
+            rows = slice(start, start + AT_ONCE)
+            columns = (fits, layout, which, records["name"], records["data"])
+            for index, (fit, number, at, name, data) in enumerate(zip(*(c[rows].tolist() for c in columns), strict=True), start):
+                buffer = found[at]
+                if not fit or buffer is None:
+                    tensors.append(self._exactly(records[index]))
+                    continue
+                template = templates.get(number)
+                if template is None:
+                    template = templates[number] = self._exactly(records[index])
+                text = name.split(b"\0", 1)[0].decode("utf-8", "replace")
+                tensors.append(template.at(buffer.allocation, data - buffer.base, text))
         buffers = frozenset(buffer for buffer in found if buffer is not None)
         alive = np.array([buffer is not None for buffer in found], bool)
         return Placed(tensors, buffers, layout, len(layouts), alive[which] if len(which) else np.zeros(0, bool))
@@ -370,7 +374,12 @@ def _distinct(records: npt.NDArray[Any]) -> tuple[dict[bytes, int], npt.NDArray[
     keys = np.empty((len(records), 9), "<u4")
     keys[:, 0], keys[:, 1:5], keys[:, 5:] = records["type"], records["ne"], records["nb"]
     numbers: dict[bytes, int] = {}
-    listed = [numbers.setdefault(key, len(numbers)) for key in keys.view("V36").ravel().tolist()]
+    each = keys.view("V36").ravel()
+    listed = [
+        numbers.setdefault(key, len(numbers))
+        for start in range(0, len(each), AT_ONCE)
+        for key in each[start : start + AT_ONCE].tolist()
+    ]
     return numbers, np.array(listed, np.int64)
 
 

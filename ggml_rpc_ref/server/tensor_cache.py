@@ -99,7 +99,9 @@ class TensorCache:
     def for_client(self, address: str) -> TensorCache:
         """Return the cache that a client of this address uses: this one, or if it is divided the address's own part of it.
 
-        A part is a directory below this one. The limit is one for all parts together.
+        A part is a directory below this one. The limit is one for all parts together. An IPv6 address stands for itself, not for
+        its /64: all machines of a local network share that, and one could forge what another gets. A machine whose address
+        changes (RFC 8981) uploads again.
         """
         if not self.per_client:
             return self

@@ -24,7 +24,7 @@ from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import canonical_ops
 from ggml_rpc_ref.ops.op import MAX_SRC, Node, Op
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server.memory import Buffer, Memory, Placed
+from ggml_rpc_ref.server.memory import AT_ONCE, Buffer, Memory, Placed
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, kinds, op_table
 from ggml_rpc_ref.spec.rules import RULES
@@ -75,7 +75,11 @@ def check(graph: Graph, memory: Memory, version: Version = DEFAULT, max_steps: i
     links.check_acyclic(graph.tensors["op"] == op_table(version).index("CPY"))
     placed = memory.tensors(graph.tensors)
     _check_views(graph, links, placed.tensors, version)
-    return CheckedGraph(tuple(_nodes(graph, links, placed, version, max_steps)), placed.buffers)
+    checked = CheckedGraph(tuple(_nodes(graph, links, placed, version, max_steps)), placed.buffers)
+    # not all at once when this returns: freeing a hundred thousand of them holds the GIL for tens of milliseconds
+    while placed.tensors:
+        del placed.tensors[-AT_ONCE:]
+    return checked
 
 
 @dataclass(frozen=True, slots=True)

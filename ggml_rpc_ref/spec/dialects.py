@@ -121,7 +121,6 @@ DIALECTS: tuple[Dialect, ...] = (
         "osito-k",
         (Announced(4, 0, 0),),
         "is a kernel that answers discovery alone, and has commands of its own from 200 on",
-        commands=dict.fromkeys(range(200, 256), "a command of its own"),
     ),
 )
 """Every fork known to differ, those first that HELLO tells apart."""

@@ -4,8 +4,9 @@ Upstream gives ops new operand types, parameters and layouts without a new op, a
 the first version whose published package computes it so. Found by comparing ggml.c, ggml-cpu/ops.cpp and ggml-cpu/ggml-cpu.c of
 the packages function by function: 3.6.1 (llama-cpp-python 0.3.20), 4.0.0 (0.3.28), 4.0.1 (0.3.33), 4.0.2 (0.3.34), 4.0.3 (xllamacpp
 2026.7.10068), 5.0.0 (0.3.35), 5.1.0 (xllamacpp 2026.8.10566), 6.0.0 (2026.9.10809), 7.0.0 (0.3.36), 8.0.0 (xllamacpp
-2026.10.11549). 8.0.0 is proven: vectors/upstream-8.0.0-*/ops has a case for each meaning that it has. The pages in `ops` name these
-rows where they differ (`Op.later`).
+2026.10.11549). 8.0.0 is proven: vectors/upstream-8.0.0-*/ops has a case for each meaning that it has. The dates from 5.0.0 on
+are proven too: the genuine 4.0.3, 5.0.0, 5.1.0, 6.0.0 and 7.0.0 compute each case that their version has as the oracle does, and
+abort on those of later changes or compute something else. The pages in `ops` name these rows where they differ (`Op.later`).
 
 Ops, kinds and types that a version adds are in `opcodes` and `dtypes`.
 """
@@ -59,8 +60,9 @@ class OpChange:
 WITNESSES: dict[Version, str] = {
     V3_6_1: "vectors/upstream-3.6.1-llama-cpp-python-0.3.20",
     V8_0_0: "vectors/upstream-8.0.0-xllamacpp-2026.10.11549",
+    V6_0_0: "vectors/upstream-6.0.0-xllamacpp-2026.9.10809",
 }
-"""Version to the directory of what a build of it was recorded to compute: the cases of its version that those before it lack."""
+"""Version to the directory of what a build of it was recorded to compute: the cases of its version that those named before lack."""
 
 _OFFSET = "op_params[15], even and 0 in vision mode, is how many elements come before those that are rotated; they are copied."
 

@@ -15,6 +15,7 @@ from ggml_rpc_ref.upstream.process import Failed, OnProgress, Progress
 from ggml_rpc_ref.upstream.releases import DEFAULT, RELEASES, Release
 from ggml_rpc_ref.upstream.rpc_client import Generation, Timings, generate, generate_each
 from ggml_rpc_ref.upstream.rpc_server import Server, serve, server
+from ggml_rpc_ref.upstream.trials import trial
 
 __all__ = [
     "DEFAULT",
@@ -39,4 +40,5 @@ __all__ = [
     "model_path",
     "serve",
     "server",
+    "trial",
 ]

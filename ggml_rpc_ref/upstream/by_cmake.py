@@ -36,7 +36,8 @@ OPTIONS = (
 LABEL = "source/PACKAGE"
 """The file that names the package whose source a build holds; written once the source is whole."""
 
-GGML, LLAMA = ("ggml", "ggml-rpc"), "llama"
+GGML, LLAMA = "ggml", "llama"
+"""Targets; ggml is linked with all its backends, so that they are built as well."""
 SHIM = Path(__file__).with_name("llama_shim.c")
 SHIM_LIBRARY = "libggml-rpc-ref-llama.so"
 
@@ -65,9 +66,18 @@ def build(package: Package, root: Path, log: Path, clock: Clock) -> None:
     """
     root.mkdir(parents=True)
     fetch(package, root, log, clock)
-    options = [*OPTIONS, "-G", "Ninja", "-S", str(root / "source"), "-B", str(root / "build")]
+    options = [
+        *OPTIONS,
+        f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={libraries(root)}",
+        "-G",
+        "Ninja",
+        "-S",
+        str(root / "source"),
+        "-B",
+        str(root / "build"),
+    ]
     _run(["cmake", *options], "configuring", package, root, log, clock)
-    _run(["cmake", "--build", str(root / "build"), "--target", *GGML], "compiling", package, root, log, clock)
+    _run(["cmake", "--build", str(root / "build"), "--target", GGML], "compiling", package, root, log, clock)
 
 
 def add_llama(package: Package, root: Path, log: Path, clock: Clock) -> None:

@@ -112,6 +112,7 @@ def end_with_owner() -> None:
     """End this process when the one that started it is gone: the kernel then closes our standard input."""
     while os.read(0, 1):
         pass
+    # not sys.exit, which would end this thread alone: the main thread is in the server's function and does not return
     os._exit(0)
 
 
@@ -422,6 +423,7 @@ def main(arguments: list[str]) -> None:
             with os.fdopen(os.dup(1), "w") as reply:
                 os.dup2(2, 1)
                 json.dump(generate(json.load(sys.stdin)), reply)
+            # the reply is written: whether a build's libraries can clean up after themselves is not asked here (3.6.1's can)
             os._exit(0)
         case _:
             refuse("usage: genuine.py serve REQUEST | generate < REQUEST")

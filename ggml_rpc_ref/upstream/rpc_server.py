@@ -127,6 +127,17 @@ def serve(
     os.execve(command[0], command, environment())
 
 
+def spawn_command(build: Build, *, devices: int = 2, cached: bool = True) -> list[str]:
+    """Return the command that runs a build's server, for one who starts it anew for each port and cache directory.
+
+    It has one thread, several of which would spin while they wait, and ends by a signal only. "{port}" and "{tmp}" stand in its
+    last word where the port and the cache directory go.
+    """
+    options = ServerOptions(threads=1, devices=devices, cache_dir=Path("{tmp}") if cached else None)
+    *words, request = _serve_command(build, options, owned=False)
+    return [*words, request.replace('"port": 0', '"port": {port}')]
+
+
 def _serve_command(build: Build, options: ServerOptions, *, owned: bool) -> list[str]:
     """Return the command that runs the server; an owned server ends when its standard input closes."""
     if not 0 <= options.port <= 65535:

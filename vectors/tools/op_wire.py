@@ -93,12 +93,16 @@ BUILDS = {
         (8, 0, 0), "xllamacpp 2026.10.11549 (ggml 0.26.0, protocol 8.0.0)", "upstream-8.0.0-xllamacpp-2026.10.11549",
         "8.0.0/build/bin", OPS_OF_8_0_0,
     ),
+    "6.0.0": Build(
+        (6, 0, 0), "xllamacpp 2026.9.10809 (protocol 6.0.0)", "upstream-6.0.0-xllamacpp-2026.9.10809",
+        "6.0.0/build/bin", OPS_OF_8_0_0,
+    ),
     "4.0.0": Build(
         (4, 0, 0), "llama-cpp-python 0.3.28 (protocol 4.0.0)", "upstream-4.0.0-llama-cpp-python-0.3.28",
         "4.0.0/build/bin", OPS_OF_3_6_1,
     ),
 }  # fmt: skip
-"""Protocol version to the build that it is recorded from: SPEC.md's, the newest, one with a meaning of its own."""
+"""Protocol version to the build that it is recorded from: SPEC.md's, the newest, those with a meaning of their own."""
 
 # --- the wire, as far as it is needed here ------------------------------------------------------------------------------
 

@@ -1,18 +1,17 @@
-"""Record what the genuine 3.6.1 client and server say to each other, byte for byte: the witness for the codec.
+"""Record what a genuine client and server say to each other, byte for byte: the witness for the codec.
 
-    python -m vectors.tools.record_frames
+    python -m vectors.tools.record_frames [VERSION]...
 
-A forwarder that keeps every byte stands between two processes of the genuine build (~/.cache/ggml-rpc-ref/upstream/3.6.1): its
-server, and `client()` below, which drives its client library through ctypes so that each of the 17 commands is sent at least once.
-Both directions are then cut into frames and read with `struct`, by layouts written by hand, here and nowhere
-else: nothing in this file may come from ggml_rpc_ref's codec or tables. The result is
-vectors/upstream-3.6.1-llama-cpp-python-0.3.20/frames.json. Addresses and handles in it differ from one recording to the next.
+A forwarder that keeps every byte stands between two processes of a genuine build, its server, and `client()` below, which drives
+its client library through ctypes so that each command of the version is sent at least once (8.0.0's communicator needs two servers,
+and so two forwarders). Both directions are then cut into frames and read by `frame_layouts`, whose layouts are written by hand:
+nothing in either file may come from ggml_rpc_ref's codec or tables. The result is vectors/upstream-<version>-<build>/frames.json.
+Addresses and handles in it differ from one recording to the next.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import platform
 import socket
@@ -22,64 +21,75 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from ctypes import c_bool, c_float, c_int, c_int64, c_size_t, c_uint8, c_void_p
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve()
-OUT = HERE.parents[1] / "upstream-3.6.1-llama-cpp-python-0.3.20" / "frames.json"
 LARGE = 10 * 2**20 + 4096
 """Bytes: above upstream's threshold for SET_TENSOR_HASH."""
-SHOWN = 64
-"""Bytes of data that a record shows where they are many; the rest is told by size, recipe and hash."""
-RECIPE = "byte i is i % 251"
+ADDRESS = b"127.0.0.1:%d"
 
 
-def recipe(size: int) -> bytes:
-    """Return the large tensor's bytes."""
+def pattern(size: int) -> bytes:
+    """Return the large tensor's bytes; the same as `frame_layouts.recipe`, which can't be imported where this runs."""
     return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
-# --- the genuine client: runs in the genuine build's own Python -----------------------------------------------------------
+# --- the genuine client: runs in a process of its own, with the genuine build's libraries ---------------------------------
 
 F32, F16, Q8_0, I32 = 0, 1, 8, 26
+CPU, WEIGHTS = 0, 1
+"""GGML_BACKEND_DEVICE_TYPE_CPU, GGML_BACKEND_BUFFER_USAGE_WEIGHTS."""
 
 
-def client(port: int) -> None:
+def client(directory: str, protocol: tuple[int, ...], ports: list[int]) -> None:
     """Drive the genuine client so that it sends every command."""
-    library = Library()
-    ggml, rpc = library.base, library.rpc
-    version, commit = (call(ggml, name, ctypes.c_char_p).decode() for name in ("ggml_version", "ggml_commit"))
+    ggml = load(directory)
+    # older releases do not say which they are
+    functions = ("ggml_version", "ggml_commit")
+    version, commit = (call(ggml, name, ctypes.c_char_p).decode() if hasattr(ggml, name) else "unknown" for name in functions)
     print(f"ggml {version} ({commit}), built on the machine that recorded: {platform.machine()}")
-    registry = call(rpc, "ggml_backend_rpc_add_server", c_void_p, b"127.0.0.1:%d" % port)
-    for device in (0, 1):
-        handle = call(ggml, "ggml_backend_reg_dev_get", c_void_p, c_void_p(registry), c_size_t(device))
+    for handle in devices(ggml, ports[0]):
         free, total = c_size_t(), c_size_t()
-        call(ggml, "ggml_backend_dev_memory", None, c_void_p(handle), ctypes.byref(free), ctypes.byref(total))
-        kind = c_void_p(call(ggml, "ggml_backend_dev_buffer_type", c_void_p, c_void_p(handle)))
-    # from here on everything is on device 1, so that the field differs from its neighbours
-    backend = c_void_p(call(ggml, "ggml_backend_dev_init", c_void_p, c_void_p(handle), None))
+        call(ggml, "ggml_backend_dev_memory", None, handle, ctypes.byref(free), ctypes.byref(total))
+        kind = c_void_p(call(ggml, "ggml_backend_dev_buffer_type", c_void_p, handle))
+    # from here on everything is on the last device, so that the field differs from its neighbours
+    backend = c_void_p(call(ggml, "ggml_backend_dev_init", c_void_p, handle, None))
     small = Space(ggml, kind, 2**16)
     call(ggml, "ggml_backend_buffer_clear", None, small.buffer, c_uint8(0xA5))
-    computing(Maker(ggml, small), backend, kind)
+    computing(Maker(ggml, small), backend, kind, scheduled=protocol >= (4, 0, 0))
     copying(Maker(ggml, small))
+    if protocol >= (5, 0, 0):
+        setting(Maker(ggml, small))
+    if protocol >= (8, 0, 0):
+        striding(Maker(ggml, small))
+        reducing(Maker(ggml, small), backend, ports)
     large = Space(ggml, kind, 2 * LARGE)
+    # since 7.0.0 only what lies in a buffer of weights goes by its hash
+    call(ggml, "ggml_backend_buffer_set_usage", None, large.buffer, c_int(WEIGHTS))
     hashing(Maker(ggml, large))
     refused = call(ggml, "ggml_backend_buft_alloc_buffer", c_void_p, kind, c_size_t(2**62))
     assert not refused
     for space in (large, small):
         call(ggml, "ggml_backend_buffer_free", None, space.buffer)
+    # since 6.0.0 a thread sends what has no reply: a question that has one comes back when all that is out
+    call(ggml, "ggml_backend_dev_memory", None, handle, ctypes.byref(free), ctypes.byref(total))
 
 
-class Library:
-    """The ggml libraries of this Python's llama_cpp."""
+def load(directory: str) -> ctypes.CDLL:
+    """Load the ggml libraries of a build and return the one in which every function is found: it depends on the others."""
+    paths = [Path(directory) / f"libggml{part}.so" for part in ("-base", "-cpu", "-rpc", "")]
+    return [ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL) for path in paths][-1]
 
-    def __init__(self) -> None:
-        directory = next(Path(sys.prefix).glob("lib/python3*/site-packages/llama_cpp/lib"))
-        self.base, self.cpu, self.rpc = (
-            ctypes.CDLL(str(directory / f"libggml-{part}.so"), mode=ctypes.RTLD_GLOBAL) for part in ("base", "cpu", "rpc")
-        )
+
+def devices(ggml: ctypes.CDLL, port: int) -> list[c_void_p]:
+    """Return the devices of a server."""
+    if not hasattr(ggml, "ggml_backend_rpc_add_server"):  # before 3.0.0
+        return [c_void_p(call(ggml, "ggml_backend_rpc_add_device", c_void_p, ADDRESS % port))]
+    registry = c_void_p(call(ggml, "ggml_backend_rpc_add_server", c_void_p, ADDRESS % port))
+    count = call(ggml, "ggml_backend_reg_dev_count", c_size_t, registry)
+    return [c_void_p(call(ggml, "ggml_backend_reg_dev_get", c_void_p, registry, c_size_t(index))) for index in range(count)]
 
 
 def call(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
@@ -155,8 +165,11 @@ def floats(count: int, first: float = 0.5) -> bytes:
     return struct.pack(f"<{count}f", *(first + index / 8 for index in range(count)))
 
 
-def computing(make: Maker, backend: c_void_p, kind: c_void_p) -> None:
-    """Build a graph with as many kinds of field as upstream's constructors give; compute it twice."""
+def computing(make: Maker, backend: c_void_p, kind: c_void_p, *, scheduled: bool) -> None:
+    """Build a graph with as many kinds of field as upstream's constructors give; compute it twice.
+
+    Since 4.0.0 a client knows a graph again by its uid, which only the scheduler gives.
+    """
     ggml = make.ggml
     weights = make.new("blk.7.ffn_down.weight", Q8_0, 96, 5)
     call(ggml, "ggml_backend_buft_get_alloc_size", c_size_t, kind, weights)
@@ -181,14 +194,33 @@ def computing(make: Maker, backend: c_void_p, kind: c_void_p) -> None:
     seen = c_void_p(call(ggml, "ggml_reshape_2d", c_void_p, make.context, elsewhere, c_int64(72), c_int64(42)))
     fresh, halves = make.new("fresh", F32, 4, 3), make.new("halves", F16, 4, 3)
     copied = make.view("copied", "ggml_cpy", fresh, halves)
-    graph = c_void_p(call(ggml, "ggml_new_graph", c_void_p, make.context))
-    for end in (straight, rotated, attended, seen, copied):
-        call(ggml, "ggml_build_forward_expand", None, graph, end)
-    for _ in range(2):  # GRAPH_COMPUTE, then GRAPH_RECOMPUTE
-        status = call(ggml, "ggml_backend_graph_compute", c_int, backend, graph)
-        assert status == 0
+    ends = [straight, rotated, attended, copied]
+    whole = graph(make, seen, *ends)
+    for _ in range(1 if scheduled else 2):  # GRAPH_COMPUTE, then GRAPH_RECOMPUTE
+        assert call(ggml, "ggml_backend_graph_compute", c_int, backend, whole) == 0
+    if scheduled:
+        # the scheduler wants every tensor to be somewhere
+        known, where = graph(make, *ends), scheduler(ggml, backend, kind)
+        for _ in range(2):
+            assert call(ggml, "ggml_backend_sched_graph_compute", c_int, where, known) == 0
     make.read(straight, 60)
     make.read(attended, 128, 256)
+
+
+def graph(make: Maker, *ends: c_void_p) -> c_void_p:
+    """Return a graph that computes these."""
+    made = c_void_p(call(make.ggml, "ggml_new_graph", c_void_p, make.context))
+    for end in ends:
+        call(make.ggml, "ggml_build_forward_expand", None, made, end)
+    return made
+
+
+def scheduler(ggml: ctypes.CDLL, backend: c_void_p, kind: c_void_p) -> c_void_p:
+    """Return a scheduler over this backend and the CPU, which every scheduler wants."""
+    cpu = c_void_p(call(ggml, "ggml_backend_init_by_type", c_void_p, c_int(CPU), None))
+    kinds = (c_void_p * 2)(kind, call(ggml, "ggml_backend_get_default_buffer_type", c_void_p, cpu))
+    backends, size = (c_void_p * 2)(backend, cpu), c_size_t(256)
+    return c_void_p(call(ggml, "ggml_backend_sched_new", c_void_p, backends, kinds, c_int(2), size, c_bool(False), c_bool(False)))
 
 
 def attention(make: Maker) -> tuple[c_void_p, c_void_p]:
@@ -201,11 +233,12 @@ def attention(make: Maker) -> tuple[c_void_p, c_void_p]:
     rope = (c_int(16), c_int(2), c_int(8192), *map(c_float, (1e6, 0.25, 1.0, 1.5, 32.0, 2.0)))
     rotated = make.op("rotated", "ggml_rope_ext", q, positions, factors, *rope)
     heads = make.view("heads", "ggml_permute", rotated, c_int(0), c_int(2), c_int(1), c_int(3))
-    k, v, mask = (make.new(name, F16, *ne) for name, ne in (("k", (32, 8, 2)), ("v", (32, 8, 2)), ("mask", (8, 3))))
+    # older releases want a mask of 64 rows
+    k, v, mask = (make.new(name, F16, *ne) for name, ne in (("k", (32, 8, 2)), ("v", (32, 8, 2)), ("mask", (8, 64))))
     sinks = make.new("sinks", F32, 2)
     make.write(sinks, floats(2))
-    for tensor, count in ((k, 512), (v, 512), (mask, 24)):
-        make.write(tensor, struct.pack(f"<{count}e", *(index / 64 for index in range(count))))
+    for tensor in (k, v, mask):
+        make.write(tensor, struct.pack("<512e", *(index / 64 for index in range(512))))
     attended = make.op("attended", "ggml_flash_attn_ext", heads, k, v, mask, *map(c_float, (0.1768, 0.0, 30.0)))
     call(make.ggml, "ggml_flash_attn_ext_set_prec", None, attended, c_int(10))
     call(make.ggml, "ggml_flash_attn_ext_add_sinks", None, attended, sinks)
@@ -224,7 +257,58 @@ def copying(make: Maker) -> None:
 def hashing(make: Maker) -> None:
     """Write the same large data twice: once the server lacks them, once it has them in its cache."""
     for name in ("first", "second"):
-        make.write(make.new(name, F32, LARGE // 4), recipe(LARGE))
+        make.write(make.new(name, F32, LARGE // 4), pattern(LARGE))
+
+
+def setting(make: Maker) -> None:
+    """Set a part of a tensor to one byte."""
+    tensor = make.new("set", F32, 5, 3)
+    make.write(tensor, floats(15))
+    call(make.ggml, "ggml_backend_tensor_memset", None, tensor, c_uint8(0x5A), c_size_t(12), c_size_t(40))
+    assert make.read(tensor, 44, 8) == floats(15)[8:12] + b"\x5a" * 40
+
+
+def striding(make: Maker) -> None:
+    """Write and read columns of a matrix."""
+    tensor = make.new("columns", F32, 6, 4)
+    make.write(tensor, bytes(96))
+    # offset, size of a piece, pieces, stride of the tensor, stride of the data
+    where = (c_size_t(8), c_size_t(12), c_size_t(3), c_size_t(24), c_size_t(16))
+    call(make.ggml, "ggml_backend_tensor_set_2d", None, tensor, floats(12, 50.0), *where)
+    read = ctypes.create_string_buffer(48)
+    call(make.ggml, "ggml_backend_tensor_get_2d", None, tensor, read, *where)
+    assert read.raw[16:28] == floats(12, 50.0)[16:28]
+
+
+def reducing(make: Maker, backend: c_void_p, ports: list[int]) -> None:
+    """Add up a tensor that each of two servers has."""
+    ggml = make.ggml
+    other = devices(ggml, ports[1])[0]
+    kind = c_void_p(call(ggml, "ggml_backend_dev_buffer_type", c_void_p, other))
+    remote, space = c_void_p(call(ggml, "ggml_backend_dev_init", c_void_p, other, None)), Space(ggml, kind, 2**12)
+    registry = c_void_p(call(ggml, "ggml_backend_dev_backend_reg", c_void_p, other))
+
+    def function(name: bytes, result: Any) -> Any:
+        found = call(ggml, "ggml_backend_reg_get_proc_address", c_void_p, registry, name)
+        return ctypes.CFUNCTYPE(result, c_void_p, c_void_p)(found)
+
+    pair = (c_void_p * 2)(backend, remote)
+    communicator = function(b"ggml_backend_comm_init", c_void_p)(ctypes.addressof(pair), 2)
+    assert communicator
+    makers = (make, Maker(ggml, space))
+    # what is reduced is the result of a graph: a client leaves to itself what has no flag COMPUTE
+    summands = [each.op("summand", "ggml_abs", each.new("leaf", F32, 9, 2)) for each in makers]
+    for number, each in enumerate(makers):
+        graph(each, summands[number])
+        each.write(summands[number], floats(18, 1.0 + number))
+    listed = (c_void_p * 2)(*(tensor.value for tensor in summands))
+    assert function(b"ggml_backend_comm_allreduce_tensor", c_bool)(communicator, ctypes.addressof(listed))
+    for number, each in enumerate(makers):
+        assert each.read(summands[number], 4) == struct.pack("<f", 3.0)
+    function(b"ggml_backend_comm_free", None)(communicator, None)
+    call(ggml, "ggml_backend_buffer_free", None, space.buffer)
+    free, total = c_size_t(), c_size_t()
+    call(ggml, "ggml_backend_dev_memory", None, other, ctypes.byref(free), ctypes.byref(total))
 
 
 # --- the forwarder --------------------------------------------------------------------------------------------------------
@@ -237,10 +321,13 @@ def recorder(server: tuple[str, int]) -> Iterator[tuple[int, list[tuple[bytearra
     threads: list[threading.Thread] = []
 
     def forward(source: socket.socket, target: socket.socket, kept: bytearray) -> None:
-        while data := source.recv(2**16):
-            kept += data
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
+        # an end that exits may reset its connections; whether anything was lost shows when the frames are cut
+        with suppress(ConnectionResetError):
+            while data := source.recv(2**16):
+                kept += data
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
 
     def accept(listener: socket.socket) -> None:
         while True:
@@ -262,139 +349,52 @@ def recorder(server: tuple[str, int]) -> Iterator[tuple[int, list[tuple[bytearra
             thread.join()
 
 
-# --- cutting and reading --------------------------------------------------------------------------------------------------
-
-TENSOR = struct.Struct("<QIQ4I4II16ii10QQQQ64s4s")
-NAMES = (
-    "ALLOC_BUFFER", "GET_ALIGNMENT", "GET_MAX_SIZE", "BUFFER_GET_BASE", "FREE_BUFFER", "BUFFER_CLEAR", "SET_TENSOR",
-    "SET_TENSOR_HASH", "GET_TENSOR", "COPY_TENSOR", "GRAPH_COMPUTE", "GET_DEVICE_MEMORY", "INIT_TENSOR", "GET_ALLOC_SIZE", "HELLO",
-    "DEVICE_COUNT", "GRAPH_RECOMPUTE",
-)  # fmt: skip
-UNANSWERED = {"SET_TENSOR", "GRAPH_COMPUTE", "GRAPH_RECOMPUTE"}
-NUMBERS: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
-    "ALLOC_BUFFER": ("<IQ", ("device", "size"), "<QQ", ("remote_ptr", "remote_size")),
-    "GET_ALIGNMENT": ("<I", ("device",), "<Q", ("alignment",)),
-    "GET_MAX_SIZE": ("<I", ("device",), "<Q", ("max_size",)),
-    "BUFFER_GET_BASE": ("<Q", ("remote_ptr",), "<Q", ("base_ptr",)),
-    "FREE_BUFFER": ("<Q", ("remote_ptr",), "<", ()),
-    "BUFFER_CLEAR": ("<QB", ("remote_ptr", "value"), "<", ()),
-    "SET_TENSOR_HASH": ("<296sQQ", ("tensor", "offset", "hash"), "<B", ("result",)),
-    "GET_TENSOR": ("<296sQQ", ("tensor", "offset", "size"), "", ("data",)),
-    "COPY_TENSOR": ("<296s296s", ("src", "dst"), "<B", ("result",)),
-    "GET_DEVICE_MEMORY": ("<I", ("device",), "<QQ", ("free_mem", "total_mem")),
-    "INIT_TENSOR": ("<296s", ("tensor",), "<", ()),
-    "HELLO": ("<", (), "<BBB", ("major", "minor", "patch")),
-    "DEVICE_COUNT": ("<", (), "<I", ("device_count",)),
-    "GRAPH_RECOMPUTE": ("<I", ("device",), "<", ()),
-    "GET_ALLOC_SIZE": ("", (), "<Q", ("alloc_size",)),
-}
-"""Layout and names of the request's fields, then of the reply's; what varies in length is read by hand below."""
-
-
-def tensor(data: bytes) -> dict[str, Any]:
-    """Read an rpc_tensor."""
-    values = TENSOR.unpack(data)
-    return {
-        "id": values[0], "type": values[1], "buffer": values[2], "ne": values[3:7], "nb": values[7:11], "op": values[11],
-        "op_params": values[12:28], "flags": values[28], "src": values[29:39], "view_src": values[39], "view_offs": values[40],
-        "data": values[41], "name": values[42].hex(), "padding": values[43].hex(),
-    }  # fmt: skip
-
-
-def numbers(layout: str, names: tuple[str, ...], data: bytes) -> dict[str, Any]:
-    """Read fields one after another; 296 bytes are a tensor."""
-    values = struct.unpack(layout, data)
-    return {name: tensor(value) if isinstance(value, bytes) else value for name, value in zip(names, values, strict=True)}
-
-
-def request_fields(name: str, payload: bytes) -> dict[str, Any]:
-    """Read a request's payload."""
-    match name:
-        case "SET_TENSOR":
-            return numbers("<296sQ", ("tensor", "offset"), payload[:304]) | {"data": payload[304 : 304 + SHOWN].hex()}
-        case "GET_ALLOC_SIZE":
-            records = [tensor(payload[at : at + 296]) for at in range(4, 3260, 296)]
-            return {"device": struct.unpack("<I", payload[:4])[0], "tensor": records[0], "srcs": records[1:]}
-        case "GRAPH_COMPUTE":
-            device, n_nodes = struct.unpack("<II", payload[:8])
-            (n_tensors,) = struct.unpack_from("<I", payload, 8 + 8 * n_nodes)
-            records = [tensor(payload[at : at + 296]) for at in range(12 + 8 * n_nodes, len(payload), 296)]
-            assert len(records) == n_tensors
-            return {"device": device, "nodes": struct.unpack_from(f"<{n_nodes}Q", payload, 8), "tensors": records}
-    layout, names, _, _ = NUMBERS[name]
-    return numbers(layout, names, payload)
-
-
-def reply_fields(name: str, payload: bytes) -> dict[str, Any]:
-    """Read a reply's payload."""
-    if name == "GET_TENSOR":
-        return {"data": payload[:SHOWN].hex()}
-    _, _, layout, names = NUMBERS[name]
-    return numbers(layout, names, payload)
-
-
-def shown(payload: bytes) -> dict[str, Any]:
-    """Describe a payload: in full, or where it is large by its first bytes, the recipe of the rest, and a hash of all."""
-    if len(payload) < 2**16:
-        return {"payload": payload.hex()}
-    rest = len(payload) - 304
-    assert payload[304:] == recipe(rest)
-    return {
-        "payload_start": payload[:304].hex(),
-        "then": {"size": rest, "recipe": RECIPE},
-        "sha256": hashlib.sha256(payload).hexdigest(),
-    }
-
-
-def frames(client_said: bytes, server_said: bytes) -> list[dict[str, Any]]:
-    """Cut a connection into requests with their replies; every byte must be accounted for."""
-    found, at, replied = [], 0, 0
-    while at < len(client_said):
-        number, size = struct.unpack_from("<BQ", client_said, at)
-        name, payload = NAMES[number], client_said[at + 9 : at + 9 + size]
-        assert len(payload) == size
-        at += 9 + size
-        frame = {"command": name, "number": number, **shown(payload), "fields": request_fields(name, payload), "reply": None}
-        if name not in UNANSWERED:
-            (size,) = struct.unpack_from("<Q", server_said, replied)
-            answer = server_said[replied + 8 : replied + 8 + size]
-            assert len(answer) == size
-            replied += 8 + size
-            frame["reply"] = {"payload": answer.hex(), "fields": reply_fields(name, answer)}
-        found.append(frame)
-    assert replied == len(server_said)
-    return found
-
-
-def main() -> None:
+def record(build: Any) -> None:
     """Record, cut, check that every command is there, write."""
-    from ggml_rpc_ref import upstream  # runs the genuine server; nothing of it touches a byte of the recording
+    from ggml_rpc_ref import upstream  # runs the genuine servers; nothing of it touches a byte of the recording
+    from vectors.tools import builds, frame_layouts
 
-    build = upstream.find("3.6.1")
-    with tempfile.TemporaryDirectory() as cache, upstream.server("3.6.1", threads=1, devices=2, cache_dir=Path(cache)) as server:
-        host, _, port = server.endpoint.rpartition(":")
-        with recorder((host, int(port))) as (ours, said):
-            command = [str(build.python), "-I", str(HERE), "client", str(ours)]
-            library = subprocess.run(command, check=True, timeout=120, stdout=subprocess.PIPE, text=True).stdout.strip()
-    connections = [{"frames": frames(bytes(client_said), bytes(server_said))} for client_said, server_said in said]
+    protocol = builds.protocol_of(build)
+    ends, count = (2 if protocol >= (8, 0, 0) else 1), (2 if protocol >= (3, 0, 0) else 1)
+    with ExitStack() as stack:
+        ports, said = [], []
+        for _ in range(ends):
+            cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            server = stack.enter_context(upstream.server(build.name, threads=1, devices=count, cache_dir=cache))
+            host, _, port = server.endpoint.rpartition(":")
+            ours, heard = stack.enter_context(recorder((host, int(port))))
+            ports.append(ours)
+            said.append(heard)
+        command = builds.command(build, __file__, "client", build.protocol, *ports)
+        env = upstream.process.environment()
+        library = subprocess.run(command, check=True, timeout=300, stdout=subprocess.PIPE, text=True, env=env).stdout.strip()
+    connections = [{"frames": frame_layouts.frames(bytes(c), bytes(s), protocol)} for heard in said for c, s in heard]
     seen = [frame["command"] for connection in connections for frame in connection["frames"]]
-    assert set(seen) == set(NAMES), set(NAMES) - set(seen)
+    assert set(seen) == set(frame_layouts.names(protocol)), set(frame_layouts.names(protocol)) - set(seen)
     document = {
-        "schema_version": 1,
-        "protocol": "3.6.1",
-        "package": "llama-cpp-python 0.3.20",
+        **builds.head(build, __file__),
         "build": library,
-        "recorded_by": "vectors/tools/record_frames.py",
         "bytes": "hexadecimal; names and padding too. Other fields as the program's own struct layouts read them.",
         "connections": connections,
     }
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).replace('{"command"', '\n{"command"')
-    OUT.write_text(text + "\n")
-    print(f"{OUT}: {len(text)} bytes, {len(connections)} connections, {len(seen)} requests")
+    order = ("schema_version", "protocol", "package", "build", "recorded_by", "bytes", "connections")
+    text = json.dumps({name: document[name] for name in order}, separators=(",", ":"), ensure_ascii=False)
+    out = builds.folder(build) / "frames.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(text.replace('{"command"', '\n{"command"') + "\n")
+    print(f"{out}: {len(text)} bytes, {len(connections)} connections, {len(seen)} requests")
+
+
+def main() -> None:
+    """Record each build asked for."""
+    from vectors.tools import builds
+
+    for build in builds.wanted(builds.arguments()):
+        record(build)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["client"]:
-        client(int(sys.argv[2]))
+        client(sys.argv[2], tuple(map(int, sys.argv[3].split("."))), list(map(int, sys.argv[4:])))
     else:
         main()

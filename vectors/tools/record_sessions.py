@@ -1,13 +1,14 @@
-"""Record whole conversations between the genuine 3.6.1 client and server: the witness of how the protocol is spoken.
+"""Record whole conversations between a genuine client and server: the witness of how the protocol is spoken.
 
-    .venv/bin/python -m vectors.tools.record_sessions                  # every session
-    .venv/bin/python -m vectors.tools.record_sessions views indices    # these only
+    .venv/bin/python -m vectors.tools.record_sessions                          # every session of 3.6.1
+    .venv/bin/python -m vectors.tools.record_sessions views indices            # these only
+    .venv/bin/python -m vectors.tools.record_sessions --build 8.0.0            # the sessions of another version
 
-Our proxy stands between two processes of the genuine build (~/.cache/ggml-rpc-ref/upstream/3.6.1), the server and a client, and
-changes no byte. The client is `session_scenarios.py`, or llama.cpp that loads a model and continues a prompt. Two files are written
-for each session: `<id>.recording`, every byte as it passed but for data that the session leaves out, and `<id>.json`, what
-`ggml-rpc-ref vectors record` makes of it. Sessions of llama.cpp need the packages of the extra `test` (gguf) and, for Gemma 3 270M,
-the model (`ggml-rpc-ref upstream model`).
+Our proxy stands between two processes of the genuine build, the server and a client, and changes no byte. The client is
+`session_scenarios.py`, or llama.cpp that loads a model and continues a prompt. Two files are written for each session:
+`<id>.recording`, every byte as it passed but for data that the session leaves out, and `<id>.json`, what `ggml-rpc-ref vectors
+record` makes of it. Sessions of llama.cpp need the packages of the extra `test` (gguf) and, for Gemma 3 270M, the model
+(`ggml-rpc-ref upstream model`).
 
 A second recording gives the same JSON but for `bindings`, `provenance` and what is not compared ("any"). The proxy's port is always
 the same, 50052, since llama.cpp names tensors by it ("RPC0[127.0.0.1:50052]#embd#0").
@@ -39,14 +40,13 @@ from ggml_rpc_ref.proxy.proxy import Proxy
 from tests.support import tiny_models
 
 HERE = Path(__file__).resolve()
-OUT = HERE.parents[1] / "upstream-3.6.1-llama-cpp-python-0.3.20" / "sessions"
-PACKAGE = "llama-cpp-python 0.3.20 (ggml 0.9.11)"
+VECTORS = HERE.parents[1]
 PORT = 50052
 TINY_PROMPT = [7, 191, 23, 250, 4, 118]
 """Tokens of the tiny model, which has no vocabulary."""
 
 
-Play = Callable[[str, Recorder], None]
+Play = Callable[[upstream.Build, str, Recorder], None]
 
 
 @dataclass(frozen=True)
@@ -73,24 +73,30 @@ class Session:
 def scenarios(*names: str) -> Play:
     """Have the genuine client play scenarios, each in a process of its own."""
 
-    def play(endpoint: str, _: Recorder) -> None:
+    def play(build: upstream.Build, endpoint: str, _: Recorder) -> None:
         for name in names:
-            with client(endpoint, name):
+            with client(build, endpoint, name):
                 pass
 
     return play
 
 
 @contextmanager
-def client(endpoint: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run a scenario in the genuine build's own Python; it must exit with status 0."""
+def client(build: upstream.Build, endpoint: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a scenario with the genuine build's libraries; it must exit with status 0."""
     name, *others = map(str, arguments)
-    python, port = str(upstream.find("3.6.1").python), endpoint.rpartition(":")[2]
-    command = [python, "-E", "-s", "-m", "vectors.tools.session_scenarios", name, port, *others]
+    command = [str(build.python), "-E", "-s", "-m", "vectors.tools.session_scenarios", name, str(build.libraries)]
+    command += [endpoint.rpartition(":")[2], *others]
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
-            command, cwd=HERE.parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            command,
+            cwd=HERE.parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=upstream.process.environment(),
         ) as process,
     ):
         yield process
@@ -99,22 +105,22 @@ def client(endpoint: str, *arguments: object) -> Iterator[subprocess.Popen[str]]
         assert process.returncode == 0, log.read()[-2000:]
 
 
-def tiny(endpoint: str, _: Recorder) -> None:
+def tiny(build: upstream.Build, endpoint: str, _: Recorder) -> None:
     """Have llama.cpp load a model of 2 layers with random weights, and generate."""
     with tempfile.TemporaryDirectory() as directory:
         model = Path(directory) / "tiny.gguf"
         tiny_models.write("llama", model)
-        upstream.generate("3.6.1", rpc=endpoint, prompt=TINY_PROMPT, n_predict=4, model=model, n_ctx=64)
+        upstream.generate(build.name, rpc=endpoint, prompt=TINY_PROMPT, n_predict=4, model=model, n_ctx=64)
 
 
-def gemma(endpoint: str, recorder: Recorder) -> None:
+def gemma(build: upstream.Build, endpoint: str, recorder: Recorder) -> None:
     """Have llama.cpp load Gemma 3 270M and generate.
 
     The server chooses the tokens (llama_set_sampler), so that no logits are sent, which are 1 MiB each time. The best two lie 2.4
     apart at least in each of the four steps, more than rounding moves them (tests/test_model.py). Inputs are kept, only weights are
     left out.
     """
-    with client(endpoint, "gemma", upstream.find_model(), "A B C D E", 4) as process:
+    with client(build, endpoint, "gemma", upstream.find_model(), "A B C D E", 4) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "loaded\n"
         time.sleep(0.5)  # the last weights have no reply: let the proxy take note of them
@@ -166,19 +172,30 @@ SESSIONS = {
 Measured on our own server: 2.5e-5 for mul-mat-q4-k, 4.9e-7 for tiny-llama, 6e-15 or nothing for the others."""
 
 
-def record(id: str, session: Session) -> None:
+OTHERS = ("devices", "buffers", "parts", "mul-mat-q4-k", "recompute", "views", "indices")
+"""The sessions of versions other than 3.6.1: the small ones, in which every request that a plain client sends occurs."""
+
+
+def folder(build: upstream.Build) -> Path:
+    """Return the directory of a build's sessions."""
+    return VECTORS / f"upstream-{build.protocol}-{build.package.name}-{build.package.version}" / "sessions"
+
+
+def record(build: upstream.Build, id: str, session: Session) -> None:
     """Record one session and write both forms."""
-    path = OUT / f"{id}.recording"
+    path = folder(build) / f"{id}.recording"
+    path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory())) if session.cached else None
-        server = stack.enter_context(upstream.server("3.6.1", threads=1, devices=session.devices, cache_dir=cache))
-        writer = Recorder(path, endpoint=server.endpoint, tool=HERE.name, leave_out_over=session.leave_out)
+        server = stack.enter_context(upstream.server(build.name, threads=1, devices=session.devices, cache_dir=cache))
+        told = {"endpoint": server.endpoint, "protocol": build.protocol, "tool": HERE.name}
+        writer = Recorder(path, **told, leave_out_over=session.leave_out)
         recorder = stack.enter_context(writer)
         proxy = stack.enter_context(Proxy(parse_endpoint(server.endpoint), port=PORT, recorder=recorder))
-        session.play(proxy.endpoint, recorder)
+        session.play(build, proxy.endpoint, recorder)
         while proxy.connections:  # the client is gone; what it said last is still on its way
             time.sleep(0.01)
-    made = make(path, labels(id, session))
+    made = make(path, labels(build, id, session))
     assert not made.faults, made.faults
     assert not made.notes, made.notes
     if session.play is gemma:
@@ -188,16 +205,16 @@ def record(id: str, session: Session) -> None:
     print(f"{id}: {len(made.content['steps'])} steps, {sizes[0]:,} and {sizes[1]:,} bytes")
 
 
-def labels(id: str, session: Session) -> Labels:
+def labels(build: upstream.Build, id: str, session: Session) -> Labels:
     """Return what the recording does not contain: its id, purpose, client, server, processor and command."""
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
     return Labels(
         id=id,
         about=session.about,
-        client=f"{PACKAGE}, driven by vectors/tools/{HERE.name}",
-        server=f"{PACKAGE}, 1 thread, devices: {session.devices} x CPU, cache: {'yes' if session.cached else 'no'}",
+        client=f"{build.package}, driven by vectors/tools/{HERE.name}",
+        server=f"{build.package}, 1 thread, devices: {session.devices} x CPU, cache: {'yes' if session.cached else 'no'}",
         cpu=cpu,
-        command=f"vectors/tools/{HERE.name} {id}",
+        command=f"vectors/tools/{HERE.name} --build {build.name} {id}",
         nmse=session.nmse,
     )
 
@@ -205,11 +222,11 @@ def labels(id: str, session: Session) -> Labels:
 def main() -> None:
     """Record the sessions named, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("id", nargs="*", help="sessions; default: all")
-    wanted = parser.parse_args().id or list(SESSIONS)
-    OUT.mkdir(exist_ok=True)
-    for id in wanted:
-        record(id, SESSIONS[id])
+    parser.add_argument("--build", default="3.6.1", help="a version that is installed")
+    parser.add_argument("id", nargs="*", help="sessions; default: all, of other versions than 3.6.1 the small ones")
+    given = parser.parse_args()
+    for id in given.id or (SESSIONS if given.build == "3.6.1" else OTHERS):
+        record(upstream.find(given.build), id, SESSIONS[id])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the genuine client does in each recorded session. Runs in the genuine build's own Python, started by record_sessions.py.
 
-    python -m vectors.tools.session_scenarios NAME PORT [ARGUMENT]...
+    python -m vectors.tools.session_scenarios NAME LIBRARIES PORT [ARGUMENT]...
 
 Everything is asked for through upstream's public functions, so that each byte that goes over the wire is the client library's own.
 Tensors get their memory from ggml's allocator, as llama.cpp's do. Contents are small multiples of 1/16, the same in every run.
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from vectors.tools.record_frames import InitParams, Library, call
+from vectors.tools.record_frames import InitParams, call, devices, load, scheduler
 
 F32, F16, Q4_K, I32, I64 = 0, 1, 12, 26, 27
 OVER_THRESHOLD = 10 * 2**20 + 4096
@@ -30,10 +30,8 @@ class Remote:
     """A device of a server, as the genuine client sees it."""
 
     def __init__(self, port: int, device: int = 0) -> None:
-        library = Library()
-        self.ggml, self.device = library.base, device
-        registry = call(library.rpc, "ggml_backend_rpc_add_server", c_void_p, b"127.0.0.1:%d" % port)
-        self.handle = c_void_p(call(self.ggml, "ggml_backend_reg_dev_get", c_void_p, c_void_p(registry), c_size_t(device)))
+        self.ggml, self.device = load(sys.argv[2]), device
+        self.handle = devices(self.ggml, port)[device]
         self.kind = c_void_p(call(self.ggml, "ggml_backend_dev_buffer_type", c_void_p, self.handle))
         self.backend = c_void_p(call(self.ggml, "ggml_backend_dev_init", c_void_p, self.handle, None))
 
@@ -57,6 +55,17 @@ class Remote:
     def compute(self, graph: c_void_p) -> None:
         """Compute a graph."""
         assert call(self.ggml, "ggml_backend_graph_compute", c_int, self.backend, graph) == 0
+
+    def runner(self, graph: c_void_p) -> Callable[[], None]:
+        """Return what computes a graph, so that the client knows it again where it goes by uids, which a scheduler gives."""
+        if not hasattr(self.ggml, "ggml_graph_next_uid"):
+            return lambda: self.compute(graph)
+        own = scheduler(self.ggml, self.backend, self.kind)
+
+        def run() -> None:
+            assert call(self.ggml, "ggml_backend_sched_graph_compute", c_int, own, graph) == 0
+
+        return run
 
 
 class Scene:
@@ -123,7 +132,7 @@ def q4_k(blocks: int) -> bytes:
 # --- the scenarios --------------------------------------------------------------------------------------------------------
 
 
-def devices(port: int) -> None:
+def questions(port: int) -> None:
     """Ask a server of one device what it has."""
     remote = Remote(port)
     remote.memory()
@@ -174,11 +183,11 @@ def recompute(port: int) -> None:
     first = scene.op("first", "soft_max", total)
     second = scene.op("second", "rms_norm", total, c_float(1e-5))
     buffer = scene.place()
-    one, other = scene.graph(first), scene.graph(second)
-    for number, (graph, result) in enumerate([(one, first), (one, first), (other, second), (one, first), (one, first)]):
+    one, other = remote.runner(scene.graph(first)), remote.runner(scene.graph(second))
+    for number, (run, result) in enumerate([(one, first), (one, first), (other, second), (one, first), (one, first)]):
         scene.write(a, floats(16, number))
         scene.write(b, floats(16, 3 * number + 1))
-        remote.compute(graph)
+        run()
         scene.read(result, 64)
     remote.free(buffer)
 
@@ -332,7 +341,7 @@ def gemma(port: int, model: str, prompt: str, count: int) -> None:
     """Load a model, all of it on the server, and have the server choose tokens: the best one each time."""
     # run as a file: importing it as a module of its package would import the package, whose needs this Python does not have
     genuine = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "ggml_rpc_ref" / "upstream" / "genuine.py")))
-    ggml = genuine.Ggml(str(next(Path(sys.prefix).glob("lib/python3*/site-packages/llama_cpp/lib"))))
+    ggml = genuine.Ggml(sys.argv[2])
     llama = importlib.import_module("llama_cpp")  # after the libraries that it needs: see genuine.py
 
     llama.llama_backend_init()
@@ -355,7 +364,7 @@ def gemma(port: int, model: str, prompt: str, count: int) -> None:
 
 
 SCENARIOS: dict[str, Callable[..., None]] = {
-    "devices": devices,
+    "devices": questions,
     "buffers": buffers,
     "mul-mat-f32": lambda port: product(port, F32, 4, 16, floats(64)),
     "mul-mat-q4-k": lambda port: product(port, Q4_K, 4, 256, q4_k(4)),
@@ -372,4 +381,4 @@ SCENARIOS: dict[str, Callable[..., None]] = {
 }
 
 if __name__ == "__main__":
-    SCENARIOS[sys.argv[1]](int(sys.argv[2]), *sys.argv[3:])
+    SCENARIOS[sys.argv[1]](int(sys.argv[3]), *sys.argv[4:])

@@ -111,7 +111,7 @@ def above_max_size(subject: Subject) -> None:
     # no rule forbids to give more than that
     require((got.remote_ptr == 0) == (got.remote_size < size), "(0, 0) or as much", f"({got.remote_ptr:#x}, {got.remote_size})")
     if got.remote_ptr:
-        peer.ask(FreeBuffer(remote_ptr=got.remote_ptr))
+        peer.takes(FreeBuffer(remote_ptr=got.remote_ptr))
     peer.alloc(64)
 
 
@@ -241,3 +241,48 @@ def clears_one(subject: Subject) -> None:
     arenas[0].expect(leaves[0], [1.0, 2.0, 3.0, 4.0])
     arenas[1].expect(leaves[1], [0.0, 0.0, 0.0, 0.0])
     arenas[2].expect(leaves[2], [1.0, 2.0, 3.0, 4.0])
+
+
+# ---------------------------------------------------------------------------------------- what begins at a size, or later
+
+LARGE = 3 * 2**20 + 5
+"""Bytes: servers treat what is larger than a mebibyte in another way."""
+
+
+@case("buffer.clear/3-mib-and-5")
+def clears_much(subject: Subject) -> None:
+    """BUFFER_CLEAR of 3 MiB and 5 bytes: every byte has that value, the last one too."""
+    peer = subject.connect()
+    buffer = peer.alloc(LARGE)
+    tensor = tensor_in(buffer, [LARGE], "I8")
+    peer.write(tensor, b"\x5a" * LARGE)
+    peer.takes(BufferClear(remote_ptr=buffer.remote_ptr, value=7))
+    got = peer.read(tensor, LARGE)
+    require(got == b"\x07" * LARGE, "7 in every byte", f"{LARGE - got.count(7)} other bytes")
+
+
+@case("buffer.clear/under-a-stored-graph")
+def clears_under_a_graph(subject: Subject) -> None:
+    """BUFFER_CLEAR of the buffer of a graph that has been computed: every byte has that value."""
+    arena = Arena(subject.connect())
+    left = arena.leaf([4], [1.0, 2.0, 3.0, 4.0])
+    total = arena.node("ADD", [left, left], [4])
+    arena.compute(total)
+    arena.peer.takes(BufferClear(remote_ptr=arena.buffer.remote_ptr, value=9))
+    for tensor in (left, total):
+        got = arena.peer.read(tensor, 16)
+        require(got == b"\x09" * 16, "9 in every byte", got.hex())
+
+
+@case("buffer.clean/1-mib")
+def nothing_left_over_of_much(subject: Subject) -> None:
+    """A buffer of 1 MiB filled with 0x5c and freed, then another of that size: it holds none of those bytes."""
+    peer = subject.connect()
+    size = 2**20
+    old = peer.alloc(size)
+    peer.takes(BufferClear(remote_ptr=old.remote_ptr, value=0x5C))
+    peer.takes(FreeBuffer(remote_ptr=old.remote_ptr))
+    got = peer.read(tensor_in(peer.alloc(size), [size], "I8"), size)
+    left = got.count(0x5C)
+    # some may be there by chance: one in 256, if the bytes are random
+    require(left < size // 128, "no byte of the freed buffer", f"{left} of {size} bytes are what the freed one held")

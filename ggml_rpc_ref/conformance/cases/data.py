@@ -420,3 +420,59 @@ def copy_into_empty(subject: Subject) -> None:
     peer = subject.connect()
     arena, tensor = _guarded(peer)
     peer.refuses(CopyTensor(src=tensor, dst=arena.change(arena.leaf([16]), ne=(0, 1, 1, 1))))
+
+
+# -------------------------------------------------------------------------------------------- what begins at a size
+
+
+@case("data.round-trip/17-mib-and-3")
+def round_trip_of_much(subject: Subject) -> None:
+    """SET_TENSOR and GET_TENSOR of 17 MiB and 3 bytes, each in one piece: the same bytes."""
+    peer, size = subject.connect(), 17 * 2**20 + 3
+    data = (bytes(range(251)) * (size // 251 + 1))[:size]
+    _round_trip(peer, tensor_in(peer.alloc(size), [size], "I8"), data)
+
+
+@case("data.copy/{}", each={"3-mib-overlap-forward": (0, 4096), "3-mib-overlap-backward": (4096, 0)})
+def copy_much_overlapping(subject: Subject, row: tuple[int, int]) -> None:
+    """COPY_TENSOR between tensors of 3 MiB that share all but 4,096 bytes, {}: if answered with 1, it holds the source's."""
+    peer, size = subject.connect(), 3 * 2**20
+    buffer = peer.alloc(size + 4096)
+    whole = tensor_in(buffer, [size + 4096], "I8")
+    # a period that no copy in blocks of a power of two repeats by chance
+    peer.write(whole, (bytes(range(251)) * (size // 251 + 32))[: size + 4096])
+    _copied(peer, tensor_in(buffer, [size], "I8", row[0]), tensor_in(buffer, [size], "I8", row[1]), size)
+
+
+@case("data.hash-hit/at-an-offset")
+def known_hash_at_an_offset(subject: Subject) -> None:
+    """SET_TENSOR_HASH with an offset of 4,096 into a larger tensor, of known data: they are there, and nothing else changed."""
+    peer, head = subject.connect(), b"hash-hit/at-an-offset".ljust(32, b"!")
+    buffer, hash = peer.alloc(BULK + 8192), fnv1a_of_zeros(head, BULK - len(head))
+    whole = tensor_in(buffer, [BULK + 8192], "I8")
+    data = head + bytes(BULK - len(head))
+    peer.write(tensor_in(buffer, [BULK], "I8"), data, cached=True)
+    peer.takes(BufferClear(remote_ptr=buffer.remote_ptr, value=GUARD))
+    # what is known is BULK bytes: the tensor must end where they do
+    target = replace(whole, ne=(BULK + 4096, 1, 1, 1), nb=(1, *[BULK + 4096] * 3))
+    result = peer.ask(SetTensorHash(tensor=target, offset=4096, hash=hash)).result
+    if result == 0:
+        raise NotJudged("it keeps no such data: no cache")
+    got = peer.read(whole, BULK + 8192)
+    wanted = bytes([GUARD]) * 4096 + data + bytes([GUARD]) * 4096
+    if got != wanted:
+        raise Broken("the data from byte 4096 on, and nothing else changed", f"other bytes, first at {_first(got, wanted)}")
+
+
+def _first(got: bytes, wanted: bytes) -> int:
+    return next((at for at in range(len(wanted)) if got[at : at + 1] != wanted[at : at + 1]), 0)
+
+
+# --------------------------------------------------------------------------------------------------- not too strict
+
+
+@case("data.round-trip/odd-address")
+def round_trip_at_odd_address(subject: Subject) -> None:
+    """SET_TENSOR and GET_TENSOR on a tensor of floats whose address is odd: the same bytes."""
+    peer = subject.connect()
+    _round_trip(peer, tensor_in(peer.alloc(SIZE), [16], offset=1025), PATTERN[7:71])

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ggml_rpc_ref.conformance import marks
 from ggml_rpc_ref.conformance.arena import GUARD, Arena, nbytes, tensor_in
 from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Subject
@@ -439,3 +440,37 @@ def no_nodes(subject: Subject) -> None:
     arena, _, total = _sum(subject)
     arena.compute()
     require(arena.peer.read(total, 16) == bytes([GUARD]) * 16, "unchanged bytes", "other bytes")
+
+
+# --------------------------------------------------------------------------------------------------------- not too strict
+
+
+@case("graph.op-known/of-a-leaf")
+def unknown_op_of_a_leaf(subject: Subject) -> None:
+    """A valid graph whose leaf, which is no node, has an op that no table has: accepted, and the node computed."""
+    arena, left, total = _sum(subject)
+    arena.change(left, op=len(op_table(subject.facts.version)) + 1)
+    arena.compute(total)
+    arena.expect(total, [2.0, 4.0, 6.0, 8.0])
+
+
+IGNORED: dict[str, dict[str, object]] = {
+    "op-params": {"op_params": (0x7FFFFFFF, -1, *[0x55AA55AA] * 14)},
+    "view-offs": {"view_offs": 2**40},
+    "name": {"name": b"n" * 64},
+    "padding": {"padding": b"\xff\xfe\xfd\xfc"},
+}
+"""Words to fields of an ADD that mean nothing there."""
+
+
+@case(
+    "graph.computes/unused-{}",
+    each=IGNORED,
+    until=lambda fields: marks.field_until(RpcTensor, "padding") if "padding" in fields else None,
+)
+def unused_fields(subject: Subject, fields: dict[str, object]) -> None:
+    """An ADD with something in a field that means nothing there, {}: computed."""
+    arena, left, total = _sum(subject)
+    arena.change(left, **{name: value for name, value in fields.items() if name != "op_params"})
+    arena.compute(arena.change(total, **fields))
+    arena.expect(total, [2.0, 4.0, 6.0, 8.0])

@@ -177,3 +177,17 @@ def recompute_freed_and_allocated(subject: Subject) -> None:
     peer.takes(FreeBuffer(remote_ptr=arena.buffer.remote_ptr))
     peer.alloc(LARGE)
     peer.refuses(recompute(peer.version))
+
+
+# --------------------------------------------------------------------------------------------------------- empty graphs
+
+
+@case("graph.recompute/of-an-empty-graph")
+def recompute_nothing(subject: Subject) -> None:
+    """A graph computed, then one of no nodes, the first's result overwritten, then GRAPH_RECOMPUTE: it is not computed again."""
+    arena = Arena(subject.connect())
+    _, node = _doubling(arena, [1, 2])
+    arena.compute()
+    arena.peer.write(node, bytes(8))
+    arena.peer.tell(arena.again())
+    arena.expect(node, [0, 0])

@@ -605,3 +605,90 @@ def index_spoilt_later(subject: Subject) -> None:
     arena.expect(node, [5, 6], rule="graph.computes")
     arena.peer.write(indices, _i32(3))
     arena.peer.refuses(arena.again())
+
+
+# ------------------------------------------------------------------------------------ regions, indices and hidden strides
+
+
+def _region(op: str, *params: int) -> Sum:
+    """Return ACC or SET of two numbers into four, with nb1, nb2, nb3, offset and inplace."""
+    return Sum(op, [ONE_TO_4, Source([2], [10, 20])], [4], [], params=_i32(*params))
+
+
+OUTSIDE_REGIONS: dict[str, Sum] = {
+    "acc-offset-past-end": _region("ACC", 16, 16, 16, 12, 0),
+    "acc-offset-negative": _region("ACC", 16, 16, 16, -4, 0),
+    "set-offset-past-end": _region("SET", 16, 16, 16, 12, 0),
+    "set-offset-negative": _region("SET", 16, 16, 16, -4, 0),
+    # the constructor gives S*H by T*B + S*B numbers: here 2 by (1 + 2), of which the states are left out
+    "gated-delta-net-without-states": Sum(
+        "GATED_DELTA_NET",
+        [
+            *[Source([2, 1, 1], [1, 1])] * 3,
+            Source([1, 1, 1], [0]),
+            Source([1, 1, 1], [1]),
+            Source([2, 2, 1], [0] * 4),
+        ],
+        [2, 1],
+        [],
+        params=_i32(1),  # one snapshot, as below
+    ),
+}
+"""Nodes that would write outside their result."""
+
+
+@case("graph.shape/{}", each=OUTSIDE_REGIONS, may_crash=True, since=since)
+def region_outside(subject: Subject, sum: Sum) -> None:
+    """A node that would write outside its result, {}: refused."""
+    arena = Arena(subject.connect())
+    arena.refuses(place(arena, sum))
+
+
+@case("graph.shape/set-rows-hidden-stride", may_crash=True, since=marks.op_since("SET_ROWS"))
+def hidden_stride(subject: Subject) -> None:
+    """SET_ROWS of two batches into one, whose stride of 4 GiB would matter only if there were two: refused."""
+    arena = Arena(subject.connect())
+    target = arena.leaf([2, 4], [0] * 8)
+    target = arena.change(target, nb=(4, 8, 2**32 - 8, 2**32 - 8))
+    rows, indices = arena.leaf([2, 2, 2], [1] * 8), arena.leaf([2, 2], [0, 1, 2, 3], "I64")
+    view = arena.view("VIEW", target, target.ne, target.nb)
+    arena.refuses(arena.change(view, op=subject.op("SET_ROWS"), src=(rows.id, indices.id, target.id)))
+
+
+PICKS: dict[str, Sum] = {
+    "add-id": Sum("ADD_ID", [Source([2, 1, 1], [1, 2]), Source([2, 3], [0] * 6), Source([1, 1], [3], "I32")], [2, 1, 1], []),
+    "mul-mat-id": Sum(
+        "MUL_MAT_ID", [Source([2, 2, 3], [1] * 12), Source([2, 1, 1], [1, 2]), Source([1, 1], [3], "I32")], [2, 1, 1], []
+    ),
+    "ssm-scan": Sum(
+        "SSM_SCAN",
+        [
+            Source([2, 1, 1, 1], [0, 0]),
+            Source([1, 1, 1, 1], [1]),
+            Source([1, 1, 1], [1]),
+            Source([1, 1], [-1]),
+            *[Source([2, 1, 1, 1], [1, 1])] * 2,
+            Source([1], [1], "I32"),
+        ],
+        [3],
+        [],
+        params=_i32(1),  # one snapshot, which versions without that parameter do not read
+    ),
+}
+"""Nodes with an index that is one too large, in tensors that lie in the middle of their buffer."""
+
+
+@case("graph.index/{}-count", each=PICKS, may_crash=True, since=since)
+def pick_out_of_range(subject: Subject, sum: Sum) -> None:
+    """A node with an index among its sources that is one too large, {}: refused."""
+    arena = Arena(subject.connect())
+    arena.refuses(place(arena, sum))
+
+
+@case("graph.index/set-rows-2-32", may_crash=True, since=marks.op_since("SET_ROWS"))
+def row_number_truncated(subject: Subject) -> None:
+    """SET_ROWS with an index of 2^32, which is 0 in 32 bits: refused."""
+    arena = Arena(subject.connect())
+    target = arena.leaf([2, 4], [0] * 8)
+    rows, indices = arena.leaf([2, 1], [1, 2]), arena.leaf([1], [2**32], "I64")
+    arena.refuses(_set_rows(arena, target, rows, indices))

@@ -358,3 +358,28 @@ def alloc_size_on_devices(subject: Subject) -> None:
     for device in range(subject.facts.device_count):
         got = peer.ask(GetAllocSize(device=device, tensor=tensor_in(Buffer(0, 0, 0), [16]))).alloc_size
         require(got >= 64, "at least 64", got)
+
+
+# ------------------------------------------------------------------------------------------------- the last of ten sources
+
+
+def _in_slot_ten(bad: RpcTensor, good: RpcTensor) -> GetAllocSize:
+    """Return GET_ALLOC_SIZE of a tensor whose tenth source is bad and whose others are absent."""
+    absent = RpcTensor(id=0, ne=(0, 0, 0, 0), nb=(0, 0, 0, 0))
+    return GetAllocSize(tensor=good, srcs=(*[absent] * 9, replace(bad, id=7)))
+
+
+@case("tensor.type-known/get-alloc-size-tenth-source", since=marks.field_since(GetAllocSize, "srcs"))
+def tenth_source_type(subject: Subject) -> None:
+    """GET_ALLOC_SIZE whose tenth source has type 255, which no build has: refused."""
+    peer = subject.connect()
+    good = tensor_in(peer.alloc(SIZE), [4])
+    peer.refuses(_in_slot_ten(replace(good, type=255), good))
+
+
+@case("tensor.in-buffer/get-alloc-size-tenth-source", may_crash=True, since=marks.field_since(GetAllocSize, "srcs"))
+def tenth_source_outside(subject: Subject) -> None:
+    """GET_ALLOC_SIZE whose tenth source ends one byte past the end of its buffer: refused."""
+    peer = subject.connect()
+    buffer = peer.alloc(SIZE)
+    peer.refuses(_in_slot_ten(OUTSIDE["byte-behind"](buffer), tensor_in(buffer, [4])))

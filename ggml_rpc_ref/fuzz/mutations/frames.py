@@ -6,7 +6,7 @@ from random import Random
 
 from ggml_rpc_ref.fuzz.mutations.table import insert, mutation, odd, packed, pick, put
 from ggml_rpc_ref.fuzz.packet import Packet, joined
-from ggml_rpc_ref.fuzz.plan import HEAD
+from ggml_rpc_ref.fuzz.plan import HEAD, sentinel
 from ggml_rpc_ref.fuzz.session import Note, Session
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph, graph_nodes_offset
@@ -39,6 +39,10 @@ def command(rng: Random, session: Session) -> Note | None:
     packet, label = packed(session, index), session.steps[index].label(session.version)
     known = [*by_number(session.version)]
     new = rng.choice(known if rng.random() < 0.7 else (max(known) + 1, 127, 128, 255))
+    if rng.random() < 0.3:
+        # with nothing after it: a server that takes it for another command may have one without a payload
+        insert(session, index, Packet(codec.REQUEST_HEAD.pack(new, 0)), session.steps[index].connection)
+        return Note("frame.command", label.partition(" of ")[0], f"command {new} with no payload before it")
     put(session, index, packet.with_bytes(0, bytes([new])))
     return Note("frame.command", label.partition(" of ")[0], f"command -> {new}")
 
@@ -131,6 +135,8 @@ def headless(rng: Random, session: Session) -> Note | None:
     if session.headless or not session.steps:
         return None
     session.headless = True
+    if rng.random() < 0.7:  # something that a server which does not mind could answer: it needs no buffer
+        insert(session, 0, sentinel(session.version), session.steps[0].connection)
     return Note("frame.headless", session.steps[0].label(session.version).partition(" of ")[0], "said before HELLO")
 
 

@@ -9,12 +9,12 @@ from typing import Any, Final
 import numpy as np
 
 from ggml_rpc_ref.fuzz.mutations.graphs import odd_handle, words
-from ggml_rpc_ref.fuzz.mutations.table import mutation, odd, put, wrap
+from ggml_rpc_ref.fuzz.mutations.table import insert, mutation, odd, pick, put, wrap
 from ggml_rpc_ref.fuzz.packet import Packet, address, meaning
 from ggml_rpc_ref.fuzz.session import Note, Session
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.dtypes import type_count
-from ggml_rpc_ref.spec.messages import MAX_DIMS, RpcTensor, SetTensor, command_name, fields
+from ggml_rpc_ref.spec.messages import MAX_DIMS, AllocBuffer, CopyTensor, RpcTensor, SetTensor, command_name, fields
 
 RANGES: Final = ("offset", "size", "n_copies", "stride", "hash", "value")
 
@@ -60,14 +60,26 @@ def range_wrap(rng: Random, session: Session) -> Note | None:
 
 @mutation("range.alloc")
 def alloc(rng: Random, session: Session) -> Note | None:
-    """Ask for a buffer of another size."""
-    found = _with_field(rng, session, "size")
-    if found is None or "AllocBuffer" not in type(found[1]).__name__:
+    """Ask for a buffer of another size, mostly one that nobody can give."""
+    if not session.steps:
         return None
-    index, message, _ = found
-    size = rng.choice((2**64 - 1, 2**63, 2**63 - 1, 2**62, 2**48, 2**40, 2**64 - 64, 2**31))
-    put(session, index, replace(message, size=size))
-    return _note("range.alloc", message, f"size -> {size}")
+    size = rng.choice((2**64 - 1, 2**63, 2**63 - 1, 2**62, 2**48, 2**40, 2**64 - 64, 2**31, rng.randrange(10_000)))
+    index = rng.randrange(len(session.steps))
+    insert(session, index, AllocBuffer(size=size), session.steps[index].connection)
+    return Note("range.alloc", "ALLOC_BUFFER", f"of {size} bytes")
+
+
+@mutation("range.copy")
+def copy(rng: Random, session: Session) -> Note | None:
+    """Copy something else, or to somewhere else: what another request names."""
+    index = pick(rng, session, CopyTensor)
+    other = _with_field(rng, session, "tensor", "src", "dst")
+    if index is None or other is None:
+        return None
+    message: Any = session.steps[index].message
+    name = rng.choice(("src", "dst"))
+    put(session, index, replace(message, **{name: getattr(other[1], other[2])}))
+    return _note("range.copy", message, f"{name} is what {command_name(type(other[1]))} names")
 
 
 @mutation("handle.remote_ptr")

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from ggml_rpc_ref.fuzz.mutations.table import insert, mutation, pick
-from ggml_rpc_ref.fuzz.packet import handle
+from ggml_rpc_ref.fuzz.packet import handle, meaning
 from ggml_rpc_ref.fuzz.session import Note, Session
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import (
@@ -71,10 +71,31 @@ def free(rng: Random, session: Session) -> Note | None:
     return Note("order.free", "FREE_BUFFER", f"buffer {buffer.number} freed before it was last used")
 
 
+@mutation("order.free-recompute")
+def free_recompute(rng: Random, session: Session) -> Note | None:
+    """Free a buffer after its graph, compute that again, and say nothing more: all that follows would be refused anyway."""
+    index = pick(rng, session, Graph)
+    if index is None or session.connections > 1 or GraphRecompute not in _commands(session):
+        return None
+    graph: Any = session.steps[index].message
+    used = [found[1] for data in graph.tensors["data"].tolist() if (found := meaning(data))]
+    if not used:
+        return None
+    del session.steps[index + 1 :]
+    uid = graph.uid if has_field(GraphRecompute, "uid", session.version) else 0
+    insert(session, index + 1, FreeBuffer(remote_ptr=handle(used[0])), 0)
+    insert(session, index + 2, GraphRecompute(device=graph.device, uid=uid), 0)
+    return Note("order.free-recompute", "GRAPH_RECOMPUTE", f"after buffer {used[0]} was freed")
+
+
+def _commands(session: Session) -> set[type]:
+    return {row.cls for row in by_number(session.version).values()}
+
+
 @mutation("order.recompute")
 def recompute(rng: Random, session: Session) -> Note | None:
     """Compute a graph again: before there is one, after its buffer is freed, after a refused one, or for another device."""
-    if not session.steps or GraphRecompute not in {row.cls for row in by_number(session.version).values()}:
+    if not session.steps or GraphRecompute not in _commands(session):
         return None
     index = rng.randrange(len(session.steps) + 1)
     device = rng.choice((0, 0, 0, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.matmul import grouped
 from ggml_rpc_ref.tensor import F32Array, Tensor
 
@@ -14,7 +14,7 @@ def require_mask(node: Node, mask: Tensor, *, columns: int, rows: int) -> None:
     """Refuse a mask with too few rows or columns, with gaps between elements, or whose matrices do not broadcast."""
     x = node.source(0)
     node.require(mask.ne[0] >= columns and mask.ne[1] >= rows, f"a mask of at least {columns} x {rows}", mask.ne, at=mask)
-    require_dense_rows(node, mask)
+    require_contiguous_rows(node, mask)
     for dim in (2, 3):
         n, m = x.ne[dim], mask.ne[dim]
         node.require(m > 0 and n % m == 0, f"ne[{dim}] of the mask to divide {n}", m, at=mask)
@@ -25,7 +25,7 @@ def require_sinks(node: Node, sinks: Tensor | None) -> None:
     if sinks is not None:
         heads = node.source(0).ne[2]
         node.require(sinks.ne[0] == heads, f"{heads} sinks, one per head", sinks.ne[0], at=sinks)
-        require_dense_rows(node, sinks)
+        require_contiguous_rows(node, sinks)
         node.require(sinks.nelements > 0 or heads == 0, "a sink for every head", sinks.ne, at=sinks)
 
 

@@ -23,18 +23,29 @@ def require_unary(node: Node) -> None:
     require_dense_rows(node, src0, dst)
 
 
-def require_same_dense_rows(node: Node) -> None:
-    """Refuse differing types or dimensions, rows with gaps."""
+def require_same_rows(node: Node) -> None:
+    """Refuse differing types or dimensions."""
     src0, dst = node.source(0), node.dst
     node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", dst.dtype.name)
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
-    require_dense_rows(node, src0, dst)
+
+
+def require_same_dense_rows(node: Node) -> None:
+    """Refuse differing types or dimensions, rows with gaps."""
+    require_same_rows(node)
+    require_dense_rows(node, node.source(0), node.dst)
 
 
 def require_same_even_rows(node: Node) -> None:
     """Refuse differing types or dimensions, rows with gaps or unevenly spaced (upstream steps through all rows by nb[1])."""
-    require_same_dense_rows(node)
+    require_same_rows(node)
     require_even_rows(node, node.source(0), node.dst)
+
+
+def require_same_even_dense_rows(node: Node) -> None:
+    """Refuse what `require_same_even_rows` does, and an nb[0] that is not an element's size even in rows of one element."""
+    require_same_even_rows(node)
+    require_dense_rows(node, node.source(0), node.dst)
 
 
 def map_values(node: Node, function: Callable[[F32Array], Array]) -> None:

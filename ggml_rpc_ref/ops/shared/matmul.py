@@ -27,6 +27,10 @@ ACTIVATIONS = tuple(dict.fromkeys(("F32", *VEC_DOT_TYPE.values())))
 """Types that src1 may have: F32, or `VEC_DOT_TYPE` of src0's type."""
 
 
+MOST_PRODUCTS = 2**34
+"""Products of one call of the library that multiplies, which nothing can stop: about a second on one core."""
+
+
 def require_whole_block_rows(node: Node, *tensors: Tensor) -> None:
     """Refuse rows with gaps between their elements or blocks, and rows that are not a whole number of blocks."""
     require_dense_rows(node, *tensors)

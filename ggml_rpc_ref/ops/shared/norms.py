@@ -7,7 +7,7 @@ import numpy as np
 from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Later, Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.elementwise import map_rows
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
 
@@ -15,7 +15,8 @@ from ggml_rpc_ref.tensor import Array, F32Array
 def require_norm(node: Node) -> None:
     """Refuse differing dimensions, gaps within rows, a negative or NaN eps."""
     require_strided_norm(node)
-    require_dense_rows(node, node.source(0), node.dst)
+    require_dense_rows(node, node.source(0))
+    require_contiguous_rows(node, node.dst)
 
 
 def require_strided_norm(node: Node) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Later, Node, Param, Source, later
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, F32Array
@@ -68,12 +68,12 @@ def _check_positions(node: Node) -> None:
     x, positions, factors = node.source(0), node.source(1), node.optional(2)
     axes = 4 if node.i32("mode") & MROPE else 1
     node.require(positions.ne == (axes * x.ne[2], 1, 1, 1), f"{axes} positions per token", positions.ne, at=positions)
-    require_dense_rows(node, positions)
+    require_contiguous_rows(node, positions)
     if factors is not None:
         pairs = _rotated_pairs(node)
         enough = factors.ne[0] >= pairs and (factors.nelements > 0 or pairs == 0)
         node.require(enough, f"at least {pairs} frequency factors", factors.ne, at=factors)
-        require_dense_rows(node, factors)
+        require_contiguous_rows(node, factors)
 
 
 def _check_params(node: Node) -> None:

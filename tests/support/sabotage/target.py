@@ -61,6 +61,10 @@ class InProcess:
         """Return nothing."""
         return []
 
+    def twin(self) -> InProcess:
+        """Return this one: there is no other."""
+        return self
+
     def stop(self) -> None:
         """End the server."""
         self._server.shutdown()

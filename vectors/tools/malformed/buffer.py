@@ -70,7 +70,7 @@ def freed_once() -> Iterator[Case]:
     for words, before in {"at-once": [], "beside-another": buffer("buf1")}.items():
         yield refused(
             f"buffer.freed-once/{words}",
-            "FREE_BUFFER a second time for the same handle. A server that frees it again spoils its heap, or frees what has"
+            "FREE_BUFFER a second time for the same handle. A server that frees it again corrupts its heap, or frees what has"
             " been put there since.",
             "SEC-34",
             "stale-handle",

@@ -52,7 +52,7 @@ def cases() -> Iterator[Case]:
         )
         yield refused(
             f"device.index/{words}-first-too-large",
-            f"{command} for device 1 of a server that has one device: the first index that is none.",
+            f"{command} for device 1 of a server that has one device: the first index past the last device.",
             "FUN-15",
             "out-of-bounds-read one-device",
             [*before, *one, say(request(1))],

@@ -66,7 +66,8 @@ def command_known() -> Iterator[Case]:
         )
     yield refused(
         "frame.command-known/memset-tensor-of-5-0-0",
-        "A whole MEMSET_TENSOR as a client of 5.0.0 would send it. Taken for nothing, its 313 bytes become the next commands.",
+        "A whole MEMSET_TENSOR as a client of 5.0.0 would send it. A server that drops only the command byte takes the rest for the"
+        " next commands.",
         "SEC-33 FUN-13",
         "silent-desync",
         [*opened(), raw([bytes([17]), u64(313), *tensor(1024).pieces, u64(0, 64), b"\x01"])],
@@ -130,8 +131,8 @@ def size_fixed() -> Iterator[Case]:
         for kind, (size, payload) in wrong.items():
             yield refused(
                 f"frame.size-fixed/{words}-{kind}",
-                f"{command} has {right} bytes, and this one says {size}. Taken all the same, fields are read that never came,"
-                " or the bytes left over are the next command.",
+                f"{command} has {right} bytes, and this one says {size}. A server that accepts it reads fields that never came,"
+                " or takes the bytes left over for the next command.",
                 "SEC-33",
                 "silent-desync",
                 [*_before(command), say(Request(command, payload, size))],

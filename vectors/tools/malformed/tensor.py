@@ -105,7 +105,7 @@ def type_known() -> Iterator[Case]:
     for number in DEAD:
         yield refused(
             f"tensor.type-known/dead-{number}",
-            f"A tensor of type {number}, a number whose type was removed: its block has no elements, and reckoning with it divides"
+            f"A tensor of type {number}, a number whose type was removed: its block has no elements, and computing with it divides"
             " by zero.",
             "SEC-09",
             "division-by-zero",
@@ -127,7 +127,7 @@ def type_known() -> Iterator[Case]:
             yield refused(
                 f"tensor.type-known/{words}-{kind}",
                 f"{_in(words)} has type {number}, which is {'beyond the last one' if number == 255 else 'a removed one'}. Every"
-                " command that carries a tensor has to look before it reckons with the type.",
+                " command that carries a tensor must check the type before it uses it.",
                 "SEC-03 SEC-08 OBS-10" if words == "get-alloc-size-src" else "SEC-03 SEC-08" if number == 255 else "SEC-09",
                 "out-of-bounds-read" if number == 255 else "division-by-zero",
                 [*opened(), say(carry(replace(placed, type=number)))],
@@ -200,8 +200,8 @@ def buffer_known() -> Iterator[Case]:
         for kind, (bad, before, what, references) in tensors.items():
             yield refused(
                 f"tensor.buffer-known/{words}-{kind}",
-                f"{_in(words)} has {what}. Its bytes are nowhere, or where others' are now; a server that goes on follows a null"
-                " or stale pointer.",
+                f"{_in(words)} has {what}. There are no such bytes, or they are another tensor's by now; a server that"
+                " goes on follows a null or stale pointer.",
                 references,
                 "null-pointer" if "null" in kind else "stale-handle",
                 [*before, say(CARRIERS[words](bad))],
@@ -244,8 +244,8 @@ def in_buffer() -> Iterator[Case]:
         wraps = "wrap" in words
         yield refused(
             f"tensor.in-buffer/{words}",
-            f"GET_TENSOR of a tensor that {what}. Answered, it shows memory that is not the client's; as an assertion, it ends the"
-            " process.",
+            f"GET_TENSOR of a tensor that {what}. A server that answers shows memory that is not the client's; one that asserts"
+            " ends its process.",
             "SEC-02 OBS-4" if words.startswith("sum") else "SEC-02 FUN-05 OBS-1" if "2-32" in words else "SEC-02 OBS-1",
             " ".join(
                 ["out-of-bounds-read", "memory-disclosure", "abort-in-release"]
@@ -261,8 +261,8 @@ def in_buffer() -> Iterator[Case]:
         reference = {"set-tensor": "SEC-01 OBS-1", "copy-tensor-src": "SEC-02 OBS-1", "copy-tensor-dst": "SEC-20 OBS-1"}
         yield refused(
             f"tensor.in-buffer/{words}-byte-behind",
-            f"{_in(words)} ends one byte behind its buffer. Taken, that byte is written or read beyond it; as an assertion, it ends"
-            " the process.",
+            f"{_in(words)} ends one byte past its buffer. A server that accepts it touches that byte; one that asserts ends its"
+            " process.",
             reference.get(words, "OBS-1"),
             "out-of-bounds-write abort-in-release exact-buffer-size",
             [*hello(), *buffer("buf0"), *buffer("buf1", 4096, exactly=True), say(carry(tensor(4096 - 15, [4], in_="buf1")))],
@@ -270,8 +270,8 @@ def in_buffer() -> Iterator[Case]:
         )
     yield refused(
         "tensor.in-buffer/set-tensor-address-0",
-        "SET_TENSOR on a tensor that names a live buffer and lies at address 0. Taken, the client's bytes are written wherever it"
-        " says.",
+        "SET_TENSOR on a tensor that names a live buffer and lies at address 0. A server that accepts it writes wherever the"
+        " client says.",
         "SEC-01 OBS-1",
         "out-of-bounds-write abort-in-release",
         [*opened(), say(set_tensor(tensor(0, [4], data=0), bytes(4)))],
@@ -322,7 +322,7 @@ def empty() -> Iterator[Case]:
     }.items():
         yield accepted(
             f"tensor.empty/{words}",
-            "Nothing is wrong: a tensor with a dimension of 0 has no bytes, whatever its strides say. Servers that reckon ne-1 in"
+            "Nothing is wrong: a tensor with a dimension of 0 has no bytes, whatever its strides say. Servers that computed ne-1 in"
             " unsigned numbers took it for a huge one and died.",
             "FUN-09 OBS-4",
             "over-strict integer-wrap",
@@ -378,7 +378,7 @@ def alloc_size() -> Iterator[Case]:
     wide = Tensor(ne=(1, 1, 1, 3), nb=(4, 4, 4, 2**32 - 1))
     yield accepted(
         "tensor.alloc-size/beyond-32-bits",
-        "Nothing is wrong: three elements 2^32-1 bytes apart span 8,589,934,594 bytes. Reckoned in 32 bits the answer is a few"
+        "Nothing is wrong: three elements 2^32-1 bytes apart span 8,589,934,594 bytes. Computed in 32 bits the answer is a few"
         " bytes, and a client places too much there.",
         "FUN-05",
         "integer-wrap over-strict",

@@ -1,0 +1,45 @@
+"""The commands `diff` and `report`, on the JSON reports of runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggml_rpc_ref.commands.exit_codes import ExitCode
+from ggml_rpc_ref.commands.options import AsJson
+from ggml_rpc_ref.commands.output import print_json
+from ggml_rpc_ref.errors import Misuse
+
+Report = Annotated[Path, typer.Argument(metavar="REPORT", help="What `conform --json` or `conform --report FILE.json` wrote.")]
+
+
+def diff(before: Report, now: Report, as_json: AsJson = False) -> None:
+    """Say whose verdict changed between two runs; 1: something that was in order no longer is."""
+    from ggml_rpc_ref.conformance import difference
+
+    found = difference.compare(difference.read(before), difference.read(now))
+    if as_json:
+        print_json(found.as_json(), indent=1)
+    else:
+        for line in found.lines():
+            typer.echo(line)
+        typer.echo(f"{len(found.broken)} broken, {len(found.mended)} mended, {len(found.other)} changed otherwise")
+    raise typer.Exit(ExitCode.NON_CONFORMANT if found.broken else ExitCode.OK)
+
+
+def report(
+    reports: Annotated[list[Path], typer.Argument(metavar="REPORT...", help="What `conform --json` wrote, one for each server.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Ends in .html, .xml (JUnit) or .sarif.")],
+) -> None:
+    """Make one page of the reports of several servers, or another form of one report."""
+    from ggml_rpc_ref.commands.writing import FORMS, formed, write_file
+    from ggml_rpc_ref.conformance import difference
+
+    if output.suffix not in FORMS or (output.suffix != ".html" and len(reports) > 1):
+        raise Misuse(f"{output}: its name is to end in .html, or with one report in one of {', '.join(FORMS)}")
+    for path in reports:
+        difference.read(path)  # names a file that is something else
+    write_file(output, formed(output.suffix, [json.loads(path.read_text(encoding="utf-8")) for path in reports]))

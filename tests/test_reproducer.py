@@ -1,0 +1,103 @@
+"""A failure can be replayed: pointers become names, files are read back, the fault is seen again where it is and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ggml_rpc_ref.conformance import CASES, Options, run
+from ggml_rpc_ref.conformance.peer import Said
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.files.conversation import Exactly, Named, Repeated
+from ggml_rpc_ref.golden import reproducer
+from ggml_rpc_ref.golden.reproducer import Move
+from tests.support.sabotage import SABOTAGES, InProcess
+
+HANDLE, BASE = 0x1122334455667788, 0x7F0000001000
+u64 = lambda number: number.to_bytes(8, "little")  # noqa: E731
+
+PATTERN = bytes(range(256)) * 64
+RECORD = [
+    Said(1, "sent", "HELLO", bytes.fromhex("0e 0000000000000000")),
+    Said(1, "got", "the reply to HELLO", u64(3)),
+    Said(1, "got", "the reply to HELLO", bytes([3, 6, 1])),
+    Said(1, "sent", "ALLOC_BUFFER", bytes.fromhex("00 0c00000000000000 00000000 0010000000000000")),
+    Said(1, "got", "the reply to ALLOC_BUFFER", u64(16)),
+    Said(1, "got", "the reply to ALLOC_BUFFER", u64(HANDLE) + u64(4096)),
+    Said(1, "sent", "BUFFER_GET_BASE", bytes.fromhex("03 0800000000000000") + u64(HANDLE)),
+    Said(1, "got", "the reply to BUFFER_GET_BASE", u64(8)),
+    Said(1, "got", "the reply to BUFFER_GET_BASE", u64(BASE)),
+    # an address within the buffer at an odd place, one just behind it, one far away, and data of one pattern
+    Said(1, "sent", "3 literal bytes", b"abc" + u64(BASE + 100) + u64(BASE + 4097) + u64(BASE + 2**30) + PATTERN),
+    Said(1, "sent", "FIN", b""),
+    Said(1, "got", "end", b"xy"),
+]
+
+
+def made() -> reproducer.Reproducer:
+    return reproducer.make(RECORD, "data.copy/x", 'About "it".')
+
+
+def test_pointers_become_names_and_patterns_repetitions() -> None:
+    moves = made().moves
+    assert moves[5].pieces == (Named("buf0.remote_ptr"), Exactly(u64(4096)))
+    assert moves[6].pieces == (Exactly(bytes.fromhex("03 0800000000000000")), Named("buf0.remote_ptr"))
+    assert moves[8].pieces == (Named("buf0.base"),)
+    odd, near, behind, far, again, rest = moves[9].pieces
+    assert (odd, near, behind) == (Exactly(b"abc"), Named("buf0.base", 100), Named("buf0.base", 4097))
+    assert isinstance(far, Exactly)
+    assert isinstance(rest, Exactly)
+    # the first block holds the address, so that the pattern is found eight bytes into it
+    assert far.data == u64(BASE + 2**30) + PATTERN[: 4096 - 8]
+    assert again == Repeated(PATTERN[-8:] + PATTERN[:248], 48)
+    assert rest.data == PATTERN[-8:]
+    assert moves[10:] == (Move(1, "finish"), Move(1, "got", (Exactly(b"xy"),), end="end"))
+
+
+def test_a_file_is_read_back() -> None:
+    text = made().text()
+    assert reproducer.parse(text) == made()
+    assert json.loads(text)["form"] == "ggml-rpc-ref reproducer"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"form": "else"}', "[" * 100_000, '{"form": "ggml-rpc-ref reproducer", "steps": [1]}']
+)
+def test_another_file_is_refused(text: str) -> None:
+    with pytest.raises(Misuse, match="not a reproducer"):
+        reproducer.parse(text)
+
+
+def test_what_is_too_large_is_refused() -> None:
+    noise = b"".join((n * 2654435761 % 2**32).to_bytes(4, "little") for n in range(2**20 + 1))
+    with pytest.raises(Misuse, match="too large for a reproducer, more than 4 MiB"):
+        reproducer.make([Said(1, "sent", "x", noise)], "a/b", "About.")
+
+
+@pytest.mark.parametrize("rule", ["data.copy", "device.index", "frame.complete"])
+def test_the_fault_is_seen_again_where_it_is_and_not_elsewhere(rule: str, tmp_path: Path) -> None:
+    sabotaged = InProcess(tmp_path, SABOTAGES[rule])
+    cases = [case for case in CASES.values() if case.rule.id == rule]
+    report = run(sabotaged, cases, Options(timeout=2.0, profile=""))
+    result = next(result for result in report.results if result.verdict == "FAIL")
+    made = reproducer.parse(reproducer.make(result.record, result.case.id, result.detail).text())
+    for target, expected in ((InProcess(tmp_path, SABOTAGES[rule]), True), (InProcess(tmp_path), False)):
+        target.start()
+        try:
+            outcome = reproducer.replay(made, target.endpoint, 2.0)
+            script = tmp_path / "reproduce.py"
+            script.write_text(reproducer.as_python(made))
+            done = subprocess.run(
+                [sys.executable, "-I", script, str(target.endpoint)], capture_output=True, text=True, timeout=60, check=True
+            )
+        finally:
+            target.stop()
+        assert outcome.is_same == expected, "\n".join(outcome.lines)
+        assert outcome.lines[-1] == "afterwards it serves a new connection"
+        assert len(re.findall(r"^1 got ", done.stdout, re.MULTILINE)) == sum(move.act == "got" for move in made.moves)
+        assert len(script.read_text().splitlines()) - len(made.moves) < 35
