@@ -96,14 +96,7 @@ PROFILES: dict[Version, Profile] = {
             "HELLO, whose number, 14, never changes; before, nothing told versions apart",
             unreleased="upstream spoke it for one week in April 2025, without a release",
         ),
-        Profile(
-            V2_0_0,
-            "2025-04-25",
-            "b5218 to b6341",
-            "SET_TENSOR has no reply any more",
-            "0.3.16",
-            proven=True,
-        ),
+        Profile(V2_0_0, "2025-04-25", "b5218 to b6341", "SET_TENSOR has no reply any more", "0.3.16", proven=True),
         Profile(
             V3_0_0,
             "2025-10-04",
@@ -136,7 +129,12 @@ PROFILES: dict[Version, Profile] = {
             proven=True,
         ),
         Profile(
-            V4_0_0, "2026-04-15", "b8929 to b9568", "HELLO carries 24 bytes of transport capabilities each way, for RDMA", "0.3.28"
+            V4_0_0,
+            "2026-04-15",
+            "b8929 to b9568",
+            "HELLO carries 24 bytes of transport capabilities each way, for RDMA",
+            "0.3.28",
+            proven=True,
         ),
         Profile(V4_0_1, "2026-06-09", "b9581 to b9968", "COL2IM_1D: op numbers only", "0.3.33"),
         Profile(V4_0_2, "2026-07-12", "b9976 to b10042", "LIGHTNING_INDEXER: op numbers only", "0.3.34"),
@@ -148,14 +146,7 @@ PROFILES: dict[Version, Profile] = {
             unreleased="upstream spoke it for two weeks in July 2026, between 0.3.34 and 0.3.35",
             proven=True,
         ),
-        Profile(
-            V5_0_0,
-            "2026-07-29",
-            "b10178 to b10488",
-            "MEMSET_TENSOR",
-            "0.3.35",
-            proven=True,
-        ),
+        Profile(V5_0_0, "2026-07-29", "b10178 to b10488", "MEMSET_TENSOR", "0.3.35", proven=True),
         Profile(
             V5_1_0,
             "2026-08-18",
