@@ -68,7 +68,7 @@ def genuine(find: Callable[[], T]) -> T:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that uses the genuine library, so that `-m "not upstream"` leaves out all of them."""
     for item in items:
-        if "upstream_build" in getattr(item, "fixturenames", ()):
+        if {"upstream_build", "newest_build"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("upstream")
 
 
@@ -76,6 +76,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def upstream_build() -> upstream.Build:
     """The genuine build of protocol 3.6.1."""
     return genuine(lambda: upstream.find("3.6.1"))
+
+
+@pytest.fixture(scope="session")
+def newest_build() -> upstream.Build:
+    """The genuine build of protocol 8.0.0."""
+    return genuine(lambda: upstream.find("8.0.0"))
 
 
 @pytest.fixture

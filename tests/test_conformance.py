@@ -791,6 +791,27 @@ def test_the_genuine_server_fails_exactly_what_is_known_of_it(upstream_build: up
     assert exit_code(report, known) == 0
 
 
+OF_BUILDS = sorted((HERE / "upstream_expected").glob("*.json"))
+"""What is known of genuine builds of other versions, recorded by running all cases on them."""
+
+
+@pytest.mark.parametrize("path", OF_BUILDS, ids=lambda path: path.stem)
+def test_what_is_known_of_another_build_is_about_cases_of_its_version(path: Path) -> None:
+    version, known = Version.parse(path.stem), load(path)
+    asked = {case.id for case in select() if case.present(version)}
+    assert set(known) <= asked
+    assert len(known) > 150
+
+
+def test_the_newest_genuine_server_fails_what_is_known_of_it(newest_build: upstream.Build) -> None:
+    """The rules that only it has; all others were judged when the file was recorded, and take minutes."""
+    cases = [case for case in select() if case.id.startswith(("data.rows-", "comm."))]
+    target = Spawned("genuine rpc-server", spawn_command(newest_build))
+    report, known = judge(target, cases, timeout=3.0), load(HERE / "upstream_expected" / "8.0.0.json")
+    assert surprises(report.results, known) == [], said(report)
+    assert Counter(result.verdict for result in report.results)[Verdict.CRASH] == 5
+
+
 def test_a_signal_while_a_server_is_born_does_not_leave_it_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal comes when the process is there and nobody has its number yet."""
 

@@ -42,7 +42,7 @@ from ggml_rpc_ref.ops.compare import compare
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.fnv import fnv1a
-from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.tensor import NUMPY_TYPES
 
 PATIENCE: Final = 12.0
@@ -96,7 +96,9 @@ def cases(directory: Path, data: Mapping[Omitted, memoryview]) -> Iterator[Case]
 def _session(content: Any, data: Mapping[Omitted, memoryview]) -> Case:
     script, version = from_json(content), Version.parse(content["protocol"])
     play = partial(_play, script, version, data, "")
-    return Case(f"sessions/{script.id}", script.about, play, patience=PATIENCE, judges=SHAPE)
+    # another version's session of the same name is another conversation
+    id = f"sessions/{script.id}" if version == DEFAULT else f"sessions/{version}/{script.id}"
+    return Case(id, script.about, play, patience=PATIENCE, judges=SHAPE)
 
 
 def _malformed(row: Any, version: Version, data: Mapping[Omitted, memoryview]) -> Case:

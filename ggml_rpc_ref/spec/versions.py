@@ -96,13 +96,14 @@ PROFILES: dict[Version, Profile] = {
             "HELLO, whose number, 14, never changes; before, nothing told versions apart",
             unreleased="upstream spoke it for one week in April 2025, without a release",
         ),
-        Profile(V2_0_0, "2025-04-25", "b5218 to b6341", "SET_TENSOR has no reply any more", "0.3.16"),
+        Profile(V2_0_0, "2025-04-25", "b5218 to b6341", "SET_TENSOR has no reply any more", "0.3.16", proven=True),
         Profile(
             V3_0_0,
             "2025-10-04",
             "b6751 to b7041",
             "several devices: DEVICE_COUNT, and `device` comes first in the six requests about devices",
             unreleased="upstream spoke it in October and November 2025, between 0.3.16 and 0.3.17",
+            proven=True,
         ),
         Profile(
             V3_5_0,
@@ -110,6 +111,7 @@ PROFILES: dict[Version, Profile] = {
             "b7205",
             "GRAPH_RECOMPUTE; GRAPH_COMPUTE has no reply any more",
             unreleased="upstream spoke it for one week around 1 December 2025, without a release",
+            proven=True,
         ),
         Profile(
             V3_6_0,
@@ -127,7 +129,12 @@ PROFILES: dict[Version, Profile] = {
             proven=True,
         ),
         Profile(
-            V4_0_0, "2026-04-15", "b8929 to b9568", "HELLO carries 24 bytes of transport capabilities each way, for RDMA", "0.3.28"
+            V4_0_0,
+            "2026-04-15",
+            "b8929 to b9568",
+            "HELLO carries 24 bytes of transport capabilities each way, for RDMA",
+            "0.3.28",
+            proven=True,
         ),
         Profile(V4_0_1, "2026-06-09", "b9581 to b9968", "COL2IM_1D: op numbers only", "0.3.33"),
         Profile(V4_0_2, "2026-07-12", "b9976 to b10042", "LIGHTNING_INDEXER: op numbers only", "0.3.34"),
@@ -137,14 +144,16 @@ PROFILES: dict[Version, Profile] = {
             "b10054 to b10173",
             "three DSV4_HC ops: op numbers only",
             unreleased="upstream spoke it for two weeks in July 2026, between 0.3.34 and 0.3.35",
+            proven=True,
         ),
-        Profile(V5_0_0, "2026-07-29", "b10178 to b10488", "MEMSET_TENSOR", "0.3.35"),
+        Profile(V5_0_0, "2026-07-29", "b10178 to b10488", "MEMSET_TENSOR", "0.3.35", proven=True),
         Profile(
             V5_1_0,
             "2026-08-18",
             "b10499 to b10635",
             "the tensor record's last four bytes are `use_count`, a hint",
             unreleased="upstream spoke it for one week in August 2026, between 0.3.35 and 0.3.36",
+            proven=True,
         ),
         Profile(
             V6_0_0,
@@ -152,14 +161,23 @@ PROFILES: dict[Version, Profile] = {
             "b10644 to b10970",
             "FREE_BUFFER, BUFFER_CLEAR, INIT_TENSOR and MEMSET_TENSOR have no replies any more",
             unreleased="upstream spoke it until 15 September 2026, between 0.3.35 and 0.3.36",
+            proven=True,
         ),
-        Profile(V7_0_0, "2026-09-15", "b10985 to b11434", "SET_TENSOR has a byte `cache_flag` between tensor and offset", "0.3.36"),
+        Profile(
+            V7_0_0,
+            "2026-09-15",
+            "b10985 to b11434",
+            "SET_TENSOR has a byte `cache_flag` between tensor and offset",
+            "0.3.36",
+            proven=True,
+        ),
         Profile(
             V8_0_0,
             "2026-10-10",
             "b11548 to b11739",
             "graphs have numbers (`uid`); rows of a tensor (SET_TENSOR_2D, GET_TENSOR_2D); sums of two servers (COMM_INIT …)",
             unreleased="it is newer than 0.3.36, the last release looked at",
+            proven=True,
         ),
     )
 }

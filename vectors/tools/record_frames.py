@@ -319,6 +319,7 @@ def recorder(server: tuple[str, int]) -> Iterator[tuple[int, list[tuple[bytearra
     """Forward connections to a server; give our port and, per connection, what the client and what the server has said."""
     said: list[tuple[bytearray, bytearray]] = []
     threads: list[threading.Thread] = []
+    sockets: list[socket.socket] = []
 
     def forward(source: socket.socket, target: socket.socket, kept: bytearray) -> None:
         # an end that exits may reset its connections; whether anything was lost shows when the frames are cut
@@ -336,6 +337,7 @@ def recorder(server: tuple[str, int]) -> Iterator[tuple[int, list[tuple[bytearra
             except OSError:
                 return
             theirs = socket.create_connection(server)
+            sockets.extend((ours, theirs))
             kept = (bytearray(), bytearray())
             said.append(kept)
             for arguments in ((ours, theirs, kept[0]), (theirs, ours, kept[1])):
@@ -347,9 +349,11 @@ def recorder(server: tuple[str, int]) -> Iterator[tuple[int, list[tuple[bytearra
         yield listener.getsockname()[1], said
         for thread in threads:
             thread.join()
+        for each in sockets:
+            each.close()
 
 
-def record(build: Any) -> None:
+def record(build: Any, out: Path) -> None:
     """Record, cut, check that every command is there, write."""
     from ggml_rpc_ref import upstream  # runs the genuine servers; nothing of it touches a byte of the recording
     from vectors.tools import builds, frame_layouts
@@ -379,7 +383,6 @@ def record(build: Any) -> None:
     }
     order = ("schema_version", "protocol", "package", "build", "recorded_by", "bytes", "connections")
     text = json.dumps({name: document[name] for name in order}, separators=(",", ":"), ensure_ascii=False)
-    out = builds.folder(build) / "frames.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(text.replace('{"command"', '\n{"command"') + "\n")
     print(f"{out}: {len(text)} bytes, {len(connections)} connections, {len(seen)} requests")
@@ -390,7 +393,7 @@ def main() -> None:
     from vectors.tools import builds
 
     for build in builds.wanted(builds.arguments()):
-        record(build)
+        record(build, builds.folder(build) / "frames.json")
 
 
 if __name__ == "__main__":
