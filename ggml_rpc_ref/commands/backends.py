@@ -14,7 +14,12 @@ def backends(as_json: Annotated[bool, typer.Option("--json", help="Print one JSO
     from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, GGML_OP, VIEW_OPS
 
     rows = [
-        {"name": row.name, "description": row.doc, "unavailable": row.unavailable() or None, "ops": len(row.kernels())}
+        {
+            "name": row.name,
+            "description": row.doc,
+            "unavailable": row.unavailable() or None,
+            "ops": len(row.kernels().keys() - VIEW_OPS),
+        }
         for row in ROWS
     ]
     if as_json:
