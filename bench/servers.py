@@ -42,10 +42,10 @@ OTHER = "GGML_RPC_REF_OTHER_PYTHON"
 
 
 @contextmanager
-def ours(python: str = sys.executable) -> Iterator[str]:
+def ours(python: str = sys.executable, threads: int = THREADS) -> Iterator[str]:
     """Give the endpoint of `ggml-rpc-ref serve`."""
     # -P: without it the package in the working directory would be served, whatever that Python has installed
-    command = [python, "-P", "-m", "ggml_rpc_ref", "serve", "-p", "0", "-t", str(THREADS), "--json"]
+    command = [python, "-P", "-m", "ggml_rpc_ref", "serve", "-p", "0", "-t", str(threads), "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
@@ -64,13 +64,13 @@ def other() -> Iterator[str]:
 
 
 @contextmanager
-def genuine() -> Iterator[str]:
+def genuine(threads: int = THREADS) -> Iterator[str]:
     """Give the endpoint of the genuine server; skip if it isn't installed."""
     try:
         upstream.find(str(DEFAULT))
     except Misuse as missing:
         pytest.skip(str(missing))
-    with upstream.server(str(DEFAULT), threads=THREADS) as server:
+    with upstream.server(str(DEFAULT), threads=threads) as server:
         yield server.endpoint
 
 

@@ -235,6 +235,9 @@ def test_products_round_activations_as_upstream_does(weights: str, variant: str)
     rounding = UpstreamCpu(HostMemory(0), 1, ThroughFloat32())
     for columns in (1, 3, 8, 21):
         product = node("MUL_MAT", f32(37, columns), Operand(weights, (768, 37), fill=fill), f32(768, columns))
+        if not native(variant).supports(product):
+            assert weights in ("Q1_0", "Q2_0"), "newer types, left to the oracle"
+            return
         compute(native(variant), product)
         found = product.dst.array.astype(np.float64)
         rounding.compile([Step(product, "upstream-cpu")])(never)
@@ -290,7 +293,7 @@ def test_quantising_is_the_oracles_bit_for_bit(dtype: str, variant: str) -> None
         assert np.array_equal(found, memory(copy.dst)), fill
 
 
-LEFT_TO_THE_ORACLE = {"IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4"}
+LEFT_TO_THE_ORACLE = {"IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "Q1_0", "Q2_0"}
 """Types that no kernel writes yet."""
 
 

@@ -20,11 +20,13 @@ Version = Annotated[str, typer.Argument(metavar="VERSION", help="A protocol vers
 def list_builds(as_json: AsJson = False) -> None:
     """List every protocol version, the package that holds it, and whether it is installed."""
     from ggml_rpc_ref import upstream
+    from ggml_rpc_ref.spec.versions import builds_of
 
     rows = [
         {
             "name": row.name,
             "protocol": row.protocol,
+            "builds": builds_of(row.protocol),
             "package": None if row.package is None else str(row.package),
             "installed": build is not None,
             "runs_models": build is not None and build.runs_models,
@@ -36,8 +38,8 @@ def list_builds(as_json: AsJson = False) -> None:
         return
     for row in rows:
         state = "with llama" if row["runs_models"] else "installed" if row["installed"] else ""
-        fork = f" (speaks {row['protocol']})" if row["name"] != row["protocol"] else ""
-        typer.echo(f"{row['name']:<7} {state:<11} {row['package'] or 'no package of the Python index holds it'}{fork}")
+        spoken = f"speaks {row['protocol']}" if row["name"] != row["protocol"] else f"llama.cpp {row['builds']}"
+        typer.echo(f"{row['name']:<7} {state:<11} {row['package'] or 'no package of the Python index holds it'} ({spoken})")
 
 
 @app.command()

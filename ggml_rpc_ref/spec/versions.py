@@ -195,6 +195,11 @@ def named(version: Version) -> str:
     return str(PROFILES.get(version, version))
 
 
+def builds_of(text: str) -> str | None:
+    """Return the llama.cpp builds that speak a version given as text; None for a version that is not upstream's."""
+    return next((profile.builds for version, profile in PROFILES.items() if str(version) == text), None)
+
+
 def present(version: Version, since: Version, until: Version | None = None) -> bool:
     """Whether a version has what these marks stand on."""
     return since <= version and (until is None or version < until)
