@@ -50,8 +50,10 @@ def oracle(node: Node) -> None:
 
 
 def cost(node: Node) -> Cost:
-    """Return the cost: the result and one slab's share of it."""
-    own = 8 * node.dst.nelements + 4 * node.source(1).nelements
+    """Return the cost: the result and one slab's share of it; where a is converted, a row of each of its matrices at least."""
+    a = node.source(0)
+    converted = 0 if a.dtype.name == "F32" else 4 * node.dst.nelements + 8 * a.ne[0] * a.ne[2] * a.ne[3]
+    own = 8 * node.dst.nelements + 4 * node.source(1).nelements + converted
     return Cost(own, elements(node) + node.dst.nelements * node.source(0).ne[1] // PRODUCTS)
 
 
