@@ -16,6 +16,7 @@ import pytest
 from ggml_rpc_ref.backends import Stopped, apart
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle, by_oracle
+from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import OPS, dsv4_hc_comb, ops_of
 from ggml_rpc_ref.ops.cases import cases_of, recipes
@@ -76,6 +77,21 @@ def peak_of(node: Node) -> int:
         return tracemalloc.get_traced_memory()[1]
     except Violation:
         return 0  # an index out of range
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("name", "kind", "width"), [("UNARY", "GELU", 1), ("UNARY", "GELU_QUICK", 1), ("GLU", "GEGLU", 2)])
+def test_looked_up_functions_need_slabs_alone(name: str, kind: str, width: int) -> None:
+    """What upstream-cpu rounds on the way is a part at a time, as the oracle's arithmetic is."""
+    op, ne = OPS[name], (4 * N, 4)
+    src = tensor("F32", (width * ne[0], ne[1]))
+    node = op.check(tensor("F32", ne), (src,), op.pack({"kind": op.kinds.index(kind)}))
+    backend = UpstreamCpu(HostMemory(0))
+    tracemalloc.start()
+    try:
+        backend.KERNELS[name](backend, node)
+        assert tracemalloc.get_traced_memory()[1] < GRANT
     finally:
         tracemalloc.stop()
 
