@@ -114,7 +114,7 @@ def test_what_the_server_prints_stands_beside_the_failure() -> None:
     report = run(odd("hash-prints"), slice_of("frame.reply-presence/set-tensor-hash"))
     (result,) = report.results
     assert "KeyError: 13" in result.server_said
-    assert f"              the server printed: {result.server_said[-1]}" in list(as_text(report))
+    assert "              the server printed: KeyError: 13" in list(as_text(report))
 
 
 def test_our_server_works_in_all_respects(tmp_path: Path) -> None:
