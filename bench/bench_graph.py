@@ -68,8 +68,8 @@ class Builder:
         self.tensors.append(place)
         return place
 
-    def node(self, op: str, ne: tuple[int, ...], *src: RpcTensor, into: RpcTensor | None = None, **params: Any) -> RpcTensor:
-        """Add the result of an op: an F32 in memory of its own, or in another tensor's."""
+    def node(self, op: str, ne: tuple[int, ...], /, *src: RpcTensor, into: RpcTensor | None = None, **params: Any) -> RpcTensor:
+        """Add the result of an op: an F32 in memory of its own, or in another tensor's; POOL_2D has a parameter of the name op."""
         place = self.leaf("F32", *ne) if into is None else replace(into, id=len(self.tensors) + 1)
         op_params = struct.unpack("<16i", OPS[op].pack(params))
         result = replace(place, op=OP[op], flags=FLAG_COMPUTE, src=tuple(t.id for t in src), op_params=op_params)

@@ -36,6 +36,17 @@ def test_each_command_of_the_readme_exists() -> None:
         assert f" {command} " in text
 
 
+def test_backends_are_counted_by_one_table() -> None:
+    """The oracle computes everything that computes, and nobody more than there is."""
+    counts = [re.search(r"computes (\d+) of (\d+) ops", line) for line in run("backends").stdout.splitlines()]
+    found = [(int(count[1]), int(count[2])) for count in counts if count]
+    assert found[0][0] == found[0][1]
+    assert len(found) >= 2
+    assert all(0 < some < most == found[0][1] for some, most in found[1:])
+    listed = json.loads(run("backends", "--json").stdout)
+    assert listed[0]["ops"] == found[0][0]
+
+
 TIMED = (("probe",), ("conform",), ("vectors", "play"))
 
 

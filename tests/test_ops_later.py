@@ -37,7 +37,9 @@ from vectors.tools import op_wire, record_ops
 BUILD = op_wire.BUILDS[str(NEWEST)]
 EARLIER = op_wire.BUILDS["6.0.0"]
 """A build that has a meaning which 3.6.1 and 8.0.0 have not: DSV4_HC_PRE without a factor."""
-RECORDED = {BUILD.protocol: 283, EARLIER.protocol: 6}
+MIDDLE = op_wire.BUILDS["4.0.0"]
+"""A build whose GATED_DELTA_NET has slots of states, as no other version's has."""
+RECORDED = {BUILD.protocol: 283, EARLIER.protocol: 6, MIDDLE.protocol: 12}
 """Protocol version to the cases recorded from it."""
 
 
@@ -48,7 +50,7 @@ def recorded(name: str, build: op_wire.Build = BUILD) -> dict[str, Any]:
 
 
 def rows() -> Iterator[Any]:
-    for build in (BUILD, EARLIER):
+    for build in (BUILD, EARLIER, MIDDLE):
         for name, op in ops_of(Version(*build.protocol)).items():
             for number, case in enumerate(record_ops.cases_to_record(name, build)):
                 yield pytest.param(op, build, number, case, id=f"{name}-{case.id}")
@@ -73,7 +75,7 @@ def test_oracle_gives_the_same_part_by_part(name: str, monkeypatch: pytest.Monke
         assert_result(op, case, *recipes.build(name, case), expected)
 
 
-@pytest.mark.parametrize("build", [BUILD, EARLIER], ids=lambda build: build.directory)
+@pytest.mark.parametrize("build", [BUILD, EARLIER, MIDDLE], ids=lambda build: build.directory)
 def test_the_recorded_files_have_exactly_the_cases(build: op_wire.Build) -> None:
     wanted = {name: [case.id for case in record_ops.cases_to_record(name, build)] for name in ops_of(NEWEST)}
     found = {json.loads(path.read_text())["op"]: path for path in build.out.glob("*.json")}

@@ -201,14 +201,14 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("WIN_PART", "fits", {"params": {"npx": 3}}, "npx, npy == 2, 3"),
     ("WIN_PART", "fits", {"params": {"npy": 2}}, "npx, npy == 2, 3"),
     ("WIN_PART", "fits", {"dst": {"ne": (5, 4, 4, 7)}}, "need ne (5, 4, 4, 6)"),
-    ("WIN_PART", "fits", {"src0": {"nb": (4, 24, 192, 2304)}}, "contiguous tensors"),
-    ("WIN_PART", "fits", {"dst": {"nb": (4, 20, 84, 336)}}, "contiguous tensors"),
+    ("WIN_PART", "fits", {"src0": {"nb": (4, 24, 192, 2304)}}, "src0 contiguous"),
+    ("WIN_PART", "fits", {"dst": {"nb": (4, 20, 84, 336)}}, "dst contiguous"),
     # --- WIN_UNPART
     ("WIN_UNPART", "fits", {"params": {"w": -4}}, "w >= 1"),
     ("WIN_UNPART", "fits", {"dst": {"ne": (6, 8, 12)}}, "need ne (5, W, H, 1)"),
     ("WIN_UNPART", "fits", {"dst": {"ne": (5, 8, 12, 2)}}, "need ne (5, W, H, 1)"),
-    ("WIN_UNPART", "fits", {"src0": {"nb": (4, 24, 96, 384)}}, "contiguous tensors"),
-    ("WIN_UNPART", "fits", {"dst": {"nb": (4, 24, 192, 2304)}}, "contiguous tensors"),
+    ("WIN_UNPART", "fits", {"src0": {"nb": (4, 24, 96, 384)}}, "src0 contiguous"),
+    ("WIN_UNPART", "fits", {"dst": {"nb": (4, 24, 192, 2304)}}, "dst contiguous"),
     ("WIN_UNPART", "fits", {"src0": {"ne": (5, 4, 4, 5)}}, "src0.ne at least (C, 4, 4, 6)"),
     ("WIN_UNPART", "fits", {"src0": {"ne": (5, 3, 4, 6)}}, "src0.ne at least (C, 4, 4, 6)"),
     ("WIN_UNPART", "fits", {"src0": {"ne": (5, 4, 3, 6)}}, "src0.ne at least (C, 4, 4, 6)"),
@@ -216,8 +216,8 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("GET_REL_POS", "f16-5-by-4", {"dst": {"ne": (5, 4, 3)}}, "need ne (5, n, n, 1)"),
     ("GET_REL_POS", "f16-5-by-4", {"dst": {"ne": (6, 4, 4)}}, "need ne (5, n, n, 1)"),
     ("GET_REL_POS", "f16-5-by-4", {"src0": {"ne": (5, 8)}}, "src0.ne[1] == 7"),
-    ("GET_REL_POS", "f16-5-by-4", {"src0": {"nb": (2, 12, 84, 84)}}, "contiguous tensors"),
-    ("GET_REL_POS", "f16-5-by-4", {"dst": {"nb": (2, 12, 48, 192)}}, "contiguous tensors"),
+    ("GET_REL_POS", "f16-5-by-4", {"src0": {"nb": (2, 12, 84, 84)}}, "src0 contiguous"),
+    ("GET_REL_POS", "f16-5-by-4", {"dst": {"nb": (2, 12, 48, 192)}}, "dst contiguous"),
     ("GET_REL_POS", "f16-5-by-4", {"src0": {"ne": (5, 7, 0)}}, "need distances"),
     # --- ADD_REL_POS
     ("ADD_REL_POS", "apart-plain", {"dst": {"ne": (16, 16, 3, 2)}}, "ne (16, 16, 3, 1) as the scores"),
@@ -238,8 +238,8 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("SSM_SCAN", "mamba-2", {"src1": {"ne": (4, 7, 5, 2)}}, "x.ne[:2] == (4, 6)"),
     ("SSM_SCAN", "mamba-2", {"src2": {"ne": (6, 4, 2)}}, "dt.ne (6, 5, 2)"),
     ("SSM_SCAN", "mamba-2", {"src3": {"ne": (2, 6)}}, "A.ne (1 or 64, 6)"),
-    ("SSM_SCAN", "mamba-2", {"src4": {"ne": (64, 3, 5, 2)}}, "B.ne and C.ne (64, 3, 5, 2)"),
-    ("SSM_SCAN", "mamba-2", {"src5": {"ne": (64, 2, 5, 1)}}, "B.ne and C.ne (64, 2, 5, 2)"),
+    ("SSM_SCAN", "mamba-2", {"src4": {"ne": (64, 3, 5, 2)}}, "ne (64, 3, 5, 2)"),
+    ("SSM_SCAN", "mamba-2", {"src5": {"ne": (64, 2, 5, 1)}}, "ne (64, 2, 5, 2)"),
     ("SSM_SCAN", "mamba-2", {"src4": {"ne": (64, 4, 5, 2)}, "src5": {"ne": (64, 4, 5, 2)}}, "groups that divide 6 heads"),
     ("SSM_SCAN", "mamba-2", {"src4": {"ne": (64, 0, 5, 2)}, "src5": {"ne": (64, 0, 5, 2)}}, "groups that divide 6 heads"),
     ("SSM_SCAN", "mamba-2", {"src6": {"ne": (3,)}}, "ids.ne (2)"),
@@ -285,8 +285,8 @@ ROWS: list[tuple[str, str, Changes, str]] = [
                 (op, "sequences", {f"src{slot}": {"nb": (4, 4 * size + 4, 9999, 99999)}}, f"src{slot} to be contiguous")
                 for slot in (0, *streams)
             ),
-            (op, "sequences", {state: {"nb": (4, 9999, 99999, 99999)}}, "a contiguous state and result"),
-            (op, "sequences", {"dst": {"nb": (4, 9999, 999999, 999999)}}, "a contiguous state and result"),
+            (op, "sequences", {state: {"nb": (4, 9999, 99999, 99999)}}, f"{state} contiguous"),
+            (op, "sequences", {"dst": {"nb": (4, 9999, 999999, 999999)}}, "dst contiguous"),
             (op, "sequences", {state: {"ne": (size * size * heads - 1, sequences)}}, f"a state of {size * size * heads} * ne[1]"),
             (op, "sequences", {"dst": {"ne": (size * heads, tokens + size * sequences + 1)}}, "need ne"),
             (
@@ -362,7 +362,7 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     *((op, "n7", {"src0": {"nb": (8, 56, 168, 168)}}, "nb[0] == 4") for op in ("ADD", "SUB", "MUL", "DIV")),
     *((op, "n7", {"dst": {"nb": (8, 56, 168, 168)}}, "nb[0] == 4") for op in ("ADD", "SUB", "MUL", "DIV")),
     ("MUL", "n7", {"dst": {"nb": (4, 14, 42, 42)}}, "elements share no bytes"),
-    ("ADD", "q4_0", {"src1": {"ne": (256,)}}, "the same ne for src0, src1 and dst"),
+    ("ADD", "q4_0", {"src1": {"ne": (256,)}}, " in src1"),
     ("ADD", "q4_0", {"src1": {"dtype": "F16"}}, "src1 F32 with a block type"),
     ("ADD", "q8_0-gaps-in-place", {"dst": {"nb": (34, 340, 102, 680)}}, "nb that does not decrease"),
     ("ADD", "q4_0", {"src0": {"nb": (36, 288, 576, 576)}}, "nb[0] == 18"),
@@ -386,8 +386,8 @@ ROWS: list[tuple[str, str, Changes, str]] = [
         for op, name in (("ACC", "rows"), ("SET", "rows-i32"))
         for changes, words in (
             ({"dst": {"ne": (11, 5, 4, 3)}}, "ne (11, 5, 4, 2) as src0"),
-            ({"src0": {"nb": (4, 48, 240, 960)}}, "src0 and dst contiguous"),
-            ({"dst": {"nb": (4, 48, 240, 960)}}, "src0 and dst contiguous"),
+            ({"src0": {"nb": (4, 48, 240, 960)}}, "src0 contiguous"),
+            ({"dst": {"nb": (4, 48, 240, 960)}}, "dst contiguous"),
             ({"src1": {"nb": (8, 88, 264, 264)}}, "src1.nb[0] == 4"),
             ({"params": {"nb1": -44}}, "at least 0"),
             ({"params": {"offset": -4}}, "at least 0"),
@@ -397,7 +397,7 @@ ROWS: list[tuple[str, str, Changes, str]] = [
             ({"params": {"nb1": 40}}, "a region whose elements share no bytes"),
         )
     ),
-    ("SET", "rows-i32", {"src1": {"dtype": "F32"}}, "one type throughout"),
+    ("SET", "rows-i32", {"src1": {"dtype": "F32"}}, " in src1"),
     # --- one operand
     *((op, "n7", {"dst": {"ne": (7, 3)}}, "ne (7, 2, 1, 1) as the source") for op in ("SQR", "SQRT", "LOG", "SIN", "COS")),
     *((op, "n7", {"dst": {"dtype": "F16"}}, "types F32, F16 or BF16 on both sides") for op in ("SQR", "SQRT", "LOG", "SIN", "COS")),
@@ -416,8 +416,8 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     *(("LEAKY_RELU", "in-place", {slot: {"nb": (4, 36, 160, 480)}}, "rows that are nb[1] apart") for slot in ("src0", "dst")),
     ("LEAKY_RELU", "in-place", {"dst": {"dtype": "F16"}}, "type F32 as the source"),
     ("LEAKY_RELU", "in-place", {"dst": {"ne": (9, 4, 3, 3)}}, "ne (9, 4, 3, 2) as the source"),
-    ("SCALE", "4d", {"src0": {"nb": (4, 40, 160, 480)}}, "both contiguous"),
-    ("SCALE", "4d", {"dst": {"nb": (4, 40, 160, 480)}}, "both contiguous"),
+    ("SCALE", "4d", {"src0": {"nb": (4, 40, 160, 480)}}, "src0 contiguous"),
+    ("SCALE", "4d", {"dst": {"nb": (4, 40, 160, 480)}}, "dst contiguous"),
     ("SCALE", "4d", {"dst": {"ne": (8, 4, 3, 3)}}, "ne (8, 4, 3, 2) as the source"),
     ("SCALE", "4d", {slot: {"ne": (8, 1, 3), "nb": (4, 96, 32, 96)} for slot in ("src0", "dst")}, "rows that are nb[1] apart"),
     ("FILL", "pi", {"src0": {"ne": (9, 4, 3)}}, "the source's ne"),
@@ -475,8 +475,8 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("CONCAT", "dim1", {"params": {"dim": 0}}, "src1.ne as src0's but for dim 0"),
     ("CONCAT", "dim1", {"src1": {"ne": (5, 5, 2, 2)}}, "src1.ne as src0's but for dim 1"),
     ("CONCAT", "dim1", {"dst": {"ne": (4, 9, 2, 2)}}, "need ne (4, 8, 2, 2)"),
-    ("CONCAT", "dim1", {"src1": {"dtype": "I32"}}, "one type throughout"),
-    ("CONCAT", "dim1", {"dst": {"dtype": "I32"}}, "one type throughout"),
+    ("CONCAT", "dim1", {"src1": {"dtype": "I32"}}, " in src1"),
+    ("CONCAT", "dim1", {"dst": {"dtype": "I32"}}, " in dst"),
     # --- norms
     *(
         (op, name, {"src2": {"ne": (32, *ne)}}, "at least 32 frequency factors")
@@ -495,10 +495,10 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("GROUP_NORM", "groups2", {"params": {"n_groups": 2**31 - 1}}, "no overflow of int"),
     ("GROUP_NORM", "groups2", {"dst": {"ne": (7, 3, 6, 3)}}, "ne (7, 3, 6, 2) as the source"),
     ("GROUP_NORM", "groups2", {"src0": {"nb": (8, 56, 168, 1008)}}, "nb[0] == 4"),
-    ("RMS_NORM_BACK", "n7", {"src1": {"ne": (7, 2)}}, "the same ne for src0, src1 and dst"),
-    ("RMS_NORM_BACK", "n7", {"dst": {"ne": (7, 2)}}, "the same ne for src0, src1 and dst"),
-    ("SILU_BACK", "gaps", {"src1": {"ne": (9, 4, 3)}}, "the same ne for src0, src1 and dst"),
-    ("SILU_BACK", "gaps", {"src1": {"dtype": "F16"}}, "one type throughout"),
+    ("RMS_NORM_BACK", "n7", {"src1": {"ne": (7, 2)}}, " in src1"),
+    ("RMS_NORM_BACK", "n7", {"dst": {"ne": (7, 2)}}, " in dst"),
+    ("SILU_BACK", "gaps", {"src1": {"ne": (9, 4, 3)}}, " in src1"),
+    ("SILU_BACK", "gaps", {"src1": {"dtype": "F16"}}, " in src1"),
     *(("SILU_BACK", "gaps", {slot: {"nb": (8, 72, 288, 864)}}, "nb[0] == 4") for slot in ("src0", "src1", "dst")),
     *(("SILU_BACK", "gaps", {slot: {"nb": (4, 36, 160, 480)}}, "rows that are nb[1] apart") for slot in ("src0", "src1", "dst")),
 ]  # fmt: skip
@@ -546,6 +546,46 @@ def test_a_refusal_names_the_operand_that_is_wrong(op: str, name: str, slot: int
     with pytest.raises(Violation) as caught:
         check(op, case, {f"src{slot}": change})
     assert caught.value.field == f"{op} ''.src[{slot}]"
+
+
+OTHER_SIDE = {
+    ("CONV_2D", "src1"), ("CONV_TRANSPOSE_1D", "src1"), ("CONV_TRANSPOSE_2D", "src1"), ("SSM_SCAN", "src4"), ("CPY", "src1"),
+    ("FILL", "src0"), ("SET_ROWS", "src2"), ("REPEAT", "src0"),
+}  # fmt: skip
+"""Ops and sources of which a length is measured against another operand, which is then the one that is named: a kernel's channels
+against the image's, C against B, the result against what it is the shape of. The sentence says what it was compared with."""
+
+ONE_SOURCE = [
+    (op, name, next(iter(changes)), changes)
+    for op, name, changes, _ in ROWS
+    if len(changes) == 1 and next(iter(changes)).startswith("src")
+]
+
+
+@pytest.mark.parametrize(
+    ("op", "name", "source", "changes"), ONE_SOURCE, ids=[f"{n}-{op}-{source}" for n, (op, _, source, _) in enumerate(ONE_SOURCE)]
+)
+def test_a_refusal_names_the_source_that_was_changed(op: str, name: str, source: str, changes: Changes) -> None:
+    """Also where several operands are compared: the good node became a bad one by this source alone."""
+    case = next(case for case in cases_of(op) if case.id == name)
+    with pytest.raises(Violation) as caught:
+        check(op, case, changes)
+    named = caught.value.field == f"{op} ''.src[{source.removeprefix('src')}]"
+    assert named or (op, source) in OTHER_SIDE
+
+
+@pytest.mark.parametrize(("op", "name", "slot", "changes"), [
+    ("SILU_BACK", "gaps", 1, {"src1": {"dtype": "F16"}}), ("ADD", "n7", 0, {"src0": {"dtype": "I32"}}),
+    ("ADD", "n7", 1, {"src1": {"dtype": "F16"}}), ("SQR", "n7", 0, {"src0": {"dtype": "I32"}}),
+    ("CROSS_ENTROPY_LOSS_BACK", "n7", 2, {"src2": {"ne": (7, 2)}}), ("SOFT_MAX_BACK", "n7", 1, {"src1": {"ne": (7, 2)}}),
+    ("CONV_TRANSPOSE_1D", "stride-2", 1, {"src1": {"ne": (7, 4, 2)}}),
+    ("CONV_TRANSPOSE_1D", "stride-2", 0, {"src0": {"ne": (3, 6, 4, 2)}}),
+])  # fmt: skip
+def test_of_several_that_are_compared_the_wrong_one_is_named(op: str, name: str, slot: int, changes: Changes) -> None:
+    case = next(case for case in cases_of(op) if case.id == name)
+    with pytest.raises(Violation) as caught:
+        check(op, case, changes)
+    assert f".src[{slot}]" in caught.value.field
 
 
 @pytest.mark.parametrize(("op", "name", "slot", "count"), [

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.client.trial import Outcome, trial
+from ggml_rpc_ref.commands import skew as commands_skew
 from ggml_rpc_ref.commands.main import app
 from ggml_rpc_ref.derive.skew import skew as told
 from ggml_rpc_ref.protocol.negotiation import breaks
@@ -85,6 +86,19 @@ def test_the_command_names_a_pair_that_gets_on_otherwise(monkeypatch: pytest.Mon
     done = RUN.invoke(app, ["skew", "--check", "--ours-only", "--client", "3.6.1", "--server", "3.5.0"])
     assert done.exit_code == 1
     assert "it was not tried before" in done.output
+
+
+def test_a_genuine_build_that_is_new_here_makes_nothing_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which builds a machine has is its own affair; what is known of a build that was tried is held."""
+    genuine = next(row for row in tried() if row.server != OURS and row.outcome == "works")
+    monkeypatch.setattr(commands_skew, "_tried", lambda *_, **__: iter([genuine]))
+    assert RUN.invoke(app, ["skew", "--check"]).exit_code == 0
+    monkeypatch.setattr(skew, "tried", lambda: (replace(genuine, outcome="broken"),))
+    assert RUN.invoke(app, ["skew", "--check"]).exit_code == 1
+    monkeypatch.setattr(skew, "tried", lambda: tuple(row for row in tried() if row.server != genuine.server))
+    done = RUN.invoke(app, ["skew", "--check"])
+    assert done.exit_code == 0
+    assert f"{genuine.server} was not tried before" in done.output
 
 
 def test_the_file_is_read_as_it_was_written() -> None:

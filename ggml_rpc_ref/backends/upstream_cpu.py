@@ -34,7 +34,7 @@ from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.ops.shared.activations import gelu_quick, halves
 from ggml_rpc_ref.ops.shared.attention import mask_of, masked_scores
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
-from ggml_rpc_ref.ops.shared.slabs import rows_per_slab
+from ggml_rpc_ref.ops.shared.slabs import element_blocks, part, rows_per_slab
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor, allocate
 
@@ -221,19 +221,21 @@ LOOKED_UP: dict[str, Callable[[F32Array], F32Array]] = {
 
 
 def activate(node: Node) -> None:
-    """Apply a looked-up function."""
-    with np.errstate(all="ignore"):
-        node.dst.store(LOOKED_UP[node.kind](node.source(0).values()))
+    """Apply a looked-up function, part by part."""
+    for block in element_blocks(node.dst.ne):
+        with np.errstate(all="ignore"):
+            part(node.dst, block).store(LOOKED_UP[node.kind](part(node.source(0), block).values()))
 
 
 def gate(node: Node) -> None:
     """Gate one half with the looked-up function of the other; GEGLU is 0 where x <= -10, whatever it gates."""
     x, y = halves(node)
     kind = node.kind
-    with np.errstate(all="ignore"):
-        result = LOOKED_UP[kind](x) * y
-        # again here: 0 times an infinite y is NaN, and ggml_vec_geglu_f32 writes 0 without multiplying
-        node.dst.store(np.where(x <= -10, np.float32(0), result) if kind == "GEGLU" else result)
+    for block in element_blocks(node.dst.ne):
+        with np.errstate(all="ignore"):
+            result = LOOKED_UP[kind](x[block]) * y[block]
+            # again here: 0 times an infinite y is NaN, and ggml_vec_geglu_f32 writes 0 without multiplying
+            part(node.dst, block).store(np.where(x[block] <= -10, np.float32(0), result) if kind == "GEGLU" else result)
 
 
 # ----------------------------------------------------------------------------------------------------------- attention

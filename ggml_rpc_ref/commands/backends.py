@@ -11,21 +11,23 @@ import typer
 def backends(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """List the devices that `serve -d` can offer, and why one can't be used on this machine."""
     from ggml_rpc_ref.backends.registry import ROWS
-    from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, GGML_OP, VIEW_OPS
+    from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, op_table
+    from ggml_rpc_ref.spec.versions import NEWEST
 
+    # of the table that the kernels are listed by, without what computes nothing
+    computed = set(op_table(NEWEST)) - VIEW_OPS - CUSTOM_OPS
     rows = [
         {
             "name": row.name,
             "description": row.doc,
             "unavailable": row.unavailable() or None,
-            "ops": len(row.kernels().keys() - VIEW_OPS),
+            "ops": len(computed & row.kernels().keys()),
         }
         for row in ROWS
     ]
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    computed = len({row.name for row in GGML_OP} - VIEW_OPS - CUSTOM_OPS)
     for row in rows:
-        state = row["unavailable"] or f"computes {row['ops']} of {computed} ops itself, the oracle the rest"
+        state = row["unavailable"] or f"computes {row['ops']} of {len(computed)} ops itself, the oracle the rest"
         typer.echo(f"{row['name']}: {row['description']}; {state}")

@@ -48,8 +48,8 @@ def skew(
     if write is not None:
         write.write_text(known.as_json(rows), encoding="utf-8")
     if check:
-        wrong = list(_differences(rows, known.tried()))
-        for sentence in wrong:
+        wrong, untried = _differences(rows, known.tried())
+        for sentence in (*untried, *wrong):
             print_error(sentence)
         raise typer.Exit(ExitCode.NON_CONFORMANT if wrong else ExitCode.OK)
 
@@ -125,18 +125,22 @@ def _line(row: Tried) -> str:
     return f"{client} on {of}: {row.outcome}{where}"
 
 
-def _differences(found: Sequence[Tried], known: Sequence[Tried]) -> Iterator[str]:
-    """Yield a sentence for each pair that gets on otherwise than it is known to.
+def _differences(found: Sequence[Tried], known: Sequence[Tried]) -> tuple[list[str], list[str]]:
+    """Return a sentence for each pair that gets on otherwise than it is known to, and one for each build that is new here.
+
+    A genuine build that was never tried makes nothing untrue that is known; a pair of our own that is missing does.
 
     Raises:
         Misuse: where nothing was tried.
     """
+    from ggml_rpc_ref.spec.skew import OURS
+
     if not found:
         raise Misuse("no pair was tried")
     before = {row.pair: row for row in known}
-    for row in found:
-        old = before.get(row.pair)
-        if old is None:
-            yield f"{_line(row)}; it was not tried before: `ggml-rpc-ref skew --write ggml_rpc_ref/spec/skew.json`"
-        elif old != row:
-            yield f"{_line(row)}; known is: {_line(old)}"
+    hint = "`ggml-rpc-ref skew --write ggml_rpc_ref/spec/skew.json` keeps what was found"
+    wrong = [f"{_line(row)}; known is: {_line(before[row.pair])}" for row in found if before.get(row.pair, row) != row]
+    untried = [row for row in found if row.pair not in before]
+    wrong += [f"{_line(row)}; it was not tried before: {hint}" for row in untried if row.server == row.by == OURS]
+    builds = sorted({row.server if row.by == OURS else row.by for row in untried} - {OURS})
+    return wrong, [f"{build} was not tried before: {hint}" for build in builds]

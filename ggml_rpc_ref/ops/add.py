@@ -13,7 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Node, Op, Source
 from ggml_rpc_ref.ops.shared.arithmetic import combine, require_arithmetic
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_ne
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -24,7 +24,7 @@ def shape(node: Node) -> None:
         return
     src0, src1, dst = node.source(0), node.source(1), node.dst
     node.require(src1.dtype.name == "F32", "src1 F32 with a block type", src1.dtype.name, at=src1)
-    node.require(src0.ne == src1.ne == dst.ne, "the same ne for src0, src1 and dst with a block type", (src0.ne, src1.ne, dst.ne))
+    require_ne(node, src0.ne, src1, dst)
     node.require(sorted(dst.nb) == list(dst.nb), "nb that does not decrease", dst.nb)
     require_dense_rows(node, src0, src1, dst)
 

@@ -11,7 +11,7 @@ Source: ggml_concat in ggml.c, ggml_compute_forward_concat in ggml-cpu/ops.cpp.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import BLOCKS, PLAIN, Node, Op, Param, Source, later
-from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows, require_type
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Quad
 
@@ -20,7 +20,7 @@ def require_joined(node: Node) -> None:
     """Refuse an unknown dimension, differing types, other dimensions that differ, a result of another size."""
     src0, src1, dst, dim = node.source(0), node.source(1), node.dst, node.i32("dim")
     node.require(0 <= dim <= 3, "dim from 0 to 3", dim)
-    node.require(dst.dtype == src0.dtype == src1.dtype, "one type throughout", (src0.dtype.name, src1.dtype.name, dst.dtype.name))
+    require_type(node, src0.dtype, src1, dst)
     joined = _replaced(src0.ne, dim, src0.ne[dim] + src1.ne[dim])
     node.require(_replaced(src1.ne, dim, src0.ne[dim]) == src0.ne, f"src1.ne as src0's but for dim {dim}", src1.ne, at=src1)
     node.require(dst.ne == joined, f"ne {joined}", dst.ne)

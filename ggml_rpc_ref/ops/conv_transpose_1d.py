@@ -20,7 +20,8 @@ from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 def shape(node: Node) -> None:
     """Refuse unequal channels, further dimensions, a stride below 1, a result of other dimensions."""
     kernel, x, dst, stride = node.source(0), node.source(1), node.dst, node.i32("s0")
-    node.require(kernel.ne[3] == 1 and x.ne[2:] == (1, 1), "a kernel of three dimensions and a src1 of two", (kernel.ne, x.ne))
+    node.require(kernel.ne[3] == 1, "a kernel of three dimensions", kernel.ne, at=kernel)
+    node.require(x.ne[2:] == (1, 1), "a src1 of two dimensions", x.ne, at=x)
     node.require(kernel.ne[2] == x.ne[1], f"{x.ne[1]} input channels in the kernel", kernel.ne[2], at=kernel)
     require_dense_rows(node, kernel, x)
     node.require((node.i32("p0"), node.i32("d0")) == (0, 1), "p0 == 0 and d0 == 1", (node.i32("p0"), node.i32("d0")))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.layout import require_even_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous, require_even_rows, require_ne
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
@@ -25,9 +25,8 @@ def shape(node: Node) -> None:
     """
     grad, logits, wanted = (node.source(i) for i in range(3))
     node.require(grad.ne == (1, 1, 1, 1), "src0 of one element", grad.ne, at=grad)
-    node.require(wanted.ne == logits.ne and node.dst.ne == logits.ne, f"ne {logits.ne} throughout", (wanted.ne, node.dst.ne))
-    for tensor in (logits, wanted, node.dst):
-        node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb, at=tensor)
+    require_ne(node, logits.ne, wanted, node.dst)
+    require_contiguous(node, logits, wanted, node.dst)
     require_even_rows(node, logits, wanted, node.dst)
 
 

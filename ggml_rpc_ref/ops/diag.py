@@ -17,7 +17,7 @@ from ggml_rpc_ref.ops.tolerance import EXACT
 def shape(node: Node) -> None:
     """Refuse anything but one row per matrix, a result that is not square, gaps within rows."""
     n, one, b2, b3 = node.source(0).ne
-    node.require(one == 1, "one row per matrix", one)
+    node.require(one == 1, "one row per matrix", one, at=node.source(0))
     node.require(node.dst.ne == (n, n, b2, b3), f"ne {(n, n, b2, b3)}", node.dst.ne)
     require_dense_rows(node, node.source(0), node.dst)
 

@@ -35,11 +35,11 @@ def shape(node: Node) -> None:
     q, k, v, grad = (node.source(i) for i in range(4))
     d, queries, heads, batch = q.ne
     _, keys, shared, _ = k.ne
-    node.require(shared > 0 and heads % shared == 0, f"heads of K to divide {heads}", shared)
+    node.require(shared > 0 and heads % shared == 0, f"heads of K to divide {heads}", shared, at=k)
     node.require(k.ne == (d, keys, shared, batch), f"K of ne ({d}, keys, heads, {batch})", k.ne, at=k)
     node.require(v.ne == (keys, d, shared, batch), f"V of ne {(keys, d, shared, batch)}", v.ne, at=v)
     node.require(grad.ne == q.ne, f"a gradient of ne {q.ne}", grad.ne, at=grad)
-    node.require(keys >= queries, f"at least {queries} keys", keys)
+    node.require(keys >= queries, f"at least {queries} keys", keys, at=k)
     length = sum(_padded(t) for t in (q, k, v))
     node.require(node.dst.ne == (length, 1, 1, 1), f"{length} elements", node.dst.ne)
     require_dense_rows(node, q, k, v)

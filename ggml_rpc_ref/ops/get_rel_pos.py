@@ -12,6 +12,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.shared.layout import require_contiguous
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -21,7 +22,7 @@ def shape(node: Node) -> None:
     n = dst.ne[1]
     node.require(dst.ne == (src0.ne[0], n, n, 1), f"ne ({src0.ne[0]}, n, n, 1)", dst.ne)
     node.require(src0.ne[1] == 2 * n - 1, f"src0.ne[1] == {2 * n - 1}", src0.ne[1], at=src0)
-    node.require(src0.is_contiguous and dst.is_contiguous, "contiguous tensors", (src0.nb, dst.nb))
+    require_contiguous(node, src0, dst)
     node.require(src0.nelements > 0 or dst.nelements == 0, "distances", src0.ne, at=src0)
 
 

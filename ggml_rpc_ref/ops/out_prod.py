@@ -26,9 +26,9 @@ def shape(node: Node) -> None:
     node.require(a.ne[1] == b.ne[1], f"{a.ne[1]} rows", b.ne[1], at=b)
     for dim in (2, 3):
         n, shared = b.ne[dim], a.ne[dim]
-        node.require(shared > 0 and n % shared == 0, f"ne[{dim}] a multiple of {shared}", n)
+        node.require(shared > 0 and n % shared == 0, f"ne[{dim}] a multiple of {shared}", n, at=b)
         one = n == shared or a.dtype.name == "F32"
-        node.require(one, f"ne[{dim}] of {shared}, as {a.dtype.name} does not broadcast", n)
+        node.require(one, f"ne[{dim}] of {shared}, as {a.dtype.name} does not broadcast", n, at=b)
     want = (a.ne[0], b.ne[0], b.ne[2], b.ne[3])
     node.require(node.dst.ne == want and node.dst.is_contiguous, f"a contiguous result of ne {want}", node.dst.ne)
     require_whole_block_rows(node, a, node.dst)
@@ -50,8 +50,10 @@ def oracle(node: Node) -> None:
 
 
 def cost(node: Node) -> Cost:
-    """Return the cost: the result and one slab's share of it."""
-    own = 8 * node.dst.nelements + 4 * node.source(1).nelements
+    """Return the cost: the result and one slab's share of it; where a is converted, a row of each of its matrices at least."""
+    a = node.source(0)
+    converted = 0 if a.dtype.name == "F32" else 4 * node.dst.nelements + 8 * a.ne[0] * a.ne[2] * a.ne[3]
+    own = 8 * node.dst.nelements + 4 * node.source(1).nelements + converted
     return Cost(own, elements(node) + node.dst.nelements * node.source(0).ne[1] // PRODUCTS)
 
 

@@ -10,6 +10,7 @@ Source: ggml_pad_reflect_1d in ggml.c; ggml_compute_forward_pad_reflect_1d in gg
 
 import numpy as np
 
+from ggml_rpc_ref.ops.cost import Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
@@ -30,6 +31,11 @@ def oracle(node: Node) -> None:
     node.dst.array[...] = node.source(0).array[..., np.where(index <= last, index, 2 * last - index)]
 
 
+def cost(node: Node) -> Cost:
+    """Return the cost: the indices of a row, several times over while they are made, and what they gather."""
+    return Cost(32 * node.dst.ne[0] + 4 * node.dst.nelements, elements(node))
+
+
 OP = Op(
     name="PAD_REFLECT_1D",
     sources=(Source("x", ("F32",), "ne = (ne0, r1, r2, r3)"),),
@@ -41,4 +47,5 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    cost=cost,
 )

@@ -76,9 +76,10 @@ def _to_all(gradient: Array, forward: Array, rows: Windows, columns: Windows) ->
 
 
 def cost(node: Node) -> Cost:
-    """Return the cost of pooling."""
+    """Return the cost of pooling, and of the lists of where each gradient goes."""
     x, dst = node.source(0), node.dst
-    return pooling_cost(node, x.ne[2] * x.ne[3], windows(node, 1, dst.ne[1], x.ne[1]), windows(node, 0, dst.ne[0], x.ne[0]))
+    found = pooling_cost(node, x.ne[2] * x.ne[3], windows(node, 1, dst.ne[1], x.ne[1]), windows(node, 0, dst.ne[0], x.ne[0]))
+    return found._replace(temporaries=found.temporaries + 40 * x.nelements)
 
 
 OP = Op(

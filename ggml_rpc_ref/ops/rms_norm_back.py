@@ -15,7 +15,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows, require_ne
 from ggml_rpc_ref.ops.shared.slabs import part, row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
@@ -24,7 +24,7 @@ from ggml_rpc_ref.tensor import Array, F32Array
 def shape(node: Node) -> None:
     """Refuse differing dimensions and gaps within rows."""
     src0, src1 = node.source(0), node.source(1)
-    node.require(src0.ne == src1.ne == node.dst.ne, "the same ne for src0, src1 and dst", (src0.ne, src1.ne, node.dst.ne))
+    require_ne(node, src0.ne, src1, node.dst)
     require_dense_rows(node, src0, src1)
     require_contiguous_rows(node, node.dst)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.elementwise import map_values
-from ggml_rpc_ref.ops.shared.layout import require_even_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous, require_even_rows
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
 
@@ -25,7 +25,7 @@ def shape(node: Node) -> None:
     src0 = node.source(0)
     node.require(node.dst.ne == src0.ne, f"ne {src0.ne} as the source", node.dst.ne)
     node.require(node.dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", node.dst.dtype.name)
-    node.require(src0.is_contiguous and node.dst.is_contiguous, "both contiguous", (src0.nb, node.dst.nb))
+    require_contiguous(node, src0, node.dst)
     require_even_rows(node, src0, node.dst)
 
 

@@ -26,9 +26,9 @@ def shape(node: Node) -> None:
     n, m, r2, r3 = src0.ne
     _, r, s, _ = src1.ne
     node.require(src1.ne == (m, r, s, 1), f"src1.ne ({m}, r, s, 1)", src1.ne, at=src1)
-    node.require(r > 0 and s > 0 and r2 % r == 0 and r3 % s == 0, f"src1 that repeats to {r2} by {r3} matrices", (r, s))
+    node.require(r > 0 and s > 0 and r2 % r == 0 and r3 % s == 0, f"src1 that repeats to {r2} by {r3} matrices", (r, s), at=src1)
     node.require(dst.ne == (n, dst.ne[1], r2, r3), f"ne ({n}, rows, {r2}, {r3})", dst.ne)
-    node.require(n % dst.dtype.block == 0, f"src0.ne[0] a multiple of {dst.dtype.block}", n)
+    node.require(n % dst.dtype.block == 0, f"src0.ne[0] a multiple of {dst.dtype.block}", n, at=src0)
     require_contiguous_rows(node, src0, dst)
     if src2 is not None:
         node.require(

@@ -11,7 +11,7 @@ Source: ggml_silu_back in ggml.c, ggml_silu_backward_f32 in ggml-cpu/vec.h.
 import numpy as np
 
 from ggml_rpc_ref.ops.op import Node, Op, Source
-from ggml_rpc_ref.ops.shared.layout import require_even_rows
+from ggml_rpc_ref.ops.shared.layout import require_even_rows, require_ne, require_type
 from ggml_rpc_ref.ops.shared.slabs import element_blocks, part
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
@@ -19,8 +19,8 @@ from ggml_rpc_ref.ops.tolerance import FLOAT32
 def shape(node: Node) -> None:
     """Refuse differing types or dimensions, rows with gaps or unevenly spaced."""
     src0, src1, dst = node.source(0), node.source(1), node.dst
-    node.require(src0.dtype == src1.dtype == dst.dtype, "one type throughout", (src0.dtype.name, src1.dtype.name, dst.dtype.name))
-    node.require(src0.ne == src1.ne == dst.ne, "the same ne for src0, src1 and dst", (src0.ne, src1.ne, dst.ne))
+    require_type(node, src0.dtype, src1, dst)
+    require_ne(node, src0.ne, src1, dst)
     require_even_rows(node, src0, src1, dst)
 
 

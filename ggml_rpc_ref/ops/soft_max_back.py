@@ -13,7 +13,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import by_row
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
-from ggml_rpc_ref.ops.shared.layout import require_even_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous, require_even_rows, require_ne
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 
@@ -21,9 +21,8 @@ from ggml_rpc_ref.ops.tolerance import FLOAT32
 def shape(node: Node) -> None:
     """Refuse other dimensions than src0's, gaps, an nb[1] that is not the length of a row even if ne[1] is 1, slopes."""
     dy, y = node.source(0), node.source(1)
-    node.require(y.ne == dy.ne and node.dst.ne == dy.ne, f"ne {dy.ne} throughout", (y.ne, node.dst.ne))
-    for tensor in (dy, y, node.dst):
-        node.require(tensor.is_contiguous, "contiguous tensors", tensor.nb, at=tensor)
+    require_ne(node, dy.ne, y, node.dst)
+    require_contiguous(node, dy, y, node.dst)
     require_even_rows(node, dy, y, node.dst)
     node.require(node.f32("max_bias") == 0.0, "max_bias 0", node.f32("max_bias"))
 

@@ -19,7 +19,8 @@ from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dens
 def shape(node: Node) -> None:
     """Refuse unequal channels, further dimensions, a result of other dimensions, rows with gaps."""
     x, kernel, dst = node.source(0), node.source(1), node.dst
-    node.require(x.ne[3] == 1 and kernel.ne[2:] == (1, 1), "a src0 of three dimensions and a kernel of two", (x.ne, kernel.ne))
+    node.require(x.ne[3] == 1, "a src0 of three dimensions", x.ne, at=x)
+    node.require(kernel.ne[2:] == (1, 1), "a kernel of two dimensions", kernel.ne, at=kernel)
     node.require(kernel.ne[1] == x.ne[1], f"{x.ne[1]} channels in the kernel", kernel.ne[1], at=kernel)
     ne = (x.ne[1], x.ne[0] - kernel.ne[0] + 1, x.ne[2], 1)
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)

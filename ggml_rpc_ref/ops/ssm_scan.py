@@ -24,7 +24,7 @@ import numpy as np
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Source, later
 from ggml_rpc_ref.ops.shared.indices import checked_indices
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_ne
 from ggml_rpc_ref.ops.shared.recurrence import SNAPSHOTS, keep, snapshots
 from ggml_rpc_ref.ops.stopping import checkpoint
 from ggml_rpc_ref.ops.tolerance import Tolerance
@@ -42,10 +42,10 @@ def shape(node: Node) -> None:
     node.require(a.ne in ((1, heads, 1, 1), (d_state, heads, 1, 1)), f"A.ne (1 or {d_state}, {heads})", a.ne, at=a)
     groups = b.ne[1]
     want = (d_state, groups, tokens, sequences)
-    node.require(b.ne == c.ne == want, f"B.ne and C.ne {want}", (b.ne, c.ne))
-    node.require(groups >= 1 and heads % groups == 0, f"groups that divide {heads} heads", groups)
+    require_ne(node, want, b, c)
+    node.require(groups >= 1 and heads % groups == 0, f"groups that divide {heads} heads", groups, at=b)
     node.require(ids.ne == (sequences, 1, 1, 1), f"ids.ne ({sequences})", ids.ne, at=ids)
-    node.require(tokens >= 1, "at least one token", tokens)
+    node.require(tokens >= 1, "at least one token", tokens, at=x)
     count = snapshots(node)
     node.require(count == 1 or a.ne[0] == 1, "A of one row with several snapshots", a.ne, at=a)
     size = x.nelements + count * d_state * dim * heads * sequences
@@ -63,8 +63,9 @@ def _check_strides(node: Node) -> None:
     node.require(tensors[X].ne[3] <= 1 or state.nb[3] == one, f"s.nb[3] == {one}", state.nb[3], at=state)
     for slot in (X, B, C):
         ne, nb = tensors[slot].ne, tensors[slot].nb
-        node.require(ne[1] <= 1 or nb[1] == 4 * ne[0], f"src{slot} with nb[1] == {4 * ne[0]}", nb)
-        node.require(nb[2] % 4 == nb[3] % 4 == 0, f"src{slot} with distances of tokens and sequences multiples of 4 bytes", nb)
+        node.require(ne[1] <= 1 or nb[1] == 4 * ne[0], f"src{slot} with nb[1] == {4 * ne[0]}", nb, at=tensors[slot])
+        whole = nb[2] % 4 == nb[3] % 4 == 0
+        node.require(whole, f"src{slot} with distances of tokens and sequences multiples of 4 bytes", nb, at=tensors[slot])
 
 
 @np.errstate(all="ignore")

@@ -32,7 +32,7 @@ import numpy as np
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.activations import gelu, gelu_erf, gelu_of_f32, gelu_quick, silu
 from ggml_rpc_ref.ops.shared.elementwise import map_values, require_unary
-from ggml_rpc_ref.ops.shared.layout import require_even_rows
+from ggml_rpc_ref.ops.shared.layout import require_even_rows, require_types
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
 
@@ -98,11 +98,9 @@ def shape_with_bf16(node: Node) -> None:
 def _check(node: Node, of_vec_kinds: tuple[str, ...]) -> None:
     number, names = node.i32("kind"), node.op.kinds
     node.require(0 <= number < len(names), f"a kind below {len(names)}", number)
-    types = (node.source(0).dtype.name, node.dst.dtype.name)
     require_unary(node)
     if node.kind in VEC_KINDS:
-        fits = types[0] == types[1] and types[0] in of_vec_kinds
-        node.require(fits, f"{' or '.join(of_vec_kinds)} on both sides for {node.kind}", types)
+        require_types(node, [(name, name) for name in of_vec_kinds], f"{' or '.join(of_vec_kinds)} on both sides for {node.kind}")
     if node.kind == "XIELU":
         require_even_rows(node, node.source(0), node.dst)
 

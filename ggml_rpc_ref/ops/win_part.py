@@ -12,6 +12,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_contiguous
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -25,7 +26,7 @@ def shape(node: Node) -> None:
     node.require(counts == (across, down), f"npx, npy == {across}, {down}", counts)
     ne = (src0.ne[0], w, w, across * down)
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
-    node.require(src0.is_contiguous and dst.is_contiguous, "contiguous tensors", (src0.nb, dst.nb))
+    require_contiguous(node, src0, dst)
 
 
 def oracle(node: Node) -> None:

@@ -9,6 +9,7 @@ Source: ggml_win_unpart in ggml.c; ggml_compute_forward_win_unpart_f32 in ggml-c
 """
 
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_contiguous
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -17,7 +18,7 @@ def shape(node: Node) -> None:
     src0, dst, w = node.source(0), node.dst, node.i32("w")
     node.require(w >= 1, "w >= 1", w)
     node.require((dst.ne[0], dst.ne[3]) == (src0.ne[0], 1), f"ne ({src0.ne[0]}, W, H, 1)", dst.ne)
-    node.require(src0.is_contiguous and dst.is_contiguous, "contiguous tensors", (src0.nb, dst.nb))
+    require_contiguous(node, src0, dst)
     across, down = (-(-dst.ne[dim] // w) for dim in (1, 2))
     enough = src0.ne[1] >= w and src0.ne[2] >= w and src0.ne[3] >= across * down
     node.require(enough or dst.nelements == 0, f"src0.ne at least (C, {w}, {w}, {across * down})", src0.ne, at=src0)

@@ -61,6 +61,7 @@ WITNESSES: dict[Version, str] = {
     V3_6_1: "vectors/upstream-3.6.1-llama-cpp-python-0.3.20",
     V8_0_0: "vectors/upstream-8.0.0-xllamacpp-2026.10.11549",
     V6_0_0: "vectors/upstream-6.0.0-xllamacpp-2026.9.10809",
+    V4_0_0: "vectors/upstream-4.0.0-llama-cpp-python-0.3.28",
 }
 """Version to the directory of what a build of it was recorded to compute: the cases of its version that those named before lack."""
 

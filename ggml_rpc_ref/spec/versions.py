@@ -49,8 +49,6 @@ class Profile:
         date: the day it was merged upstream.
         builds: the llama.cpp builds that are known to speak it, first and last; a build or two before and behind may as well.
         news: what it changed, as a few words of Markdown.
-        package: the newest release of llama-cpp-python that speaks it; None where there is none.
-        unreleased: why there is none, as half a sentence.
         proven: whether recorded bytes of a genuine build of this version hold our codec to it.
     """
 
@@ -58,8 +56,6 @@ class Profile:
     date: str
     builds: str
     news: str
-    package: str | None = None
-    unreleased: str = ""
     proven: bool = False
 
     def __str__(self) -> str:
@@ -94,15 +90,13 @@ PROFILES: dict[Version, Profile] = {
             "2025-04-18",
             "b5169",
             "HELLO, whose number, 14, never changes; before, nothing told versions apart",
-            unreleased="upstream spoke it for one week in April 2025, without a release",
         ),
-        Profile(V2_0_0, "2025-04-25", "b5218 to b6341", "SET_TENSOR has no reply any more", "0.3.16", proven=True),
+        Profile(V2_0_0, "2025-04-25", "b5218 to b6341", "SET_TENSOR has no reply any more", proven=True),
         Profile(
             V3_0_0,
             "2025-10-04",
             "b6751 to b7041",
             "several devices: DEVICE_COUNT, and `device` comes first in the six requests about devices",
-            unreleased="upstream spoke it in October and November 2025, between 0.3.16 and 0.3.17",
             proven=True,
         ),
         Profile(
@@ -110,7 +104,6 @@ PROFILES: dict[Version, Profile] = {
             "2025-11-28",
             "b7205",
             "GRAPH_RECOMPUTE; GRAPH_COMPUTE has no reply any more",
-            unreleased="upstream spoke it for one week around 1 December 2025, without a release",
             proven=True,
         ),
         Profile(
@@ -118,14 +111,12 @@ PROFILES: dict[Version, Profile] = {
             "2025-12-05",
             "of December 2025 to 9 March 2026",
             "GET_ALLOC_SIZE carries the sources",
-            unreleased="upstream spoke it until 10 March 2026, between 0.3.16 and 0.3.17",
         ),
         Profile(
             V3_6_1,
             "2026-03-10",
             "b8487 to b8672",
             "GATED_DELTA_NET; from here on the patch grows when ggml_op does",
-            "0.3.20",
             proven=True,
         ),
         Profile(
@@ -133,26 +124,23 @@ PROFILES: dict[Version, Profile] = {
             "2026-04-15",
             "b8929 to b9568",
             "HELLO carries 24 bytes of transport capabilities each way, for RDMA",
-            "0.3.28",
             proven=True,
         ),
-        Profile(V4_0_1, "2026-06-09", "b9581 to b9968", "COL2IM_1D: op numbers only", "0.3.33"),
-        Profile(V4_0_2, "2026-07-12", "b9976 to b10042", "LIGHTNING_INDEXER: op numbers only", "0.3.34"),
+        Profile(V4_0_1, "2026-06-09", "b9581 to b9968", "COL2IM_1D: op numbers only"),
+        Profile(V4_0_2, "2026-07-12", "b9976 to b10042", "LIGHTNING_INDEXER: op numbers only"),
         Profile(
             V4_0_3,
             "2026-07-16",
             "b10054 to b10173",
             "three DSV4_HC ops: op numbers only",
-            unreleased="upstream spoke it for two weeks in July 2026, between 0.3.34 and 0.3.35",
             proven=True,
         ),
-        Profile(V5_0_0, "2026-07-29", "b10178 to b10488", "MEMSET_TENSOR", "0.3.35", proven=True),
+        Profile(V5_0_0, "2026-07-29", "b10178 to b10488", "MEMSET_TENSOR", proven=True),
         Profile(
             V5_1_0,
             "2026-08-18",
             "b10499 to b10635",
             "the tensor record's last four bytes are `use_count`, a hint",
-            unreleased="upstream spoke it for one week in August 2026, between 0.3.35 and 0.3.36",
             proven=True,
         ),
         Profile(
@@ -160,7 +148,6 @@ PROFILES: dict[Version, Profile] = {
             "2026-08-27",
             "b10644 to b10970",
             "FREE_BUFFER, BUFFER_CLEAR, INIT_TENSOR and MEMSET_TENSOR have no replies any more",
-            unreleased="upstream spoke it until 15 September 2026, between 0.3.35 and 0.3.36",
             proven=True,
         ),
         Profile(
@@ -168,7 +155,6 @@ PROFILES: dict[Version, Profile] = {
             "2026-09-15",
             "b10985 to b11434",
             "SET_TENSOR has a byte `cache_flag` between tensor and offset",
-            "0.3.36",
             proven=True,
         ),
         Profile(
@@ -176,7 +162,6 @@ PROFILES: dict[Version, Profile] = {
             "2026-10-10",
             "b11548 to b11739",
             "graphs have numbers (`uid`); rows of a tensor (SET_TENSOR_2D, GET_TENSOR_2D); sums of two servers (COMM_INIT …)",
-            unreleased="it is newer than 0.3.36, the last release looked at",
             proven=True,
         ),
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows, require_types
 from ggml_rpc_ref.ops.shared.slabs import ElementBlock, element_blocks, part
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import Array, F32Array
@@ -25,8 +25,7 @@ TYPES = (
 def require_arithmetic(node: Node) -> None:
     """Refuse other types, a destination of other dimensions than src0's, a src1 that does not repeat to them, gaps within rows."""
     src0, src1, dst = node.source(0), node.source(1), node.dst
-    types = (src0.dtype.name, src1.dtype.name, dst.dtype.name)
-    node.require(types in TYPES, f"src0, src1 and result of types {', '.join('·'.join(row) for row in TYPES)}", types)
+    require_types(node, TYPES, f"src0, src1 and result of types {', '.join('·'.join(row) for row in TYPES)}")
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
     node.require(can_repeat(src1, src0), f"src1 that repeats to {src0.ne}", src1.ne, at=src1)
     require_dense_rows(node, src0, dst)

@@ -43,7 +43,9 @@ def require_copy(node: Node) -> None:
     else:
         pair = (src.dtype.name, dst.dtype.name)
         plain = pair[0] in FLOATS and pair[1] in FLOATS
-        node.require(plain or pair in {("F32", "I32"), ("I32", "F32")}, "types that can be converted", pair)
+        known = src.dtype.name in (*FLOATS, "I32") or src.dtype.name in READABLE_BLOCKS
+        convertible = plain or pair in {("F32", "I32"), ("I32", "F32")}
+        node.require(convertible, "types that can be converted", pair, at=dst if known else src)
 
 
 def moves_blocks(src: Tensor, dst: Tensor) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows, require_types
 from ggml_rpc_ref.ops.shared.slabs import ElementBlock, RowBlock, element_blocks, part, row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, F32Array
@@ -18,8 +18,7 @@ def require_unary(node: Node) -> None:
     """Refuse what upstream's one-operand kernels assert against: other dimensions, other pairs of types, gaps within a row."""
     src0, dst = node.source(0), node.dst
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
-    pair = (src0.dtype.name, dst.dtype.name)
-    node.require(pair in UNARY_TYPES, "types F32, F16 or BF16 on both sides, or F16 or BF16 to F32", pair)
+    require_types(node, UNARY_TYPES, "types F32, F16 or BF16 on both sides, or F16 or BF16 to F32")
     require_dense_rows(node, src0, dst)
 
 

@@ -1,7 +1,43 @@
 """Rules about strides that many ops share, and whether one tensor broadcasts to another."""
 
+from collections.abc import Collection
+
 from ggml_rpc_ref.ops.op import Node
-from ggml_rpc_ref.tensor import Tensor
+from ggml_rpc_ref.spec.dtypes import DType
+from ggml_rpc_ref.tensor import Quad, Tensor
+
+
+def require_ne(node: Node, ne: Quad, *tensors: Tensor) -> None:
+    """Refuse operands of other dimensions, each by its own name."""
+    for tensor in tensors:
+        node.require(tensor.ne == ne, f"ne {ne} in {node.operand(tensor)}", tensor.ne, at=tensor)
+
+
+def require_type(node: Node, dtype: DType, *tensors: Tensor) -> None:
+    """Refuse operands of another type, each by its own name."""
+    for tensor in tensors:
+        node.require(tensor.dtype == dtype, f"type {dtype.name} in {node.operand(tensor)}", tensor.dtype.name, at=tensor)
+
+
+def require_contiguous(node: Node, *tensors: Tensor) -> None:
+    """Refuse operands with gaps, each by its own name."""
+    for tensor in tensors:
+        node.require(tensor.is_contiguous, f"{node.operand(tensor)} contiguous", tensor.nb, at=tensor)
+
+
+def require_types(node: Node, table: Collection[tuple[str, ...]], what: str) -> None:
+    """Refuse types that are no row of a table, and name the first operand whose type goes with none of those before it.
+
+    Args:
+        node: the node.
+        table: types of the first sources by slot, then of the result.
+        what: what is needed, as the end of a sentence that begins with "need".
+    """
+    *slots, _ = next(iter(table))
+    operands = (*(node.source(slot) for slot in range(len(slots))), node.dst)
+    found = tuple(tensor.dtype.name for tensor in operands)
+    for end, tensor in enumerate(operands, start=1):
+        node.require(any(row[:end] == found[:end] for row in table), what, found, at=tensor)
 
 
 def require_dense_rows(node: Node, *tensors: Tensor) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Param, Source
+from ggml_rpc_ref.ops.shared.layout import require_contiguous
 from ggml_rpc_ref.ops.stopping import checkpoint
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array
@@ -66,13 +67,15 @@ def require_recurrence(node: Node, streams: Sequence[int], state_slot: int) -> N
         node.require(tensor.is_contiguous, f"src{slot} to be contiguous", tensor.nb, at=tensor)
     state, dst = node.source(state_slot), node.dst
     sequences = state.ne[1]
-    node.require(state.is_contiguous and dst.is_contiguous, "a contiguous state and result", (state.nb, dst.nb))
+    require_contiguous(node, state, dst)
     node.require(
         state.nelements == size * size * heads * sequences, f"a state of {size * size * heads} * ne[1] elements", state.ne, at=state
     )
     result = (size * heads, tokens + size * sequences, 1, 1)
     node.require(dst.ne == result, f"ne {result}", dst.ne)
-    node.require(sequences >= 1 and tokens >= 1 and tokens % sequences == 0, f"sequences that divide {tokens} tokens", sequences)
+    node.require(
+        sequences >= 1 and tokens >= 1 and tokens % sequences == 0, f"sequences that divide {tokens} tokens", sequences, at=state
+    )
 
 
 @np.errstate(all="ignore")

@@ -6,7 +6,7 @@ Source: ggml_acc_impl and ggml_set_impl in ggml.c, ggml_compute_forward_acc_f32 
 from dataclasses import replace
 
 from ggml_rpc_ref.ops.op import Node, Param, elements_are_disjoint
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows
+from ggml_rpc_ref.ops.shared.layout import require_contiguous, require_dense_rows, require_type
 from ggml_rpc_ref.tensor import Tensor, extent
 
 PARAMS = (
@@ -33,9 +33,9 @@ def region_geometry(node: Node) -> Tensor:
 def require_region(node: Node) -> None:
     """Refuse gaps in src0, dst or src1's rows, differing types, negative strides, a region that leaves dst or overlaps itself."""
     src0, src1, dst = node.source(0), node.source(1), node.dst
-    node.require(dst.dtype == src0.dtype == src1.dtype, "one type throughout", (src0.dtype.name, src1.dtype.name, dst.dtype.name))
+    require_type(node, src0.dtype, src1, dst)
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
-    node.require(src0.is_contiguous and dst.is_contiguous, "src0 and dst contiguous", (src0.nb, dst.nb))
+    require_contiguous(node, src0, dst)
     require_dense_rows(node, src1)
     layout = node.i32("nb1"), node.i32("nb2"), node.i32("nb3"), node.i32("offset")
     node.require(min(layout) >= 0, "nb1, nb2, nb3 and offset of at least 0", layout)
