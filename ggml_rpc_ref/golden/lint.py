@@ -28,7 +28,7 @@ KINDS: Final = {
     "blocks": "upstream-*/blocks/[A-Z]*.json",
     "block_inputs": "upstream-*/blocks/inputs.json",
     "sessions": "upstream-*/sessions/*.json",
-    "malformed": "handmade/malformed/*.json",
+    "malformed": "handmade/malformed/**/*.json",
     "flags": "flags.json",
 }
 """Kind, which is also the name of its schema, to where its files lie."""

@@ -104,7 +104,8 @@ def _session(content: Any, data: Mapping[Omitted, memoryview]) -> Case:
 def _malformed(row: Any, version: Version, data: Mapping[Omitted, memoryview]) -> Case:
     script, rule = from_json(row, about="reason"), row["rule"]
     deadly = bool({"CRASH", "HANG"} & set(row["observed"]["verdict"]))
-    return Case(f"malformed/{script.id}", script.about, partial(_play, script, version, data, rule), may_crash=deadly, judges=rule)
+    id = f"malformed/{script.id}" if version == DEFAULT else f"malformed/{version}/{script.id}"
+    return Case(id, script.about, partial(_play, script, version, data, rule), may_crash=deadly, judges=rule)
 
 
 def select(found: list[Case], patterns: tuple[str, ...]) -> list[Case]:

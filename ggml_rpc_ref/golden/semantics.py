@@ -20,7 +20,7 @@ def conversations(kind: str, stem: str, content: Any) -> Iterator[str]:
     """Yield what is wrong with the conversations in a file that follows its schema, a sentence each; `stem` is its name's."""
     for about, case in _conversations(kind, content):
         script = from_json(case, about)
-        wrong = [*_order(script), *(_case(stem, case, script) if kind == "malformed" else ())]
+        wrong = [*_order(script), *(_case(stem, case, script, content["protocol"]) if kind == "malformed" else ())]
         yield from (f"{script.id}: {fault}" for fault in wrong)
 
 
@@ -32,11 +32,13 @@ def _conversations(kind: str, content: Any) -> Iterator[tuple[str, Any]]:
         yield from (("reason", case) for case in content["cases"])
 
 
-def _case(stem: str, case: Any, script: Script) -> Iterator[str]:
+def _case(stem: str, case: Any, script: Script, protocol: str) -> Iterator[str]:
     """Yield what is wrong with a malformed case's rule and outcome."""
     rule = case["rule"]
     if rule not in RULES:
         yield f"the rule {rule!r} does not exist"
+    elif not RULES[rule].present(Version.parse(protocol)):
+        yield f"the rule {rule!r} does not bind servers of {protocol}"
     if not script.id.startswith(f"{rule}/"):
         yield f"its id does not begin with its rule, {rule!r}"
     if stem != rule.split(".")[0]:

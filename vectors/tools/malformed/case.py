@@ -40,6 +40,7 @@ RECORD: Final[dict[str, tuple[str, ...]]] = {
     "SEC-36": (f"{ISSUE}26680",),
     "SEC-37": (f"{ISSUE}28908", f"{PULL}28916"),
     "SEC-38": (),
+    "SEC-39": (f"{ISSUE}28789",),
     "SEC-40": (f"{ISSUE}12496",),
     "SEC-42": (f"{ISSUE}7293",),
     "OBS-1": (),
@@ -71,7 +72,7 @@ NAME: Final = re.compile(r"\$\{([^}]+)\}")
 
 
 class Seen(NamedTuple):
-    """What the genuine 3.6.1 server did with a case: verdicts, and how in words."""
+    """What the genuine server of its version did with a case: verdicts, and how in words."""
 
     verdict: tuple[str, ...]
     how: str

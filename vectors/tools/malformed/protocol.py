@@ -18,9 +18,11 @@ COMMANDS: Final = {
     "ALLOC_BUFFER": 0, "GET_ALIGNMENT": 1, "GET_MAX_SIZE": 2, "BUFFER_GET_BASE": 3, "FREE_BUFFER": 4, "BUFFER_CLEAR": 5,
     "SET_TENSOR": 6, "SET_TENSOR_HASH": 7, "GET_TENSOR": 8, "COPY_TENSOR": 9, "GRAPH_COMPUTE": 10, "GET_DEVICE_MEMORY": 11,
     "INIT_TENSOR": 12, "GET_ALLOC_SIZE": 13, "HELLO": 14, "DEVICE_COUNT": 15, "GRAPH_RECOMPUTE": 16,
+    # of later versions
+    "MEMSET_TENSOR": 17, "SET_TENSOR_2D": 18, "GET_TENSOR_2D": 19, "COMM_INIT": 20, "COMM_ALLREDUCE": 21, "COMM_FREE": 22,
 }  # fmt: skip
 SILENT: Final = {"SET_TENSOR", "GRAPH_COMPUTE", "GRAPH_RECOMPUTE"}
-"""Requests without a reply."""
+"""Requests without a reply at 3.6.1."""
 COMPUTE: Final = 16
 """The flag of a node that is to be computed."""
 
