@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from ggml_rpc_ref.spec.versions import DEFAULT, V1_0_0, V2_0_0, V3_6_1, V4_0_0, V4_0_1, Version, present
+from ggml_rpc_ref.spec.versions import DEFAULT, V1_0_0, V2_0_0, V3_6_1, V4_0_0, V4_0_2, Version, present
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ DTYPES: tuple[DType, ...] = (
     # Added 2026-04-06, in the last nine days of 3.6.1; the packaged 3.6.1 build (llama-cpp-python 0.3.20) lacks it.
     DType("Q1_0", 41, 128, 18, V4_0_0),
     # Added 2026-07-07: the older 4.0.1 builds lack it.
-    DType("Q2_0", 42, 64, 18, V4_0_1),
+    DType("Q2_0", 42, 64, 18, V4_0_2),
 )
 """Every live type, in number order."""
 

@@ -111,6 +111,7 @@ PROFILES: dict[Version, Profile] = {
             "2025-12-05",
             "of December 2025 to 9 March 2026",
             "GET_ALLOC_SIZE carries the sources",
+            proven=True,
         ),
         Profile(
             V3_6_1,
@@ -126,8 +127,8 @@ PROFILES: dict[Version, Profile] = {
             "HELLO carries 24 bytes of transport capabilities each way, for RDMA",
             proven=True,
         ),
-        Profile(V4_0_1, "2026-06-09", "b9581 to b9968", "COL2IM_1D: op numbers only"),
-        Profile(V4_0_2, "2026-07-12", "b9976 to b10042", "LIGHTNING_INDEXER: op numbers only"),
+        Profile(V4_0_1, "2026-06-09", "b9581 to b9968", "COL2IM_1D: op numbers only", proven=True),
+        Profile(V4_0_2, "2026-07-12", "b9976 to b10042", "LIGHTNING_INDEXER: op numbers only", proven=True),
         Profile(
             V4_0_3,
             "2026-07-16",
