@@ -86,7 +86,7 @@ def test_without_a_runtime_directory_it_is_in_the_temporary_one(runtime: Path, m
 
 
 def test_status_shows_a_server_and_its_connections(tmp_path: Path) -> None:
-    with serving("-m", "1M", "--cache-dir", str(tmp_path)) as (process, port), connect(port) as sock:
+    with serving("-d", "oracle", "-m", "1M", "--cache-dir", str(tmp_path)) as (process, port), connect(port) as sock:
         code, out, _ = status("--json")
         assert code == 0
         (state,) = json.loads(out)["servers"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
+from ggml_rpc_ref.commands.log import servers_unlogged
 from ggml_rpc_ref.commands.options import AsJson
 from ggml_rpc_ref.commands.output import print_error
 
@@ -35,24 +35,24 @@ def fuzz_client(
     from ggml_rpc_ref.fuzz.liar import parse_lie
     from ggml_rpc_ref.spec.versions import DEFAULT
 
-    logging.disable(logging.CRITICAL)  # what our server says of each connection is no news here
     version = parse_version(proto) if proto else DEFAULT
     lies = [parse_lie(text, version) for text in lie or []]
     known: dict[tuple[str, ...], Behaviour] = {}
     results: Counter[str] = Counter()
     interrupted = False
     try:
-        for found in run(command, max_time, lies=lies, seed=seed, timeout=timeout, version=version):
-            results[found.result] += 1
-            if as_json:
-                print(json.dumps(found.as_json(command)), flush=True)
-            if found.is_find and found.key not in known:
-                known[found.key] = found
-                if finds is not None:
-                    write(finds, found, command)
-                if not as_json:
-                    where = f" in {found.place}" if found.place else ""
-                    print(f"{found.result.upper()} {found.lie}: {found.how}{where}", flush=True)
+        with servers_unlogged():
+            for found in run(command, max_time, lies=lies, seed=seed, timeout=timeout, version=version):
+                results[found.result] += 1
+                if as_json:
+                    print(json.dumps(found.as_json(command)), flush=True)
+                if found.is_find and found.key not in known:
+                    known[found.key] = found
+                    if finds is not None:
+                        write(finds, found, command)
+                    if not as_json:
+                        where = f" in {found.place}" if found.place else ""
+                        print(f"{found.result.upper()} {found.lie}: {found.how}{where}", flush=True)
     except KeyboardInterrupt:
         interrupted = True
     counts = ", ".join(f"{number} {result}" for result, number in results.most_common())

@@ -12,6 +12,8 @@ import logging
 import sys
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition, Lock, Thread
 from typing import Final, TextIO
@@ -49,6 +51,18 @@ def start_log(level: str, *, as_json: bool) -> LogWriter:
     logger.setLevel(level.upper())
     logging.raiseExceptions = False  # a reader that closes our standard output must not fill standard error with tracebacks
     return writer
+
+
+@contextmanager
+def servers_unlogged() -> Iterator[None]:
+    """Keep the servers of this process from logging what they refuse, where that is what is looked for."""
+    servers = logging.getLogger("ggml_rpc_ref.server")
+    before = servers.level
+    servers.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        servers.setLevel(before)  # a process may do more than one thing: tests do
 
 
 class LogWriter(logging.Handler):

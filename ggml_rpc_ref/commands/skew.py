@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
+from ggml_rpc_ref.commands.log import servers_unlogged
 from ggml_rpc_ref.commands.output import print_error
 from ggml_rpc_ref.errors import Misuse
 
@@ -42,9 +42,10 @@ def skew(
 
     clients, servers = _chosen(client, PROFILES), _chosen(server, PROFILES)
     rows: list[Tried] = []
-    for row in _tried(clients, servers, genuine=genuine):
-        rows.append(row)
-        typer.echo(_line(row))
+    with servers_unlogged():
+        for row in _tried(clients, servers, genuine=genuine):
+            rows.append(row)
+            typer.echo(_line(row))
     if write is not None:
         write.write_text(known.as_json(rows), encoding="utf-8")
     if check:
@@ -68,7 +69,6 @@ def _tried(clients: Sequence[Version], servers: Sequence[Version], *, genuine: b
     from ggml_rpc_ref.spec.skew import OURS, Tried
     from ggml_rpc_ref.spec.versions import Version
 
-    logging.getLogger("ggml_rpc_ref.server").setLevel(logging.ERROR)  # refusals are what is looked for here
     # a fork's build is named otherwise: it is not one of the version that it names
     builds = {Version.parse(it.protocol): it for it in (upstream.installed() if genuine else ()) if it.name == it.protocol}
     for version in servers:
