@@ -14,6 +14,7 @@ import typer
 from ggml_rpc_ref.commands import cases, upstream, vectors
 from ggml_rpc_ref.commands.backends import backends
 from ggml_rpc_ref.commands.conform import conform
+from ggml_rpc_ref.commands.conform_client import conform_client
 from ggml_rpc_ref.commands.decode import decode
 from ggml_rpc_ref.commands.diff import diff, report
 from ggml_rpc_ref.commands.exit_codes import ExitCode
@@ -56,7 +57,7 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode, skew):
+for command in (serve, status, backends, conform, conform_client, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode, skew):
     app.command()(command)
 app.command()(diff)
 app.command()(report)
