@@ -127,6 +127,7 @@ SPOILT = [
     ("sessions", "steps.0.receive", ["00"]),
     ("sessions", "steps.0.send.0", {"any": "00"}),
     ("sessions", "steps.0.send.0", {"repeat": "00", "times": 0}),
+    ("sessions", "steps.0.connection", 1.0),  # an integer in the words of JSON Schema
     ("sessions", "steps.1.receive.0", {"at_least": 1, "width": 2}),
     ("sessions", "steps.1.receive.0", {"values": "00000000", "type": "I32", "nmse": 0}),
     ("sessions", "steps.1.receive.0", "${Buf0}"),
@@ -313,9 +314,9 @@ STRANGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "brackets without end": (json_text("[" * 10**5), "JSON can't be read: RecursionError [vector.json]"),
     "digits without end": (json_text("9" * 10**5), "JSON can't be read: ValueError [vector.json]"),
     "not UTF-8": (lambda directory: (directory / SESSION).write_bytes(b'"\xff"'), "at offset 1 is damaged: JSON is not UTF-8"),
-    "no object": (json_text("null"), "is not of type 'object'"),
+    "no object": (json_text("null"), 'is not of type "object"'),
     "a device": (device_instead, "it is not a file"),
-    "a field": (session_with("id", 5), "$.id: 5 is not of type 'string'"),
+    "a field": (session_with("id", 5), '$.id: 5 is not of type "string"'),
     "many bytes": (
         session_with("steps.0.send", [{"repeat": "00", "times": 10**12}]),
         "step 1 has 1e+12 bytes, more than 268435456",
