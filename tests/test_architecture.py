@@ -56,7 +56,7 @@ OUTSIDE: dict[str, set[str]] = {
     "rich": {"commands"},
     "scapy": {"decode/pcap"},
     "gguf": {"golden"},
-    "jsonschema": {"golden"},
+    "jsonschema_rs": {"golden"},
     "referencing": {"golden"},
     "cffi": {"backends/native"},
     "setuptools": {"backends/native/build_backend"},
