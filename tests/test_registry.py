@@ -58,7 +58,6 @@ def test_one_connection_for_all_that_ends_with_its_last_buffer(server: ggml_rpc_
 
 
 def wait_for_connections(server: ggml_rpc_ref.Server, count: int) -> None:
-    gc.collect()
     settled = threading.Event()
     for _ in range(500):
         if server.connections == count:

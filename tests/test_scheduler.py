@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -208,6 +210,29 @@ def test_a_result_of_an_earlier_graph_is_refused_not_wrong() -> None:
         np.testing.assert_array_equal(two.numpy(), [[5] * 4])
         with pytest.raises(Misuse, match="not of the graph that was computed last"):
             one.numpy()
+
+
+def test_connections_end_with_the_scheduler() -> None:
+    """At once, not when Python looks for circles of objects: a genuine server of 3.6.1 serves one client at a time."""
+    with ggml_rpc_ref.Server(memory=2**24) as server:
+
+        def used() -> None:
+            with ggml_rpc_ref.Scheduler([ggml_rpc_ref.rpc_init(server.endpoint), here()]) as scheduler:
+                graph, x, _ = network(scheduler, [1])
+                x.write(values(1))
+                graph.compute()
+                assert server.connections == 1
+
+        gc.disable()
+        try:
+            used()
+            for _ in range(500):
+                if server.connections == 0:
+                    break
+                threading.Event().wait(0.01)
+            assert server.connections == 0
+        finally:
+            gc.enable()
 
 
 def test_explanations_are_text_json_and_dot() -> None:

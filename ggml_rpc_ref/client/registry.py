@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from ggml_rpc_ref.client.buffers import RemoteBuffer
 from ggml_rpc_ref.client.client import Client, connect
-from ggml_rpc_ref.client.device_info import DeviceMemory
+from ggml_rpc_ref.client.device_info import DeviceMemory, count_devices
 from ggml_rpc_ref.client.devices import Device, NoSuchDevice
 from ggml_rpc_ref.client.tensors import RemoteTensor
 from ggml_rpc_ref.errors import Misuse
@@ -110,7 +110,7 @@ def rpc_init(endpoint: str, device: int = 0, *, timeout: float | None = 60.0, co
         _require_room(text)
         backend.waits = Waits(connect_timeout, timeout)
         # refuses what is not there before anything is built on it
-        if not 0 <= device < (count := len(backend.client.devices)):
+        if not 0 <= device < (count := count_devices(backend.client)):
             raise NoSuchDevice(f"device {device} of {text}: it has {count}, numbered from 0")
         _backends[text, device] = backend
         return backend
@@ -243,10 +243,14 @@ class RegistryEntry:
 _count = 0
 
 
-def rpc_add_server(endpoint: str) -> RegistryEntry:
+def rpc_add_server(endpoint: str, *, timeout: float | None = 60.0) -> RegistryEntry:
     """Add a server to the registry and return its entry; added again, the same one.
 
     Counterpart of ggml_backend_rpc_add_server(endpoint), ggml-rpc.h.
+
+    Args:
+        endpoint: "HOST:PORT".
+        timeout: seconds that one answer may take; None: no limit.
 
     Raises:
         What `rpc_init` raises.
@@ -255,8 +259,8 @@ def rpc_add_server(endpoint: str) -> RegistryEntry:
     text = str(parse_endpoint(endpoint))
     with _lock:
         if text not in _entries:
-            first = rpc_init(text, 0)
-            backends = [first, *(rpc_init(text, index) for index in range(1, len(first.client.devices)))]
+            first = rpc_init(text, 0, timeout=timeout)
+            backends = [first, *(rpc_init(text, index, timeout=timeout) for index in range(1, count_devices(first.client)))]
             queued = first.version >= QUEUE_SINCE
             can = Capabilities(asynchronous=queued, events=queued)
             devices = [RegistryDevice(f"RPC{_count + at}", text, "GPU", backend, can) for at, backend in enumerate(backends)]

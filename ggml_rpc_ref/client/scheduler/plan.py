@@ -107,37 +107,36 @@ def _note_exports(plan: Plan, channels: Sequence[Channel]) -> bool:
     They may not where a split reads a weight or a state of another connection that no earlier split hands over: a later one might
     write there meanwhile.
     """
-    safe, latest = True, dict[int, Split]()  # by connection
-    for split in plan.splits:
+    safe, latest = True, dict[int, int]()  # by connection
+    for number, split in enumerate(plan.splits):
         for tensor in split.inputs:
             channel = channels[plan.home(tensor)]
             if plan.graph.is_input(tensor) or channel is channels[split.backend]:
                 continue
             # after the latest split there, which is the maker's or a later one
-            maker = latest.get(id(channel))
-            if maker is None:
+            if id(channel) not in latest:
                 safe = False
-            elif tensor not in maker.exports:
-                maker.exports.append(tensor)
-        latest[id(channels[split.backend])] = split
+                continue
+            maker = split.makers[tensor] = latest[id(channel)]
+            if tensor not in plan.splits[maker].exports:
+                plan.splits[maker].exports.append(tensor)
+        latest[id(channels[split.backend])] = number
     return safe
 
 
 def _has_independent_splits(plan: Plan, channels: Sequence[Channel]) -> bool:
     """Whether a split needs nothing of one before it that is on another connection."""
     needs: list[int] = []  # for each split the splits that must be done before, as bits
-    maker: dict[int, int] = {}  # tensor to the split that hands it over
     latest: dict[int, int] = {}
     independent = False
     for number, split in enumerate(plan.splits):
         channel = id(channels[split.backend])
-        before = [maker[tensor] for tensor in split.inputs if tensor in maker] + [latest[c] for c in (channel,) if c in latest]
+        before = [*split.makers.values(), *(latest[c] for c in (channel,) if c in latest)]
         needs.append(0)
         for earlier in before:
             needs[number] |= needs[earlier] | 1 << earlier
         independent = independent or needs[number] != (1 << number) - 1
         latest[channel] = number
-        maker |= dict.fromkeys(split.exports, number)
     return independent
 
 

@@ -101,7 +101,9 @@ class Running:
 
     def __init__(self, bound: Bound, channels: Sequence[Channel], guard: Guard) -> None:
         self._bound, self._plan, self._channels, self._guard = bound, bound.plan, channels, guard
-        self._handed: dict[int, Future[Array]] = {t: Future() for split in self._plan.splits for t in split.exports}
+        # by split and tensor: a state may be handed over again after it has changed
+        splits = enumerate(self._plan.splits)
+        self._handed: dict[tuple[int, int], Future[Array]] = {(n, t): Future() for n, split in splits for t in split.exports}
 
     def run(self, pool: ThreadPoolExecutor | None) -> None:
         """Compute every split: in order, or each connection's in order and the connections at the same time.
@@ -136,7 +138,7 @@ class Running:
     def _split(self, number: int) -> None:
         split = self._plan.splits[number]
         for tensor in (*split.inputs, *split.written):
-            self._bring(tensor, split.backend)
+            self._bring(tensor, split)
         device = self._plan.backends[split.backend]
         with self._guard(device):
             device.compute(self._bound.messages[number])
@@ -144,11 +146,11 @@ class Running:
                 # another device of the same server may be the one that has it
                 home = self._plan.home(tensor)
                 made = self._plan.on(home, tensor)
-                self._handed[tensor].set_result(self._plan.backends[home].read(made, 0, made.nbytes))
+                self._handed[number, tensor].set_result(self._plan.backends[home].read(made, 0, made.nbytes))
 
-    def _bring(self, tensor: int, backend: int) -> None:
+    def _bring(self, tensor: int, split: Split) -> None:
         """Copy a tensor to a backend: from the caller's array, within one server, or from backend to backend through here."""
-        plan, device = self._plan, self._plan.backends[backend]
+        plan, backend, device = self._plan, split.backend, self._plan.backends[split.backend]
         target = plan.there[backend][tensor]
         if plan.graph.is_input(tensor):
             data = _of_caller(plan, tensor)
@@ -159,8 +161,8 @@ class Running:
                 with self._guard(device):
                     if device.copy(source, target):
                         return
-            if tensor in self._handed:
-                data = self._handed[tensor].result()
+            if tensor in split.makers:
+                data = self._handed[split.makers[tensor], tensor].result()
             else:
                 with self._guard(plan.backends[home]):
                     data = plan.backends[home].read(source, 0, source.nbytes)

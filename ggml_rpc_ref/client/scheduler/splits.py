@@ -23,7 +23,8 @@ class Split:
         first, last: its nodes, `last` not among them.
         inputs: tensors that are copied to the backend before it is computed.
         written: inputs of the graph on this machine's own backend, where they have to be written but not copied.
-        exports: tensors that it computes and that splits of other connections read.
+        exports: tensors that splits of other connections read, and that are read for them when this one is computed.
+        makers: for inputs that are handed over so, the number of the split that does it.
     """
 
     backend: int
@@ -32,6 +33,7 @@ class Split:
     inputs: list[int] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
     exports: list[int] = field(default_factory=list)
+    makers: dict[int, int] = field(default_factory=dict)
 
 
 def cut(graph: Indexed, where: Assigned) -> list[Split]:
