@@ -1,7 +1,7 @@
 """The scheduler beside the genuine one: the same graphs over the same servers, at 3.6.1 and 8.0.0.
 
 Compared are where each node is computed, the splits, what is copied before each, and the results: bit by bit where servers compute
-all of it, within float32's rounding where this machine has a part, which in one case is llama.cpp's CPU backend and in the other ours.
+all of it, within float32's rounding where this machine has a part: in one case llama.cpp's CPU backend, in the other ours.
 """
 
 from __future__ import annotations
