@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import struct
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +28,7 @@ from ggml_rpc_ref.server.plan import Plan, make_plan
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST
+from tests.support.command import run_command
 from tests.support.sabotage import InProcess
 
 OP = {name: number for number, name in enumerate(op_table())}
@@ -416,7 +415,7 @@ def world_values() -> World:
 
 
 def test_backends_counts_no_more_ops_than_there_are() -> None:
-    done = subprocess.run([sys.executable, "-m", "ggml_rpc_ref", "backends", "--json"], capture_output=True, timeout=60, check=True)
+    done = run_command("backends", "--json")
     counts = {row["name"]: row["ops"] for row in json.loads(done.stdout)}
     assert counts["oracle"] == len(ops_of(NEWEST).keys() - CUSTOM_OPS - VIEW_OPS)
     assert counts["native"] == len(registry.BACKENDS["native"].kernels()) > 0
