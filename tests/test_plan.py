@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ggml_rpc_ref.backends import Cancelled, Run, Step, Stopped, never, registry
-from ggml_rpc_ref.backends.memory import Allocation, HostMemory
+from ggml_rpc_ref.backends.memory import Allocation, ByCopies, HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.conformance import Verdict, run, select
 from ggml_rpc_ref.errors import Misuse, Violation
@@ -36,7 +36,7 @@ ROW = 16
 """Bytes of a vector of four F32."""
 
 
-class Elsewhere:
+class Elsewhere(ByCopies):
     """An allocation whose bytes the server can't reach in place; it counts what moves."""
 
     data = None
@@ -283,11 +283,11 @@ def test_a_run_stops_between_steps(backend: Any) -> None:
 
 
 def test_every_backend_names_ops_that_there_are() -> None:
-    assert list(registry.BACKENDS) == ["oracle", "upstream-cpu", "native"]
+    assert list(registry.BACKENDS) == ["oracle", "upstream-cpu", "native", "cuda"]
     for row in registry.ROWS:
         assert row.kernels().keys() <= ops_of(NEWEST).keys() - CUSTOM_OPS, row.name
-        if row.name == "native" and row.unavailable():
-            continue  # installed where there is no C compiler
+        if row.name in ("native", "cuda") and row.unavailable():
+            continue  # installed where there is no C compiler, or no GPU
         assert row.unavailable() == ""
         backend = row.make(1000, 10)
         assert (backend.name, backend.KERNELS, backend.memory.total) == (row.name, row.kernels(), 1000)
