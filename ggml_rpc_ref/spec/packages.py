@@ -101,7 +101,8 @@ FORKS: dict[str, Package] = {
         "ik-llama-cpp-python",
         "0.1.5",
         Start.IK,
-        # its kernels are templates: with -O3 a build was stopped after 18 minutes at 11 of 27 files; the largest takes 9 s with -O1
+        # its kernels are templates: with -O3 a build was stopped after 18 minutes at 11 of 27 files. With -O1 one takes 6 to 21 s;
+        # without flash attention, or without the other kernels, it does not link
         options=(
             "-DGGML_IQK_FLASH_ATTENTION=OFF",
             *(f"-DCMAKE_{language}_FLAGS_RELEASE=-O1 -DNDEBUG" for language in ("C", "CXX")),
