@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, As, AsJson, Expect, Judged, Listing, Only, Owned, Skip, Spawn
+from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, As, AsJson, Expect, Judged, Listing, Only, Owned, Profile, Skip, Spawn
 from ggml_rpc_ref.commands.output import print_error, print_json
 from ggml_rpc_ref.commands.writing import NOTHING, Writing
 from ggml_rpc_ref.errors import Misuse
@@ -37,13 +37,7 @@ def conform(
     timeout: Annotated[
         float, typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long one answer may take.")
     ] = 5.0,
-    profile: Annotated[
-        str,
-        typer.Option(
-            metavar="PROFILE",
-            help="What is asked of the server: full; inference or minimal: what these need; found: the commands that it answers.",
-        ),
-    ] = "full",
+    profile: Profile = "full",
     repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Run each case N times; the worst verdict counts.")] = 1,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, metavar="N", help="Judge N cases at a time.")] = 1,
     expect: Expect = None,
@@ -68,10 +62,9 @@ def conform(
 ) -> None:
     """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
     from ggml_rpc_ref.commands.parsing import parse_own
-    from ggml_rpc_ref.conformance import CASES, PROFILES, select
+    from ggml_rpc_ref.conformance import CASES, check_profile, select
 
-    if profile not in ("full", *PROFILES):
-        raise Misuse(f"--profile {profile}: there is full, {', '.join(PROFILES)}")
+    check_profile(profile)
     version = parse_own(own)
     server, cases = choose_target(target, spawn, version), select(tuple(only or ()), tuple(skip or ()))
     server.name = name or server.name

@@ -18,6 +18,7 @@ from ggml_rpc_ref.conformance.cases.graph_results import EXTRAS, SUMS, Sum, plac
 from ggml_rpc_ref.conformance.peer import Facts, Peer
 from ggml_rpc_ref.conformance.serving import Serving
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict, require
+from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.dtypes import BY_NAME, types
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
@@ -378,6 +379,12 @@ PROFILES: Mapping[str, set[str]] = {
     "found": set(),
 }
 """Profile to the commands that it asks for; "full" asks for all that the version has, "found" for those that the server answers."""
+
+
+def check_profile(profile: str) -> None:
+    """Raise Misuse unless there is such a profile."""
+    if profile not in ("full", *PROFILES):
+        raise Misuse(f"--profile {profile}: there is full, {', '.join(PROFILES)}")
 
 
 def is_asked(profile: str, command: str) -> bool:
