@@ -28,6 +28,8 @@ PROTOCOL = FOUNDATION | {"protocol"}
 MAY_IMPORT: dict[str, set[str]] = {
     "spec": set(),
     "errors": set(),
+    # another program's cluster, for fuzzing and judging on many machines
+    "cluster": {"errors"},
     "protocol": FOUNDATION,
     "files": PROTOCOL,
     "net": PROTOCOL,
@@ -39,9 +41,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": ARITHMETIC | PROTOCOL | {"net"},
     "proxy": PROTOCOL | {"files", "net"},
     # the suite that judges a server shares no code with our server but the tables and the protocol
-    "conformance": ARITHMETIC | PROTOCOL | {"net"},
+    "conformance": ARITHMETIC | PROTOCOL | {"net", "cluster"},
     # it judges by our own server in its process, which the suite must not
-    "fuzz": ARITHMETIC | PROTOCOL | {"files", "net", "conformance", "server", "backends", "decode"},
+    "fuzz": ARITHMETIC | PROTOCOL | {"files", "net", "conformance", "server", "backends", "decode", "cluster"},
     "golden": ARITHMETIC | PROTOCOL | {"files", "conformance", "net", "decode"},
     "decode": PROTOCOL | {"files", "ops"},
     "upstream": FOUNDATION,
@@ -64,7 +66,7 @@ OUTSIDE: dict[str, set[str]] = {
     "jinja2": {"conformance/html"},
     "pytest": {"pytest_plugin"},
     "hypothesis": {"fuzz/strategies"},
-    "dask": {"fuzz/campaign"},
+    "dask": {"cluster"},
 }
 """What of other people's each file or folder may import; beside numpy, which all may but spec and errors."""
 SOCKETS = {"net", "upstream"}

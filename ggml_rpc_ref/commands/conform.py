@@ -16,16 +16,12 @@ import typer
 from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, As, AsJson, Expect, Judged, Listing, Only, Owned, Profile, Skip, Spawn
 from ggml_rpc_ref.commands.output import print_error, print_json
-from ggml_rpc_ref.commands.writing import NOTHING, Writing
+from ggml_rpc_ref.commands.writing import NOTHING, Writing, shortened
 from ggml_rpc_ref.errors import Misuse
 
 if TYPE_CHECKING:
     from ggml_rpc_ref.conformance import Case, Event, Expected, Report, Result, Target
     from ggml_rpc_ref.spec.versions import Version
-
-
-LINE = 200
-"""Characters of the line that says a failure as it is found; the report has all of it."""
 
 
 def conform(
@@ -55,22 +51,50 @@ def conform(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show what was sent and received, and what the server printed.")
     ] = False,
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Judge the servers that this file names (TOML or JSON); the options here hold for all of them."
+        ),
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="With --targets: N servers at a time.")] = 4,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIRECTORY", help="With --targets: keep each server's result here, so that the same command goes on."),
+    ] = None,
+    dask: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="With --targets: judge on the cluster of this Dask scheduler; local: start one.")
+    ] = "",
     i_own_this_target: Owned = False,
     list_cases: Listing = False,
     own: As = "",
     as_json: AsJson = False,
 ) -> None:
     """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
+    from ggml_rpc_ref.commands.fleet import Crew, judge_fleet
     from ggml_rpc_ref.commands.parsing import parse_own
     from ggml_rpc_ref.conformance import CASES, check_profile, select
+    from ggml_rpc_ref.conformance.fleet import Member, read
 
     check_profile(profile)
     version = parse_own(own)
+    if targets is not None:
+        if target or spawn or name or write_expect or reproduce:
+            raise Misuse("--targets names the servers: HOST:PORT, --spawn, --name, --write-expect and --reproduce are for one")
+        common = Member(
+            "", "", "", own, timeout, jobs, repeat, profile, i_own_this_target, str(expect or ""), _words(only), _words(skip)
+        )
+        members = read(targets, common)
+        raise typer.Exit(judge_fleet(members, Crew(at_once, dask, keep, tuple(report or ()), as_json)))
     server, cases = choose_target(target, spawn, version), select(tuple(only or ()), tuple(skip or ()))
     server.name = name or server.name
     writing = Writing(tuple(report or ()), write_expect, reproduce)
     options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing, jobs, version)
     raise typer.Exit(print_cases(cases, as_json=as_json) if list_cases else judge_and_report(server, cases, options, CASES))
+
+
+def _words(patterns: list[str] | None) -> tuple[str, ...]:
+    return tuple(patterns or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +196,9 @@ def _collect(events: Generator[Event, None, None], report: Report, show: Callabl
 
 def exit_code(report: Report, expected: Mapping[str, Expected] | None = None) -> ExitCode:
     """Return the exit code for the outcome of a run."""
-    from ggml_rpc_ref.conformance import Outcome, outcome
+    from ggml_rpc_ref.conformance import outcome
 
-    return {
-        Outcome.CONFORMANT: ExitCode.OK,
-        Outcome.NON_CONFORMANT: ExitCode.NON_CONFORMANT,
-        Outcome.CRASHED: ExitCode.CRASHED,
-        Outcome.TOOL_FAILED: ExitCode.OUR_FAULT,
-        Outcome.INTERRUPTED: ExitCode.INTERRUPTED,
-    }[outcome(report, expected)]
+    return ExitCode(outcome(report, expected))
 
 
 @contextmanager
@@ -225,4 +243,4 @@ def _print_failure(event: Event, expected: Mapping[str, Expected], write: Callab
 
     if isinstance(event, CaseEnded) and event.result.verdict not in NO_FAULT and not is_expected(event.result, expected):
         line = f"{event.result.verdict} {event.result.case.id}: {event.result.detail}"
-        write(line if len(line) <= LINE else f"{line[: LINE - 1]}…")
+        write(shortened(line))
