@@ -271,7 +271,12 @@ def test_the_witness_is_written_without_our_codec_and_tables(tool: str) -> None:
 
 
 def test_every_tool_is_judged_or_says_what_it_uses() -> None:
-    assert {name for name in WRITERS if "/" not in name} - set(MAY_USE) == {"record_ops", "record_sessions", "worst_errors"}
+    assert {name for name in WRITERS if "/" not in name} - set(MAY_USE) == {
+        "element_bounds",
+        "record_ops",
+        "record_sessions",
+        "worst_errors",
+    }
 
 
 def is_op(module: str) -> bool:

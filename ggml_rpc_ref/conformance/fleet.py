@@ -264,9 +264,9 @@ class Kept:
         return row if isinstance(row, dict) and row.get("mark") == member.mark else None
 
     def add(self, member: Member, row: Mapping[str, Any]) -> None:
-        """Keep a row, unless the server could not be reached or its run was interrupted: the next run tries again."""
+        """Keep a row, unless the server was not reached, its run was interrupted or its judge failed: the next run tries again."""
         path = self._path(member)
-        if path is None or row["exit_status"] in (Outcome.UNREACHABLE, Outcome.INTERRUPTED):
+        if path is None or row["exit_status"] in (Outcome.UNREACHABLE, Outcome.INTERRUPTED, Outcome.TOOL_FAILED):
             return
         partial = path.with_suffix(".part")
         try:

@@ -81,6 +81,7 @@ class Facts:
         alignment: from its GET_ALIGNMENT reply, where its version has no DEVICE_COUNT.
         useless: command that does not work to why, as the diagnosis found; cases that need it are not judged.
         slowest: seconds that its slowest answer took.
+        refused: ops that it refuses in graphs of one node, each with the types of its sources, as the diagnosis found.
     """
 
     version: Version
@@ -92,6 +93,7 @@ class Facts:
     alignment: int = 0
     useless: dict[str, NotJudged] = field(default_factory=dict)
     slowest: float = 0.0
+    refused: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
 
     def has(self, request: type) -> bool:
         """Whether the version has a request."""
