@@ -210,7 +210,7 @@ def _progress(name: str, cases: Sequence[Case], expected: Mapping[str, Expected]
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from ggml_rpc_ref.conformance import NO_FAULT, CaseBegan, CaseEnded
+    from ggml_rpc_ref.conformance import NO_FAULT, CaseBegan, CaseEnded, Introduced
 
     columns = (
         TextColumn("{task.description}"),
@@ -228,7 +228,9 @@ def _progress(name: str, cases: Sequence[Case], expected: Mapping[str, Expected]
         def show(event: Event) -> None:
             nonlocal failures
             _print_failure(event, expected, lambda line: bar.console.print(line, markup=False, highlight=False))
-            if isinstance(event, CaseBegan):
+            if isinstance(event, Introduced):
+                bar.update(task, total=event.cases)
+            elif isinstance(event, CaseBegan):
                 bar.update(task, case=event.case.id)
             elif isinstance(event, CaseEnded):
                 failures += event.result.verdict not in NO_FAULT
