@@ -31,7 +31,7 @@ from ggml_rpc_ref.backends.native import DIRECTORY, Native, backend, unavailable
 from ggml_rpc_ref.backends.native.library import VARIANTS, Library, kernel_ops, load
 from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
 from ggml_rpc_ref.blocks import CAN_QUANTISE
-from ggml_rpc_ref.derive import declarations, grids
+from ggml_rpc_ref.derive import declarations, grids, numbers
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.cases import cases_of, recipes
@@ -208,6 +208,7 @@ def test_a_result_over_a_source_is_left_to_the_oracle() -> None:
 
 def test_the_declarations_are_those_of_the_rows() -> None:
     assert (DIRECTORY / "declared.h").read_text() == declarations()
+    assert (DIRECTORY / "kernels" / "shared" / "numbers.h").read_text() == numbers()
     assert (DIRECTORY / "kernels" / "shared" / "grids.h").read_text() == grids()
 
 

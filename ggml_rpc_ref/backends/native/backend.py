@@ -21,6 +21,7 @@ from ggml_rpc_ref.backends import (
     disturbed,
     in_turn,
     never,
+    one_after_the_other,
     out_of_memory,
     written_tensors,
 )
@@ -86,7 +87,7 @@ class Native:
     def compile(self, steps: Sequence[Step]) -> Run:
         """Return a run in which each stretch of steps with kernels is one call."""
         runs = [self._stretch(list(group), own) for own, group in groupby(steps, lambda step: step.compute is None)]
-        return runs[0] if len(runs) == 1 else partial(_one_after_the_other, runs)
+        return runs[0] if len(runs) == 1 else partial(one_after_the_other, runs)
 
     def _stretch(self, steps: list[Step], own: bool) -> Run:
         if own:
@@ -95,11 +96,6 @@ class Native:
             packed = _pack(nodes, [kind.address for kind in kinds if kind is not None])
             return _Stretch(self, packed, kinds, lambda: nodes, list(_reports(nodes)))
         return in_turn([(step.node, step.compute) for step in steps if step.compute is not None])
-
-
-def _one_after_the_other(runs: Sequence[Run], cancelled: Cancelled = never) -> None:
-    for run in runs:
-        run(cancelled)
 
 
 class _Stretch:
