@@ -8,6 +8,7 @@ Each mutant is one change in one function of what a peer's requests pass through
 and never served forks a server with the change (`zygote`); the cases run in this one, so that a fault in the codec can't hide from
 itself. The cases are those of `conform` and those of `vectors play`, for 3.6.1 and 8.0.0. First it is found out which lines of the
 server each case reaches (`reach`); a mutant is then shown only the cases that reach its line, and is killed by the first that
-finds a fault which the server without a change does not show (`killing`). `survivors.json` says of each survivor of the run that
-`score.json` keeps why nobody sees it; a mutant on a line that no case reaches survives like any other.
+finds a fault which the server without a change does not show, or a refusal of what that one computes (`killing`). `survivors.json`
+says of each survivor of the run that `score.json` keeps why nobody sees it; a mutant on a line that no case reaches survives like
+any other.
 """

@@ -15,7 +15,7 @@ import tests.mutation
 from tests.mutation.forked import Zygote
 from tests.mutation.killing import Killer
 from tests.mutation.mutants import MODULES, Mutant, mutants
-from tests.mutation.reach import known, questions
+from tests.mutation.reach import known, mark_of, questions
 
 HERE = Path(__file__).parent
 REASONS = HERE / "survivors.json"
@@ -32,13 +32,16 @@ def judge(sample: list[Mutant], results: Path, share: tuple[int, int], limit: fl
     done = {row["key"] for row in read(results)}
     asked = questions()
     reach = known(results.with_suffix(".reach.json"), asked)
-    end = time.monotonic() + limit
+    mark, end = mark_of(asked), time.monotonic() + limit
     with Zygote() as zygote, results.open("a") as file:
         killer = Killer(zygote, asked, reach)
         for number, mutant in enumerate(sample):
             if number % share[1] != share[0] or mutant.key in done:
                 continue
             if time.monotonic() > end:
+                return
+            if mark_of(asked) != mark:
+                print("the code has changed since the beginning: run this in a checkout that nobody touches", file=sys.stderr)
                 return
             fate = killer.fate(mutant)
             file.write(json.dumps(fate.as_json()) + "\n")
@@ -63,6 +66,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "mutants": len(rows),
         "killed": killed,
+        "verdicts": dict(Counter(row["verdict"] if row["by"] != "start" else "start" for row in rows if row["by"]).most_common()),
         "not_reached": sum(not row["reaching"] for row in rows),
         "explained": explained,
         "score": round(100 * killed / len(rows), 1) if rows else None,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
-from ggml_rpc_ref.conformance import NO_FAULT, Options, Verdict
+from ggml_rpc_ref.conformance import Options, Verdict
 from ggml_rpc_ref.conformance.runner import Judging, WrongVersion, introduce
 from ggml_rpc_ref.conformance.serving import Serving
 from ggml_rpc_ref.spec.versions import Version
@@ -29,7 +29,8 @@ class Fate:
         key: the mutant's.
         line: where it was.
         by: what killed it, "" for a survivor.
-        verdict: what that found.
+        verdict: what that found; UNSUPPORTED: the server refuses what it computed before, which a report shows, though no rule
+            forbids it.
         shown: how many cases it was shown.
         reaching: how many cases reach its line.
     """
@@ -96,7 +97,7 @@ class Killer:
                 if judge is None:
                     judge = judges[question.version] = _judge(target, question.version, TIMEOUT)
                 verdict = judge.judge(question.case).verdict
-                if verdict not in NO_FAULT and self._is_confirmed(target, question, verdict):
+                if verdict is not Verdict.PASS and self._is_confirmed(target, question, verdict):
                     self._kills[index] += 1
                     return Fate(mutant.key, mutant.line, question.id, verdict, shown, reaching)
         except (ConnectionError, TimeoutError, WrongVersion) as error:
@@ -110,12 +111,12 @@ class Killer:
         unchanged = Forked(self._zygote, {})
         try:
             unchanged.start()
-            if _judge(unchanged, question.version, PATIENT).judge(question.case).verdict not in NO_FAULT:
+            if _judge(unchanged, question.version, PATIENT).judge(question.case).verdict is not Verdict.PASS:
                 return False
             if verdict not in (Verdict.HANG, Verdict.CRASH):
                 return True
             target.start()
-            return _judge(target, question.version, PATIENT).judge(question.case).verdict not in NO_FAULT
+            return _judge(target, question.version, PATIENT).judge(question.case).verdict is not Verdict.PASS
         except (ConnectionError, TimeoutError):
             return True  # of the changed one: it serves no longer
         finally:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ggml_rpc_ref.conformance import CASES, NO_FAULT, Case, Options
+from ggml_rpc_ref.conformance import CASES, NO_FAULT, Case, Options, Verdict
 from ggml_rpc_ref.conformance.runner import Judging, introduce
 from ggml_rpc_ref.conformance.serving import Serving
 from ggml_rpc_ref.golden import omitted
@@ -73,7 +73,7 @@ def find_out(asked: list[Question]) -> Reach:
             began = time.monotonic()
             result = judges[question.version].judge(question.case)
             reach.seconds.append(round(time.monotonic() - began, 4))
-            reach.usable.append(result.verdict in NO_FAULT and reach.seconds[-1] < SLOW)
+            reach.usable.append(result.verdict is Verdict.PASS and reach.seconds[-1] < SLOW)
             for line in target.lines():
                 reach.by_line.setdefault(line, []).append(index)
             if result.verdict not in NO_FAULT:
@@ -91,7 +91,7 @@ def _judges(target: Forked) -> Iterator[tuple[Version, Judging]]:
 
 def known(path: Path, asked: list[Question]) -> Reach:
     """Return what the file says if it is of this code and these questions; else find out and write it."""
-    mark = _mark(asked)
+    mark = mark_of(asked)
     if path.exists():
         content = json.loads(path.read_text())
         if content["mark"] == mark:
@@ -102,7 +102,8 @@ def known(path: Path, asked: list[Question]) -> Reach:
     return reach
 
 
-def _mark(asked: list[Question]) -> str:
+def mark_of(asked: list[Question]) -> str:
+    """Return what a result depends on: the questions and the text of the modules."""
     digest = hashlib.sha256("\n".join(question.id for question in asked).encode())
     for module in MODULES:
         digest.update((ROOT / PACKAGE / module).read_bytes())
