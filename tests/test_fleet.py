@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -24,12 +25,12 @@ timeout = 20
 only = ["device.count", "session.hello-version"]
 
 [[servers]]
-name = "ours"
-
-[[servers]]
 name = "ours of 8.0.0"
 version = "8.0.0"
 only = ["device.count"]
+
+[[servers]]
+name = "ours"
 
 [[servers]]
 endpoint = "127.0.0.1:9"
@@ -62,11 +63,14 @@ def test_several_servers_have_one_report_and_a_second_run_goes_on(tmp_path: Path
     for row in content["servers"]:
         jsonschema.validate(row["report"], json.loads((SCHEMAS / "report.json").read_text()))
     found = rows(content)
-    assert [(name, status) for name, status, _ in found] == [("ours", 0), ("ours of 8.0.0", 0), ("127.0.0.1:9", 3)]
-    assert found[0][2] > found[1][2] > 0 == found[2][2]
+    assert [(name, status) for name, status, _ in found] == [("ours of 8.0.0", 0), ("ours", 0), ("127.0.0.1:9", 3)]
+    assert found[1][2] > found[0][2] > 0 == found[2][2]
     text = page.read_text()
     assert text.count("ours of 8.0.0") > 3
     assert "can&#39;t connect to 127.0.0.1:9" in text
+    # a case that only the second server was asked is that one's
+    (block,) = re.findall(r'<details id="session.hello-version/.*?</details>', text, re.DOTALL)
+    assert re.findall(r"<h4><code>(.*?)</code>", block) == ["ours"]
 
     _, _, again = conform(*words)
     assert "ours: judged before" in again
