@@ -28,6 +28,8 @@ PROTOCOL = FOUNDATION | {"protocol"}
 MAY_IMPORT: dict[str, set[str]] = {
     "spec": set(),
     "errors": set(),
+    # another program's cluster, for fuzzing and judging on many machines
+    "cluster": {"errors"},
     "protocol": FOUNDATION,
     "files": PROTOCOL,
     "net": PROTOCOL,
@@ -37,11 +39,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": ARITHMETIC,
     "server": ARITHMETIC | PROTOCOL | {"backends", "net"},
     "client": ARITHMETIC | PROTOCOL | {"net"},
+    # where the two meet: this machine's backends answer a client's requests as a server does, without a wire between them. The
+    # client itself, scheduler included, stays free of both server and backends, so that it can be used without either
+    "this_machine": ARITHMETIC | PROTOCOL | {"net", "client", "server", "backends"},
     "proxy": PROTOCOL | {"files", "net"},
     # the suite that judges a server shares no code with our server but the tables and the protocol
-    "conformance": ARITHMETIC | PROTOCOL | {"net"},
+    "conformance": ARITHMETIC | PROTOCOL | {"net", "cluster"},
     # it judges by our own server in its process, which the suite must not
-    "fuzz": ARITHMETIC | PROTOCOL | {"files", "net", "conformance", "server", "backends", "decode"},
+    "fuzz": ARITHMETIC | PROTOCOL | {"files", "net", "conformance", "server", "backends", "decode", "cluster"},
     "golden": ARITHMETIC | PROTOCOL | {"files", "conformance", "net", "decode"},
     "decode": PROTOCOL | {"files", "ops"},
     "upstream": FOUNDATION,
@@ -59,7 +64,7 @@ OUTSIDE: dict[str, set[str]] = {
     "rich": {"commands"},
     "scapy": {"decode/pcap"},
     "gguf": {"golden"},
-    "jsonschema": {"golden"},
+    "jsonschema_rs": {"golden"},
     "referencing": {"golden"},
     "cffi": {"backends/native"},
     "setuptools": {"backends/native/build_backend"},
@@ -67,7 +72,7 @@ OUTSIDE: dict[str, set[str]] = {
     "jinja2": {"conformance/html"},
     "pytest": {"pytest_plugin"},
     "hypothesis": {"fuzz/strategies"},
-    "dask": {"fuzz/campaign"},
+    "dask": {"cluster"},
 }
 """What of other people's each file or folder may import; beside numpy, which all may but spec and errors."""
 SOCKETS = {"net", "upstream"}
@@ -255,6 +260,7 @@ MAY_USE: dict[str, set[str]] = {
     "record_frames": {"ggml_rpc_ref"},
     "record_layout": set(),
     "make_malformed": set(),
+    "make_unwitnessed": set(),
     "session_scenarios": set(),
 }
 """What of this package the tools may use that write the witness; those not named here record by other means, which they say."""
@@ -278,7 +284,12 @@ def test_the_witness_is_written_without_our_codec_and_tables(tool: str) -> None:
 
 
 def test_every_tool_is_judged_or_says_what_it_uses() -> None:
-    assert {name for name in WRITERS if "/" not in name} - set(MAY_USE) == {"record_ops", "record_sessions", "worst_errors"}
+    assert {name for name in WRITERS if "/" not in name} - set(MAY_USE) == {
+        "element_bounds",
+        "record_ops",
+        "record_sessions",
+        "worst_errors",
+    }
 
 
 def is_op(module: str) -> bool:

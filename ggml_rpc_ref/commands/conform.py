@@ -7,25 +7,26 @@ import signal
 import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, As, AsJson, Expect, Judged, Listing, Only, Owned, Skip, Spawn
+from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, AsJson, Expect, Judged, Listing, Only, Owned, Profile, Skip, Spawn
 from ggml_rpc_ref.commands.output import print_error, print_json
-from ggml_rpc_ref.commands.writing import NOTHING, Writing
+from ggml_rpc_ref.commands.writing import NOTHING, Writing, shortened
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.spec.versions import DEFAULT
 
 if TYPE_CHECKING:
     from ggml_rpc_ref.conformance import Case, Event, Expected, Report, Result, Target
     from ggml_rpc_ref.spec.versions import Version
 
 
-LINE = 200
-"""Characters of the line that says a failure as it is found; the report has all of it."""
+EVERY = "every"
+"""The word for all versions, one after the other."""
 
 
 def conform(
@@ -37,13 +38,7 @@ def conform(
     timeout: Annotated[
         float, typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long one answer may take.")
     ] = 5.0,
-    profile: Annotated[
-        str,
-        typer.Option(
-            metavar="PROFILE",
-            help="What is asked of the server: full; inference or minimal: what these need; found: the commands that it answers.",
-        ),
-    ] = "full",
+    profile: Profile = "full",
     repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Run each case N times; the worst verdict counts.")] = 1,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, metavar="N", help="Judge N cases at a time.")] = 1,
     expect: Expect = None,
@@ -61,23 +56,64 @@ def conform(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show what was sent and received, and what the server printed.")
     ] = False,
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Judge the servers that this file names (TOML or JSON); the options here hold for all of them."
+        ),
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="With --targets: N servers at a time.")] = 4,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIRECTORY", help="With --targets: keep each server's result here, so that the same command goes on."),
+    ] = None,
+    dask: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="With --targets: judge on the cluster of this Dask scheduler; local: start one.")
+    ] = "",
     i_own_this_target: Owned = False,
     list_cases: Listing = False,
-    own: As = "",
+    own: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="VERSION",
+            help="Behave as a client of this protocol version, by its HELLO and its rule; without a server, judge our own at this "
+            f"version, or at all of them, one after the other: {EVERY}. (default: what the server speaks; our own: {DEFAULT})",
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
+    from ggml_rpc_ref.commands.fleet import Crew, judge_fleet
     from ggml_rpc_ref.commands.parsing import parse_own
-    from ggml_rpc_ref.conformance import CASES, PROFILES, select
+    from ggml_rpc_ref.conformance import CASES, check_profile, select
+    from ggml_rpc_ref.conformance.fleet import Member, read
 
-    if profile not in ("full", *PROFILES):
-        raise Misuse(f"--profile {profile}: there is full, {', '.join(PROFILES)}")
+    check_profile(profile)
+    if targets is not None:
+        if target or spawn or name or write_expect or reproduce:
+            raise Misuse("--targets names the servers: HOST:PORT, --spawn, --name, --write-expect and --reproduce are for one")
+        common = Member(
+            "", "", "", own, timeout, jobs, repeat, profile, i_own_this_target, str(expect or ""), _words(only), _words(skip)
+        )
+        members = read(targets, common)
+        raise typer.Exit(judge_fleet(members, Crew(at_once, dask, keep, tuple(report or ()), as_json)))
+    cases, writing = select(_words(only), _words(skip)), Writing(tuple(report or ()), write_expect, reproduce)
+    if list_cases:
+        raise typer.Exit(print_cases(cases, as_json=as_json))
+    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing, jobs)
+    if own == EVERY:
+        if target or spawn or expect or as_json or writing != NOTHING:
+            raise Misuse(f"--as {EVERY} judges our own server, several times: give it no server, and no file or form of a report")
+        raise typer.Exit(judge_every_version(cases, options, name, CASES))
     version = parse_own(own)
-    server, cases = choose_target(target, spawn, version), select(tuple(only or ()), tuple(skip or ()))
+    server = choose_target(target, spawn, version)
     server.name = name or server.name
-    writing = Writing(tuple(report or ()), write_expect, reproduce)
-    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing, jobs, version)
-    raise typer.Exit(print_cases(cases, as_json=as_json) if list_cases else judge_and_report(server, cases, options, CASES))
+    raise typer.Exit(judge_and_report(server, cases, replace(options, own=version), CASES))
+
+
+def _words(patterns: list[str] | None) -> tuple[str, ...]:
+    return tuple(patterns or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +130,22 @@ class JudgingOptions:
     writing: Writing = NOTHING
     jobs: int = 1
     own: Version | None = None
+
+
+def judge_every_version(cases: Sequence[Case], options: JudgingOptions, name: str, known: Collection[str]) -> ExitCode:
+    """Judge our own server at each version, oldest first, and return the worst exit code; an interrupt ends all of it."""
+    from ggml_rpc_ref.conformance import embedded
+    from ggml_rpc_ref.spec.versions import PROFILES
+
+    worst = ExitCode.OK
+    for version in PROFILES:
+        server = embedded(version)
+        server.name = f"{name or server.name} --proto {version}"
+        code = judge_and_report(server, cases, replace(options, own=version), known)
+        worst = max(worst, code)
+        if code == ExitCode.INTERRUPTED:
+            break
+    return worst
 
 
 def choose_target(endpoint: str, spawn: str, own: Version | None = None) -> Target:
@@ -202,15 +254,9 @@ def _collect(events: Generator[Event, None, None], report: Report, show: Callabl
 
 def exit_code(report: Report, expected: Mapping[str, Expected] | None = None) -> ExitCode:
     """Return the exit code for the outcome of a run."""
-    from ggml_rpc_ref.conformance import Outcome, outcome
+    from ggml_rpc_ref.conformance import outcome
 
-    return {
-        Outcome.CONFORMANT: ExitCode.OK,
-        Outcome.NON_CONFORMANT: ExitCode.NON_CONFORMANT,
-        Outcome.CRASHED: ExitCode.CRASHED,
-        Outcome.TOOL_FAILED: ExitCode.OUR_FAULT,
-        Outcome.INTERRUPTED: ExitCode.INTERRUPTED,
-    }[outcome(report, expected)]
+    return ExitCode(outcome(report, expected))
 
 
 @contextmanager
@@ -222,7 +268,7 @@ def _progress(name: str, cases: Sequence[Case], expected: Mapping[str, Expected]
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from ggml_rpc_ref.conformance import NO_FAULT, CaseBegan, CaseEnded
+    from ggml_rpc_ref.conformance import NO_FAULT, CaseBegan, CaseEnded, Introduced
 
     columns = (
         TextColumn("{task.description}"),
@@ -240,7 +286,9 @@ def _progress(name: str, cases: Sequence[Case], expected: Mapping[str, Expected]
         def show(event: Event) -> None:
             nonlocal failures
             _print_failure(event, expected, lambda line: bar.console.print(line, markup=False, highlight=False))
-            if isinstance(event, CaseBegan):
+            if isinstance(event, Introduced):
+                bar.update(task, total=event.cases)
+            elif isinstance(event, CaseBegan):
                 bar.update(task, case=event.case.id)
             elif isinstance(event, CaseEnded):
                 failures += event.result.verdict not in NO_FAULT
@@ -255,4 +303,4 @@ def _print_failure(event: Event, expected: Mapping[str, Expected], write: Callab
 
     if isinstance(event, CaseEnded) and event.result.verdict not in NO_FAULT and not is_expected(event.result, expected):
         line = f"{event.result.verdict} {event.result.case.id}: {event.result.detail}"
-        write(line if len(line) <= LINE else f"{line[: LINE - 1]}…")
+        write(shortened(line))

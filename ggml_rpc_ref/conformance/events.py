@@ -77,9 +77,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Introduced:
-    """The target runs and has answered HELLO and DEVICE_COUNT."""
+    """The target runs and has answered HELLO and DEVICE_COUNT; so many of the cases are for its version."""
 
     facts: Facts
+    cases: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class Report:
             case Started():
                 self.target, self.planned, self.started, self.party = event.target, event.cases, event.time, event.party
             case Introduced():
-                self.facts = event.facts
+                self.facts, self.planned = event.facts, event.cases
             case Diagnosed():
                 self.diagnosis = event.diagnosis
             case CaseBegan():

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol
 
-from ggml_rpc_ref.backends import Stopped
+from ggml_rpc_ref.backends import DeviceFault, Stopped
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.channel import Channel, Peer, Waited
 from ggml_rpc_ref.protocol.connection import MAX_GRAPH_SIZE, NEED_DATA, Connection, DataBegins, Request, Role
@@ -122,11 +122,12 @@ class Served:
         address: the peer's address.
         work: what it has done so far.
         ended_for: why the server has ended it, where it has.
+        over: whether its end has been seen to: it takes no place any more, though it may still have to be logged.
     """
 
     def __init__(self, server: Owner, channel: Channel, name: str) -> None:
         self.name, self.address = name, name.rpartition(":")[0]
-        self.work, self.ended_for = Work(), ""
+        self.work, self.ended_for, self.over = Work(), "", False
         self._server, self._limits, self._channel = server, server.limits, channel
         order: Order[Any] = Order(server.host.version, by_hello=server.host.versions)
         self._connection = server.connection_type(Role.SERVER, server.host.version, server.limits.graph_size, order)
@@ -165,6 +166,8 @@ class Served:
             return _Outcome(logging.INFO, "ended", f"{end}{hint}", {})
         except Stopped:
             return _Outcome(logging.INFO, "ended", "it left while a graph was being computed", {})
+        except DeviceFault as fault:
+            return _Outcome(logging.ERROR, "device lost", str(fault), {})
         except OSError as error:
             return _Outcome(logging.INFO, "ended", error.strerror or str(error), {})
         except Exception as error:
@@ -198,6 +201,8 @@ class Served:
 
     def close(self) -> None:
         """End the connection."""
+        # before the peer can see it, which may connect again at once: a client tries another HELLO when its first is refused
+        self.over = True
         # the socket may live on in a child process, so that closing alone would not end the connection
         self._channel.hang_up()
         self._channel.close()

@@ -68,6 +68,7 @@ def build(package: Package, root: Path, log: Path, clock: Clock) -> None:
     fetch(package, root, log, clock)
     options = [
         *OPTIONS,
+        *package.options,
         f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={libraries(root)}",
         "-G",
         "Ninja",

@@ -72,9 +72,9 @@ def judge(program: Program, cases: Sequence[Case], options: Options | None = Non
         try:
             begun = time.monotonic()
             bench = introduce(program, playing(Path(cache), options.addresses, options.calm), options)
-            yield Introduced(Facts(bench.version))
-            yield Diagnosed(_seen(bench, time.monotonic() - begun))
             chosen = [case for case in cases if case.present(bench.version)]
+            yield Introduced(Facts(bench.version), len(chosen))
+            yield Diagnosed(_seen(bench, time.monotonic() - begun))
             yield from _spread(chosen, lambda case: repeated(bench, case, options.repeat), options.jobs)
         except KeyboardInterrupt:
             is_interrupted = True
