@@ -25,6 +25,7 @@ struct geometry {
     int32_t op;
     int32_t op_params[16];
     int32_t n_src;
+    uint64_t changes;   /* of what the op means in the client's version: a bit for each `enum change` */
     struct layout dst;
     struct layout src[10];
     int32_t phases;
@@ -323,6 +324,36 @@ enum ggml_glu_op {
     GGML_GLU_OP_GEGLU_ERF = 4,
     GGML_GLU_OP_GEGLU_QUICK = 5,
     GGML_GLU_OP_SWIGLU_CLAMP = 6,
+};
+
+/* Rows of `spec.op_changes`, by number. */
+
+enum change {
+    CHANGE_FILL_F16 = 0,
+    CHANGE_MUL_MAT_HINT = 1,
+    CHANGE_GATED_DELTA_NET_STATE_SLOTS = 2,
+    CHANGE_CONCAT_BLOCKS = 3,
+    CHANGE_NORM_STRIDES = 4,
+    CHANGE_L2_NORM_STRIDES = 5,
+    CHANGE_GATED_DELTA_NET_SNAPSHOTS = 6,
+    CHANGE_SET_ROWS_F16 = 7,
+    CHANGE_CONV_2D_DW_F16 = 8,
+    CHANGE_OUT_PROD_F16 = 9,
+    CHANGE_IM2COL_KERNEL = 10,
+    CHANGE_IM2COL_3D_KERNEL = 11,
+    CHANGE_IM2COL_BACK_F16 = 12,
+    CHANGE_SSM_SCAN_SNAPSHOTS = 13,
+    CHANGE_ROPE_OFFSET = 14,
+    CHANGE_ROPE_BACK_OFFSET = 15,
+    CHANGE_CONCAT_ROWS = 16,
+    CHANGE_CONV_TRANSPOSE_2D_IMAGES = 17,
+    CHANGE_UNARY_BF16 = 18,
+    CHANGE_GLU_BF16 = 19,
+    CHANGE_SCALE_BF16 = 20,
+    CHANGE_DSV4_HC_PRE_SCALE = 21,
+    CHANGE_DSV4_HC_POST_NO_COMB = 22,
+    CHANGE_MUL_MAT_F16_ACTIVATIONS = 23,
+    CHANGE_CLAMP_STRIDES = 24,
 };
 
 static inline int32_t acc_nb1(const struct geometry *g)
