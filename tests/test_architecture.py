@@ -56,7 +56,7 @@ OUTSIDE: dict[str, set[str]] = {
     "rich": {"commands"},
     "scapy": {"decode/pcap"},
     "gguf": {"golden"},
-    "jsonschema": {"golden"},
+    "jsonschema_rs": {"golden"},
     "referencing": {"golden"},
     "cffi": {"backends/native"},
     "setuptools": {"backends/native/build_backend"},
@@ -245,6 +245,7 @@ MAY_USE: dict[str, set[str]] = {
     "record_frames": {"ggml_rpc_ref"},
     "record_layout": set(),
     "make_malformed": set(),
+    "make_unwitnessed": set(),
     "session_scenarios": set(),
 }
 """What of this package the tools may use that write the witness; those not named here record by other means, which they say."""

@@ -63,6 +63,7 @@ from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import PROFILES, V3_6_1, V8_0_0, Version
 from ggml_rpc_ref.upstream.rpc_server import spawn_command
+from tests.support.command import run_command
 from tests.support.sabotage import NO_CASE, SABOTAGES, InProcess, Sabotage
 
 HERE = Path(__file__).parent
@@ -225,6 +226,7 @@ def one_of_each(version: Version) -> list[Case]:
     """The first case of every rule, those left out that take a tenth of a second; the complete runs below have them."""
     slow = re.compile(
         r"data\.(hash-hit|cache-flag.*)/.*|session\.survives/.*-20|graph\.(deep/.*0000|uid-store/.*)|comm\.sum-large/.*"
+        r"|frame\.segmentation/byte-by-byte"
     )
     asked = (case for case in reversed(quick()) if case.present(version) and not slow.fullmatch(case.id))
     return list({case.rule.id: case for case in asked}.values())
@@ -699,9 +701,7 @@ def test_patterns_choose_by_case_and_by_rule() -> None:
 
 
 def command_line(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ggml_rpc_ref", *words], capture_output=True, text=True, timeout=120, cwd=HERE.parent, check=False
-    )
+    return run_command(*words)
 
 
 def spawn(behaviour: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +18,7 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec import messages
 from tests.support import requirements
+from tests.support.command import run_command
 
 ROOT = Path(__file__).parents[1]
 SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def test_a_mark_that_names_nothing_is_refused() -> None:
 
 
 def gen(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ggml_rpc_ref", "gen", *arguments], cwd=cwd, capture_output=True, text=True)
+    return run_command("gen", *arguments, cwd=cwd)
 
 
 def test_the_command_says_what_is_outdated_and_mends_it(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from ggml_rpc_ref.tensor import PlainStorage, Tensor
 __all__ = [
     "Backend",
     "Cancelled",
+    "DeviceFault",
     "Run",
     "Step",
     "Stopped",
@@ -35,9 +36,17 @@ __all__ = [
     "disturbed",
     "in_turn",
     "never",
+    "one_after_the_other",
     "out_of_memory",
     "written_tensors",
 ]
+
+
+class DeviceFault(Exception):  # noqa: N818
+    """A device has failed, and everything that it held is gone: a kernel's illegal address, a card that has dropped out.
+
+    Connections that have buffers there end; others are served on.
+    """
 
 
 class Step(NamedTuple):
@@ -104,6 +113,12 @@ def in_turn(computations: Sequence[tuple[Node, Callable[[], None]]]) -> Run:
                     _tell_written(node)
 
     return run
+
+
+def one_after_the_other(runs: Sequence[Run], cancelled: Cancelled = never) -> None:
+    """Run several stretches of a graph in order."""
+    for run in runs:
+        run(cancelled)
 
 
 def out_of_memory(node: Node) -> Violation:

@@ -31,11 +31,13 @@ def gen(
         text = spec.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise Misuse(f"{spec} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
-    module, declared, grids = Path(named_ops.__file__), DIRECTORY / "declared.h", DIRECTORY / "kernels" / "shared" / "grids.h"
+    module, declared, shared = Path(named_ops.__file__), DIRECTORY / "declared.h", DIRECTORY / "kernels" / "shared"
+    numbers, grids = shared / "numbers.h", shared / "grids.h"
     written = {
         spec: (text, derive.rewrite(text)),
         module: (module.read_text(encoding="utf-8"), derive.named_ops()),
         declared: (declared.read_text(encoding="utf-8"), derive.declarations()),
+        numbers: (numbers.read_text(encoding="utf-8"), derive.numbers()),
         grids: (grids.read_text(encoding="utf-8"), derive.grids()),
     }
     for path, (old, new) in written.items():

@@ -14,7 +14,7 @@ Source: ggml_pool_1d in ggml.c; ggml_compute_forward_pool_1d_ksp in ggml-cpu/ops
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import Cost
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, before
 from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, Windows, pool, pooling_cost, require_windows, windows
 from ggml_rpc_ref.ops.tolerance import EXACT
@@ -32,6 +32,13 @@ def shape(node: Node) -> None:
     node.require(along.fits(), "as many outputs as windows fit", along)
     require_contiguous_rows(node, x, dst)
     require_even_rows(node, x, dst)
+
+
+def shape_of_tiles(node: Node) -> None:
+    """Refuse what `shape` does, and windows that do not follow one another."""
+    k0, s0, p0 = node.i32("k0"), node.i32("s0"), node.i32("p0")
+    node.require(k0 == s0 and p0 == 0, "k0 == s0 and p0 == 0", (k0, s0, p0))
+    shape(node)
 
 
 def oracle(node: Node) -> None:
@@ -62,4 +69,5 @@ OP = Op(
     oracle=oracle,
     tolerance=EXACT,
     cost=cost,
+    earlier=(before("POOL_1D.windows", shape=shape_of_tiles),),
 )

@@ -36,8 +36,6 @@ MAX_BUFFERS: Final = 4096
 own, also one of no bytes (472 B each, 38,000 of them a second, in issue 9)."""
 AT_ONCE: Final = 4096
 """Records of a graph that one call turns into Python's objects, or frees: it holds the GIL, and other clients wait for it."""
-CHUNK: Final = 2**20
-"""Bytes that move at one time to or from memory that can't be reached in place."""
 
 
 class WireTensor(Protocol):
@@ -119,27 +117,12 @@ class Region(NamedTuple):
         return self.stop - self.start
 
     def receive(self) -> Iterator[memoryview]:
-        """Yield where to put the next bytes until the region is full; a view counts as filled when the next one is asked for.
-
-        In host memory that is the region itself, in one piece, so nothing is copied.
-        """
-        data = self.allocation.data
-        if data is not None:
-            # if the peer leaves in between, `written` is not called; the connection is over then, and its buffers are freed
-            yield data.data[self.start : self.stop]
-            self.allocation.written(self.start, self.stop)
-            return
-        chunk = memoryview(bytearray(min(CHUNK, self.stop - self.start)))
-        for at in range(self.start, self.stop, CHUNK):
-            view = chunk[: self.stop - at]
-            yield view
-            self.allocation.upload(at, view)
+        """Yield where to put the next bytes until the region is full; a view counts as filled when the next one is asked for."""
+        return self.allocation.receive(self.start, self.stop)
 
     def pieces(self) -> Iterator[memoryview]:
-        """Yield the bytes in order: host memory in place and as one, other memory copied a chunk at a time."""
-        step = CHUNK if self.allocation.data is None else max(1, self.stop - self.start)
-        for at in range(self.start, self.stop, step):
-            yield self.allocation.download(at, min(at + step, self.stop))
+        """Yield the bytes in order."""
+        return self.allocation.pieces(self.start, self.stop)
 
     def read(self) -> memoryview:
         """Return the bytes, in place where they lie in host memory."""

@@ -11,7 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from ggml_rpc_ref.backends import Cancelled, Run, Step, Stopped, apart, disturbed, in_turn, never, out_of_memory, written_tensors
+from ggml_rpc_ref.backends import (
+    Cancelled,
+    Run,
+    Step,
+    Stopped,
+    apart,
+    disturbed,
+    in_turn,
+    never,
+    one_after_the_other,
+    out_of_memory,
+    written_tensors,
+)
 from ggml_rpc_ref.backends.memory import HostAllocation, HostMemory
 from ggml_rpc_ref.backends.native.geometry import Geometries
 from ggml_rpc_ref.backends.native.library import Library, kernel_ops, library
@@ -74,17 +86,12 @@ class Native:
     def compile(self, steps: Sequence[Step]) -> Run:
         """Return a run in which each stretch of steps with kernels is one call."""
         runs = [self._stretch(list(group), own) for own, group in groupby(steps, lambda step: step.compute is None)]
-        return runs[0] if len(runs) == 1 else partial(_one_after_the_other, runs)
+        return runs[0] if len(runs) == 1 else partial(one_after_the_other, runs)
 
     def _stretch(self, steps: list[Step], own: bool) -> Run:
         if own:
             return _Stretch(self._library, self._pool, self._geometries, [step.node for step in steps])
         return in_turn([(step.node, step.compute) for step in steps if step.compute is not None])
-
-
-def _one_after_the_other(runs: Sequence[Run], cancelled: Cancelled = never) -> None:
-    for run in runs:
-        run(cancelled)
 
 
 class _Stretch:

@@ -48,6 +48,12 @@ def require_copy(node: Node) -> None:
         node.require(convertible, "types that can be converted", pair, at=dst if known else src)
 
 
+def require_no_integers(node: Node) -> None:
+    """Refuse conversions between F32 and I32, which came later."""
+    pair = (node.source(0).dtype.name, node.dst.dtype.name)
+    node.require(pair not in {("F32", "I32"), ("I32", "F32")}, "types that can be converted", pair)
+
+
 def moves_blocks(src: Tensor, dst: Tensor) -> bool:
     """Whether upstream copies blocks of one type to the right place.
 

@@ -3,25 +3,23 @@
 #include "vector.h"
 
 #define SUM_OF(EXPRESSION)                       \
-    f64x8 sums = {0};                            \
+    doubles sums = {0};                          \
     int64_t i = 0;                               \
     for (; i + LANES <= n; i += LANES) {         \
         f32x16 v = load16(x + i);                \
         sums += halves64(EXPRESSION);            \
     }                                            \
-    double total = 0;                            \
+    double total = sum_doubles(sums);            \
     for (; i < n; i++) {                         \
         f32x16 v = load_some(x + i, 1);          \
         total += (EXPRESSION)[0];                \
     }                                            \
-    for (int k = 0; k < 8; k++)                  \
-        total += sums[k];                        \
     return total;
 
 static inline double sum_of_row(const float *x, int64_t n) { SUM_OF(v) }
 
 /* Each square in float32. */
-static inline double sum_of_squares(const float *x, int64_t n) { SUM_OF(v *v) }
+static inline double sum_of_squares(const float *x, int64_t n) { SUM_OF(v * v) }
 
 /* The squares of what exceeds the mean, each in float32. */
 static inline double sum_of_squares_about(const float *x, int64_t n, float mean) { SUM_OF((v - mean) * (v - mean)) }
