@@ -37,6 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": ARITHMETIC,
     "server": ARITHMETIC | PROTOCOL | {"backends", "net"},
     "client": ARITHMETIC | PROTOCOL | {"net"},
+    # where the two meet: this machine's backends answer a client's requests as a server does, without a wire between them. The
+    # client itself, scheduler included, stays free of both server and backends, so that it can be used without either
+    "this_machine": ARITHMETIC | PROTOCOL | {"net", "client", "server", "backends"},
     "proxy": PROTOCOL | {"files", "net"},
     # the suite that judges a server shares no code with our server but the tables and the protocol
     "conformance": ARITHMETIC | PROTOCOL | {"net"},

@@ -24,7 +24,8 @@ import jsonschema
 import pytest
 
 from ggml_rpc_ref import connect, upstream
-from ggml_rpc_ref.commands.conform import JudgingOptions, exit_code, judge_and_report
+from ggml_rpc_ref.commands.conform import JudgingOptions, exit_code, judge_and_report, judge_every_version
+from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.conformance import (
     CASES,
     NO_FAULT,
@@ -185,7 +186,7 @@ def test_our_server_passes_every_case(own: Own) -> None:
 
 @pytest.mark.parametrize("version", [version for version in PROFILES if version not in (V3_6_1, V8_0_0)], ids=str)
 def test_our_server_passes_a_case_of_every_rule_at_every_version(version: Version, tmp_path: Path) -> None:
-    """All cases of all versions take minutes: `conform --spawn 'ggml-rpc-ref serve -p {port} --proto 5.1.0'`."""
+    """All cases of all versions take minutes: `conform --as every`."""
     chosen = [case for case in one_of_each(version) if case.present(version)]
     report = judge(InProcess(tmp_path, Sabotage(version=version)), chosen)
     assert Counter(result.verdict for result in report.results) == {Verdict.PASS: len(chosen)}, said(report)
@@ -716,6 +717,25 @@ def test_the_default_judges_our_own_server() -> None:
 
 
 @pytest.mark.parametrize(
+    ("codes", "status", "asked"),
+    [({}, 0, 15), ({"3.0.0": 1, "8.0.0": 0}, 1, 15), ({"3.0.0": 4, "5.0.0": 1}, 4, 15), ({"3.0.0": 130}, 130, 3)],
+)
+def test_every_version_is_judged_and_the_worst_counts(
+    codes: dict[str, int], status: int, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+
+    def judge_one(target: Spawned, cases: object, options: JudgingOptions, known: object) -> ExitCode:
+        assert target.name == f"ggml-rpc-ref serve --proto {options.own}"
+        judged.append(str(options.own))
+        return ExitCode(codes.get(judged[-1], 0))
+
+    monkeypatch.setattr("ggml_rpc_ref.commands.conform.judge_and_report", judge_one)
+    assert judge_every_version([], JudgingOptions(), "", CASES) == status
+    assert judged == list(map(str, PROFILES))[:asked]
+
+
+@pytest.mark.parametrize(
     ("words", "status", "where", "text"),
     [
         (spawn("close"), 0, "stdout", "8 cases, 8 PASS"),
@@ -730,6 +750,8 @@ def test_the_default_judges_our_own_server() -> None:
             "this client 3.0.0 (llama.cpp b6751 to b7041), and a client goes on only",
         ),
         (["conform", "--as", "9.9.9"], 2, "stderr", "--as 9.9.9: known are 1.0.0, "),
+        (["conform", "--as", "every", "127.0.0.1:1"], 2, "stderr", "--as every judges our own server, several times"),
+        (["conform", "--as", "every", "--report", "x.json"], 2, "stderr", "give it no server, and no file"),
         (["conform", "127.0.0.1:1", "--timeout", "1"], 3, "stderr", "ggml-rpc-ref: can't connect to 127.0.0.1:1"),
         (["conform", "127.0.0.1:0"], 2, "stderr", "is not an endpoint"),
         (["conform", "127.0.0.1:1", "--spawn", "x {port}"], 2, "stderr", "not both"),

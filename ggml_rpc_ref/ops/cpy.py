@@ -9,7 +9,7 @@ Source: ggml_cpy_impl and ggml_cast in ggml.c, ggml_compute_forward_dup in ggml-
 """
 
 from ggml_rpc_ref.ops.op import ANY, Node, Op, Source, before
-from ggml_rpc_ref.ops.shared.copying import copy, require_copy, require_no_integers
+from ggml_rpc_ref.ops.shared.copying import copy, require_bf16_without_gaps, require_copy, require_no_integers
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -28,6 +28,12 @@ def shape_without_integers(node: Node) -> None:
     shape(node)
 
 
+def shape_of_bf16_in_order(node: Node) -> None:
+    """Refuse what `shape_without_integers` does, and F16 to BF16 with gaps."""
+    require_bf16_without_gaps(node)
+    shape_without_integers(node)
+
+
 oracle = copy
 
 OP = Op(
@@ -38,5 +44,5 @@ OP = Op(
     oracle=oracle,
     tolerance=EXACT,
     unread=(1,),
-    earlier=(before("CPY.i32", shape=shape_without_integers),),
+    earlier=(before("CPY.i32", shape=shape_without_integers), before("CPY.bf16", shape=shape_of_bf16_in_order)),
 )

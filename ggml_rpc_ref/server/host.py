@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.server import budget
 from ggml_rpc_ref.server.budget import Budget
 from ggml_rpc_ref.server.handlers import Device, Host
-from ggml_rpc_ref.server.plan import make_plan
+from ggml_rpc_ref.server.patterns import Planner
 from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default_directory
 from ggml_rpc_ref.server.validate import MAX_STEPS
 from ggml_rpc_ref.spec.versions import AUTO, DEFAULT, Version
@@ -74,9 +73,8 @@ def make_host(
     backends = [registry.find(name).make(share, copies // len(names), threads, memory) for name in names]
     served = [Device(backend.name, description(backend), backend) for backend in backends]
     graph_memory = Budget(min(MOST_FOR_GRAPHS, max(budget.DEFAULT, available // 4)))
-    plans = partial(make_plan, max_steps=max_steps)
     try:
-        return Host(served, tensors, version, tuple(others), make_plan=plans, graph_memory=graph_memory)
+        return Host(served, tensors, version, tuple(others), make_plan=Planner(max_steps), graph_memory=graph_memory)
     except Unsupported as error:
         raise Misuse(f"--proto {proto}: {error}") from None
 

@@ -253,11 +253,7 @@ class Memory:
         Raises:
             Violation: as `tensor`, and graph.null-data for an address without a live buffer; for the first record that breaks one.
         """
-        # a graph has thousands of tensors and a few buffers: each handle is looked up once
-        handles, which = np.unique(records["buffer"], return_inverse=True)
-        found = [self._buffers.get(handle) for handle in handles.tolist()]
-        sizes, fits = _extents(records, self._version)
-        fits &= _inside(found, which, records["data"], sizes)
+        found, which, fits, _ = self._bounds(records)
         layouts, layout = _distinct(records)
         tensors: list[Tensor] = []
         templates: dict[int, Tensor] = {}
@@ -267,18 +263,38 @@ class Memory:
             for index, (fit, number, at, name, data) in enumerate(zip(*(c[rows].tolist() for c in columns), strict=True), start):
                 buffer = found[at]
                 if not fit or buffer is None:
-                    tensors.append(self._exactly(records[index]))
+                    tensors.append(self.at(records[index]))
                     continue
                 template = templates.get(number)
                 if template is None:
-                    template = templates[number] = self._exactly(records[index])
+                    template = templates[number] = self.at(records[index])
                 text = name.split(b"\0", 1)[0].decode("utf-8", "replace")
                 tensors.append(template.at(buffer.allocation, data - buffer.base, text))
         buffers = frozenset(buffer for buffer in found if buffer is not None)
         alive = np.array([buffer is not None for buffer in found], bool)
         return Placed(tensors, buffers, layout, len(layouts), alive[which] if len(which) else np.zeros(0, bool))
 
-    def _exactly(self, record: Any) -> Tensor:
+    def locate(self, records: npt.NDArray[Any]) -> Located:
+        """Return where the tensors of a graph lie, as arrays; those that `tensor` would have to look at count as outside."""
+        found, which, inside, sizes = self._bounds(records)
+        bases = np.array([0 if buffer is None else buffer.base for buffer in found], np.uint64)
+        buffers = [buffer for buffer in found if buffer is not None]
+        return Located(buffers if len(buffers) == len(found) else [], which, records["data"] - bases[which], sizes, inside)
+
+    def _bounds(self, records: npt.NDArray[Any]) -> tuple[list[Buffer | None], Any, npt.NDArray[np.bool_], npt.NDArray[np.uint64]]:
+        """Return the buffers that records name, which of them each names, whether it lies inside, and its bytes."""
+        # a graph has thousands of tensors and a few buffers: each handle is looked up once
+        handles, which = np.unique(records["buffer"], return_inverse=True)
+        found = [self._buffers.get(handle) for handle in handles.tolist()]
+        sizes, fits = _extents(records, self._version)
+        return found, which, fits & _inside(found, which, records["data"], sizes), sizes
+
+    def at(self, record: Any) -> Tensor:
+        """Return the tensor of one record of a graph.
+
+        Raises:
+            Violation: as `tensor`, and graph.null-data for an address without a live buffer.
+        """
         ne, nb = tuple(record["ne"].tolist()), tuple(record["nb"].tolist())
         place = Place(int(record["type"]), int(record["buffer"]), ne, nb, int(record["data"]), bytes(record["name"]))
         tensor = self.tensor(place)
@@ -287,6 +303,24 @@ class Memory:
                 "graph.null-data", f"tensor {tensor.name!r}.data", hex(place.data), "it names no live buffer of this connection"
             )
         return tensor
+
+
+class Located(NamedTuple):
+    """Where a graph's tensors lie.
+
+    Attributes:
+        buffers: the live buffers that they name; none where not all of them live.
+        which: shape (n,), indices into them.
+        offsets: shape (n,), bytes from the beginning of each one's buffer.
+        sizes: shape (n,), their bytes.
+        inside: shape (n,), whether each lies in a live buffer and is laid out as a tensor can be.
+    """
+
+    buffers: list[Buffer]
+    which: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.uint64]
+    sizes: npt.NDArray[np.uint64]
+    inside: npt.NDArray[np.bool_]
 
 
 class Placed(NamedTuple):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ggml_rpc_ref.backends import Backend, Cancelled, Run, Step, never
@@ -26,14 +26,19 @@ class Plan:
     """A graph that has been checked and compiled.
 
     Attributes:
-        steps: the nodes to compute, in order, each with the name of the backend that computes it.
+        make_steps: returns `steps`.
         buffers: the buffers that its tensors lie in; once one of them is freed, the plan must not be run.
         compiled: what the backend made of the steps.
     """
 
-    steps: tuple[Step, ...]
+    make_steps: Callable[[], tuple[Step, ...]]
     buffers: frozenset[Buffer]
     compiled: Run
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The nodes to compute, in order, each with the name of the backend that computes it."""
+        return self.make_steps()
 
     def run(self, cancelled: Cancelled = never) -> None:
         """Compute every node in order, on the bytes that are there now.
@@ -74,7 +79,7 @@ def make_plan(graph: Graph, memory: Memory, backend: Backend, version: Version =
 def compile_plan(graph: CheckedGraph, backend: Backend) -> Plan:
     """Compile a checked graph for a backend; what that lacks the oracle computes, and the plan and the debug log say so."""
     steps = assign(graph.nodes, backend)
-    plan = Plan(steps, graph.buffers, backend.compile(steps))
+    plan = Plan(lambda: steps, graph.buffers, backend.compile(steps))
     if log.isEnabledFor(logging.DEBUG):
         for name, ops in plan.ops_by_backend().items():
             if name != backend.name:

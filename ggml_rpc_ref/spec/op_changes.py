@@ -7,7 +7,9 @@ the packages function by function: 2.0.0 (llama-cpp-python 0.3.16), 3.0.0 (xllam
 2026.7.10068), 5.0.0 (0.3.35), 5.1.0 (xllamacpp 2026.8.10566), 6.0.0 (2026.9.10809), 7.0.0 (0.3.36), 8.0.0 (xllamacpp
 2026.10.11549). 8.0.0 is proven: vectors/upstream-8.0.0-*/ops has a case for each meaning that it has. The dates from 5.0.0 on
 are proven too: the genuine 4.0.3, 5.0.0, 5.1.0, 6.0.0 and 7.0.0 compute each case that their version has as the oracle does, and
-abort on those of later changes or compute something else. The pages in `ops` name these rows where they differ (`Op.later`).
+abort on those of later changes or compute something else. So are those of 3.0.0 and 3.5.0, by the genuine 2.0.0, 3.0.0 and 3.5.0
+(`record_ops --dry-run --every`); what 2.0.0 computed otherwise is recorded from it. 1.0.0 is taken to be as 2.0.0. The pages in
+`ops` name these rows where they differ (`Op.later`, `Op.earlier`).
 
 Ops, kinds and types that a version adds are in `opcodes` and `dtypes`.
 """
@@ -90,6 +92,12 @@ _ROWS = (
     OpChange("FLASH_ATTN_EXT.hidden", V3_0_0, "A query whose keys are all hidden gives 0; until then NaN."),
     OpChange("SET_ROWS.i32", V3_0_0, "Takes I32 indices as well."),
     OpChange("CPY.i32", V3_0_0, "Converts between F32 and I32 as well."),
+    OpChange("CPY.bf16", V3_0_0, "Converts F16 to BF16 also where elements lie apart."),
+    OpChange(
+        "ARGSORT.ties", V3_5_0,
+        "Equal elements come in order of their indices, in rows of up to 16; until then as an exchange sort leaves them: place by "
+        "place, each exchanged with every smaller element that follows.",
+    ),
     OpChange("ROPE.imrope", V3_5_0, "Mode 40, interleaved sections; upstream took it for mode 8 until then."),
     OpChange("ROPE_BACK.imrope", V3_5_0, "Mode 40, interleaved sections; upstream took it for mode 8 until then."),
     OpChange(
@@ -99,6 +107,14 @@ _ROWS = (
     OpChange("PAD.circular", V3_6_0, "op_params[8] asks for repetitions of the tensor instead of zeros."),
     OpChange("PAD.strides", V3_6_0, "The elements of a row of the source may lie apart."),
     OpChange("POOL_1D.windows", V3_6_0, "Windows may overlap, lie apart and reach beyond the row; until then k0 = s0 and p0 = 0."),
+    *(
+        OpChange(f"{pool}.nan", V3_6_0, "An element replaces a NaN before it; in older versions NaN is never the largest.")
+        for pool in ("POOL_1D", "POOL_2D")
+    ),
+    *(
+        OpChange(f"{op}.gaps", V3_6_0, "src1 may both repeat and have elements that lie apart.")
+        for op in ("ADD", "SUB", "MUL", "DIV")
+    ),
     *(
         OpChange(f"{op}.rows", V3_6_0, "Rows may lie anywhere; until then evenly spaced.")
         for op in ("UNARY", "SQR", "SQRT", "LOG", "SIN", "COS")
