@@ -440,6 +440,23 @@ Unpacked on a machine with a GPU, nvcc and Python {version}, in this folder:
 """
 
 
+def build_pycuda(python: str, wheels: Path, build: Path) -> None:
+    """Build pycuda's wheel for another Python, without its CURAND, of which this backend has no use."""
+    build.mkdir(exist_ok=True)
+    # it links with the driver's library, which a machine without a GPU lacks: an empty one of its name will do
+    library = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-x", "c", os.devnull, "-o", str(build / "libcuda.so")]
+    subprocess.run(["gcc", *library], check=True)
+    home = Path(os.environ.get("CUDA_HOME") or Path(compiler.nvcc() or "/usr/local/cuda/bin/nvcc").resolve().parents[1])
+    root = home if (home / "include" / "cuda.h").exists() else Path("/usr/local/cuda")
+    settings = f"CUDA_ENABLE_CURAND = False\nCUDA_ROOT = {str(root)!r}\nCUDA_INC_DIR = [{str(root / 'include')!r}]\n"
+    settings += f"CUDADRV_LIB_DIR = [{str(build.resolve())!r}]\n"
+    # its setup.py reads this file in the home directory
+    (build / ".aksetup-defaults.py").write_text(settings)
+    command = [python, "-m", "pip", "wheel", "--no-deps", "-w", str(wheels), PYCUDA]
+    subprocess.run(command, env=os.environ | {"HOME": str(build.resolve())}, check=True)
+    shutil.rmtree(build)
+
+
 def pack(folder: Path, python: str) -> None:
     """Make the folder to carry: the repository's files, and pycuda with what it needs as wheels for that Python."""
     wheels, source = folder / "wheels", folder / "source"
@@ -453,21 +470,14 @@ def pack(folder: Path, python: str) -> None:
     )
     for name in files.stdout.split():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(HERE / name, source / name)
+        # a link to a folder of vectors/ becomes what it points to
+        copy = shutil.copytree if (HERE / name).is_dir() else shutil.copy2
+        copy(HERE / name, source / name)
     version = subprocess.run(
         [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    # pycuda links with the driver's library, which a machine without a GPU lacks: an empty one of its name will do
-    stub = folder / "stub"
-    stub.mkdir(exist_ok=True)
-    subprocess.run(
-        ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-x", "c", os.devnull, "-o", str(stub / "libcuda.so")], check=True
-    )
-    home = os.environ.get("CUDA_HOME") or str(Path(compiler.nvcc() or "/usr/local/cuda/bin/nvcc").resolve().parents[1])
-    environment = os.environ | {"LIBRARY_PATH": str(stub.resolve()), "LDFLAGS": f"-L{stub.resolve()}", "CUDA_ROOT": home}
-    subprocess.run([python, "-m", "pip", "wheel", "--no-deps", "-w", str(wheels), PYCUDA], env=environment, check=True)
+    build_pycuda(python, wheels, folder / "build")
     subprocess.run([python, "-m", "pip", "wheel", "--no-deps", "--only-binary", ":all:", "-w", str(wheels), *NEEDED], check=True)
-    shutil.rmtree(stub)
     (folder / "RUN").write_text(RUN.format(version=version))
     print((folder / "RUN").read_text())
 
