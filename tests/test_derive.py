@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -71,6 +72,28 @@ def test_the_command_says_what_is_outdated_and_mends_it(tmp_path: Path) -> None:
     assert gen(str(spec)).returncode == 0
     assert "| 21 | TRUNC |" in spec.read_text()
     assert gen("--check", str(spec)).returncode == 0
+
+
+def test_copies_of_what_lies_in_vectors_are_compared_written_and_removed(tmp_path: Path) -> None:
+    """In a copy of the package: an original that changed, one that is new, one that is gone."""
+    shutil.copytree(ROOT / "ggml_rpc_ref", tmp_path / "ggml_rpc_ref", ignore=shutil.ignore_patterns("__pycache__"))
+    schema, copies = tmp_path / "vectors" / "schema", tmp_path / "ggml_rpc_ref" / "golden" / "schema"
+    shutil.copytree(ROOT / "vectors" / "schema", schema)
+    for build in (ROOT / "vectors").glob("upstream-*/observed.json"):
+        (tmp_path / "vectors" / build.parent.name).mkdir()
+        shutil.copy(build, tmp_path / "vectors" / build.parent.name)
+    (tmp_path / "SPEC.md").write_text("no derived parts\n")
+    assert gen("--check", cwd=tmp_path).returncode == 0
+    (schema / "flags.json").write_text("changed")
+    (schema / "new.json").write_text("new")
+    (schema / "ops.json").unlink()
+    checked = gen("--check", cwd=tmp_path)
+    assert (checked.returncode, "schema/flags.json is outdated" in checked.stderr) == (1, True)
+    assert gen(cwd=tmp_path).returncode == 0
+    assert {path.name: path.read_text() for path in copies.iterdir()} == {path.name: path.read_text() for path in schema.iterdir()}
+    (copies / "ops.json").write_text("of nothing")
+    checked = gen("--check", cwd=tmp_path)
+    assert (checked.returncode, "ops.json is a copy of nothing" in checked.stderr) == (1, True)
 
 
 def test_the_command_needs_the_file(tmp_path: Path) -> None:
