@@ -14,11 +14,58 @@ from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
 
 if TYPE_CHECKING:
     from ggml_rpc_ref.client.client import connect
+    from ggml_rpc_ref.client.registry import (
+        is_rpc,
+        rpc_add_server,
+        rpc_buffer_type,
+        rpc_get_device_memory,
+        rpc_init,
+        rpc_reg,
+        rpc_remove_server,
+    )
+    from ggml_rpc_ref.client.scheduler.lost import ServerLost
+    from ggml_rpc_ref.client.scheduler.scheduler import Scheduler
     from ggml_rpc_ref.server.in_process import Server
+    from ggml_rpc_ref.this_machine.devices import devices, local
+    from ggml_rpc_ref.this_machine.serving import rpc_start_server
 
     __version__: str
 
-__all__ = ["Misuse", "Server", "Unsupported", "Violation", "__version__", "connect"]
+__all__ = [
+    "Misuse",
+    "Scheduler",
+    "Server",
+    "ServerLost",
+    "Unsupported",
+    "Violation",
+    "__version__",
+    "connect",
+    "devices",
+    "is_rpc",
+    "local",
+    "rpc_add_server",
+    "rpc_buffer_type",
+    "rpc_get_device_memory",
+    "rpc_init",
+    "rpc_reg",
+    "rpc_remove_server",
+    "rpc_start_server",
+]
+
+_FOUND_IN = {
+    "connect": "client.client",
+    **dict.fromkeys(
+        ["is_rpc", "rpc_add_server", "rpc_buffer_type", "rpc_get_device_memory", "rpc_init", "rpc_reg", "rpc_remove_server"],
+        "client.registry",
+    ),
+    "Scheduler": "client.scheduler.scheduler",
+    "ServerLost": "client.scheduler.lost",
+    "Server": "server.in_process",
+    "devices": "this_machine.devices",
+    "local": "this_machine.devices",
+    "rpc_start_server": "this_machine.serving",
+}
+"""Public name to its module, which is imported when the name is asked for: most need numpy, and `import ggml_rpc_ref` does not."""
 
 
 def __dir__() -> list[str]:
@@ -27,21 +74,16 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import what costs something only when it is asked for: `connect` needs numpy, `__version__` reads package metadata."""
-    match name:
-        case "connect":
-            from ggml_rpc_ref.client.client import connect
+    """Import what costs something only when it is asked for; `__version__` reads package metadata."""
+    if name in _FOUND_IN:
+        from importlib import import_module
 
-            return connect
-        case "Server":
-            from ggml_rpc_ref.server.in_process import Server
+        return getattr(import_module(f"ggml_rpc_ref.{_FOUND_IN[name]}"), name)
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
 
-            return Server
-        case "__version__":
-            from importlib.metadata import PackageNotFoundError, version
-
-            try:
-                return version("ggml-rpc-ref")
-            except PackageNotFoundError:  # run from a source tree that is not installed
-                return "0+source"
+        try:
+            return version("ggml-rpc-ref")
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            return "0+source"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

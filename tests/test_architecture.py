@@ -37,6 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": ARITHMETIC,
     "server": ARITHMETIC | PROTOCOL | {"backends", "net"},
     "client": ARITHMETIC | PROTOCOL | {"net"},
+    # where the two meet: this machine's backends answer a client's requests as a server does, without a wire between them. The
+    # client itself, scheduler included, stays free of both server and backends, so that it can be used without either
+    "this_machine": ARITHMETIC | PROTOCOL | {"net", "client", "server", "backends"},
     "proxy": PROTOCOL | {"files", "net"},
     # the suite that judges a server shares no code with our server but the tables and the protocol
     "conformance": ARITHMETIC | PROTOCOL | {"net"},
@@ -56,8 +59,7 @@ OUTSIDE: dict[str, set[str]] = {
     "rich": {"commands"},
     "scapy": {"decode/pcap"},
     "gguf": {"golden"},
-    "jsonschema": {"golden/schemas"},
-    "referencing": {"golden/schemas"},
+    "jsonschema_rs": {"golden/schemas"},
     "cffi": {"backends/native"},
     "setuptools": {"backends/native/build_backend"},
     "pycuda": {"backends/cuda"},
@@ -245,6 +247,7 @@ MAY_USE: dict[str, set[str]] = {
     "record_frames": {"ggml_rpc_ref"},
     "record_layout": set(),
     "make_malformed": set(),
+    "make_unwitnessed": set(),
     "session_scenarios": set(),
 }
 """What of this package the tools may use that write the witness; those not named here record by other means, which they say."""

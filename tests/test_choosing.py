@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ggml_rpc_ref.conformance import CASES, select, show, tags, topics
 from ggml_rpc_ref.errors import Misuse
+from tests.support.command import run_command
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,9 +82,7 @@ def test_show_explains_commands_ops_and_types(name: str, said: list[str]) -> Non
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ggml_rpc_ref", *words], capture_output=True, text=True, timeout=120, cwd=ROOT, check=False
-    )
+    return run_command(*words)
 
 
 def test_the_command_cases() -> None:

@@ -16,13 +16,13 @@ import ggml_rpc_ref
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.commands import main as cli
 from ggml_rpc_ref.errors import Misuse, Violation
+from tests.support.command import run_command
 
 COMMAND = Path(sys.executable).parent / "ggml-rpc-ref"
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ggml_rpc_ref", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | environment, check=False)
+    return run_command(*arguments, env=environment)
 
 
 def test_version() -> None:
@@ -205,7 +205,5 @@ def test_no_help_is_written_in_brackets() -> None:
     "words", [["vectors", "list"], ["conform", "--list"], ["show", "frame.complete"], ["gen", "--header"]], ids=" ".join
 )
 def test_a_full_disk_has_a_sentence(words: list[str]) -> None:
-    command = [sys.executable, "-m", "ggml_rpc_ref", *words]
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    done = run_command(*words, stdout=Path("/dev/full"))
     assert (done.returncode, done.stderr) == (2, "ggml-rpc-ref: standard output: No space left on device\n")

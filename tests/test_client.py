@@ -286,7 +286,10 @@ def test_host_names_and_ipv6() -> None:
 def test_the_package_exports_connect_and_is_cheap_to_import() -> None:
     assert ggml_rpc_ref.connect is connect
     assert ggml_rpc_ref.__version__[0].isdigit()
-    assert set(ggml_rpc_ref.__all__) == {"Misuse", "Server", "Unsupported", "Violation", "__version__", "connect"}
+    rpc = {"is_rpc", "rpc_add_server", "rpc_buffer_type", "rpc_get_device_memory", "rpc_init", "rpc_reg", "rpc_remove_server"}
+    rpc |= {"rpc_start_server", "devices", "local", "Scheduler", "ServerLost"}
+    assert set(ggml_rpc_ref.__all__) == rpc | {"Misuse", "Server", "Unsupported", "Violation", "__version__", "connect"}
+    assert all(getattr(ggml_rpc_ref, name).__doc__ for name in rpc)
     assert set(ggml_rpc_ref.__all__) <= set(dir(ggml_rpc_ref))
     with pytest.raises(AttributeError, match="no attribute 'disconnect'"):
         _ = ggml_rpc_ref.disconnect

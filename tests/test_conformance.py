@@ -24,7 +24,8 @@ import jsonschema
 import pytest
 
 from ggml_rpc_ref import connect, upstream
-from ggml_rpc_ref.commands.conform import JudgingOptions, exit_code, judge_and_report
+from ggml_rpc_ref.commands.conform import JudgingOptions, exit_code, judge_and_report, judge_every_version
+from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.conformance import (
     CASES,
     NO_FAULT,
@@ -63,6 +64,7 @@ from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import PROFILES, V3_6_1, V8_0_0, Version
 from ggml_rpc_ref.upstream.rpc_server import spawn_command
+from tests.support.command import run_command
 from tests.support.sabotage import NO_CASE, SABOTAGES, InProcess, Sabotage
 
 HERE = Path(__file__).parent
@@ -184,7 +186,7 @@ def test_our_server_passes_every_case(own: Own) -> None:
 
 @pytest.mark.parametrize("version", [version for version in PROFILES if version not in (V3_6_1, V8_0_0)], ids=str)
 def test_our_server_passes_a_case_of_every_rule_at_every_version(version: Version, tmp_path: Path) -> None:
-    """All cases of all versions take minutes: `conform --spawn 'ggml-rpc-ref serve -p {port} --proto 5.1.0'`."""
+    """All cases of all versions take minutes: `conform --as every`."""
     chosen = [case for case in one_of_each(version) if case.present(version)]
     report = judge(InProcess(tmp_path, Sabotage(version=version)), chosen)
     assert Counter(result.verdict for result in report.results) == {Verdict.PASS: len(chosen)}, said(report)
@@ -225,6 +227,7 @@ def one_of_each(version: Version) -> list[Case]:
     """The first case of every rule, those left out that take a tenth of a second; the complete runs below have them."""
     slow = re.compile(
         r"data\.(hash-hit|cache-flag.*)/.*|session\.survives/.*-20|graph\.(deep/.*0000|uid-store/.*)|comm\.sum-large/.*"
+        r"|frame\.segmentation/byte-by-byte"
     )
     asked = (case for case in reversed(quick()) if case.present(version) and not slow.fullmatch(case.id))
     return list({case.rule.id: case for case in asked}.values())
@@ -699,9 +702,7 @@ def test_patterns_choose_by_case_and_by_rule() -> None:
 
 
 def command_line(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ggml_rpc_ref", *words], capture_output=True, text=True, timeout=120, cwd=HERE.parent, check=False
-    )
+    return run_command(*words)
 
 
 def spawn(behaviour: str) -> list[str]:
@@ -713,6 +714,25 @@ def test_the_default_judges_our_own_server() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0].startswith("what ggml-rpc-ref serve does (looked at for ")
     assert done.stdout.splitlines()[-1] == "ggml-rpc-ref serve, protocol 3.6.1, 2 devices: 22 cases, 22 PASS"
+
+
+@pytest.mark.parametrize(
+    ("codes", "status", "asked"),
+    [({}, 0, 15), ({"3.0.0": 1, "8.0.0": 0}, 1, 15), ({"3.0.0": 4, "5.0.0": 1}, 4, 15), ({"3.0.0": 130}, 130, 3)],
+)
+def test_every_version_is_judged_and_the_worst_counts(
+    codes: dict[str, int], status: int, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+
+    def judge_one(target: Spawned, cases: object, options: JudgingOptions, known: object) -> ExitCode:
+        assert target.name == f"ggml-rpc-ref serve --proto {options.own}"
+        judged.append(str(options.own))
+        return ExitCode(codes.get(judged[-1], 0))
+
+    monkeypatch.setattr("ggml_rpc_ref.commands.conform.judge_and_report", judge_one)
+    assert judge_every_version([], JudgingOptions(), "", CASES) == status
+    assert judged == list(map(str, PROFILES))[:asked]
 
 
 @pytest.mark.parametrize(
@@ -730,6 +750,8 @@ def test_the_default_judges_our_own_server() -> None:
             "this client 3.0.0 (llama.cpp b6751 to b7041), and a client goes on only",
         ),
         (["conform", "--as", "9.9.9"], 2, "stderr", "--as 9.9.9: known are 1.0.0, "),
+        (["conform", "--as", "every", "127.0.0.1:1"], 2, "stderr", "--as every judges our own server, several times"),
+        (["conform", "--as", "every", "--report", "x.json"], 2, "stderr", "give it no server, and no file"),
         (["conform", "127.0.0.1:1", "--timeout", "1"], 3, "stderr", "ggml-rpc-ref: can't connect to 127.0.0.1:1"),
         (["conform", "127.0.0.1:0"], 2, "stderr", "is not an endpoint"),
         (["conform", "127.0.0.1:1", "--spawn", "x {port}"], 2, "stderr", "not both"),

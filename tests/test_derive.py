@@ -20,6 +20,7 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec import messages
 from tests.support import requirements
+from tests.support.command import run_command
 
 ROOT = Path(__file__).parents[1]
 SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
@@ -59,7 +60,7 @@ def test_a_mark_that_names_nothing_is_refused() -> None:
 
 
 def gen(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ggml_rpc_ref", "gen", *arguments], cwd=cwd, capture_output=True, text=True)
+    return run_command("gen", *arguments, cwd=cwd)
 
 
 def test_the_command_says_what_is_outdated_and_mends_it(tmp_path: Path) -> None:
@@ -75,7 +76,12 @@ def test_the_command_says_what_is_outdated_and_mends_it(tmp_path: Path) -> None:
 
 
 def test_copies_of_what_lies_in_vectors_are_compared_written_and_removed(tmp_path: Path) -> None:
-    """In a copy of the package: an original that changed, one that is new, one that is gone."""
+    """In a copy of the package, hence in a process of its own: an original that changed, one that is new, one that is gone."""
+
+    def gen(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ggml_rpc_ref", "gen", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
     shutil.copytree(ROOT / "ggml_rpc_ref", tmp_path / "ggml_rpc_ref", ignore=shutil.ignore_patterns("__pycache__"))
     schema, copies = tmp_path / "vectors" / "schema", tmp_path / "ggml_rpc_ref" / "golden" / "schema"
     shutil.copytree(ROOT / "vectors" / "schema", schema)
@@ -83,16 +89,16 @@ def test_copies_of_what_lies_in_vectors_are_compared_written_and_removed(tmp_pat
         (tmp_path / "vectors" / build.parent.name).mkdir()
         shutil.copy(build, tmp_path / "vectors" / build.parent.name)
     (tmp_path / "SPEC.md").write_text("no derived parts\n")
-    assert gen("--check", cwd=tmp_path).returncode == 0
+    assert gen("--check").returncode == 0
     (schema / "flags.json").write_text("changed")
     (schema / "new.json").write_text("new")
     (schema / "ops.json").unlink()
-    checked = gen("--check", cwd=tmp_path)
+    checked = gen("--check")
     assert (checked.returncode, "schema/flags.json is outdated" in checked.stderr) == (1, True)
-    assert gen(cwd=tmp_path).returncode == 0
+    assert gen().returncode == 0
     assert {path.name: path.read_text() for path in copies.iterdir()} == {path.name: path.read_text() for path in schema.iterdir()}
     (copies / "ops.json").write_text("of nothing")
-    checked = gen("--check", cwd=tmp_path)
+    checked = gen("--check")
     assert (checked.returncode, "ops.json is a copy of nothing" in checked.stderr) == (1, True)
 
 

@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -50,6 +51,7 @@ from ggml_rpc_ref.server import handlers
 from ggml_rpc_ref.spec.messages import BufferClear, FreeBuffer, GetAlignment, GetTensor, GraphRecompute, RpcTensor, SetTensor
 from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+from tests.support.command import run_command
 from tests.support.sabotage import SABOTAGES, InProcess, Sabotage
 
 SPOKEN = [version for version in PROFILES if op_table(version)]
@@ -394,8 +396,7 @@ def test_a_server_that_can_not_be_reached_is_one_sentence() -> None:
 
 
 def test_the_command_says_what_it_found(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ggml_rpc_ref", "fuzz", "--max-time", "0.3", "--json", "--finds", str(tmp_path / "finds")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = run_command("fuzz", "--max-time", 0.3, "--json", "--finds", tmp_path / "finds")
     assert done.returncode == 0, done
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[0]["event"] == "began"
@@ -540,3 +541,36 @@ def test_memory_that_stays_taken_is_found(tmp_path: Path) -> None:
 
     (find,) = finds_on(InProcess(tmp_path, Sabotage(session=Leaky)), plain=True, ops=("ADD",))
     assert (find.kind, find.rule) == (Kind.LEAK, "session.frees")
+
+
+class Restarted(InProcess):
+    """A server that answers BUFFER_CLEAR too late, and whose devices have less memory each time that it is started again."""
+
+    restartable = True
+    starts = 0
+
+    def __init__(self, cache: Path) -> None:
+        class Late(handlers.Session):
+            def handle(self, message: object) -> object:
+                if isinstance(message, BufferClear):
+                    time.sleep(0.2)
+                return super().handle(message)
+
+        self._cache, self._late = cache, Sabotage(session=Late)
+        super().__init__(cache, self._late)
+
+    def start(self) -> None:
+        """Begin to listen, each time on another port."""
+        if self.starts:
+            self.stop()
+            super().__init__(self._cache, self._late, memory=2**30 - self.starts * 2**20)
+        self.starts += 1
+        super().start()
+
+
+def test_the_memory_of_a_server_started_again_is_not_missed(tmp_path: Path) -> None:
+    server = Restarted(tmp_path)
+    options = Options(max_time=20.0, max_messages=100, timeout=0.1, plain=True, ops=("ADD",), shrink=0.0, tries=1)
+    events = list(Campaign(Watched(lambda: server, spares=0), options).run())
+    assert server.starts > 1
+    assert {event.find.kind for event in events if isinstance(event, Found)} == {Kind.HANG}

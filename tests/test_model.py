@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
-import gguf
 import pytest
 
-from ggml_rpc_ref import blocks, upstream
+from ggml_rpc_ref import upstream
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
-from ggml_rpc_ref.spec.dtypes import BY_NUMBER
+from tests.support.gemma import distances, unpack
 
 STEPS = 32
 PROMPTS = {
@@ -78,21 +77,7 @@ def compare(which: str, genuine: upstream.Generation, ours: dict[str, upstream.G
 def unpacked(gemma_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model with every weight in F32: 1.1 GB."""
     path = tmp_path_factory.mktemp("model") / "gemma-3-270m-f32.gguf"
-    reader = gguf.GGUFReader(gemma_model)
-    writer = gguf.GGUFWriter(path, "gemma3")
-    for field in reader.fields.values():
-        if not field.name.startswith("GGUF.") and field.name not in ("general.architecture", "general.file_type"):
-            kind, *_ = field.types
-            writer.add_key_value(field.name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
-    for tensor in reader.tensors:
-        dtype, (n, *rows) = BY_NUMBER[tensor.tensor_type], tensor.shape.tolist()
-        packed = tensor.data.reshape(-1, n // dtype.block, dtype.size) if dtype.is_quantised else tensor.data
-        values = blocks.dequantise(dtype, packed) if dtype.is_quantised else packed
-        writer.add_tensor(tensor.name, values.reshape(*rows[::-1], n))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    unpack(gemma_model, path)
     return path
 
 
@@ -105,12 +90,3 @@ def test_without_rounding_it_says_the_same_token_for_token(
         assert said.tokens == genuine[which].tokens
         assert len(said.tokens) == STEPS
         assert max(distances(genuine[which], said)) < 0.2
-
-
-def distances(one: upstream.Generation, other: upstream.Generation) -> list[float]:
-    """How far the logits of the two best tokens of each step lie apart."""
-    found = []
-    for a, b in zip(one.top, other.top, strict=True):
-        known = dict(b)
-        found += [abs(logit - known[token]) for token, logit in a[:2]]
-    return found

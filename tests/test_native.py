@@ -31,7 +31,7 @@ from ggml_rpc_ref.backends.native import DIRECTORY, Native, backend, unavailable
 from ggml_rpc_ref.backends.native.library import VARIANTS, Library, kernel_ops, load
 from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
 from ggml_rpc_ref.blocks import CAN_QUANTISE
-from ggml_rpc_ref.derive import declarations, grids
+from ggml_rpc_ref.derive import declarations, grids, numbers
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.cases import cases_of, recipes
@@ -208,6 +208,7 @@ def test_a_result_over_a_source_is_left_to_the_oracle() -> None:
 
 def test_the_declarations_are_those_of_the_rows() -> None:
     assert (DIRECTORY / "declared.h").read_text() == declarations()
+    assert (DIRECTORY / "kernels" / "shared" / "numbers.h").read_text() == numbers()
     assert (DIRECTORY / "kernels" / "shared" / "grids.h").read_text() == grids()
 
 
@@ -250,8 +251,25 @@ NEAR = {"F16": 1e-6, "BF16": 1e-5, "Q4_1": 1e-6, "Q5_1": 1e-6}
 
 
 @pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("weights", [name for name in WRITABLE_BLOCKS if name in WEIGHTS])
+def test_sums_of_the_largest_levels_do_not_overflow(weights: str, variant: str) -> None:
+    """Tiles add several products in sixteen bits; here each has the largest level that the type has, and 127."""
+    rounding = UpstreamCpu(HostMemory(0), 1, ThroughFloat32())
+    for low, high in ((-1, 1), (1, -1), (0, 1)):
+        fill = f"values:{low}" + f",{high}" * 255
+        product = node("MUL_MAT", f32(16, 8), Operand(weights, (256, 16), fill=fill), f32(256, 8, fill="values:1"))
+        product.source(1).array[0, 0, 4:] = -1
+        if not native(variant).supports(product):
+            return
+        compute(native(variant), product)
+        found = product.dst.array.copy()
+        rounding.compile([Step(product, "upstream-cpu")])(never)
+        assert np.allclose(found, product.dst.array, rtol=1e-3), (low, high)
+
+
+@pytest.mark.parametrize("variant", HERE)
 @pytest.mark.parametrize("columns", [2, 9])
-@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, 1e-38, 0.0])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30, 1e-38, 0.0])
 def test_a_row_that_can_not_be_rounded_is_multiplied_as_it_is(variant: str, columns: int, value: float) -> None:
     product = node("MUL_MAT", f32(5, columns), Operand("Q8_0", (64, 5)), f32(64, columns))
     product.source(1).array[0, 0, 1] = value

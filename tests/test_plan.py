@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import struct
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +15,7 @@ import numpy as np
 import pytest
 
 from ggml_rpc_ref.backends import Cancelled, Run, Step, Stopped, never, registry
-from ggml_rpc_ref.backends.memory import Allocation, HostMemory
+from ggml_rpc_ref.backends.memory import Allocation, ByCopies, HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.conformance import Verdict, run, select
 from ggml_rpc_ref.errors import Misuse, Violation
@@ -33,6 +31,7 @@ from ggml_rpc_ref.server.plan import Plan, make_plan
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST
+from tests.support.command import run_command
 from tests.support.sabotage import InProcess
 
 OP = {name: number for number, name in enumerate(op_table())}
@@ -40,7 +39,7 @@ ROW = 16
 """Bytes of a vector of four F32."""
 
 
-class Elsewhere:
+class Elsewhere(ByCopies):
     """An allocation whose bytes the server can't reach in place; it counts what moves."""
 
     data = None
@@ -178,7 +177,7 @@ def test_a_backend_gets_the_whole_graph_at_once_and_the_oracle_computes_what_it_
         ("ADD", "toy"), ("SQRT", "oracle"), ("SQR", "toy"), ("SUM_ROWS", "oracle"), ("ADD", "toy"),
     ]  # fmt: skip
     assert [step.compute is None for step in compiled] == [True, False, True, False, True]
-    assert plan.steps == compiled
+    assert plan.steps == tuple(compiled)
     assert plan.ops_by_backend() == {"toy": {"ADD": 2, "SQR": 1}, "oracle": {"SQRT": 1, "SUM_ROWS": 1}}
     plan.run()
     # worked out by hand: 4 16 36 64, roots 2 4 6 8, squares (the toy's, negated) -4 -16 -36 -64, sum -120
@@ -287,11 +286,11 @@ def test_a_run_stops_between_steps(backend: Any) -> None:
 
 
 def test_every_backend_names_ops_that_there_are() -> None:
-    assert list(registry.BACKENDS) == ["oracle", "upstream-cpu", "native"]
+    assert list(registry.BACKENDS) == ["oracle", "upstream-cpu", "native", "cuda"]
     for row in registry.ROWS:
         assert row.kernels().keys() <= ops_of(NEWEST).keys() - CUSTOM_OPS, row.name
-        if row.name == "native" and row.unavailable():
-            continue  # installed where there is no C compiler
+        if row.name in ("native", "cuda") and row.unavailable():
+            continue  # installed where there is no C compiler, or no GPU
         assert row.unavailable() == ""
         backend = row.make(1000, 10)
         assert (backend.name, backend.KERNELS, backend.memory.total) == (row.name, row.kernels(), 1000)
@@ -419,7 +418,7 @@ def world_values() -> World:
 
 
 def test_backends_counts_no_more_ops_than_there_are() -> None:
-    done = subprocess.run([sys.executable, "-m", "ggml_rpc_ref", "backends", "--json"], capture_output=True, timeout=60, check=True)
+    done = run_command("backends", "--json")
     counts = {row["name"]: row["ops"] for row in json.loads(done.stdout)}
     assert counts["oracle"] == len(ops_of(NEWEST).keys() - CUSTOM_OPS - VIEW_OPS)
     assert counts["native"] == len(registry.BACKENDS["native"].kernels()) > 0
@@ -440,4 +439,4 @@ def test_a_graph_is_checked_and_a_plan_dismantled_in_parts(monkeypatch: pytest.M
     assert world.read(8) == [128, 256, 384, 512]
     kept = weakref.ref(plan.steps[3].node.dst)
     plan.dismantle()
-    assert (plan.steps, plan.compiled, kept()) == ([], None, None)
+    assert (plan.held, plan.compiled, kept()) == ([], None, None)

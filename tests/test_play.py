@@ -8,7 +8,6 @@ import re
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from ggml_rpc_ref.files.conversation import Omitted, piece_from_json, size_of
 from ggml_rpc_ref.golden import omitted, play
 from ggml_rpc_ref.golden.omitted import Files
 from ggml_rpc_ref.net.stream import Endpoint
+from tests.support.command import run_command
 
 HELLO, DEVICE_COUNT = "0e" + 8 * "00", "0f" + 8 * "00"
 HELLO_REPLY, COUNT_REPLY = "0300000000000000030601", "040000000000000001000000"
@@ -272,7 +272,7 @@ def test_a_gguf_that_is_read_without_end_has_a_sentence(tmp_path: Path, monkeypa
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ggml_rpc_ref", "vectors", "play", *arguments], capture_output=True, text=True)
+    return run_command("vectors", "play", *arguments)
 
 
 def test_the_command_plays_on_our_own_server(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.versions import V3_6_1
+from tests.support.command import run_command
 
 MIB = 2**20
 WELCOME = b"\x03" + bytes(7) + b"\x03\x06\x01"
@@ -279,7 +280,7 @@ def test_an_endpoint_that_is_none() -> None:
 
 
 def command(*arguments: str) -> Any:
-    return subprocess.run([sys.executable, "-m", "ggml_rpc_ref", "probe", *arguments], capture_output=True, text=True, check=False)
+    return run_command("probe", *arguments)
 
 
 def test_the_command_in_plain_and_in_json() -> None:

@@ -31,6 +31,7 @@ from ggml_rpc_ref.net.stream import free_port
 from ggml_rpc_ref.server import host
 from ggml_rpc_ref.server.host import cache_directory, make_host
 from ggml_rpc_ref.server.server import Server
+from tests.support.command import run_command
 
 HELLO = struct.pack("<BQ", 14, 0)
 MUL_MAT = 29
@@ -402,7 +403,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("options", "sentence"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_a_mistake_is_one_sentence_and_exit_code_2(options: list[str], sentence: str) -> None:
-    done = subprocess.run(command("-p", "0", *options), capture_output=True, text=True, timeout=30, check=False)
+    done = run_command("serve", "-p", "0", *options)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
@@ -412,7 +413,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(options: list[str], sentence:
 def test_a_port_in_use_is_a_mistake() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = subprocess.run(command("-p", str(port)), capture_output=True, text=True, timeout=30, check=False)
+        done = run_command("serve", "-p", port)
     assert done.returncode == 2
     assert f"port {port} of 127.0.0.1 is in use" in done.stderr
 

@@ -6,7 +6,6 @@ import json
 import re
 import struct
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import chain
@@ -33,6 +32,7 @@ from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.protocol.fnv import definition
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
+from tests.support.command import run_command
 from tests.support.seeds import seeded
 from vectors.tools import record_sessions
 
@@ -873,8 +873,7 @@ def test_our_server_plays_the_model_with_its_weights(gemma_model: Path) -> None:
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "ggml_rpc_ref", "vectors", "record", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True)
+    return run_command("vectors", "record", *arguments)
 
 
 def test_the_command_prints_or_writes(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from ggml_rpc_ref.net.local import asked, offered, runtime_directory
 from ggml_rpc_ref.server.handlers import Device, Host
 from ggml_rpc_ref.server.metrics import amount
 from ggml_rpc_ref.server.server import Server
+from tests.support.command import run_command
 from tests.test_serve import connect, next_event, serving
 from tests.test_server import adding, eventually, floats, frame, get_tensor, logged, set_tensor
 from tests.test_server import connect as connect_to
@@ -38,8 +37,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def status(*options: str) -> tuple[int, str, str]:
-    words = [sys.executable, "-m", "ggml_rpc_ref", "status", *options]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    done = run_command("status", *options)
     return done.returncode, done.stdout, done.stderr
 
 

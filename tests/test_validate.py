@@ -87,7 +87,7 @@ def test_a_node_without_flag_compute_is_skipped(world: World) -> None:
     world.change("y", flags=0)
     plan = world.plan()
     plan.run()
-    assert plan.steps == []
+    assert plan.steps == ()
     assert world.floats(128).tolist() == [0, 0, 0, 0]
 
 
@@ -130,7 +130,7 @@ def test_a_kind_that_the_version_does_not_have_is_refused(world: World, version:
 def test_a_graph_without_nodes_is_a_plan_without_steps(world: World) -> None:
     world.nodes, world.tensors = [], {}
     plan = world.plan()
-    assert plan.steps == []
+    assert plan.steps == ()
     assert plan.buffers == frozenset()
 
 
@@ -144,7 +144,7 @@ def test_an_empty_node_is_not_computed(world: World) -> None:
     world.change("x", ne=(0, 1, 1, 1))
     world.change("y", ne=(0, 1, 1, 1))
     world.change("v", ne=(0, 1, 1, 1))
-    assert world.plan().steps == []
+    assert world.plan().steps == ()
 
 
 def test_the_order_of_tensors_does_not_matter(world: World) -> None:

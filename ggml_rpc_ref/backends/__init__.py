@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
-from ggml_rpc_ref.backends.memory import DeviceMemory, HostAllocation
+from ggml_rpc_ref.backends.memory import Allocation, DeviceMemory, HostAllocation
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.ops.stopping import Cancelled, Stopped, never, stoppable
@@ -28,6 +29,10 @@ from ggml_rpc_ref.tensor import PlainStorage, Tensor
 __all__ = [
     "Backend",
     "Cancelled",
+    "DeviceFault",
+    "Form",
+    "Places",
+    "Repeatable",
     "Run",
     "Step",
     "Stopped",
@@ -35,9 +40,17 @@ __all__ = [
     "disturbed",
     "in_turn",
     "never",
+    "one_after_the_other",
     "out_of_memory",
     "written_tensors",
 ]
+
+
+class DeviceFault(Exception):  # noqa: N818
+    """A device has failed, and everything that it held is gone: a kernel's illegal address, a card that has dropped out.
+
+    Connections that have buffers there end; others are served on.
+    """
 
 
 class Step(NamedTuple):
@@ -60,6 +73,44 @@ Run = Callable[[Cancelled], None]
 Asks whether to stop between steps and, within one, between parts of its work. Raises Stopped when cancelled; Violation
 graph.index for an index out of range among a tensor's contents, graph.op-supported where memory runs out.
 """
+
+
+class Places(NamedTuple):
+    """Where the operands of nodes lie: the result and then each source slot, for each node.
+
+    Attributes:
+        allocations: the buffers' bytes.
+        which: shape (n, 1 + MAX_SRC), indices into them; -1: no operand.
+        offsets: the same shape, bytes from the beginning of each.
+    """
+
+    allocations: Sequence[Allocation]
+    which: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.uint64]
+
+
+@runtime_checkable
+class Repeatable(Protocol):
+    """A run, all of its steps the backend's own, that can be made again for nodes like these."""
+
+    def form(self) -> Form:
+        """Return what it has in common with those; nothing in it keeps a buffer's bytes."""
+
+    def __call__(self, cancelled: Cancelled = never) -> None:
+        """Compute all steps; see `Run`."""
+
+
+class Form(Protocol):
+    """What runs of nodes that differ in little more than where they lie have in common."""
+
+    def run(self, places: Places, changed: Mapping[int, Node], nodes: Callable[[], Sequence[Node]]) -> Repeatable | None:
+        """Return the run of nodes that are the same but for where they lie; None where they must be compiled anew.
+
+        Args:
+            places: of all nodes.
+            changed: the nodes, by their place in the list, whose types, ne, nb or parameters are others, too.
+            nodes: makes all of them, where one is to be named in an error.
+        """
 
 
 class Backend(Protocol):
@@ -104,6 +155,12 @@ def in_turn(computations: Sequence[tuple[Node, Callable[[], None]]]) -> Run:
                     _tell_written(node)
 
     return run
+
+
+def one_after_the_other(runs: Sequence[Run], cancelled: Cancelled = never) -> None:
+    """Run several stretches of a graph in order."""
+    for run in runs:
+        run(cancelled)
 
 
 def out_of_memory(node: Node) -> Violation:

@@ -6,7 +6,7 @@ bytes in place (`data`), so that SET_TENSOR is received straight into a buffer; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Final, Protocol
 
@@ -17,6 +17,8 @@ from ggml_rpc_ref.tensor import Bytes
 
 AT_ONCE: Final = 8 * 2**20
 """Bytes copied by one call; about a millisecond."""
+CHUNK: Final = 2**20
+"""Bytes that move at one time to or from memory that can't be reached in place."""
 
 
 class Allocation(Protocol):
@@ -35,6 +37,15 @@ class Allocation(Protocol):
 
     def download(self, start: int, stop: int) -> memoryview:
         """Return the bytes from start to stop: in place where they lie in host memory, else a copy."""
+
+    def receive(self, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield where to put the next bytes until those from start to stop are there.
+
+        A view counts as filled when the next one is asked for.
+        """
+
+    def pieces(self, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield the bytes from start to stop in order; each view is good until the next one is asked for."""
 
     def copy(self, start: int, source: Allocation, first: int, last: int) -> None:
         """Write the bytes from `first` to `last` of another allocation, or of this one, from `start` on; they may overlap."""
@@ -64,6 +75,23 @@ class DeviceMemory(Protocol):
         """Return `size` bytes, all zero, or None where there is no room."""
 
 
+class ByCopies:
+    """`receive` and `pieces` of an allocation that is written and read by copies, a chunk at a time."""
+
+    def receive(self: Allocation, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield room for the next bytes until those from start to stop are there."""
+        chunk = memoryview(bytearray(min(CHUNK, stop - start)))
+        for at in range(start, stop, CHUNK):
+            view = chunk[: stop - at]
+            yield view
+            self.upload(at, view)
+
+    def pieces(self: Allocation, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield the bytes from start to stop in order."""
+        for at in range(start, stop, CHUNK):
+            yield self.download(at, min(at + CHUNK, stop))
+
+
 class HostAllocation:
     """Bytes in this process's memory.
 
@@ -88,6 +116,17 @@ class HostAllocation:
     def download(self, start: int, stop: int) -> memoryview:
         """Return the bytes from start to stop, in place."""
         return self.data.data[start:stop]
+
+    def receive(self, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield the bytes themselves, in one piece, so that nothing is copied."""
+        # if the peer leaves in between, `written` is not called; the connection is over then, and its buffers are freed
+        yield self.data.data[start:stop]
+        self.written(start, stop)
+
+    def pieces(self, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield the bytes in place and as one, where there are any."""
+        if stop > start:
+            yield self.download(start, stop)
 
     def copy(self, start: int, source: Allocation, first: int, last: int) -> None:
         """Write the bytes from `first` to `last` of another allocation, or of this one, from `start` on; they may overlap."""

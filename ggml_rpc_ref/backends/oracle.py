@@ -65,6 +65,8 @@ def by_oracle(node: Node) -> Step:
 def _on_copies(node: Node) -> None:
     stage = Stage(t for t in (node.dst, *node.src) if t is not None)
     stage.download()
-    node.op.oracle(Node(stage.moved(node.dst), tuple(t and stage.moved(t) for t in node.src), node.op_params, node.op))
+    moved = Node(stage.moved(node.dst), tuple(t and stage.moved(t) for t in node.src), node.op_params, node.op)
+    # the copies overlap as the tensors do
+    apart(moved, moved.op.oracle)()
     for tensor in written_tensors(node):
         stage.upload(tensor)

@@ -7,7 +7,7 @@ this machine lacks. Each such module has the class, and may have `unavailable()`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -26,6 +26,7 @@ class Row:
         module: its module, in ggml_rpc_ref.backends.
         type: its class there.
         own: what the support matrix says of an op that the backend computes itself; an op left to the oracle has "yes".
+        index: which of several devices of this kind; `serve -d` calls them "cuda:0", "cuda:1".
     """
 
     name: str
@@ -33,6 +34,7 @@ class Row:
     module: str
     type: str
     own: str = "yes"
+    index: int | None = None
 
     def unavailable(self) -> str:
         """Return why it can't be used on this machine; nothing where it can."""
@@ -40,7 +42,9 @@ class Row:
             module = self._module()
         except ImportError as error:
             return str(error)
-        reason: str = module.unavailable() if hasattr(module, "unavailable") else ""
+        if not hasattr(module, "unavailable"):
+            return ""
+        reason: str = module.unavailable() if self.index is None else module.unavailable(self.index)
         return reason
 
     def kernels(self) -> Mapping[str, Any]:
@@ -48,13 +52,14 @@ class Row:
         kernels: Mapping[str, Any] = getattr(self._module(), self.type).KERNELS
         return kernels
 
-    def make(self, memory: int, copies: int = 0, threads: int = 0) -> Backend:
+    def make(self, memory: int, copies: int = 0, threads: int = 0, limit: int | None = None) -> Backend:
         """Return a backend of this kind.
 
         Args:
-            memory: bytes that its buffers may have together.
+            memory: bytes of this machine's memory that its buffers may have together.
             copies: bytes of what it keeps beside the buffers to be faster, such as float32 copies of weights.
             threads: threads that compute one node together, for a backend that has some of its own; 0: half the cores.
+            limit: bytes that its buffers may have together where they lie in a memory of its own; None: all of that.
 
         Raises:
             Misuse: where it can't be used here.
@@ -62,6 +67,9 @@ class Row:
         if reason := self.unavailable():
             raise Misuse(f"the device {self.name!r} can't be used here: {reason}")
         made = getattr(self._module(), self.type)
+        if hasattr(made, "on_device"):
+            found: Backend = made.on_device(self.index, self.name, limit)
+            return found
         own = {"threads": threads} if getattr(made, "threaded", False) else {}
         backend: Backend = made(HostMemory(memory), copies=copies, **own)
         return backend
@@ -74,6 +82,7 @@ ROWS = (
     Row("oracle", "the definitions themselves, in numpy", "oracle", "Oracle"),
     Row("upstream-cpu", "the definitions with the roundings of upstream's CPU backend", "upstream_cpu", "UpstreamCpu", "rounds"),
     Row("native", "kernels in C, on several threads", "native", "Native", "C"),
+    Row("cuda", "kernels in CUDA, on a GPU", "cuda", "Cuda", "CUDA", index=0),
 )
 BACKENDS: dict[str, Row] = {row.name: row for row in ROWS}
 """Name to row."""
@@ -91,6 +100,9 @@ def find(name: str) -> Row:
     """
     if name == AUTO:
         return BACKENDS["oracle" if BACKENDS["native"].unavailable() else "native"]
+    kind, _, number = name.partition(":")
+    if number.isdecimal() and kind in BACKENDS and BACKENDS[kind].index is not None:
+        return replace(BACKENDS[kind], name=name, index=int(number))
     if name not in BACKENDS:
         raise Misuse(f"there is no device {name!r}: choose from {', '.join(BACKENDS)}")
     return BACKENDS[name]

@@ -16,6 +16,7 @@ from ggml_rpc_ref.client.buffers import RemoteBuffer
 from ggml_rpc_ref.client.channel import Buffered, Bytes, Channel, bytes_of
 from ggml_rpc_ref.client.device_info import DeviceInfo
 from ggml_rpc_ref.client.graph import Graph, evaluate, express
+from ggml_rpc_ref.client.supported import supports
 from ggml_rpc_ref.client.tensors import RemoteTensor, TensorDevice
 from ggml_rpc_ref.client.words import (
     NUMPY_NAMES,
@@ -88,6 +89,22 @@ class Devices(Sequence["Device"]):
 
 class Device(DeviceInfo):
     """A device of a server: what it has, and the buffers, tensors and graphs on it."""
+
+    is_local = False
+    """Whether it is a backend of this machine, without a server."""
+
+    @property
+    def name(self) -> str:
+        """What ggml calls such a backend (ggml_backend_rpc_init in ggml-rpc.cpp)."""
+        return f"RPC{self.index}[{self.client.endpoint}]"
+
+    def supports_op(self, node: RemoteTensor) -> bool:
+        """Whether a server of its version has a node's op, kind and types, and takes the geometry (ggml_backend_supports_op).
+
+        No request asks a server this. A stock client assumes that a server can compute anything; here the rules of the
+        version decide.
+        """
+        return supports(node, self.version)
 
     def alloc(self, size: int) -> RemoteBuffer:
         """Allocate a buffer.

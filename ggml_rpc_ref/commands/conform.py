@@ -7,23 +7,26 @@ import signal
 import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, As, AsJson, Expect, Judged, Listing, Only, Owned, Skip, Spawn
+from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, AsJson, Expect, Judged, Listing, Only, Owned, Skip, Spawn
 from ggml_rpc_ref.commands.output import print_error, print_json
 from ggml_rpc_ref.commands.writing import NOTHING, Writing
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.spec.versions import DEFAULT
 
 if TYPE_CHECKING:
     from ggml_rpc_ref.conformance import Case, Event, Expected, Report, Result, Target
     from ggml_rpc_ref.spec.versions import Version
 
 
+EVERY = "every"
+"""The word for all versions, one after the other."""
 LINE = 200
 """Characters of the line that says a failure as it is found; the report has all of it."""
 
@@ -63,7 +66,15 @@ def conform(
     ] = False,
     i_own_this_target: Owned = False,
     list_cases: Listing = False,
-    own: As = "",
+    own: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="VERSION",
+            help="Behave as a client of this protocol version, by its HELLO and its rule; without a server, judge our own at this "
+            f"version, or at all of them, one after the other: {EVERY}. (default: what the server speaks; our own: {DEFAULT})",
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
@@ -72,12 +83,18 @@ def conform(
 
     if profile not in ("full", *PROFILES):
         raise Misuse(f"--profile {profile}: there is full, {', '.join(PROFILES)}")
+    cases, writing = select(tuple(only or ()), tuple(skip or ())), Writing(tuple(report or ()), write_expect, reproduce)
+    if list_cases:
+        raise typer.Exit(print_cases(cases, as_json=as_json))
+    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing, jobs)
+    if own == EVERY:
+        if target or spawn or expect or as_json or writing != NOTHING:
+            raise Misuse(f"--as {EVERY} judges our own server, several times: give it no server, and no file or form of a report")
+        raise typer.Exit(judge_every_version(cases, options, name, CASES))
     version = parse_own(own)
-    server, cases = choose_target(target, spawn, version), select(tuple(only or ()), tuple(skip or ()))
+    server = choose_target(target, spawn, version)
     server.name = name or server.name
-    writing = Writing(tuple(report or ()), write_expect, reproduce)
-    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing, jobs, version)
-    raise typer.Exit(print_cases(cases, as_json=as_json) if list_cases else judge_and_report(server, cases, options, CASES))
+    raise typer.Exit(judge_and_report(server, cases, replace(options, own=version), CASES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +111,22 @@ class JudgingOptions:
     writing: Writing = NOTHING
     jobs: int = 1
     own: Version | None = None
+
+
+def judge_every_version(cases: Sequence[Case], options: JudgingOptions, name: str, known: Collection[str]) -> ExitCode:
+    """Judge our own server at each version, oldest first, and return the worst exit code; an interrupt ends all of it."""
+    from ggml_rpc_ref.conformance import embedded
+    from ggml_rpc_ref.spec.versions import PROFILES
+
+    worst = ExitCode.OK
+    for version in PROFILES:
+        server = embedded(version)
+        server.name = f"{name or server.name} --proto {version}"
+        code = judge_and_report(server, cases, replace(options, own=version), known)
+        worst = max(worst, code)
+        if code == ExitCode.INTERRUPTED:
+            break
+    return worst
 
 
 def choose_target(endpoint: str, spawn: str, own: Version | None = None) -> Target:

@@ -35,11 +35,13 @@ def gen(
     # first: what builds were observed to do is part of the text
     if (vectors := spec.parent / "vectors").is_dir():
         _carry(vectors, check)
+    shared = DIRECTORY / "kernels" / "shared"
     derived = {
         spec: derive.rewrite(text),
         Path(named_ops.__file__): derive.named_ops(),
         DIRECTORY / "declared.h": derive.declarations(),
-        DIRECTORY / "kernels" / "shared" / "grids.h": derive.grids(),
+        shared / "numbers.h": derive.numbers(),
+        shared / "grids.h": derive.grids(),
     }
     for path, content in derived.items():
         _settle(path, content, check, f": {', '.join(derive.outdated(text))}" if path == spec else "")

@@ -20,13 +20,15 @@ from ggml_rpc_ref.derive import operations, tables
 from ggml_rpc_ref.derive.carried import carried, superfluous
 from ggml_rpc_ref.derive.header import header
 from ggml_rpc_ref.derive.named_ops import named_ops
-from ggml_rpc_ref.derive.native import declarations, grids
+from ggml_rpc_ref.derive.native import declarations, grids, numbers
 from ggml_rpc_ref.derive.skew import skew
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.messages import REQUESTS, RpcTensor, command_name
 from ggml_rpc_ref.spec.rules import RULES
 
-__all__ = ["PARTS", "carried", "declarations", "grids", "header", "named_ops", "outdated", "rewrite", "superfluous"]
+__all__ = [
+    "PARTS", "carried", "declarations", "grids", "header", "named_ops", "numbers", "outdated", "rewrite", "superfluous",
+]  # fmt: skip
 
 PARTS: dict[str, Callable[[], str]] = {
     "versions": tables.versions,

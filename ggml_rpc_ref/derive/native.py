@@ -1,7 +1,8 @@
-"""What the C kernels are told of types and ops: the declarations that `backends/native` is compiled with.
+"""What the kernels in C and CUDA are told of types and ops.
 
-The first part, down to `INSIDE`, is what Python sees too: cffi reads it (`backends/native/build.py`). The rest is for the kernels:
-numbers and blocks of types, numbers of ops and kinds, and for each op parameter a function that reads it.
+`declared.h` is what Python and C both see: cffi reads it down to `INSIDE` (`backends/native/build.py`). `numbers.h` and `grids.h`
+are for kernels of either kind: numbers and blocks of types, numbers of ops and kinds, for each op parameter a function that reads
+it, and the points of the IQ types.
 """
 
 from __future__ import annotations
@@ -87,10 +88,27 @@ int runs_here(void);
 """
 
 
+WORDS = """\
+/* Numbers of types, ops and kinds, and a reader for each op parameter. Written by `ggml-rpc-ref gen`. */
+#pragma once
+#include <stdint.h>
+#include <string.h>
+
+#ifndef READER /* CUDA has words of its own for both */
+#define READER static inline
+#define TABLE static const
+#endif"""
+
+
 def declarations() -> str:
     """Return the text of `declared.h`."""
+    return f'{SEEN}\n{INSIDE}\n\n#include "numbers.h"\n'
+
+
+def numbers() -> str:
+    """Return the text of `numbers.h`, which needs a `struct geometry` with op_params."""
     parts = [
-        SEEN + "\n" + INSIDE,
+        WORDS,
         enum("GGML_TYPE", ((dtype.name, dtype.number) for dtype in DTYPES)),
         f"#define TYPES {max(dtype.number for dtype in DTYPES) + 1}",
         _table("type_block", ((dtype.name, dtype.block) for dtype in DTYPES), "Elements of a block."),
@@ -106,8 +124,13 @@ def declarations() -> str:
 
 
 def _table(name: str, numbers: Iterator[tuple[str, int]], doc: str) -> str:
-    entries = "".join(f"    [GGML_TYPE_{type_}] = {number},\n" for type_, number in numbers)
-    return f"/* {doc} */\nstatic const int16_t {name}[TYPES] = {{\n{entries}}};"
+    # each in its place, without C's [number] =, which C++ lacks
+    rows = {dtype.number: dtype.name for dtype in DTYPES}
+    values = dict(numbers)
+    entries = "".join(
+        f"    {values[rows[number]]}, /* {rows[number]} */\n" if number in rows else "    0,\n" for number in range(max(rows) + 1)
+    )
+    return f"/* {doc} */\nTABLE int16_t {name}[TYPES] = {{\n{entries}}};"
 
 
 def grids() -> str:
@@ -116,14 +139,14 @@ def grids() -> str:
         "iq2_xxs": IQ2_XXS_GRID, "iq2_xs": IQ2_XS_GRID, "iq2_s": IQ2_S_GRID, "iq3_xxs": IQ3_XXS_GRID, "iq3_s": IQ3_S_GRID,
         "iq1": IQ1_GRID,
     }  # fmt: skip
-    head = "/* The grids of the IQ types. Written by `ggml-rpc-ref gen` from blocks. */\n#pragma once\n#include <stdint.h>"
+    head = '/* The grids of the IQ types. Written by `ggml-rpc-ref gen` from blocks. */\n#pragma once\n#include "numbers.h"'
     return "\n\n".join([head, *(_grid(name, table) for name, table in tables.items())]) + "\n"
 
 
 def _grid(name: str, table: Values) -> str:
     kind = "int8_t" if table.min() < 0 else "uint8_t"
     rows = [f"    {{{', '.join(str(int(level)) for level in entry)}}}," for entry in table]
-    return f"static const {kind} {name}_grid[{len(table)}][{table.shape[1]}] = {{\n" + "\n".join(rows) + "\n};"
+    return f"TABLE {kind} {name}_grid[{len(table)}][{table.shape[1]}] = {{\n" + "\n".join(rows) + "\n};"
 
 
 C_TYPES = {"i32": "int32_t", "f32": "float", "i64": "int64_t"}
@@ -141,6 +164,6 @@ def _accessor(op: str, param: Param) -> str:
     index = ", int i" if several else ""
     slot = f"{param.slot} + {2 if param.kind == 'i64' else 1} * i" if several else str(param.slot)
     return (
-        f"static inline {kind} {op}_{param.name}(const struct geometry *g{index})\n"
+        f"READER {kind} {op}_{param.name}(const struct geometry *g{index})\n"
         f"{{\n    {kind} value;\n    memcpy(&value, g->op_params + {slot}, sizeof value);\n    return value;\n}}"
     )

@@ -41,6 +41,8 @@ LEAK: Final = 384 * 2**20
 LOOK_FOR_LEAKS: Final = 10
 """Sessions between two looks at the device's free memory."""
 LOOKS: Final = 3
+SETTLING: Final = 2.0
+"""Seconds that the device's memory may take to be free again: a server may see late that its client has left."""
 DYING: Final = 1.0
 """Seconds that a dying process may take."""
 LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02, End.LEFT: 0.3}
@@ -219,9 +221,13 @@ class Campaign:
         """Yield that memory is missing between two sessions, where what a device has free stands still then."""
         if self._free is None or self.count.sessions % LOOK_FOR_LEAKS:
             return
-        free = self._free_now()
+        end, free = time.monotonic() + SETTLING, self._free_now()
+        while free is not None and free < self._free and time.monotonic() < end:
+            time.sleep(0.05)
+            free = self._free_now()
         if free is not None and free < self._free:
             words = f"{self._free - free} bytes of the device are not free again after their connections have ended"
+            self._free = free  # what is lost once is told once
             yield Suspicion(Kind.LEAK, "session.frees", words)
 
     def _free_now(self) -> int | None:
@@ -390,7 +396,8 @@ class Campaign:
             self.server.renew()
         except Misuse as error:
             raise ConnectionError(f"the server could not be started again after this: {why}: {error}") from None
-        self._idle = self.server.usage()
+        # both belong to the process: a new one may give its devices another share of the machine's memory, as ours does
+        self._idle, self._free = self.server.usage(), self._free_now()
 
 
 def outcome_of(heard: Heard) -> str:

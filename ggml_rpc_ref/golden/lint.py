@@ -20,16 +20,16 @@ from ggml_rpc_ref.golden import operands, schemas, semantics, session
 from ggml_rpc_ref.golden.canonical import canonical
 
 KINDS: Final = {
-    "frames": "upstream-*/frames.json",
-    "enums": "upstream-*/enums.json",
-    "layout": "upstream-*/layout.json",
-    "observed": "upstream-*/observed.json",
-    "ops": "upstream-*/ops/*.json",
-    "blocks": "upstream-*/blocks/[A-Z]*.json",
-    "block_inputs": "upstream-*/blocks/inputs.json",
-    "sessions": "upstream-*/sessions/*.json",
-    "malformed": "handmade/malformed/**/*.json",
-    "flags": "flags.json",
+    "frames": ("upstream-*/frames.json", "handmade/*/frames.json"),
+    "enums": ("upstream-*/enums.json",),
+    "layout": ("upstream-*/layout.json",),
+    "observed": ("upstream-*/observed.json",),
+    "ops": ("upstream-*/ops/*.json",),
+    "blocks": ("upstream-*/blocks/[A-Z]*.json",),
+    "block_inputs": ("upstream-*/blocks/inputs.json",),
+    "sessions": ("upstream-*/sessions/*.json", "handmade/*/sessions/*.json"),
+    "malformed": ("handmade/malformed/**/*.json",),
+    "flags": ("flags.json",),
 }
 """Kind, which is also the name of its schema, to where its files lie."""
 JSON, SCHEMA = "vector.json", "vector.schema"
@@ -46,7 +46,8 @@ def files(directory: Path) -> Iterator[tuple[str, Path]]:
     Raises:
         Misuse: if there is none.
     """
-    found = [(kind, path) for kind, pattern in KINDS.items() for path in sorted(directory.glob(pattern))]
+    places = [(kind, pattern) for kind, patterns in KINDS.items() for pattern in patterns]
+    found = [(kind, path) for kind, pattern in places for path in sorted(directory.glob(pattern))]
     if not found:
         raise Misuse(f"{directory} holds no vectors; run this where vectors/ lies, or name the directory")
     yield from found
@@ -156,7 +157,7 @@ def verify(directory: Path) -> list[str]:
     """Return what is wrong with the vectors, one sentence for each fault.
 
     Raises:
-        Misuse: if there is none, or where jsonschema is not installed.
+        Misuse: if there is none, or where jsonschema-rs is not installed.
     """
     schemas.require()
     faults: list[str] = []

@@ -12,7 +12,7 @@ Source: apply_binary_op in ggml-cpu/binary-ops.cpp, ggml_compute_forward_add_q_f
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Node, Op, Source
-from ggml_rpc_ref.ops.shared.arithmetic import combine, require_arithmetic
+from ggml_rpc_ref.ops.shared.arithmetic import combine, require_arithmetic, require_dense_second, with_dense_second
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_ne
 from ggml_rpc_ref.ops.tolerance import EXACT
 
@@ -27,6 +27,13 @@ def shape(node: Node) -> None:
     require_ne(node, src0.ne, src1, dst)
     node.require(sorted(dst.nb) == list(dst.nb), "nb that does not decrease", dst.nb)
     require_dense_rows(node, src0, src1, dst)
+
+
+def shape_of_dense_second(node: Node) -> None:
+    """Refuse what `shape` does, and a src1 that repeats and whose rows have gaps."""
+    shape(node)
+    if not node.source(0).dtype.is_quantised:
+        require_dense_second(node)
 
 
 def oracle(node: Node) -> None:
@@ -45,4 +52,5 @@ OP = Op(
     oracle=oracle,
     tolerance=EXACT,
     in_place=(0, 1),
+    earlier=with_dense_second("ADD", shape_of_dense_second),
 )

@@ -10,11 +10,13 @@ defined result with NaN. Empty: nothing is computed.
 Source: ggml_compute_forward_argsort_f32 in ggml-cpu/ops.cpp, ggml_argsort in ggml.c.
 """
 
-from ggml_rpc_ref.ops.cost import by_row
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+import numpy as np
+
+from ggml_rpc_ref.ops.cost import CALL, Cost, by_row, elements
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, before
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
-from ggml_rpc_ref.ops.shared.sorting import INT32_MAX, ranked
+from ggml_rpc_ref.ops.shared.sorting import INT32_MAX, exchanged, ranked
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 RISING, FALLING = 0, 1
@@ -37,6 +39,18 @@ def oracle(node: Node) -> None:
         result[block] = ranked(source[block], falling)
 
 
+def oracle_by_exchange(node: Node) -> None:
+    """Sort each row by exchanges, which move equal elements."""
+    source, result, falling = node.source(0).array, node.dst.array, node.i32("order") == FALLING
+    for at in np.ndindex(source.shape[:-1]):
+        result[at] = exchanged(source[at], falling)
+
+
+def cost_of_exchanges(node: Node) -> Cost:
+    """Return the cost: each element of a row is compared with all behind it."""
+    return Cost(32 * node.dst.ne[0], elements(node) + node.dst.nelements * (CALL * 4 + node.dst.ne[0]))
+
+
 OP = Op(
     name="ARGSORT",
     sources=(Source("x", ("F32",), "any ne"),),
@@ -46,4 +60,5 @@ OP = Op(
     oracle=oracle,
     tolerance=EXACT,
     cost=by_row,
+    earlier=(before("ARGSORT.ties", oracle=oracle_by_exchange, cost=cost_of_exchanges),),
 )

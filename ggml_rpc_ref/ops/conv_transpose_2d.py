@@ -15,7 +15,7 @@ Source: ggml_conv_transpose_2d_p0 in ggml.c; ggml_compute_forward_conv_transpose
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import CALL, PRODUCTS, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, before, later
 from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.stopping import checkpoint
@@ -104,4 +104,5 @@ OP = Op(
     tolerance=F16_SUM_OF_PRODUCTS,
     cost=cost,
     later=(later("CONV_TRANSPOSE_2D.images", oracle=oracle_of_all, cost=cost_of_all),),
+    earlier=(before("CONV_TRANSPOSE_2D.f32", without={0: ("F32",)}),),
 )

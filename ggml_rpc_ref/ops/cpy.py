@@ -8,8 +8,8 @@ node is its own source). dst: src1's type, ne and nb. Pairs of types: see `copyi
 Source: ggml_cpy_impl and ggml_cast in ggml.c, ggml_compute_forward_dup in ggml-cpu/ops.cpp.
 """
 
-from ggml_rpc_ref.ops.op import ANY, Node, Op, Source
-from ggml_rpc_ref.ops.shared.copying import copy, require_copy
+from ggml_rpc_ref.ops.op import ANY, Node, Op, Source, before
+from ggml_rpc_ref.ops.shared.copying import copy, require_bf16_without_gaps, require_copy, require_no_integers
 from ggml_rpc_ref.ops.tolerance import EXACT
 
 
@@ -22,6 +22,18 @@ def shape(node: Node) -> None:
     require_copy(node)
 
 
+def shape_without_integers(node: Node) -> None:
+    """Refuse what `shape` does, and conversions between F32 and I32."""
+    require_no_integers(node)
+    shape(node)
+
+
+def shape_of_bf16_in_order(node: Node) -> None:
+    """Refuse what `shape_without_integers` does, and F16 to BF16 with gaps."""
+    require_bf16_without_gaps(node)
+    shape_without_integers(node)
+
+
 oracle = copy
 
 OP = Op(
@@ -32,4 +44,5 @@ OP = Op(
     oracle=oracle,
     tolerance=EXACT,
     unread=(1,),
+    earlier=(before("CPY.i32", shape=shape_without_integers), before("CPY.bf16", shape=shape_of_bf16_in_order)),
 )

@@ -31,7 +31,7 @@ ggml_flash_attn_ext, ggml_flash_attn_ext_add_sinks in ggml.c.
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import CALL, PRODUCTS, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, before
 from ggml_rpc_ref.ops.shared import slabs
 from ggml_rpc_ref.ops.shared.attention import mask_of, masked_scores, multiply_by_head, require_mask, require_sinks
 from ggml_rpc_ref.ops.shared.matmul import WEIGHTS, require_ascending_result, require_whole_block_rows
@@ -65,6 +65,16 @@ def shape(node: Node) -> None:
 
 
 def oracle(node: Node) -> None:
+    """Give 0 to a query whose keys are all hidden."""
+    _attend_to_all(node, of_none=0)
+
+
+def oracle_of_nan(node: Node) -> None:
+    """Give NaN to a query whose keys are all hidden: 0 times the inverse of 0."""
+    _attend_to_all(node, of_none=np.nan)
+
+
+def _attend_to_all(node: Node, of_none: float) -> None:
     """Attend in float32: all heads of a batch entry at once, or one by one, and as many queries as their scores fit a slab."""
     q, k, v = (node.source(i).values() for i in range(3))
     result = node.dst.array
@@ -77,7 +87,8 @@ def oracle(node: Node) -> None:
                 keys, values = (_shared(t[i3 * len(t) // len(q)], heads, q.shape[1]) for t in (k, v))
                 for rows in spans(q.shape[2], step):
                     bias = mask_of(node, i3, rows, heads)
-                    attended = _attend(node, q[i3, heads, rows], keys, values[:, : k.shape[2]], bias, heads)
+                    attended, total = _attend(node, q[i3, heads, rows], keys, values[:, : k.shape[2]], bias, heads)
+                    attended *= np.where(total == 0, np.float32(of_none), 1 / total)
                     result[i3, rows, heads] = attended.swapaxes(0, 1)
 
 
@@ -86,11 +97,17 @@ def _shared(matrices: F32Array, heads: slice, count: int) -> F32Array:
     return matrices if heads == slice(0, count) else matrices[heads.start * len(matrices) // count][None]
 
 
-def _attend(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None, heads: slice) -> F32Array:
-    """Return (heads, queries, dv) for q (heads, queries, dk), k (heads / a, keys, dk), v (heads / c, keys, dv)."""
+def _attend(
+    node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None, heads: slice
+) -> tuple[F32Array, F32Array]:  # fmt: skip
+    """Return the weighted sums, (heads, queries, dv), and the weights' sums, (heads, queries, 1).
+
+    Args:
+        q, k, v: (heads, queries, dk), (heads / a, keys, dk), (heads / c, keys, dv).
+    """
     scores, sinks = masked_scores(node, q, k, bias), node.optional(4)
     total = _exponentiate(scores, bias, None if sinks is None else sinks.array[0, 0, 0, heads, None, None])
-    return _weighted_sum(scores, v) * np.where(total == 0, 0, 1 / total)
+    return _weighted_sum(scores, v), total
 
 
 def _exponentiate(w: F32Array, bias: F32Array | None, sink: F32Array | None) -> F32Array:
@@ -157,4 +174,5 @@ OP = Op(
     oracle=oracle,
     tolerance=Tolerance(1e-3, 1e-4, 5e-4, "Q is rounded or quantised to K's partner type, an F16 V is summed in F16"),
     cost=cost,
+    earlier=(before("FLASH_ATTN_EXT.hidden", oracle=oracle_of_nan),),
 )

@@ -18,7 +18,7 @@ Source: ggml_im2col in ggml.c; ggml_compute_forward_im2col_f32, _f16 in ggml-cpu
 from math import prod
 
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
-from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source, later
+from ggml_rpc_ref.ops.op import ANY, Node, Op, Param, Source, before, later
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.sliding_window import POINT, Axes, axis, params, write_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
@@ -106,4 +106,5 @@ OP = Op(
     unread=(0,),
     cost=cost,
     later=(later("IM2COL.kernel", shape=shape),),
+    earlier=(before("IM2COL.f16", without={1: ("F16",)}),),
 )

@@ -10,8 +10,8 @@ an operand to lie at a certain place in memory say so in a rule of its own, `Op.
 out of range, is refused by the oracle.
 
 A row says what the op is in the version of SPEC.md's running text, or in the first one that has it. What it is later stands in
-`Op.later`, by the ids of `spec.op_changes`; `Op.at` puts the two together. The functions of an op look at `node.op` alone, so they
-know no versions: they ask whether its row has a parameter, or are other functions.
+`Op.later`, and what it was before in `Op.earlier`, by the ids of `spec.op_changes`; `Op.at` puts them together. The functions of an
+op look at `node.op` alone, so they know no versions: they ask whether its row has a parameter, or are other functions.
 """
 
 from __future__ import annotations
@@ -175,15 +175,37 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """What an op is in the versions that have a change.
+    """What an op is in the versions that have a change, or in those that do not have it yet.
 
     Attributes:
         change: id in `spec.op_changes`.
-        changed: the row before the change, to the row after it.
+        changed: the row of the running text, to the row on the other side of the change.
+        computes: whether a node that both sides take has another result there.
     """
 
     change: str
     changed: Callable[[Op], Op]
+    computes: bool = True
+
+
+def before(change: str, *, without: Mapping[int, tuple[str, ...]] | None = None, **fields: Any) -> Later:
+    """Return what a row was before a change.
+
+    Args:
+        change: its id in `spec.op_changes`.
+        without: source slot to the types that it did not take.
+        fields: other fields of the row, to what they were.
+    """
+    fewer = without or {}
+
+    def changed(row: Op) -> Op:
+        sources = tuple(
+            replace(source, types=tuple(name for name in source.types if name not in fewer.get(slot, ())))
+            for slot, source in enumerate(row.sources)
+        )
+        return replace(row, **{"sources": sources, **fields})
+
+    return Later(change, changed, computes="oracle" in fields)
 
 
 def later(change: str, *, takes: Mapping[int, tuple[str, ...]] | None = None, gives: tuple[str, ...] = (),
@@ -231,7 +253,8 @@ class Op:
         writes: slots of sources that the op updates besides its destination.
         kinds: names of UNARY's or GLU's kinds by number.
         later: what the op is in later versions, in the order of `spec.op_changes`.
-        changes: ids of those that this row has.
+        earlier: what the op was before a change, the latest change first.
+        changes: ids of those that this row has in addition, or lacks and computes otherwise for it: kernels know the running text.
     """
 
     name: str
@@ -249,14 +272,17 @@ class Op:
     writes: tuple[int, ...] = ()
     kinds: tuple[str, ...] = ()
     later: tuple[Later, ...] = ()
+    earlier: tuple[Later, ...] = ()
     changes: tuple[str, ...] = ()
 
     def at(self, version: Version) -> Op:
         """Return the row as it is in a version."""
         row = replace(self, kinds=kinds(self.name, version))
-        for later in self.later:
-            if op_changes.has(version, later.change):
-                row = replace(later.changed(row), changes=(*row.changes, later.change))
+        apart = [later for later in self.later if op_changes.has(version, later.change)]
+        apart += [earlier for earlier in self.earlier if not op_changes.has(version, earlier.change)]
+        for other in apart:
+            row = other.changed(row)
+            row = replace(row, changes=(*row.changes, *([other.change] if other.computes else [])))
         return row
 
     def reads(self, name: str) -> bool:

@@ -10,10 +10,14 @@ they are.
 Source: ggml_pad_ext, ggml_pad_ext_circular in ggml.c; ggml_compute_forward_pad_f32 in ggml-cpu/ops.cpp.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, before
+from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.tolerance import EXACT
+from ggml_rpc_ref.tensor import Array
 
 
 def shape(node: Node) -> None:
@@ -27,6 +31,24 @@ def shape(node: Node) -> None:
         node.require(src0.nelements > 0, "a source with elements", src0.ne, at=src0)
         # ggml_wrap_around (ops.cpp) adds the size only once, so further left its index would be negative
         node.require(all(p <= n for p, n in zip(left, src0.ne, strict=True)), f"left paddings of at most {src0.ne}", left)
+
+
+def shape_of_zeros(node: Node) -> None:
+    """Refuse what `shape` does, and a circular padding, which the version does not know."""
+    node.require(not node.i32("circular"), "no circular padding", node.i32("circular"))
+    shape(node)
+
+
+def shape_of_dense_rows(node: Node) -> None:
+    """Refuse what `shape_of_zeros` does, and a source whose rows have gaps."""
+    require_dense_rows(node, node.source(0))
+    shape_of_zeros(node)
+
+
+def shape_behind(node: Node) -> None:
+    """Refuse a result with gaps, and a source whose rows have gaps; the parameters are not read."""
+    node.require(node.dst.is_contiguous, "a contiguous result", node.dst.nb)
+    require_dense_rows(node, node.source(0))
 
 
 def _paddings(node: Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -44,6 +66,16 @@ def oracle(node: Node) -> None:
     if node.i32("circular"):
         dst[...] = src[np.ix_(*((np.arange(n) - p) % m for n, p, m in zip(dst.shape, left, src.shape, strict=True)))]
         return
+    _place(src, dst, left)
+
+
+def oracle_behind(node: Node) -> None:
+    """Copy, and put zeros behind."""
+    _place(node.source(0).array, node.dst.array, (0, 0, 0, 0))
+
+
+def _place(src: Array, dst: Array, left: Sequence[int]) -> None:
+    """Copy what fits of the source to so many elements from the beginning, and put zeros elsewhere."""
     to, of = zip(*(_overlap(p, m, n) for p, m, n in zip(left, src.shape, dst.shape, strict=True)), strict=True)
     # before the zeros: dst may lie on the source's memory
     inner = src[of].copy()
@@ -69,4 +101,9 @@ OP = Op(
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
+    earlier=(
+        before("PAD.circular", shape=shape_of_zeros),
+        before("PAD.strides", shape=shape_of_dense_rows),
+        before("PAD.before", shape=shape_behind, oracle=oracle_behind),
+    ),
 )

@@ -14,10 +14,11 @@ Source: ggml_pool_1d in ggml.c; ggml_compute_forward_pool_1d_ksp in ggml-cpu/ops
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import Cost
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, before
 from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_even_rows
-from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, Windows, pool, pooling_cost, require_windows, windows
+from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, Windows, pool, pooling_cost, require_windows, windows, without_nan
 from ggml_rpc_ref.ops.tolerance import EXACT
+from ggml_rpc_ref.tensor import F32Array
 
 NO_HEIGHT = Windows(1, 1, 1, 1, 0)
 
@@ -34,9 +35,25 @@ def shape(node: Node) -> None:
     require_even_rows(node, x, dst)
 
 
+def shape_of_tiles(node: Node) -> None:
+    """Refuse what `shape` does, and windows that do not follow one another."""
+    k0, s0, p0 = node.i32("k0"), node.i32("s0"), node.i32("p0")
+    node.require(k0 == s0 and p0 == 0, "k0 == s0 and p0 == 0", (k0, s0, p0))
+    shape(node)
+
+
 def oracle(node: Node) -> None:
     """Pool each row."""
+    _pool(node, node.source(0).values())
+
+
+def oracle_without_nan(node: Node) -> None:
+    """Pool each row; NaN is never the largest."""
     x = node.source(0).values()
+    _pool(node, without_nan(x) if node.i32("op") == MAX else x)
+
+
+def _pool(node: Node, x: F32Array) -> None:
     along = windows(node, 0, x.shape[3], node.dst.ne[0])
     # at least 1: a window that covers only padding has the mean 0 (upstream's `count > 0`); POOL_2D divides by the full size
     node.dst.store(pool(node.i32("op"), x[..., None, :], NO_HEIGHT, along, np.maximum(along.counts(), 1))[..., 0, :])
@@ -62,4 +79,5 @@ OP = Op(
     oracle=oracle,
     tolerance=EXACT,
     cost=cost,
+    earlier=(before("POOL_1D.windows", shape=shape_of_tiles), before("POOL_1D.nan", oracle=oracle_without_nan)),
 )

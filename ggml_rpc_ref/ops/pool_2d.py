@@ -17,11 +17,11 @@ Source: ggml_pool_2d in ggml.c; ggml_compute_forward_pool_2d in ggml-cpu/ops.cpp
 """
 
 from ggml_rpc_ref.ops.cost import Cost
-from ggml_rpc_ref.ops.op import Node, Op, Source
+from ggml_rpc_ref.ops.op import Node, Op, Source, before
 from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
-from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, PARAMS, pool, pooling_cost, require_windows, windows
+from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN, PARAMS, pool, pooling_cost, require_windows, windows, without_nan
 from ggml_rpc_ref.ops.tolerance import EXACT
-from ggml_rpc_ref.tensor import Tensor
+from ggml_rpc_ref.tensor import F32Array, Tensor
 
 
 def shape(node: Node) -> None:
@@ -49,7 +49,17 @@ def _check_planes(node: Node, x: Tensor) -> None:
 
 def oracle(node: Node) -> None:
     """Pool each plane."""
-    x, dst = node.source(0).values(), node.dst.array
+    _pool(node, node.source(0).values())
+
+
+def oracle_without_nan(node: Node) -> None:
+    """Pool each plane; NaN is never the largest."""
+    x = node.source(0).values()
+    _pool(node, without_nan(x) if node.i32("op") == MAX else x)
+
+
+def _pool(node: Node, x: F32Array) -> None:
+    dst = node.dst.array
     node.dst.store(pool(node.i32("op"), x, windows(node, 1, x.shape[2], dst.shape[2]), windows(node, 0, x.shape[3], dst.shape[3])))
 
 
@@ -68,4 +78,5 @@ OP = Op(
     oracle=oracle,
     tolerance=EXACT,
     cost=cost,
+    earlier=(before("POOL_2D.nan", oracle=oracle_without_nan),),
 )

@@ -32,7 +32,7 @@ ggml_rope_impl, ggml_rope_yarn_corr_dims in ggml.c.
 """
 
 from ggml_rpc_ref.ops.op import Node, Op
-from ggml_rpc_ref.ops.shared.rotation import ANGLES, PARAMS, SOURCES, require_rotation, rotate, with_offset
+from ggml_rpc_ref.ops.shared.rotation import ANGLES, PARAMS, SOURCES, require_rotation, rotate, with_offset, without_imrope
 
 
 def oracle(node: Node) -> None:
@@ -50,4 +50,5 @@ OP = Op(
     tolerance=ANGLES,
     in_place=(0,),
     later=(with_offset("ROPE"),),
+    earlier=(without_imrope("ROPE"),),
 )

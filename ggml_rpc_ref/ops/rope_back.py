@@ -9,7 +9,7 @@ Source: ggml_compute_forward_rope_back in ggml-cpu/ops.cpp, ggml_rope_ext_back a
 """
 
 from ggml_rpc_ref.ops.op import Node, Op
-from ggml_rpc_ref.ops.shared.rotation import ANGLES, PARAMS, SOURCES, require_rotation, rotate, with_offset
+from ggml_rpc_ref.ops.shared.rotation import ANGLES, PARAMS, SOURCES, require_rotation, rotate, with_offset, without_imrope
 
 
 def oracle(node: Node) -> None:
@@ -27,4 +27,5 @@ OP = Op(
     tolerance=ANGLES,
     in_place=(0,),
     later=(with_offset("ROPE_BACK"),),
+    earlier=(without_imrope("ROPE_BACK"),),
 )

@@ -5,6 +5,8 @@
 src0: F32, contiguous. dst: F32, the same ne, contiguous; may be src0's memory. A bias of 0 (of either sign) is not added, so that
 -0 stays -0. NaN and infinities by IEEE rules, in the parameters too. Empty: nothing is computed.
 
+The CPU backend of 2.0.0 has a defect: whole vectors of a row become src0 + scale * bias, the last few elements the sum above.
+
 Source: ggml_compute_forward_scale_f32 in ggml-cpu/ops.cpp (the sum is one fused multiply-add on most CPUs).
 """
 

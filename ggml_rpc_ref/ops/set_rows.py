@@ -12,7 +12,7 @@ Source: ggml_set_rows in ggml.c, ggml_compute_forward_set_rows in ggml-cpu/ops.c
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import ANY, FLOATS, WRITABLE_BLOCKS, Node, Op, Source, later
+from ggml_rpc_ref.ops.op import ANY, FLOATS, WRITABLE_BLOCKS, Node, Op, Source, before, later
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.slabs import part, row_blocks
@@ -65,4 +65,5 @@ OP = Op(
     tolerance=EXACT,
     unread=(2,),
     later=(later("SET_ROWS.f16", takes={0: ("F16",)}),),
+    earlier=(before("SET_ROWS.i32", without={1: ("I32",)}),),
 )

@@ -22,13 +22,13 @@ ggml-impl.h.
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Source, later
+from ggml_rpc_ref.ops.op import Node, Op, Source, before, later
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_ne
 from ggml_rpc_ref.ops.shared.recurrence import SNAPSHOTS, keep, snapshots
 from ggml_rpc_ref.ops.stopping import checkpoint
 from ggml_rpc_ref.ops.tolerance import Tolerance
-from ggml_rpc_ref.tensor import F32Array
+from ggml_rpc_ref.tensor import Array, F32Array
 
 STATE, X, DT, A, B, C, IDS = range(7)
 
@@ -69,9 +69,31 @@ def _check_strides(node: Node) -> None:
         node.require(whole, f"src{slot} with distances of tokens and sequences multiples of 4 bytes", nb, at=tensors[slot])
 
 
-@np.errstate(all="ignore")
+def shape_in_turn(node: Node) -> None:
+    """Refuse what `shape` does, and groups whose number is no power of 2."""
+    shape(node)
+    groups = node.source(B).ne[1]
+    node.require(groups & (groups - 1) == 0, "a power of 2 of groups", groups, at=node.source(B))
+
+
 def oracle(node: Node) -> None:
-    """Walk through the tokens, all sequences and heads at once, the state in float64."""
+    """Give each group as many heads in a row as there are heads for it."""
+    heads, groups = node.source(X).ne[1], node.source(B).ne[1]
+    _scan(node, np.arange(heads) // (heads // groups))
+
+
+def oracle_in_turn(node: Node) -> None:
+    """Give the groups the heads in turn."""
+    _scan(node, np.arange(node.source(X).ne[1]) % node.source(B).ne[1])
+
+
+@np.errstate(all="ignore")
+def _scan(node: Node, group_of: Array) -> None:
+    """Walk through the tokens, all sequences and heads at once, the state in float64.
+
+    Args:
+        group_of: the group of each head, shape (heads,).
+    """
     state, x, dt, a, b, c, _ = (node.source(slot).array for slot in range(7))
     if node.dst.nelements == 0:
         return
@@ -79,12 +101,11 @@ def oracle(node: Node) -> None:
     now = state[ids].astype(np.float64)
     y, flat, tokens = np.empty(x.shape, np.float32), node.dst.array.reshape(-1), x.shape[1]
     states = flat[y.size :].reshape(snapshots(node), -1)
-    repeats = x.shape[2] // b.shape[2]
     delta = softplus(dt[0]).astype(np.float64)  # (sequences, tokens, heads)
     for t in range(tokens):
         checkpoint()
         decay = np.exp(delta[:, t, :, None] * a[0, 0])[:, :, None]
-        into, out = (np.repeat(group[:, t].astype(np.float64), repeats, axis=1) for group in (b, c))
+        into, out = (groups[:, t].astype(np.float64)[:, group_of] for groups in (b, c))
         now = now * decay + (x[:, t] * delta[:, t, :, None])[..., None] * into[:, :, None]
         y[:, t] = np.einsum("shij,shj->shi", now, out)
         keep(states, now, tokens - 1 - t)
@@ -123,4 +144,5 @@ OP = Op(
     tolerance=Tolerance(1e-5, 1e-5, 1e-10, "a float32 state rounded at every token, another expf, sums in another order"),
     cost=cost,
     later=(later("SSM_SCAN.snapshots", reads=(SNAPSHOTS,)),),
+    earlier=(before("SSM_SCAN.groups", shape=shape_in_turn, oracle=oracle_in_turn),),
 )

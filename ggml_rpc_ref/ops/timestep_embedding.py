@@ -12,7 +12,7 @@ Source: ggml_timestep_embedding in ggml.c; ggml_compute_forward_timestep_embeddi
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, before
 from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import F32Array
@@ -20,15 +20,38 @@ from ggml_rpc_ref.tensor import F32Array
 
 def shape(node: Node) -> None:
     """Refuse a result that is not dim by the number of steps, and rows with gaps."""
+    _check(node, node.i32("dim"))
+
+
+def shape_of_even_rows(node: Node) -> None:
+    """Refuse what `shape` does, with a result of one more element where dim is odd."""
+    _check(node, node.i32("dim") + node.i32("dim") % 2)
+
+
+def _check(node: Node, row: int) -> None:
     steps, dst = node.source(0), node.dst
-    node.require(dst.ne == (node.i32("dim"), steps.ne[0], 1, 1), f"ne ({node.i32('dim')}, {steps.ne[0]}, 1, 1)", dst.ne)
+    node.require(dst.ne == (row, steps.ne[0], 1, 1), f"ne ({row}, {steps.ne[0]}, 1, 1)", dst.ne)
     require_dense_rows(node, steps)
     require_contiguous_rows(node, dst)
     node.require(steps.nelements > 0 or dst.nelements == 0, "steps", steps.ne, at=steps)
 
 
-@np.errstate(all="ignore")
 def oracle(node: Node) -> None:
+    """Put 0 in the place that an odd dim leaves."""
+    dim = node.i32("dim")
+    _embed(node)
+    node.dst.array[0, 0, :, dim // 2 * 2 :] = 0
+
+
+def oracle_of_even_rows(node: Node) -> None:
+    """Put 0 behind an odd dim, and leave its last place as it is."""
+    dim = node.i32("dim")
+    _embed(node)
+    node.dst.array[0, 0, :, dim:] = 0
+
+
+@np.errstate(all="ignore")
+def _embed(node: Node) -> None:
     """Round to float32 where upstream has a float, and only there."""
     dst = node.dst.array[0, 0]
     if dst.size == 0:
@@ -36,7 +59,7 @@ def oracle(node: Node) -> None:
     half = node.i32("dim") // 2
     angle = node.source(0).array[0, 0, 0][:, None] * _frequencies(node.i32("max_period"), half)
     cos, sin = np.cos(angle, dtype=np.float64), np.sin(angle, dtype=np.float64)
-    dst[:, :half], dst[:, half : 2 * half], dst[:, 2 * half :] = cos, sin, 0
+    dst[:, :half], dst[:, half : 2 * half] = cos, sin
 
 
 def _frequencies(max_period: int, half: int) -> F32Array:
@@ -70,4 +93,5 @@ OP = Op(
         "one float32 step in exp or the product moves an angle of 1000 by 6e-5; upstream's libm may round the other way",
     ),
     cost=cost,
+    earlier=(before("TIMESTEP_EMBEDDING.odd", shape=shape_of_even_rows, oracle=oracle_of_even_rows),),
 )

@@ -29,7 +29,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Param, Source, later
+from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Param, Source, before, later
 from ggml_rpc_ref.ops.shared.activations import gelu, gelu_erf, gelu_of_f32, gelu_quick, silu
 from ggml_rpc_ref.ops.shared.elementwise import map_values, require_unary
 from ggml_rpc_ref.ops.shared.layout import require_even_rows, require_types
@@ -95,6 +95,12 @@ def shape_with_bf16(node: Node) -> None:
     _check(node, FLOATS)
 
 
+def shape_of_even_rows(node: Node) -> None:
+    """Refuse what `shape` does, and rows that are unevenly spaced."""
+    shape(node)
+    require_even_rows(node, node.source(0), node.dst)
+
+
 def _check(node: Node, of_vec_kinds: tuple[str, ...]) -> None:
     number, names = node.i32("kind"), node.op.kinds
     node.require(0 <= number < len(names), f"a kind below {len(names)}", number)
@@ -140,4 +146,5 @@ OP = Op(
     tolerance=FLOAT32,
     in_place=(0,),
     later=(later("UNARY.bf16", shape=shape_with_bf16),),
+    earlier=(before("UNARY.rows", shape=shape_of_even_rows),),
 )

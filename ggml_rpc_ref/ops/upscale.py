@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
-from ggml_rpc_ref.ops.op import Node, Op, Param, Source
+from ggml_rpc_ref.ops.op import Node, Op, Param, Source, before
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.tensor import Array, F32Array
@@ -41,6 +41,13 @@ def shape(node: Node) -> None:
     node.require(mode & 0xFF in (NEAREST, BILINEAR, BICUBIC), "mode & 0xFF 0, 1 or 2", mode)
     node.require(not mode & ANTIALIAS or mode & 0xFF == BILINEAR, "antialias with bilinear only", mode)
     node.require(src0.nelements > 0 or dst.nelements == 0, "a source with elements", src0.ne, at=src0)
+
+
+def shape_of_two_modes(node: Node) -> None:
+    """Refuse what `shape` does, and modes that the version does not know."""
+    mode = node.i32("mode")
+    node.require(mode in (NEAREST, BILINEAR, BILINEAR | ALIGN_CORNERS), "mode 0, 1 or 0x101", mode)
+    shape(node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,4 +211,5 @@ OP = Op(
     oracle=oracle,
     tolerance=Tolerance(1e-5, 1e-5, 1e-10, "float32 weights, products contracted to fused ones or not, and sums that cancel"),
     cost=cost,
+    earlier=(before("UPSCALE.modes", shape=shape_of_two_modes),),
 )

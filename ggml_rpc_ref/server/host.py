@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.server import budget
 from ggml_rpc_ref.server.budget import Budget
 from ggml_rpc_ref.server.handlers import Device, Host
-from ggml_rpc_ref.server.plan import make_plan
+from ggml_rpc_ref.server.patterns import Planner
 from ggml_rpc_ref.server.tensor_cache import DEFAULT_LIMIT, TensorCache, default_directory
 from ggml_rpc_ref.server.validate import MAX_STEPS
 from ggml_rpc_ref.spec.versions import AUTO, DEFAULT, Version
@@ -48,8 +47,9 @@ def make_host(
 
     Args:
         devices: names of backends, separated by commas (or slashes, as in rpc-server); a name may be repeated.
-        memory: bytes that the buffers of each device may have together; None: the devices share half of what is available now
-            equally. The other half is for what is not counted, such as operands widened to float32 while a node is computed.
+        memory: bytes that the buffers of each device may have together; None: a GPU has what its driver says, and the other
+            devices share half of what is available now equally. The other half is for what is not counted, such as operands
+            widened to float32 while a node is computed.
         cache_dir: where large uploads are kept; None: nowhere.
         cache_limit: bytes that may be kept there.
         cache_per_client: whether a client finds only what came from its own address.
@@ -70,12 +70,11 @@ def make_host(
     if share < 1:
         raise Misuse("a device without memory can't serve: give -m at least 1")
     tensors = None if cache_dir is None else TensorCache(cache_dir, cache_limit, per_client=cache_per_client)
-    backends = [registry.find(name).make(share, copies // len(names), threads) for name in names]
+    backends = [registry.find(name).make(share, copies // len(names), threads, memory) for name in names]
     served = [Device(backend.name, description(backend), backend) for backend in backends]
     graph_memory = Budget(min(MOST_FOR_GRAPHS, max(budget.DEFAULT, available // 4)))
-    plans = partial(make_plan, max_steps=max_steps)
     try:
-        return Host(served, tensors, version, tuple(others), make_plan=plans, graph_memory=graph_memory)
+        return Host(served, tensors, version, tuple(others), make_plan=Planner(max_steps), graph_memory=graph_memory)
     except Unsupported as error:
         raise Misuse(f"--proto {proto}: {error}") from None
 

@@ -36,8 +36,6 @@ MAX_BUFFERS: Final = 4096
 own, also one of no bytes (472 B each, 38,000 of them a second, in issue 9)."""
 AT_ONCE: Final = 4096
 """Records of a graph that one call turns into Python's objects, or frees: it holds the GIL, and other clients wait for it."""
-CHUNK: Final = 2**20
-"""Bytes that move at one time to or from memory that can't be reached in place."""
 
 
 class WireTensor(Protocol):
@@ -119,27 +117,12 @@ class Region(NamedTuple):
         return self.stop - self.start
 
     def receive(self) -> Iterator[memoryview]:
-        """Yield where to put the next bytes until the region is full; a view counts as filled when the next one is asked for.
-
-        In host memory that is the region itself, in one piece, so nothing is copied.
-        """
-        data = self.allocation.data
-        if data is not None:
-            # if the peer leaves in between, `written` is not called; the connection is over then, and its buffers are freed
-            yield data.data[self.start : self.stop]
-            self.allocation.written(self.start, self.stop)
-            return
-        chunk = memoryview(bytearray(min(CHUNK, self.stop - self.start)))
-        for at in range(self.start, self.stop, CHUNK):
-            view = chunk[: self.stop - at]
-            yield view
-            self.allocation.upload(at, view)
+        """Yield where to put the next bytes until the region is full; a view counts as filled when the next one is asked for."""
+        return self.allocation.receive(self.start, self.stop)
 
     def pieces(self) -> Iterator[memoryview]:
-        """Yield the bytes in order: host memory in place and as one, other memory copied a chunk at a time."""
-        step = CHUNK if self.allocation.data is None else max(1, self.stop - self.start)
-        for at in range(self.start, self.stop, step):
-            yield self.allocation.download(at, min(at + step, self.stop))
+        """Yield the bytes in order."""
+        return self.allocation.pieces(self.start, self.stop)
 
     def read(self) -> memoryview:
         """Return the bytes, in place where they lie in host memory."""
@@ -270,11 +253,7 @@ class Memory:
         Raises:
             Violation: as `tensor`, and graph.null-data for an address without a live buffer; for the first record that breaks one.
         """
-        # a graph has thousands of tensors and a few buffers: each handle is looked up once
-        handles, which = np.unique(records["buffer"], return_inverse=True)
-        found = [self._buffers.get(handle) for handle in handles.tolist()]
-        sizes, fits = _extents(records, self._version)
-        fits &= _inside(found, which, records["data"], sizes)
+        found, which, fits, _ = self._bounds(records)
         layouts, layout = _distinct(records)
         tensors: list[Tensor] = []
         templates: dict[int, Tensor] = {}
@@ -284,18 +263,38 @@ class Memory:
             for index, (fit, number, at, name, data) in enumerate(zip(*(c[rows].tolist() for c in columns), strict=True), start):
                 buffer = found[at]
                 if not fit or buffer is None:
-                    tensors.append(self._exactly(records[index]))
+                    tensors.append(self.at(records[index]))
                     continue
                 template = templates.get(number)
                 if template is None:
-                    template = templates[number] = self._exactly(records[index])
+                    template = templates[number] = self.at(records[index])
                 text = name.split(b"\0", 1)[0].decode("utf-8", "replace")
                 tensors.append(template.at(buffer.allocation, data - buffer.base, text))
         buffers = frozenset(buffer for buffer in found if buffer is not None)
         alive = np.array([buffer is not None for buffer in found], bool)
         return Placed(tensors, buffers, layout, len(layouts), alive[which] if len(which) else np.zeros(0, bool))
 
-    def _exactly(self, record: Any) -> Tensor:
+    def locate(self, records: npt.NDArray[Any]) -> Located:
+        """Return where the tensors of a graph lie, as arrays; those that `tensor` would have to look at count as outside."""
+        found, which, inside, sizes = self._bounds(records)
+        bases = np.array([0 if buffer is None else buffer.base for buffer in found], np.uint64)
+        buffers = [buffer for buffer in found if buffer is not None]
+        return Located(buffers if len(buffers) == len(found) else [], which, records["data"] - bases[which], sizes, inside)
+
+    def _bounds(self, records: npt.NDArray[Any]) -> tuple[list[Buffer | None], Any, npt.NDArray[np.bool_], npt.NDArray[np.uint64]]:
+        """Return the buffers that records name, which of them each names, whether it lies inside, and its bytes."""
+        # a graph has thousands of tensors and a few buffers: each handle is looked up once
+        handles, which = np.unique(records["buffer"], return_inverse=True)
+        found = [self._buffers.get(handle) for handle in handles.tolist()]
+        sizes, fits = _extents(records, self._version)
+        return found, which, fits & _inside(found, which, records["data"], sizes), sizes
+
+    def at(self, record: Any) -> Tensor:
+        """Return the tensor of one record of a graph.
+
+        Raises:
+            Violation: as `tensor`, and graph.null-data for an address without a live buffer.
+        """
         ne, nb = tuple(record["ne"].tolist()), tuple(record["nb"].tolist())
         place = Place(int(record["type"]), int(record["buffer"]), ne, nb, int(record["data"]), bytes(record["name"]))
         tensor = self.tensor(place)
@@ -304,6 +303,24 @@ class Memory:
                 "graph.null-data", f"tensor {tensor.name!r}.data", hex(place.data), "it names no live buffer of this connection"
             )
         return tensor
+
+
+class Located(NamedTuple):
+    """Where a graph's tensors lie.
+
+    Attributes:
+        buffers: the live buffers that they name; none where not all of them live.
+        which: shape (n,), indices into them.
+        offsets: shape (n,), bytes from the beginning of each one's buffer.
+        sizes: shape (n,), their bytes.
+        inside: shape (n,), whether each lies in a live buffer and is laid out as a tensor can be.
+    """
+
+    buffers: list[Buffer]
+    which: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.uint64]
+    sizes: npt.NDArray[np.uint64]
+    inside: npt.NDArray[np.bool_]
 
 
 class Placed(NamedTuple):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from ggml_rpc_ref.backends import Backend, Cancelled, Run, Step, never
 from ggml_rpc_ref.backends.oracle import by_oracle
@@ -26,14 +26,21 @@ class Plan:
     """A graph that has been checked and compiled.
 
     Attributes:
-        steps: the nodes to compute, in order, each with the name of the backend that computes it.
+        make_steps: returns `steps`.
         buffers: the buffers that its tensors lie in; once one of them is freed, the plan must not be run.
         compiled: what the backend made of the steps; None once it has been dismantled.
+        held: the steps that exist for as long as the plan does; none where `make_steps` makes them when it is asked.
     """
 
-    steps: list[Step]
+    make_steps: Callable[[], tuple[Step, ...]]
     buffers: frozenset[Buffer]
     compiled: Run | None
+    held: list[Step] = field(default_factory=list)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The nodes to compute, in order, each with the name of the backend that computes it."""
+        return self.make_steps()
 
     def run(self, cancelled: Cancelled = never) -> None:
         """Compute every node in order, on the bytes that are there now.
@@ -54,8 +61,8 @@ class Plan:
         Freeing a plan of 30,000 steps in one go holds the GIL, and with it every other connection, for 20 ms.
         """
         self.compiled = None
-        while self.steps:
-            del self.steps[-AT_ONCE:]
+        while self.held:
+            del self.held[-AT_ONCE:]
 
     def ops_by_backend(self) -> dict[str, Counter[str]]:
         """Return for each backend the ops that it computes, and how many steps each has."""
@@ -84,7 +91,7 @@ def make_plan(graph: Graph, memory: Memory, backend: Backend, version: Version =
 def compile_plan(graph: CheckedGraph, backend: Backend) -> Plan:
     """Compile a checked graph for a backend; what that lacks the oracle computes, and the plan and the debug log say so."""
     steps = assign(graph.nodes, backend)
-    plan = Plan(steps, graph.buffers, backend.compile(steps))
+    plan = Plan(lambda: tuple(steps), graph.buffers, backend.compile(steps), steps)
     if log.isEnabledFor(logging.DEBUG):
         for name, ops in plan.ops_by_backend().items():
             if name != backend.name:

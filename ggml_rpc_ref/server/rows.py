@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ggml_rpc_ref.server.memory import CHUNK, Region
+from ggml_rpc_ref.backends.memory import CHUNK
+from ggml_rpc_ref.server.memory import Region
 from ggml_rpc_ref.tensor import Array
 
 IN_PLACE: Final = 2**16
@@ -93,7 +94,8 @@ class Rows(NamedTuple):
 
     def read(self) -> memoryview:
         """Return the bytes of the rows in order."""
-        return memoryview(b"".join(self.pieces()))
+        # each copied: a piece is good until the next one is asked for, and join asks for all of them first
+        return memoryview(b"".join(bytes(piece) for piece in self.pieces()))
 
     def _pieces(self) -> Iterator[tuple[int, int]]:
         """Yield the first row and the number of rows of each piece: neither its rows nor what lies between them is much."""

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol
 
-from ggml_rpc_ref.backends import Stopped
+from ggml_rpc_ref.backends import DeviceFault, Stopped
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.channel import Channel, Peer, Waited
 from ggml_rpc_ref.protocol.connection import MAX_GRAPH_SIZE, NEED_DATA, Connection, DataBegins, Request, Role
@@ -165,6 +165,8 @@ class Served:
             return _Outcome(logging.INFO, "ended", f"{end}{hint}", {})
         except Stopped:
             return _Outcome(logging.INFO, "ended", "it left while a graph was being computed", {})
+        except DeviceFault as fault:
+            return _Outcome(logging.ERROR, "device lost", str(fault), {})
         except OSError as error:
             return _Outcome(logging.INFO, "ended", error.strerror or str(error), {})
         except Exception as error:

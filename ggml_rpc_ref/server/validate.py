@@ -53,10 +53,16 @@ class CheckedGraph:
     Attributes:
         nodes: the nodes to compute, in order; views and nodes without flag COMPUTE are not among them.
         buffers: the buffers that its tensors lie in; once one of them is freed, the graph must not be computed.
+        links: its ids as positions; None where it was not made by `check`.
+        positions: which tensor each node is.
+        costs: elementary steps that each node takes.
     """
 
     nodes: tuple[Node, ...]
     buffers: frozenset[Buffer]
+    links: Links | None = None
+    positions: tuple[int, ...] = ()
+    costs: tuple[int, ...] = ()
 
 
 def check(graph: Graph, memory: Memory, version: Version = DEFAULT, max_steps: int = MAX_STEPS) -> CheckedGraph:
@@ -75,7 +81,9 @@ def check(graph: Graph, memory: Memory, version: Version = DEFAULT, max_steps: i
     links.check_acyclic(graph.tensors["op"] == op_table(version).index("CPY"))
     placed = memory.tensors(graph.tensors)
     _check_views(graph, links, placed.tensors, version)
-    checked = CheckedGraph(tuple(_nodes(graph, links, placed, version, max_steps)), placed.buffers)
+    found = list(_nodes(graph, links, placed, version, max_steps))
+    positions, nodes, costs = zip(*found, strict=True) if found else ((), (), ())
+    checked = CheckedGraph(nodes, placed.buffers, links, positions, costs)
     # not all at once when this returns: freeing a hundred thousand of them holds the GIL for tens of milliseconds
     while placed.tensors:
         del placed.tensors[-AT_ONCE:]
@@ -192,8 +200,8 @@ def _check_views(graph: Graph, links: Links, tensors: list[Tensor], version: Ver
             )
 
 
-def _nodes(graph: Graph, links: Links, placed: Placed, version: Version, max_steps: int) -> Iterator[Node]:
-    """Yield the nodes to compute, in order.
+def _nodes(graph: Graph, links: Links, placed: Placed, version: Version, max_steps: int) -> Iterator[tuple[int, Node, int]]:
+    """Yield the nodes to compute, in order: which tensor each is, the node, and the steps that it takes.
 
     Raises:
         Violation: for the first node that breaks a rule.
@@ -209,8 +217,8 @@ def _nodes(graph: Graph, links: Links, placed: Placed, version: Version, max_ste
 
 def _listed(
     nodes: list[int], graph: Graph, links: Links, placed: Placed, tensors: list[Tensor | None], rules: _Rules, version: Version
-) -> Iterator[Node]:
-    """Yield those of some nodes that are to be computed; `tensors` ends with None, for NO_TENSOR."""
+) -> Iterator[tuple[int, Node, int]]:
+    """Yield what `_nodes` does of some of the nodes; `tensors` ends with None, for NO_TENSOR."""
     ops, at = canonical_ops(version), np.array(nodes)
     records, src = graph.tensors[at], links.src[at]
     # has_bytes[-1] is some other tensor's; the comparison beside it hides it for NO_TENSOR
@@ -227,7 +235,8 @@ def _listed(
             operands = tuple([tensors[source] for source in sources[:count]])
             if not has_bytes:
                 _check_bytes(name, dst, operands)
-            yield rules.node(ops[name], dst, operands, _op_params(name, dst, params, version), key)
+            node, cost = rules.node(ops[name], dst, operands, _op_params(name, dst, params, version), key)
+            yield index, node, cost
 
 
 def _computed_op(number: int, flags: int, dst: Tensor, version: Version) -> str:
@@ -281,6 +290,29 @@ def _check_overlap(name: str, dst: Tensor, src: tuple[Tensor | None, ...]) -> No
             raise Violation("graph.shape", f"{name} {dst.name!r}.{field}.nb", tensor.nb, "its elements share bytes")
 
 
+def check_node(graph: Graph, memory: Memory, operands: list[int], version: Version) -> tuple[Node, int]:
+    """Check one node that computes something, of a graph whose links are known; return it and the steps that it takes.
+
+    Args:
+        graph: as it came.
+        memory: the buffers of the connection.
+        operands: positions of the node and of its sources, NO_TENSOR for an empty slot.
+        version: as in `check`.
+
+    Raises:
+        Violation: as `check`.
+    """
+    dst, *src = [None if position == NO_TENSOR else memory.at(graph.tensors[position]) for position in operands]
+    assert dst is not None
+    while src and src[-1] is None:
+        src.pop()
+    record = graph.tensors[operands[0]]
+    name = op_table(version)[int(record["op"])]
+    _check_bytes(name, dst, tuple(src))
+    params = _op_params(name, dst, record["op_params"].tobytes(), version)
+    return _Rules(MAX_STEPS).node(canonical_ops(version)[name], dst, tuple(src), params, b"")
+
+
 # ------------------------------------------------------------------------------------------------------ one check for many
 
 
@@ -302,8 +334,8 @@ class _Rules:
         self._accepted: dict[bytes, int] = {}  # to the steps that it takes
         self._max_steps, self._steps = max_steps, 0
 
-    def node(self, op: Op, dst: Tensor, src: tuple[Tensor | None, ...], op_params: bytes, key: bytes) -> Node:
-        """Return the node if it has a meaning for its op.
+    def node(self, op: Op, dst: Tensor, src: tuple[Tensor | None, ...], op_params: bytes, key: bytes) -> tuple[Node, int]:
+        """Return the node if it has a meaning for its op, and the steps that it takes.
 
         Raises:
             Violation: graph.arity, graph.type, graph.shape or graph.cost.
@@ -319,7 +351,7 @@ class _Rules:
             raise Violation("graph.cost", f"{op.name} {dst.name!r}", f"{self._steps} steps", f"a graph may take {self._max_steps}")
         # each time: the key says nothing of where tensors lie, and an update in place may name another tensor than its weight
         op.check_placement(node)
-        return node
+        return node, self._accepted[key]
 
 
 def check_cost(node: Node) -> int:

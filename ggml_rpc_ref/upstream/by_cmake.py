@@ -29,6 +29,9 @@ OPTIONS = (
     "-DGGML_RPC=ON",
     "-DGGML_CCACHE=OFF",
     "-DLLAMA_CURL=OFF",
+    # ik_llama.cpp's own kernels, templates that a compiler takes half an hour for; ggml's compute without them
+    "-DGGML_IQK_MUL_MAT=OFF",
+    "-DGGML_IQK_FLASH_ATTENTION=OFF",
     *(f"-DLLAMA_BUILD_{part}=OFF" for part in ("COMMON", "TESTS", "TOOLS", "EXAMPLES", "SERVER", "APP")),
 )
 """An option that a release does not know, cmake ignores."""

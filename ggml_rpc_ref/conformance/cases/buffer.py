@@ -189,7 +189,7 @@ def not_mapped(subject: Subject) -> None:
     if subject.facts.pid is None or not maps.exists():
         raise NotJudged("seeing the server's memory map takes a server started by --spawn on Linux", Verdict.SKIP)
     peer = subject.connect()
-    buffers = [peer.alloc(size) for size in (64, 4096, 2**20, 2**25)]
+    buffers = [peer.alloc(size) for size in (64, 4096, 2**20, 2**22)]
     # read once the buffers are there: the largest are mapped only then
     mapped = [tuple(int(end, 16) for end in line.split(" ", 1)[0].split("-")) for line in maps.read_text().splitlines()]
     for buffer in buffers:

@@ -26,6 +26,13 @@ def _case(
 
 
 def cases() -> Iterator[Case]:
+    """Kernels of F16, which every version takes, and of F32."""
+    for case in _cases():
+        new = case.src[0] is not None and case.src[0].dtype == "F32" and not case.since
+        yield from since("CONV_TRANSPOSE_2D.f32", [case]) if new else [case]
+
+
+def _cases() -> Iterator[Case]:
     """Strides below, at and above the kernel's size, channel counts around vector widths, types, gaps, several images."""
     for kernel_type in ("F32", "F16"):
         tail = kernel_type.lower()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.op import BLOCKS, FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS
 from ggml_rpc_ref.tensor import Quad
 
@@ -14,7 +14,12 @@ def _case(name: str, src: Operand, dtype: str, ne: tuple[int, ...] = (), nb: Qua
 
 def cases() -> Iterator[Case]:
     """Every pair of types; strides on either side and on both; other dimensions; special values; each block type there and back."""
-    yield from _plain_cases()
+    for case in _plain_cases():
+        source = case.src[0]
+        assert source is not None
+        apart = (source.dtype, case.dst.dtype) == ("F16", "BF16") and "transposed" in case.id
+        change = "CPY.i32" if {source.dtype, case.dst.dtype} == {"F32", "I32"} else "CPY.bf16" if apart else ""
+        yield from since(change, [case])
     yield from _block_cases()
 
 

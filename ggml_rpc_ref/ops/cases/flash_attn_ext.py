@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since, until
 from ggml_rpc_ref.ops.cases.shared.matmul import weights
 from ggml_rpc_ref.ops.shared.matmul import WEIGHTS
 from ggml_rpc_ref.ops.tolerance import Tolerance
@@ -56,7 +57,9 @@ def _mask_cases(q: Operand, k: Operand, v: Operand) -> Iterator[Case]:
     yield attention("softcap-alibi-sinks", q, k, v, far, sinks, logit_softcap=10.0, max_bias=8.0)
     yield attention("sinks", q, k, v, None, sinks)
     yield attention("sinks-mask", q, k, v, mask, sinks)
-    yield attention("masked-out", q, k, v, Operand("F16", (17, 3), fill="values:-inf"))
+    masked_out = attention("masked-out", q, k, v, Operand("F16", (17, 3), fill="values:-inf"))
+    yield from since("FLASH_ATTN_EXT.hidden", [masked_out])
+    yield from until("FLASH_ATTN_EXT.hidden", [replace(masked_out, id="masked-out-nan")])
     yield attention("masked-out-sinks", q, k, v, Operand("F16", (17, 3), fill="values:-inf"), sinks)
     batch = Operand("F32", (32, 3, 4, 2))
     kv = Operand("F16", (32, 17, 2, 2))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since, until
 from ggml_rpc_ref.tensor import Quad
 
 
@@ -14,6 +14,32 @@ def _case(name: str, x: Quad, padding: tuple[int, ...], *, circular: int = 0, nb
 
 def cases() -> Iterator[Case]:
     """Every side of every dimension, zeros and circular, cutting off, views, special values, empty sources."""
+    for case in _cases():
+        padding = case.params["padding"]
+        assert isinstance(padding, tuple)
+        assert case.src[0] is not None
+        if case.params["circular"]:
+            yield from since("PAD.circular", [case])
+        elif case.src[0].nb is not None and case.src[0].nb[0] != 4:
+            yield from since("PAD.strides", [case])
+        elif any(padding[0::2]):
+            yield from since("PAD.before", [case])
+        else:
+            yield case
+    yield from until("PAD.before", _behind())
+
+
+def _behind() -> Iterator[Case]:
+    """Without parameters: the result's size says how many zeros follow."""
+    for name, x, result, nb in (
+        ("behind", (5, 4, 3, 3), (8, 6, 3, 5), None),
+        ("behind-view", (5, 4, 3, 2), (7, 4, 4, 2), (4, 32, 160, 640)),
+        ("behind-cut-off", (5, 4, 3, 2), (3, 9, 2, 2), None),
+    ):
+        yield Case(name, Operand("F32", result), (Operand("F32", x, nb, "special"),), {})
+
+
+def _cases() -> Iterator[Case]:
     for circular in (0, 1):
         word = "circular" if circular else "zeros"
         for side in range(8):

@@ -1,8 +1,9 @@
 """Inputs worth trying on POOL_1D."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since, until
 from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN
 from ggml_rpc_ref.tensor import Quad
 
@@ -26,6 +27,17 @@ def _case(
 
 
 def cases() -> Iterator[Case]:
+    """Windows that follow one another, which every version has, and others."""
+    for case in _cases():
+        if case.id == "max-infinities":
+            yield from since("POOL_1D.nan", [case])
+            yield from until("POOL_1D.nan", [replace(case, id="max-nan-left-out")])
+            continue
+        tiles = case.params["k0"] == case.params["s0"] and not case.params["p0"]
+        yield from [case] if tiles else since("POOL_1D.windows", [case])
+
+
+def _cases() -> Iterator[Case]:
     """Both kinds, types, windows, strides, paddings, rows apart, special values, windows of padding alone."""
     for kind, word in ((MAX, "max"), (MEAN, "mean")):
         yield _case(f"{word}-plain", kind, (10, 3, 2, 2), 2)

@@ -1,8 +1,9 @@
 """Inputs worth trying on POOL_2D."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since, until
 from ggml_rpc_ref.ops.shared.pooling import MAX, MEAN
 from ggml_rpc_ref.tensor import Quad
 
@@ -27,6 +28,16 @@ def _case(
 
 
 def cases() -> Iterator[Case]:
+    """What came later, and what is no longer so, with NaN."""
+    for case in _cases():
+        if case.id not in ("max-special", "max-infinities"):
+            yield case
+            continue
+        yield from since("POOL_2D.nan", [case])
+        yield from until("POOL_2D.nan", [replace(case, id=f"{case.id}-nan-left-out")])
+
+
+def _cases() -> Iterator[Case]:
     """Both kinds, types, windows, strides, paddings, planes apart, special values, windows of padding alone."""
     for kind, word in ((MAX, "max"), (MEAN, "mean")):
         yield _case(f"{word}-plain", kind, (10, 11, 3, 2), (2, 3))

@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand, since, until
-from ggml_rpc_ref.ops.cases.shared.rotation import YARN, Value, rotation
+from ggml_rpc_ref.ops.cases.shared.rotation import YARN, Value, rotation, since_imrope
 from ggml_rpc_ref.ops.shared.rotation import IMROPE, MROPE, NEOX, NORMAL, VISION
 
 
 def cases() -> Iterator[Case]:
+    """Cases of each mode; interleaved sections came later than the others."""
+    yield from since_imrope("ROPE", _cases())
+
+
+def _cases() -> Iterator[Case]:
     """Every mode with and without YaRN and factors, both types, partial rotation, views, in place, special values."""
     for name, mode in (("normal", NORMAL), ("neox", NEOX)):
         yield from _pair_cases(name, mode)

@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand, since
-from ggml_rpc_ref.ops.cases.shared.rotation import YARN, Value, rotation
+from ggml_rpc_ref.ops.cases.shared.rotation import YARN, Value, rotation, since_imrope
 from ggml_rpc_ref.ops.shared.rotation import IMROPE, MROPE, NEOX, NORMAL, VISION
 
 
 def cases() -> Iterator[Case]:
+    """Cases of each mode; interleaved sections came later than the others."""
+    yield from since_imrope("ROPE_BACK", _cases())
+
+
+def _cases() -> Iterator[Case]:
     """Each mode and type once, YaRN, factors, a partial rotation, in place; ROPE has the fine print."""
     sections: dict[str, Value] = {"sections": (8, 12, 10, 2)}
     modes = {"normal": (NORMAL, 64), "neox": (NEOX, 64), "mrope": (MROPE, 64), "imrope": (IMROPE, 64), "vision": (VISION, 32)}

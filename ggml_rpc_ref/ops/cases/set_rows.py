@@ -10,7 +10,7 @@ def cases() -> Iterator[Case]:
     """Every type; both widths of index; batches; broadcast and strided indices; repeated indices; gaps between rows; nothing."""
     for dtype in (*FLOATS, *WRITABLE_BLOCKS):
         yield _case(dtype.lower(), (256, 3), 5, dtype)
-    yield _case("i32", (7, 4), 9, "F32", index="I32")
+    yield from since("SET_ROWS.i32", [_case("i32", (7, 4), 9, "F32", index="I32")])
     yield _case("batches", (6, 4, 3, 2), 9, "F16", (4, 3, 2))
     yield _case("indices-broadcast", (6, 4, 4, 6), 9, "F32", (4, 2, 3))
     yield _case("indices-for-all", (6, 4, 3, 2), 9, "F16", (4,))

@@ -8,4 +8,4 @@ from ggml_rpc_ref.ops.cases.shared.elementwise import unary_cases
 
 def cases() -> Iterator[Case]:
     """The cases of every op of one operand."""
-    yield from unary_cases("uniform:-50:50")
+    yield from unary_cases("uniform:-50:50", "SIN.rows")

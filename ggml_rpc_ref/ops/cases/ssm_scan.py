@@ -33,8 +33,15 @@ def _case(
 
 def cases() -> Iterator[Case]:
     """Before there were snapshots, and since then."""
+    yield from until("SSM_SCAN.groups", _groups_in_turn())
     yield from until("SSM_SCAN.snapshots", _without_snapshots())
     yield from since("SSM_SCAN.snapshots", _with_snapshots())
+
+
+def _groups_in_turn() -> Iterator[Case]:
+    """Two groups, which take heads in turn."""
+    yield _case("groups-in-turn", 16, 3, 6, 2, 5, 2)
+    yield _case("groups-in-turn-mamba-1", 16, 3, 4, 2, 3, 2, scalar=False, apart=True)
 
 
 def _with_snapshots() -> Iterator[Case]:
@@ -51,8 +58,8 @@ def _with_snapshots() -> Iterator[Case]:
 def _without_snapshots() -> Iterator[Case]:
     """Mamba-1 and Mamba-2, groups, sequences and slots, state sizes around vector widths, large and small dt."""
     yield _case("mamba-1", 16, 1, 9, 1, 5, 2, scalar=False)
-    yield _case("mamba-1-wide", 16, 3, 4, 2, 5, 2, scalar=False)
-    yield _case("mamba-2", 64, 4, 6, 2, 5, 2)
+    yield from since("SSM_SCAN.groups", [_case("mamba-1-wide", 16, 3, 4, 2, 5, 2, scalar=False)])
+    yield from since("SSM_SCAN.groups", [_case("mamba-2", 64, 4, 6, 2, 5, 2)])
     for d_state in (1, 7, 33, 129):
         yield _case(f"state-{d_state}", d_state, 3, 4, 4, 3, 1)
     yield _case("one-token", 16, 8, 4, 1, 1, 3)
@@ -61,5 +68,5 @@ def _without_snapshots() -> Iterator[Case]:
     yield _case("one-slot-for-all", 8, 2, 2, 1, 3, 3, slots=4, ids="values:3,3,3")
     yield _case("slots-in-order-reversed", 8, 2, 2, 1, 3, 3, ids="values:2,1,0")
     yield _case("dt-large-and-small", 8, 2, 32, 1, 3, 1, dt="uniform:-40:40")
-    yield _case("tokens-apart", 16, 3, 4, 2, 3, 2, apart=True)
-    yield _case("mamba-1-tokens-apart", 16, 3, 4, 2, 3, 2, scalar=False, apart=True)
+    yield from since("SSM_SCAN.groups", [_case("tokens-apart", 16, 3, 4, 2, 3, 2, apart=True)])
+    yield from since("SSM_SCAN.groups", [_case("mamba-1-tokens-apart", 16, 3, 4, 2, 3, 2, scalar=False, apart=True)])

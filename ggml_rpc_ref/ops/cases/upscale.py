@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.cases.shared.convolution import NON_FINITE
 from ggml_rpc_ref.ops.upscale import ALIGN_CORNERS, ANTIALIAS, BICUBIC, BILINEAR, NEAREST
 from ggml_rpc_ref.tensor import Quad
@@ -28,6 +28,14 @@ MODES = {
 
 
 def cases() -> Iterator[Case]:
+    """Modes that every version has, and others."""
+    for case in _cases():
+        mode, one = case.params["mode"], "one-pixel" in case.id
+        old = mode in (NEAREST, BILINEAR) or (mode == BILINEAR | ALIGN_CORNERS and not one)
+        yield from [case] if old else since("UPSCALE.modes", [case])
+
+
+def _cases() -> Iterator[Case]:
     """Every mode and flag: twice the size, growing and shrinking in all dimensions, one pixel, same size, views, special values."""
     for word, mode in MODES.items():
         yield _case(f"{word}-twice", (13, 11, 3, 2), (26, 22, 3, 2), mode)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
+from ggml_rpc_ref.ops.op import FLOATS, Later, Node, Op, Source, before
 from ggml_rpc_ref.ops.shared.layout import can_repeat, require_dense_rows, require_types
 from ggml_rpc_ref.ops.shared.slabs import ElementBlock, element_blocks, part
 from ggml_rpc_ref.ops.tolerance import EXACT
@@ -29,6 +29,19 @@ def require_arithmetic(node: Node) -> None:
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
     node.require(can_repeat(src1, src0), f"src1 that repeats to {src0.ne}", src1.ne, at=src1)
     require_dense_rows(node, src0, dst)
+
+
+def require_dense_second(node: Node) -> None:
+    """Refuse what `require_arithmetic` does, and a src1 that repeats and whose rows have gaps."""
+    src1 = node.source(1)
+    require_arithmetic(node)
+    if src1.ne != node.dst.ne:
+        require_dense_rows(node, src1)
+
+
+def with_dense_second(op: str, shape: Callable[[Node], None] = require_dense_second) -> tuple[Later, ...]:
+    """Return what ADD, SUB, MUL or DIV was before its second operand could both repeat and have gaps."""
+    return (before(f"{op}.gaps", shape=shape),)
 
 
 def combine(node: Node, function: Callable[[F32Array, F32Array], Array]) -> None:
@@ -68,4 +81,4 @@ def binary_op(name: str, function: Callable[[F32Array, F32Array], Array]) -> Op:
         combine(node, function)
 
     sources = (Source("a", FLOATS, "ne of the result"), Source("b", FLOATS, "each dimension divides a's"))
-    return Op(name, sources, FLOATS, require_arithmetic, oracle, EXACT, in_place=(0, 1))
+    return Op(name, sources, FLOATS, require_arithmetic, oracle, EXACT, in_place=(0, 1), earlier=with_dense_second(name))

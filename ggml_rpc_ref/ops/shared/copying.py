@@ -48,6 +48,20 @@ def require_copy(node: Node) -> None:
         node.require(convertible, "types that can be converted", pair, at=dst if known else src)
 
 
+def require_no_integers(node: Node) -> None:
+    """Refuse conversions between F32 and I32, which came later."""
+    pair = (node.source(0).dtype.name, node.dst.dtype.name)
+    node.require(pair not in {("F32", "I32"), ("I32", "F32")}, "types that can be converted", pair)
+
+
+def require_bf16_without_gaps(node: Node) -> None:
+    """Refuse F16 to BF16 where elements of the source or of the result lie apart, which came later."""
+    src, dst = node.source(0), node.dst
+    if (src.dtype.name, dst.dtype.name) == ("F16", "BF16"):
+        require_dense_rows(node, src)
+        node.require(dst.is_contiguous, "a contiguous result", dst.nb)
+
+
 def moves_blocks(src: Tensor, dst: Tensor) -> bool:
     """Whether upstream copies blocks of one type to the right place.
 

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source
+from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source, before
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows, require_types
 from ggml_rpc_ref.ops.shared.slabs import ElementBlock, RowBlock, element_blocks, part, row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.spec.op_changes import OP_CHANGES
 from ggml_rpc_ref.tensor import Array, F32Array
 
 UNARY_TYPES = frozenset({("F32", "F32"), ("F16", "F16"), ("BF16", "BF16"), ("F16", "F32"), ("BF16", "F32")})
@@ -20,6 +21,12 @@ def require_unary(node: Node) -> None:
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
     require_types(node, UNARY_TYPES, "types F32, F16 or BF16 on both sides, or F16 or BF16 to F32")
     require_dense_rows(node, src0, dst)
+
+
+def require_even_unary(node: Node) -> None:
+    """Refuse what `require_unary` does, and rows that are unevenly spaced."""
+    require_unary(node)
+    require_even_rows(node, node.source(0), node.dst)
 
 
 def require_same_rows(node: Node) -> None:
@@ -77,4 +84,6 @@ def unary_op(name: str, function: Callable[[F32Array], Array], tolerance: Tolera
         map_values(node, function)
 
     source = Source("x", FLOATS, "dense rows")
-    return Op(name, (source,), FLOATS, require_unary, oracle, tolerance, in_place=(0,))
+    rows = f"{name}.rows"
+    earlier = (before(rows, shape=require_even_unary),) if rows in OP_CHANGES else ()
+    return Op(name, (source,), FLOATS, require_unary, oracle, tolerance, in_place=(0,), earlier=earlier)

@@ -122,6 +122,11 @@ def pool(kind: int, x: Array, rows: Windows, columns: Windows, divisor: Array | 
     return result
 
 
+def without_nan(x: Array) -> Array:
+    """Return the elements with -infinity for NaN, which then never is the largest."""
+    return np.where(np.isnan(x), np.float32(-np.inf), x)
+
+
 def pooling_cost(node: Node, planes: int, rows: Windows, columns: Windows) -> Cost:
     """Return the cost: lists of what each place of a window covers, and a few numpy calls for each pair of them."""
     lists = sum(24 * along.covered() + 512 * along.places() for along in (rows, columns))

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import Later, Node, Param, Source, later
+from ggml_rpc_ref.ops.op import Later, Node, Param, Source, before, later
 from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
@@ -44,6 +44,17 @@ OFFSET = Param("n_offs", "i32", 15, "elements of a row before those that are rot
 def with_offset(op: str) -> Later:
     """Return what ROPE or ROPE_BACK is later."""
     return later(f"{op}.offset", reads=(OFFSET,))
+
+
+def without_imrope(op: str) -> Later:
+    """Return what ROPE or ROPE_BACK was before it had interleaved sections."""
+    return before(f"{op}.imrope", shape=require_rotation_by_runs)
+
+
+def require_rotation_by_runs(node: Node) -> None:
+    """Refuse what `require_rotation` does, and interleaved sections."""
+    node.require(node.i32("mode") != IMROPE, f"mode one of {MODES[:-1]}", node.i32("mode"))
+    require_rotation(node)
 
 
 def offset(node: Node) -> int:

@@ -16,19 +16,20 @@ from tests.support.sabotage.table import Sabotage
 
 
 class InProcess:
-    """Our server with two devices of 1 GiB and a cache.
+    """Our server with two devices and a cache.
 
     Args:
         cache: folder of the cache.
         sabotage: what is wrong with the server; None: nothing.
+        memory: bytes of each device.
     """
 
     restartable = False
     name = "a server in this process"
 
-    def __init__(self, cache: Path, sabotage: Sabotage | None = None) -> None:
+    def __init__(self, cache: Path, sabotage: Sabotage | None = None, memory: int = 2**30) -> None:
         wrong = sabotage or Sabotage()
-        devices = [Device(f"oracle {n}", "numpy", Oracle(HostMemory(2**30))) for n in range(2)]
+        devices = [Device(f"oracle {n}", "numpy", Oracle(HostMemory(memory))) for n in range(2)]
         connection = type("Sabotaged", (wrong.connection,), {})  # so that what a class remembers ends with this server
         kind = type("Sabotaged", (Server,), {"session_type": wrong.session, "connection_type": connection})
         self._server: Server = kind(Host(devices, tensors=TensorCache(cache), version=wrong.version))

@@ -15,6 +15,15 @@
 
 #define PART 64     /* keys scored at a time */
 #define COLUMNS 8   /* pairs of query and head computed together */
+#if LANES == 16
+#define AT_ONCE 8   /* columns whose sums fit the registers */
+#else
+#define AT_ONCE 4
+#endif
+#define MOST_VECTORS 8
+#define PANEL 16    /* keys that lie side by side */
+#define PANEL_VECTORS (PANEL / LANES)
+#define EACH_OF(i, n) _Pragma("GCC unroll 8") for (int i = 0; i < (n); i++)
 
 /* ------------------------------------------------------------------------------------------------ what both ways share */
 
@@ -138,6 +147,30 @@ static float *result_of(const struct node *node, int64_t head, int64_t query, in
     return (float *)row_at(&node->of->dst, node->dst, head, query, i3);
 }
 
+/* A query of a head. */
+struct column {
+    int64_t query, head;
+};
+
+/* Whether the mask hides n keys from all columns: half of a prompt's, and what a cache has room for. */
+static bool hidden_part(const struct node *node, int64_t first, int64_t n, int64_t i3,
+                        const struct column *column, int count)
+{
+    const struct layout *mask = &node->of->src[3];
+    if (!present(mask) || flash_attn_ext_max_bias(node->of) > 0)
+        return false;
+    for (int c = 0; c < count; c++) {
+        const uint8_t *row = row_at(mask, node->src[3], column[c].query, column[c].head % mask->ne[2], i3 % mask->ne[3]);
+        for (int64_t i = first; i < first + n; i++) {
+            uint16_t half;
+            memcpy(&half, row + 2 * i, 2);
+            if (half != 0xFC00) /* -inf */
+                return false;
+        }
+    }
+    return true;
+}
+
 /* ----------------------------------------------------------------------------------------------------------- few queries */
 
 /* A part of the keys of a group of heads: for each of its queries what was gathered, then the sums of values. */
@@ -145,43 +178,48 @@ static int64_t keys_in_part(const struct sizes *s) { return max64(PART, (s->keys
 static int64_t parts_of(const struct sizes *s) { return (s->keys + keys_in_part(s) - 1) / keys_in_part(s); }
 static int64_t row_bytes(const struct sizes *s) { return aligned(sizeof(struct gathered)) + aligned(4 * s->dv); }
 
-static float dot_mixed(const float *q, const uint8_t *k, int32_t type, int64_t n)
+/* Add `count` vectors of n values, by their weights, from element i on; a value without weight is not read. */
+static inline __attribute__((always_inline)) void add_some(float *sum, const uint8_t *v, int64_t stride, const int32_t type, int64_t i,
+                                                           const int count, const float *weight, int64_t n)
 {
-    if (type == GGML_TYPE_F32)
-        return dot_f32(q, (const float *)k, n);
-    f32x16 sums[2] = {{0}};
-    int64_t i = 0;
-#if defined(__AVX512F__)
-    for (; i + 2 * LANES <= n; i += 2 * LANES)
-        for (int j = 0; j < 2; j++) {
-            __m256i halves = _mm256_loadu_si256((const void *)(k + 2 * (i + j * LANES)));
-            sums[j] = fma16(load16(q + i + j * LANES), (f32x16)_mm512_cvtph_ps(halves), sums[j]);
-        }
-#endif
-    float rest = 0;
-    for (; i < n; i++)
-        rest += q[i] * f16_at(k + 2 * i);
-    return sum16(sums[0] + sums[1]) + rest;
+    const int size = type == GGML_TYPE_F32 ? 4 : 2;
+    f32x16 s[MOST_VECTORS];
+    EACH_OF(j, count) s[j] = load16(sum + i + j * LANES);
+    for (int64_t key = 0; key < n; key++) {
+        const uint8_t *row = v + key * stride + i * size;
+        if (weight[key] == 0)
+            continue;
+        EACH_OF(j, count) s[j] = fma16(splat(weight[key]), load_floats(row + j * LANES * size, type), s[j]);
+    }
+    EACH_OF(j, count) store16(sum + i + j * LANES, s[j]);
 }
 
-static void add_value(float *sum, const uint8_t *v, int32_t type, int64_t n, float weight)
+static inline __attribute__((always_inline)) void add_typed(float *sum, const uint8_t *v, int64_t stride, const int32_t type,
+                                                            int64_t dv, const float *weight, int64_t n)
 {
     int64_t i = 0;
-#if defined(__AVX512F__)
-    for (; i + LANES <= n; i += LANES) {
-        f32x16 x = type == GGML_TYPE_F32 ? load16(v + 4 * i)
-                                         : (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)(v + 2 * i)));
-        store16(sum + i, fma16(splat(weight), x, load16(sum + i)));
-    }
-#endif
-    for (; i < n; i++) {
-        float x;
-        if (type == GGML_TYPE_F32)
-            memcpy(&x, v + 4 * i, 4);
-        else
-            x = f16_at(v + 2 * i);
-        sum[i] += weight * x;
-    }
+    for (; i + MOST_VECTORS * LANES <= dv; i += MOST_VECTORS * LANES)
+        add_some(sum, v, stride, type, i, MOST_VECTORS, weight, n);
+    for (; i + LANES <= dv; i += LANES)
+        add_some(sum, v, stride, type, i, 1, weight, n);
+    for (int64_t key = 0; key < n; key++)
+        for (int64_t rest = i; weight[key] != 0 && rest < dv; rest++) {
+            float x;
+            if (type == GGML_TYPE_F32)
+                memcpy(&x, v + key * stride + 4 * rest, 4);
+            else
+                x = f16_at(v + key * stride + 2 * rest);
+            sum[rest] += weight[key] * x;
+        }
+}
+
+/* Add n rows of values, which lie `stride` bytes apart, by their weights. */
+static void add_rows(float *sum, const uint8_t *v, int64_t stride, int32_t type, int64_t dv, const float *weight, int64_t n)
+{
+    if (type == GGML_TYPE_F32)
+        add_typed(sum, v, stride, GGML_TYPE_F32, dv, weight, n);
+    else
+        add_typed(sum, v, stride, GGML_TYPE_F16, dv, weight, n);
 }
 
 static void attend_part(const struct node *node, const struct sizes *s, int64_t head, int64_t query, int64_t i3, int64_t first,
@@ -194,15 +232,15 @@ static void attend_part(const struct node *node, const struct sizes *s, int64_t 
     for (int64_t at = first; at < last; at += PART) {
         float score[PART];
         int64_t n = min64(PART, last - at);
+        if (hidden_part(node, at, n, i3, &(struct column){query, head}, 1))
+            continue;
         for (int64_t i = 0; i < n; i++)
-            score[i] = dot_mixed(q, k + (at + i) * lk->nb[1], lk->type, s->dk);
+            score[i] = dot_floats(q, k + (at + i) * lk->nb[1], lk->type, s->dk);
         if (!mask_scores(node, s, score, n, at, query, head, i3))
             continue;
         so_far->seen = true;
         scale_row(sum, s->dv, weigh(so_far, score, n));
-        for (int64_t i = 0; i < n; i++)
-            if (score[i] != 0)
-                add_value(sum, v + (at + i) * lv->nb[1], lv->type, s->dv, score[i]);
+        add_rows(sum, v + at * lv->nb[1], lv->nb[1], lv->type, s->dv, score, n);
     }
 }
 
@@ -261,24 +299,24 @@ static int64_t k_bytes(const struct sizes *s) { return aligned(4 * padded_keys(s
 static int64_t v_bytes(const struct sizes *s) { return aligned(4 * padded_keys(s) * s->dv); }
 static int64_t k_matrices(const struct geometry *g) { return g->src[1].ne[2] * g->src[1].ne[3]; }
 static int64_t v_matrices(const struct geometry *g) { return g->src[2].ne[2] * g->src[2].ne[3]; }
-static int64_t blocks_of(const struct sizes *s) { return padded_keys(s) / LANES; }
+static int64_t blocks_of(const struct sizes *s) { return padded_keys(s) / PANEL; }
 
 static void panel_of_keys(const struct geometry *g, const struct sizes *s, const uint8_t *k, int64_t first, float *row, float *to)
 {
-    for (int64_t lane = 0; lane < LANES; lane++) {
+    for (int64_t lane = 0; lane < PANEL; lane++) {
         if (first + lane < s->keys)
             dequantise_row(g->src[1].type, k + (first + lane) * g->src[1].nb[1], row, s->dk);
         else
             memset(row, 0, 4 * s->dk);
         for (int64_t i = 0; i < s->dk; i++)
-            to[i * LANES + lane] = row[i];
+            to[i * PANEL + lane] = row[i];
     }
 }
 
 static bool rows_of_values(const struct geometry *g, const struct sizes *s, const uint8_t *v, int64_t first, float *to)
 {
     bool finite = true;
-    for (int64_t lane = 0; lane < LANES; lane++, to += s->dv) {
+    for (int64_t lane = 0; lane < PANEL; lane++, to += s->dv) {
         if (first + lane >= s->keys) {
             memset(to, 0, 4 * s->dv);
             continue;
@@ -305,67 +343,48 @@ static void lay_out(const struct node *node, int64_t first, int64_t last, const 
         const uint8_t *from = row_at(l, node->src[is_key ? 1 : 2], 0, matrix % l->ne[2], matrix / l->ne[2]);
         uint8_t *panels = work->shared + aligned(4 * v_matrices(g) * blocks_of(&s));
         if (is_key) {
-            float *to = (float *)(panels + matrix * k_bytes(&s)) + block * LANES * s.dk;
-            panel_of_keys(g, &s, from, block * LANES, (float *)work->own, to);
+            float *to = (float *)(panels + matrix * k_bytes(&s)) + block * PANEL * s.dk;
+            panel_of_keys(g, &s, from, block * PANEL, (float *)work->own, to);
         } else {
-            float *to = (float *)(panels + k_matrices(g) * k_bytes(&s) + matrix * v_bytes(&s)) + block * LANES * s.dv;
-            ((int32_t *)work->shared)[number] = rows_of_values(g, &s, from, block * LANES, to);
+            float *to = (float *)(panels + k_matrices(g) * k_bytes(&s) + matrix * v_bytes(&s)) + block * PANEL * s.dv;
+            ((int32_t *)work->shared)[number] = rows_of_values(g, &s, from, block * PANEL, to);
         }
     }
-}
-
-/* The places of eight pairs of query and head. */
-struct column {
-    int64_t query, head;
-};
-
-/* Whether the mask hides n keys from all columns: half of a prompt's. */
-static bool hidden_part(const struct node *node, int64_t first, int64_t n, int64_t i3,
-                        const struct column *column, int count)
-{
-    const struct layout *mask = &node->of->src[3];
-    if (!present(mask) || flash_attn_ext_max_bias(node->of) > 0)
-        return false;
-    for (int c = 0; c < count; c++) {
-        const uint8_t *row = row_at(mask, node->src[3], column[c].query, column[c].head % mask->ne[2], i3 % mask->ne[3]);
-        for (int64_t i = first; i < first + n; i++) {
-            uint16_t half;
-            memcpy(&half, row + 2 * i, 2);
-            if (half != 0xFC00) /* -inf */
-                return false;
-        }
-    }
-    return true;
 }
 
 /* Scores of PART keys with eight columns: to[column][key]. */
 static void score_part(const float *panels, const float *q, int64_t dk, float (*to)[PART])
 {
-    for (int block = 0; block < PART / LANES; block++) {
-        f32x16 sum[COLUMNS] = {{0}};
-        const float *k = panels + block * LANES * dk;
-        for (int64_t i = 0; i < dk; i++) {
-            f32x16 keys = load16(k + i * LANES);
-            _Pragma("GCC unroll 8") for (int c = 0; c < COLUMNS; c++) sum[c] = fma16(keys, splat(q[i * COLUMNS + c]), sum[c]);
+    for (int block = 0; block < PART / PANEL; block++)
+        for (int first = 0; first < COLUMNS; first += AT_ONCE) {
+            f32x16 sum[AT_ONCE][PANEL_VECTORS] = {{{0}}};
+            const float *k = panels + block * PANEL * dk;
+            for (int64_t i = 0; i < dk; i++)
+                EACH_OF(v, PANEL_VECTORS)
+                {
+                    f32x16 keys = load16(k + i * PANEL + v * LANES);
+                    EACH_OF(c, AT_ONCE) sum[c][v] = fma16(keys, splat(q[i * COLUMNS + first + c]), sum[c][v]);
+                }
+            EACH_OF(c, AT_ONCE) EACH_OF(v, PANEL_VECTORS) store16(to[first + c] + block * PANEL + v * LANES, sum[c][v]);
         }
-        for (int c = 0; c < COLUMNS; c++)
-            store16(to[c] + block * LANES, sum[c]);
-    }
 }
 
 /* Add n keys' values, by their weights, to the sums of eight columns; dv is padded to whole vectors in `sum`. */
 static void add_values(const float *v, int64_t dv, int64_t n, float (*weight)[PART], float *sum, int64_t stride)
 {
     int64_t i = 0;
-    for (; i + LANES <= dv; i += LANES) {
-        f32x16 s[COLUMNS];
-        _Pragma("GCC unroll 8") for (int c = 0; c < COLUMNS; c++) s[c] = load16(sum + c * stride + i);
-        for (int64_t key = 0; key < n; key++) {
-            f32x16 x = load16(v + key * dv + i);
-            _Pragma("GCC unroll 8") for (int c = 0; c < COLUMNS; c++) s[c] = fma16(splat(weight[c][key]), x, s[c]);
+    for (; i + PANEL <= dv; i += PANEL)
+        for (int first = 0; first < COLUMNS; first += AT_ONCE) {
+            f32x16 s[AT_ONCE][PANEL_VECTORS];
+            EACH_OF(c, AT_ONCE) EACH_OF(p, PANEL_VECTORS) s[c][p] = load16(sum + (first + c) * stride + i + p * LANES);
+            for (int64_t key = 0; key < n; key++)
+                EACH_OF(p, PANEL_VECTORS)
+                {
+                    f32x16 x = load16(v + key * dv + i + p * LANES);
+                    EACH_OF(c, AT_ONCE) s[c][p] = fma16(splat(weight[first + c][key]), x, s[c][p]);
+                }
+            EACH_OF(c, AT_ONCE) EACH_OF(p, PANEL_VECTORS) store16(sum + (first + c) * stride + i + p * LANES, s[c][p]);
         }
-        _Pragma("GCC unroll 8") for (int c = 0; c < COLUMNS; c++) store16(sum + c * stride + i, s[c]);
-    }
     for (int c = 0; c < COLUMNS; c++)
         for (int64_t rest = i; rest < dv; rest++)
             for (int64_t key = 0; key < n; key++)
@@ -430,7 +449,7 @@ static void attend_columns(const struct node *node, const struct sizes *s, int64
         }
         if (!seen)
             continue;
-        if (all_finite(work, v_matrix * blocks_of(s) + at / LANES, (n + LANES - 1) / LANES))
+        if (all_finite(work, v_matrix * blocks_of(s) + at / PANEL, (n + PANEL - 1) / PANEL))
             add_values(v + at * s->dv, s->dv, n, score, sum, stride);
         else
             add_strange_values(v + at * s->dv, s->dv, n, score, sum, stride);
@@ -477,7 +496,7 @@ static bool plan(struct geometry *g)
     }
     g->shared = aligned(4 * v_matrices(g) * blocks_of(&s)) + k_matrices(g) * k_bytes(&s) + v_matrices(g) * v_bytes(&s);
     g->own = aligned(4 * COLUMNS * s.dk) + COLUMNS * aligned(4 * s.dv);
-    add_phase(g, lay_out, (k_matrices(g) + v_matrices(g)) * blocks_of(&s), LANES * (double)(s.dk + s.dv));
+    add_phase(g, lay_out, (k_matrices(g) + v_matrices(g)) * blocks_of(&s), PANEL * (double)(s.dk + s.dv));
     add_phase(g, attend_tiles, s.batch * s.groups * ((columns + COLUMNS - 1) / COLUMNS), products * COLUMNS / 20);
     return true;
 }

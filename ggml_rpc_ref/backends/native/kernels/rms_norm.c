@@ -4,7 +4,7 @@
 /* Each square in float32, their sum in double precision, in which no sum of them overflows. */
 static double sum_of_squares(const float *x, int64_t n)
 {
-    f64x8 sums = {0};
+    doubles sums = {0};
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         f32x16 v = load16(x + i);
@@ -14,10 +14,7 @@ static double sum_of_squares(const float *x, int64_t n)
         f32x16 v = load_some(x + i, n - i);
         sums += halves64(v * v);
     }
-    double total = 0;
-    for (int k = 0; k < 8; k++)
-        total += sums[k];
-    return total;
+    return sum_doubles(sums);
 }
 
 static void norm_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)

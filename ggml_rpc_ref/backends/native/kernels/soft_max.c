@@ -33,22 +33,20 @@ static float weigh(float *dst, const float *a, int64_t n, float scale, const uin
 /* dst = exp(dst - top); returns the sum, in double precision. */
 static double exponentiate(float *dst, int64_t n, float top)
 {
-    f64x8 sums = {0};
+    doubles sums = {0};
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         f32x16 e = exp16(load16(dst + i) - top);
         store16(dst + i, e);
         sums += halves64(e);
     }
-    double total = 0;
+    double total = sum_doubles(sums);
     if (i < n) {
         f32x16 e = exp16(load_some(dst + i, n - i) - top);
         store_some(dst + i, e, n - i);
         for (int64_t k = 0; k < n - i; k++)
             total += e[k];
     }
-    for (int k = 0; k < 8; k++)
-        total += sums[k];
     return total;
 }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.shared.arithmetic import TYPES
 
 
@@ -22,7 +22,8 @@ def arithmetic_cases(op: str) -> Iterator[Case]:
     yield _case("special", (16, 12), fill="special")
     if op == "DIV":
         yield _case("by-zero", (9, 2), fill="values:0,-0.0,1,-1,inf,nan")
-    yield from _strided_cases()
+    for case in _strided_cases():
+        yield from since(f"{op}.gaps", [case]) if case.id == "src1-transposed-broadcast" else [case]
 
 
 def _case(

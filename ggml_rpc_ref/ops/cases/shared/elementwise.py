@@ -2,11 +2,23 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.shared.elementwise import UNARY_TYPES
 
 
-def unary_cases(fill: str) -> Iterator[Case]:
+def unary_cases(fill: str, rows_since: str = "") -> Iterator[Case]:
+    """Yield an op's cases.
+
+    Args:
+        fill: of most sources.
+        rows_since: the change that allowed unevenly spaced rows; "": they always were.
+    """
+    for case in _cases(fill):
+        uneven = case.id in ("permuted", "dst-permuted", "gaps")
+        yield from since(rows_since, [case]) if uneven else [case]
+
+
+def _cases(fill: str) -> Iterator[Case]:
     """Yield row lengths around vector widths, every pair of types, strides on either side, in place, special values."""
     for n in (1, 7, 64, 129):
         yield Case(f"n{n}", Operand("F32", (n, 2)), (Operand("F32", (n, 2), fill=fill),))

@@ -1,7 +1,9 @@
 """What the cases of ROPE and ROPE_BACK share."""
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
-from ggml_rpc_ref.ops.shared.rotation import MROPE, VISION
+from collections.abc import Iterable, Iterator
+
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
+from ggml_rpc_ref.ops.shared.rotation import IMROPE, MROPE, VISION
 
 Value = int | float | tuple[int | float, ...]
 
@@ -25,3 +27,10 @@ def rotation(
         src.append(Operand("F32", (x.ne[0] // 2 if mode == VISION else n_dims // 2,), fill=factors))
     dst = Operand(x.dtype, x.ne, nb=x.nb if in_place else None, alias="src0" if in_place else "")
     return Case(id, dst, tuple(src), PLAIN | {"mode": mode, "n_dims": n_dims} | (params or {}))
+
+
+def since_imrope(op: str, cases: Iterable[Case]) -> Iterator[Case]:
+    """Yield cases of ROPE or ROPE_BACK, those of interleaved sections as the change that brought them."""
+    for case in cases:
+        new = case.params["mode"] == IMROPE and not case.since
+        yield from since(f"{op}.imrope", [case]) if new else [case]

@@ -2,6 +2,7 @@
 #include "blocks.h"
 
 #include "grids.h"
+#include "vector.h"
 
 static uint16_t u16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
 static uint32_t u32(const uint8_t *p) { return u16(p) | (uint32_t)u16(p + 2) << 16; }
@@ -353,31 +354,31 @@ static void unpack_iq4_xs(const uint8_t *b, struct unpacked *to)
 }
 
 const struct block_type block_types[TYPES] = {
-    [GGML_TYPE_Q4_0] = {unpack_q4_0, 32, false},
-    [GGML_TYPE_Q4_1] = {unpack_q4_1, 32, true},
-    [GGML_TYPE_Q5_0] = {unpack_q5_0, 32, false},
-    [GGML_TYPE_Q5_1] = {unpack_q5_1, 32, true},
-    [GGML_TYPE_Q8_0] = {unpack_q8_0, 32, false},
-    [GGML_TYPE_Q8_1] = {unpack_q8_1, 32, false},
-    [GGML_TYPE_IQ4_NL] = {unpack_iq4_nl, 32, false},
-    [GGML_TYPE_MXFP4] = {unpack_mxfp4, 32, false},
-    [GGML_TYPE_NVFP4] = {unpack_nvfp4, 16, false},
-    [GGML_TYPE_Q2_K] = {unpack_q2_k, 16, true},
-    [GGML_TYPE_Q3_K] = {unpack_q3_k, 16, false},
-    [GGML_TYPE_Q4_K] = {unpack_q4_k, 32, true},
-    [GGML_TYPE_Q5_K] = {unpack_q5_k, 32, true},
-    [GGML_TYPE_Q6_K] = {unpack_q6_k, 16, false},
-    [GGML_TYPE_Q8_K] = {unpack_q8_k, 32, false},
-    [GGML_TYPE_TQ1_0] = {unpack_tq1_0, 32, false},
-    [GGML_TYPE_TQ2_0] = {unpack_tq2_0, 32, false},
-    [GGML_TYPE_IQ2_XXS] = {unpack_iq2_xxs, 32, false},
-    [GGML_TYPE_IQ2_XS] = {unpack_iq2_xs, 16, false},
-    [GGML_TYPE_IQ2_S] = {unpack_iq2_s, 16, false},
-    [GGML_TYPE_IQ3_XXS] = {unpack_iq3_xxs, 32, false},
-    [GGML_TYPE_IQ3_S] = {unpack_iq3_s, 32, false},
-    [GGML_TYPE_IQ1_S] = {unpack_iq1_s, 32, false},
-    [GGML_TYPE_IQ1_M] = {unpack_iq1_m, 16, false},
-    [GGML_TYPE_IQ4_XS] = {unpack_iq4_xs, 32, false},
+    [GGML_TYPE_Q4_0] = {unpack_q4_0, 32, false, -8, 7},
+    [GGML_TYPE_Q4_1] = {unpack_q4_1, 32, true, 0, 15},
+    [GGML_TYPE_Q5_0] = {unpack_q5_0, 32, false, -16, 15},
+    [GGML_TYPE_Q5_1] = {unpack_q5_1, 32, true, 0, 31},
+    [GGML_TYPE_Q8_0] = {unpack_q8_0, 32, false, -128, 127},
+    [GGML_TYPE_Q8_1] = {unpack_q8_1, 32, false, -128, 127},
+    [GGML_TYPE_IQ4_NL] = {unpack_iq4_nl, 32, false, -127, 113},
+    [GGML_TYPE_MXFP4] = {unpack_mxfp4, 32, false, -12, 12},
+    [GGML_TYPE_NVFP4] = {unpack_nvfp4, 16, false, -12, 12},
+    [GGML_TYPE_Q2_K] = {unpack_q2_k, 16, true, 0, 3},
+    [GGML_TYPE_Q3_K] = {unpack_q3_k, 16, false, -4, 3},
+    [GGML_TYPE_Q4_K] = {unpack_q4_k, 32, true, 0, 15},
+    [GGML_TYPE_Q5_K] = {unpack_q5_k, 32, true, 0, 31},
+    [GGML_TYPE_Q6_K] = {unpack_q6_k, 16, false, -32, 31},
+    [GGML_TYPE_Q8_K] = {unpack_q8_k, 32, false, -128, 127},
+    [GGML_TYPE_TQ1_0] = {unpack_tq1_0, 32, false, -1, 1},
+    [GGML_TYPE_TQ2_0] = {unpack_tq2_0, 32, false, -1, 2},
+    [GGML_TYPE_IQ2_XXS] = {unpack_iq2_xxs, 32, false, -43, 43},
+    [GGML_TYPE_IQ2_XS] = {unpack_iq2_xs, 16, false, -43, 43},
+    [GGML_TYPE_IQ2_S] = {unpack_iq2_s, 16, false, -43, 43},
+    [GGML_TYPE_IQ3_XXS] = {unpack_iq3_xxs, 32, false, -62, 62},
+    [GGML_TYPE_IQ3_S] = {unpack_iq3_s, 32, false, -15, 15},
+    [GGML_TYPE_IQ1_S] = {unpack_iq1_s, 32, false, -9, 9},
+    [GGML_TYPE_IQ1_M] = {unpack_iq1_m, 16, false, -9, 9},
+    [GGML_TYPE_IQ4_XS] = {unpack_iq4_xs, 32, false, -127, 113},
 };
 
 /* ---------------------------------------------------------------------------------------------------------- to float32 */
@@ -420,7 +421,10 @@ void dequantise_row(int32_t type, const uint8_t *row, float *to, int64_t n)
     if (type == GGML_TYPE_F32) {
         memcpy(to, row, (size_t)n * sizeof *to);
     } else if (type == GGML_TYPE_F16) {
-        for (int64_t i = 0; i < n; i++)
+        int64_t i = 0;
+        for (; i + LANES <= n; i += LANES)
+            store16(to + i, load_f16(row + 2 * i));
+        for (; i < n; i++)
             to[i] = half_at(row + 2 * i);
     } else if (type == GGML_TYPE_BF16) {
         for (int64_t i = 0; i < n; i++)

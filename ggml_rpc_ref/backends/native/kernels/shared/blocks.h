@@ -21,6 +21,7 @@ struct block_type {
     void (*unpack)(const uint8_t *block, struct unpacked *to); /* NULL: no block type, or one without kernels here */
     int group;          /* levels under one scale: 16 or 32 */
     bool has_minimum;   /* else `minimum` is not written */
+    int lowest, highest; /* levels, whatever the bytes of a block are */
 };
 
 extern const struct block_type block_types[TYPES];

@@ -7,18 +7,35 @@
 
 #include "vector.h"
 
-float dot_f32(const float *a, const float *b, int64_t n)
+/* The same text for each type, which the compiler knows in each copy. */
+static inline __attribute__((always_inline)) float dot_typed(const float *a, const uint8_t *b, const int32_t type, int64_t n)
 {
-    f32x16 sums[4] = {{0}};
+    const int size = type == GGML_TYPE_F32 ? 4 : 2;
+    f32x16 sums[8] = {{0}};
     int64_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-        for (int k = 0; k < 4; k++)
-            sums[k] = fma16(load16(a + i + k * LANES), load16(b + i + k * LANES), sums[k]);
+    for (; i + 8 * LANES <= n; i += 8 * LANES)
+        _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++)
+        {
+            int64_t at = i + k * LANES;
+            sums[k] = fma16(load16(a + at), load_floats(b + size * at, type), sums[k]);
+        }
     for (; i + LANES <= n; i += LANES)
-        sums[0] = fma16(load16(a + i), load16(b + i), sums[0]);
-    if (i < n)
-        sums[1] = fma16(load_some(a + i, n - i), load_some(b + i, n - i), sums[1]);
-    return sum16((sums[0] + sums[1]) + (sums[2] + sums[3]));
+        sums[0] = fma16(load16(a + i), load_floats(b + size * i, type), sums[0]);
+    if (i < n) {
+        uint8_t rest[4 * LANES] = {0};
+        memcpy(rest, b + size * i, size * (n - i));
+        sums[1] = fma16(load_some(a + i, n - i), load_floats(rest, type), sums[1]);
+    }
+    return sum16(((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7])));
+}
+
+float dot_floats(const float *a, const uint8_t *b, int32_t type, int64_t n)
+{
+    switch (type) {
+    case GGML_TYPE_F16: return dot_typed(a, b, GGML_TYPE_F16, n);
+    case GGML_TYPE_BF16: return dot_typed(a, b, GGML_TYPE_BF16, n);
+    default: return dot_typed(a, b, GGML_TYPE_F32, n);
+    }
 }
 
 #if defined(__AVX2__)

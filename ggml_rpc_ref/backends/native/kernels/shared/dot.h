@@ -8,8 +8,14 @@ struct weights {
     const float *scale, *minimum;
 };
 
+/* The product of a row of F32 with one of F32, F16 or BF16. */
+float dot_floats(const float *a, const uint8_t *b, int32_t type, int64_t n);
+
 /* The product of F32 rows. */
-float dot_f32(const float *a, const float *b, int64_t n);
+static inline float dot_f32(const float *a, const float *b, int64_t n)
+{
+    return dot_floats(a, (const uint8_t *)b, GGML_TYPE_F32, n);
+}
 
 /* The product of an unpacked row. */
 float dot_levels(const struct block_type *type, const struct weights *w, const struct activations *a, int64_t k);

@@ -1,8 +1,8 @@
 /* The grids of the IQ types. Written by `ggml-rpc-ref gen` from blocks. */
 #pragma once
-#include <stdint.h>
+#include "numbers.h"
 
-static const uint8_t iq2_xxs_grid[256][8] = {
+TABLE uint8_t iq2_xxs_grid[256][8] = {
     {8, 8, 8, 8, 8, 8, 8, 8},
     {43, 8, 8, 8, 8, 8, 8, 8},
     {25, 25, 8, 8, 8, 8, 8, 8},
@@ -261,7 +261,7 @@ static const uint8_t iq2_xxs_grid[256][8] = {
     {8, 25, 8, 8, 25, 43, 43, 43},
 };
 
-static const uint8_t iq2_xs_grid[512][8] = {
+TABLE uint8_t iq2_xs_grid[512][8] = {
     {8, 8, 8, 8, 8, 8, 8, 8},
     {43, 8, 8, 8, 8, 8, 8, 8},
     {25, 25, 8, 8, 8, 8, 8, 8},
@@ -776,7 +776,7 @@ static const uint8_t iq2_xs_grid[512][8] = {
     {43, 43, 43, 43, 43, 43, 43, 43},
 };
 
-static const uint8_t iq2_s_grid[1024][8] = {
+TABLE uint8_t iq2_s_grid[1024][8] = {
     {8, 8, 8, 8, 8, 8, 8, 8},
     {43, 8, 8, 8, 8, 8, 8, 8},
     {25, 25, 8, 8, 8, 8, 8, 8},
@@ -1803,7 +1803,7 @@ static const uint8_t iq2_s_grid[1024][8] = {
     {43, 43, 43, 43, 43, 43, 43, 43},
 };
 
-static const uint8_t iq3_xxs_grid[256][4] = {
+TABLE uint8_t iq3_xxs_grid[256][4] = {
     {4, 4, 4, 4},
     {20, 4, 4, 4},
     {36, 4, 4, 4},
@@ -2062,7 +2062,7 @@ static const uint8_t iq3_xxs_grid[256][4] = {
     {4, 28, 52, 62},
 };
 
-static const uint8_t iq3_s_grid[512][4] = {
+TABLE uint8_t iq3_s_grid[512][4] = {
     {1, 1, 1, 1},
     {3, 1, 1, 1},
     {5, 1, 1, 1},
@@ -2577,7 +2577,7 @@ static const uint8_t iq3_s_grid[512][4] = {
     {1, 1, 15, 15},
 };
 
-static const int8_t iq1_grid[2048][8] = {
+TABLE int8_t iq1_grid[2048][8] = {
     {-1, -1, -1, -1, -1, -1, -1, -1},
     {1, -1, -1, -1, -1, -1, -1, -1},
     {0, 0, -1, -1, -1, -1, -1, -1},

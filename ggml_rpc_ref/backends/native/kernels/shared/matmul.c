@@ -78,18 +78,13 @@ static void multiply_blocks(const struct product *p, const uint8_t *weights, int
 /* One row of floats with a batch. */
 static void multiply_floats(const struct product *p, const uint8_t *weights, int64_t i, const struct batch *b, uint8_t *own)
 {
-    const float *w = (const float *)weights;
-    if (p->weights != GGML_TYPE_F32) {
-        dequantise_row(p->weights, weights, (float *)own, p->k);
-        w = (const float *)own;
-    }
     for (int j = 0; j < b->count; j++) {
         const float *x = (const float *)b->row[j];
         if (p->type != GGML_TYPE_F32) {
-            dequantise_row(p->type, b->row[j], (float *)(own + aligned(4 * p->k)), p->k);
-            x = (const float *)(own + aligned(4 * p->k));
+            dequantise_row(p->type, b->row[j], (float *)own, p->k);
+            x = (const float *)own;
         }
-        b->to[j][i] = dot_f32(w, x, p->k);
+        b->to[j][i] = dot_floats(x, weights, p->weights, p->k);
     }
 }
 

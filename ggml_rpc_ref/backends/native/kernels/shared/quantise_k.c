@@ -5,6 +5,7 @@
 #include "quantise_k.h"
 
 #include "half.h"
+#define LANES 16 /* one for each of the sixteen groups of a block */
 #include "vector.h"
 
 #include <math.h>

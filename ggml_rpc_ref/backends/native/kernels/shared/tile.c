@@ -1,24 +1,17 @@
 /* See tile.h. */
 #include "tile.h"
 
-#include "vector.h"
+#if defined(__AVX2__)
 
 #if defined(__AVX512VNNI__)
+#include "tile_avx512.h"
+#else
+#include "tile_avx2.h"
+#endif
 
 static bool is_block(int32_t type) { return type_block[type] > 1; }
 
-int tile_from(int32_t type) { return is_block(type) ? 4 : 8; }
-
-/* ---- the columns: levels, then scales, starts and weighted sums, each eight at a time; a word of strange columns at the end */
-
-struct columns {
-    int8_t *level;      /* [k / 4][8][4] */
-    float *scale;       /* [k / 32][8] */
-    int32_t *start;     /* [k / group][8]: what the weights' offset of 128 adds, to be begun with */
-    float *weighted;    /* [k / group][8] */
-    uint32_t *strange;
-    float *values;      /* instead of all these, for weights that are no blocks: [k][8] */
-};
+int tile_from(int32_t type) { return is_block(type) ? TILES_FROM_BLOCKS : TILES_FROM_FLOATS; }
 
 static struct columns columns_at(int32_t type, int64_t k, const uint8_t *memory)
 {
@@ -26,13 +19,14 @@ static struct columns columns_at(int32_t type, int64_t k, const uint8_t *memory)
     uint8_t *m = (uint8_t *)memory;
     c.strange = (uint32_t *)m;
     m += 64;
-    c.values = (float *)m;
     if (is_block(type)) {
         int group = block_types[type].group;
         c.level = (int8_t *)m;
         c.scale = (float *)(m += k * 8);
         c.start = (int32_t *)(m += k / 32 * 32);
         c.weighted = (float *)(m += k / group * 32);
+    } else {
+        c.values = (float *)m;
     }
     return c;
 }
@@ -46,14 +40,14 @@ uint32_t tile_strange(int32_t type, int64_t k, const uint8_t *columns) { return 
 
 static void lay_out_blocks(int32_t weights, const struct activations *a, int column, int64_t k, struct columns *c)
 {
-    int group = block_types[weights].group;
+    int group = block_types[weights].group, offset = tile_offset(weights);
     uint32_t *levels = (uint32_t *)c->level;
     for (int64_t i = 0; i < k / 4; i++)
         memcpy(&levels[i * 8 + column], a->level + 4 * i, 4);
     for (int64_t i = 0; i < k / 32; i++)
         c->scale[i * 8 + column] = a->scale[i];
     for (int64_t g = 0; g < k / group; g++) {
-        c->start[g * 8 + column] = -128 * a->sum[g];
+        c->start[g * 8 + column] = -offset * a->sum[g];
         c->weighted[g * 8 + column] = a->weighted[g];
     }
 }
@@ -85,65 +79,27 @@ void tile_columns(int32_t weights, int32_t type, uint8_t *const *row, int count,
     }
 }
 
-/* ---- the rows: levels + 128, then scales and minimums, sixteen at a time */
-
-struct tile {
-    uint8_t *level;     /* [k / 4][16][4] */
-    float *scale;       /* [k / group][16] */
-    float *minimum;     /* [k / group][16] */
-};
-
 static struct tile tile_at(int32_t type, int64_t k, const uint8_t *memory)
 {
-    struct tile t = {(uint8_t *)memory, NULL, NULL};
+    struct tile t = {0};
     if (is_block(type)) {
+        t.level = (uint8_t *)memory;
         t.scale = (float *)(memory + k * 16);
-        t.minimum = (float *)(memory + k * 16 + k / block_types[type].group * 64);
+        if (block_types[type].has_minimum)
+            t.minimum = (float *)(memory + k * 16 + k / block_types[type].group * 64);
+    } else {
+        t.values = (float *)memory;
     }
     return t;
 }
 
+#define PART 64 /* elements of rows of floats that are turned at a time */
+static int64_t padded(int64_t n) { return (n + 7) / 8 * 8; }
+
 int64_t tile_rows_size(int32_t type, int64_t k)
 {
-    return is_block(type) ? k * 16 + k / block_types[type].group * 128 + MOST_BLOCK * 16 : k * 64 + 4 * aligned(k);
-}
-
-/* Transpose 16 x 16 words: to[i][r] = from[r][i]. */
-static inline void transpose(const __m512i *from, __m512i *to)
-{
-    __m512i a[16], b[16];
-    for (int i = 0; i < 8; i++) {
-        a[2 * i] = _mm512_unpacklo_epi32(from[2 * i], from[2 * i + 1]);
-        a[2 * i + 1] = _mm512_unpackhi_epi32(from[2 * i], from[2 * i + 1]);
-    }
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 2; j++) {
-            b[4 * i + 2 * j] = _mm512_unpacklo_epi64(a[4 * i + j], a[4 * i + 2 + j]);
-            b[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(a[4 * i + j], a[4 * i + 2 + j]);
-        }
-    /* b[4q + c] holds words c, c + 4, c + 8, c + 12 of rows 4q .. 4q + 3, one 128-bit lane each */
-    for (int c = 0; c < 4; c++) {
-        __m512i low01 = _mm512_shuffle_i32x4(b[c], b[4 + c], 0x44), high01 = _mm512_shuffle_i32x4(b[c], b[4 + c], 0xEE);
-        __m512i low23 = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0x44), high23 = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0xEE);
-        to[c] = _mm512_shuffle_i32x4(low01, low23, 0x88);
-        to[4 + c] = _mm512_shuffle_i32x4(low01, low23, 0xDD);
-        to[8 + c] = _mm512_shuffle_i32x4(high01, high23, 0x88);
-        to[12 + c] = _mm512_shuffle_i32x4(high01, high23, 0xDD);
-    }
-}
-
-/* n words of each of sixteen rows, which lie `stride` bytes apart, to [n][16], xor a word; n is a multiple of 8. */
-static void interleave(const uint8_t *from, int64_t stride, int64_t n, uint32_t flip, uint8_t *to)
-{
-    for (int64_t i = 0; i < n; i += 16) {
-        __m512i in[16], out[16];
-        __mmask16 mask = n - i >= 16 ? 0xFFFF : 0x00FF;
-        for (int r = 0; r < 16; r++)
-            in[r] = _mm512_xor_si512(_mm512_maskz_loadu_epi32(mask, from + r * stride + 4 * i), _mm512_set1_epi32((int)flip));
-        transpose(in, out);
-        for (int c = 0; c < (n - i >= 16 ? 16 : 8); c++)
-            _mm512_storeu_si512(to + (i + c) * 64, out[c]);
-    }
+    return is_block(type) ? k * 16 + k / block_types[type].group * 128 + MOST_BLOCK * 16
+                          : padded(k) * 64 + PART * 4 * TILE_ROWS;
 }
 
 static void tile_blocks(int32_t type, const uint8_t *rows, int64_t stride, int count, int64_t k, struct tile t, int8_t *levels)
@@ -160,11 +116,11 @@ static void tile_blocks(int32_t type, const uint8_t *rows, int64_t stride, int c
             memcpy(levels + r * block, unpacked.level, block);
             for (int p = 0; p < parts; p++) {
                 t.scale[(i * parts + p) * 16 + r] = unpacked.scale[p];
-                if (blocks->has_minimum)
+                if (t.minimum)
                     t.minimum[(i * parts + p) * 16 + r] = unpacked.minimum[p];
             }
         }
-        interleave((uint8_t *)levels, block, block / 4, 0x80808080, t.level + i * block * 16);
+        interleave((uint8_t *)levels, block, block / 4, tile_offset(type), t.level + i * block * 16);
     }
 }
 
@@ -175,48 +131,14 @@ void tile_rows(int32_t type, const uint8_t *rows, int64_t stride, int count, int
         tile_blocks(type, rows, stride, count, k, t, (int8_t *)to + tile_rows_size(type, k) - MOST_BLOCK * 16);
         return;
     }
-    float *values = (float *)(to + k * 64), *out = (float *)to;
-    for (int r = 0; r < TILE_ROWS; r++) {
-        if (r < count)
-            dequantise_row(type, rows + r * stride, values, k);
-        else
-            memset(values, 0, k * sizeof *values);
-        for (int64_t i = 0; i < k; i++)
-            out[i * 16 + r] = values[i];
-    }
-}
-
-/* One group of levels with eight columns: products are summed as integers, then scaled. */
-#define EACH _Pragma("GCC unroll 8") for (int j = 0; j < TILE_COLUMNS; j++)
-
-static inline __attribute__((always_inline)) void multiply_blocks(const struct tile *t, const struct columns *c, int64_t k,
-                                                                  const int group, const bool has_minimum, __m512 *sum)
-{
-    const uint8_t *level = t->level;
-    const int32_t *column = (const int32_t *)c->level;
-    for (int64_t g = 0; g < k / group; g++) {
-        __m512i products[TILE_COLUMNS];
-        EACH products[j] = _mm512_set1_epi32(c->start[g * 8 + j]);
-        _Pragma("GCC unroll 8") for (int i = 0; i < group / 4; i++, level += 64, column += 8)
-        {
-            __m512i w = _mm512_loadu_si512(level);
-            EACH products[j] = _mm512_dpbusd_epi32(products[j], w, _mm512_set1_epi32(column[j]));
-        }
-        __m512 scale = _mm512_loadu_ps(t->scale + g * 16);
-        const float *s = c->scale + g * group / 32 * 8;
-        EACH sum[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[j]), _mm512_mul_ps(scale, _mm512_set1_ps(s[j])), sum[j]);
-        if (has_minimum) {
-            __m512 minimum = _mm512_loadu_ps(t->minimum + g * 16);
-            EACH sum[j] = _mm512_fnmadd_ps(minimum, _mm512_set1_ps(c->weighted[g * 8 + j]), sum[j]);
-        }
-    }
-}
-
-static void multiply_floats(const float *row, const float *column, int64_t k, __m512 *sum)
-{
-    for (int64_t i = 0; i < k; i++, row += 16, column += 8) {
-        __m512 w = _mm512_loadu_ps(row);
-        EACH sum[j] = _mm512_fmadd_ps(w, _mm512_set1_ps(column[j]), sum[j]);
+    float(*part)[PART] = (float(*)[PART])(to + padded(k) * 64);
+    memset(part, 0, sizeof *part * TILE_ROWS);
+    int size = type_size[type];
+    for (int64_t i = 0; i < k; i += PART) {
+        int64_t n = min64(PART, k - i);
+        for (int r = 0; r < count; r++)
+            dequantise_row(type, rows + r * stride + i * size, part[r], n);
+        interleave((uint8_t *)part, sizeof *part, padded(n), 0, (uint8_t *)(t.values + i * 16));
     }
 }
 
@@ -224,19 +146,7 @@ void tile_multiply(int32_t type, const uint8_t *rows, const uint8_t *columns, in
 {
     struct tile t = tile_at(type, k, rows);
     struct columns c = columns_at(type, k, columns);
-    __m512 sum[TILE_COLUMNS];
-    EACH sum[j] = _mm512_setzero_ps();
-    if (!is_block(type))
-        multiply_floats((const float *)rows, c.values, k, sum);
-    else if (block_types[type].group == 32 && block_types[type].has_minimum)
-        multiply_blocks(&t, &c, k, 32, true, sum);
-    else if (block_types[type].group == 32)
-        multiply_blocks(&t, &c, k, 32, false, sum);
-    else if (block_types[type].has_minimum)
-        multiply_blocks(&t, &c, k, 16, true, sum);
-    else
-        multiply_blocks(&t, &c, k, 16, false, sum);
-    EACH _mm512_storeu_ps(to[j], sum[j]);
+    multiply(type, &t, &c, k, to);
 }
 
 #else

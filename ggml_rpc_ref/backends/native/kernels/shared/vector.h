@@ -1,19 +1,27 @@
-/* Sixteen float32 at a time, on any processor: the compiler splits what is wider than a register. */
+/* Several float32 at a time: as many as a register has (LANES). Vectors that are wider than a register would be kept in memory. */
 #pragma once
-#include <stdint.h>
-#include <string.h>
+#include "kernel.h"
+#include "half.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
+#if defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
+#if defined(LANES) /* a file that needs a certain number of them has said so */
+#elif defined(__AVX512F__)
 #define LANES 16
-typedef float f32x16 __attribute__((vector_size(64)));
-typedef int32_t i32x16 __attribute__((vector_size(64)));
-typedef double f64x8 __attribute__((vector_size(64)));
-typedef float f32x8 __attribute__((vector_size(32)));
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+typedef float f32x16 __attribute__((vector_size(4 * LANES)));
+typedef int32_t i32x16 __attribute__((vector_size(4 * LANES)));
+/* Half as many, so that their doubles fill a register. */
+typedef float half_floats __attribute__((vector_size(2 * LANES)));
+typedef int32_t half_integers __attribute__((vector_size(2 * LANES)));
+typedef double doubles __attribute__((vector_size(4 * LANES)));
+typedef int64_t long_integers __attribute__((vector_size(4 * LANES)));
 
 static inline f32x16 load16(const void *p)
 {
@@ -26,7 +34,7 @@ static inline void store16(void *p, f32x16 v) { memcpy(p, &v, sizeof v); }
 
 static inline f32x16 splat(float x) { return x - (f32x16){0}; }
 
-/* The first n floats, n < 16; the others are 0. */
+/* The first n floats, n < LANES; the others are 0. */
 static inline f32x16 load_some(const void *p, int64_t n)
 {
     f32x16 v = {0};
@@ -39,35 +47,63 @@ static inline void store_some(void *p, f32x16 v, int64_t n) { memcpy(p, &v, n * 
 /* a * b + c, rounded once where the processor can. */
 static inline f32x16 fma16(f32x16 a, f32x16 b, f32x16 c)
 {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && LANES == 16
     return (f32x16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__)
-    union {
-        f32x16 v;
-        __m256 half[2];
-    } x = {a}, y = {b}, z = {c};
-    z.half[0] = _mm256_fmadd_ps(x.half[0], y.half[0], z.half[0]);
-    z.half[1] = _mm256_fmadd_ps(x.half[1], y.half[1], z.half[1]);
-    return z.v;
-#elif defined(__aarch64__)
-    union {
-        f32x16 v;
-        float32x4_t quarter[4];
-    } x = {a}, y = {b}, z = {c};
-    for (int i = 0; i < 4; i++)
-        z.quarter[i] = vfmaq_f32(z.quarter[i], x.quarter[i], y.quarter[i]);
-    return z.v;
+#elif defined(__FMA__) && LANES == 8
+    return (f32x16)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__) && LANES == 4
+    return (f32x16)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return a * b + c;
 #endif
 }
 
-/* Both halves in double precision, added. */
-static inline f64x8 halves64(f32x16 v)
+/* F16 and BF16 to float32. */
+static inline f32x16 load_f16(const void *p)
 {
-    f32x8 half[2];
+#if defined(__AVX512F__) && LANES == 16
+    return (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256(p));
+#elif defined(__F16C__) && LANES == 8
+    return (f32x16)_mm256_cvtph_ps(_mm_loadu_si128(p));
+#else
+    uint16_t bits[LANES];
+    f32x16 v;
+    memcpy(bits, p, sizeof bits);
+    for (int i = 0; i < LANES; i++)
+        v[i] = from_half(bits[i]);
+    return v;
+#endif
+}
+
+static inline f32x16 load_bf16(const void *p)
+{
+    typedef uint16_t shorts __attribute__((vector_size(2 * LANES)));
+    typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+    shorts bits;
+    memcpy(&bits, p, sizeof bits);
+    return (f32x16)(__builtin_convertvector(bits, words) << 16);
+}
+
+/* A vector of a row of F32, F16 or BF16. */
+static inline f32x16 load_floats(const void *p, int32_t type)
+{
+    return type == GGML_TYPE_F16 ? load_f16(p) : type == GGML_TYPE_BF16 ? load_bf16(p) : load16(p);
+}
+
+/* Both halves in double precision, added. */
+static inline doubles halves64(f32x16 v)
+{
+    half_floats half[2];
     memcpy(half, &v, sizeof v);
-    return __builtin_convertvector(half[0], f64x8) + __builtin_convertvector(half[1], f64x8);
+    return __builtin_convertvector(half[0], doubles) + __builtin_convertvector(half[1], doubles);
+}
+
+static inline double sum_doubles(doubles v)
+{
+    double total = 0;
+    for (int i = 0; i < LANES / 2; i++)
+        total += v[i];
+    return total;
 }
 
 /* a where the mask is set (-1), else b. */
@@ -126,19 +162,17 @@ static inline f32x16 exp16(f32x16 x)
 /* Sine and cosine, within some units of the last place for |x| up to 2^30; the angle is reduced in double precision. */
 static inline void sincos16(f32x16 x, f32x16 *sine, f32x16 *cosine)
 {
-    f32x8 half[2];
+    half_floats half[2];
     f32x16 r;
     i32x16 quadrant;
     memcpy(half, &x, sizeof x);
     for (int k = 0; k < 2; k++) {
-        f64x8 wide = __builtin_convertvector(half[k], f64x8);
-        f64x8 turns = wide * 0.63661977236758134308 + 6755399441055744.0; /* 2 / pi; 1.5 * 2^52 rounds to an integer */
-        typedef int64_t i64x8 __attribute__((vector_size(64)));
-        typedef int32_t i32x8 __attribute__((vector_size(32)));
-        i32x8 low = __builtin_convertvector((i64x8)turns & 3, i32x8);
+        doubles wide = __builtin_convertvector(half[k], doubles);
+        doubles turns = wide * 0.63661977236758134308 + 6755399441055744.0; /* 2 / pi; 1.5 * 2^52 rounds to an integer */
+        half_integers low = __builtin_convertvector((long_integers)turns & 3, half_integers);
         turns -= 6755399441055744.0;
-        half[k] = __builtin_convertvector(wide - turns * 1.57079632679489661923, f32x8);
-        memcpy((char *)&quadrant + 32 * k, &low, sizeof low);
+        half[k] = __builtin_convertvector(wide - turns * 1.57079632679489661923, half_floats);
+        memcpy((char *)&quadrant + sizeof low * k, &low, sizeof low);
     }
     memcpy(&r, half, sizeof r);
     f32x16 square = r * r;

@@ -1,0 +1,228 @@
+"""The backend `cuda`: nodes that have a kernel, recorded once and run again as one piece of work of the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+from weakref import finalize
+
+from ggml_rpc_ref.backends import (
+    Cancelled,
+    DeviceFault,
+    Run,
+    Step,
+    Stopped,
+    disturbed,
+    in_turn,
+    never,
+    one_after_the_other,
+    out_of_memory,
+)
+from ggml_rpc_ref.backends.cuda.device import Device, Launch, Recorded
+from ggml_rpc_ref.backends.cuda.geometry import argument, layout_of
+from ggml_rpc_ref.backends.cuda.launches import PLANNERS, Limits, Plan, is_aligned
+from ggml_rpc_ref.backends.cuda.memory import CudaAllocation, CudaMemory
+from ggml_rpc_ref.backends.oracle import by_oracle
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.tensor import Array, Tensor
+
+NAME: Final = "cuda"
+PART: Final = 256
+"""Kernels that are recorded together; between two such parts a run can stop."""
+MOST_STEPS: Final = 2**38
+"""Elementary steps (`Op.cost`) of such a part, unless one node has more."""
+MOST_KINDS: Final = 4096
+"""Kinds of nodes that are remembered."""
+OUTCOME: Final = 256
+"""Bytes before the scratch memory of a plan; the first four are the word that says whether an index was out of range."""
+
+CHANGES: frozenset[str] = frozenset()
+"""Ids in `spec.op_changes` that the kernels know; nodes of an op with another change are the oracle's."""
+MISSING: Any = object()
+
+
+class Kind(NamedTuple):
+    """What nodes of one geometry have in common.
+
+    Attributes:
+        plan: the kernels that compute them.
+        layout: their `struct geometry` without addresses.
+    """
+
+    plan: Plan
+    layout: Array
+
+
+class Cuda:
+    """Computes nodes with CUDA kernels.
+
+    Args:
+        memory: the GPU, and where its buffers lie.
+        name: what `serve -d` calls it.
+    """
+
+    KERNELS = MappingProxyType(dict.fromkeys(PLANNERS, "CUDA"))
+
+    def __init__(self, memory: CudaMemory, name: str = NAME) -> None:
+        self.memory, self.name = memory, name
+        device = memory.device()
+        self._limits = Limits(device.capability, device.processors)
+        self._kinds: dict[tuple[Any, ...], Kind | None] = {}
+
+    @classmethod
+    def on_device(cls, index: int, name: str = NAME, limit: int | None = None) -> Cuda:
+        """Return the backend of a GPU.
+
+        Args:
+            index: as the driver counts.
+            name: what `serve -d` calls it.
+            limit: bytes that its buffers may have together; None: all that it has.
+
+        Raises:
+            Misuse: where it can't be used.
+        """
+        from ggml_rpc_ref.backends.cuda.driver import Gpu
+
+        try:
+            return cls(CudaMemory(lambda: Gpu(index), limit), name)
+        except DeviceFault as fault:
+            raise Misuse(f"the device {name!r} can't be used here: {fault}") from None
+
+    @property
+    def description(self) -> str:
+        """What computes, for people."""
+        return self.memory.description
+
+    def supports(self, node: Node) -> bool:
+        """Whether there is a kernel, all lies on this device where a GPU can read it, and no result disturbs a source."""
+        if node.op.name not in self.KERNELS or not CHANGES.issuperset(node.op.changes):
+            return False
+        tensors = [tensor for tensor in (node.dst, *node.src) if tensor is not None]
+        return all(map(self._is_here, tensors)) and not disturbed(node) and self._kind(node) is not None
+
+    def _is_here(self, tensor: Tensor) -> bool:
+        storage: object = tensor.storage
+        here = isinstance(storage, CudaAllocation) and storage.memory is self.memory
+        return here and is_aligned(tensor)
+
+    def _kind(self, node: Node) -> Kind | None:
+        key = (node.op.name, node.op_params, *[t and (t.dtype.number, t.ne, t.nb) for t in (node.dst, *node.src)])
+        found: Kind | None = self._kinds.get(key, MISSING)
+        if found is MISSING:
+            if len(self._kinds) >= MOST_KINDS:
+                self._kinds.clear()
+            plan, layout = PLANNERS[node.op.name](node, self._limits), layout_of(node)
+            found = self._kinds[key] = None if plan is None or layout is None else Kind(plan, layout)
+        return found
+
+    def compile(self, steps: Sequence[Step]) -> Run:
+        """Return a run in which each stretch of steps with kernels is recorded."""
+        runs = [self._stretch(list(group), own) for own, group in groupby(steps, lambda step: step.compute is None)]
+        return runs[0] if len(runs) == 1 else partial(one_after_the_other, runs)
+
+    def _stretch(self, steps: list[Step], own: bool) -> Run:
+        if not own:
+            return in_turn([(step.node, step.compute) for step in steps if step.compute is not None])
+        nodes = [step.node for step in steps]
+        kinds = [kind for kind in map(self._kind, nodes) if kind is not None]
+        assert len(kinds) == len(nodes), "a node was given to this backend that it does not support"
+        return _Stretch(self.memory, nodes, kinds)
+
+
+class _Stretch:
+    """Nodes that the GPU computes without the processor.
+
+    Args:
+        memory: the GPU.
+        nodes: what to compute, in order.
+        kinds: how each of them is computed.
+
+    Raises:
+        Violation: graph.op-supported, where there is no scratch memory.
+        DeviceFault: where the device has failed.
+    """
+
+    def __init__(self, memory: CudaMemory, nodes: list[Node], kinds: list[Kind]) -> None:
+        self._memory, self._nodes, self._device = memory, nodes, memory.device()
+        with memory.watched(self._device):
+            self._outcome = self._scratch(kinds)
+            self._parts = [self._device.record(launches) for launches in _parts(nodes, kinds, self._outcome)]
+
+    def _scratch(self, kinds: list[Kind]) -> int:
+        """Return the address of OUTCOME bytes and the scratch memory behind them, which live as long as this object."""
+        try:
+            address = self._device.allocate(OUTCOME + max(kind.plan.scratch for kind in kinds))
+        except MemoryError:
+            most = max(range(len(kinds)), key=lambda index: kinds[index].plan.scratch)
+            raise out_of_memory(self._nodes[most]) from None
+        # not when the process ends, which frees all of it
+        finalize(self, _release, self._memory, self._device, address).atexit = False
+        return address
+
+    def __call__(self, cancelled: Cancelled = never) -> None:
+        """Compute the nodes; see `Run`."""
+        with self._memory.watched(self._device):
+            self._device.fill(self._outcome, 0, OUTCOME)
+            for part in self._parts:
+                if cancelled():
+                    raise Stopped
+                _run(part)
+            word = bytearray(4)
+            self._device.download(self._outcome, memoryview(word))
+        if step := int.from_bytes(word, "little"):
+            self._refuse(self._nodes[step - 1])
+
+    def _refuse(self, node: Node) -> None:
+        """Raise the Violation for a node whose kernel found an index out of range."""
+        # the oracle finds the same index, and says it in its words; what came after that node was not computed
+        step = by_oracle(node)
+        assert step.compute is not None
+        in_turn([(node, step.compute)])(never)
+        raise AssertionError(f"{node.op.name} {node.dst.name!r}: its kernel refused an index that the oracle accepts")
+
+
+def _run(part: Recorded) -> None:
+    part.start()
+    part.wait()
+
+
+def _release(memory: CudaMemory, device: Device, address: int) -> None:
+    if memory.is_current(device):
+        try:
+            with memory.watched(device):
+                device.release(address)
+        except DeviceFault:
+            pass  # it is logged, and has freed this as well
+
+
+def _parts(nodes: Sequence[Node], kinds: Sequence[Kind], outcome: int) -> Iterator[list[Launch]]:
+    """Yield the kernels of some nodes, so many at a time that a run can stop soon."""
+    launches: list[Launch] = []
+    steps = 0
+    for number, (node, kind) in enumerate(zip(nodes, kinds, strict=True)):
+        cost = node.op.cost(node).steps
+        if launches and (len(launches) >= PART or steps + cost > MOST_STEPS):
+            yield launches
+            launches, steps = [], 0
+        launches += _launches(node, kind, outcome, number)
+        steps += cost
+    if launches:
+        yield launches
+
+
+def _launches(node: Node, kind: Kind, outcome: int, number: int) -> Iterator[Launch]:
+    addresses = [_address(tensor) for tensor in (node.dst, *node.src)]
+    for call in kind.plan.calls:
+        packed = argument(kind.layout, addresses, call.more, outcome + OUTCOME, outcome, number)
+        yield Launch(node.op.name.lower(), call.kernel, call.grid, call.block, call.shared, packed)
+
+
+def _address(tensor: Tensor | None) -> int:
+    if tensor is None:
+        return 0
+    assert isinstance(tensor.storage, CudaAllocation)
+    return tensor.storage.address + tensor.offset

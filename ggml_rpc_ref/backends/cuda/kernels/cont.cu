@@ -1,0 +1,4 @@
+/* CONT: see copying.cuh. */
+#include "copying.cuh"
+
+COPYING(cont)

@@ -1,0 +1,4 @@
+/* CPY: see copying.cuh. */
+#include "copying.cuh"
+
+COPYING(cpy)

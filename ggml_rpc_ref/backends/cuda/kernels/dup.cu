@@ -1,0 +1,4 @@
+/* DUP: see copying.cuh. */
+#include "copying.cuh"
+
+COPYING(dup)

@@ -1,0 +1,4 @@
+/* ROPE_BACK: see rotation.cuh. */
+#include "rotation.cuh"
+
+KERNEL(rope_back) { rotate_rows(&g, true); }

@@ -1,0 +1,4 @@
+/* SIN: the sine of each element. */
+#include "elementwise.cuh"
+
+UNARY_OP(sin, sin(x))

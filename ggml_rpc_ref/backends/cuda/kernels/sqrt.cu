@@ -1,0 +1,4 @@
+/* SQRT: the square root of each element. */
+#include "elementwise.cuh"
+
+UNARY_OP(sqrt, sqrt(x))

@@ -1,0 +1,190 @@
+"""Which kernels compute a node, and with how many threads: one function for each op, which answers None where it has no kernel.
+
+A node's geometry decides, never its addresses, so an answer serves every node of the same geometry (`Kinds` in backend.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, Node
+from ggml_rpc_ref.spec.opcodes import kinds
+from ggml_rpc_ref.spec.versions import DEFAULT
+from ggml_rpc_ref.tensor import NUMPY_TYPES, Tensor
+
+THREADS: Final = 256
+"""Threads of a block, unless a kernel wants others."""
+WARP: Final = 32
+"""Threads that a GPU runs in step."""
+MOST_BLOCKS: Final = 2**16
+"""Blocks of a launch whose threads take several results each where there are more."""
+WRITTEN = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
+"""Types that `quantise_block` of kernels/shared/quantise.cuh writes and clients ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One kernel of a node.
+
+    Attributes:
+        kernel: its name.
+        grid: blocks along x, y and z.
+        block: threads of a block.
+        shared: bytes of dynamic shared memory.
+        more: `more` of its argument.
+    """
+
+    kernel: str
+    grid: tuple[int, int, int]
+    block: int = THREADS
+    shared: int = 0
+    more: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a node is computed.
+
+    Attributes:
+        calls: its kernels, in order; none for a node that has nothing to compute.
+        scratch: bytes of scratch memory that they need.
+    """
+
+    calls: tuple[Call, ...]
+    scratch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a GPU is able to do, as far as the choice of kernels depends on it.
+
+    Attributes:
+        capability: compute capability times ten.
+        processors: multiprocessors.
+    """
+
+    capability: int
+    processors: int
+
+
+Planner = Callable[[Node, Limits], Plan | None]
+"""Returns the kernels for a node; None where there is none for its types or layout."""
+
+
+def blocks(count: int, threads: int = THREADS) -> tuple[int, int, int]:
+    """Return a grid with a thread for each of so many results."""
+    return (min(-(-count // threads), MOST_BLOCKS), 1, 1)
+
+
+def each(kernel: str, count: int) -> Plan:
+    """Return the plan of a kernel with a thread for each result."""
+    return Plan((Call(kernel, blocks(count)),) if count else ())
+
+
+def rows(kernel: str, node: Node, shared: int = 0) -> Plan:
+    """Return the plan of a kernel with a block for each row of the result."""
+    count = node.dst.nrows if node.dst.nelements else 0
+    threads = min(THREADS, -(-max(t.ne[0] for t in (node.dst, node.source(0))) // WARP) * WARP)
+    return Plan((Call(kernel, (min(count, MOST_BLOCKS), 1, 1), threads, shared),) if count else ())
+
+
+def is_aligned(tensor: Tensor) -> bool:
+    """Whether every element of a plain type lies at a multiple of its size, as a GPU wants it. Blocks are read byte by byte."""
+    if tensor.dtype.name not in NUMPY_TYPES:
+        return True
+    strides = (nb for nb, length in zip(tensor.nb, tensor.ne, strict=True) if length > 1)
+    return tensor.offset % tensor.dtype.size == 0 and all(nb % tensor.dtype.size == 0 for nb in strides)
+
+
+def _types(node: Node, *names: str) -> bool:
+    """Whether all operands have one of these types."""
+    return all(t is None or t.dtype.name in names for t in (node.dst, *node.src))
+
+
+def elementwise(node: Node, _: Limits) -> Plan | None:
+    """A thread for each element of the result; plain floats."""
+    return each(node.op.name.lower(), node.dst.nelements) if _types(node, *FLOATS) else None
+
+
+def one_of_the_kinds(node: Node, limits: Limits) -> Plan | None:
+    """UNARY and GLU: the kinds of the running text's version."""
+    return elementwise(node, limits) if node.kind in kinds(node.op.name, DEFAULT) else None
+
+
+def by_rows(node: Node, _: Limits) -> Plan | None:
+    """A block for each row; F32."""
+    return rows(node.op.name.lower(), node) if node.dst.dtype.name == "F32" == node.source(0).dtype.name else None
+
+
+def rotation(node: Node, _: Limits) -> Plan | None:
+    """ROPE and ROPE_BACK: all modes but vision."""
+    return None if node.i32("mode") == VISION else rows(node.op.name.lower(), node)
+
+
+VISION: Final = 24
+
+
+def copying(node: Node, _: Limits) -> Plan | None:
+    """DUP, CPY and CONT: the same type, plain types, blocks to float32, and floats to the blocks of `WRITTEN`."""
+    name, src, dst = node.op.name.lower(), node.source(0), node.dst
+    if src.dtype == dst.dtype:
+        return each(f"{name}_move", dst.nelements // dst.dtype.block)
+    if dst.dtype.is_quantised:
+        known = dst.dtype.name in WRITTEN
+        return each(f"{name}_quantise", dst.nelements // dst.dtype.block) if known else None
+    known = src.dtype.name in (*FLOATS, "I32") or (src.dtype.name in READABLE_BLOCKS and src.rows_are_contiguous)
+    return each(f"{name}_convert", dst.nelements) if known else None
+
+
+def get_rows(node: Node, _: Limits) -> Plan | None:
+    """GET_ROWS: a thread for each element."""
+    known = node.source(0).dtype.name in (*FLOATS, "I32", *READABLE_BLOCKS)
+    return each("get_rows", node.dst.nelements) if known else None
+
+
+def set_rows(node: Node, _: Limits) -> Plan | None:
+    """SET_ROWS: a thread for each block of a row that is written."""
+    known = node.dst.dtype.name in WRITTEN
+    return each("set_rows", node.source(0).nelements // node.dst.dtype.block) if known else None
+
+
+def mul_mat(node: Node, _: Limits) -> Plan | None:
+    """MUL_MAT: a warp for each result."""
+    count = node.dst.nelements
+    return Plan((Call("mul_mat_naive", blocks(count * WARP)),) if count else ())
+
+
+def mul_mat_id(node: Node, _: Limits) -> Plan | None:
+    """MUL_MAT_ID: the indices are checked, then a warp computes each result."""
+    count, chosen = node.dst.nelements, node.source(2).nelements
+    if not count:
+        return each("mul_mat_id_check", chosen)
+    return Plan((Call("mul_mat_id_check", blocks(chosen)), Call("mul_mat_id_naive", blocks(count * WARP))))
+
+
+def flash_attn_ext(node: Node, _: Limits) -> Plan | None:
+    """FLASH_ATTN_EXT: a block for each query of each head."""
+    dv, threads, count = node.source(2).ne[0], 128, node.dst.nrows if node.dst.nelements else 0
+    if 4 * (dv + threads) > 48 * 1024:
+        return None
+    return Plan((Call("flash_attn_ext_naive", (min(count, MOST_BLOCKS), 1, 1), threads, 4 * (dv + threads)),) if count else ())
+
+
+PLANNERS: Mapping[str, Planner] = MappingProxyType(
+    dict.fromkeys(("ADD", "SUB", "MUL", "DIV", "SQR", "SQRT", "LOG", "SIN", "COS", "SCALE"), elementwise)
+    | dict.fromkeys(("UNARY", "GLU"), one_of_the_kinds)
+    | dict.fromkeys(("RMS_NORM", "SOFT_MAX"), by_rows)
+    | dict.fromkeys(("DUP", "CPY", "CONT"), copying)
+    | dict.fromkeys(("ROPE", "ROPE_BACK"), rotation)
+    | {
+        "GET_ROWS": get_rows,
+        "SET_ROWS": set_rows,
+        "MUL_MAT": mul_mat,
+        "MUL_MAT_ID": mul_mat_id,
+        "FLASH_ATTN_EXT": flash_attn_ext,
+    }
+)
+"""Op to what chooses its kernels."""

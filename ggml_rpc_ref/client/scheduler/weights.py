@@ -1,0 +1,141 @@
+"""Weights and states on their backends: what goes where, whether it fits, and how it gets there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ggml_rpc_ref.client.buffers import RemoteBuffer
+from ggml_rpc_ref.client.devices import Device
+from ggml_rpc_ref.client.scheduler.leaves import Placed, Source
+from ggml_rpc_ref.client.scheduler.plan import is_padded
+from ggml_rpc_ref.client.scheduler.run import Guard
+from ggml_rpc_ref.client.tensors import RemoteTensor
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.spec.dtypes import DType, type_count
+
+MOST_AT_ONCE = 2**30
+"""Bytes of a buffer for several weights: a server may have no room for one of all of them in one piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A weight that lies in a file or an array.
+
+    Attributes:
+        dtype: row of its ggml type.
+        ne: dimensions, in ggml's order.
+        source: returns its bytes; asked again when its server is gone.
+    """
+
+    dtype: DType
+    ne: tuple[int, ...]
+    source: Source
+
+
+@dataclass(slots=True)
+class Wanted:
+    """A leaf that is to lie on a backend.
+
+    Attributes:
+        leaf: the scheduled tensor.
+        device: where.
+        placed: what is known of it: whether it is a weight, what fills it.
+    """
+
+    leaf: RemoteTensor
+    device: Device
+    placed: Placed
+
+    @property
+    def name(self) -> str:
+        """Its name, for people."""
+        return self.leaf.name or f"a tensor of shape {self.leaf.shape}"
+
+
+Uploaded = Callable[[Device, str, int], None]
+"""Is told of each weight that has arrived: the backend, its name, its bytes."""
+
+
+def bring(wanted: Sequence[Wanted], guard: Guard, told: Uploaded) -> None:
+    """Allocate memory for leaves and fill it, on all servers at the same time.
+
+    Raises:
+        Misuse: before anything is sent, where a version lacks a type or a backend lacks memory.
+        ServerLost: where a server goes meanwhile.
+    """
+    by_device: dict[int, list[Wanted]] = {}
+    for one in wanted:
+        by_device.setdefault(id(one.device), []).append(one)
+    for some in by_device.values():
+        with guard(some[0].device):
+            _require_room(some[0].device, some)
+    with ThreadPoolExecutor(max(1, len(by_device)), "upload") as pool:
+        running = [pool.submit(_bring_to, some[0].device, some, guard, told) for some in by_device.values()]
+    failures = [failure for one in running if (failure := one.exception()) is not None]
+    if failures:
+        raise failures[0]
+
+
+def _require_room(device: Device, wanted: Sequence[Wanted]) -> None:
+    free, missing = device.memory().free, list[str]()
+    for one in wanted:
+        if one.leaf.dtype.number >= type_count(device.version):
+            raise Misuse(f"{device.name} speaks {device.version}, which has no type {one.leaf.dtype.name} for {one.name}")
+        if one.leaf.nbytes > device.max_size:
+            raise Misuse(f"{one.name} has {one.leaf.nbytes} bytes, and {device.name} has no buffers over {device.max_size}")
+    needed, room = sum(one.leaf.nbytes for one in wanted), free
+    for one in wanted:
+        room -= one.leaf.nbytes
+        if room < 0:
+            missing.append(one.name)
+    if missing:
+        some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise Misuse(f"{device.name} has {free} bytes free and needs {needed}, {needed - free} too many: {some} do not fit")
+
+
+def _bring_to(device: Device, wanted: Sequence[Wanted], guard: Guard, told: Uploaded) -> None:
+    with guard(device):
+        for buffer_of in _portions(device, wanted):
+            _fill(device, buffer_of, told)
+
+
+def _portions(device: Device, wanted: Sequence[Wanted]) -> Iterable[list[tuple[Wanted, int, int]]]:
+    """Yield leaves that share a buffer, each with its offset and the bytes that the server wants for it."""
+    most, portion, end = min(device.max_size, MOST_AT_ONCE), list[tuple[Wanted, int, int]](), 0
+    for one in wanted:
+        leaf = one.leaf
+        made = RemoteTensor(device, leaf.dtype, leaf.ne, leaf.nb, leaf.ndim, leaf.name)
+        one.placed.tensor = made
+        size = device.alloc_size(made) if is_padded(made) else made.nbytes
+        size = -(-max(size, 1) // device.alignment) * device.alignment
+        if portion and end + size > most:
+            yield portion
+            portion, end = [], 0
+        portion.append((one, end, size))
+        end += size
+    if portion:
+        yield portion
+
+
+def _fill(device: Device, portion: Sequence[tuple[Wanted, int, int]], told: Uploaded) -> None:
+    _, offset, size = portion[-1]
+    buffer: RemoteBuffer = device.alloc(offset + size)
+    if any(one.placed.source is None for one, _, _ in portion):
+        buffer.clear(0)
+    for one, at, _ in portion:
+        tensor = one.placed.tensor
+        tensor.buffer, tensor.offset = buffer, at
+        if is_padded(tensor):
+            device.init_tensor(tensor)
+        if one.placed.source is not None:
+            device.write(tensor, one.placed.source())
+            told(device, one.name, tensor.nbytes)
+        # only now: until its bytes are there, a graph must not take it for data
+        one.leaf.buffer = one.placed
+
+
+def total(leaves: Mapping[str, RemoteTensor]) -> int:
+    """Return the bytes of all leaves together."""
+    return sum(leaf.nbytes for leaf in leaves.values())

@@ -1,0 +1,243 @@
+"""A graph like one before is planned again by looking only at what is different: at each token a client sends nearly the same one.
+
+A growing context moves tensors, makes some longer and changes a parameter here and there. What `validate.check` found out about
+ids, links and geometry holds as before then, and numpy compares the rest: bounds, views, and results that overlap sources. Nodes
+whose geometry is another are checked as always. Where anything is not as it should be this gives up, and the graph goes through
+`check`, which is the definition and finds the words for a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from threading import Lock
+from typing import Any, Final
+from weakref import ReferenceType, ref
+
+import numpy as np
+import numpy.typing as npt
+
+from ggml_rpc_ref.backends import Backend, Form, Places, Repeatable
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops import canonical_ops
+from ggml_rpc_ref.ops.op import MAX_SRC, Node
+from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.server.memory import Located, Memory
+from ggml_rpc_ref.server.plan import Plan, assign, compile_plan
+from ggml_rpc_ref.server.validate import MAX_STEPS, NO_TENSOR, CheckedGraph, Links, check, check_node
+from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.versions import DEFAULT, Version
+
+SAME: Final = ("id", "op", "flags", "src", "view_src")
+"""Fields in which the tensors of two graphs must be the same, for one to be planned like the other."""
+MOST: Final = 64
+"""Patterns of all connections together; a client that uses several devices or batch sizes sends as many graphs in turn."""
+MOST_TENSORS: Final = 2**17
+"""Tensors of all patterns together, each about half a kilobyte: no client's graphs take more than that of the server's memory."""
+Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What a graph that has been checked and compiled has in common with the next one; it refers to no bytes of any buffer.
+
+    Attributes:
+        nodes: ids of the nodes.
+        tensors: the records.
+        links: the ids as positions.
+        at: which tensor each computed node is, shape (n,).
+        operands: shape (n, 1 + MAX_SRC), the same and its sources; NO_TENSOR where there is none.
+        costs: elementary steps of each computed node.
+        results: for each source that a node reads, which tensor the node is.
+        sources: and which tensor the source.
+        in_place: and whether the result may lie upon it.
+        form: of the compiled run.
+    """
+
+    nodes: npt.NDArray[np.uint64]
+    tensors: npt.NDArray[Any]
+    links: Links
+    at: Indices
+    operands: Indices
+    costs: Indices
+    results: Indices
+    sources: Indices
+    in_place: Mask
+    form: Form
+
+    @classmethod
+    def of(cls, graph: Graph, checked: CheckedGraph, plan: Plan, version: Version) -> Pattern | None:
+        """Return the pattern of a graph; None where each node is to be looked at, as for those with a rule on their place."""
+        if checked.links is None or not checked.nodes or not isinstance(plan.compiled, Repeatable):
+            return None
+        if any(node.op.placement is not None or node.op.writes for node in checked.nodes):
+            return None
+        at = np.array(checked.positions)
+        operands = np.column_stack((at, checked.links.src[at]))
+        unread, in_place = (table[graph.tensors["op"][at]] for table in _slots(version))
+        node, slot = np.nonzero((operands[:, 1:] != NO_TENSOR) & ~unread)
+        results, sources = at[node], operands[node, slot + 1]
+        costs = np.array(checked.costs, object)  # of any size
+        # copies: the records are views of the message, which nothing else keeps
+        nodes, tensors, form = graph.nodes.copy(), graph.tensors.copy(), plan.compiled.form()
+        return cls(nodes, tensors, checked.links, at, operands, costs, results, sources, in_place[node, slot], form)
+
+    def fits(self, graph: Graph) -> bool:
+        """Whether a graph has the same tensors, nodes and links, whatever their sizes and places."""
+        mine, theirs = self.tensors, graph.tensors
+        return (
+            mine.dtype == theirs.dtype
+            and np.array_equal(self.nodes, graph.nodes)
+            and all(np.array_equal(mine[name], theirs[name]) for name in SAME)
+        )
+
+    def plan(self, graph: Graph, memory: Memory, backend: Backend, version: Version, max_steps: int) -> tuple[Plan, Pattern] | None:
+        """Return the plan of a graph that fits, and its pattern; None where `check` must look at it."""
+        located = memory.locate(graph.tensors)
+        sound = located.inside.all() and self._views_lie_inside(graph, located) and not self._disturbed(graph, located)
+        if not sound or _differ(self.tensors["ne"] == 0, graph.tensors["ne"] == 0).any():
+            return None  # also where a tensor has become empty, or has ceased to be: an empty node is not computed
+        try:
+            changed = self._changed(graph, memory, version)
+        except Violation:
+            return None  # which of several is named, `check` decides
+        costs = self.costs.copy()
+        for index, (_, cost) in changed.items():
+            costs[index] = cost
+        if costs.sum() > max_steps:
+            return None
+        nodes = {index: node for index, (node, _) in changed.items()}
+
+        def all_nodes() -> Sequence[Node]:
+            return check(graph, memory, version, max_steps).nodes
+
+        run = self.form.run(self._places(located), nodes, all_nodes)
+        if run is None:
+            return None
+        plan = Plan(lambda: tuple(assign(all_nodes(), backend)), frozenset(located.buffers), run)
+        return plan, replace(self, tensors=graph.tensors.copy(), costs=costs, form=run.form()) if changed else self
+
+    def _views_lie_inside(self, graph: Graph, located: Located) -> bool:
+        """Whether each view lies in what it is a view of, where its offset says."""
+        views = np.flatnonzero(self.links.view_src != NO_TENSOR)
+        whole, offset = self.links.view_src[views], graph.tensors["view_offs"][views]
+        same = located.which[views] == located.which[whole]
+        # the offsets of both are inside a buffer and far below 2^63, so that a difference below 0 wraps to more than any of them
+        there = located.offsets[views] - located.offsets[whole] == offset
+        room = located.sizes[whole]
+        inside = (offset <= room) & (located.sizes[views] <= room - np.minimum(offset, room))
+        return bool((same & there & inside).all())
+
+    def _disturbed(self, graph: Graph, located: Located) -> bool:
+        """Whether writing some result could change what is to be read of a source: `backends.disturbed`."""
+        dst, src = self.results, self.sources
+        begin, other = located.offsets[dst], located.offsets[src]
+        apart = (other >= begin + located.sizes[dst]) | (begin >= other + located.sizes[src])
+        near = np.flatnonzero(~apart & (located.which[dst] == located.which[src]))
+        alike = (begin[near] == other[near]) & self.in_place[near]
+        first, second = graph.tensors[dst[near]], graph.tensors[src[near]]
+        return bool((~alike | _laid_out_otherwise(first, second)).any())
+
+    def _changed(self, graph: Graph, memory: Memory, version: Version) -> dict[int, tuple[Node, int]]:
+        """Return the nodes with other layouts or parameters than before, checked, and their steps.
+
+        Raises:
+            Violation: as `check`.
+        """
+        other = np.append(_laid_out_otherwise(self.tensors, graph.tensors), False)  # the last is what NO_TENSOR finds
+        params = _differ(self.tensors["op_params"], graph.tensors["op_params"])
+        found = {}
+        for index in np.flatnonzero(other[self.operands].any(axis=1) | params[self.at]).tolist():
+            found[index] = check_node(graph, memory, self.operands[index].tolist(), version)
+        return found
+
+    def _places(self, located: Located) -> Places:
+        none = self.operands == NO_TENSOR
+        which, offsets = located.which[self.operands], located.offsets[self.operands]
+        which[none], offsets[none] = -1, 0
+        return Places([buffer.allocation for buffer in located.buffers], which, offsets)
+
+
+def _laid_out_otherwise(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Mask:
+    """Return for each pair of records whether type, ne or nb differ."""
+    found: Mask = (first["type"] != second["type"]) | _differ(first["ne"], second["ne"]) | _differ(first["nb"], second["nb"])
+    return found
+
+
+def _differ(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Mask:
+    """Return for each row whether it is another than in the other array."""
+    if np.array_equal(first, second):  # the usual case, for which no sum along rows is needed
+        return np.zeros(len(first), bool)
+    found: Mask = (first != second).any(axis=1)
+    return found
+
+
+@cache
+def _slots(version: Version) -> tuple[Mask, Mask]:
+    """Return by op number which source slots an op does not read, and which its result may lie upon."""
+    ops, names = canonical_ops(version), op_table(version)
+    unread, in_place = np.zeros((len(names), MAX_SRC), bool), np.zeros((len(names), MAX_SRC), bool)
+    for number, name in enumerate(names):
+        if name in ops:
+            unread[number, list(ops[name].unread)] = True
+            in_place[number, list(ops[name].in_place)] = True
+    return unread, in_place
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A pattern, and what its graph came for; the connection may have ended.
+
+    Attributes:
+        memory: the connection's buffers.
+        backend: what computes it.
+        version: the protocol version.
+        pattern: the pattern.
+    """
+
+    memory: ReferenceType[Memory]
+    backend: Backend
+    version: Version
+    pattern: Pattern
+
+
+class Planner:
+    """Makes plans, and remembers what the next graph of a connection may have in common with those before.
+
+    Args:
+        max_steps: elementary steps that a graph may take.
+    """
+
+    def __init__(self, max_steps: int = MAX_STEPS) -> None:
+        self._max_steps, self._lock = max_steps, Lock()
+        self._known: list[Known] = []  # used longest ago first
+
+    def __call__(self, graph: Graph, memory: Memory, backend: Backend, version: Version = DEFAULT) -> Plan:
+        """Check a graph and compile it, as `make_plan` does.
+
+        Raises:
+            Violation: for the first rule that the graph breaks; nothing has been computed then.
+        """
+        with self._lock:
+            mine = [k for k in self._known if k.memory() is memory and k.backend is backend and k.version == version]
+        for known in reversed(mine):
+            if known.pattern.fits(graph):
+                if (made := known.pattern.plan(graph, memory, backend, version, self._max_steps)) is None:
+                    break
+                plan, pattern = made
+                self._remember(Known(known.memory, backend, version, pattern), known)
+                return plan
+        checked = check(graph, memory, version, self._max_steps)
+        plan = compile_plan(checked, backend)
+        if (found := Pattern.of(graph, checked, plan, version)) is not None:
+            self._remember(Known(ref(memory), backend, version, found), None)
+        return plan
+
+    def _remember(self, new: Known, old: Known | None) -> None:
+        """Put a pattern last, in the place of an old one, and drop what there is no room for."""
+        with self._lock:
+            self._known = [k for k in self._known if k is not old and k.memory() is not None] + [new]
+            while len(self._known) > MOST or sum(len(k.pattern.tensors) for k in self._known) > MOST_TENSORS:
+                del self._known[0]

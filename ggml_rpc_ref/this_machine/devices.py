@@ -1,0 +1,50 @@
+"""Devices of this machine."""
+
+from __future__ import annotations
+
+from ggml_rpc_ref.backends import registry
+from ggml_rpc_ref.client.devices import Device
+from ggml_rpc_ref.client.registry import RegistryDevice, rpc_reg
+from ggml_rpc_ref.server.host import make_host
+from ggml_rpc_ref.spec.versions import NEWEST
+from ggml_rpc_ref.this_machine.channel import LocalChannel
+
+
+class LocalDevice(Device):
+    """A backend of this machine; a graph does not notice that no server is behind it."""
+
+    is_local = True
+
+    @property
+    def name(self) -> str:
+        """Its kind's name in the registry of backends, "oracle" for instance."""
+        return self.client.endpoint
+
+    def __repr__(self) -> str:
+        return f"<device {self.name} of this machine>"
+
+
+def local(kind: str = registry.AUTO, *, memory: int | None = None, threads: int = 0) -> LocalDevice:
+    """Return a device of this machine: memory of its own, and what computes there.
+
+    Counterpart of ggml_backend_init_by_name, ggml-backend.h.
+
+    Args:
+        kind: as `serve -d` calls it: "oracle", "upstream-cpu", "native", or "cuda" where it is built; "auto" for the fastest.
+        memory: bytes that its buffers may have together. (default: half of what is available now)
+        threads: threads that compute one node together, for a kind that has some; 0: half the cores.
+
+    Raises:
+        Misuse: for a kind that is unknown or can't be used here.
+    """
+    name = registry.find(kind).name
+    return LocalDevice(LocalChannel(make_host(name, memory=memory, proto=str(NEWEST), threads=threads), name), 0)
+
+
+def devices() -> list[RegistryDevice]:
+    """Return every device that there is: those of the servers that were added, then this machine's fastest.
+
+    Counterpart of ggml_backend_dev_count and ggml_backend_dev_get, ggml-backend.h.
+    """
+    here = local()
+    return [*rpc_reg().devices, RegistryDevice("CPU", f"this machine, {here.name}", "CPU", here)]
