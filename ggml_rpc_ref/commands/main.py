@@ -20,6 +20,7 @@ from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.fuzz import fuzz
 from ggml_rpc_ref.commands.fuzz_client import fuzz_client
 from ggml_rpc_ref.commands.gen import gen
+from ggml_rpc_ref.commands.interop import interop
 from ggml_rpc_ref.commands.output import discard_output, fail
 from ggml_rpc_ref.commands.probe import probe
 from ggml_rpc_ref.commands.proxy import proxy
@@ -56,7 +57,7 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode, skew):
+for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode, skew, interop):
     app.command()(command)
 app.command()(diff)
 app.command()(report)
