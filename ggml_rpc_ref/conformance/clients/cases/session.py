@@ -32,6 +32,9 @@ from ggml_rpc_ref.spec.messages import (
 from ggml_rpc_ref.spec.versions import PROFILES, Version
 
 ALL_ONES: Final = 2**64 - 1
+ZERO: Final = Version(*[0] * 3)
+LARGEST: Final = Version(*[255] * 3)
+"""The least and the largest that HELLO can say: no version of anything."""
 
 # ----------------------------------------------------------------------------------------------------------------- HELLO
 
@@ -101,15 +104,13 @@ def higher_minor(bench: Bench) -> None:
 @client_case("session.version-accepted/zero")
 def version_zero(bench: Bench) -> None:
     """HELLO is answered with version 0.0.0: the client says nothing more, and fails."""
-    version = Version(0, 0, 0)
-    _require_refusal(bench.run(announcing(version)), version)
+    _require_refusal(bench.run(announcing(ZERO)), ZERO)
 
 
 @client_case("session.version-accepted/all-ones")
 def version_all_ones(bench: Bench) -> None:
     """HELLO is answered with version 255.255.255: the client says nothing more, and fails."""
-    version = Version(255, 255, 255)
-    _require_refusal(bench.run(announcing(version)), version)
+    _require_refusal(bench.run(announcing(LARGEST)), LARGEST)
 
 
 @client_case("session.version-accepted/reply-awaited")
@@ -198,7 +199,7 @@ def _no_payload(_: bytes) -> bytes:
 
 
 FAILURES: Final[dict[str, tuple[type, Script]]] = {
-    "version-refused": (Hello, announcing(Version(255, 0, 0))),
+    "version-refused": (Hello, announcing(LARGEST)),
     "hello-closed": (Hello, fault("HELLO", lambda _: b"", End.FIN)),
     "device-count-empty": (DeviceCount, fault("DEVICE_COUNT", _no_payload)),
     "alloc-buffer-closed": (AllocBuffer, fault("ALLOC_BUFFER", lambda _: b"", End.FIN)),
