@@ -15,6 +15,7 @@ from ggml_rpc_ref.commands import cases, upstream, vectors
 from ggml_rpc_ref.commands.backends import backends
 from ggml_rpc_ref.commands.conform import conform
 from ggml_rpc_ref.commands.decode import decode
+from ggml_rpc_ref.commands.devices import devices
 from ggml_rpc_ref.commands.diff import diff, report
 from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.fuzz import fuzz
@@ -24,6 +25,7 @@ from ggml_rpc_ref.commands.output import discard_output, fail
 from ggml_rpc_ref.commands.probe import probe
 from ggml_rpc_ref.commands.proxy import proxy
 from ggml_rpc_ref.commands.replay import replay
+from ggml_rpc_ref.commands.run import run
 from ggml_rpc_ref.commands.serve import serve
 from ggml_rpc_ref.commands.show import show
 from ggml_rpc_ref.commands.skew import skew
@@ -56,7 +58,7 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode, skew):
+for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, devices, run, proxy, gen, decode, skew):
     app.command()(command)
 app.command()(diff)
 app.command()(report)
