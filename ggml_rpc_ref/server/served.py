@@ -122,11 +122,12 @@ class Served:
         address: the peer's address.
         work: what it has done so far.
         ended_for: why the server has ended it, where it has.
+        over: whether its end has been seen to: it takes no place any more, though it may still have to be logged.
     """
 
     def __init__(self, server: Owner, channel: Channel, name: str) -> None:
         self.name, self.address = name, name.rpartition(":")[0]
-        self.work, self.ended_for = Work(), ""
+        self.work, self.ended_for, self.over = Work(), "", False
         self._server, self._limits, self._channel = server, server.limits, channel
         order: Order[Any] = Order(server.host.version, by_hello=server.host.versions)
         self._connection = server.connection_type(Role.SERVER, server.host.version, server.limits.graph_size, order)
@@ -200,6 +201,8 @@ class Served:
 
     def close(self) -> None:
         """End the connection."""
+        # before the peer can see it, which may connect again at once: a client tries another HELLO when its first is refused
+        self.over = True
         # the socket may live on in a child process, so that closing alone would not end the connection
         self._channel.hang_up()
         self._channel.close()

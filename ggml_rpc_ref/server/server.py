@@ -77,7 +77,7 @@ class Server(Listener[Served]):
         and is ended only after `Limits.spare_full` and only for this reason.
         """
         # one told to end may still be freeing its buffers in its own thread: its place is taken already
-        open_ = [served for served in self.conversations() if not served.ended_for]
+        open_ = [served for served in self.conversations() if not served.ended_for and not served.over]
         if len(open_) < self.limits.connections:
             return True
         now, by_address = time.monotonic(), Counter(served.address for served in open_)
