@@ -81,11 +81,12 @@ def test_this_machine_alone_says_the_same_as_servers(small: Path) -> None:
 
 def test_pairs_of_the_best_score_are_joined_first() -> None:
     """By hand: of "abcab" first both "ab" (-1), then "abc" (-2) of the left one; ï, which is no token, becomes its bytes."""
-    texts = [b"<s>", b"a", b"b", b"c", b"ab", b"abc", b"bc", b"<0xC3>", b"<0xAF>", "▁".encode(), "▁ab".encode()]
-    scores = [0, -9, -9, -9, -1, -2, -3, 0, 0, -9, -4]
-    kinds = [CONTROL, 1, 1, 1, 1, 1, 1, BYTE, BYTE, 1, 1]
+    texts = [b"<s>", b"a", b"b", b"c", b"ab", b"abc", b"bc", b"<0xC3>", b"<0xAF>", "▁".encode(), "▁ab".encode(), b"ca"]
+    scores = [0, -9, -9, -9, -1, -2, -3, 0, 0, -9, -4, -1.5]
+    kinds = [CONTROL, 1, 1, 1, 1, 1, 1, BYTE, BYTE, 1, 1, 1]
     vocabulary = Vocabulary(texts, scores, kinds, 0, set(), False)
     assert vocabulary.encode("abcab") == [0, 5, 4]
+    assert vocabulary.encode("bca") == [0, 2, 11]  # not "bc" first, whose score is less
     assert vocabulary.encode("c abï") == [0, 3, 10, 7, 8]
     assert vocabulary.decode([0, 5, 9, 7, 8]).decode() == "<s>abc ï"
     assert vocabulary.encode("a<s>b") == [0, 1, 0, 2]

@@ -209,6 +209,52 @@ def test_a_server_that_goes_while_others_compute() -> None:
             np.testing.assert_array_equal(both.numpy(), np.full((2, 8), 2))
 
 
+def test_an_older_result_is_not_read_for_the_one_that_failed() -> None:
+    """Both graphs' results lie on servers that answer; only what is computed between them is lost."""
+    with ggml_rpc_ref.Server(memory=2**22) as one:
+        two = ggml_rpc_ref.Server(memory=2**22)
+        with two:
+            a, b = ggml_rpc_ref.rpc_init(one.endpoint), ggml_rpc_ref.rpc_init(two.endpoint)
+            scheduler = ggml_rpc_ref.Scheduler([a, b, here()], timeout=PATIENCE)
+            placed = scheduler.weights(
+                {"a": np.eye(8, dtype=np.float32), "b": np.eye(8, dtype=np.float32)}, lambda name: a if name == "a" else b
+            )
+            graph = scheduler.graph()
+            x = graph.input("F32", (8, 2), "x")
+            first = graph.output(graph.mul_mat(placed["a"], x, name="first"))
+            last = graph.mul_mat(placed["a"], graph.mul_mat(placed["b"], first), name="last")
+            x.write(np.ones((2, 8), np.float32))
+            np.testing.assert_array_equal(computed(graph, last), np.ones((2, 8)))
+        with scheduler:
+            x.write(np.zeros((2, 8), np.float32))
+            with pytest.raises(ggml_rpc_ref.ServerLost):
+                graph.compute()
+            for node in (first, last):
+                with pytest.raises(Misuse, match="compute its graph first"):
+                    node.numpy()
+
+
+def test_a_server_that_took_the_place_of_another_gets_none_of_its_messages() -> None:
+    """A backend connects anew by itself; handles of buffers on the connection that ended may mean others there."""
+    with ggml_rpc_ref.Server(memory=2**22) as first:
+        backend, port = ggml_rpc_ref.rpc_init(first.endpoint), int(first.endpoint.rpartition(":")[2])
+        scheduler = ggml_rpc_ref.Scheduler([backend, here()], timeout=PATIENCE)
+        weight = scheduler.weights({"w": np.eye(8, dtype=np.float32)}, [1])["w"]
+        graph = scheduler.graph()
+        y = graph.mul_mat(weight, np.ones((2, 8), np.float32))
+        graph.compute()
+    with ggml_rpc_ref.Server(memory=2**22, port=port), scheduler:
+        with pytest.raises(ggml_rpc_ref.ServerLost):
+            y.numpy()
+        others = [backend.tensor(np.full((8, 8), 7, np.float32)) for _ in range(4)]  # on a connection to the new server
+        with pytest.raises(ggml_rpc_ref.ServerLost, match=r"the connection to .* is over"):
+            graph.compute()
+        for other in others:
+            np.testing.assert_array_equal(other.numpy(), np.full((8, 8), 7))
+        scheduler.without(backend).add(backend)
+        np.testing.assert_array_equal(computed(graph, y), np.ones((2, 8)))
+
+
 def computed(graph: ScheduledGraph, node: RemoteTensor) -> Any:
     graph.compute()
     return node.numpy()

@@ -68,9 +68,10 @@ def _devices(endpoints: list[str], timeout: float) -> list[Device]:
 
 
 def _sizes(file: ModelFile) -> list[int]:
+    from ggml_rpc_ref.client.words import quad
     from ggml_rpc_ref.tensor import contiguous_nb, extent
 
-    rows = [(weight.dtype, (*weight.ne, 1, 1, 1, 1)[:4]) for weight in file.weights.values()]
+    rows = [(weight.dtype, quad(weight.ne)) for weight in file.weights.values()]
     return [extent(dtype, ne, contiguous_nb(dtype, ne)) for dtype, ne in rows]
 
 

@@ -130,9 +130,11 @@ class Step:
 
         query = graph.scale(turned("q", sizes.heads), 1 / math.sqrt(sizes.head))
         keys, values = turned("k", sizes.heads_kv), projected("v", sizes.heads_kv)
-        seen = [self._cached(graph, *pair) for pair in zip(self._model.caches[layer], (keys, values), strict=True)]
+        seen_keys, seen_values = (
+            self._cached(graph, *pair) for pair in zip(self._model.caches[layer], (keys, values), strict=True)
+        )
         mask = self.masks[0 if is_global else 1]
-        heard = graph.flash_attn_ext(graph.permute(query, 0, 2, 1, 3), *seen, mask, scale=1.0, prec=PRECISE)
+        heard = graph.flash_attn_ext(graph.permute(query, 0, 2, 1, 3), seen_keys, seen_values, mask, scale=1.0, prec=PRECISE)
         return graph.mul_mat(weights[f"blk.{layer}.attn_output.weight"], graph.reshape(heard, sizes.head * sizes.heads, count))
 
     def _cached(self, graph: ScheduledGraph, cache: RemoteTensor, new: RemoteTensor) -> RemoteTensor:

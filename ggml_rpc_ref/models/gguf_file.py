@@ -66,7 +66,7 @@ def _reader(path: Path) -> Any:
     except ImportError:
         raise Misuse(f"{path} is a GGUF: `pip install 'ggml-rpc-ref[gguf]'` to read it") from None
 
-    class Reader(GGUFReader):  # type: ignore[misc]
+    class Reader(GGUFReader):
         """Reads arrays of metadata in one piece.
 
         The package makes several numpy arrays of each element: for a vocabulary of 262,144 tokens 19 s and 750 MiB.
@@ -77,6 +77,7 @@ def _reader(path: Path) -> Any:
                 return super()._get_field_parts(orig_offs, raw_type)
             kind, count = GGUFValueType(int(self._get(orig_offs, np.uint32)[0])), int(self._get(orig_offs + 4, np.uint64)[0])
             start = orig_offs + 12
+            values: Any
             if kind == GGUFValueType.STRING:
                 values, size = _strings(self.data, start, count)
             elif kind in self.gguf_scalar_to_np:
