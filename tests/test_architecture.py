@@ -28,6 +28,8 @@ PROTOCOL = FOUNDATION | {"protocol"}
 MAY_IMPORT: dict[str, set[str]] = {
     "spec": set(),
     "errors": set(),
+    # another program's cluster, for fuzzing and judging on many machines
+    "cluster": {"errors"},
     "protocol": FOUNDATION,
     "files": PROTOCOL,
     "net": PROTOCOL,
@@ -44,9 +46,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": ARITHMETIC | PROTOCOL | {"client"},
     "proxy": PROTOCOL | {"files", "net"},
     # the suite that judges a server shares no code with our server but the tables and the protocol
-    "conformance": ARITHMETIC | PROTOCOL | {"net"},
+    "conformance": ARITHMETIC | PROTOCOL | {"net", "cluster"},
     # it judges by our own server in its process, which the suite must not
-    "fuzz": ARITHMETIC | PROTOCOL | {"files", "net", "conformance", "server", "backends", "decode"},
+    "fuzz": ARITHMETIC | PROTOCOL | {"files", "net", "conformance", "server", "backends", "decode", "cluster"},
     "golden": ARITHMETIC | PROTOCOL | {"files", "conformance", "net", "decode"},
     "decode": PROTOCOL | {"files", "ops"},
     "upstream": FOUNDATION,
@@ -70,7 +72,7 @@ OUTSIDE: dict[str, set[str]] = {
     "jinja2": {"conformance/html"},
     "pytest": {"pytest_plugin"},
     "hypothesis": {"fuzz/strategies"},
-    "dask": {"fuzz/campaign"},
+    "dask": {"cluster"},
 }
 """What of other people's each file or folder may import; beside numpy, which all may but spec and errors."""
 SOCKETS = {"net", "upstream"}
@@ -275,7 +277,12 @@ def test_the_witness_is_written_without_our_codec_and_tables(tool: str) -> None:
 
 
 def test_every_tool_is_judged_or_says_what_it_uses() -> None:
-    assert {name for name in WRITERS if "/" not in name} - set(MAY_USE) == {"record_ops", "record_sessions", "worst_errors"}
+    assert {name for name in WRITERS if "/" not in name} - set(MAY_USE) == {
+        "element_bounds",
+        "record_ops",
+        "record_sessions",
+        "worst_errors",
+    }
 
 
 def is_op(module: str) -> bool:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ggml_rpc_ref import upstream
@@ -24,12 +25,13 @@ from ggml_rpc_ref.conformance.events import Report, Result
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.golden import play, play_ops
 from ggml_rpc_ref.net.stream import parse_endpoint
+from ggml_rpc_ref.ops.compare import compare
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.spec.dtypes import BY_NUMBER
+from ggml_rpc_ref.spec.dtypes import BY_NAME, BY_NUMBER
 from ggml_rpc_ref.spec.messages import RpcTensor
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, Version
-from ggml_rpc_ref.tensor import extent
+from ggml_rpc_ref.tensor import PlainStorage, Tensor, extent
 from tests.support.sabotage import SABOTAGES, InProcess, Sabotage
 from tests.support.sabotage.graph import MultipliesBadly
 from tests.support.sabotage.sessions import ChangesGraphs, flip, nodes_of
@@ -260,6 +262,12 @@ MADE: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "one number near": (off(IN_PLACE, 11, 22, 13, 24.01), EXACT | {"rtol": 1e-3}, ""),
     "one number far": (off(IN_PLACE, 11, 22, 13, 24.03), EXACT | {"rtol": 1e-3}, "value at [1,1,0,0]: 24.0 instead of 24.03"),
     "one number far and all together near": (off(IN_PLACE, 11, 22, 13, 24.03), EXACT | {"rtol": 1e-3, "nmse": 1e-3}, ""),
+    "all together near, each near enough": (off(IN_PLACE, 11, 22, 13, 24.03) | {"element": 0.04}, EXACT | {"nmse": 1e-3}, ""),
+    "all together near, one not": (
+        off(IN_PLACE, 11, 22, 13, 24.03) | {"element": 0.02},
+        EXACT | {"nmse": 1e-3},
+        "to be within 0.02 of the recorded one; value at [1,1,0,0]: 24.0 instead of 24.03",
+    ),
     "NaN expected": (off(IN_PLACE, 11, 22, float("nan"), 24), EXACT | {"rtol": 1.0}, "class at [0,1,0,0]: 13.0 instead of nan"),
 }  # fmt: skip
 
@@ -270,6 +278,29 @@ def test_results_are_compared_by_the_rule(tmp_path: Path, what: str) -> None:
     result = judged(tmp_path, row, tolerance)
     assert (result.verdict, result.rule) == (Verdict.FAIL if words else Verdict.PASS, "graph.computes"), result.detail
     assert words in result.detail
+
+
+def lets_one_pass(row: dict[str, Any], tolerance: dict[str, Any]) -> bool:
+    """Whether the first element of a result may be off by 1."""
+    dst = row["dst"]
+    data = np.frombuffer(zlib.decompress(base64.b64decode(row["expected"]["dst"])), np.uint8)
+    wanted = Tensor(BY_NAME[dst["type"]], tuple(dst["ne"]), tuple(dst["nb"]), PlainStorage(data)).values()
+    found = wanted.copy()
+    found[0, 0, 0, 0] += 1
+    if compare(wanted, found, Tolerance(**tolerance)) is not None:
+        return False
+    return "element" not in row or bool(abs(found - wanted)[np.isfinite(wanted)].max() <= row["element"])
+
+
+def test_a_wrong_element_hides_in_few_products() -> None:
+    """An element may be off by four times what the genuine server's worst one is off by, and by no more."""
+    document = json.loads((UPSTREAM / "ops" / "mul_mat.json").read_text())
+    rows = [row for row in document["cases"] if row["dst"]["ne"][0] and row["dst"]["type"] == "F32" and "dst" in row["expected"]]
+    rows = [row for row in rows if all(row["dst"]["ne"])]
+    tolerances = [row.get("tolerance", document["tolerance"]) for row in rows]
+    by_mean = [lets_one_pass({key: row[key] for key in ("dst", "expected")}, t) for row, t in zip(rows, tolerances, strict=True)]
+    now = [lets_one_pass(row, t) for row, t in zip(rows, tolerances, strict=True)]
+    assert (len(rows), sum(by_mean), sum(now)) == (131, 74, 28)
 
 
 def test_the_tolerance_of_a_case_comes_before_that_of_the_op(tmp_path: Path) -> None:

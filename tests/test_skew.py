@@ -93,7 +93,7 @@ def test_the_command_names_a_pair_that_gets_on_otherwise(monkeypatch: pytest.Mon
 def test_a_genuine_build_that_is_new_here_makes_nothing_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which builds a machine has is its own affair; what is known of a build that was tried is held."""
     genuine = next(row for row in tried() if row.server != OURS and row.outcome == "works")
-    monkeypatch.setattr(commands_skew, "_tried", lambda *_, **__: iter([genuine]))
+    monkeypatch.setattr(commands_skew, "tried_pairs", lambda *_, **__: iter([genuine]))
     assert RUN.invoke(app, ["skew", "--check"]).exit_code == 0
     monkeypatch.setattr(skew, "tried", lambda: (replace(genuine, outcome="broken"),))
     assert RUN.invoke(app, ["skew", "--check"]).exit_code == 1

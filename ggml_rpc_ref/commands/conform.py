@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, AsJson, Expect, Judged, Listing, Only, Owned, Skip, Spawn
+from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, AsJson, Expect, Judged, Listing, Only, Owned, Profile, Skip, Spawn
 from ggml_rpc_ref.commands.output import print_error, print_json
-from ggml_rpc_ref.commands.writing import NOTHING, Writing
+from ggml_rpc_ref.commands.writing import NOTHING, Writing, shortened
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.versions import DEFAULT
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 EVERY = "every"
 """The word for all versions, one after the other."""
-LINE = 200
-"""Characters of the line that says a failure as it is found; the report has all of it."""
 
 
 def conform(
@@ -40,13 +38,7 @@ def conform(
     timeout: Annotated[
         float, typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long one answer may take.")
     ] = 5.0,
-    profile: Annotated[
-        str,
-        typer.Option(
-            metavar="PROFILE",
-            help="What is asked of the server: full; inference or minimal: what these need; found: the commands that it answers.",
-        ),
-    ] = "full",
+    profile: Profile = "full",
     repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Run each case N times; the worst verdict counts.")] = 1,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, metavar="N", help="Judge N cases at a time.")] = 1,
     expect: Expect = None,
@@ -64,6 +56,20 @@ def conform(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show what was sent and received, and what the server printed.")
     ] = False,
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Judge the servers that this file names (TOML or JSON); the options here hold for all of them."
+        ),
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="With --targets: N servers at a time.")] = 4,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIRECTORY", help="With --targets: keep each server's result here, so that the same command goes on."),
+    ] = None,
+    dask: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="With --targets: judge on the cluster of this Dask scheduler; local: start one.")
+    ] = "",
     i_own_this_target: Owned = False,
     list_cases: Listing = False,
     own: Annotated[
@@ -78,12 +84,21 @@ def conform(
     as_json: AsJson = False,
 ) -> None:
     """Judge a server by every rule of the protocol; 0: conformant, 1: not, 4: it crashed or hung."""
+    from ggml_rpc_ref.commands.fleet import Crew, judge_fleet
     from ggml_rpc_ref.commands.parsing import parse_own
-    from ggml_rpc_ref.conformance import CASES, PROFILES, select
+    from ggml_rpc_ref.conformance import CASES, check_profile, select
+    from ggml_rpc_ref.conformance.fleet import Member, read
 
-    if profile not in ("full", *PROFILES):
-        raise Misuse(f"--profile {profile}: there is full, {', '.join(PROFILES)}")
-    cases, writing = select(tuple(only or ()), tuple(skip or ())), Writing(tuple(report or ()), write_expect, reproduce)
+    check_profile(profile)
+    if targets is not None:
+        if target or spawn or name or write_expect or reproduce:
+            raise Misuse("--targets names the servers: HOST:PORT, --spawn, --name, --write-expect and --reproduce are for one")
+        common = Member(
+            "", "", "", own, timeout, jobs, repeat, profile, i_own_this_target, str(expect or ""), _words(only), _words(skip)
+        )
+        members = read(targets, common)
+        raise typer.Exit(judge_fleet(members, Crew(at_once, dask, keep, tuple(report or ()), as_json)))
+    cases, writing = select(_words(only), _words(skip)), Writing(tuple(report or ()), write_expect, reproduce)
     if list_cases:
         raise typer.Exit(print_cases(cases, as_json=as_json))
     options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, repeat, verbose, writing, jobs)
@@ -95,6 +110,10 @@ def conform(
     server = choose_target(target, spawn, version)
     server.name = name or server.name
     raise typer.Exit(judge_and_report(server, cases, replace(options, own=version), CASES))
+
+
+def _words(patterns: list[str] | None) -> tuple[str, ...]:
+    return tuple(patterns or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,15 +231,9 @@ def _collect(events: Generator[Event, None, None], report: Report, show: Callabl
 
 def exit_code(report: Report, expected: Mapping[str, Expected] | None = None) -> ExitCode:
     """Return the exit code for the outcome of a run."""
-    from ggml_rpc_ref.conformance import Outcome, outcome
+    from ggml_rpc_ref.conformance import outcome
 
-    return {
-        Outcome.CONFORMANT: ExitCode.OK,
-        Outcome.NON_CONFORMANT: ExitCode.NON_CONFORMANT,
-        Outcome.CRASHED: ExitCode.CRASHED,
-        Outcome.TOOL_FAILED: ExitCode.OUR_FAULT,
-        Outcome.INTERRUPTED: ExitCode.INTERRUPTED,
-    }[outcome(report, expected)]
+    return ExitCode(outcome(report, expected))
 
 
 @contextmanager
@@ -232,7 +245,7 @@ def _progress(name: str, cases: Sequence[Case], expected: Mapping[str, Expected]
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from ggml_rpc_ref.conformance import NO_FAULT, CaseBegan, CaseEnded
+    from ggml_rpc_ref.conformance import NO_FAULT, CaseBegan, CaseEnded, Introduced
 
     columns = (
         TextColumn("{task.description}"),
@@ -250,7 +263,9 @@ def _progress(name: str, cases: Sequence[Case], expected: Mapping[str, Expected]
         def show(event: Event) -> None:
             nonlocal failures
             _print_failure(event, expected, lambda line: bar.console.print(line, markup=False, highlight=False))
-            if isinstance(event, CaseBegan):
+            if isinstance(event, Introduced):
+                bar.update(task, total=event.cases)
+            elif isinstance(event, CaseBegan):
                 bar.update(task, case=event.case.id)
             elif isinstance(event, CaseEnded):
                 failures += event.result.verdict not in NO_FAULT
@@ -265,4 +280,4 @@ def _print_failure(event: Event, expected: Mapping[str, Expected], write: Callab
 
     if isinstance(event, CaseEnded) and event.result.verdict not in NO_FAULT and not is_expected(event.result, expected):
         line = f"{event.result.verdict} {event.result.case.id}: {event.result.detail}"
-        write(line if len(line) <= LINE else f"{line[: LINE - 1]}…")
+        write(shortened(line))

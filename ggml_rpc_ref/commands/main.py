@@ -21,6 +21,7 @@ from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.fuzz import fuzz
 from ggml_rpc_ref.commands.fuzz_client import fuzz_client
 from ggml_rpc_ref.commands.gen import gen
+from ggml_rpc_ref.commands.interop import interop
 from ggml_rpc_ref.commands.output import discard_output, fail
 from ggml_rpc_ref.commands.probe import probe
 from ggml_rpc_ref.commands.proxy import proxy
@@ -60,6 +61,7 @@ def _options(
 
 for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, devices, run, proxy, gen, decode, skew):
     app.command()(command)
+app.command()(interop)
 app.command()(diff)
 app.command()(report)
 app.add_typer(cases.app, name="cases")

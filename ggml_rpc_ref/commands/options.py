@@ -37,6 +37,13 @@ Only = Annotated[
     ),
 ]
 Skip = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Not these; as --only.")]
+Profile = Annotated[
+    str,
+    typer.Option(
+        metavar="PROFILE",
+        help="What is asked of the server: full; inference or minimal: what these need; found: the commands that it answers.",
+    ),
+]
 Listing = Annotated[bool, typer.Option("--list", help="List the cases that would be run, and end.")]
 As = Annotated[
     str,

@@ -43,7 +43,7 @@ def skew(
     clients, servers = _chosen(client, PROFILES), _chosen(server, PROFILES)
     rows: list[Tried] = []
     with servers_unlogged():
-        for row in _tried(clients, servers, genuine=genuine):
+        for row in tried_pairs(clients, servers, genuine=genuine):
             rows.append(row)
             typer.echo(_line(row))
     if write is not None:
@@ -61,8 +61,8 @@ def _chosen(texts: Sequence[str] | None, known: Iterable[Version]) -> list[Versi
     return [parse_version(text, "--client and --server") for text in texts] if texts else list(known)
 
 
-def _tried(clients: Sequence[Version], servers: Sequence[Version], *, genuine: bool) -> Iterator[Tried]:
-    """Yield each pair as it has been tried: our servers first, then genuine ones."""
+def tried_pairs(clients: Sequence[Version], servers: Sequence[Version], *, genuine: bool) -> Iterator[Tried]:
+    """Yield each pair as it has been tried: our servers first, then the genuine ones that are installed."""
     from ggml_rpc_ref import upstream
     from ggml_rpc_ref.server.host import make_host
     from ggml_rpc_ref.server.server import Server

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, As, AsJson, Expect, Judged, Listing, Owned, Spawn
+from ggml_rpc_ref.commands.options import LONGEST_TIMEOUT, As, AsJson, Expect, Judged, Listing, Owned, Profile, Spawn
 from ggml_rpc_ref.commands.output import print_error
 from ggml_rpc_ref.errors import Misuse
 
@@ -55,6 +55,7 @@ def play(
         float,
         typer.Option(min=0.1, max=LONGEST_TIMEOUT, metavar="SECONDS", help="How long one answer may take; a session's 12 times."),
     ] = 5,
+    profile: Profile = "full",
     expect: Expect = None,
     i_own_this_target: Owned = False,
     list_cases: Listing = False,
@@ -65,9 +66,11 @@ def play(
     from ggml_rpc_ref import upstream
     from ggml_rpc_ref.commands.conform import JudgingOptions, choose_target, judge_and_report, print_cases
     from ggml_rpc_ref.commands.parsing import parse_own
+    from ggml_rpc_ref.conformance import check_profile
     from ggml_rpc_ref.golden import omitted, play_ops
     from ggml_rpc_ref.golden import play as playing
 
+    check_profile(profile)
     model = upstream.model_path()
     given = omitted.Files(data or (), otherwise=[model] if model.exists() else [])
     found = list(playing.cases(directory, given))
@@ -75,7 +78,7 @@ def play(
     server, cases = choose_target(target, spawn, version), playing.select(found, tuple(only or ()))
     if list_cases:
         raise typer.Exit(print_cases(cases, as_json=as_json))
-    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, own=version)
+    options = JudgingOptions(timeout, expect, i_own_this_target, as_json, profile, own=version)
     raise typer.Exit(judge_and_report(server, cases, options, {case.id for case in found}, play_ops.summary))
 
 

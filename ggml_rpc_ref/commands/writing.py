@@ -69,6 +69,15 @@ class Writing:
         write_file(path, json.dumps(written(report.results, before), indent=1) + "\n")
 
 
+LINE = 200
+"""Characters of the line that says a failure as it is found; the report has all of it."""
+
+
+def shortened(line: str) -> str:
+    """Return a line of at most LINE characters."""
+    return line if len(line) <= LINE else f"{line[: LINE - 1]}…"
+
+
 NOTHING = Writing()
 """Nothing is to be written."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from ggml_rpc_ref.conformance.case import CASES, Case
 from ggml_rpc_ref.conformance.cases import SECTIONS
 from ggml_rpc_ref.conformance.choosing import select, tags, topics
-from ggml_rpc_ref.conformance.diagnosis import PROFILES, Ability, Diagnosis, State
+from ggml_rpc_ref.conformance.diagnosis import PROFILES, Ability, Diagnosis, State, check_profile
 from ggml_rpc_ref.conformance.events import CaseBegan, CaseEnded, Diagnosed, Ended, Event, Introduced, Report, Result, Started
 from ggml_rpc_ref.conformance.expect import Baseline, Expected, load, surprises, written
 from ggml_rpc_ref.conformance.report import Outcome, as_json, case_as_json, outcome
@@ -53,6 +53,7 @@ __all__ = [
     "as_json",
     "as_text",
     "case_as_json",
+    "check_profile",
     "embedded",
     "from_command",
     "is_expected",

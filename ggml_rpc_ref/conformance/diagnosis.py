@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
 from ggml_rpc_ref.conformance.cases.data import BULK, fnv1a_of_zeros
-from ggml_rpc_ref.conformance.cases.graph_results import EXTRAS, SUMS, Sum, place, since
+from ggml_rpc_ref.conformance.cases.graph_results import COPIES, EXTRAS, SUMS, Sum, kind, place, since
 from ggml_rpc_ref.conformance.peer import Facts, Peer
 from ggml_rpc_ref.conformance.serving import Serving
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict, require
+from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.dtypes import BY_NAME, types
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
@@ -285,7 +286,7 @@ class _Looking:
         if self.works(SetTensor):
             self.found.types = dict(self._each(names, _take_type))
         if self.works(GraphCompute):
-            sums = {words: sum for words, sum in (SUMS | EXTRAS).items() if since(sum) <= self.serving.facts.version}
+            sums = {words: sum for words, sum in GRAPHS.items() if since(sum) <= self.serving.facts.version}
             self.found.ops = dict(self._each(sums, lambda peer, words: _compute(peer, sums[words])))
 
     def _each(self, names: Iterable[str], use: Callable[[Peer, str], object]) -> Iterator[tuple[str, Ability]]:
@@ -326,6 +327,8 @@ class _Looking:
 
 
 NO_ANSWER = "gets no answer"
+GRAPHS: Final[Mapping[str, Sum]] = SUMS | EXTRAS | COPIES
+"""Words to the graphs of one node that are tried."""
 
 
 def _rank(cls: type) -> int:
@@ -380,15 +383,24 @@ PROFILES: Mapping[str, set[str]] = {
 """Profile to the commands that it asks for; "full" asks for all that the version has, "found" for those that the server answers."""
 
 
+def check_profile(profile: str) -> None:
+    """Raise Misuse unless there is such a profile."""
+    if profile not in ("full", *PROFILES):
+        raise Misuse(f"--profile {profile}: there is full, {', '.join(PROFILES)}")
+
+
 def is_asked(profile: str, command: str) -> bool:
     """Whether a profile asks for a command."""
     return profile == "full" or command in PROFILES[profile]
 
 
 def apply(found: Diagnosis, facts: Facts, profile: str) -> None:
-    """Write into the facts which commands are useless, and why, so that cases which need them are not judged."""
+    """Write into the facts which commands are useless and which ops are refused, so that cases which need them are not judged."""
     for name, ability in found.faults().items():
         lacks = ability.state is State.LACKING and not is_asked(profile, name)
         verdict = Verdict.UNSUPPORTED if lacks else Verdict.SKIP
         reason = f"it has no {name}" if lacks else f"waits for {name}, which {ability.said}"
         facts.useless[name] = NotJudged(reason, verdict, name)
+    looked = {words: kind(sum) for words, sum in GRAPHS.items()}
+    works = {looked[words] for words, it in found.ops.items() if it.state is State.WORKS}
+    facts.refused = frozenset(looked[words] for words, it in found.ops.items() if it.state is State.LACKING) - works

@@ -74,9 +74,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Introduced:
-    """The target runs and has answered HELLO and DEVICE_COUNT."""
+    """The target runs and has answered HELLO and DEVICE_COUNT; so many of the cases are for its version."""
 
     facts: Facts
+    cases: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class Report:
             case Started():
                 self.target, self.planned, self.started = event.target, event.cases, event.time
             case Introduced():
-                self.facts = event.facts
+                self.facts, self.planned = event.facts, event.cases
             case Diagnosed():
                 self.diagnosis = event.diagnosis
             case CaseBegan():

@@ -98,7 +98,7 @@ def _abilities(runs: Sequence[Run]) -> Iterator[tuple[str, list[str]]]:
         yield what, [_summary(row.get(what)) for row in found]
         for name in names:
             states = [row.get(what, {}).get(name) for row in found]
-            if any(state is None or state["state"] != "works" for state in states):
+            if any(state is not None and state["state"] != "works" for state in states):
                 yield name, [f"{state['state']}: {state['said']}".removesuffix(": ") if state else "not tried" for state in states]
     for key, words in (("several_clients", "several clients"), ("keeps_cache", "cache")):
         yield words, [{None: "not known", True: "yes", False: "no"}[row.get(key)] for row in found]

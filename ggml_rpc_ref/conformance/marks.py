@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import REQUESTS, all_fields
+from ggml_rpc_ref.spec.op_changes import OP_CHANGES
 from ggml_rpc_ref.spec.opcodes import GGML_OP, KINDS, Name
 from ggml_rpc_ref.spec.versions import PROFILES, Version
 
@@ -46,6 +47,11 @@ def op_since(op: str) -> Version:
 def kind_since(op: str, kind: str) -> Version:
     """Return the first version that has a kind of UNARY or GLU."""
     return max(op_since(op), _named(kind, KINDS[op]))
+
+
+def change_since(change: str) -> Version:
+    """Return the first version in which an op has a meaning that a change brought, by its id in `spec.op_changes`."""
+    return OP_CHANGES[change].since
 
 
 def _named(name: str, rows: Iterable[Name]) -> Version:

@@ -81,6 +81,7 @@ class Facts:
         alignment: from its GET_ALIGNMENT reply, where its version has no DEVICE_COUNT.
         useless: command that does not work to why, as the diagnosis found; cases that need it are not judged.
         slowest: seconds that its slowest answer took.
+        refused: ops that it refuses in graphs of one node, each with the types of its sources, as the diagnosis found.
     """
 
     version: Version
@@ -92,6 +93,7 @@ class Facts:
     alignment: int = 0
     useless: dict[str, NotJudged] = field(default_factory=dict)
     slowest: float = 0.0
+    refused: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
 
     def has(self, request: type) -> bool:
         """Whether the version has a request."""
@@ -286,10 +288,7 @@ class Peer:
         Raises:
             NotJudged: for a command that the diagnosis found not to work, unless the case is about it and it is asked for.
         """
-        for name in {command_name(type(w)) for w in what if not isinstance(w, Literal)}:
-            useless = self.subject.facts.useless.get(name)
-            if useless and (name != self.subject.judges or useless.verdict is Verdict.UNSUPPORTED):
-                raise useless
+        self.need(*(type(w) for w in what if not isinstance(w, Literal)))
         data = b"".join(bytes(w) if isinstance(w, Literal) else codec.encode_request(cast(Message, w), self.version) for w in what)
         self._note("sent", data, ", ".join(map(_label, what)))
         try:
@@ -298,6 +297,17 @@ class Peer:
             pass  # refused before everything was sent: reading will show it
         except DeadlineMissed as missed:
             raise Broken("the server to take what is sent", str(missed), verdict=Verdict.HANG) from None
+
+    def need(self, *requests: type) -> None:
+        """Say which requests are about to be sent; for cases that send them as literal bytes.
+
+        Raises:
+            NotJudged: as `send`.
+        """
+        for name in map(command_name, requests):
+            useless = self.subject.facts.useless.get(name)
+            if useless and (name != self.subject.judges or useless.verdict is Verdict.UNSUPPORTED):
+                raise useless
 
     def finish_sending(self) -> None:
         """End sending (FIN): no more requests will come."""

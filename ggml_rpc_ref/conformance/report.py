@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from enum import Enum, auto
+from enum import IntEnum
 from typing import Any
 
 import ggml_rpc_ref
@@ -21,18 +21,20 @@ SCHEMA_VERSION = 1
 """Incremented when a field of the JSON output changes its meaning or is removed; new fields may be added at any time."""
 
 
-class Outcome(Enum):
-    """The result of a whole run."""
+class Outcome(IntEnum):
+    """The result of a whole run; its number is the exit status of the command line."""
 
-    CONFORMANT = auto()
+    CONFORMANT = 0
     """No MUST is broken; a SHOULD may be."""
-    NON_CONFORMANT = auto()
+    NON_CONFORMANT = 1
     """A MUST is broken, or the expected failures did not come as expected."""
-    CRASHED = auto()
+    UNREACHABLE = 3
+    """It can't be reached, does not speak the protocol, or speaks a version that is not judged."""
+    CRASHED = 4
     """The server crashed or hung."""
-    TOOL_FAILED = auto()
+    TOOL_FAILED = 5
     """A case ended with a defect of ours."""
-    INTERRUPTED = auto()
+    INTERRUPTED = 130
     """Not all cases were run."""
 
 

@@ -80,10 +80,11 @@ def judge(target: Target, cases: Sequence[Case], options: Options | None = None)
     yield Started(target.name, len(cases), datetime.now(UTC))
     try:
         run = _started(target, options)
-        yield Introduced(run.serving.facts)
+        asked = [case for case in cases if case.present(run.serving.facts.version)]
+        yield Introduced(run.serving.facts, len(asked))
         if options.profile:
             yield Diagnosed(run.diagnose())
-        yield from run.all([case for case in cases if case.present(run.serving.facts.version)])
+        yield from run.all(asked)
         is_interrupted = False
     except KeyboardInterrupt:
         is_interrupted = True

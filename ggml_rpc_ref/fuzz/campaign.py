@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
+from ggml_rpc_ref.cluster import cluster
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fuzz.events import Began, Count, Ended, Event, Found, Progressed
 from ggml_rpc_ref.fuzz.finds import Find, Key, Store, bare
@@ -59,7 +59,7 @@ def run_on(address: str, goal: Goal, store: Store, workers: int = 2) -> Iterator
         Misuse: where Dask is not installed, or there is no such cluster.
         ConnectionError: where no task could begin.
     """
-    with _client(address, workers) as client:
+    with cluster(address, workers) as client:
         merged = Merged(store, 1)
         try:
             yield from _pieces(client, goal, merged)
@@ -68,29 +68,6 @@ def run_on(address: str, goal: Goal, store: Store, workers: int = 2) -> Iterator
         if merged.began is None and merged.why:
             raise ConnectionError(merged.why)
         yield Ended(merged.count, merged.why, merged.is_interrupted)
-
-
-@contextmanager
-def _client(address: str, workers: int) -> Iterator[Any]:
-    try:
-        import dask
-        from dask.distributed import Client, LocalCluster
-    except ImportError:
-        raise Misuse("a cluster needs Dask: pip install 'ggml-rpc-ref[dask]'") from None
-    # daemonic workers may not start processes of their own, and a worker starts the server that it fuzzes
-    dask.config.set({"distributed.worker.daemon": False})
-    try:
-        if address == "local":
-            with (
-                LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
-                Client(cluster) as client,
-            ):
-                yield client
-        else:
-            with Client(address, timeout="10s") as client:
-                yield client
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a worker of a local cluster did not start
-        raise Misuse(f"there is no Dask cluster at {address}: {error}") from None
 
 
 def _pieces(client: Any, goal: Goal, merged: Merged) -> Iterator[Event]:

@@ -185,10 +185,18 @@ class _Player:
             self.subject.other_device()
         if "one-device" in self.script.flags and self.subject.facts.device_count != 1:
             raise NotJudged("it has more than one device")
+        self._check_commands()
         for step in self.script.steps:
             for piece in step.pieces:
                 if step.act == "send" and isinstance(piece, Omitted):
                     self._require_data(piece)
+
+    def _check_commands(self) -> None:
+        """Raise NotJudged if a request before the last one is of a command that the diagnosis found not to work."""
+        sent = [step.command for step in self.script.steps if step.act == "send"]
+        for name in sent[:-1]:
+            if name in self.subject.facts.useless:
+                raise self.subject.facts.useless[name]
 
     def _require_data(self, piece: Omitted) -> None:
         """Raise NotJudged if the data that is to be sent is not available."""

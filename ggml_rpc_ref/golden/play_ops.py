@@ -24,7 +24,7 @@ from ggml_rpc_ref.conformance.events import Result
 from ggml_rpc_ref.conformance.peer import Buffer, Peer, Subject
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict
 from ggml_rpc_ref.golden import operands
-from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes, outlier
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, MAX_SRC, GetAlignment, GraphCompute, RpcTensor
@@ -209,6 +209,8 @@ def judge(vector: Vector, image: Image, data: bytes) -> None:
         may_change |= element_bytes(actual)
         if mismatch := compare_tensors(expected, actual, vector.tolerance):
             raise Broken(f"{name} of {vector} to be as recorded within {_words(vector.tolerance)}", str(mismatch), COMPUTES)
+        if (bound := vector.row.get("element")) and (mismatch := outlier(expected, actual, bound)):
+            raise Broken(f"each element of {name} of {vector} to be within {bound:g} of the recorded one", str(mismatch), COMPUTES)
     changed = np.flatnonzero((found != np.frombuffer(image.data, np.uint8)) & ~may_change)
     if changed.size:
         where = f"{changed.size} changed, the first {_place(image, int(changed[0]))}"

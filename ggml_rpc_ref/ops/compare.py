@@ -76,6 +76,19 @@ def compare(expected: Array, actual: Array, tolerance: Tolerance) -> Mismatch | 
     return _mismatch("value", excess > 0, excess, expected, actual, nmse) if nmse > tolerance.nmse else None
 
 
+def outlier(expected: Tensor, actual: Tensor, bound: float) -> Mismatch | None:
+    """Return the worst mismatch of two tensors of the same geometry where an element is off by more than `bound`, or None.
+
+    For results that a mean over all elements judges, in which one wrong element hides; NaN and infinities are not looked at.
+    """
+    wanted, found = (np.asarray(tensor.values(), np.float64) for tensor in (expected, actual))
+    finite = np.isfinite(wanted) & np.isfinite(found)
+    error = np.where(finite, np.abs(np.where(finite, found, 0) - np.where(finite, wanted, 0)), 0)
+    if not (error > bound).any():
+        return None
+    return _mismatch("value", error > bound, error, wanted, found, normalised_error(wanted[finite], found[finite]))
+
+
 def normalised_error(wanted: Array, found: Array) -> float:
     """Return the mean squared error over the mean square of the wanted values (over 1 where these are all zero)."""
     # scaled first: the square of a large float64 would overflow, that of a tiny one vanish

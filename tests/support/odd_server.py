@@ -18,16 +18,20 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ggml_rpc_ref.backends import Run, Step
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.stream import Endpoint, free_port, parse_endpoint
 from ggml_rpc_ref.ops.tolerance import EXACT
+from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.handlers import Device, Host, Session
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.server.session import Upload
-from ggml_rpc_ref.spec.messages import AllocBuffer, BufferClear, CopyTensor, SetTensorHash
+from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, AllocBuffer, BufferClear, CopyTensor, SetTensorHash
+from ggml_rpc_ref.spec.opcodes import op_table
 
 
 class Rounding(Oracle):
@@ -62,6 +66,25 @@ class FewTypes(OneDevice):
         if self.placed_tensor(wire)[0].dtype.name[:2] in ("IQ", "TQ"):
             raise Violation("tensor.type-known", "type", wire.type)
         return super().region(wire, offset, size, rule)
+
+
+class FewOps(OneDevice):
+    """Computes sums and products of F32, and refuses every other op."""
+
+    KERNELS = frozenset({"ADD", "MUL", "MUL_MAT"})
+
+    def handle(self, message: object) -> object:
+        if isinstance(message, Graph):
+            for row in message.tensors[np.isin(message.tensors["id"], message.nodes)]:
+                self._check(row, message)
+        return super().handle(message)
+
+    def _check(self, row: Any, graph: Graph) -> None:
+        op = op_table(self.version)[row["op"]] if row["op"] < len(op_table(self.version)) else ""
+        sources = graph.tensors[np.isin(graph.tensors["id"], row["src"][:2])]
+        known = not op or op in ("NONE", "RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE") or not row["flags"] & FLAG_COMPUTE
+        if not known and (op not in self.KERNELS or sources["type"].any()):
+            raise Violation("graph.op-supported", "op", op)
 
 
 class Rounded(OneDevice):
@@ -125,6 +148,7 @@ CONFORMING: dict[str, type[Session]] = {
     "rounds-differently": OneDevice,
     "whole-pages": Rounded,
     "few-types": FewTypes,
+    "few-ops": FewOps,
 }
 """Behaviour to session."""
 

@@ -46,6 +46,7 @@ from ggml_rpc_ref.ops.op import Op
 from ggml_rpc_ref.spec.op_changes import OP_CHANGES
 from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
+from vectors.tools.element_bounds import with_element_bounds
 from vectors.tools.op_wire import BUILDS, COMPARED, Build, RemoteServer, ServerGone, SpawnedServer, Wire, tensor_record
 
 I8, COMPUTE = 24, 16
@@ -220,7 +221,7 @@ def element_words(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def write(op: Op, document: dict[str, Any], build: Build) -> int:
     """Write the files of an op, and return their size."""
-    document, streams = with_inputs(op, document, build)
+    document, streams = with_inputs(op, with_element_bounds(op, document, build.protocol), build)
     text = json.dumps(document, indent=1) + "\n"
     path = build.out / f"{op.name.lower()}.json"
     build.out.mkdir(parents=True, exist_ok=True)

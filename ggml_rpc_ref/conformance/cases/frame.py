@@ -425,6 +425,7 @@ def _conversation(peer: Peer) -> tuple[bytes, list[Message]]:
         GetTensor(tensor=total, offset=0, size=8),
         GetAllocSize(tensor=left),
     ]
+    peer.need(*map(type, requests))
     return b"".join(codec.encode_request(request, peer.version) for request in requests), requests
 
 

@@ -219,6 +219,7 @@ def deep_chain_backwards(subject: Subject) -> None:
 def _chain(subject: Subject, length: int, backwards: bool = False) -> None:
     """Send a graph whose one node adds 1 to the numbers seen through a chain of views, and check the sum."""
     arena = Arena(subject.connect())
+    arena.peer.need(GraphCompute)
     numbers, ones = arena.leaf([4], [1.0, 2.0, 3.0, 4.0]), arena.leaf([4], [1.0] * 4)
     first = arena.view("VIEW", numbers, [4])
     total = arena.node("ADD", [first, ones], [4])

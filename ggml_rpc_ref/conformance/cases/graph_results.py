@@ -36,6 +36,7 @@ class Sum(NamedTuple):
         tolerance: how far each may be off, as a part of it (of 1 where it is smaller).
         params: op_params.
         type: its ggml_type.
+        change: id of the change that brought this meaning of the op; "": it always had it.
     """
 
     op: str
@@ -45,10 +46,13 @@ class Sum(NamedTuple):
     tolerance: float = 0.0
     params: bytes = b""
     type: str = "F32"
+    change: str = ""
 
 
 def since(sum: Sum) -> Version:
-    """Return the first version that has a node's op, and of UNARY and GLU its kind."""
+    """Return the first version that has a node's op with this meaning, and of UNARY and GLU its kind."""
+    if sum.change:
+        return marks.change_since(sum.change)
     names = kinds(sum.op)
     number = struct.unpack_from("<i", sum.params)[0] if names else -1
     return marks.kind_since(sum.op, names[number]) if 0 <= number < len(names) else marks.op_since(sum.op)
@@ -182,8 +186,30 @@ EXTRAS: dict[str, Sum] = {
 """The same, of which a server may lack any: computed or refused, but nothing else."""
 
 
+COPIES: dict[str, Sum] = {
+    "cpy-to-f16": Sum("CPY", [ONE_TO_4, Source([4], [0] * 4, "F16")], [4], [1, 2, 3, 4], type="F16"),
+    "cpy-to-i32": Sum("CPY", [ONE_TO_4, Source([4], [0] * 4, "I32")], [4], [1, 2, 3, 4], type="I32", change="CPY.i32"),
+    "set-rows": Sum(
+        "SET_ROWS",
+        [Source([2, 1], [5, 6]), Source([1], [1], "I64"), Source([2, 2], [1, 2, 3, 4])],
+        [2, 2],
+        [1, 2, 5, 6],
+    ),
+}
+"""Ops whose result is their last source's bytes; only looked at, since cases of their own judge them."""
+
+
+def kind(sum: Sum) -> tuple[str, tuple[str, ...]]:
+    """Return the op of a node and the types of its sources, as `Facts.refused` has them."""
+    return sum.op, tuple(source.type for source in sum.src if source)
+
+
 def place(arena: Arena, sum: Sum) -> RpcTensor:
     """Place a node and its sources in an arena."""
+    if sum.op in ("CPY", "SET_ROWS"):
+        *others, target = (arena.leaf(s.ne, s.values, s.type) for s in sum.src if s)
+        view = arena.view("VIEW", target, target.ne)
+        return arena.change(view, op=arena.peer.subject.op(sum.op), src=(*(s.id for s in others), target.id))
     sources = [arena.leaf(s.ne, s.values, s.type) if s else None for s in sum.src]
     return arena.node(sum.op, sources, sum.ne, sum.type, sum.params)
 
@@ -343,7 +369,11 @@ def _set_rows(arena: Arena, target: RpcTensor, rows: RpcTensor, indices: RpcTens
     return arena.change(view, op=arena.peer.subject.op("SET_ROWS"), src=(rows.id, indices.id, target.id))
 
 
-@case("graph.computes/cpy-{}", each={"to-f16": "F16", "to-i32": "I32"})
+@case(
+    "graph.computes/cpy-{}",
+    each={"to-f16": "F16", "to-i32": "I32"},
+    since=lambda type: marks.change_since("CPY.i32") if type == "I32" else None,
+)
 def copied_into(subject: Subject, type: str) -> None:
     """CPY of floats into a tensor of another type, {}: the numbers in that type."""
     arena = Arena(subject.connect())

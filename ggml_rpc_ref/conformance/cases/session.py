@@ -293,7 +293,9 @@ def _settled(peer: Peer) -> int:
 )
 def foreign_handle(subject: Subject, number: int) -> None:
     """{} that names a live buffer of another connection: refused."""
-    theirs = subject.connect().alloc(4096)
+    other = subject.connect()
+    # the second: a server may number the buffers of each connection from 1 on, and ours has one of its own where a graph needs it
+    theirs = [other.alloc(4096) for _ in range(2)][1]
     peer = subject.connect_second()
     tensor = tensor_in(theirs)
     if number == 10:
