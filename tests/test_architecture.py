@@ -64,8 +64,7 @@ OUTSIDE: dict[str, set[str]] = {
     "scapy": {"decode/pcap"},
     # golden reads places of tensors out of any GGUF, in a process of its own with limits; models trusts the file it is told to run
     "gguf": {"golden", "models/gguf_file"},
-    "jsonschema_rs": {"golden"},
-    "referencing": {"golden"},
+    "jsonschema_rs": {"golden/schemas"},
     "cffi": {"backends/native"},
     "setuptools": {"backends/native/build_backend"},
     "pycuda": {"backends/cuda"},

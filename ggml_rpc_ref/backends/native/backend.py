@@ -35,6 +35,8 @@ from ggml_rpc_ref.tensor import Array, Tensor
 NAME = "native"
 SLICE = 20_000_000
 """Nanoseconds that C computes before Python looks whether the run is to stop."""
+AT_ONCE = 4096
+"""Nodes that are packed at a time: numpy makes an array of a list without letting another thread run."""
 NODE = np.dtype([("of", "u8"), ("dst", "u8"), ("src", "u8", MAX_SRC)])
 """`struct node`."""
 
@@ -193,9 +195,11 @@ def _pack(nodes: Sequence[Node], kinds: Sequence[int]) -> Array:
             base = bases[id(storage)] = storage.data.__array_interface__["data"][0]
         return base + tensor.offset
 
-    packed["dst"] = [address(node.dst) for node in nodes]
     empty = [0] * MAX_SRC
-    packed["src"] = [([address(source) for source in node.src] + empty)[:MAX_SRC] for node in nodes]
+    for start in range(0, len(nodes), AT_ONCE):
+        part, some = packed[start : start + AT_ONCE], nodes[start : start + AT_ONCE]
+        part["dst"] = [address(node.dst) for node in some]
+        part["src"] = [([address(source) for source in node.src] + empty)[:MAX_SRC] for node in some]
     return packed
 
 
