@@ -59,9 +59,10 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, devices, run, proxy, gen, decode, skew):
+for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode, skew, interop):
     app.command()(command)
-app.command()(interop)
+app.command()(devices)
+app.command()(run)
 app.command()(diff)
 app.command()(report)
 app.add_typer(cases.app, name="cases")
