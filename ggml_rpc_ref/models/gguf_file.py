@@ -66,7 +66,7 @@ def _reader(path: Path) -> Any:
     except ImportError:
         raise Misuse(f"{path} is a GGUF: `pip install 'ggml-rpc-ref[gguf]'` to read it") from None
 
-    class Reader(GGUFReader):
+    class Reader(GGUFReader):  # type: ignore[misc]
         """Reads arrays of metadata in one piece.
 
         The package makes several numpy arrays of each element: for a vocabulary of 262,144 tokens 19 s and 750 MiB.
@@ -74,7 +74,8 @@ def _reader(path: Path) -> Any:
 
         def _get_field_parts(self, orig_offs: int, raw_type: int) -> tuple[int, list[Any], list[int], list[Any]]:
             if GGUFValueType(raw_type) != GGUFValueType.ARRAY:
-                return super()._get_field_parts(orig_offs, raw_type)
+                parts: tuple[int, list[Any], list[int], list[Any]] = super()._get_field_parts(orig_offs, raw_type)
+                return parts
             kind, count = GGUFValueType(int(self._get(orig_offs, np.uint32)[0])), int(self._get(orig_offs + 4, np.uint64)[0])
             start = orig_offs + 12
             values: Any
