@@ -59,10 +59,11 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import Endpoint, free_port, parse_endpoint
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Limits, Server
+from ggml_rpc_ref.spec import observed as package
 from ggml_rpc_ref.spec.messages import REQUESTS
 from ggml_rpc_ref.spec.observed import observed
 from ggml_rpc_ref.spec.rules import RULES
-from ggml_rpc_ref.spec.versions import PROFILES, V3_6_1, V8_0_0, Version
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, V3_6_1, V8_0_0, Version
 from ggml_rpc_ref.upstream.rpc_server import spawn_command
 from tests.support.command import run_command
 from tests.support.sabotage import NO_CASE, SABOTAGES, InProcess, Sabotage
@@ -815,6 +816,8 @@ def test_the_genuine_server_fails_exactly_what_is_known_of_it(upstream_build: up
 
 OF_BUILDS = sorted((HERE / "upstream_expected").glob("*.json"))
 """What is known of genuine builds of other versions, recorded by running all cases on them."""
+NOT_READ_AGAIN = {"4.0.3", "5.1.0", "6.0.0", "8.0.0"}
+"""Builds whose reasons still are those of 3.6.1 where the verdict is the same."""
 
 
 @pytest.mark.parametrize("path", OF_BUILDS, ids=lambda path: path.stem)
@@ -823,6 +826,24 @@ def test_what_is_known_of_another_build_is_about_cases_of_its_version(path: Path
     asked = {case.id for case in select() if case.present(version)}
     assert set(known) <= asked
     assert len(known) > 150
+
+
+OBSERVED = sorted(Path(package.__file__).parent.glob("upstream-*.json"))
+"""What builds were observed to do, rule by rule."""
+
+
+@pytest.mark.parametrize("path", OBSERVED, ids=lambda path: path.stem)
+def test_what_was_observed_of_a_build_does_not_say_that_it_does_what_it_fails(path: Path) -> None:
+    version = Version.parse(path.stem.split("-")[1])
+    said = observed(version).rules
+    failed = {CASES[id].rule.id for id in load(HERE / f"upstream_expected{'' if version == DEFAULT else f'/{version}'}.json")}
+    assert {id: said[id] for id in failed if said[id] in ("does so", "closes", "refuses")} == {}
+
+
+def test_no_reason_speaks_of_another_build_alone() -> None:
+    """What was seen on the build itself comes first, and then perhaps where the cause was read."""
+    borrowed = {path.stem: sum(row.reason.startswith("as ") for row in load(path).values()) for path in OF_BUILDS}
+    assert {stem for stem, count in borrowed.items() if count} == NOT_READ_AGAIN
 
 
 def test_the_newest_genuine_server_fails_what_is_known_of_it(newest_build: upstream.Build) -> None:

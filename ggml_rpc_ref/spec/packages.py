@@ -52,6 +52,7 @@ class Package:
         start: how its server is started.
         environment: whether pip builds it as a Python environment with llama_cpp in it; otherwise cmake builds the source in it.
         wheel: whether the source lies in a wheel, not in an sdist.
+        options: of cmake, beside those for all packages.
     """
 
     speaks: Version
@@ -60,6 +61,7 @@ class Package:
     start: Start = Start.DEVICES
     environment: bool = False
     wheel: bool = False
+    options: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
@@ -93,5 +95,18 @@ PACKAGES: dict[Version, Package] = {
 }
 """Version to the package that represents it, oldest first; a version without a row has no package in the index."""
 
-FORKS: dict[str, Package] = {"ik": Package(Version(3, 5, 2), "ik-llama-cpp-python", "0.1.5", Start.IK)}
+FORKS: dict[str, Package] = {
+    "ik": Package(
+        Version(3, 5, 2),
+        "ik-llama-cpp-python",
+        "0.1.5",
+        Start.IK,
+        # its kernels are templates: with -O3 a build was stopped after 18 minutes at 11 of 27 files. With -O1 one takes 6 to 21 s;
+        # without flash attention, or without the other kernels, it does not link
+        options=(
+            "-DGGML_IQK_FLASH_ATTENTION=OFF",
+            *(f"-DCMAKE_{language}_FLAGS_RELEASE=-O1 -DNDEBUG" for language in ("C", "CXX")),
+        ),
+    )
+}
 """Short name of a fork of llama.cpp to its package; what its bytes mean where they differ is in `dialects`."""

@@ -29,9 +29,6 @@ OPTIONS = (
     "-DGGML_RPC=ON",
     "-DGGML_CCACHE=OFF",
     "-DLLAMA_CURL=OFF",
-    # ik_llama.cpp's own kernels, templates that a compiler takes half an hour for; ggml's compute without them
-    "-DGGML_IQK_MUL_MAT=OFF",
-    "-DGGML_IQK_FLASH_ATTENTION=OFF",
     *(f"-DLLAMA_BUILD_{part}=OFF" for part in ("COMMON", "TESTS", "TOOLS", "EXAMPLES", "SERVER", "APP")),
 )
 """An option that a release does not know, cmake ignores."""
@@ -71,6 +68,7 @@ def build(package: Package, root: Path, log: Path, clock: Clock) -> None:
     fetch(package, root, log, clock)
     options = [
         *OPTIONS,
+        *package.options,
         f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={libraries(root)}",
         "-G",
         "Ninja",

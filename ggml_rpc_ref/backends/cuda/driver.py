@@ -15,7 +15,7 @@ import numpy as np
 
 from ggml_rpc_ref.backends import DeviceFault
 from ggml_rpc_ref.backends.cuda import compiler
-from ggml_rpc_ref.backends.cuda.device import Launch
+from ggml_rpc_ref.backends.cuda.device import PREFIX, Launch
 from ggml_rpc_ref.errors import Misuse
 
 RELAXED = 2
@@ -189,7 +189,7 @@ class Gpu:
     def function(self, op: str, kernel: str) -> Any:
         """Return a kernel; the context is current."""
         if (op, kernel) not in self._functions:
-            self._functions[op, kernel] = self._modules[op].get_function(kernel)
+            self._functions[op, kernel] = self._modules[op].get_function(PREFIX + kernel)
         return self._functions[op, kernel]
 
     def record(self, launches: Sequence[Launch]) -> _Graph:
