@@ -330,3 +330,17 @@ def test_a_graph_too_large_for_this_server() -> None:
     with pytest.raises(Violation) as caught:
         server.next_event()
     assert caught.value.rule == "frame.size-bounded"
+
+
+def test_a_large_payload_is_handed_over_not_copied() -> None:
+    """A copy of 29 MB, the graph of 100,000 tensors, would keep every other connection waiting. What follows stays in order."""
+    pair, message = Pair(), GraphCompute(nodes=(), tensors=tuple(RpcTensor(id=n + 1) for n in range(1000)))
+    pair.ask(Hello())
+    pair.answer(WELCOME)
+    pair.server.receive(pair.client.send(message) + pair.client.send(DeviceCount()))
+    held = pair.server._buffer
+    event = pair.server.next_event()
+    assert isinstance(event, Request)
+    assert np.shares_memory(event.message.tensors, np.frombuffer(held, np.uint8))
+    assert event.message.tensors["id"].tolist() == list(range(1, 1001))
+    assert pair.server.next_event() == Request(DeviceCount())

@@ -6,14 +6,16 @@ The limits are scaled down by 2048 here, so that the worst accepted shapes fit a
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ggml_rpc_ref.backends import Stopped, apart
+from ggml_rpc_ref import blocks
+from ggml_rpc_ref.backends import Backend, Step, Stopped, apart
+from ggml_rpc_ref.backends.half import Half, Native, ThroughFloat32
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle, by_oracle
 from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
@@ -31,6 +33,7 @@ from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, Version
 from ggml_rpc_ref.tensor import PlainStorage, Quad, Tensor, contiguous_nb, extent
 from tests.support.seeds import seeded
 
+Lengths = tuple[int, ...]
 SCALE = 2048
 GRANT = 2**30 // SCALE
 LARGE = 2**17
@@ -40,6 +43,7 @@ LARGE = 2**17
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slabs, "SLAB_BYTES", slabs.SLAB_BYTES // SCALE)
+    monkeypatch.setattr(blocks, "SLAB_ELEMENTS", max(256, blocks.SLAB_ELEMENTS // SCALE))
     monkeypatch.setattr(sliding_window, "BLOCK_BYTES", sliding_window.BLOCK_BYTES // SCALE)
     monkeypatch.setattr(dsv4_hc_comb, "TOKENS", max(1, dsv4_hc_comb.TOKENS // SCALE))
     monkeypatch.setattr(validate, "MAX_TEMPORARIES", GRANT)
@@ -68,12 +72,12 @@ def stretched(case: Case) -> Iterator[tuple[Operand, tuple[Operand | None, ...]]
         yield made[0], tuple(made[1:])
 
 
-def peak_of(node: Node) -> int:
+def peak_of(node: Node, backend: Backend | None = None) -> int:
     """Return the bytes that computing a node needs at one time."""
-    compute = Oracle(HostMemory(0)).compile([by_oracle(node)])
+    run = backend.compile([Step(node, backend.name)]) if backend else Oracle(HostMemory(0)).compile([by_oracle(node)])
     tracemalloc.start()
     try:
-        compute(lambda: False)
+        run(lambda: False)
         return tracemalloc.get_traced_memory()[1]
     except Violation:
         return 0  # an index out of range
@@ -107,8 +111,14 @@ def measurable(node: Node) -> bool:
 
 def of_a_case(name: str, version: Version) -> Iterator[Node]:
     """Each accepted node that stretches a case of an op whose lengths are free."""
-    op, cases = ops_of(version)[name], cases_of(name, version)
-    for case in (*cases[:2], cases[-1]):
+    cases = cases_of(name, version)
+    yield from of_cases(name, version, (*cases[:2], cases[-1]))
+
+
+def of_cases(name: str, version: Version, cases: Iterable[Case]) -> Iterator[Node]:
+    """Each accepted node that stretches one of the cases."""
+    op = ops_of(version)[name]
+    for case in cases:
         for dst, src in stretched(case):
             sources = tuple(o and tensor(o.dtype, o.quad) for o in src)
             in_weight = op.name.startswith("OPT_STEP")
@@ -163,7 +173,51 @@ def test_no_op_needs_more_than_its_operands_and_the_grant(name: str, version: Ve
         assert 0 < peak <= granted(node), (node.dst, node.src)
 
 
-Lengths = tuple[int, ...]
+WEIGHTS = ("F16", "BF16", "Q8_0", "Q4_1", "Q4_K")
+"""A type of weights for each partner that activations are rounded to; all types have been tried by hand."""
+
+
+def one_per_types(name: str) -> list[Case]:
+    """The first case of an op for each combination of its operands' types, of those of WEIGHTS."""
+    first: dict[tuple[str, ...], Case] = {}
+    for case in cases_of(name):
+        types = tuple(o.dtype if o else "" for o in (case.dst, *case.src))
+        if types[2 if name == "FLASH_ATTN_EXT" else 1] in WEIGHTS:
+            first.setdefault(types, case)
+    return list(first.values())
+
+
+@pytest.mark.parametrize("name", ["MUL_MAT", "MUL_MAT_ID", "FLASH_ATTN_EXT"])
+def test_what_upstream_cpu_rounds_stays_within_the_grant(name: str) -> None:
+    """Its roundings come on top of what the oracle needs: activations narrowed and widened, products in F16's steps."""
+    backend, seen = UpstreamCpu(HostMemory(0), half=Native()), 0
+    for node in of_cases(name, DEFAULT, one_per_types(name)):
+        if name == "FLASH_ATTN_EXT" and node.source(0).nrows * node.source(1).ne[1] > 2**12:
+            continue  # a round of Python for each slab of them
+        assert peak_of(node, backend) <= granted(node), (node.dst, node.src)
+        seen += 1
+    assert seen > len(one_per_types(name))
+
+
+@pytest.mark.parametrize(("q", "kv"), [
+    ((16, 1, 1024), (16, 8, 2)), ((1, 3, 256), (1, 8, 1)), ((16, 1024, 2), (16, 3, 1)), ((1, 1, 1), (1, 2**13, 1)),
+], ids=["many-heads", "heads-of-one-element", "many-queries-few-keys", "many-keys"])  # fmt: skip
+@pytest.mark.parametrize("half", [Native(), ThroughFloat32()], ids=["F16", "F32"])
+def test_attention_in_f16_takes_heads_queries_and_keys_in_parts(q: Lengths, kv: Lengths, half: Half) -> None:
+    dst = (kv[0], q[2], q[1])
+    values = (tensor("F16", kv), tensor("F16", kv))
+    node = OPS["FLASH_ATTN_EXT"].check(tensor("F32", dst), (tensor("F32", q), *values), bytes(64))
+    assert not is_refused(node)
+    assert 0 < peak_of(node, UpstreamCpu(HostMemory(0), half=half)) <= granted(node)
+
+
+def test_a_transform_under_a_hint_takes_its_rows_in_slabs() -> None:
+    op = ops_of(NEWEST)["MUL_MAT"]
+    rows = (64, 2048)
+    node = op.check(tensor("F32", rows), (tensor("F32", (64, 64)), tensor("F32", rows)), op.pack({"hint": 1}))
+    assert 0 < peak_of(node, UpstreamCpu(HostMemory(0))) <= GRANT
+
+
 Made = tuple[Lengths, tuple[Lengths, ...], Params]
 TIED: dict[str, Callable[[int], Made]] = {
     "ADD_REL_POS": lambda n: ((16, 4 * n), ((16, 4 * n), (4, 4, n), (4, 4, n)), {}),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -71,6 +73,33 @@ def test_the_command_says_what_is_outdated_and_mends_it(tmp_path: Path) -> None:
     assert gen(str(spec)).returncode == 0
     assert "| 21 | TRUNC |" in spec.read_text()
     assert gen("--check", str(spec)).returncode == 0
+
+
+def test_copies_of_what_lies_in_vectors_are_compared_written_and_removed(tmp_path: Path) -> None:
+    """In a copy of the package, hence in a process of its own: an original that changed, one that is new, one that is gone."""
+
+    def gen(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ggml_rpc_ref", "gen", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    shutil.copytree(ROOT / "ggml_rpc_ref", tmp_path / "ggml_rpc_ref", ignore=shutil.ignore_patterns("__pycache__"))
+    schema, copies = tmp_path / "vectors" / "schema", tmp_path / "ggml_rpc_ref" / "golden" / "schema"
+    shutil.copytree(ROOT / "vectors" / "schema", schema)
+    for build in (ROOT / "vectors").glob("upstream-*/observed.json"):
+        (tmp_path / "vectors" / build.parent.name).mkdir()
+        shutil.copy(build, tmp_path / "vectors" / build.parent.name)
+    (tmp_path / "SPEC.md").write_text("no derived parts\n")
+    assert gen("--check").returncode == 0
+    (schema / "flags.json").write_text("changed")
+    (schema / "new.json").write_text("new")
+    (schema / "ops.json").unlink()
+    checked = gen("--check")
+    assert (checked.returncode, "schema/flags.json is outdated" in checked.stderr) == (1, True)
+    assert gen().returncode == 0
+    assert {path.name: path.read_text() for path in copies.iterdir()} == {path.name: path.read_text() for path in schema.iterdir()}
+    (copies / "ops.json").write_text("of nothing")
+    checked = gen("--check")
+    assert (checked.returncode, "ops.json is a copy of nothing" in checked.stderr) == (1, True)
 
 
 def test_the_command_needs_the_file(tmp_path: Path) -> None:

@@ -74,6 +74,9 @@ class FakePlan:
         if self.fails:
             raise self.fails
 
+    def dismantle(self) -> None:
+        """Hold nothing."""
+
 
 @dataclass
 class FakePlanner:

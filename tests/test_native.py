@@ -12,7 +12,7 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
@@ -101,24 +101,17 @@ def judge(name: str, case: Case, expected: dict[str, bytes], backend: Native) ->
     return True
 
 
-COMPUTED = {
-    "ADD": 22, "CONT": 20, "CPY": 125, "DIV": 23, "DUP": 11, "FLASH_ATTN_EXT": 78, "GET_ROWS": 34, "GLU": 40, "MUL": 22,
-    "MUL_MAT": 130, "MUL_MAT_ID": 73, "RMS_NORM": 10, "ROPE": 57, "ROPE_BACK": 17, "SCALE": 16, "SET_ROWS": 26, "SOFT_MAX": 38,
-    "SUB": 22,
-}  # fmt: skip
-"""Op to how many of its recorded cases C computes; the oracle has the others."""
-
-
-def test_every_kernel_is_counted() -> None:
-    assert set(kernel_ops()) == set(COMPUTED)
-    assert {path.stem for path in DIRECTORY.glob("kernels/*.c")} == {name.lower() for name in COMPUTED}
+LEFT = {"ADD": 36, "DIV": 8, "FLASH_ATTN_EXT": 1, "GLU": 15, "MUL": 8, "MUL_MAT": 1, "SUB": 8}
+"""Op to how many of its recorded cases are left to the oracle; of other ops C computes all."""
+COMPUTED = [name for name in kernel_ops() if name in OPS]
 
 
 @pytest.mark.parametrize("variant", HERE)
 @pytest.mark.parametrize("name", COMPUTED)
 def test_results_are_those_recorded(name: str, variant: str) -> None:
     taken = [judge(name, case, expected, native(variant)) for case, expected in cases(name)]
-    assert sum(taken) == COMPUTED[name]
+    assert taken
+    assert taken.count(False) == LEFT.get(name, 0)
 
 
 @pytest.mark.parametrize("threads", [1, 3, 8])
@@ -173,7 +166,6 @@ def test_a_plan_may_mix_kernels_and_the_oracle() -> None:
     first = node("ADD", f32(8), f32(8), f32(8))
     middle = OPS["LOG"].check(node("LOG", f32(8), f32(8)).dst, (first.dst,), bytes(64))
     last = OPS["MUL"].check(node("MUL", f32(8), f32(8), f32(8)).dst, (middle.dst, middle.dst), bytes(64))
-    assert not backend.supports(middle)
     steps = [Step(first, "native"), Step(middle, "oracle", lambda: OPS["LOG"].oracle(middle)), Step(last, "native")]
     backend.compile(steps)(never)
     with np.errstate(invalid="ignore"):
@@ -236,9 +228,6 @@ def test_products_round_activations_as_upstream_does(weights: str, variant: str)
     rounding = UpstreamCpu(HostMemory(0), 1, ThroughFloat32())
     for columns in (1, 3, 8, 21):
         product = node("MUL_MAT", f32(37, columns), Operand(weights, (768, 37), fill=fill), f32(768, columns))
-        if not native(variant).supports(product):
-            assert weights in ("Q1_0", "Q2_0"), "newer types, left to the oracle"
-            return
         compute(native(variant), product)
         found = product.dst.array.astype(np.float64)
         rounding.compile([Step(product, "upstream-cpu")])(never)
@@ -302,17 +291,10 @@ def test_quantising_is_the_oracles_bit_for_bit(dtype: str, variant: str) -> None
     for fill in FILLS:
         operands = Operand(dtype, (512, 40), alias="src1"), f32(512, 40, fill=fill), Operand(dtype, (512, 40), fill="zeros")
         copy = node("CPY", *operands)
-        if not native(variant).supports(copy):
-            assert dtype in LEFT_TO_THE_ORACLE
-            return
         compute(native(variant), copy)
         found = memory(copy.dst).copy()
         copy.op.oracle(copy)
         assert np.array_equal(found, memory(copy.dst)), fill
-
-
-LEFT_TO_THE_ORACLE = {"IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "Q1_0", "Q2_0"}
-"""Types that no kernel writes yet."""
 
 
 # --------------------------------------------------------------------------------- shapes and layouts, against the oracle
@@ -392,34 +374,33 @@ def agrees(backend: Native, found: Node) -> None:
 # ------------------------------------------------------------------------------------------------- kernels that are wrong
 
 SABOTAGES = {
-    "off by one row": ("MUL_MAT", "kernels/mul_mat.c", "min64(TILE_ROWS, w->ne[1] - i)", "min64(TILE_ROWS - 1, w->ne[1] - i)"),
+    "off by one row": ("MUL_MAT", "mul_mat.c", "min64(TILE_ROWS, w->ne[1] - i)", "min64(TILE_ROWS - 1, w->ne[1] - i)"),
     "wrong stride": (
         "GET_ROWS",
-        "kernels/get_rows.c",
+        "get_rows.c",
         "row_at(table, node->src[0], index,",
         "row_at(table, node->src[0], index / 2,",
     ),
-    "missing mask": ("SOFT_MAX", "kernels/soft_max.c", "= present(mask) ? row_at(mask", "= 0 ? row_at(mask"),
-    "one element too many": ("SCALE", "kernels/scale.c", "g->dst.ne[0], x * scale);", "g->dst.ne[0] + 1, x * scale);"),
+    "missing mask": ("SOFT_MAX", "soft_max.c", "= present(mask) ? row_at(mask", "= 0 ? row_at(mask"),
+    "one element too many": ("SCALE", "scale.c", "g->dst.ne[0], x * scale);", "g->dst.ne[0] + 1, x * scale);"),
 }
 
 
-@pytest.fixture(scope="module")
-def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> Native:
-    """A backend whose kernels for four ops are wrong, each in its own way; compiled here."""
-    root = tmp_path_factory.mktemp("native")
+def compiled(root: Path, changes: Iterable[tuple[str, str, str, str]]) -> Native:
+    """Return a backend of changed kernels, compiled in a directory: (op, file, what stands there, what shall stand there)."""
     copied = root / "ggml_rpc_ref" / "backends" / "native"
     shutil.copytree(DIRECTORY, copied, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    ops = {op for op, *_ in changes}
     for path in (copied / "kernels").glob("*.c"):
-        if path.stem.upper() not in {op for op, *_ in SABOTAGES.values()}:
+        if path.stem.upper() not in ops:
             path.unlink()
-    for _, name, right, wrong in SABOTAGES.values():
-        source = (copied / name).read_text()
+    for _, name, right, wrong in changes:
+        source = (copied / "kernels" / name).read_text()
         assert source.count(right) == 1, name
-        (copied / name).write_text(source.replace(right, wrong))
+        (copied / "kernels" / name).write_text(source.replace(right, wrong))
     program = (
         "import runpy\n"
-        "plain = runpy.run_path('ggml_rpc_ref/backends/native/build.py')['plain']\n"
+        "plain = runpy.run_path('ggml_rpc_ref/backends/native/build.py')['builder']('plain', alone=True)\n"
         "kwds = plain._assigned_source[3]\n"
         "kwds.update(extra_compile_args=[*kwds['extra_compile_args'], '-O1'], optional=False)\n"
         "plain.compile(tmpdir='.')\n"
@@ -435,6 +416,12 @@ def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> Native:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend, "library", lambda _: Library("plain", loaded.ffi, loaded.lib))  # type: ignore[attr-defined]
         return Native(HostMemory(0), threads=2)
+
+
+@pytest.fixture(scope="module")
+def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> Native:
+    """A backend whose kernels for four ops are wrong, each in its own way; compiled here."""
+    return compiled(tmp_path_factory.mktemp("native"), SABOTAGES.values())
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGES)

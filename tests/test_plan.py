@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import struct
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from ggml_rpc_ref.ops import canonical_ops, ops_of
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.protocol.codec import encode
 from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.server import plan as plans
+from ggml_rpc_ref.server import validate
 from ggml_rpc_ref.server.handlers import Device
 from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.server.plan import Plan, make_plan
@@ -419,3 +422,21 @@ def test_backends_counts_no_more_ops_than_there_are() -> None:
     counts = {row["name"]: row["ops"] for row in json.loads(done.stdout)}
     assert counts["oracle"] == len(ops_of(NEWEST).keys() - CUSTOM_OPS - VIEW_OPS)
     assert counts["native"] == len(registry.BACKENDS["native"].kernels()) > 0
+
+
+# ------------------------------------------------------------------------------------------------------------ in parts
+
+
+def test_a_graph_is_checked_and_a_plan_dismantled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of two here, so that seven nodes are several: none is lost, and nothing of a dropped plan is left."""
+    for module in (validate, plans):
+        monkeypatch.setattr(module, "AT_ONCE", 2)
+    world = World(Oracle(HostMemory(2**20)))
+    chain = [world.vector(n, "ADD", n - 1, n - 1) for n in range(2, 9)]
+    plan = world.plan(world.vector(1), *chain)
+    world.write(1, 1, 2, 3, 4)
+    plan.run()
+    assert world.read(8) == [128, 256, 384, 512]
+    kept = weakref.ref(plan.steps[3].node.dst)
+    plan.dismantle()
+    assert (plan.held, plan.compiled, kept()) == ([], None, None)

@@ -1154,6 +1154,9 @@ def test_shutdown_does_not_wait_for_a_computation(host: Host, monkeypatch: pytes
             computing.set()
             enough.wait(20)
 
+        def dismantle(self) -> None:
+            """Hold nothing."""
+
     with Server(replace(host, make_plan=lambda *_: Slow())) as server, connect(server) as client:
         client.send(graph([], []))
         assert computing.wait(20)

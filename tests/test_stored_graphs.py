@@ -23,6 +23,15 @@ SIZE = TENSORS * 296
 """Bytes of each graph here."""
 
 
+DISMANTLED: list[int] = []
+"""The uids of plans that were, in their order."""
+
+
+@pytest.fixture(autouse=True)
+def none_yet() -> None:
+    DISMANTLED.clear()
+
+
 @dataclass
 class Plan:
     """Stands for a plan of a graph."""
@@ -32,6 +41,10 @@ class Plan:
 
     def run(self, cancelled: object) -> None:
         """Compute nothing."""
+
+    def dismantle(self) -> None:
+        """Remember it."""
+        DISMANTLED.append(self.graph.uid)
 
 
 @dataclass
@@ -140,3 +153,18 @@ def test_a_dropped_graph_is_gone_also_when_its_plan_had_been_given_up() -> None:
     assert graphs.devices() == {0}
     graphs.drop(other)
     assert (len(graphs), graphs.devices(), graphs.memory.size) == (0, set(), 0)
+
+
+def test_whatever_drops_a_graph_dismantles_its_plan() -> None:
+    """Freed in one go, a plan of 30,000 steps would keep every other connection waiting."""
+    buffer = Memory([HostMemory(2**20)], EIGHT).alloc(0, 64)
+    assert buffer is not None
+    graphs = StoredGraphs(Budget(), EIGHT)
+    for uid in (1, 2, 3):
+        store(graphs, uid, buffers=frozenset({buffer} if uid == 2 else ()))
+    store(graphs, 1)
+    assert DISMANTLED == [1]
+    graphs.drop(buffer)
+    assert DISMANTLED == [1, 2]
+    graphs.clear()
+    assert sorted(DISMANTLED) == [1, 1, 2, 3]

@@ -41,7 +41,7 @@ def test_every_vector_follows_its_rules() -> None:
 
 def test_no_id_has_vanished_with_its_line() -> None:
     """The lint sees an id vanish that ids.txt still has; who takes both away meets this number, which only ever grows."""
-    assert len((HERE / "ids.txt").read_text().splitlines()) == 7932
+    assert len((HERE / "ids.txt").read_text().splitlines()) == 7936
 
 
 def test_every_file_has_a_kind() -> None:
@@ -152,10 +152,25 @@ def test_a_schemas_sentences_are_short_and_plain() -> None:
     assert all(sentence.isprintable() and len(sentence) < 200 for sentence in found), found
 
 
-def test_the_package_carries_the_schemas() -> None:
-    carried = Path(schemas.__file__).parent / "schema"
-    assert {path.name for path in carried.iterdir()} == {path.name for path in (HERE / "schema").iterdir()}
-    assert carried.resolve() == (HERE / "schema").resolve(), "by a link, so that there is one of each"
+def test_the_package_carries_the_schemas_and_observations() -> None:
+    """As files: where a link is a text file with a path in it, or is not unpacked, the package would be without them."""
+    package = Path(schemas.__file__).parents[1]
+    originals = {package / "golden" / "schema" / path.name: path for path in (HERE / "schema").iterdir()}
+    originals |= {
+        package / "spec" / "observed" / f"{path.parent.name}.json": path for path in HERE.glob("upstream-*/observed.json")
+    }
+    for copy, original in originals.items():
+        assert copy.read_bytes() == original.read_bytes()
+    there = [path for folder in ("golden/schema", "spec/observed") for path in (package / folder).glob("*.json")]
+    assert set(there) == set(originals)
+    assert not [path for path in package.rglob("*") if path.is_symlink()]
+
+
+def test_without_jsonschema_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jsonschema_rs", None)
+    schemas._validator.cache_clear()
+    with pytest.raises(Misuse, match=r"not installed here: pip install 'ggml-rpc-ref\[vectors\]'"):
+        vectors.verify(HERE)
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ Source: ggml-cpu.c (vec_dot_type), ops.cpp (flash_attn_ext_f16_one_chunk, reduce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, reduce
+from math import gcd, lcm
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,15 @@ import numpy as np
 from ggml_rpc_ref.backends import Run, Step, apart, in_turn
 from ggml_rpc_ref.backends.copies import WeightCopies, with_source
 from ggml_rpc_ref.backends.copies import multiply as multiply_widened
-from ggml_rpc_ref.backends.half import Half, of_this_processor
+from ggml_rpc_ref.backends.half import STEP, Half, of_this_processor
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import in_host_memory
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.ops.shared.activations import gelu_quick, halves
 from ggml_rpc_ref.ops.shared.attention import mask_of, masked_scores
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
-from ggml_rpc_ref.ops.shared.slabs import element_blocks, part, rows_per_slab
+from ggml_rpc_ref.ops.shared.slabs import ElementBlock, element_blocks, part, row_blocks, rows_per_slab, spans
+from ggml_rpc_ref.ops.stopping import checkpoint
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor, allocate
 
@@ -44,6 +46,8 @@ HADAMARD = 1
 """The hint that src0 is a Hadamard matrix, which is then not read (GGML_HINT_SRC0_IS_HADAMARD)."""
 VECTOR = 16
 """Floats in a vector register; tiles need dv to be a multiple of it. 16 is AVX-512's; AVX2 has 8."""
+SCORE_BYTES = 48
+"""What the scores of one query and key take, their maxima and weights included: ten or so arrays of float32 and of booleans."""
 SPLIT = 512
 """With at least so many keys the threads split the keys of a single query among them."""
 
@@ -87,10 +91,10 @@ class UpstreamCpu:
         if node.op.reads("hint") and node.i32("hint") == HADAMARD:
             transform(node)
             return
-        weights, narrow = node.source(0), narrowed(node.source(1), VEC_DOT_TYPE[node.source(0).dtype.name])
+        weights = node.source(0).dtype.name
         # both products are taken before anything is written: dst may be src1's own memory
-        rest = _sums_rounded(node, narrow) if weights.dtype.name in WITH_MINIMA else None
-        multiply_widened(with_source(node, 1, widened(narrow)), self.copies)
+        rest = _sums_rounded(node) if weights in WITH_MINIMA else None
+        multiply_widened(with_source(node, 1, rounded(node.source(1), VEC_DOT_TYPE[weights])), self.copies)
         if rest is not None:
             with np.errstate(all="ignore"):
                 node.dst.array[...] += rest.array
@@ -118,57 +122,71 @@ def transform(node: Node) -> None:
 
     Source: ggml_compute_forward_fwht in ggml-cpu/ops.cpp.
     """
-    x = node.source(1).values() * np.float32(1 / np.sqrt(np.float32(node.source(1).ne[0])))
-    with np.errstate(all="ignore"):
-        for step in (1 << bit for bit in range(x.shape[-1].bit_length() - 1)):
-            pairs = x.reshape(*x.shape[:-1], -1, 2, step)
-            u, v = pairs[..., 0, :], pairs[..., 1, :]
-            x = np.stack((u + v, u - v), axis=-2).reshape(x.shape)
-        node.dst.store(x)
+    for block in row_blocks(node.dst.ne):
+        x = part(node.source(1), block).values()
+        x = x * np.float32(1 / np.sqrt(np.float32(x.shape[-1])))
+        with np.errstate(all="ignore"):
+            for step in (1 << bit for bit in range(x.shape[-1].bit_length() - 1)):
+                pairs = x.reshape(*x.shape[:-1], -1, 2, step)
+                u, v = pairs[..., 0, :], pairs[..., 1, :]
+                x = np.stack((u + v, u - v), axis=-2).reshape(x.shape)
+            part(node.dst, block).store(x)
+
+
+Slabs = Iterator[tuple[ElementBlock, Tensor]]
+"""Parts that cover a tensor, each with its place: as a whole, what is made on the way would be larger than the tensor as F32."""
 
 
 def rounded(tensor: Tensor, type_name: str) -> Tensor:
-    """Return a tensor's values rounded to a type, as F32 in memory of their own; the tensor itself where it has the type."""
-    return tensor if tensor.dtype.name == type_name else widened(narrowed(tensor, type_name))
-
-
-def narrowed(tensor: Tensor, type_name: str) -> Tensor:
-    """Return a tensor in another type, in memory of its own; the tensor itself where it has the type."""
-    if tensor.dtype.name == type_name:
+    """Return a tensor's values rounded to a type, as F32 in memory of their own; the tensor itself where that is F32."""
+    if tensor.dtype.name == type_name == "F32":
         return tensor
-    narrow = allocate(BY_NAME[type_name], tensor.ne)
-    narrow.store(tensor.values())
-    return narrow
+    wide = allocate(BY_NAME["F32"], tensor.ne)
+    for block, narrow in narrowed(tensor, type_name):
+        part(wide, block).store(narrow.values())
+    return wide
 
 
-def widened(tensor: Tensor) -> Tensor:
-    """Return a tensor as F32, in memory of its own unless it is one."""
-    return tensor if tensor.dtype.name == "F32" else _as_tensor(tensor.values())
-
-
-def _as_tensor(values: F32Array) -> Tensor:
-    """Return an F32 tensor of these values, shape (ne3, ne2, ne1, ne0)."""
-    n3, n2, n1, n0 = values.shape
-    tensor = allocate(BY_NAME["F32"], (n0, n1, n2, n3))
-    tensor.store(values)
-    return tensor
+def narrowed(tensor: Tensor, type_name: str) -> Slabs:
+    """Yield the slabs of a tensor in another type, in memory of their own; those of the tensor itself where it has the type."""
+    for block in element_blocks(tensor.ne):
+        slab = part(tensor, block)
+        if slab.dtype.name != type_name:
+            narrow = allocate(BY_NAME[type_name], slab.ne)
+            narrow.store(slab.values())
+            slab = narrow
+        yield block, slab
 
 
 # --------------------------------------------------------------------------------------------------- sums kept as F16
 
+Q8_1 = BY_NAME["Q8_1"]
 WITH_MINIMA = ("Q4_1", "Q5_1")
 """Types whose blocks have a minimum m beside the step d: their partner is Q8_1, whose blocks keep s, d times the sum of levels."""
 
 
-def _sums_rounded(node: Node, narrow: Tensor) -> Tensor:
+def _sums_rounded(node: Node) -> Tensor:
     """Return what the rounding of s to F16 adds to a product of WITH_MINIMA with Q8_1: summed over blocks, m * (s - d * sum).
 
     Upstream's dot product is d0 * d1 * sum(q0 * q1) + m * s (ggml_vec_dot_q4_1_q8_1 in ggml-cpu/quants.c).
     """
-    rest = allocate(BY_NAME["F32"], node.dst.ne)
-    minima, errors = _as_tensor(minima_of(node.source(0))), _as_tensor(sum_errors_of(narrow))
+    rest, weights, x = allocate(BY_NAME["F32"], node.dst.ne), node.source(0), node.source(1)
+    minima, errors = (allocate(BY_NAME["F32"], (tensor.ne[0] // Q8_1.block, *tensor.ne[1:])) for tensor in (weights, x))
+    _fill_by_block(minima, 0, _in_place(weights), minima_of)
+    _fill_by_block(errors, 0, narrowed(x, Q8_1.name), sum_errors_of)
     node.op.oracle(Node(rest, (minima, errors, *node.src[2:]), node.op_params, node.op))
     return rest
+
+
+def _in_place(tensor: Tensor) -> Slabs:
+    return ((block, part(tensor, block)) for block in element_blocks(tensor.ne))
+
+
+def _fill_by_block(target: Tensor, column: int, slabs: Slabs, number: Callable[[Tensor], F32Array]) -> None:
+    """Write a number for each block of 32 elements into the columns of a tensor from the given one on."""
+    for (*rows, columns), slab in slabs:
+        first, end = columns.start // Q8_1.block, columns.stop // Q8_1.block
+        target.array[(*rows, slice(column + first, column + end))] = number(slab)
 
 
 def minima_of(tensor: Tensor) -> F32Array:
@@ -187,12 +205,22 @@ def sum_errors_of(tensor: Tensor) -> F32Array:
     return errors
 
 
-def _with_minima(node: Node, narrow_q: Tensor) -> Node:
+def _with_minima(node: Node) -> Node:
     """Return an attention node whose Q and K have a further element per block, so that their products come out as upstream's."""
-    k = node.source(1)
-    wide_q = _as_tensor(np.concatenate((narrow_q.values(), sum_errors_of(narrow_q)), axis=-1))
-    wide_k = _as_tensor(np.concatenate((k.values(), minima_of(k)), axis=-1))
+    q, k = node.source(0), node.source(1)
+    wide_q = _with_column_per_block(q, lambda: narrowed(q, Q8_1.name), sum_errors_of)
+    wide_k = _with_column_per_block(k, lambda: _in_place(k), minima_of)
     return with_source(with_source(node, 0, wide_q), 1, wide_k)
+
+
+def _with_column_per_block(tensor: Tensor, slabs: Callable[[], Slabs], number: Callable[[Tensor], F32Array]) -> Tensor:
+    """Return the slabs of a tensor as F32 with a further column for each block of 32 elements."""
+    length = tensor.ne[0]
+    wide = allocate(BY_NAME["F32"], (length + length // Q8_1.block, *tensor.ne[1:]))
+    for block, slab in slabs():
+        wide.array[block] = slab.values()
+    _fill_by_block(wide, length, slabs(), number)
+    return wide
 
 
 # --------------------------------------------------------------------------------------------------------- activations
@@ -253,7 +281,7 @@ def attend(node: Node, threads: int, half: Half) -> None:
     if alike and q.ne[1] >= TILE and v.ne[0] % VECTOR == 0:
         return node.op.oracle(node)
     if k.dtype.name in WITH_MINIMA:
-        narrow = _with_minima(node, narrowed(q, VEC_DOT_TYPE[k.dtype.name]))
+        narrow = _with_minima(node)
     else:
         narrow = with_source(node, 0, rounded(q, VEC_DOT_TYPE[k.dtype.name]))
     if v.dtype.name != "F16" or k.ne[1] == 0:
@@ -264,38 +292,76 @@ def attend(node: Node, threads: int, half: Half) -> None:
 
 
 def _attend_in_f16(node: Node, splits: int, half: Half) -> None:
-    """Attend with the running sum in F16, as many queries at a time as their scores, several times over, fit a slab."""
+    """Attend with the running sum in F16, as many heads and queries at a time as what each needs beside its scores fits a slab."""
     q, k, v = (node.source(slot).values() for slot in range(3))
-    step = rows_per_slab(8 * 4 * q.shape[1] * k.shape[2])
+    # float64 products of F16: those of one key (`Native.dots`) and those of its value
+    each = 8 * (4 * STEP + 8 * v.shape[3])
     with np.errstate(all="ignore"):
         for i3 in range(q.shape[0]):
             k3, v3 = (tensor[i3 * len(tensor) // len(q)] for tensor in (k, v))
-            for start in range(0, q.shape[2], step):
-                rows = slice(start, start + step)
-                bias = mask_of(node, i3, rows)
-                node.dst.array[i3, rows] = _attended(node, q[i3, :, rows], k3, v3, bias, splits, half).swapaxes(0, 1)
+            for heads in head_spans(q.shape[1], len(k3), len(v3), rows_per_slab(each)):
+                keys, values = (_shared(tensor, heads, q.shape[1]) for tensor in (k3, v3))
+                for rows in spans(q.shape[2], rows_per_slab(each * (heads.stop - heads.start))):
+                    bias = mask_of(node, i3, rows, heads)
+                    attended = _attended(node, q[i3, heads, rows], keys, values, bias, heads, splits, half)
+                    node.dst.array[i3, rows, heads] = attended.swapaxes(0, 1)
 
 
-def _attended(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None, splits: int, half: Half) -> Array:
-    """Return (heads, queries, dv), the keys summed in `splits` parts that are joined at the end.
+def head_spans(heads: int, k: int, v: int, most: int) -> Iterator[slice]:
+    """Yield spans of at most `most` heads whose keys and values are whole numbers of matrices each, or are one matrix each.
+
+    Args:
+        heads: how many there are.
+        k: matrices of keys that they share, a divisor of it.
+        v: matrices of values, likewise.
+        most: heads of a span.
+    """
+    whole, alike = lcm(heads // k, heads // v), gcd(heads // k, heads // v)
+    if most >= whole:
+        yield from spans(heads, most // whole * whole)
+        return
+    for first in range(0, heads, alike):
+        yield from (slice(first + span.start, first + span.stop) for span in spans(alike, most))
+
+
+def _shared(matrices: F32Array, span: slice, heads: int) -> F32Array:
+    """Return the matrices of K or V, of one batch entry, that a span of the heads shares."""
+    return matrices[span.start * len(matrices) // heads : -(-span.stop * len(matrices) // heads)]
+
+
+def _attended(
+    node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None, heads: slice, splits: int, half: Half
+) -> Array:
+    """Return (heads, queries, dv) of a span of the heads, the keys summed in `splits` parts that are joined at the end."""
+    keys = k.shape[1]
+    # chunk_size is rounded up, so the last threads may have no keys; upstream skips their empty sums (S_chunk == 0)
+    length = -(-keys // splits)
+    sums = [_summed(node, q, k, v, bias, range(at, min(at + length, keys)), half) for at in range(0, keys, length)]
+    if (sinks := node.optional(4)) is not None:
+        # only once: "apply only on the first kv-chunk" in flash_attn_ext_f16_one_chunk
+        sums[0] = joined(sums[0], (sinks.array[0, 0, 0, heads, None], *_SINK))
+    _, total, weighted = reduce(joined, sums)
+    return weighted * np.where(total == 0, np.float32(0), np.float32(1) / total)[..., None]
+
+
+def _summed(node: Node, q: F32Array, k: F32Array, v: F32Array, bias: F32Array | None, keys: range, half: Half) -> Sum:
+    """Return the sums over some keys, a slab of scores and what is made of them at a time.
 
     Neighbouring heads share a matrix of keys and one of values, so their queries are folded into one list for each.
     """
-    (heads, queries, dk), keys = q.shape, k.shape[1]
+    heads, queries, dk = q.shape
     is_f16 = node.source(1).dtype.name == "F16"
-    dots = half.dots(q.reshape(len(k), -1, dk), k).reshape(heads, queries, keys) if is_f16 else None
-    hidden = np.broadcast_to(False if bias is None else np.isneginf(bias), (heads, queries, keys)).reshape(len(v), -1, keys)
-    scores = masked_scores(node, q, k, bias, dots).reshape(len(v), -1, keys)
-    # chunk_size is rounded up, so the last threads may have no keys; upstream skips their empty sums (S_chunk == 0)
-    parts = [slice(at, at - (-keys // splits)) for at in range(0, keys, -(-keys // splits))]
-    sums = [unfolded(running_sum(scores[..., part], hidden[..., part], v[:, part], half), heads) for part in parts]
-    if (sinks := node.optional(4)) is not None:
-        # only once: "apply only on the first kv-chunk" in flash_attn_ext_f16_one_chunk
-        sums[0] = joined(sums[0], (sinks.array[0, 0, 0, :, None], *_SINK))
-    top, total, weighted = sums[0]
-    for more in sums[1:]:
-        top, total, weighted = joined((top, total, weighted), more)
-    return weighted * np.where(total == 0, np.float32(0), np.float32(1) / total)[..., None]
+    sums = None
+    for span in spans(len(keys), rows_per_slab(SCORE_BYTES * heads * queries)):
+        part = slice(keys.start + span.start, keys.start + span.stop)
+        shape = (heads, queries, part.stop - part.start)
+        dots = half.dots(q.reshape(len(k), -1, dk), k[:, part]).reshape(shape) if is_f16 else None
+        added = None if bias is None else bias[..., part]
+        hidden = np.broadcast_to(False if added is None else np.isneginf(added), shape).reshape(len(v), -1, shape[2])
+        scores = masked_scores(node, q, k[:, part], added, dots).reshape(len(v), -1, shape[2])
+        sums = running_sum(scores, hidden, v[:, part], half, sums)
+    assert sums is not None
+    return unfolded(sums, heads)
 
 
 def unfolded(sums: Sum, heads: int) -> Sum:
@@ -312,7 +378,7 @@ _SINK = (np.ones((1, 1), np.float32), np.zeros((1, 1, 1), np.float32))
 """A sink's sum of weights, and its weighted sum."""
 
 
-def running_sum(scores: F32Array, hidden: Array, values: F32Array, half: Half) -> Sum:
+def running_sum(scores: F32Array, hidden: Array, values: F32Array, half: Half, so_far: Sum | None = None) -> Sum:
     """Return the sums over the keys in their order, the weighted one rounded to F16 at each step.
 
     Args:
@@ -320,17 +386,21 @@ def running_sum(scores: F32Array, hidden: Array, values: F32Array, half: Half) -
         hidden: of that shape: whether a key takes no part.
         values: (heads, keys, dv), of F16 precision.
         half: how F16 is computed with.
+        so_far: the sums over the keys before these; None: these are the first.
     """
-    top = np.maximum.accumulate(scores, axis=-1)
-    before = np.concatenate((np.full_like(top[..., :1], -np.inf), top[..., :-1]), axis=-1)
+    if so_far is None:
+        rows = scores.shape[:2]
+        so_far = np.full(rows, -np.inf, np.float32), np.zeros(rows, np.float32), np.zeros((*rows, values.shape[-1]), np.float32)
+    best, total, weighted = so_far
+    top = np.maximum.accumulate(np.concatenate((best[..., None], scores), axis=-1), axis=-1)
+    before, top = top[..., :-1], top[..., 1:]
     is_new = scores > before
     # before a row's first visible key before and top are both -inf, and exp(-inf + inf) is NaN: np.where drops it
     kept = np.where(is_new, np.exp(before - top), np.float32(1))
     weights = np.where(is_new, np.float32(1), np.where(hidden, np.float32(0), np.exp(scores - top)))
-    total = np.zeros(scores.shape[:2], np.float32)
-    weighted = np.zeros((*scores.shape[:2], values.shape[-1]), np.float32)
     # one key at a time: the sum is rounded at each, so their order is part of the result
     for key in np.flatnonzero(~hidden.all(axis=(0, 1))):
+        checkpoint()  # of a few bytes' graph there may be millions
         weight, keep = weights[..., key], kept[..., key]
         if is_new[..., key].any():
             # rows without a new maximum are multiplied by 1, which changes no F16

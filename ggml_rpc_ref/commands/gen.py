@@ -1,4 +1,5 @@
-"""The command `gen`: SPEC.md's derived parts, the client's named methods, the kernels' declarations, and the C header."""
+"""The command `gen`: SPEC.md's derived parts, the client's named methods, the kernels' declarations, the C header,
+and the copies of vectors/' schemas and observations that the package carries."""
 
 from __future__ import annotations
 
@@ -31,18 +32,39 @@ def gen(
         text = spec.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise Misuse(f"{spec} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
-    module, declared, shared = Path(named_ops.__file__), DIRECTORY / "declared.h", DIRECTORY / "kernels" / "shared"
-    numbers, grids = shared / "numbers.h", shared / "grids.h"
-    written = {
-        spec: (text, derive.rewrite(text)),
-        module: (module.read_text(encoding="utf-8"), derive.named_ops()),
-        declared: (declared.read_text(encoding="utf-8"), derive.declarations()),
-        numbers: (numbers.read_text(encoding="utf-8"), derive.numbers()),
-        grids: (grids.read_text(encoding="utf-8"), derive.grids()),
+    # first: what builds were observed to do is part of the text
+    if (vectors := spec.parent / "vectors").is_dir():
+        _carry(vectors, check)
+    shared = DIRECTORY / "kernels" / "shared"
+    derived = {
+        spec: derive.rewrite(text),
+        Path(named_ops.__file__): derive.named_ops(),
+        DIRECTORY / "declared.h": derive.declarations(),
+        shared / "numbers.h": derive.numbers(),
+        shared / "grids.h": derive.grids(),
     }
-    for path, (old, new) in written.items():
-        if check and new != old:
-            parts = f": {', '.join(derive.outdated(old))}" if path == spec else ""
-            fail(f"{path} is outdated{parts}; `ggml-rpc-ref gen` rewrites it", ExitCode.NON_CONFORMANT)
-        if not check and new != old:
-            path.write_text(new, encoding="utf-8")
+    for path, content in derived.items():
+        _settle(path, content, check, f": {', '.join(derive.outdated(text))}" if path == spec else "")
+
+
+def _carry(vectors: Path, check: bool) -> None:
+    """Bring the copies of what lies in vectors/ up to date, or compare."""
+    from ggml_rpc_ref import derive
+
+    package = Path(derive.__file__).parents[1]
+    copies = derive.carried(vectors)
+    for place, content in copies.items():
+        _settle(package / place, content, check)
+    for path in derive.superfluous(package, copies):
+        if check:
+            fail(f"{path} is a copy of nothing in {vectors}; `ggml-rpc-ref gen` removes it", ExitCode.NON_CONFORMANT)
+        path.unlink()
+
+
+def _settle(path: Path, content: str, check: bool, parts: str = "") -> None:
+    """Write a file unless it holds that content already; with `check`, fail instead."""
+    if path.is_file() and path.read_text(encoding="utf-8") == content:
+        return
+    if check:
+        fail(f"{path} is outdated{parts}; `ggml-rpc-ref gen` rewrites it", ExitCode.NON_CONFORMANT)
+    path.write_text(content, encoding="utf-8")

@@ -122,7 +122,7 @@ def favour_small_requests() -> None:
     """
     gc.collect()
     gc.freeze()  # modules and tables live as long as the process
-    gc.set_threshold(10_000, 5, 1000)
+    gc.set_threshold(5_000, 3, 3_000)
     # how long a thread that runs Python keeps the others waiting; 5 ms otherwise, and a small request needs several turns
     sys.setswitchinterval(0.001)
 

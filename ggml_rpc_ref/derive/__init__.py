@@ -1,4 +1,5 @@
-"""Text from the tables: the parts of SPEC.md, the client's named methods, the C header, the kernels' declarations. Pure functions.
+"""Text from the tables: the parts of SPEC.md, the client's named methods, the C header, the kernels' declarations,
+and what the package carries of vectors/.
 
 SPEC.md is written by hand around derived parts, each between two marks:
 
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ggml_rpc_ref.derive import operations, tables
+from ggml_rpc_ref.derive.carried import carried, superfluous
 from ggml_rpc_ref.derive.header import header
 from ggml_rpc_ref.derive.named_ops import named_ops
 from ggml_rpc_ref.derive.native import declarations, grids, numbers
@@ -24,7 +26,9 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.messages import REQUESTS, RpcTensor, command_name
 from ggml_rpc_ref.spec.rules import RULES
 
-__all__ = ["PARTS", "declarations", "grids", "header", "named_ops", "numbers", "outdated", "rewrite"]
+__all__ = [
+    "PARTS", "carried", "declarations", "grids", "header", "named_ops", "numbers", "outdated", "rewrite", "superfluous",
+]  # fmt: skip
 
 PARTS: dict[str, Callable[[], str]] = {
     "versions": tables.versions,

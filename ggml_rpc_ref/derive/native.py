@@ -7,6 +7,7 @@ it, and the points of the IQ types.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from ggml_rpc_ref.blocks.common import Values
@@ -15,6 +16,7 @@ from ggml_rpc_ref.derive.header import counted, enum
 from ggml_rpc_ref.ops import ops_of
 from ggml_rpc_ref.ops.op import MAX_SRC, OP_PARAMS_BYTES, Param
 from ggml_rpc_ref.spec.dtypes import DTYPES
+from ggml_rpc_ref.spec.op_changes import OP_CHANGES
 from ggml_rpc_ref.spec.opcodes import GGML_OP, kinds
 from ggml_rpc_ref.spec.versions import NEWEST
 
@@ -49,6 +51,7 @@ struct geometry {{
     int32_t op;
     int32_t op_params[{OP_PARAMS_BYTES // 4}];
     int32_t n_src;
+    uint64_t changes;   /* of what the op means in the client's version: a bit for each `enum change` */
     struct layout dst;
     struct layout src[{MAX_SRC}];
     int32_t phases;
@@ -118,6 +121,8 @@ def numbers() -> str:
         f"#define OPS {len(GGML_OP)}",
         enum("GGML_UNARY_OP", counted(kinds("UNARY", NEWEST))),
         enum("GGML_GLU_OP", counted(kinds("GLU", NEWEST))),
+        "/* Rows of `spec.op_changes`, by number. */",
+        enum("CHANGE", counted(re.sub("[.-]", "_", change).upper() for change in OP_CHANGES)),
         *_accessors(),
     ]
     return "\n\n".join(parts) + "\n"

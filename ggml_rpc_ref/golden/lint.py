@@ -154,7 +154,12 @@ SPECIAL: Final[dict[str, Callable[[Path, Any], Iterator[str]]]] = {
 
 
 def verify(directory: Path) -> list[str]:
-    """Return what is wrong with the vectors, one sentence for each fault."""
+    """Return what is wrong with the vectors, one sentence for each fault.
+
+    Raises:
+        Misuse: if there is none, or where jsonschema-rs is not installed.
+    """
+    schemas.require()
     faults: list[str] = []
     present: list[str] = []
     contents: semantics.Contents = {}

@@ -1,6 +1,6 @@
 """The check of a vector file against the JSON Schema of its kind.
 
-The schemas are this project's own, in vectors/schema/; a link in this package carries them into an installed one. Those of a
+The schemas are this project's own, in vectors/schema/, of which `ggml-rpc-ref gen` keeps copies in this package. Those of a
 directory that is checked are never read: a schema is a program of sorts, whose references may name files and addresses.
 jsonschema-rs reads all vectors in 0.2 s; jsonschema, which is written in Python, took 7 s.
 """
@@ -11,9 +11,12 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from jsonschema_rs import ValidationError, Validator, validator_for
+from ggml_rpc_ref.errors import Misuse
+
+if TYPE_CHECKING:
+    from jsonschema_rs import ValidationError, Validator
 
 LONGEST: Final = 120
 """Characters of a sentence about a value; the library quotes the whole value, which may be all of a file."""
@@ -49,8 +52,17 @@ def _strict(schema: Any) -> Any:
 
 @cache
 def _validator(kind: str) -> Validator:
+    try:
+        from jsonschema_rs import validator_for
+    except ImportError:
+        raise Misuse("vectors are checked with jsonschema-rs, not installed here: pip install 'ggml-rpc-ref[vectors]'") from None
     schema = json.loads((resources.files("ggml_rpc_ref.golden") / "schema" / f"{kind}.json").read_text(encoding="utf-8"))
     return validator_for(_strict(schema), keywords={AS_WRITTEN: _AsWritten})
+
+
+def require() -> None:
+    """Raise Misuse where jsonschema-rs is not installed: once, before each file would be said to be at fault."""
+    _validator("flags")
 
 
 def faults(kind: str, content: Any) -> Iterator[str]:

@@ -4,8 +4,8 @@
 
 src0, dst: F32, the same ne, contiguous. src1: F32, dense rows. The region begins at byte `offset` of dst, has src1's ne and the
 strides (4, nb1, nb2, nb3), lies inside dst, and no two of its elements share bytes; the four numbers are multiples of 4, none
-negative. With inplace not 0, src0 is not copied first: a client then makes dst a view of src0. IEEE rules. src1 empty: a copy.
-dst empty: nothing is computed.
+negative, but for strides along dimensions of length 1, which are not looked at. With inplace not 0, src0 is not copied first: a
+client then makes dst a view of src0. IEEE rules. src1 empty: a copy. dst empty: nothing is computed.
 
 Source: ggml_compute_forward_acc_f32 in ggml-cpu/ops.cpp.
 """

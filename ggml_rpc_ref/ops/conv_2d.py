@@ -24,7 +24,7 @@ def shape(node: Node) -> None:
     """Refuse unequal channels, a kernel with gaps, a result of other dimensions."""
     kernel, images, dst = node.source(0), node.source(1), node.dst
     node.require(kernel.is_contiguous, "a contiguous kernel", kernel.nb, at=kernel)
-    node.require(kernel.ne[2] == images.ne[2], f"{images.ne[2]} channels in the kernel", kernel.ne[2], at=kernel)
+    node.require(kernel.ne[2] == images.ne[2], f"{images.ne[2]} channels in the kernel as in src1", kernel.ne[2], at=kernel)
     _, height, width = _axes(node)
     ne = (width.outputs, height.outputs, kernel.ne[3], images.ne[3])
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)

@@ -22,7 +22,7 @@ def shape(node: Node) -> None:
     kernel, x, dst, stride = node.source(0), node.source(1), node.dst, node.i32("s0")
     node.require(kernel.ne[3] == 1, "a kernel of three dimensions", kernel.ne, at=kernel)
     node.require(x.ne[2:] == (1, 1), "a src1 of two dimensions", x.ne, at=x)
-    node.require(kernel.ne[2] == x.ne[1], f"{x.ne[1]} input channels in the kernel", kernel.ne[2], at=kernel)
+    node.require(kernel.ne[2] == x.ne[1], f"{x.ne[1]} input channels in the kernel as in src1", kernel.ne[2], at=kernel)
     require_dense_rows(node, kernel, x)
     node.require((node.i32("p0"), node.i32("d0")) == (0, 1), "p0 == 0 and d0 == 1", (node.i32("p0"), node.i32("d0")))
     node.require(stride >= 1, "s0 >= 1", stride)

@@ -25,7 +25,7 @@ from ggml_rpc_ref.tensor import Array
 def shape(node: Node) -> None:
     """Refuse unequal channels, a kernel whose planes have gaps, a stride below 1, a result of other dimensions."""
     kernel, images, dst, stride = node.source(0), node.source(1), node.dst, node.i32("stride")
-    node.require(kernel.ne[3] == images.ne[2], f"{images.ne[2]} input channels in the kernel", kernel.ne[3], at=kernel)
+    node.require(kernel.ne[3] == images.ne[2], f"{images.ne[2]} input channels in the kernel as in src1", kernel.ne[3], at=kernel)
     require_dense_rows(node, kernel, images)
     node.require(
         kernel.ne[1] <= 1 or kernel.nb[1] == kernel.ne[0] * kernel.nb[0], "kernel planes without gaps", kernel.nb[1], at=kernel

@@ -18,8 +18,9 @@ from ggml_rpc_ref.ops.tolerance import EXACT
 def shape(node: Node) -> None:
     """Refuse another ne than the source's, and gaps within rows."""
     src0 = node.optional(0)
-    node.require(src0 is None or src0.ne == node.dst.ne, "the source's ne", node.dst.ne)
-    node.require(src0 is None or src0.dtype == node.dst.dtype, "the source's type", node.dst.dtype.name)
+    if src0 is not None:
+        node.require(src0.ne == node.dst.ne, f"ne {src0.ne} as src0", node.dst.ne)
+        node.require(src0.dtype == node.dst.dtype, f"type {src0.dtype.name} as src0", node.dst.dtype.name)
     require_contiguous_rows(node, node.dst)
 
 

@@ -30,12 +30,12 @@ def shape(node: Node) -> None:
     kernel, image, dst = node.source(0), node.source(1), node.dst
     _check_types(node)
     if node.i32("is_2D") == 1:
-        node.require(kernel.ne[2] == image.ne[2], f"{image.ne[2]} channels in the kernel", kernel.ne[2], at=kernel)
+        node.require(kernel.ne[2] == image.ne[2], f"{image.ne[2]} channels in the kernel as in src1", kernel.ne[2], at=kernel)
         node.require(
             image.ne[1] <= 1 or image.nb[1] == image.ne[0] * image.nb[0], "image planes without gaps", image.nb[1], at=image
         )
     else:
-        node.require(kernel.ne[1] == image.ne[1], f"{image.ne[1]} channels in the kernel", kernel.ne[1], at=kernel)
+        node.require(kernel.ne[1] == image.ne[1], f"{image.ne[1]} channels in the kernel as in src1", kernel.ne[1], at=kernel)
         node.require(image.ne[3] == 1, "src1.ne[3] == 1 in one dimension", image.ne[3], at=image)
     axes = _axes(node)
     node.require(min(a.outputs for a in axes) >= 1, "an image at least as large as the kernel", [a.outputs for a in axes])

@@ -5,8 +5,8 @@
 
 src0: the kernel, ne = (KW, KH, KD, OC*IC); it is read for its dimensions only. src1: F32 volumes, ne = (IW, IH, ID, N*IC),
 dense rows. dst: F32 (kernel of any type) or F16 (kernel F16), contiguous, ne = (IC*KD*KH*KW, OW, OH, N*OD). OW, OH and OD are
-(I + 2p - d(K - 1) - 1) / s + 1 with a division that truncates towards 0, at least 1. IC divides src1.ne[3]. NaN, infinities and
--0 are moved as they are; F16 is rounded.
+(I + 2p - d(K - 1) - 1) / s + 1 with a division that truncates towards 0, at least 1. Channels that are left over, fewer than IC,
+are not read. NaN, infinities and -0 are moved as they are; F16 is rounded.
 
 Source: ggml_im2col_3d in ggml.c; ggml_compute_forward_im2col_3d_f32, _f16 in ggml-cpu/ops.cpp.
 """
@@ -21,10 +21,10 @@ from ggml_rpc_ref.ops.tolerance import EXACT
 
 
 def shape(node: Node) -> None:
-    """Refuse a result of other dimensions or with gaps, channels that do not divide."""
+    """Refuse a result of other dimensions or with gaps, fewer channels than a volume has."""
     kernel, volume, dst, channels = node.source(0), node.source(1), node.dst, node.i32("IC")
     require_dense_rows(node, volume)
-    node.require(channels >= 1 and volume.ne[3] % channels == 0, f"IC to divide src1.ne[3] = {volume.ne[3]}", channels)
+    node.require(1 <= channels <= volume.ne[3], f"IC from 1 to src1.ne[3] = {volume.ne[3]}", channels)
     axes = _axes(node)
     depth, height, width = (a.outputs for a in axes)
     node.require(min(depth, height, width) >= 1, "volumes at least as large as the kernel", (width, height, depth))
@@ -50,7 +50,8 @@ def _axes(node: Node) -> Axes:
 def oracle(node: Node) -> None:
     """Move the elements under each window into its row."""
     pixels, channels = node.source(1).array, node.i32("IC")
-    write_rows(node.dst, pixels.reshape(len(pixels) // channels, channels, *pixels.shape[1:]), _axes(node))
+    volumes = len(pixels) // channels
+    write_rows(node.dst, pixels[: volumes * channels].reshape(volumes, channels, *pixels.shape[1:]), _axes(node))
 
 
 def cost(node: Node) -> Cost:

@@ -21,7 +21,7 @@ def shape(node: Node) -> None:
     """Refuse another type than the source's, dimensions that are not multiples of its, gaps within rows."""
     src0, dst = node.source(0), node.dst
     node.require(dst.dtype == src0.dtype, f"type {src0.dtype.name} as the source", dst.dtype.name)
-    node.require(can_repeat(src0, dst), f"multiples of {src0.ne}", dst.ne)
+    node.require(can_repeat(src0, dst), f"multiples of src0's ne {src0.ne}", dst.ne)
     require_dense_rows(node, src0, dst)
 
 

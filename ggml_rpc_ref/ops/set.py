@@ -4,8 +4,9 @@
 
 src0, src1, dst: all F32 or all I32. src0, dst: the same ne, contiguous. src1: dense rows. The region begins at byte `offset` of
 dst, has src1's ne and the strides (4, nb1, nb2, nb3), lies inside dst, and no two of its elements share bytes; the four numbers
-are multiples of 4, none negative. With inplace not 0, src0 is not copied first: a client then makes dst a view of it. Bits are
-copied, NaN and all. src1 empty: a copy. dst empty: nothing is computed.
+are multiples of 4, none negative, but for strides along dimensions of length 1, which are not looked at. With inplace not 0, src0
+is not copied first: a client then makes dst a view of it. Bits are copied, NaN and all. src1 empty: a copy. dst empty: nothing is
+computed.
 
 Source: ggml_compute_forward_set in ggml-cpu/ops.cpp.
 """

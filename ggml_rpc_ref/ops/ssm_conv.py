@@ -21,7 +21,7 @@ def shape(node: Node) -> None:
     x, kernel, dst = node.source(0), node.source(1), node.dst
     node.require(x.ne[3] == 1, "a src0 of three dimensions", x.ne, at=x)
     node.require(kernel.ne[2:] == (1, 1), "a kernel of two dimensions", kernel.ne, at=kernel)
-    node.require(kernel.ne[1] == x.ne[1], f"{x.ne[1]} channels in the kernel", kernel.ne[1], at=kernel)
+    node.require(kernel.ne[1] == x.ne[1], f"{x.ne[1]} channels in the kernel as in src0", kernel.ne[1], at=kernel)
     ne = (x.ne[1], x.ne[0] - kernel.ne[0] + 1, x.ne[2], 1)
     node.require(dst.ne == ne, f"ne {ne}", dst.ne)
     node.require(x.nb[:2] == (4, 4 * x.ne[0]), f"src0.nb[:2] == (4, {4 * x.ne[0]})", x.nb, at=x)

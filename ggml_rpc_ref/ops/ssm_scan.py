@@ -42,7 +42,8 @@ def shape(node: Node) -> None:
     node.require(a.ne in ((1, heads, 1, 1), (d_state, heads, 1, 1)), f"A.ne (1 or {d_state}, {heads})", a.ne, at=a)
     groups = b.ne[1]
     want = (d_state, groups, tokens, sequences)
-    require_ne(node, want, b, c)
+    require_ne(node, want, b)
+    node.require(c.ne == want, f"ne {want} in src5 as in src4", c.ne, at=c)
     node.require(groups >= 1 and heads % groups == 0, f"groups that divide {heads} heads", groups, at=b)
     node.require(ids.ne == (sequences, 1, 1, 1), f"ids.ne ({sequences})", ids.ne, at=ids)
     node.require(tokens >= 1, "at least one token", tokens, at=x)

@@ -45,6 +45,8 @@ class NeedData(Enum):
     NEED_DATA = "need data"
 
 
+HANDED_OVER: Final = 2**16
+"""Bytes from which on a payload is not copied: a copy of a graph of 100,000 tensors, 29 MB, would stop all other threads."""
 NEED_DATA: Final = NeedData.NEED_DATA
 """No event is complete yet: receive more."""
 
@@ -237,16 +239,25 @@ class Connection:
             graph_size(self._buffer, self._size, self.version)  # refuses claimed counts before waiting for what they claim
         if len(self._buffer) < wanted:
             return NEED_DATA
-        # through a view, since a slice of the bytearray would copy twice; the view is gone before `del`, which can't shorten an
-        # array that one looks at (BufferError)
-        payload = bytes(memoryview(self._buffer)[:wanted])
-        del self._buffer[:wanted]
+        payload = self._take(wanted)
         if carries_data(self._cls):
             return self._begin_data(payload)
         self._state = _State.HEAD
         if self.role is Role.CLIENT:
             return Reply(codec.decode(self._cls, payload, self.version), self.order.answer().request)
         return self._request(decode_request(self._cls, payload, self.version))
+
+    def _take(self, count: int) -> bytes | bytearray:
+        """Return the first bytes that have been received, and forget them; many of them are handed over, not copied."""
+        if count >= HANDED_OVER:
+            taken, self._buffer = self._buffer, self._buffer[count:]
+            del taken[count:]
+            return taken
+        # through a view, since a slice of the bytearray would copy twice; the view is gone before `del`, which can't shorten an
+        # array that one looks at (BufferError)
+        payload = bytes(memoryview(self._buffer)[:count])
+        del self._buffer[:count]
+        return payload
 
     def _request(self, message: Message) -> Event:
         self.note_request(self._cls, message)
@@ -258,7 +269,7 @@ class Connection:
 
     # ------------------------------------------------------------------------------------------------------------- data
 
-    def _begin_data(self, payload: bytes) -> Event:
+    def _begin_data(self, payload: bytes | bytearray) -> Event:
         if self.role is Role.SERVER:
             self._message = codec.decode(self._cls, payload, self.version)
             self.note_request(self._cls, self._message)

@@ -116,7 +116,7 @@ class Pattern:
         run = self.form.run(self._places(located), nodes, all_nodes)
         if run is None:
             return None
-        plan = Plan(lambda: assign(all_nodes(), backend), frozenset(located.buffers), run)
+        plan = Plan(lambda: tuple(assign(all_nodes(), backend)), frozenset(located.buffers), run)
         return plan, replace(self, tensors=graph.tensors.copy(), costs=costs, form=run.form()) if changed else self
 
     def _views_lie_inside(self, graph: Graph, located: Located) -> bool:

@@ -8,32 +8,34 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ggml_rpc_ref.backends import Backend, Cancelled, Run, Step, never
 from ggml_rpc_ref.backends.oracle import by_oracle
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server.memory import Buffer, Memory
+from ggml_rpc_ref.server.memory import AT_ONCE, Buffer, Memory
 from ggml_rpc_ref.server.validate import MAX_STEPS, CheckedGraph, check
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """A graph that has been checked and compiled.
 
     Attributes:
         make_steps: returns `steps`.
         buffers: the buffers that its tensors lie in; once one of them is freed, the plan must not be run.
-        compiled: what the backend made of the steps.
+        compiled: what the backend made of the steps; None once it has been dismantled.
+        held: the steps that exist for as long as the plan does; none where `make_steps` makes them when it is asked.
     """
 
     make_steps: Callable[[], tuple[Step, ...]]
     buffers: frozenset[Buffer]
-    compiled: Run
+    compiled: Run | None
+    held: list[Step] = field(default_factory=list)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -50,7 +52,17 @@ class Plan:
             Stopped: where it was cancelled.
             Violation: graph.index, for an index out of range among a tensor's contents; graph.op-supported, where memory runs out.
         """
+        assert self.compiled is not None
         self.compiled(cancelled)
+
+    def dismantle(self) -> None:
+        """Give the memory back in parts; it can't be run after that.
+
+        Freeing a plan of 30,000 steps in one go holds the GIL, and with it every other connection, for 20 ms.
+        """
+        self.compiled = None
+        while self.held:
+            del self.held[-AT_ONCE:]
 
     def ops_by_backend(self) -> dict[str, Counter[str]]:
         """Return for each backend the ops that it computes, and how many steps each has."""
@@ -79,7 +91,7 @@ def make_plan(graph: Graph, memory: Memory, backend: Backend, version: Version =
 def compile_plan(graph: CheckedGraph, backend: Backend) -> Plan:
     """Compile a checked graph for a backend; what that lacks the oracle computes, and the plan and the debug log say so."""
     steps = assign(graph.nodes, backend)
-    plan = Plan(lambda: steps, graph.buffers, backend.compile(steps))
+    plan = Plan(lambda: tuple(steps), graph.buffers, backend.compile(steps), steps)
     if log.isEnabledFor(logging.DEBUG):
         for name, ops in plan.ops_by_backend().items():
             if name != backend.name:
@@ -88,6 +100,6 @@ def compile_plan(graph: CheckedGraph, backend: Backend) -> Plan:
     return plan
 
 
-def assign(nodes: Iterable[Node], backend: Backend) -> tuple[Step, ...]:
+def assign(nodes: Iterable[Node], backend: Backend) -> list[Step]:
     """Return each node as a step of the backend where it supports the node, else as one of the oracle."""
-    return tuple([Step(node, backend.name) if backend.supports(node) else by_oracle(node) for node in nodes])
+    return [Step(node, backend.name) if backend.supports(node) else by_oracle(node) for node in nodes]

@@ -35,6 +35,9 @@ class Runnable(Protocol):
     def run(self, cancelled: Cancelled) -> None:
         """Compute it on the bytes that are there now, until it is done or cancelled (then it raises `backends.Stopped`)."""
 
+    def dismantle(self) -> None:
+        """Give its memory back in parts, so that other connections are served in between; it can't be run after that."""
+
 
 @dataclass(slots=True)
 class _Stored:
@@ -60,6 +63,12 @@ class _Stored:
     def held(self) -> int:
         """Bytes of memory."""
         return len(self.packed) if self.plan is None else KEPT * self.size
+
+    def give_up(self) -> None:
+        """Give the plan's memory back."""
+        if self.plan is not None:
+            self.plan.dismantle()
+        self.plan = self.graph = None
 
 
 class StoredGraphs:
@@ -110,12 +119,12 @@ class StoredGraphs:
         """
         graphs = self._stored.setdefault(graph.device, {})
         if not self._by_uid:
-            graphs.clear()
+            _clear(graphs)
         elif graph.uid:
             # also where the uid is one of them: a stock client counts alike (graph_compute in ggml-rpc.cpp)
             if len(graphs) >= MAX_STORED_GRAPHS:
-                graphs.clear()
-            graphs[graph.uid] = None
+                _clear(graphs)
+            _drop(graphs, graph.uid)
         # what the older graph had is not given back before this: it must not be free for other connections in between
         self.arriving(_size(graph))
 
@@ -165,11 +174,13 @@ class StoredGraphs:
         for graphs in self._stored.values():
             for uid, stored in graphs.items():
                 if stored is not None and buffer in stored.buffers:
-                    graphs[uid] = None
+                    _drop(graphs, uid)
         self.arriving(0)
 
     def clear(self) -> None:
         """Drop every graph and give all memory back."""
+        for graphs in self._stored.values():
+            _clear(graphs)
         self._stored.clear()
         self.memory.resize(0)
 
@@ -190,12 +201,26 @@ class StoredGraphs:
         assert oldest.graph is not None
         # level 1: a third of level 6's time; tensor records shrink to a tenth in either
         oldest.packed = zlib.compress(oldest.graph.encode(self._version), 1)
-        oldest.plan = oldest.graph = None
+        oldest.give_up()
         return True
 
     def _now(self) -> int:
         self._clock += 1
         return self._clock
+
+
+def _drop(graphs: dict[int, _Stored | None], uid: int) -> None:
+    """Drop the graph of a uid, which goes on counting."""
+    if (stored := graphs.get(uid)) is not None:
+        stored.give_up()
+    graphs[uid] = None
+
+
+def _clear(graphs: dict[int, _Stored | None]) -> None:
+    """Drop all graphs of a device, uids included."""
+    for uid in graphs:
+        _drop(graphs, uid)
+    graphs.clear()
 
 
 def _size(graph: Graph) -> int:

@@ -208,9 +208,18 @@ def _nodes(graph: Graph, links: Links, placed: Placed, version: Version, max_ste
     """
     if not links.nodes:
         return
-    rules, ops = _Rules(max_steps), canonical_ops(version)
+    rules = _Rules(max_steps)
     tensors = [*placed.tensors, None]  # so that NO_TENSOR, which is -1, finds None
-    at = np.array(links.nodes)
+    # in parts: a list of all of a graph's numbers is made in one go, and other threads wait for it
+    for start in range(0, len(links.nodes), AT_ONCE):
+        yield from _listed(links.nodes[start : start + AT_ONCE], graph, links, placed, tensors, rules, version)
+
+
+def _listed(
+    nodes: list[int], graph: Graph, links: Links, placed: Placed, tensors: list[Tensor | None], rules: _Rules, version: Version
+) -> Iterator[tuple[int, Node, int]]:
+    """Yield what `_nodes` does of some of the nodes; `tensors` ends with None, for NO_TENSOR."""
+    ops, at = canonical_ops(version), np.array(nodes)
     records, src = graph.tensors[at], links.src[at]
     # has_bytes[-1] is some other tensor's; the comparison beside it hides it for NO_TENSOR
     complete = placed.has_bytes[at] & ((src == NO_TENSOR) | placed.has_bytes[src]).all(axis=1)
@@ -219,7 +228,7 @@ def _nodes(graph: Graph, links: Links, placed: Placed, version: Version, max_ste
     op_params = np.ascontiguousarray(records["op_params"]).view("V64").ravel().tolist()
     columns = (records["op"].tolist(), records["flags"].tolist(), src.tolist(), used.tolist(), complete.tolist(), op_params)
     keys = _keys(records, at, src, placed)
-    for index, number, flags, sources, count, has_bytes, params, key in zip(links.nodes, *columns, keys, strict=True):
+    for index, number, flags, sources, count, has_bytes, params, key in zip(nodes, *columns, keys, strict=True):
         dst = placed.tensors[index]
         name = _computed_op(number, flags, dst, version)
         if name:

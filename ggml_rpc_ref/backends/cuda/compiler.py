@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
-from ggml_rpc_ref.backends.cuda.device import OLDEST
+from ggml_rpc_ref.backends.cuda.device import OLDEST, PREFIX
 from ggml_rpc_ref.errors import Misuse
 
 log = logging.getLogger(__name__)
@@ -169,4 +169,4 @@ def _usage(text: str) -> Usage:
     name, stack, used, shared = (pattern.search(text) for pattern in (_ENTRY, _STACK, _USED, _SHARED))
     if name is None or stack is None or used is None:
         raise Misuse(f"ptxas says something else than it used to: {text}")
-    return Usage(name[1], int(used[1]), int(stack[1]), int(stack[2]), int(shared[1]) if shared else 0)
+    return Usage(name[1].removeprefix(PREFIX), int(used[1]), int(stack[1]), int(stack[2]), int(shared[1]) if shared else 0)

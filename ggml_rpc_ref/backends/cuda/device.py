@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 OLDEST: Final = 75
 """The least compute capability, times ten, that the kernels are compiled for: Turing."""
-MOST_SHARED: Final = 48 * 1024
-"""Bytes of dynamic shared memory that a block may have on every GPU without asking."""
+PREFIX: Final = "kernel_"
+"""What the name of a kernel's function begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Launch:
 
     Attributes:
         op: name of its file, "rms_norm".
-        kernel: name of the function in it.
+        kernel: name of the kernel in it; the function's has PREFIX before it.
         grid: blocks along x, y and z.
         block: threads of a block; a multiple of 32.
         shared: bytes of dynamic shared memory of a block.

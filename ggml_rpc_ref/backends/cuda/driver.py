@@ -9,13 +9,14 @@ import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from ggml_rpc_ref.backends import DeviceFault
 from ggml_rpc_ref.backends.cuda import compiler
-from ggml_rpc_ref.backends.cuda.device import Launch
+from ggml_rpc_ref.backends.cuda.device import PREFIX, Launch
 from ggml_rpc_ref.errors import Misuse
 
 RELAXED = 2
@@ -29,11 +30,13 @@ def pycuda() -> Any:
     Raises:
         Misuse: where pycuda or the driver is missing.
     """
+    if find_spec("pycuda") is None:
+        raise Misuse("pycuda is not installed: pip install 'ggml-rpc-ref[cuda]'")
     try:
+        # for all to see: pycuda finds the driver's functions here where it was linked on a machine without one
+        ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
         import pycuda.driver as cuda
-    except ModuleNotFoundError:
-        raise Misuse("pycuda is not installed: pip install 'ggml-rpc-ref[cuda]'") from None
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise Misuse(f"pycuda can't be loaded, for want of NVIDIA's driver most likely: {error}") from None
     try:
         cuda.init()
@@ -189,7 +192,7 @@ class Gpu:
     def function(self, op: str, kernel: str) -> Any:
         """Return a kernel; the context is current."""
         if (op, kernel) not in self._functions:
-            self._functions[op, kernel] = self._modules[op].get_function(kernel)
+            self._functions[op, kernel] = self._modules[op].get_function(PREFIX + kernel)
         return self._functions[op, kernel]
 
     def record(self, launches: Sequence[Launch]) -> _Graph:

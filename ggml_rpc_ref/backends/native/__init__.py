@@ -3,7 +3,7 @@
     kernels/<op>.c      the op of that name: `plan` says whether it computes a node and how the work is divided
     runtime.c           runs a list of nodes on the threads
     declared.h          what both sides know of each other (`ggml-rpc-ref gen`)
-    build.py            how it is compiled, once for each set of instructions
+    build.py            how it is compiled: what is written with vectors once for each set of instructions, the rest once
     build_backend.py    brings that to pip
 
 Kernels see nodes that have been checked. The oracle computes those that no kernel does, and says which index is wrong where a

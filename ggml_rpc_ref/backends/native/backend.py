@@ -35,6 +35,8 @@ from ggml_rpc_ref.tensor import Array, Tensor
 NAME = "native"
 SLICE = 20_000_000
 """Nanoseconds that C computes before Python looks whether the run is to stop."""
+AT_ONCE = 4096
+"""Nodes that are packed at a time: numpy makes an array of a list without letting another thread run."""
 NODE = np.dtype([("of", "u8"), ("dst", "u8"), ("src", "u8", MAX_SRC)])
 """`struct node`."""
 
@@ -42,8 +44,16 @@ NODE = np.dtype([("of", "u8"), ("dst", "u8"), ("src", "u8", MAX_SRC)])
 Report = tuple[Callable[[int, int], None], int, int]
 """Whom to tell that bytes have been written, and which: from, up to."""
 
-CHANGES: frozenset[str] = frozenset()
-"""Ids in `spec.op_changes` that the kernels know; nodes of an op with another change are the oracle's."""
+CHANGES = frozenset({
+    "CLAMP.strides", "CONCAT.blocks", "CONCAT.rows", "CONV_2D_DW.f16", "CONV_TRANSPOSE_2D.images", "DSV4_HC_POST.no-comb",
+    "DSV4_HC_PRE.scale", "FILL.f16", "GATED_DELTA_NET.snapshots", "GATED_DELTA_NET.state-slots", "GLU.bf16", "IM2COL.kernel",
+    "IM2COL_3D.kernel", "IM2COL_BACK.f16", "L2_NORM.strides", "MUL_MAT.f16-activations", "MUL_MAT.hint", "NORM.strides",
+    "OUT_PROD.f16", "ROPE.offset", "ROPE_BACK.offset", "SCALE.bf16", "SET_ROWS.f16", "SSM_SCAN.snapshots", "UNARY.bf16",
+})  # fmt: skip
+"""Ids in `spec.op_changes` that the kernels know; nodes of an op with another change are the oracle's.
+
+Where a change is of types or strides, a kernel knows it by taking them or not; where it is of the meaning, by `geometry.changes`.
+"""
 
 
 class Native:
@@ -193,9 +203,11 @@ def _pack(nodes: Sequence[Node], kinds: Sequence[int]) -> Array:
             base = bases[id(storage)] = storage.data.__array_interface__["data"][0]
         return base + tensor.offset
 
-    packed["dst"] = [address(node.dst) for node in nodes]
     empty = [0] * MAX_SRC
-    packed["src"] = [([address(source) for source in node.src] + empty)[:MAX_SRC] for node in nodes]
+    for start in range(0, len(nodes), AT_ONCE):
+        part, some = packed[start : start + AT_ONCE], nodes[start : start + AT_ONCE]
+        part["dst"] = [address(node.dst) for node in some]
+        part["src"] = [([address(source) for source in node.src] + empty)[:MAX_SRC] for node in some]
     return packed
 
 

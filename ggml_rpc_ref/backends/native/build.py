@@ -7,14 +7,18 @@ first used. A module that can't be compiled, for want of a compiler or of its fl
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from cffi import FFI
 
 HERE = Path("ggml_rpc_ref/backends/native")
 """Setuptools runs this in the directory of pyproject.toml, and wants paths that are relative to it."""
 KERNELS = HERE / "kernels"
+COMMON = "ggml_rpc_ref_kernels"
+"""Name of the library of what is compiled once for all variants."""
 FLAGS = [
     "-std=gnu11",
     "-O3",
@@ -39,6 +43,16 @@ def kernel_names() -> list[str]:
     return sorted(path.stem for path in KERNELS.glob("*.c"))
 
 
+def needs_variants(source: Path) -> bool:
+    """Whether a source, or a header that it includes, asks what instructions there are (`vector.h` does).
+
+    The others are compiled once, with the processor's basic instructions, for all variants.
+    """
+    text = source.read_text(encoding="utf-8")
+    headers = (path for path in (KERNELS / "shared" / name for name in re.findall(r'#include "(.*)"', text)) if path.exists())
+    return "__AVX" in text or any(map(needs_variants, headers))
+
+
 def table() -> str:
     """Return the C table of all kernels."""
     names = kernel_names()
@@ -48,16 +62,32 @@ def table() -> str:
     return f'#include "kernel.h"\n{declared}{listed}'
 
 
-def builder(variant: str) -> FFI:
-    """Return cffi's description of a variant's module."""
+def sources() -> list[Path]:
+    """Return all C sources but the tables."""
+    return [HERE / "runtime.c", *sorted(KERNELS.glob("shared/*.c")), *(KERNELS / f"{name}.c" for name in kernel_names())]
+
+
+def common() -> tuple[str, dict[str, Any]]:
+    """Return setuptools' description of the library of what is compiled once."""
+    once = [path.as_posix() for path in sources() if not needs_variants(path)]
+    headers = [path.as_posix() for path in (*HERE.glob("*.h"), *KERNELS.rglob("*.h"))]
+    return COMMON, {"sources": once, "cflags": FLAGS, "obj_deps": {"": headers}}
+
+
+def builder(variant: str, *, alone: bool = False) -> FFI:
+    """Return cffi's description of a variant's module.
+
+    Args:
+        variant: its name.
+        alone: with what is compiled once for all; else setuptools links the library that has it.
+    """
     ffi = FFI()
     declared = (HERE / "declared.h").read_text(encoding="utf-8")
     ffi.cdef(declared.partition("/* ---- what only the kernels see ---- */")[0])
-    sources = [HERE / "runtime.c", *sorted(KERNELS.glob("shared/*.c")), *(KERNELS / f"{name}.c" for name in kernel_names())]
     ffi.set_source(
         f"ggml_rpc_ref.backends.native._{variant}",
         table(),
-        sources=[path.as_posix() for path in sources],
+        sources=[path.as_posix() for path in sources() if alone or needs_variants(path)],
         extra_compile_args=[*FLAGS, *VARIANTS[variant]],
         extra_link_args=["-pthread"],
         libraries=["m"] if sys.platform != "win32" else [],

@@ -25,6 +25,7 @@ struct geometry {
     int32_t op;
     int32_t op_params[16];
     int32_t n_src;
+    uint64_t changes;   /* of what the op means in the client's version: a bit for each `enum change` */
     struct layout dst;
     struct layout src[10];
     int32_t phases;

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ggml_rpc_ref.backends.native.library import Library
 from ggml_rpc_ref.ops.op import MAX_SRC, Node
+from ggml_rpc_ref.spec.op_changes import OP_CHANGES
 from ggml_rpc_ref.spec.opcodes import GGML_OP
 from ggml_rpc_ref.tensor import Tensor
 
@@ -46,7 +47,7 @@ class Geometries:
 
     def of(self, node: Node) -> Geometry | None:
         """Return a node's kind; None where no kernel computes it."""
-        key = (node.op.name, node.op_params, *[t and (t.dtype.number, t.ne, t.nb) for t in (node.dst, *node.src)])
+        key = (node.op.name, node.op.changes, node.op_params, *[t and (t.dtype.number, t.ne, t.nb) for t in (node.dst, *node.src)])
         found: Geometry | None = self._known.get(key, MISSING)
         if found is MISSING:
             if len(self._known) >= MOST_KINDS:
@@ -60,6 +61,7 @@ class Geometries:
         values = {
             "op": op_numbers()[node.op.name],
             "n_src": len(node.src),
+            "changes": sum(1 << change_numbers()[change] for change in node.op.changes),
             "dst": _layout(node.dst),
             "src": [_layout(t) for t in sources],
         }
@@ -81,3 +83,9 @@ def _layout(tensor: Tensor | None) -> dict[str, Any]:
 def op_numbers() -> dict[str, int]:
     """Return name to number, as `declared.h` has them."""
     return {row.name: number for number, row in enumerate(GGML_OP)}
+
+
+@cache
+def change_numbers() -> dict[str, int]:
+    """Return id to number, as `declared.h` has them."""
+    return {change: number for number, change in enumerate(OP_CHANGES)}

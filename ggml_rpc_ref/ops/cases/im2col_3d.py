@@ -34,6 +34,7 @@ def _case(
 def cases() -> Iterator[Case]:
     """Strides, paddings, dilations, types, channels and volumes, views, edges of a window."""
     yield _case("plain", (3, 3, 3, 3), (6, 5, 4, 3), 3)
+    yield _case("channels-left-over", (3, 3, 3, 3), (6, 5, 4, 5), 2)
     yield _case("two-volumes", (2, 3, 2, 6), (6, 5, 4, 6), 3)
     yield _case("padded", (3, 2, 3, 2), (4, 5, 3, 2), 2, p=(1, 2, 1))
     yield _case("strided", (3, 2, 2, 1), (9, 8, 7, 2), 1, s=(2, 3, 2))

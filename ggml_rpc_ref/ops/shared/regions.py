@@ -37,11 +37,13 @@ def require_region(node: Node) -> None:
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
     require_contiguous(node, src0, dst)
     require_dense_rows(node, src1)
-    layout = node.i32("nb1"), node.i32("nb2"), node.i32("nb3"), node.i32("offset")
-    node.require(min(layout) >= 0, "nb1, nb2, nb3 and offset of at least 0", layout)
-    node.require(all(number % dst.dtype.size == 0 for number in layout), f"multiples of {dst.dtype.size}", layout)
-    target = region_geometry(node)
+    target, offset = region_geometry(node), node.i32("offset")
+    layout = (*target.nb[1:], offset)
+    # along a dimension of length 1 no stride is taken, and a client may leave there what it likes
+    used = [offset, *(stride for n, stride in zip(target.ne[1:], target.nb[1:], strict=True) if n > 1)]
+    node.require(min(used) >= 0, "nb1, nb2, nb3 and offset of at least 0", layout)
+    node.require(all(number % dst.dtype.size == 0 for number in used), f"multiples of {dst.dtype.size}", layout)
     ne = [max(n, 1) for n in target.ne]  # upstream asserts the same of a region without elements
-    end = node.i32("offset") + extent(dst.dtype, (ne[0], ne[1], ne[2], ne[3]), target.nb)
+    end = offset + extent(dst.dtype, (ne[0], ne[1], ne[2], ne[3]), target.nb)
     node.require(end <= dst.nbytes, f"a region inside the {dst.nbytes} bytes of dst", layout)
     node.require(elements_are_disjoint(target), "a region whose elements share no bytes", layout)

@@ -1,7 +1,7 @@
 """What genuine builds were observed to do with regard to each rule: a data file per build, keyed by rule id.
 
-The files lie beside the witness, in vectors/upstream-*/observed.json, where `ggml-rpc-ref vectors verify` checks them; the links to
-them in this folder bring them into the installed package.
+The files lie beside the witness, in vectors/upstream-*/observed.json, where `ggml-rpc-ref vectors verify` checks them; `gen`
+copies them into this folder, and with it into the installed package.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from threading import Lock, RLock
 from typing import Any
 
 from ggml_rpc_ref.backends import DeviceFault
-from ggml_rpc_ref.backends.cuda.device import Launch
+from ggml_rpc_ref.backends.cuda.device import PREFIX, Launch
 
 HERE = Path(__file__).parent
 CUDA = HERE.parents[2] / "ggml_rpc_ref" / "backends" / "cuda" / "kernels"
@@ -163,7 +163,7 @@ class Emulated:
     def record(self, launches: Sequence[Launch]) -> Replayed:
         self._alive()
         self.recordings += 1
-        return Replayed(self, [(launch, getattr(self._library, launch.kernel)) for launch in launches])
+        return Replayed(self, [(launch, getattr(self._library, PREFIX + launch.kernel)) for launch in launches])
 
     def run(self, launch: Launch, function: Any) -> None:
         self._alive()

@@ -45,11 +45,11 @@ CLOSES = Seen(("PASS",), "sees that the range leaves the buffer and closes the c
 IGNORES = Seen(("FAIL",), "compares with the buffer only, and returns for 0 bytes before it looks at the tensor")
 
 RANGES: dict[str, tuple[int, int, str, Seen]] = {
-    "one-past-end": (0, 65, "all of it and one byte behind it", ASSERTS),
-    "last-and-one": (63, 2, "its last byte and one behind it", ASSERTS),
-    "offset-at-end": (64, 1, "one byte from its end on", ASSERTS),
-    "offset-past-end": (128, 4, "4 bytes from 64 behind its end on", ASSERTS),
-    "empty-past-end": (65, 0, "no byte, from one behind its end on", IGNORES),
+    "one-past-end": (0, 65, "all of it and the byte after it", ASSERTS),
+    "last-and-one": (63, 2, "its last byte and the one after it", ASSERTS),
+    "offset-at-end": (64, 1, "the byte after its end", ASSERTS),
+    "offset-past-end": (128, 4, "4 bytes, 64 bytes past its end", ASSERTS),
+    "empty-past-end": (65, 0, "no bytes, one byte past its end", IGNORES),
     "leaves-buffer": (0, 8192, "8,192 bytes, which leave the buffer too", CLOSES),
     "offset-leaves-buffer": (16384, 4, "4 bytes at an offset outside the buffer", CLOSES),
     "offset-2-63": (2**63, 4, "4 bytes at an offset of 2^63", CLOSES),
@@ -63,7 +63,7 @@ def in_tensor() -> Iterator[Case]:
         beyond = "offset" in words or "leaves" in words
         yield refused(
             f"data.in-tensor/set-{words}",
-            f"SET_TENSOR on a tensor of 64 bytes that writes {what}: what lies beside the tensor, or beside the buffer, would be"
+            f"SET_TENSOR on a tensor of 64 bytes that writes {what}: memory outside the tensor, or outside the buffer, would be"
             " overwritten.",
             "SEC-01" if beyond and seen is CLOSES else "OBS-2",
             "out-of-bounds-write" + " abort-in-release" * (seen is ASSERTS),
@@ -72,8 +72,8 @@ def in_tensor() -> Iterator[Case]:
         )
         yield refused(
             f"data.in-tensor/get-{words}",
-            f"GET_TENSOR of a tensor of 64 bytes that reads {what}: what lies beside the tensor, or beside the buffer, would be"
-            " shown.",
+            f"GET_TENSOR of a tensor of 64 bytes that reads {what}: memory outside the tensor, or outside the buffer, would be"
+            " disclosed.",
             "SEC-02" if beyond and seen is CLOSES else "OBS-2",
             "out-of-bounds-read memory-disclosure" + " abort-in-release" * (seen is ASSERTS),
             [*opened(), say(get_tensor(T, size, offset))],
@@ -83,8 +83,8 @@ def in_tensor() -> Iterator[Case]:
     for words, size in sizes.items():
         yield refused(
             f"data.in-tensor/get-size-{words}",
-            f"GET_TENSOR of {size} bytes of a tensor that has 64. A server that makes room for the reply first can be ended by it;"
-            " one whose sum wraps shows what lies beside.",
+            f"GET_TENSOR of {size} bytes of a tensor that has 64. A server that allocates the reply before it checks can run"
+            " out of memory; one whose sum wraps discloses other memory.",
             "SEC-02 OBS-12",
             "out-of-bounds-read unbounded-allocation",
             [*opened(), say(get_tensor(T, size))],
@@ -113,8 +113,8 @@ def offset_wrap() -> Iterator[Case]:
         for verb, request in {"set": set_tensor(T, b"\xee" * 8, offset), "get": get_tensor(T, 8, offset)}.items():
             yield refused(
                 f"data.offset-wrap/{verb}-{words}",
-                f"{request.command} with an offset of 2^64-{2**64 - offset}: added to the address modulo 2^64, it leads to bytes"
-                " before the tensor, which lie in the buffer.",
+                f"{request.command} with an offset of 2^64-{2**64 - offset}: added to the address modulo 2^64 it gives an"
+                " address before the tensor, still inside the buffer.",
                 "OBS-3 SEC-01" if verb == "set" else "OBS-3 SEC-02",
                 f"{'out-of-bounds-write' if verb == 'set' else 'out-of-bounds-read'} integer-wrap",
                 [*opened(), say(request)],
@@ -148,8 +148,8 @@ def hash_miss() -> Iterator[Case]:
     for words, hash in hashes.items():
         yield answered_no(
             f"data.hash-miss/{words}",
-            f"SET_TENSOR_HASH of {hash:#018x}, which is no hash of anything sent before. The answer is 0, and the tensor and what"
-            " lies beside it are as they were.",
+            f"SET_TENSOR_HASH of {hash:#018x}, the hash of nothing that was sent before. The answer is 0, and neither the"
+            " tensor nor the bytes around it change.",
             "SEC-40",
             "silent-wrong-result",
             [
@@ -167,8 +167,8 @@ def copy_fits() -> Iterator[Case]:
     inside = Seen(("FAIL",), "compares the source with the end of the destination's buffer only, and writes past the destination")
     small, none = tensor(2048, [15], id=2), tensor(2048, [0], id=2, nb=(4, 0, 0, 0))
     targets: dict[str, tuple[Request, list[Step], str, Seen]] = {
-        "into-smaller": (copy_tensor(T, small), opened(), "60 bytes, with room behind them in the buffer", inside),
-        "into-empty": (copy_tensor(T, none), opened(), "0 bytes, with room behind them in the buffer", inside),
+        "into-smaller": (copy_tensor(T, small), opened(), "60 bytes, with more of the buffer after it", inside),
+        "into-empty": (copy_tensor(T, none), opened(), "0 bytes, with more of the buffer after it", inside),
         "into-end": (
             copy_tensor(tensor(0), tensor(68, [15], id=2)),
             opened(128, exactly=True),
@@ -186,7 +186,7 @@ def copy_fits() -> Iterator[Case]:
         source = 4096 if words.startswith("large") else 64
         yield refused(
             f"data.copy-fits/{words}",
-            f"COPY_TENSOR of {source} bytes into a tensor of {room}: the rest would be written over what lies behind it.",
+            f"COPY_TENSOR of {source} bytes into a tensor of {room}: the rest would overwrite what follows the tensor.",
             "SEC-20",
             "out-of-bounds-write" + " exact-buffer-size" * ("end" in words),
             [*before, say(request)],
@@ -205,16 +205,16 @@ def round_trip() -> Iterator[Case]:
         ),
     }
     what = {
-        "name-without-nul": "has a name of 64 bytes without a zero behind them",
-        "name-of-any-bytes": "has a name that is no text in UTF-8",
+        "name-without-nul": "has a name of 64 bytes with no zero byte at the end",
+        "name-of-any-bytes": "has a name that is not UTF-8",
         "padding-not-zero": "has padding that is not zero, as clients before 2025-05-01 leaked it",
         "fields-of-graphs": "has an op, parameters, flags and links, which mean nothing outside a graph",
     }
     for words, target in odd.items():
         yield accepted(
             f"data.round-trip/{words}",
-            f"Nothing is wrong: a tensor that {what[words]}. It is written and read like any other; a server that takes the name"
-            " for a C string reads past it.",
+            f"Nothing is wrong: a tensor that {what[words]}. It is written and read like any other; a server that reads the"
+            " name as a C string reads past its end.",
             "SEC-35",
             "over-strict out-of-bounds-read",
             [*opened(), write(target, PATTERN[:64]), *read(target, PATTERN[:64])],

@@ -50,24 +50,40 @@ def size_exact() -> Iterator[Case]:
     records = [*LEFT.pieces, *TOTAL.pieces]
     short = Seen(("PASS",), "sees that the message is shorter than its counts and closes the connection")
     messages: dict[str, tuple[list[Piece], str, Seen]] = {
-        "trailing-byte": ([u32(0, 1), u64(2), u32(2), *records, b"\0"], "one byte behind the last tensor", IGNORES),
-        "trailing-tensor": ([u32(0, 1), u64(2), u32(2), *records, bytes(296)], "a tensor more than is counted", IGNORES),
-        "last-byte-missing": ([u32(0, 1), u64(2), u32(2), *records[:-1], bytes(67)], "a last tensor of 295 bytes", short),
-        "last-tensor-missing": ([u32(0, 1), u64(2), u32(2), *LEFT.pieces], "a tensor less than is counted", short),
-        "one-tensor-less": ([u32(0, 1), u64(2), u32(1), *records], "a count of tensors one too small", IGNORES_NODE),
-        "one-tensor-more": ([u32(0, 1), u64(2), u32(3), *records], "a count of tensors one too large", short),
-        "one-node-more": ([u32(0, 2), u64(2), u32(2), *records], "a count of nodes one too large", short),
-        "nodes-2-32-less-1": ([u32(0, 2**32 - 1), u64(2), u32(2), *records], "a count of 2^32-1 nodes", short),
-        "nodes-2-31": ([u32(0, 2**31), u64(2), u32(2), *records], "2^31 nodes, whose bytes in 32 bits are 0", short),
-        "nodes-2-29": ([u32(0, 2**29), u64(2), u32(2), *records], "2^29 nodes, whose bytes in 32 bits are 0", short),
-        "tensors-2-32-less-1": ([u32(0, 1), u64(2), u32(2**32 - 1), *records], "a count of 2^32-1 tensors", short),
-        "tensors-2-29": ([u32(0, 1), u64(2), u32(2**29), *records], "2^29 tensors, whose bytes in 32 bits are 0", short),
+        "trailing-byte": ([u32(0, 1), u64(2), u32(2), *records, b"\0"], "one byte after the last tensor", IGNORES),
+        "trailing-tensor": ([u32(0, 1), u64(2), u32(2), *records, bytes(296)], "one tensor more than n_tensors says", IGNORES),
+        "last-byte-missing": (
+            [u32(0, 1), u64(2), u32(2), *records[:-1], bytes(67)],
+            "a last tensor record of 295 bytes instead of 296",
+            short,
+        ),
+        "last-tensor-missing": ([u32(0, 1), u64(2), u32(2), *LEFT.pieces], "one tensor fewer than n_tensors says", short),
+        "one-tensor-less": ([u32(0, 1), u64(2), u32(1), *records], "an n_tensors that is one too small", IGNORES_NODE),
+        "one-tensor-more": ([u32(0, 1), u64(2), u32(3), *records], "an n_tensors that is one too large", short),
+        "one-node-more": ([u32(0, 2), u64(2), u32(2), *records], "an n_nodes that is one too large", short),
+        "nodes-2-32-less-1": ([u32(0, 2**32 - 1), u64(2), u32(2), *records], "an n_nodes of 2^32-1", short),
+        "nodes-2-31": (
+            [u32(0, 2**31), u64(2), u32(2), *records],
+            "an n_nodes of 2^31: the size of that many ids is 0 in 32-bit arithmetic",
+            short,
+        ),
+        "nodes-2-29": (
+            [u32(0, 2**29), u64(2), u32(2), *records],
+            "an n_nodes of 2^29: the size of that many ids is 0 in 32-bit arithmetic",
+            short,
+        ),
+        "tensors-2-32-less-1": ([u32(0, 1), u64(2), u32(2**32 - 1), *records], "an n_tensors of 2^32-1", short),
+        "tensors-2-29": (
+            [u32(0, 1), u64(2), u32(2**29), *records],
+            "an n_tensors of 2^29: the size of that many records is 0 in 32-bit arithmetic",
+            short,
+        ),
     }
     for words, (payload, what, seen) in messages.items():
         yield refused(
             f"graph.size-exact/{words}",
-            f"GRAPH_COMPUTE with {what}: what the counts say and what the message holds are not the same graph, and what is read"
-            " beyond it is not the client's.",
+            f"GRAPH_COMPUTE with {what}: the counts and the length of the message contradict each other. A server that believes"
+            " the counts reads past the message.",
             "OBS-7 SEC-23" if "-2-" in words else "OBS-7",
             "silent-desync" if seen is IGNORES else "out-of-bounds-read",
             [*start(), say(Request("GRAPH_COMPUTE", payload))],
@@ -85,7 +101,7 @@ def ids() -> Iterator[Case]:
     unnoticed = Seen(("FAIL",), "does not look at it, and computes")
     yield refused(
         "graph.tensor-id/leaf",
-        "A good graph and one more record, whose id is 0: 0 means no tensor, and links to it mean none.",
+        'A valid graph with one more record, whose id is 0. In links 0 means "no tensor", so nothing can refer to this record.',
         "SEC-06",
         "null-pointer",
         [*start(), say(graph([2], [LEFT, TOTAL, replace(LEFT, id=0)]))],
@@ -93,8 +109,8 @@ def ids() -> Iterator[Case]:
     )
     yield refused(
         "graph.tensor-id/node",
-        "A graph whose node has id 0, in the list of nodes and in its record: looked up, it is no tensor, and planning follows a"
-        " null pointer.",
+        "A graph whose node has id 0, both in the list of nodes and in its record. A lookup of 0 gives no tensor, and planning"
+        " dereferences a null pointer.",
         "SEC-06",
         "null-pointer",
         [*start(), say(graph([0], [LEFT, replace(TOTAL, id=0)]))],
@@ -104,8 +120,8 @@ def ids() -> Iterator[Case]:
     for words, record in second.items():
         yield refused(
             f"graph.tensor-unique/{words}",
-            "A graph with two records of one id: which of them a link means is for the server to guess, and checks may look at the"
-            " other one.",
+            "A graph with two records of the same id. Which of them a link means is undefined, and the server may check one"
+            " and use the other.",
             "OBS-7",
             "silent-wrong-result type-confusion",
             [*start(), say(graph([2], [LEFT, record, TOTAL]))],
@@ -120,17 +136,17 @@ def nodes() -> Iterator[Case]:
     """Nodes that name no record, or one twice."""
     both = [LEFT, TOTAL]
     lists: dict[str, tuple[list[int], list[Tensor], str, Seen]] = {
-        "0-without-tensors": ([0], [], "one node, id 0, and no tensor at all: twenty bytes", NULL_NODE),
-        "0": ([0], both, "id 0 for its only node", NULL_NODE),
-        "0-behind-a-good-one": ([2, 0], both, "id 0 behind a good node", NULL_NODE),
+        "0-without-tensors": ([0], [], "the id 0 alone, with no tensor records at all: twenty bytes", NULL_NODE),
+        "0": ([0], both, "the id 0 as its only node", NULL_NODE),
+        "0-behind-a-good-one": ([2, 0], both, "the id 0 after a valid node", NULL_NODE),
         "missing": ([MISSING], both, "an id that no record has", CLOSES),
-        "missing-behind-a-good-one": ([2, MISSING], both, "an id that no record has, behind a good node", CLOSES),
+        "missing-behind-a-good-one": ([2, MISSING], both, "an id that no record has, after a valid node", CLOSES),
         "2-64-less-1": ([2**64 - 1], both, "the id 2^64-1, which no record has", CLOSES),
     }
     for words, (listed, records, what, seen) in lists.items():
         yield refused(
             f"graph.node-known/{words}",
-            f"A graph that names as a node {what}. Unresolved, it is a null pointer in the graph, and planning follows it.",
+            f"A graph whose list of nodes holds {what}. The lookup finds no tensor, and planning dereferences a null pointer.",
             "SEC-06" if 0 in listed else "SEC-08",
             "null-pointer",
             [*start(), say(graph(listed, records))],
@@ -139,8 +155,8 @@ def nodes() -> Iterator[Case]:
     for words, times in {"twice": 2, "a-hundred-times": 100}.items():
         yield refused(
             f"graph.node-unique/{words}",
-            f"A graph that lists its one node {words.replace('-', ' ')}: it would be computed again and again, and tables that"
-            " have a place for each node get an index that is none.",
+            f"A graph that lists its one node {words.replace('-', ' ')}: it would be computed that many times, and tables with"
+            " one entry per tensor are indexed past their end.",
             "OBS-5",
             "out-of-bounds-write silent-wrong-result",
             [*start(), say(graph([2] * times, [LEFT, TOTAL]))],
@@ -165,8 +181,8 @@ def sources() -> Iterator[Case]:
     for words, (records, what, seen) in graphs.items():
         yield refused(
             f"graph.source-known/{words}",
-            f"A graph in which {what} is an id that no record has. Looked up without a check, it ends the process, or is a null"
-            " pointer that a kernel follows.",
+            f"A graph in which {what} is an id that no record has. A lookup that is not checked ends the process, or gives a"
+            " null pointer that a kernel dereferences.",
             "SEC-08",
             "null-pointer",
             [*start(), say(graph([2], records))],
@@ -193,13 +209,17 @@ def acyclic() -> Iterator[Case]:
             "Two tensors are views of each other, and a node uses one",
             RING,
         ),
-        "three-unused": ([2], [LEFT, TOTAL, *leaves], "Three tensors that no node reaches are a ring of sources", RING),
+        "three-unused": (
+            [2],
+            [LEFT, TOTAL, *leaves],
+            "Three tensors that no node reaches are each other's sources in a cycle",
+            RING,
+        ),
     }
     for words, (listed, records, what, seen) in graphs.items():
         yield refused(
             f"graph.acyclic/{words}",
-            f"{what}: there is no order in which it could be computed, and a walk along the links does not end, or ends with the"
-            " stack.",
+            f"{what}: no order of computation exists, and a walk along the links never ends or exhausts the stack.",
             "SEC-24",
             "stack-overflow silent-wrong-result",
             [*start(), say(graph(listed, records))],
@@ -214,8 +234,8 @@ def deep() -> Iterator[Case]:
     total = replace(TOTAL, src=(1000, 1))
     yield accepted(
         "graph.deep/chain-of-200-views",
-        "Nothing is wrong: 200 views, each of the next, users before what they use. A server that follows links by calling itself"
-        " needs stack for each; 300,000 of them end it.",
+        "Nothing is wrong: 200 views, each of the next one, listed before what they are views of. A server that follows links"
+        " by recursion needs stack for each of them; 300,000 exhaust it.",
         "SEC-24",
         "stack-overflow over-strict",
         [*start(), say(graph([2], [total, *chain, LEFT])), *read(TOTAL, SUMS)],
@@ -230,7 +250,8 @@ def ops() -> Iterator[Case]:
     for words, number in {"first-unknown": 96, "127": 127, "2-31": 2**31, "2-32-less-1": 2**32 - 1}.items():
         yield refused(
             f"graph.op-known/{words}",
-            f"A node to be computed whose op is {number}; 3.6.1 has 0 to 95. It would index tables of kernels.",
+            f"A node to be computed whose op is {number}; 3.6.1 has 0 to 95. The number would index a table of kernels past its"
+            " end.",
             "OBS-7 FUN-16",
             "out-of-bounds-read abort-in-release",
             [*start(), say(graph([2], [LEFT, replace(TOTAL, op=number)]))],
@@ -241,7 +262,7 @@ def ops() -> Iterator[Case]:
         yield refused(
             f"graph.op-custom/{name}",
             f"A node with op {name.upper().replace('-', '_')}, whose parameters hold the address of a function in the client's"
-            " memory. Computed, the client says what code the server runs.",
+            " memory. A server that computes it runs whatever code the client chooses.",
             "SEC-05",
             "function-pointer",
             [*start(), say(graph([2], [LEFT, replace(TOTAL, op=MAP_CUSTOM1 + index)]))],
@@ -249,8 +270,8 @@ def ops() -> Iterator[Case]:
         )
     yield refused(
         "graph.op-custom/not-computed",
-        "A node with op MAP_CUSTOM1 and without flag COMPUTE, which nothing would call now: refused all the same, since no client"
-        " means it.",
+        "A node with op MAP_CUSTOM1 but without flag COMPUTE, so that nothing would call the function yet. It is refused all"
+        " the same: no client has a use for it.",
         "SEC-05",
         "function-pointer",
         [*start(), say(graph([2], [LEFT, replace(TOTAL, op=MAP_CUSTOM1, flags=0)]))],
@@ -265,14 +286,15 @@ def flags_and_empty() -> Iterator[Case]:
     """Flags that nobody knows, graphs that compute nothing."""
     yield accepted(
         "graph.flag-compute/unknown-flags",
-        "Nothing is wrong: a node with COMPUTE and every other bit of flags set. The others are the client's notes.",
+        "Nothing is wrong: a node with COMPUTE and every other bit of flags set. The other flags mean nothing to a server.",
         "OBS-7",
         "over-strict",
         [*start(), say(graph([2], [LEFT, replace(TOTAL, flags=0x7FFFFFFF)])), *read(TOTAL, SUMS)],
     )
     yield accepted(
         "graph.flag-compute/every-flag-but-compute",
-        "A node with INPUT, OUTPUT, PARAM and LOSS and without COMPUTE: it is accepted, and its bytes stay as they were.",
+        "A node with flags INPUT, OUTPUT, PARAM and LOSS but without COMPUTE: it is accepted and not computed, so its bytes do"
+        " not change.",
         "OBS-7",
         "silent-wrong-result over-strict",
         [*start(), say(graph([2], [LEFT, replace(TOTAL, flags=15)])), *read(TOTAL, b"\xee" * 16)],
@@ -280,7 +302,7 @@ def flags_and_empty() -> Iterator[Case]:
     for words, records in {"no-tensors": [], "tensors-only": [LEFT, TOTAL]}.items():
         yield accepted(
             f"graph.empty/{words}",
-            "Nothing is wrong: a graph without nodes. It computes nothing, and nothing changes.",
+            "Nothing is wrong: a graph without nodes. Nothing is computed and no byte changes.",
             "OBS-7",
             "should over-strict",
             [*start(), say(graph([], records)), *read(TOTAL, b"\xee" * 16)],

@@ -121,7 +121,7 @@ def arity() -> Iterator[Case]:
     for words, node in lacking.items():
         yield refused(
             f"graph.arity/{words}",
-            f"A node with op {OPS[node.op]} that lacks a source which its op needs: the kernel would follow a null pointer.",
+            f"A node with op {OPS[node.op]} without a source that the op needs: the kernel would dereference a null pointer.",
             "SEC-32",
             "null-pointer",
             computing(node),
@@ -158,8 +158,8 @@ def types() -> Iterator[Case]:
     for words, (node, seen) in odd.items():
         yield refused(
             f"graph.type/{words}",
-            f"A node with op {OPS[node.op]} and a type that the op does not take: a kernel aborts, or reads bytes as what they are"
-            " not.",
+            f"A node with op {OPS[node.op]} and an operand of a type that the op does not take: the kernel aborts, or reads the"
+            " bytes as another type.",
             "FUN-16",
             "type-confusion abort-in-release",
             computing(node),
@@ -189,7 +189,7 @@ SHAPES: dict[str, tuple[Node, str, str, str, Seen]] = {
     ),
     "mul-mat-inner": (
         Node(MUL_MAT, [Source([3, 2]), FOUR], [2]),
-        "rows of 3 and of 4 to be multiplied", "SEC-32", "out-of-bounds-read silent-wrong-result",
+        "rows of 3 elements to be multiplied with rows of 4", "SEC-32", "out-of-bounds-read silent-wrong-result",
         Seen(("FAIL",), "does not compare the rows' lengths, and computes"),
     ),
     "mul-mat-batches": (
@@ -198,7 +198,7 @@ SHAPES: dict[str, tuple[Node, str, str, str, Seen]] = {
     ),
     "mul-mat-result": (
         Node(MUL_MAT, [Source([2, 2]), Source([2])], [3]),
-        "a result longer than the matrix has rows", "FUN-16", "out-of-bounds-read abort-in-release", ASSERTS,
+        "a result with more elements than the matrix has rows", "FUN-16", "out-of-bounds-read abort-in-release", ASSERTS,
     ),
     "add-result-larger": (
         Node(ADD, [FOUR, FOUR], [8]),
@@ -222,21 +222,21 @@ SHAPES: dict[str, tuple[Node, str, str, str, Seen]] = {
     ),
     "gated-delta-net-without-states": (
         Node(GATED_DELTA_NET, [Source([4]), Source([4]), Source([4]), Source([1]), Source([1]), Source([16])], [4]),
-        "a result without room for the states that it ends with", "SEC-30", "out-of-bounds-write",
+        "a result without room for the final states", "SEC-30", "out-of-bounds-write",
         Seen(("FAIL",), "does not look at shapes on arrival; the kernel writes the states behind the result"),
     ),
     "unary-kind": (
-        Node(UNARY, [FOUR], [4], i32(99)), "a kind that no table has", "FUN-16", "out-of-bounds-read abort-in-release", ASSERTS,
+        Node(UNARY, [FOUR], [4], i32(99)), "the unknown kind 99", "FUN-16", "out-of-bounds-read abort-in-release", ASSERTS,
     ),
     "unary-kind-negative": (
         Node(UNARY, [FOUR], [4], i32(-1)), "the kind -1", "FUN-16", "out-of-bounds-read abort-in-release", ASSERTS,
     ),
     "glu-kind": (
-        Node(GLU, [FOUR], [2], i32(99, 0)), "a kind that no table has", "FUN-16", "out-of-bounds-read abort-in-release", ASSERTS,
+        Node(GLU, [FOUR], [2], i32(99, 0)), "the unknown kind 99", "FUN-16", "out-of-bounds-read abort-in-release", ASSERTS,
     ),
     "result-in-one-place": (
         Node(ADD, [FOUR, FOUR], [4], fields={"nb": (0, 0, 0, 0)}),
-        "a result whose elements all lie at one address", "SEC-26", "silent-wrong-result abort-in-release", ASSERTS,
+        "a result whose elements all have the same address", "SEC-26", "silent-wrong-result abort-in-release", ASSERTS,
     ),
 }  # fmt: skip
 """Words to a node, what is wrong with it, references, flags, and what the genuine server did."""
@@ -247,8 +247,8 @@ def shapes() -> Iterator[Case]:
     for words, (node, what, references, flags, seen) in SHAPES.items():
         yield refused(
             f"graph.shape/{words}",
-            f"A node with op {OPS[node.op]} and {what}. The library's constructors would not make it; from the wire nobody has"
-            " asked them.",
+            f"A node with op {OPS[node.op]} and {what}. The library's constructors would refuse it, but a graph from the wire"
+            " has not passed through them.",
             references,
             flags,
             computing(node),
@@ -275,8 +275,8 @@ def regions() -> Iterator[Case]:
             node = Node(op, [Source([64]), Source([4, 2, 2, 2])], [64], i32(*layout, 0))
             yield refused(
                 f"graph.shape/{OPS[op].lower()}-{words}",
-                f"{OPS[op]} of 32 floats into 64, with {what}: the parameters are signed, and one corner that lies inside says"
-                " nothing of the others.",
+                f"{OPS[op]} of 32 floats into 64, with {what}: the parameters are signed, so one corner of the region inside"
+                " the result does not mean that all are.",
                 "SEC-29",
                 "out-of-bounds-write integer-wrap",
                 computing(node),
@@ -292,7 +292,7 @@ def rows_written() -> Iterator[Case]:
     bad: dict[str, tuple[list[Source], dict[str, Any], str, str, Seen]] = {
         "row-length": ([Source([3, 2]), Source([2], i64(0, 3), I64)], {}, "rows of 3 into rows of 2", "SEC-26", debug),
         "row-count": (
-            [Source([2, 2]), Source([1], i64(0), I64)], {}, "one index for two rows", "SEC-26",
+            [Source([2, 2]), Source([1], i64(0), I64)], {}, "two rows with a single index", "SEC-26",
             Seen(("FAIL",), "reads what lies behind the one index as a second one"),
         ),
         "batches": ([Source([2, 2, 2]), Source([2], i64(0, 1), I64)], {}, "two batches into one", "SEC-26", debug),
@@ -301,7 +301,7 @@ def rows_written() -> Iterator[Case]:
         ),
         "hidden-stride": (
             [Source([2, 2, 2]), Source([2], i64(0, 1), I64)], {"nb": (4, 8, 2**32 - 4, 2**32 - 4)},
-            "two batches into one whose stride, unseen as long as there is one, is 4 GiB", "SEC-26",
+            "two batches into a target of one batch whose nb[2] is 4 GiB", "SEC-26",
             Seen(("CRASH",), "asserts it in debug builds only, and writes 4 GiB behind the target"),
         ),
     }  # fmt: skip
@@ -312,7 +312,7 @@ def rows_written() -> Iterator[Case]:
         result = replace(records[3], data=whole.data, view_src=view["view_src"], **fields)
         yield refused(
             f"graph.shape/set-rows-{words}",
-            f"SET_ROWS of {what}: rows are written where the target has none.",
+            f"SET_ROWS of {what}: rows would be written outside the target.",
             references,
             "out-of-bounds-write",
             [*steps, say(graph([4], [*records[:2], whole, result]))],
@@ -321,7 +321,7 @@ def rows_written() -> Iterator[Case]:
     steps, records = laid_out(Node(CPY, [Source([8]), Source([4])], [4]))
     yield refused(
         "graph.shape/cpy-count",
-        "CPY of eight elements into four: the other four would be written over what lies behind them.",
+        "CPY of eight elements into four: the other four would overwrite what follows the target.",
         "SEC-20",
         "out-of-bounds-write abort-in-release",
         [*steps, say(graph([3], [*records[:2], replace(records[2], data=records[1].data, view_src=2)]))],
@@ -363,8 +363,8 @@ def indices() -> Iterator[Case]:
         for words, index in {"first-too-large": rows, "negative": -1, "2-31-less-1": 2**31 - 1}.items():
             yield refused(
                 f"graph.index/{name}-{words}",
-                f"{OPS[op]} with {index} among the indices that a tensor holds, where {rows} can be picked: the data were written"
-                " by the client and say where the kernel goes.",
+                f"{OPS[op]} with {index} among the indices that a tensor holds, where {rows} can be picked: the client wrote"
+                " the data, and a kernel that trusts it reads wherever the client wants.",
                 "SEC-28",
                 "out-of-bounds-read memory-disclosure" + " out-of-bounds-write" * (op == MUL_MAT_ID),
                 computing(_picked(op, index)),
@@ -376,8 +376,8 @@ def indices() -> Iterator[Case]:
         records[3] = replace(records[3], data=records[2].data, view_src=3)
         yield refused(
             f"graph.index/set-rows-{words}",
-            f"SET_ROWS with {index} among the indices that a tensor holds, where the target has 4 rows: the client says where the"
-            " kernel writes.",
+            f"SET_ROWS with {index} among the indices that a tensor holds, where the target has 4 rows: a kernel that trusts it"
+            " writes wherever the client wants.",
             "SEC-28 SEC-26",
             "out-of-bounds-write",
             [*steps, say(graph([4], records))],
@@ -386,8 +386,8 @@ def indices() -> Iterator[Case]:
     steps, records = laid_out(_picked(GET_ROWS, 2))
     yield refused(
         "graph.index/spoilt-before-recompute",
-        "GET_ROWS with good indices, computed; then an index out of range is written, and GRAPH_RECOMPUTE sent. Checked once, when"
-        " the graph came, it is not seen.",
+        "GET_ROWS is computed with valid indices; then an index out of range is written and GRAPH_RECOMPUTE is sent. A server"
+        " that checks indices only when the graph arrives does not notice.",
         "SEC-28 FUN-03",
         "out-of-bounds-read",
         [*steps, say(graph([3], records)), write(records[1], i32(0, 3)), say(recompute())],

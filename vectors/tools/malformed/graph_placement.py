@@ -60,8 +60,8 @@ def null_data() -> Iterator[Case]:
     for words, (records, before, what, seen) in graphs.items():
         yield refused(
             f"graph.null-data/{words}",
-            f"A graph with {what}. Bounds that are checked only where there is a buffer are not checked here, and kernels read or"
-            " write at any address that the client names.",
+            f"A graph with {what}. A server that checks bounds only for tensors with a buffer does not check this one, and its"
+            " kernels read or write at whatever address the client names.",
             "SEC-04",
             "out-of-bounds-write out-of-bounds-read" + " stale-handle" * ("freed" in words),
             [*before, say(graph([2], records))],
@@ -74,8 +74,8 @@ def null_data() -> Iterator[Case]:
     }.items():
         yield refused(
             f"graph.null-data/{words}",
-            "A graph that must compute on a tensor with neither buffer nor address, as clients send those of other servers: the"
-            " kernel would follow a null pointer.",
+            "A graph that computes with a tensor that has neither buffer nor address, which is how clients send tensors of"
+            " other servers: the kernel would dereference a null pointer.",
             "FUN-01 SEC-04",
             "null-pointer",
             [*start(), say(graph([2], records))],
@@ -108,8 +108,8 @@ def _nowhere() -> Iterator[Case]:
     for words, (listed, records, what) in good.items():
         yield accepted(
             f"graph.null-data/{words}",
-            f"Nothing is wrong: a graph with {what}. Clients send tensors of other servers like that; refusing them breaks models"
-            " that are split.",
+            f"Nothing is wrong: a graph with {what}. Clients send tensors of other servers in this form; refusing them breaks"
+            " models that are split over servers.",
             "FUN-01",
             "over-strict",
             [*start(), say(graph(listed, records)), *read(TOTAL, SUMS)],
@@ -131,14 +131,14 @@ def views() -> Iterator[Case]:
     """Views that do not lie inside what they are views of."""
     elsewhere = _view(1040, 16, buffer=handle("buf1"), data=address("buf1", 1040))
     bad: dict[str, tuple[Tensor, str]] = {
-        "one-element-past-end": (_view(1044, 20), "ends 4 bytes behind it"),
-        "whole-past-end": (_view(1088, 64), "begins 32 bytes behind its end"),
-        "data-not-at-offset": (_view(1036, 16), "lies 4 bytes before where view_offs puts it"),
-        "offset-not-at-data": (_view(1040, 20), "has a view_offs 4 bytes behind where it lies"),
-        "offset-2-64-less-4": (_view(1020, 2**64 - 4), "has a view_offs of 2^64-4, by which it lies 4 bytes before"),
-        "longer": (_view(1024, 0, ne=(9, 1, 1, 1), nb=(4, 36, 36, 36)), "has 9 elements of its 8"),
-        "stride-leaves": (_view(1040, 16, ne=(2, 2, 1, 1), nb=(4, 60, 120, 120)), "has a second row that lies behind it"),
-        "other-buffer": (elsewhere, "names another buffer and lies there"),
+        "one-element-past-end": (_view(1044, 20), "ends 4 bytes after them"),
+        "whole-past-end": (_view(1088, 64), "begins 32 bytes after their end"),
+        "data-not-at-offset": (_view(1036, 16), "lies 4 bytes before the place that view_offs says"),
+        "offset-not-at-data": (_view(1040, 20), "has a view_offs that is 4 bytes past where it lies"),
+        "offset-2-64-less-4": (_view(1020, 2**64 - 4), "has a view_offs of 2^64-4, that is, lies 4 bytes before them"),
+        "longer": (_view(1024, 0, ne=(9, 1, 1, 1), nb=(4, 36, 36, 36)), "has nine elements"),
+        "stride-leaves": (_view(1040, 16, ne=(2, 2, 1, 1), nb=(4, 60, 120, 120)), "has a second row that lies after their end"),
+        "other-buffer": (elsewhere, "lies in another buffer"),
     }
     for words, (view, what) in bad.items():
         count = view.ne[0] * view.ne[1]
@@ -146,8 +146,8 @@ def views() -> Iterator[Case]:
         more = buffer("buf1") if words == "other-buffer" else []
         yield refused(
             f"graph.view/{words}",
-            f"A view of eight floats that {what}. Who trusts either of the two places reads or writes what the other was checked"
-            " for.",
+            f"A view of eight floats that {what}. A server that checks one of the two positions and uses the other reads or"
+            " writes out of bounds.",
             "OBS-9",
             "out-of-bounds-read out-of-bounds-write" + " integer-wrap" * ("2-64" in words),
             [*opened(), write(WHOLE, f32(*range(8))), *more, say(graph([2, 3], [WHOLE, view, copy]))],
@@ -156,7 +156,7 @@ def views() -> Iterator[Case]:
     outside = tensor(1040, [4], id=2, op=ADD, src=(1, 1), view_src=1, view_offs=16, flags=COMPUTE)
     yield refused(
         "graph.view/result-behind-its-view-src",
-        "An ADD that says to compute in place of its source, and whose result begins where that ends.",
+        "An ADD in place whose result, a view of its source, begins where the source ends.",
         "OBS-9",
         "out-of-bounds-write",
         [*start(), say(graph([2], [LEFT, outside]))],

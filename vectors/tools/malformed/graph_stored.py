@@ -39,8 +39,8 @@ def again() -> Iterator[Case]:
     zero, first, second = bytes(16), graph([2], [LEFT, TOTAL]), graph([4], [OTHER, DOUBLE])
     yield accepted(
         "graph.recompute/last-of-two",
-        "Nothing is wrong: one graph, another one, then GRAPH_RECOMPUTE, which means the last. A server that keeps the wrong one"
-        " gives one context the numbers of another.",
+        "Nothing is wrong: one graph, another one, then GRAPH_RECOMPUTE, which computes the last one. A server that keeps"
+        " another one gives one context the results of a different one.",
         "FUN-03",
         "silent-wrong-result",
         [
@@ -50,14 +50,14 @@ def again() -> Iterator[Case]:
     )  # fmt: skip
     yield accepted(
         "graph.recompute/new-data",
-        "Nothing is wrong: a graph, other data, then GRAPH_RECOMPUTE, which computes on the data as they are now.",
+        "Nothing is wrong: a graph, other data, then GRAPH_RECOMPUTE, which computes with the data as they are now.",
         "FUN-03",
         "silent-wrong-result",
         [*start(), say(first), write(LEFT, f32(5, 6, 7, 8)), say(recompute()), *read(TOTAL, f32(10, 12, 14, 16))],
     )
     yield accepted(
         "graph.recompute/other-buffer-freed",
-        "Nothing is wrong: a graph, then a buffer freed that it does not use. GRAPH_RECOMPUTE still computes it.",
+        "Nothing is wrong: a graph is computed, then a buffer that it does not use is freed. GRAPH_RECOMPUTE still computes it.",
         "SEC-10",
         "over-strict",
         [*start(), *buffer("buf1"), say(first), *free("buf1"), write(TOTAL, zero), say(recompute()), *read(TOTAL, SUMS)],
@@ -68,7 +68,7 @@ def stored() -> Iterator[Case]:
     """GRAPH_RECOMPUTE where there is nothing to compute."""
     yield refused(
         "graph.recompute-stored/none",
-        "GRAPH_RECOMPUTE on a connection that has computed nothing: there is no graph, and whatever lies in its place is none.",
+        "GRAPH_RECOMPUTE on a connection that has computed nothing: no graph is stored.",
         "SEC-10",
         "null-pointer",
         [*hello(), say(recompute())],
@@ -96,15 +96,18 @@ def freed() -> Iterator[Case]:
         ("FAIL", "CRASH"), "keeps the graph and computes in memory that was given back, and that the new buffer may have got"
     )
     ways = {
-        "only-buffer": ([*begun, *free("buf0")], "its buffer freed"),
-        "buffer-of-a-source": ([*apart, *free("buf1")], "the buffer of its source freed"),
-        "allocated-again": ([*begun, *free("buf0"), *buffer("buf2", LARGE)], "its buffer freed and another one of that size made"),
+        "only-buffer": ([*begun, *free("buf0")], "its buffer is freed"),
+        "buffer-of-a-source": ([*apart, *free("buf1")], "the buffer of its source is freed"),
+        "allocated-again": (
+            [*begun, *free("buf0"), *buffer("buf2", LARGE)],
+            "its buffer is freed and another one of the same size allocated",
+        ),
     }
     for words, (steps, what) in ways.items():
         yield refused(
             f"graph.recompute-freed/{words}",
-            f"A graph computed, {what}, then GRAPH_RECOMPUTE: computing it reads and writes memory that belongs to nobody, or to"
-            " what has come there since.",
+            f"A graph is computed, {what}, then GRAPH_RECOMPUTE is sent: a server that computes it reads and writes freed"
+            " memory, or memory that has been allocated again.",
             "SEC-10",
             "stale-handle out-of-bounds-write",
             [*steps, say(recompute())],

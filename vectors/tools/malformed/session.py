@@ -54,20 +54,21 @@ def cases() -> Iterator[Case]:
 def hello_first() -> Iterator[Case]:
     """Connections that begin with something else."""
     first: dict[str, tuple[Step, str]] = {
-        "alloc-buffer": (say(alloc_buffer(64)), "ALLOC_BUFFER, as clients before 1.0.0 begin"),
+        "alloc-buffer": (say(alloc_buffer(64)), "ALLOC_BUFFER, the first message of clients before 1.0.0"),
         "set-tensor": (say(Request("SET_TENSOR", [zeros(304)])), "SET_TENSOR, which has no reply"),
         "get-device-memory": (say(Request("GET_DEVICE_MEMORY", [u32(0)])), "GET_DEVICE_MEMORY"),
         "device-count": (say(DEVICE_COUNT), "DEVICE_COUNT"),
         "graph-recompute": (say(recompute()), "GRAPH_RECOMPUTE, which has no reply"),
-        "unknown-99": (raw([b"\x63" + bytes(8)]), "a command that nobody knows"),
+        "unknown-99": (raw([b"\x63" + bytes(8)]), "an unknown command"),
         "zero-bytes": (raw([bytes(64)]), "64 zero bytes"),
-        "http": (raw([b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"]), "a request of HTTP"),
-        "tls": (raw([bytes.fromhex("1603010200010001fc0303") + bytes(53)]), "the beginning of TLS"),
+        "http": (raw([b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"]), "an HTTP request"),
+        "tls": (raw([bytes.fromhex("1603010200010001fc0303") + bytes(53)]), "the beginning of a TLS handshake"),
     }
     for words, (step, what) in first.items():
         yield refused(
             f"session.hello-first/{words}",
-            f"The first bytes of the connection are {what}, and not HELLO: nothing says which version's layouts they have.",
+            f"The first bytes of the connection are {what}, and not HELLO: without HELLO nothing says which version's layout"
+            " they have.",
             "FUN-13",
             "silent-desync",
             [step],
@@ -79,7 +80,7 @@ def hello_once() -> Iterator[Case]:
     for words, before in {"at-once": hello(), "later": opened()}.items():
         yield refused(
             f"session.hello-once/{words}",
-            "HELLO a second time: what was agreed on would change in the middle of a conversation.",
+            "A second HELLO: the negotiated version would change in the middle of a conversation.",
             "OBS-14",
             "silent-desync",
             [*before, say(HELLO)],
@@ -91,8 +92,8 @@ def survives() -> Iterator[Case]:
     for how in ("end", "reset"):
         yield accepted(
             f"session.survives/five-that-{how}-at-once",
-            "Five connections that end without a byte, as port scanners and health checks make them. A server whose accept loop"
-            " ends with one of them is gone.",
+            "Five connections that close without sending a byte, like those of port scanners and health checks. A server whose"
+            " accept loop ends with the first of them no longer serves.",
             "SEC-36",
             "resource-held",
             [*(end(number, how) for number in range(1, 6)), *hello(6)],
@@ -101,8 +102,8 @@ def survives() -> Iterator[Case]:
     steps = [*opened(), write(kept, data), *hello(2), say(on_buffer("FREE_BUFFER", handle("buf0")), on=2), refusal(2)]
     yield Case(
         "session.survives/neighbour-unharmed",
-        "A second connection frees the first one's buffer and is refused. That must end the second one and nothing else: the first"
-        " one's data are as they were.",
+        "A second connection frees the first one's buffer and is refused. That must close the second connection and nothing"
+        " else: the data of the first one do not change.",
         "refused",
         ("SEC-34",),
         ("stale-handle", "concurrent-connections"),
@@ -127,8 +128,9 @@ def cut_off() -> Iterator[Case]:
         for how in ("end", "reset"):
             yield accepted(
                 f"session.survives/{words}-then-{how}",
-                f"{command} whose bytes stop in the middle, and then the connection {'ends' if how == 'end' else 'is reset'}: there"
-                " is nothing to do and nobody to answer. A server that waits, answers or ends with its client serves no one after.",
+                f"{command} cut off in the middle, after which the connection {'is closed' if how == 'end' else 'is reset'}:"
+                " there is nothing to do and nobody to answer. A server that goes on waiting, tries to answer, or ends with its"
+                " client no longer serves others.",
                 "SEC-36 SEC-38",
                 "resource-held",
                 [*before, raw(pieces), end(how=how), *hello(2)],
@@ -136,8 +138,8 @@ def cut_off() -> Iterator[Case]:
             )
     yield accepted(
         "session.survives/replies-unread-then-reset",
-        "Four GET_TENSOR of 1 MiB whose replies nobody reads, then a reset: writing to a client that has gone must end its"
-        " connection, not the process (SIGPIPE).",
+        "Four GET_TENSOR of 1 MiB whose replies are never read, then a reset: writing to a client that has gone must close its"
+        " connection, not end the process (SIGPIPE).",
         "SEC-38",
         "resource-held",
         [
@@ -162,8 +164,8 @@ def frees() -> Iterator[Case]:
     for words, request in requests.items():
         yield refused(
             f"session.frees/{words}",
-            f"{request.command} on a handle of a connection that has ended: what lies there now belongs to nobody, or to someone"
-            " else.",
+            f"{request.command} with a handle from a connection that has ended: the memory has been freed, or belongs to"
+            " another connection by now.",
             "SEC-34",
             "stale-handle",
             [*opened(), end(), *hello(2), say(request, on=2)],
@@ -188,8 +190,8 @@ def isolated() -> Iterator[Case]:
     for words, request in requests.items():
         yield refused(
             f"session.isolated/{words}",
-            f"{request.command} that names a live buffer of another connection: one client would read, change or free what is"
-            " another's.",
+            f"{request.command} with the handle of another connection's live buffer: one client would read, change or free the"
+            " data of another.",
             "SEC-34",
             "stale-handle memory-disclosure concurrent-connections",
             [*opened(), *hello(2), *buffer("buf1", on=2), say(request, on=2)],
@@ -201,8 +203,8 @@ def concurrent() -> Iterator[Case]:
     """Two clients at once."""
     yield accepted(
         "session.concurrent/second-while-first-is-silent",
-        "Nothing is wrong: a second client comes while a first one is connected and silent. A server that serves one at a time can"
-        " be blocked by anyone who says nothing.",
+        "Nothing is wrong: a second client connects while the first one is connected and idle. A server that serves one client"
+        " at a time can be blocked by anyone who sends nothing.",
         "SEC-37",
         "should resource-held concurrent-connections",
         [*hello(), *hello(2)],

@@ -1,21 +1,6 @@
 /* RMS_NORM: dst = x / sqrt(mean(x^2) + eps), row by row; the squares are summed in double precision, as the oracle does. */
 #include "rowwise.h"
-
-/* Each square in float32, their sum in double precision, in which no sum of them overflows. */
-static double sum_of_squares(const float *x, int64_t n)
-{
-    doubles sums = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        f32x16 v = load16(x + i);
-        sums += halves64(v * v);
-    }
-    if (i < n) {
-        f32x16 v = load_some(x + i, n - i);
-        sums += halves64(v * v);
-    }
-    return sum_doubles(sums);
-}
+#include "sums.h"
 
 static void norm_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {

@@ -22,4 +22,7 @@ def region_cases(dtype: str) -> Iterator[Case]:
     every_other = {"nb1": 88, "nb2": 220, "nb3": 880, "offset": 40}
     yield Case("every-other-row", Operand(dtype, big.ne), (big, Operand(dtype, (1, 3, 4), fill="normal:9")), every_other)
     yield Case("not-copied", Operand(dtype, big.ne), (big, Operand(dtype, (4,), fill="normal:9")), {**layout, "inplace": 1})
+    # a vector takes no strides
+    untaken = {"nb1": 1, "nb2": -7, "nb3": 2**31 - 1, "offset": 12}
+    yield Case("any-stride-of-length-1", Operand(dtype, big.ne), (big, Operand(dtype, (5,), fill="normal:9")), untaken)
     yield Case("no-rows", Operand(dtype, big.ne), (big, Operand(dtype, (4, 0))), layout)

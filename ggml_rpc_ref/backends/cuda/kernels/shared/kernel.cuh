@@ -75,10 +75,11 @@ DEVICE uint16_t to_bf16(float x)
 /* i runs over this thread's share of a block's n elements. */
 #define SHARE(i, n) for (int64_t i = threadIdx.x; i < (n); i += blockDim.x)
 
+/* The prefix, because there are functions called cos, log, sin and sqrt already. */
 #if defined(EMULATED)
-#define KERNEL(name) extern "C" __global__ void name(const struct geometry &g)
+#define KERNEL(name) extern "C" __global__ void kernel_##name(const struct geometry &g)
 #else
-#define KERNEL(name) extern "C" __global__ void name(const __grid_constant__ struct geometry g)
+#define KERNEL(name) extern "C" __global__ void kernel_##name(const __grid_constant__ struct geometry g)
 #endif
 
 /* The step has met an index out of range. */

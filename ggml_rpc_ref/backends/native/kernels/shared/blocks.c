@@ -353,6 +353,23 @@ static void unpack_iq4_xs(const uint8_t *b, struct unpacked *to)
     look_up(to->level, 256, iq4_levels);
 }
 
+/* ------------------------------------------------------------------------------------------------- one and two bits */
+
+static void unpack_q1_0(const uint8_t *b, struct unpacked *to)
+{
+    for (int i = 0; i < 128; i++)
+        to->level[i] = b[2 + i / 8] >> i % 8 & 1 ? 1 : -1;
+    for (int g = 0; g < 4; g++)
+        to->scale[g] = half_at(b);
+}
+
+static void unpack_q2_0(const uint8_t *b, struct unpacked *to)
+{
+    for (int i = 0; i < 64; i++)
+        to->level[i] = (int8_t)((b[2 + i / 4] >> 2 * (i % 4) & 3) - 1);
+    to->scale[0] = to->scale[1] = half_at(b);
+}
+
 const struct block_type block_types[TYPES] = {
     [GGML_TYPE_Q4_0] = {unpack_q4_0, 32, false, -8, 7},
     [GGML_TYPE_Q4_1] = {unpack_q4_1, 32, true, 0, 15},
@@ -379,6 +396,8 @@ const struct block_type block_types[TYPES] = {
     [GGML_TYPE_IQ1_S] = {unpack_iq1_s, 32, false, -9, 9},
     [GGML_TYPE_IQ1_M] = {unpack_iq1_m, 16, false, -9, 9},
     [GGML_TYPE_IQ4_XS] = {unpack_iq4_xs, 32, false, -127, 113},
+    [GGML_TYPE_Q1_0] = {unpack_q1_0, 32, false, -1, 1},
+    [GGML_TYPE_Q2_0] = {unpack_q2_0, 32, false, -1, 2},
 };
 
 /* ---------------------------------------------------------------------------------------------------------- to float32 */

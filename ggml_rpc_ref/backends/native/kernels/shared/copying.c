@@ -19,8 +19,7 @@ static const uint8_t *element_at(const struct layout *l, const uint8_t *data, in
         memcpy(to, &x, sizeof x);                                            \
     }
 
-/* n elements (or blocks) of `size` bytes. */
-static void move(uint8_t *to, int64_t to_step, const uint8_t *from, int64_t from_step, int64_t n, int64_t size)
+void move_elements(uint8_t *to, int64_t to_step, const uint8_t *from, int64_t from_step, int64_t n, int64_t size)
 {
     if (to_step == size && from_step == size) {
         memmove(to, from, (size_t)(n * size));
@@ -49,7 +48,7 @@ static void move_rows(const struct node *node, int64_t first, int64_t last, cons
         for (int64_t i = 0, left; i < length; i += left) {
             const uint8_t *src = element_at(from, node->src[0], row * length + i, from_length, &left);
             left = min64(left, length - i);
-            move(dst + i * to->nb[0], to->nb[0], src, from->nb[0], left, size);
+            move_elements(dst + i * to->nb[0], to->nb[0], src, from->nb[0], left, size);
         }
     }
 }
@@ -102,7 +101,7 @@ static void put_floats(const struct layout *l, const float *x, uint8_t *to, int6
 /* Elements converted at a time: a whole number of blocks of every type. */
 #define PIECE 1024
 
-/* Rows of plain types that change their type, or become blocks of a row of the same length. */
+/* Rows of plain types that change their type, or become blocks; a row of src0 is then a whole number of blocks, as one of dst is. */
 static void convert_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
     (void)work;
@@ -119,13 +118,24 @@ static void convert_rows(const struct node *node, int64_t first, int64_t last, c
     }
 }
 
-/* Rows of blocks to rows of F32 of the same length. */
+/* Rows of blocks to F32; a unit is a row of src0, whose elements may go to several rows of dst. */
 static void unpack_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
     (void)work;
     const struct layout *from = &node->of->src[0], *to = &node->of->dst;
-    for (int64_t row = first; row < last; row++)
-        dequantise_row(from->type, row_of(from, node->src[0], row), (float *)row_of(to, node->dst, row), to->ne[0]);
+    float scratch[PIECE];
+    for (int64_t row = first; row < last; row++) {
+        const uint8_t *src = row_of(from, node->src[0], row);
+        for (int64_t i = 0; i < from->ne[0]; i += PIECE) {
+            int64_t n = min64(PIECE, from->ne[0] - i);
+            dequantise_row(from->type, src + row_size(from->type, i), scratch, n);
+            for (int64_t done = 0, left; done < n; done += left) {
+                uint8_t *dst = (uint8_t *)element_at(to, node->dst, row * from->ne[0] + i + done, to->ne[0], &left);
+                left = min64(left, n - done);
+                memcpy(dst, scratch + done, (size_t)(4 * left));
+            }
+        }
+    }
 }
 
 bool plan_copy(struct geometry *g)
@@ -134,12 +144,11 @@ bool plan_copy(struct geometry *g)
     bool from_block = type_block[from->type] > 1, to_block = type_block[to->type] > 1;
     if (from->type == to->type)
         return plan_rows(g, move_rows, 0.3);
-    if (from_block)
-        return same_ne(from, to) && can_dequantise(from->type) && is_f32(to) && dense_rows(from) && dense_rows(to) &&
-               plan_rows(g, unpack_rows, 0.5);
+    if (from_block) {
+        add_phase(g, unpack_rows, rows(from), from->ne[0] * 0.5);
+        return can_dequantise(from->type) && is_f32(to) && dense_rows(from) && dense_rows(to);
+    }
     bool source = is_f32(from) || from->type == GGML_TYPE_F16 || from->type == GGML_TYPE_BF16 || from->type == GGML_TYPE_I32;
     bool result = can_quantise(to->type) || to->type == GGML_TYPE_I32;
-    if (to_block && !same_ne(from, to))
-        return false; /* blocks could straddle two rows */
     return source && result && plan_rows(g, convert_rows, to_block ? 2 : 0.6);
 }

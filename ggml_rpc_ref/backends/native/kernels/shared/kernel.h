@@ -40,6 +40,9 @@ static inline bool dense_rows(const struct layout *l)
     return l->nb[0] == type_size[l->type] || l->ne[0] == type_block[l->type];
 }
 
+/* Whether the op has a meaning of some versions (`spec.op_changes`). */
+static inline bool has_change(const struct geometry *g, int change) { return g->changes >> change & 1; }
+
 static inline bool same_ne(const struct layout *a, const struct layout *b) { return !memcmp(a->ne, b->ne, sizeof a->ne); }
 
 /* Bytes of a row without gaps. */

@@ -1,28 +1,10 @@
-/* The plain types and those of 32 elements (`quantise_k.c` has the K types); SPEC.md has the formulas, blocks/legacy.py the same in numpy. */
+/* The plain types and the oldest of 32 elements (`quantise_k.c` has the K types, `quantise_levels.c` the others); SPEC.md has the formulas, blocks/legacy.py the same in numpy. */
 #include "quantise.h"
 
 #include "quantise_k.h"
+#include "quantise_levels.h"
+#include "rounding.h"
 #include "vector.h"
-
-static void put16(uint8_t *p, uint16_t x) { memcpy(p, &x, 2); }
-
-/* C's cast as x86-64 does it: towards zero; -2^31 for NaN and what does not fit. */
-static inline int32_t truncated(float x) { return fabsf(x) < 0x1p31f ? (int32_t)x : INT32_MIN; }
-
-/* 1 / x, and 0 for 0. */
-static inline float inverse(float x) { return x != 0 ? 1.0f / x : 0; }
-
-/* The first element of largest magnitude; 0 where there is none but NaN. */
-static float largest(const float *x, int n)
-{
-    float magnitude = 0, element = 0;
-    for (int i = 0; i < n; i++)
-        if (fabsf(x[i]) > magnitude) {
-            magnitude = fabsf(x[i]);
-            element = x[i];
-        }
-    return element;
-}
 
 static void smallest_and_largest(const float *x, int n, float *low, float *high)
 {
@@ -173,6 +155,14 @@ static block_function block_of(int32_t type)
     case GGML_TYPE_Q5_K: return quantise_q5_k;
     case GGML_TYPE_Q6_K: return quantise_q6_k;
     case GGML_TYPE_Q8_K: return quantise_q8_k;
+    case GGML_TYPE_IQ4_NL: return quantise_iq4_nl;
+    case GGML_TYPE_IQ4_XS: return quantise_iq4_xs;
+    case GGML_TYPE_TQ1_0: return quantise_tq1_0;
+    case GGML_TYPE_TQ2_0: return quantise_tq2_0;
+    case GGML_TYPE_MXFP4: return quantise_mxfp4;
+    case GGML_TYPE_NVFP4: return quantise_nvfp4;
+    case GGML_TYPE_Q1_0: return quantise_q1_0;
+    case GGML_TYPE_Q2_0: return quantise_q2_0;
     default: return NULL;
     }
 }

@@ -8,7 +8,7 @@
 
 enum { NORMAL = 0, NEOX = 2, MROPE = 8, VISION = 24, IMROPE = 40 };
 
-static int64_t pairs_of(const struct geometry *g) { return rope_n_dims(g) / 2; }
+static int64_t pairs_of(const struct geometry *g) { return rope_mode(g) == VISION ? rope_n_dims(g) : rope_n_dims(g) / 2; }
 static int64_t row_floats(const struct geometry *g) { return aligned(4 * (pairs_of(g) + LANES)) / 4; }
 
 /* Which of the four positions a pair turns by. */
@@ -26,18 +26,40 @@ static int axis_of(const struct geometry *g, int64_t pair)
     return axis;
 }
 
+/* Elements before those that are turned. */
+static int64_t offset_of(const struct geometry *g)
+{
+    return has_change(g, g->op == GGML_OP_ROPE ? CHANGE_ROPE_OFFSET : CHANGE_ROPE_BACK_OFFSET) ? rope_n_offs(g) : 0;
+}
+
+/* In vision mode: whose powers begin anew at a pair, since its section does; -1: none. Of several sections that begin at one place
+   only the first one's, as upstream's chain of `else if` has it. */
+static int restarted(const struct geometry *g, int64_t pair)
+{
+    int64_t sum = 0, begin = 0;
+    for (int axis = 0; axis < 4; axis++)
+        sum += rope_sections(g, axis);
+    for (int axis = 0; axis < 4; begin += rope_sections(g, axis), axis++)
+        if (pair % sum == begin)
+            return axis;
+    return -1;
+}
+
 /* Position times powers of the base, one rounding for each step, as upstream's loop has. */
 static void angles(const struct geometry *g, const struct node *node, int64_t token, float *theta)
 {
     const struct layout *l = &g->src[1];
     int axes = rope_mode(g) & MROPE ? 4 : 1;
-    float step = (float)pow((double)rope_freq_base(g), (double)(-2.0f / (float)rope_n_dims(g))), power[4];
+    float step = (float)pow((double)rope_freq_base(g), (double)(-2.0f / (float)rope_n_dims(g))), power[4], start[4];
     for (int axis = 0; axis < axes; axis++) {
         int32_t position;
         memcpy(&position, node->src[1] + (axis * g->dst.ne[2] + token) * l->nb[0], sizeof position);
-        power[axis] = (float)position;
+        power[axis] = start[axis] = (float)position;
     }
     for (int64_t pair = 0; pair < pairs_of(g); pair++) {
+        int anew = rope_mode(g) == VISION ? restarted(g, pair) : -1;
+        if (anew >= 0)
+            power[anew] = start[anew];
         theta[pair] = power[axes == 1 ? 0 : axis_of(g, pair)];
         for (int axis = 0; axis < axes; axis++)
             power[axis] *= step;
@@ -143,27 +165,29 @@ static void turn_halves(uint16_t *dst, const uint16_t *a, int64_t n, const float
 static void turn_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
     const struct geometry *g = node->of;
-    int64_t n = pairs_of(g), size = type_size[g->dst.type];
+    int64_t n = pairs_of(g), size = type_size[g->dst.type], before = offset_of(g) * size, after = before + 2 * n * size;
     bool near = rope_mode(g) == NORMAL;
     for (int64_t row = first; row < last; row++) {
         struct place p = place_of(&g->dst, row);
         const float *cosine = (const float *)work->shared + p.i2 * 2 * row_floats(g), *sine = cosine + row_floats(g);
         uint8_t *dst = row_at(&g->dst, node->dst, p.i1, p.i2, p.i3), *a = row_at(&g->src[0], node->src[0], p.i1, p.i2, p.i3);
         if (!is_f32(&g->dst))
-            turn_halves((uint16_t *)dst, (const uint16_t *)a, n, cosine, sine, near);
+            turn_halves((uint16_t *)(dst + before), (const uint16_t *)(a + before), n, cosine, sine, near);
         else if (near)
-            turn_near((float *)dst, (const float *)a, n, cosine, sine);
+            turn_near((float *)(dst + before), (const float *)(a + before), n, cosine, sine);
         else
-            turn_far((float *)dst, (const float *)a, n, cosine, sine);
-        if (dst != a)
-            memcpy(dst + 2 * n * size, a + 2 * n * size, (size_t)((g->dst.ne[0] - 2 * n) * size));
+            turn_far((float *)(dst + before), (const float *)(a + before), n, cosine, sine);
+        if (dst != a) {
+            memcpy(dst, a, (size_t)before);
+            memcpy(dst + after, a + after, (size_t)(g->dst.ne[0] * size - after));
+        }
     }
 }
 
 bool plan_rotation(struct geometry *g)
 {
     const struct layout *x = &g->src[0];
-    if (rope_mode(g) == VISION || !dense_rows(x) || !dense_rows(&g->dst) || (x->type != GGML_TYPE_F32 && x->type != GGML_TYPE_F16))
+    if (!dense_rows(x) || !dense_rows(&g->dst) || (x->type != GGML_TYPE_F32 && x->type != GGML_TYPE_F16))
         return false;
     g->own = 4 * row_floats(g);
     g->shared = g->dst.ne[2] * 2 * g->own;

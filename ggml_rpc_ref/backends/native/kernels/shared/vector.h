@@ -1,4 +1,5 @@
-/* Several float32 at a time: as many as a register has (LANES). Vectors that are wider than a register would be kept in memory. */
+/* Several float32 at a time: as many as a register has (LANES), sixteen at the most, whatever the names here say. The compiler would
+   keep vectors that are wider than a register in memory. */
 #pragma once
 #include "kernel.h"
 #include "half.h"

@@ -1,0 +1,26 @@
+/* GATED_LINEAR_ATTN: a state per head that decays by a gate for each key and accumulates key times value. src: k, v, q, g, state. */
+#include "recurrence.h"
+
+static void token(const struct node *node, double *state, double *out, int64_t size, int64_t head, int64_t at)
+{
+    (void)head;
+    const f32 *k = stream(node, 0, at), *v = stream(node, 1, at), *q = stream(node, 2, at), *gate = stream(node, 3, at);
+    float scale = gated_linear_attn_scale(node->of);
+    for (int64_t i = 0; i < size; i++, state += size) {
+        double key = k[i], kept = gate[i], read = q[i] * scale; /* the product in float32, as upstream has it */
+        for (int64_t j = 0; j < size; j++) {
+            state[j] = state[j] * kept + key * v[j];
+            out[j] += read * state[j];
+        }
+    }
+}
+
+static void walk_heads(const struct node *node, int64_t first, int64_t last, const struct work *work)
+{
+    for (int64_t unit = first; unit < last; unit++)
+        walk(node, unit, 4, (double *)work->own, token);
+}
+
+static bool plan(struct geometry *g) { return plan_recurrence(g, 4, walk_heads); }
+
+KERNEL(gated_linear_attn, GGML_OP_GATED_LINEAR_ATTN, plan);

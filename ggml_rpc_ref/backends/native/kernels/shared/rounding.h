@@ -1,0 +1,25 @@
+/* How upstream's quantisers round, cut and search; SPEC.md has the formulas. */
+#pragma once
+#include <math.h>
+
+#include "half.h"
+
+static inline void put16(uint8_t *p, uint16_t x) { memcpy(p, &x, 2); }
+
+/* C's cast as x86-64 does it: towards zero; -2^31 for NaN and what does not fit. */
+static inline int32_t truncated(float x) { return fabsf(x) < 0x1p31f ? (int32_t)x : INT32_MIN; }
+
+/* 1 / x, and 0 for 0. */
+static inline float inverse(float x) { return x != 0 ? 1.0f / x : 0; }
+
+/* The first element of largest magnitude; 0 where there is none but NaN. */
+static inline float largest(const float *x, int n)
+{
+    float magnitude = 0, element = 0;
+    for (int i = 0; i < n; i++)
+        if (fabsf(x[i]) > magnitude) {
+            magnitude = fabsf(x[i]);
+            element = x[i];
+        }
+    return element;
+}

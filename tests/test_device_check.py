@@ -1,0 +1,64 @@
+"""bench/device_check.py on a GPU made of threads: what a person with a GPU runs, as far as it goes without one."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import device_check
+from ggml_rpc_ref.backends.cuda import compiler
+from tests.support.gpu import compile_kernels
+from tests.support.gpu.devices import Card
+
+
+def test_a_good_device_is_right_and_measured() -> None:
+    card = Card(limit=2**28)
+    rng = np.random.default_rng(0)
+    drawn = [device_check.draw(rng, number) for number in (3, 4, 5)]
+    chosen = [
+        ("random shapes", lambda backend, _: device_check.judged("random shapes", backend, iter(drawn), 60), 1.0),
+        ("transfers", device_check.moving, 1.0),
+        ("a vector", device_check._vector("Q8_0", 32, 4), 1.0),
+        ("a fault", device_check.fault, 1.0),
+    ]
+    rows = list(device_check.check(card.backend, chosen, 600))
+    assert [(row.part, row.state) for row in rows] == [
+        ("random shapes", "right"), ("transfers", "right"), ("a vector", "measured"), ("a fault", "right"),
+    ]  # fmt: skip
+    assert rows[0].figures["taken"] == 3
+    assert len(card.contexts) == 2
+
+
+def test_a_wrong_kernel_is_a_wrong_row_and_the_rest_goes_on(tmp_path: Path) -> None:
+    kernels = shutil.copytree(compiler.DIRECTORY, tmp_path / "kernels")
+    (kernels / "scale.cu").write_text((kernels / "scale.cu").read_text().replace("x * factor :", "x + factor :"))
+    card = Card(path=compile_kernels(tmp_path / "wrong.so", kernels, ["scale"]))
+    scales = [(f"SCALE {case.id}", "SCALE", case) for case in islice(device_check.cases_of("SCALE"), 3)]
+
+    def broken(*_: object) -> device_check.Row:
+        raise ValueError("oh")
+
+    chosen = [
+        ("scale", lambda backend, _: device_check.judged("scale", backend, iter(scales), 60), 1.0),
+        ("broken", broken, 1.0),
+    ]
+    rows = list(device_check.check(card.backend, chosen, 600))
+    assert [row.state for row in rows] == ["wrong", "wrong"]
+    assert "wrong, the first: SCALE" in rows[0].text
+    assert rows[1].text == "ValueError: oh"
+
+
+def test_what_there_is_no_time_for_is_said() -> None:
+    rows = list(device_check.check(Card().backend, [("transfers", device_check.moving, 1.0)], -1))
+    assert [(row.state, row.text) for row in rows] == [("not done", "-1 s were over")]
+
+
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["device_check.py"])
+    monkeypatch.setattr("ggml_rpc_ref.backends.cuda.unavailable", lambda index: "there is none")
+    assert device_check.main() == 2
+    assert capsys.readouterr().err == "device_check: cuda:0 can't be used: there is none\n"

@@ -1,0 +1,326 @@
+"""The C kernel of every op against the oracle: meanings of later versions, and shapes, layouts and values that nobody wrote down.
+
+test_native.py has the recorded cases of 3.6.1, the run time and the build.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from ggml_rpc_ref.backends import disturbed
+from ggml_rpc_ref.backends.native import Native, unavailable
+from ggml_rpc_ref.backends.native.backend import CHANGES
+from ggml_rpc_ref.backends.native.library import kernel_ops
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops import OPS, ops_of
+from ggml_rpc_ref.ops.cases import cases_of, recipes
+from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
+from ggml_rpc_ref.ops.op import Node, Op
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.op_changes import OP_CHANGES
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, op_table
+from ggml_rpc_ref.spec.versions import NEWEST, PROFILES
+from ggml_rpc_ref.tensor import PlainStorage, Tensor
+from tests.support.seeds import SEED
+from tests.test_native import HERE, compiled, compute, memory, native
+
+pytestmark = pytest.mark.skipif(bool(unavailable()), reason=f"native: {unavailable()}")
+
+ROOT = Path(__file__).parents[1]
+COMPUTED_OPS = sorted(set(op_table(NEWEST)) - VIEW_OPS - CUSTOM_OPS)
+
+
+def test_every_op_that_computes_something_has_a_kernel() -> None:
+    assert list(kernel_ops()) == COMPUTED_OPS
+
+
+def test_the_changes_that_kernels_know_exist() -> None:
+    assert set(OP_CHANGES) >= CHANGES
+
+
+# ----------------------------------------------------------------------------------------------------- against the oracle
+
+
+def both(backend: Native, op: Op, dst: Tensor, src: tuple[Tensor | None, ...], op_params: bytes) -> str:
+    """Compute a node with its kernel and with the oracle, in the same memory one after the other; return how they differ."""
+    node = op.check(dst, src, op_params)
+    tensors = {id(t.storage): t for t in (dst, *src) if t is not None}
+    before = {key: memory(tensor).copy() for key, tensor in tensors.items()}
+    found = _outcome(backend, node)
+    after = {key: memory(tensor).copy() for key, tensor in tensors.items()}
+    for key, tensor in tensors.items():
+        memory(tensor)[:] = before[key]
+    with np.errstate(all="ignore"):
+        wanted = _refusal(lambda: op.oracle(node))
+    if found or wanted:
+        return "" if found == wanted else f"{found or 'accepted'} instead of {wanted or 'accepted'}"
+    written = [dst, *(src[slot] for slot in op.writes)]
+    return next(filter(None, (_difference(op, t, after[id(t.storage)], before[id(t.storage)]) for t in written if t)), "")
+
+
+def _outcome(backend: Native, node: Node) -> str:
+    return _refusal(lambda: compute(backend, node))
+
+
+def _refusal(compute: Any) -> str:
+    try:
+        compute()
+    except Violation as violation:
+        return str(violation)
+    return ""
+
+
+def _difference(op: Op, tensor: Tensor, found: Any, before: Any) -> str:
+    outside = ~element_bytes(tensor)
+    outside &= memory(tensor) == before  # not what other results in the same memory have changed
+    if not np.array_equal(found[outside], before[outside]):
+        return "bytes between or around the elements were changed"
+    result = replace(tensor, storage=PlainStorage(found))
+    return str(compare_tensors(tensor, result, op.tolerance) or "")
+
+
+def later_cases() -> Iterator[tuple[Op, Case]]:
+    """Yield the cases of meanings that an op has in some later versions only, each in the first version that has it."""
+    for version in list(PROFILES)[1:]:
+        for op in ops_of(version).values():
+            for case in cases_of(op.name, version):
+                begins = OP_CHANGES[case.since].since == version if case.since else op.name not in OPS and version == NEWEST
+                if begins and 0 not in case.dst.quad:
+                    yield op, case
+
+
+@pytest.mark.parametrize("variant", HERE)
+def test_later_meanings_are_the_oracles(variant: str) -> None:
+    taken = 0
+    for op, case in later_cases():
+        dst, src = recipes.build(op.name, case)
+        if not native(variant).supports(op.check(dst, src, op.pack(case.params))):
+            assert op.name in LEFT, case
+            continue
+        assert not (wrong := both(native(variant), op, dst, src, op.pack(case.params))), f"{op.name} {case.id}: {wrong}"
+        taken += 1
+    assert taken > 200
+
+
+# ------------------------------------------------------------------------------------------- what nobody wrote down
+
+
+def spread(rng: random.Random, operand: Operand) -> Operand:
+    """Return the operand in another layout: its dimensions in another order in memory, or gaps, or neither."""
+    dtype = BY_NAME[operand.dtype]
+    order = [0, 1, 2, 3]
+    if dtype.block == 1 and rng.random() < 0.2:
+        rng.shuffle(order)
+    elif rng.random() < 0.3:
+        order[1:] = rng.sample(order[1:], 3)
+    nb, stride = [0, 0, 0, 0], dtype.size
+    for place, dim in enumerate(order):
+        nb[dim] = stride
+        length = operand.quad[dim] // (dtype.block if dim == 0 else 1)
+        stride *= max(1, length)
+        # a gap behind each row, matrix or stack
+        stride += rng.choice([0, 0, 4, 12, 64]) if place < 3 and dtype.size in (1, 2, 4, 8) else 0
+    return replace(operand, nb=(nb[0], nb[1], nb[2], nb[3]))
+
+
+def resized(rng: random.Random, case: Case) -> Case:
+    """Return the case with one length replaced by another wherever it occurs."""
+    operands = [case.dst, *(operand for operand in case.src if operand is not None)]
+    old = rng.choice([n for operand in operands for n in operand.ne] or [1])
+    new = rng.choice([1, 2, 3, 5, 16, 17, 33, 64, 100, old + 1, 2 * old, 256])
+
+    def other(operand: Operand) -> Operand:
+        return replace(operand, ne=tuple(new if n == old else n for n in operand.ne), nb=None)
+
+    return replace(case, dst=other(case.dst), src=tuple(operand and other(operand) for operand in case.src))
+
+
+ODD = "special", "normal:1e-30", "normal:1e-41"
+MILD = "values:1.5,-0.25,-0.0,1e-41,0.75,2,-3,0.0,-1e-20,0.5,-1,2.5,nan,0.125,4,1,-2,0.25,inf,-0.5,3,-inf,1,1,2", "normal:1e-20"
+"""Odd values without the largest ones: where those meet, the order of a sum decides whether it overflows."""
+SUMS_OF_PRODUCTS = {
+    "CONV_2D", "CONV_2D_DW", "CONV_3D", "CONV_TRANSPOSE_1D", "CONV_TRANSPOSE_2D", "FLASH_ATTN_BACK", "FLASH_ATTN_EXT",
+    "GATED_DELTA_NET", "GATED_LINEAR_ATTN", "LIGHTNING_INDEXER", "MUL_MAT", "MUL_MAT_ID", "OUT_PROD", "RWKV_WKV6", "RWKV_WKV7",
+    "SOLVE_TRI", "SSM_CONV", "SSM_SCAN",
+}  # fmt: skip
+
+
+def filled(rng: random.Random, op: Op, operand: Operand) -> Operand:
+    """Return the operand with other numbers, odd ones among them, unless it says which ones it needs."""
+    if operand.fill.partition(":")[0] not in ("normal", "uniform", "zeros") or operand.dtype not in ("F32", "F16", "BF16"):
+        return operand
+    odd = MILD if op.name in SUMS_OF_PRODUCTS else ODD
+    return replace(operand, fill=rng.choice((operand.fill, operand.fill, *odd)))
+
+
+def placed(rng: random.Random, op: Op, case: Case) -> Case:
+    """Return the case with its result in the memory of a source that it may lie in, now and then."""
+    slots = [slot for slot in op.in_place if slot < len(case.src) and case.src[slot] is not None and not case.dst.alias]
+    if not slots or rng.random() < 0.6:
+        return case
+    slot = rng.choice(slots)
+    source = case.src[slot]
+    assert source is not None
+    return replace(case, dst=replace(case.dst, alias=f"src{slot}", nb=source.nb, offset=0))
+
+
+def changed(number: int, op: Op, cases: tuple[Case, ...]) -> Case:
+    """Return one of an op's cases with other dimensions, layouts, numbers or places, by a seed."""
+    rng = random.Random(number)
+    case = rng.choice(cases)
+    if rng.random() < 0.6:
+        case = resized(rng, case)
+    sources = tuple(operand and filled(rng, op, operand) for operand in case.src)
+    case = replace(case, id=f"changed {number}", src=sources)
+    if rng.random() < 0.6:
+        case = replace(case, src=tuple(o and spread(rng, o) if o and not o.alias else o for o in case.src))
+    if rng.random() < 0.4 and not case.dst.alias:
+        case = replace(case, dst=spread(rng, case.dst))
+    return placed(rng, op, case)
+
+
+MOST_ELEMENTS = 20_000
+
+
+def checked(op: Op, case: Case) -> tuple[Tensor, tuple[Tensor | None, ...]] | None:
+    """Return a case's operands if they have a meaning for the op."""
+    operands = [case.dst, *(operand for operand in case.src if operand is not None)]
+    if 0 in case.dst.quad or any(np.prod(operand.quad) > MOST_ELEMENTS for operand in operands):
+        return None
+    if any(o.quad[0] % BY_NAME[o.dtype].block for o in operands):
+        return None
+    if case.dst.alias:
+        home = case.src[int(case.dst.alias[3:])]
+        if home is None or (home.quad, home.dtype) != (case.dst.quad, case.dst.dtype):
+            return None
+    dst, src = recipes.build(op.name, case)
+    try:
+        op.check(dst, src, op.pack(case.params))
+    except Violation:
+        return None
+    return dst, src
+
+
+@cache
+def newest_cases(name: str) -> tuple[Case, ...]:
+    return tuple(case for case in cases_of(name, NEWEST) if not (case.dst.alias and case.dst.offset))
+
+
+LEFT = {"ADD", "DIV", "FLASH_ATTN_EXT", "GLU", "MUL", "MUL_MAT", "SCALE", "SUB"}
+"""Ops whose kernels leave some types or strides to the oracle."""
+EXAMPLES = 12
+TRIES = 40
+
+
+def draw(op: Op, number: int) -> tuple[Node, Case] | None:
+    """Return a node that nobody wrote down, made from a number; None where none of some tries has a meaning."""
+    for attempt in range(TRIES):
+        case = changed(number + attempt, op, newest_cases(op.name))
+        if (built := checked(op, case)) is not None:
+            return op.check(*built, op.pack(case.params)), case
+    return None
+
+
+def surprise(backend: Native, op: Op, number: int) -> str:
+    """Return what is wrong with a kernel's result for a drawn node; nothing where it is right, or the oracle's affair."""
+    if (drawn := draw(op, number)) is None or disturbed(drawn[0]):
+        return ""
+    node, case = drawn
+    if not backend.supports(node):
+        return "" if op.name in LEFT else f"left to the oracle: {case}"
+    wrong = both(backend, op, node.dst, node.src, node.op_params)
+    return wrong and f"{wrong}\n{case}"
+
+
+@pytest.mark.parametrize("name", COMPUTED_OPS)
+@seed(SEED)
+@settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(variant=st.sampled_from(HERE), number=st.integers(0, 2**32))
+def test_any_shape_layout_place_and_value(name: str, variant: str, number: int) -> None:
+    op = ops_of(NEWEST)[name]
+    assert not (wrong := surprise(native(variant, 2), op, number)), wrong
+
+
+@pytest.mark.parametrize("name", COMPUTED_OPS)
+def test_enough_of_what_is_drawn_is_computed(name: str) -> None:
+    """Else the test before would say nothing."""
+    op = ops_of(NEWEST)[name]
+    drawn = [draw(op, 1000 * number) for number in range(8)]
+    assert sum(found is not None and native(HERE[0], 2).supports(found[0]) for found in drawn) >= 4
+
+
+@pytest.mark.parametrize("name", ["ADD_ID", "GET_ROWS_BACK", "SSM_SCAN"])
+def test_an_index_out_of_range_is_refused_in_the_oracles_words(name: str) -> None:
+    case = next(case for case in newest_cases(name) if 0 not in case.dst.quad)
+    dst, src = recipes.build(name, case)
+    slot = {"ADD_ID": 2, "GET_ROWS_BACK": 1, "SSM_SCAN": 6}[name]
+    for index in (-1, 2**31 - 1):
+        indices = src[slot]
+        assert indices is not None
+        indices.array.flat[-1] = index
+        op = ops_of(NEWEST)[name]
+        with pytest.raises(Violation, match=rf"graph.index.*src\[{slot}\].*{index}.*need 0 <= index <"):
+            compute(native(HERE[0]), op.check(dst, src, op.pack(case.params)))
+
+
+# ------------------------------------------------------------------------------------------------------ bytes outside
+
+
+@pytest.mark.parametrize("variant", HERE)
+def test_nothing_outside_the_operands_is_touched(variant: str) -> None:
+    """Untouchable pages around each operand, sources that can't be written; a fault ends the process, which says where it was."""
+    command = [sys.executable, "-m", "tests.support.guarded", variant]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    *_, last = done.stdout.splitlines() or [""]
+    assert done.returncode == 0, f"{last}: {done.stderr[-500:]}"
+    assert int(last.removesuffix(" cases")) > 2000
+
+
+# ------------------------------------------------------------------------------------------------- kernels that are wrong
+
+
+SABOTAGES = {
+    "one row less": ("CUMSUM", "cumsum.c", "row < last; row++", "row < last - 1; row++"),
+    "the wrong row": ("CONCAT", "concat.c", "at[dim] -= second ? a->ne[dim] : 0;", ""),
+    "the wrong stride": ("PAD", "pad.c", "src + (begin - before(g, 0)) * from->nb[0], from->nb[0]", "src, 4"),
+    "no mask": ("DIAG_MASK_INF", "diag_mask_inf.c", "n_past(g) + 1", "n_past(g) + 2"),
+    "no repetition": ("ROLL", "roll.c", "modulo(p.i2 - roll_shift(g, 2), from->ne[2])", "p.i2"),
+    "the first of equals": ("ARGMAX", "argmax.c", "if (largest == x[i])", "if (largest == x[i] && largest != x[place])"),
+    "an order that is not kept": ("ARGSORT", "shared/ranking.h", "!before(x[from[b]], x[from[a]]", "before(x[from[a]], x[from[b]]"),
+    "sums in float32": ("MEAN", "shared/sums.h", "sums += halves64(EXPRESSION)", "sums += halves64((EXPRESSION) * 0.9999f)"),
+    "eps left out": ("GROUP_NORM", "group_norm.c", "+ group_norm_eps(g)", ""),
+    "a tap too few": ("SSM_CONV", "ssm_conv.c", "k < taps", "k < taps - 1"),
+    "padding that counts": ("IM2COL", "shared/window.h", "input >= 0 && input < a->size", "input >= 0 && input <= a->size"),
+    "a state in the wrong place": ("GATED_DELTA_NET", "gated_delta_net.c", "- 1 - age : age", "- 1 - age : 0"),
+    "heads in runs": ("FLASH_ATTN_BACK", "flash_attn_back.c", "head = shared.i2; head < q->ne[2]; head += k->ne[2]",
+                      "head = shared.i2 * (q->ne[2] / k->ne[2]); head < (shared.i2 + 1) * (q->ne[2] / k->ne[2]); head++"),
+    "NaN that stays": ("POOL_2D", "shared/pooling.h", "return x < result ? result : x", "return x > result ? x : result"),
+    "an unchecked index": ("ADD_ID", "add_id.c", "if (!in_range(index, g->src[1].ne[1], work))\n            return;", "index = 0;"),
+    "a byte too many": ("REPEAT", "repeat.c", "from->ne[0], size);", "from->ne[0] + 1, size);"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> Native:
+    """A backend whose kernels for some ops are wrong, each in its own way; compiled here."""
+    return compiled(tmp_path_factory.mktemp("native"), [(op, file, right, wrong) for op, file, right, wrong in SABOTAGES.values()])
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES)
+def test_a_wrong_kernel_is_caught(sabotage: str, sabotaged: Native) -> None:
+    """By one of the nodes that the property draws, most often the first few."""
+    op = ops_of(NEWEST)[SABOTAGES[sabotage][0]]
+    assert any(surprise(sabotaged, op, 1000 * number) for number in range(100))
