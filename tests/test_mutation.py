@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from ggml_rpc_ref.conformance import CASES
 from ggml_rpc_ref.spec.versions import DEFAULT
 from tests.mutation import mutants
+from tests.mutation.__main__ import EQUIVALENT
 from tests.mutation.forked import Zygote
 from tests.mutation.killing import Killer
 from tests.mutation.reach import Question, find_out
@@ -79,3 +81,11 @@ def test_every_mutant_has_a_name_of_its_own() -> None:
     found = mutants.mutants(mutants.MODULES)
     assert len({mutant.key for mutant in found}) == len(found) > 5000
     assert {"server/memory.py", "protocol/codec.py", "ops/mul_mat.py"} <= {mutant.module for mutant in found}
+
+
+def test_the_score_that_is_kept_adds_up() -> None:
+    score = json.loads((mutants.ROOT / "tests" / "mutation" / "score.json").read_text(encoding="utf-8"))
+    assert score["killed"] + len(score["survivors"]) == score["mutants"] >= 300
+    assert sum(score["killed_by"].values()) == sum(score["verdicts"].values()) == score["killed"]
+    assert score["score"] == round(100 * score["killed"] / score["mutants"], 1)
+    assert score["explained"] == sum(reason.startswith(EQUIVALENT) for reason in score["survivors"].values())

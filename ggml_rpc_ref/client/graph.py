@@ -42,7 +42,8 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, RpcTensor
 from ggml_rpc_ref.spec.opcodes import GGML_OP
-from ggml_rpc_ref.tensor import Quad, contiguous_nb, extent
+from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.tensor import Array, Quad, contiguous_nb, extent
 
 Operand = RemoteTensor | npt.ArrayLike
 """A tensor, or what numpy makes an array of, which is then sent to the graph's device."""
@@ -287,9 +288,8 @@ class Graph(NamedOps):
         version, tensors = self.device.version, list(sources_first(self.nodes))
         # as ggml_visit_parents counts them: once for each slot that names it, and a view's view_src not at all
         uses = Counter(source.id for tensor in tensors for source in tensor.src if source is not None)
-        records = b"".join(codec.encode(tensor.wire(uses[tensor.id]), version) for tensor in tensors)
-        nodes = np.array([node.id for node in self.nodes], "<u8")
-        return WireGraph(self.device.index, nodes, np.frombuffer(records, codec.layout(RpcTensor, version)))
+        records = as_records([tensor.wire(uses[tensor.id]) for tensor in tensors], version)
+        return WireGraph(self.device.index, np.array([node.id for node in self.nodes], "<u8"), records)
 
     def _place(self) -> None:
         """Allocate one buffer for all nodes that have no memory yet, each aligned as the device asks."""
@@ -303,6 +303,24 @@ class Graph(NamedOps):
             buffer = self.device.alloc(end)
             for node in new:
                 node.buffer = buffer
+
+
+def as_records(tensors: Sequence[RpcTensor], version: Version) -> Array:
+    """Return tensors as records of a version's layout, by column: the same bytes as `codec.encode`, in a tenth of its time."""
+    layout = codec.layout(RpcTensor, version)
+    records = np.zeros(len(tensors), layout)
+    for name in layout.names or ():
+        base, shape = layout[name].base, layout[name].shape
+        if base.kind == "V":  # name, and padding where a version has some
+            text = b"".join(getattr(tensor, name, b"").ljust(base.itemsize, b"\0") for tensor in tensors)
+            records[name] = np.frombuffer(text, base)
+        elif name == "src":  # as many as there are; the other slots stay 0
+            records[name] = np.array([tensor.src + (0,) * (shape[0] - len(tensor.src)) for tensor in tensors], base).reshape(
+                -1, *shape
+            )
+        else:
+            records[name] = np.array([getattr(tensor, name) for tensor in tensors], base).reshape(-1, *shape)
+    return records
 
 
 def express(device: TensorDevice, op: str, src: Sequence[Operand | None], params: Params | None = None) -> RemoteTensor:

@@ -86,8 +86,10 @@ def _servers(versions: list[Version], only: tuple[str, ...], timeout: float, *, 
     from ggml_rpc_ref import upstream
     from ggml_rpc_ref.backends import registry
     from ggml_rpc_ref.conformance.fleet import Member
+    from ggml_rpc_ref.conformance.marks import request_since
+    from ggml_rpc_ref.spec.messages import DeviceCount
     from ggml_rpc_ref.spec.skew import OURS
-    from ggml_rpc_ref.spec.versions import DEFAULT
+    from ggml_rpc_ref.spec.versions import DEFAULT, Version
     from ggml_rpc_ref.upstream.rpc_server import spawn_command
 
     found = [(Member(f"ours {version}", version=str(version), timeout=timeout, only=only), OURS) for version in versions]
@@ -97,12 +99,13 @@ def _servers(versions: list[Version], only: tuple[str, ...], timeout: float, *, 
         command = shlex.join([sys.executable, "-m", "ggml_rpc_ref", "serve", *options])
         found.append((Member(f"ours {DEFAULT}, {name}", spawn=command, timeout=timeout, only=only), OURS))
     for build in upstream.installed() if genuine else ():
-        if any(build.protocol == str(version) for version in versions):
-            command = shlex.join(spawn_command(build))
-            fork = "" if build.name == build.protocol else f"{build.name}, "
-            found.append(
-                (Member(f"{fork}llama.cpp {build.protocol}", spawn=command, timeout=timeout, only=only), str(build.package))
-            )
+        version = Version.parse(build.protocol)
+        if version in versions:
+            # before the first version that counts its devices a server has one
+            command = shlex.join(spawn_command(build, devices=2 if request_since(DeviceCount) <= version else 1))
+            fork = "" if build.name == build.protocol else f"{build.name}_"
+            member = Member(f"{fork}llama.cpp {version}", spawn=command, timeout=timeout, only=only)
+            found.append((member, str(build.package)))
     return found
 
 

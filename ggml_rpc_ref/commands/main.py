@@ -15,6 +15,7 @@ from ggml_rpc_ref.commands import cases, upstream, vectors
 from ggml_rpc_ref.commands.backends import backends
 from ggml_rpc_ref.commands.conform import conform
 from ggml_rpc_ref.commands.decode import decode
+from ggml_rpc_ref.commands.devices import devices
 from ggml_rpc_ref.commands.diff import diff, report
 from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.fuzz import fuzz
@@ -25,6 +26,7 @@ from ggml_rpc_ref.commands.output import discard_output, fail
 from ggml_rpc_ref.commands.probe import probe
 from ggml_rpc_ref.commands.proxy import proxy
 from ggml_rpc_ref.commands.replay import replay
+from ggml_rpc_ref.commands.run import run
 from ggml_rpc_ref.commands.serve import serve
 from ggml_rpc_ref.commands.show import show
 from ggml_rpc_ref.commands.skew import skew
@@ -59,6 +61,8 @@ def _options(
 
 for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode, skew, interop):
     app.command()(command)
+app.command()(devices)
+app.command()(run)
 app.command()(diff)
 app.command()(report)
 app.add_typer(cases.app, name="cases")

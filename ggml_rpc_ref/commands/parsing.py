@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import Endpoint, parse_endpoint
 from ggml_rpc_ref.spec.messages import REQUESTS, command_name
+from ggml_rpc_ref.spec.transport import MAX_SERVERS
 from ggml_rpc_ref.spec.versions import PROFILES, Version
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGT]?)(?:iB|B)?", re.IGNORECASE)
@@ -94,3 +96,32 @@ def parse_version(text: str, option: str = "--proto") -> Version:
 def parse_own(text: str) -> Version | None:
     """Return the version that --as names; None without it. Raises as `parse_version`."""
     return parse_version(text, "--as") if text else None
+
+
+def distinct_endpoints(texts: Iterable[str]) -> list[str]:
+    """Return endpoints as HOST:PORT, in their order.
+
+    Raises:
+        Misuse: for one that can't be read, one that is listed twice, or more than a process uses.
+    """
+    found: list[str] = []
+    for text in texts:
+        endpoint = str(parse_endpoint(text.strip()))
+        if endpoint in found:
+            raise Misuse(f"{endpoint} is listed twice")
+        found.append(endpoint)
+    if len(found) > MAX_SERVERS:
+        raise Misuse(f"{len(found)} servers: one process uses at most {MAX_SERVERS}")
+    return found
+
+
+def proportions(text: str) -> list[float]:
+    """Return the numbers of a text like "3,1".
+
+    Raises:
+        Misuse: for anything else.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise Misuse(f"--tensor-split {text}: write numbers with commas between, for example 3,1") from None

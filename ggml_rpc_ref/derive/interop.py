@@ -49,7 +49,7 @@ def picture(matrix: Mapping[str, Any]) -> str:
 def _head(sections: list[str]) -> Iterator[str]:
     clients = EDGE + NAME + CELL * (len(sections) + 1) + EDGE
     yield f'<text class="head" x="{EDGE}" y="{EDGE + 14}">Cases that pass, of those that could be judged</text>'
-    yield f'<text class="head" x="{clients}" y="{EDGE + 14}">Clients of version …</text>'
+    yield f'<text class="head" x="{clients}" y="{EDGE + 14}">Clients of each version: ✓ works, ✗ breaks, – refused</text>'
     for column, name in enumerate((*sections, "all")):
         yield _text(EDGE + NAME + CELL * column + CELL / 2, EDGE + HEAD - 10, name, "number soft")
     for column, version in enumerate(PROFILES):

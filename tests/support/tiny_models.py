@@ -115,6 +115,20 @@ def gemma2() -> Shapes:
         yield from forward(layer)
 
 
+GEMMA3_LAYERS = 7
+"""One more than a period of its windows, so that a layer of each kind follows the other."""
+
+
+def gemma3() -> Shapes:
+    """Windows in five of six layers, normalised queries and keys, output matrix shared with the embedding."""
+    yield from outer(output=False)
+    for layer in (f"blk.{index}" for index in range(GEMMA3_LAYERS)):
+        for name in "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm":
+            yield from norm(f"{layer}.{name}")
+        yield from attention(layer, qk_norm=True)
+        yield from forward(layer)
+
+
 def bloom() -> Shapes:
     """ALiBi in place of positions, biases everywhere, GELU."""
     yield from outer(norm_bias=True)
@@ -259,6 +273,7 @@ ATTENTION: Metadata = {
 MIXTURE: Metadata = {"expert_count": EXPERTS, "expert_used_count": EXPERTS_USED, "expert_feed_forward_length": FORWARD}
 CAPPED: Metadata = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "attention.sliding_window": WINDOW}
 """Caps low enough to bend what these weights give."""
+GEMMA3: Metadata = {"block_count": GEMMA3_LAYERS, "attention.sliding_window": WINDOW, "rope.freq_base": 1e6}
 STATE_SPACE: Metadata = {"ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16, "ssm.time_step_rank": 4}
 STATE_HEADS: Metadata = STATE_SPACE | {"ssm.state_size": 32, "ssm.time_step_rank": 8, "ssm.group_count": 2}
 DELTA_NET: Metadata = {
@@ -279,6 +294,7 @@ MODELS: dict[str, tuple[Callable[[], Shapes], Metadata]] = {
     "llama": (llama, RMS | ATTENTION),
     "qwen2vl": (qwen2vl, RMS | ATTENTION | {"rope.dimension_sections": [2, 3, 3, 0]}),
     "gemma2": (gemma2, RMS | ATTENTION | CAPPED),
+    "gemma3": (gemma3, RMS | ATTENTION | GEMMA3),
     "bloom": (bloom, LAYER_NORM | {"attention.head_count": HEADS}),
     "qwen3moe": (qwen3moe, RMS | ATTENTION | MIXTURE),
     "gpt-oss": (gpt_oss, RMS | ATTENTION | MIXTURE | {"attention.sliding_window": WINDOW}),
@@ -291,12 +307,32 @@ MODELS: dict[str, tuple[Callable[[], Shapes], Metadata]] = {
 """For each architecture: its tensors, and the metadata beside what all have."""
 
 
-def write(architecture: str, path: Path) -> None:
+LETTERS = "\u2581abcdefghijklmnopqrstuvwxyz.,!?-ABCDEFGHI"
+"""Tokens of the vocabulary beside the special ones and those of single bytes; the first stands for a space."""
+
+
+def add_vocabulary(writer: gguf.GGUFWriter) -> None:
+    """Give a model a vocabulary of SentencePiece's kind: three special tokens, 256 bytes, letters."""
+    texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *LETTERS]
+    assert len(texts) == VOCABULARY
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(texts)
+    writer.add_token_scores([0.0] * 259 + [-1.0] * len(LETTERS))
+    writer.add_token_types([2, 3, 3] + [6] * 256 + [1] * len(LETTERS))
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_space_prefix(False)
+
+
+def write(architecture: str, path: Path, *, vocabulary: bool = False) -> None:
     """Write the model of an architecture as a GGUF file."""
     shapes, metadata = MODELS[architecture]
     common = {"context_length": 512, "embedding_length": EMBEDDING, "block_count": LAYERS, "feed_forward_length": FORWARD}
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_tokenizer_model("none")
+    if vocabulary:
+        add_vocabulary(writer)
+    else:
+        writer.add_tokenizer_model("none")
     for key, value in (common | {"vocab_size": VOCABULARY} | metadata).items():
         match value:
             case float():

@@ -9,6 +9,7 @@ import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,13 @@ def pycuda() -> Any:
     Raises:
         Misuse: where pycuda or the driver is missing.
     """
+    if find_spec("pycuda") is None:
+        raise Misuse("pycuda is not installed: pip install 'ggml-rpc-ref[cuda]'")
     try:
+        # for all to see: pycuda finds the driver's functions here where it was linked on a machine without one
+        ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
         import pycuda.driver as cuda
-    except ModuleNotFoundError:
-        raise Misuse("pycuda is not installed: pip install 'ggml-rpc-ref[cuda]'") from None
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise Misuse(f"pycuda can't be loaded, for want of NVIDIA's driver most likely: {error}") from None
     try:
         cuda.init()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -134,8 +134,3 @@ def _fill(device: Device, portion: Sequence[tuple[Wanted, int, int]], told: Uplo
             told(device, one.name, tensor.nbytes)
         # only now: until its bytes are there, a graph must not take it for data
         one.leaf.buffer = one.placed
-
-
-def total(leaves: Mapping[str, RemoteTensor]) -> int:
-    """Return the bytes of all leaves together."""
-    return sum(leaf.nbytes for leaf in leaves.values())

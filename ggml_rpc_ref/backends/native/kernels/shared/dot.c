@@ -69,6 +69,7 @@ static inline float sum8(__m256 v)
 
 /* Four sums, so that one addition need not wait for the other. */
 #define SUMS __m256 sums[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()}
+#define EACH_SUM _Pragma("GCC unroll 4") /* so that i % 4 is known, and the sums are registers */
 #define TOTAL sum8(_mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3])))
 
 static inline __m256 add_scaled(__m256 sum, __m256i products, float scale)
@@ -107,7 +108,7 @@ static float dot_q8_0(const uint8_t *row, const struct activations *a, int64_t k
 {
     SUMS;
     int64_t n = k / 32;
-    for (int64_t i = 0; i < n; i++, row += 34) {
+    EACH_SUM for (int64_t i = 0; i < n; i++, row += 34) {
         __builtin_prefetch(row + 2048);
         __m256i products = signed_products(load32(row + 2), load32(a->level + 32 * i));
         sums[i % 4] = add_scaled(sums[i % 4], products, from_half(u16(row)) * a->scale[i]);
@@ -141,7 +142,7 @@ static inline __m256i less(int offset, int32_t total) { return _mm256_zextsi128_
 static float dot_q4_0(const uint8_t *row, const struct activations *a, int64_t k)
 {
     SUMS;
-    for (int64_t i = 0; i < k / 32; i++, row += 18) {
+    EACH_SUM for (int64_t i = 0; i < k / 32; i++, row += 18) {
         __m256i products = add_products(less(8, a->sum[i]), load_nibbles(row + 2), load32(a->level + 32 * i));
         sums[i % 4] = add_scaled(sums[i % 4], products, from_half(u16(row)) * a->scale[i]);
     }
@@ -151,7 +152,7 @@ static float dot_q4_0(const uint8_t *row, const struct activations *a, int64_t k
 static float dot_q5_0(const uint8_t *row, const struct activations *a, int64_t k)
 {
     SUMS;
-    for (int64_t i = 0; i < k / 32; i++, row += 22) {
+    EACH_SUM for (int64_t i = 0; i < k / 32; i++, row += 22) {
         uint32_t high;
         memcpy(&high, row + 2, 4);
         __m256i levels = _mm256_or_si256(load_nibbles(row + 6), bits_times_16(high));
@@ -165,7 +166,7 @@ static float dot_q4_1(const uint8_t *row, const struct activations *a, int64_t k
 {
     SUMS;
     float minimums = 0;
-    for (int64_t i = 0; i < k / 32; i++, row += 20) {
+    EACH_SUM for (int64_t i = 0; i < k / 32; i++, row += 20) {
         __m256i products = add_products(_mm256_setzero_si256(), load_nibbles(row + 4), load32(a->level + 32 * i));
         sums[i % 4] = add_scaled(sums[i % 4], products, from_half(u16(row)) * a->scale[i]);
         minimums += from_half(u16(row + 2)) * a->weighted[i];
@@ -177,7 +178,7 @@ static float dot_q5_1(const uint8_t *row, const struct activations *a, int64_t k
 {
     SUMS;
     float minimums = 0;
-    for (int64_t i = 0; i < k / 32; i++, row += 24) {
+    EACH_SUM for (int64_t i = 0; i < k / 32; i++, row += 24) {
         uint32_t high;
         memcpy(&high, row + 4, 4);
         __m256i levels = _mm256_or_si256(load_nibbles(row + 8), bits_times_16(high));
@@ -193,7 +194,7 @@ static float dot_iq4_nl(const uint8_t *row, const struct activations *a, int64_t
     const __m256i table = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113));
     SUMS;
-    for (int64_t i = 0; i < k / 32; i++, row += 18) {
+    EACH_SUM for (int64_t i = 0; i < k / 32; i++, row += 18) {
         __m256i levels = _mm256_shuffle_epi8(table, load_nibbles(row + 2));
         __m256i products = signed_products(levels, load32(a->level + 32 * i));
         sums[i % 4] = add_scaled(sums[i % 4], products, from_half(u16(row)) * a->scale[i]);
