@@ -92,23 +92,30 @@ def _difference(op: Op, tensor: Tensor, found: Any, before: Any) -> str:
     return str(compare_tensors(tensor, result, op.tolerance) or "")
 
 
+LEFT_CHANGES = {"ARGSORT.ties", "FLASH_ATTN_EXT.hidden", "POOL_1D.nan", "POOL_2D.nan"}
+"""What ops meant before these is left to the oracle."""
+
+
 def later_cases() -> Iterator[tuple[Op, Case]]:
-    """Yield the cases of meanings that an op has in some later versions only, each in the first version that has it."""
-    for version in list(PROFILES)[1:]:
+    """Yield the cases of meanings that an op has in some versions only, each in the first version that has it."""
+    seen = set[tuple[str, str]]()
+    for version in PROFILES:
         for op in ops_of(version).values():
             for case in cases_of(op.name, version):
-                begins = OP_CHANGES[case.since].since == version if case.since else op.name not in OPS and version == NEWEST
-                if begins and 0 not in case.dst.quad:
+                special = case.since or case.until or op.name not in OPS
+                if special and 0 not in case.dst.quad and (op.name, case.id) not in seen:
+                    seen.add((op.name, case.id))
                     yield op, case
 
 
 @pytest.mark.parametrize("variant", HERE)
-def test_later_meanings_are_the_oracles(variant: str) -> None:
+def test_meanings_of_some_versions_are_the_oracles(variant: str) -> None:
     taken = 0
     for op, case in later_cases():
         dst, src = recipes.build(op.name, case)
         if not native(variant).supports(op.check(dst, src, op.pack(case.params))):
-            assert op.name in LEFT, case
+            unknown = set(op.changes) - CHANGES
+            assert op.name in LEFT or (unknown and unknown <= LEFT_CHANGES), f"{op.name} {case.id}"
             continue
         assert not (wrong := both(native(variant), op, dst, src, op.pack(case.params))), f"{op.name} {case.id}: {wrong}"
         taken += 1

@@ -7,6 +7,13 @@
 
 static int64_t snapshots(const struct geometry *g) { return has_change(g, CHANGE_SSM_SCAN_SNAPSHOTS) ? ssm_scan_snapshots(g) : 1; }
 
+/* Groups have heads in a row; in some versions they get them in turn. */
+static int64_t group_of(const struct geometry *g, int64_t head)
+{
+    int64_t groups = g->src[4].ne[1];
+    return has_change(g, CHANGE_SSM_SCAN_GROUPS) ? head % groups : head / (g->src[0].ne[2] / groups);
+}
+
 /* ln(1 + e^x), or x above 20, rounded to float32 at each step. */
 static float softplus(float x)
 {
@@ -16,7 +23,7 @@ static float softplus(float x)
 static void walk_token(const struct node *node, double *state, int64_t head, int64_t t, int64_t sequence)
 {
     const struct geometry *g = node->of;
-    int64_t n = g->src[0].ne[0], dim = g->src[0].ne[1], heads = g->src[0].ne[2], group = head / (heads / g->src[4].ne[1]);
+    int64_t n = g->src[0].ne[0], dim = g->src[0].ne[1], heads = g->src[0].ne[2], group = group_of(g, head);
     const f32 *x = floats(&g->src[1], node->src[1], head, t, sequence);
     const f32 *into = floats(&g->src[4], node->src[4], group, t, sequence), *out = floats(&g->src[5], node->src[5], group, t, sequence);
     const f32 *a = floats(&g->src[3], node->src[3], head, 0, 0);

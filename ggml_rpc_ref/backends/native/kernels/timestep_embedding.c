@@ -1,4 +1,6 @@
-/* TIMESTEP_EMBEDDING: cosines, then sines, of each time step at falling frequencies; the last place is 0 where dim is odd. */
+/* TIMESTEP_EMBEDDING: cosines, then sines, of each time step at falling frequencies; the last place is 0 where dim is odd.
+
+   In some versions dst is then longer by one, and the place before the last is left as it is. */
 #include "elements.h"
 
 /* max_period^(-j / half), rounded to float32 where upstream has a float, from left to right. */
@@ -21,8 +23,8 @@ static void embed_steps(const struct node *node, int64_t first, int64_t last, co
             dst[j] = (float)cos(angle);
             dst[half + j] = (float)sin(angle);
         }
-        if (g->dst.ne[0] % 2)
-            dst[2 * half] = 0;
+        if (timestep_embedding_dim(g) % 2)
+            dst[g->dst.ne[0] - 1] = 0;
     }
 }
 
