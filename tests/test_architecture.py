@@ -58,6 +58,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """What each room may import of ours; a room is a module or package of the top level."""
 
+ALSO: dict[str, set[str]] = {"conformance/clients/player": {"server", "backends"}}
+"""What single files may import besides: clients are judged by a server that is played to them, and it is our own."""
+
 OUTSIDE: dict[str, set[str]] = {
     "typer": {"commands"},
     "rich": {"commands"},
@@ -176,8 +179,15 @@ def test_imports_of_ours_follow_the_drawing(module: str) -> None:
     if room in FREE:
         return
     assert room in MAY_IMPORT, f"{module}: say in MAY_IMPORT what {room} may import"
-    strays = {name for name in ours(module) if room_of(name) not in MAY_IMPORT[room] | {room}}
+    allowed = MAY_IMPORT[room] | {room} | ALSO.get(module, set())
+    strays = {name for name in ours(module) if room_of(name) not in allowed}
     assert not strays, f"{module} must not import {sorted(strays)}"
+
+
+def test_only_the_bench_of_clients_plays_a_server() -> None:
+    """Whatever judges servers must not come near it."""
+    users = {module for module in FILES if "conformance/clients/player" in edges(module)}
+    assert users == {"conformance/clients/bench"}
 
 
 @pytest.mark.parametrize("module", sorted(FILES))

@@ -2,7 +2,8 @@
 
 The weights are F32, so upstream rounds no activations to 8 bits. Both servers keep keys and values in F16, so that the last bit of
 a float32 sum can move one by a part in 2000. Upstream's flash attention moreover rounds queries and sums in F16, and its GELU comes
-from a table in F16: `upstream-cpu` does the same, `oracle` and `native` do not. Without attention only the order of float32 sums is left.
+from a table in F16: `upstream-cpu` does the same, `oracle` and `native` do not. Without attention only the order of float32 sums is
+left.
 
 A distance is the greatest difference of any of the 300 logits of the 8 steps, as a share of the logits' root mean square. The
 bounds are about four times the greatest distance measured on x86-64 with AVX-512:
@@ -12,7 +13,7 @@ bounds are about four times the greatest distance measured on x86-64 with AVX-51
     qwen2vl 3.8e-3, 4.1e-4                      gemma3 (seven layers) 4.6e-3, 1.7e-3
     mamba 4.8e-6, mamba2 2.7e-6, rwkv6 3.6e-6, rwkv7 2.5e-6 with both
 
-`native` was measured on AVX2, at the oracle's distances: llama 5.2e-3, qwen3moe 4.9e-3, mamba 2.8e-6. It computes every step itself.
+`native` was measured on AVX2, at the oracle's distances: llama 5.2e-3, qwen3moe 4.9e-3, mamba 2.8e-6. It computes every step.
 
 The tied output matrix makes gemma2 repeat the prompt's last token; its 300 logits change from step to step all the same.
 """
@@ -135,7 +136,7 @@ def generate(endpoint: str, model: Path, tokens: tuple[int, ...] | None = None) 
 
 
 def generate_here(device: str, model: Path, tokens: tuple[int, ...]) -> tuple[upstream.Generation, list[Counter[str]], set[str]]:
-    """What our server makes of it, the ops of each graph that it was sent (a graph sent again is not counted), and who computed them."""
+    """What our server makes of it, the ops of each graph that it was sent (one sent again is not counted), and by whom."""
     graphs: list[Counter[str]] = []
     computed_by: set[str] = set()
 

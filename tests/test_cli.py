@@ -191,7 +191,7 @@ def test_a_command_imports_what_it_needs_and_no_more(words: list[str], needed: s
 def test_the_shell_completes_commands() -> None:
     asked = {"_GGML_RPC_REF_COMPLETE": "complete_bash", "COMP_WORDS": "ggml-rpc-ref con", "COMP_CWORD": "1"}
     done = subprocess.run([COMMAND], capture_output=True, text=True, timeout=60, env=os.environ | asked, check=False)
-    assert done.stdout.split() == ["conform"]
+    assert done.stdout.split() == ["conform", "conform-client"]
 
 
 def test_no_help_is_written_in_brackets() -> None:

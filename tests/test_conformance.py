@@ -62,11 +62,11 @@ from ggml_rpc_ref.server.server import Limits, Server
 from ggml_rpc_ref.spec import observed as package
 from ggml_rpc_ref.spec.messages import REQUESTS
 from ggml_rpc_ref.spec.observed import observed
-from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.spec.rules import FOR_SERVERS, RULES
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, V3_6_1, V8_0_0, Version
 from ggml_rpc_ref.upstream.rpc_server import spawn_command
 from tests.support.command import run_command
-from tests.support.sabotage import NO_CASE, SABOTAGES, InProcess, Sabotage
+from tests.support.sabotage import SABOTAGES, InProcess, Sabotage
 
 HERE = Path(__file__).parent
 SLOW = "graph.deep/chain-of-300000"
@@ -116,9 +116,8 @@ def test_sentences_use_ggmls_names_and_no_words_of_ids() -> None:
 
 def test_every_rule_has_a_case_and_a_sabotage() -> None:
     judged = {case.rule.id for case in CASES.values()}
-    assert judged | set(NO_CASE) == set(RULES)
+    assert judged == set(FOR_SERVERS)
     assert judged == set(SABOTAGES)
-    assert not judged & set(NO_CASE)
 
 
 def test_every_command_has_a_good_path_and_wrong_sizes() -> None:

@@ -199,6 +199,15 @@ def test_what_upstream_cpu_rounds_stays_within_the_grant(name: str) -> None:
     assert seen > len(one_per_types(name))
 
 
+@pytest.mark.parametrize(("dtype", "k", "more"), [("BF16", 640, (192,)), ("Q4_0", 64, (1024, 2)), ("Q8_0", 32, (4096,))])
+def test_many_activations_for_few_weights_stay_within_the_grant(dtype: str, k: int, more: Lengths) -> None:
+    """The activations outweigh all else here, and were held narrowed and widened, twice the grant."""
+    matrices = more[1:]
+    src = tensor(dtype, (k, 4, *matrices)), tensor("F32", (k, *more))
+    node = OPS["MUL_MAT"].check(tensor("F32", (4, *more)), src, bytes(64))
+    assert 0 < peak_of(node, UpstreamCpu(HostMemory(0))) <= granted(node)
+
+
 @pytest.mark.parametrize(("q", "kv"), [
     ((16, 1, 1024), (16, 8, 2)), ((1, 3, 256), (1, 8, 1)), ((16, 1024, 2), (16, 3, 1)), ((1, 1, 1), (1, 2**13, 1)),
 ], ids=["many-heads", "heads-of-one-element", "many-queries-few-keys", "many-keys"])  # fmt: skip

@@ -229,6 +229,13 @@ def test_rules_that_do_not_bind_every_version() -> None:
         "graph.recompute-freed": ("3.5.0", None),
         "graph.use-count": ("5.1.0", None),
         "graph.recompute-uid": ("8.0.0", None),
+        "session.speaks-older": ("3.5.0", None),
+        "session.client-caps": ("4.0.0", None),
+        "device.named": ("3.0.0", None),
+        "tensor.uses-counted": ("5.1.0", None),
+        "graph.flag-set": ("3.6.1", None),
+        "graph.status": ("1.0.0", "3.5.0"),
+        "graph.recompute-sent": ("3.5.0", None),
     }
     assert [str(version) for version in PROFILES if RULES["graph.recompute"].present(version)] == [
         "3.5.0", "3.6.0", "3.6.1", "4.0.0", "4.0.1", "4.0.2", "4.0.3", "5.0.0", "5.1.0", "6.0.0", "7.0.0",

@@ -11,15 +11,18 @@ import typer
 from ggml_rpc_ref.commands.options import AsJson, Only, Skip
 from ggml_rpc_ref.commands.output import print_json
 
+Clients = Annotated[bool, typer.Option("--clients", help="Those of `conform-client`, in place of those of `conform`.")]
+
 app = typer.Typer(help="The conformance cases: list, explain, count them.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_cases(only: Only = None, skip: Skip = None, as_json: AsJson = False) -> None:
+def list_cases(only: Only = None, skip: Skip = None, clients: Clients = False, as_json: AsJson = False) -> None:
     """List the cases, each with its level and a sentence."""
-    from ggml_rpc_ref.conformance import case_as_json, select
+    from ggml_rpc_ref.conformance import CASES, case_as_json, select
+    from ggml_rpc_ref.conformance.clients.cases import CLIENT_CASES
 
-    cases = select(tuple(only or ()), tuple(skip or ()))
+    cases = select(tuple(only or ()), tuple(skip or ()), CLIENT_CASES if clients else CASES)
     if as_json:
         print_json({"cases": [case_as_json(case) for case in cases]}, indent=1)
         return
@@ -41,9 +44,10 @@ def show_case(name: Annotated[str, typer.Argument(metavar="NAME", help="A case, 
 def coverage(as_json: AsJson = False) -> None:
     """Count the rules that have cases, by level, and the cases of each rule."""
     from ggml_rpc_ref.conformance import CASES
+    from ggml_rpc_ref.conformance.clients.cases import CLIENT_CASES
     from ggml_rpc_ref.spec.rules import RULES
 
-    counts = Counter(case.rule.id for case in CASES.values())
+    counts = Counter(case.rule.id for case in (*CASES.values(), *CLIENT_CASES.values()))
     levels = {level: [rule for rule in RULES.values() if rule.level == level] for level in ("MUST", "SHOULD", "MAY")}
     judged = {level: sum(counts[rule.id] > 0 for rule in rules) for level, rules in levels.items() if rules}
     if as_json:

@@ -193,16 +193,39 @@ def judge_and_report(
         known: the ids that an expected failure may have.
         summary: yields lines to print above the counts, where the report is text.
     """
-    from ggml_rpc_ref.conformance import Options, Report, as_json, judge, load, verdict_lines
+    from ggml_rpc_ref.conformance import Options, judge
+
+    how = Options(options.timeout, options.owned, options.profile, options.repeat, options.jobs, options.own)
+    return report_on(target.name, cases, judge(target, cases, how), options, known, summary)
+
+
+def report_on(
+    name: str,
+    cases: Sequence[Case],
+    events: Generator[Event, None, None],
+    options: JudgingOptions,
+    known: Collection[str],
+    summary: Callable[[Sequence[Result]], Iterable[str]] = lambda _: (),
+) -> ExitCode:
+    """Let a run go through, print and write its report, and return the exit code.
+
+    Args:
+        name: what progress calls the server, or the client, that is judged.
+        cases: those of the run.
+        events: of the run, which begins with the first one that is asked for.
+        options: what to print and write.
+        known: the ids that an expected failure may have.
+        summary: yields lines to print above the counts, where the report is text.
+    """
+    from ggml_rpc_ref.conformance import Report, as_json, load, verdict_lines
 
     expected = load(options.expect) if options.expect else None
     options.writing.check()
     report = Report(known=known)
-    # By default SIGTERM would end us at once and leave the server that we started behind: treat it as Ctrl-C.
+    # By default SIGTERM would end us at once and leave the process that we started behind: treat it as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    how = Options(options.timeout, options.owned, options.profile, options.repeat, options.jobs, options.own)
-    with _progress(target.name, cases, expected or {}) as show:
-        _collect(judge(target, cases, how), report, show, options)
+    with _progress(name, cases, expected or {}) as show:
+        _collect(events, report, show, options)
     code = exit_code(report, expected)
     if options.as_json:
         print(json.dumps(as_json(report, code, expected), indent=1))

@@ -14,6 +14,7 @@ import typer
 from ggml_rpc_ref.commands import cases, upstream, vectors
 from ggml_rpc_ref.commands.backends import backends
 from ggml_rpc_ref.commands.conform import conform
+from ggml_rpc_ref.commands.conform_client import conform_client
 from ggml_rpc_ref.commands.decode import decode
 from ggml_rpc_ref.commands.devices import devices
 from ggml_rpc_ref.commands.diff import diff, report
@@ -59,7 +60,23 @@ def _options(
     """Take options that come before the command."""
 
 
-for command in (serve, status, backends, conform, fuzz, fuzz_client, replay, show, probe, proxy, gen, decode, skew, interop):
+for command in (
+    serve,
+    status,
+    backends,
+    conform,
+    conform_client,
+    fuzz,
+    fuzz_client,
+    replay,
+    show,
+    probe,
+    proxy,
+    gen,
+    decode,
+    skew,
+    interop,
+):
     app.command()(command)
 app.command()(devices)
 app.command()(run)

@@ -11,7 +11,9 @@ from ggml_rpc_ref.commands.options import LOOPBACK, AsJson, Port
 from ggml_rpc_ref.commands.output import print_json
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
 
-app = typer.Typer(help="Genuine llama.cpp builds by protocol version: list, install, serve, generate.", no_args_is_help=True)
+app = typer.Typer(
+    help="Genuine llama.cpp builds by protocol version: list, install, serve, client, generate.", no_args_is_help=True
+)
 
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="A protocol version, for instance 3.6.1; or a fork: ik.")]
 
@@ -80,6 +82,20 @@ def serve(
     from ggml_rpc_ref import upstream
 
     upstream.serve(version, host=host, port=port, threads=threads, devices=devices, cache_dir=cache_dir)
+
+
+@app.command()
+def client(
+    version: Version,
+    endpoints: Annotated[list[str], typer.Argument(metavar="HOST:PORT…", help="One server, or two.")],
+) -> None:
+    """Have the genuine client do all that it can with a server, or with two; this process becomes it, and ends as it ends.
+
+    For instance: ggml-rpc-ref conform-client -- ggml-rpc-ref upstream client 3.6.1 {endpoint} {endpoint2}
+    """
+    from ggml_rpc_ref import upstream
+
+    upstream.become_client(version, endpoints)
 
 
 @app.command()

@@ -27,7 +27,7 @@ class Case:
     Attributes:
         id: permanent.
         doc: what is sent and what must happen.
-        run: the function.
+        run: the function; it gets the subject, or for a case about clients the bench.
         may_crash: whether servers are known to crash on it; on another machine it is run only with permission.
         patience: factor by which its answers may exceed the usual deadline.
         judges: id of its rule, where its own id does not begin with that.
@@ -37,7 +37,7 @@ class Case:
 
     id: str
     doc: str
-    run: Callable[[Subject], None]
+    run: Callable[[Any], None]
     may_crash: bool = False
     patience: float = 1.0
     judges: str = ""
@@ -87,6 +87,7 @@ def case(
     patience: float = 1.0,
     since: Mark | Callable[[Any], Mark] = None,
     until: Mark | Callable[[Any], Mark] = None,
+    among: dict[str, Case] = CASES,
 ) -> Callable[[Ask], Ask]:
     """Register a function as a case, or with `each` as one case for each row.
 
@@ -97,17 +98,18 @@ def case(
         may_crash: see `Case`.
         patience: see `Case`.
         since, until: see `Case`; with `each`, perhaps a function of the row's value.
+        among: the cases that it becomes one of.
     """
 
     def register(ask: Ask) -> Ask:
         doc = " ".join((ask.__doc__ or "").split())
         if each is None:
-            _add(Case(id, doc, ask, may_crash, patience, "", _mark(since), _mark(until)))
+            _add(among, Case(id, doc, ask, may_crash, patience, "", _mark(since), _mark(until)))
         for words, value in (each or {}).items():
             sentence = doc.replace("{}", in_words(words))
             marks = _mark(since, value), _mark(until, value)
             # partial keeps this row's value, where a lambda would see the last one's
-            _add(Case(id.format(words), sentence, partial(_ask_row, ask, value), may_crash, patience, "", *marks))
+            _add(among, Case(id.format(words), sentence, partial(_ask_row, ask, value), may_crash, patience, "", *marks))
         return ask
 
     return register
@@ -126,10 +128,11 @@ def _ask_row(ask: Ask, value: Any, subject: Subject) -> None:
     ask(subject, value)
 
 
-def _add(new: Case) -> None:
+def _add(cases: dict[str, Case], new: Case) -> None:
     rule, _, words = new.id.partition("/")
     assert rule in RULES, f"{new.id}: no rule has the id {rule}"
     assert words, f"{new.id}: words are missing"
     assert new.id not in CASES, f"{new.id} is there twice"
+    assert new.id not in cases, f"{new.id} is there twice"
     assert new.doc.endswith("."), f"{new.id} has no sentence"
-    CASES[new.id] = new
+    cases[new.id] = new

@@ -25,16 +25,21 @@ SLOW = 2.0
 """Cases whose answers may take this many times the usual deadline have the tag "slow"."""
 
 
-def select(patterns: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Case]:
+def select(patterns: Sequence[str] = (), skip: Sequence[str] = (), among: Mapping[str, Case] = CASES) -> list[Case]:
     """Return the cases that match one of the patterns, or all, without those that match one of `skip`, in the order of the rules.
+
+    Args:
+        patterns: what to choose.
+        skip: what to leave out.
+        among: id to case, of which to choose.
 
     Raises:
         Misuse: for a pattern that matches nothing.
     """
-    wanted, unwanted = list(map(_matcher, patterns)), list(map(_matcher, skip))
+    wanted, unwanted = [_matcher(pattern, among) for pattern in patterns], [_matcher(pattern, among) for pattern in skip]
     chosen = [
         case
-        for case in CASES.values()
+        for case in among.values()
         if (not wanted or any(match(case) for match in wanted)) and not any(match(case) for match in unwanted)
     ]
     # by rule: a file need not hold its cases in that order (cases/data.py does not)
@@ -42,10 +47,10 @@ def select(patterns: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Case]
     return sorted(chosen, key=lambda case: order[case.rule.id])
 
 
-def _matcher(pattern: str) -> Callable[[Case], bool]:
+def _matcher(pattern: str, among: Mapping[str, Case]) -> Callable[[Case], bool]:
     kind, colon, word = pattern.partition(":")
     match = _by_kind(kind, word) if colon else lambda case: matches(case, pattern)
-    if not any(map(match, CASES.values())):
+    if not any(map(match, among.values())):
         raise Misuse(f"no case and no rule matches {pattern!r}; `ggml-rpc-ref cases list` lists them")
     return match
 

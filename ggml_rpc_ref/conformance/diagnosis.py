@@ -90,6 +90,7 @@ class Diagnosis:
         several_clients: whether it answers a second client; None: not known.
         keeps_cache: whether it answers SET_TENSOR_HASH for what it was sent; None: not known.
         duration: seconds that it took to find out.
+        trouble: of a client, what is wrong where even an honest server is played, as a sentence; "" where nothing is.
     """
 
     commands: dict[str, Ability] = field(default_factory=dict)
@@ -99,6 +100,7 @@ class Diagnosis:
     several_clients: bool | None = None
     keeps_cache: bool | None = None
     duration: float = 0.0
+    trouble: str = ""
 
     def faults(self) -> dict[str, Ability]:
         """Return the commands that do not work, those that only wait for another left out."""

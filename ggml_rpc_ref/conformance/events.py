@@ -18,6 +18,7 @@ from ggml_rpc_ref.conformance.case import CASES, Case
 from ggml_rpc_ref.conformance.diagnosis import Diagnosis
 from ggml_rpc_ref.conformance.peer import TRANSCRIPT_LINES, Facts, Said
 from ggml_rpc_ref.conformance.verdict import Verdict
+from ggml_rpc_ref.spec.rules import Party
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,9 @@ class Result:
         actual: what happened, or why the case was not judged.
         duration: seconds.
         record: what was sent and received; only where something is wrong.
-        server_said: the last lines that the server printed during the case, where we started it and something is wrong.
-        death: how the server's process ended, where it did.
+        server_said: the last lines that the server printed during the case, where we started it and something is wrong; where a
+            client is judged, those of the client.
+        death: how its process ended, where it did.
         waits_for: the command that does not work and that the case needs, where it was not judged for that.
         failed: how many of its runs found a fault.
         runs: how often it was run.
@@ -65,11 +67,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The run begins: the target's name, the number of cases, the time in UTC."""
+    """The run begins: the target's name, the number of cases, the time in UTC, and what the target is."""
 
     target: str
     cases: int
     time: datetime
+    party: Party = "server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,8 @@ class Report:
     """A run so far, collected from its events.
 
     Attributes:
-        target: the server's name.
+        target: the name of the server, or of the client.
+        party: which of them it is.
         facts: what is known of it; None before it has answered.
         diagnosis: what the server does; None where it was not looked at.
         started: when, in UTC.
@@ -127,6 +131,7 @@ class Report:
     """
 
     target: str = ""
+    party: Party = "server"
     facts: Facts | None = None
     diagnosis: Diagnosis | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -139,7 +144,7 @@ class Report:
         """Add what an event says."""
         match event:
             case Started():
-                self.target, self.planned, self.started = event.target, event.cases, event.time
+                self.target, self.planned, self.started, self.party = event.target, event.cases, event.time, event.party
             case Introduced():
                 self.facts, self.planned = event.facts, event.cases
             case Diagnosed():

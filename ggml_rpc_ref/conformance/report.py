@@ -53,6 +53,8 @@ def outcome(report: Report, expected: Mapping[str, Expected] | None = None) -> O
         return Outcome.CRASHED
     # what a broken command kept from being judged is no success; a file of expected failures says it of the command's own case
     waits = expected is None and any(r.waits_for and r.verdict is Verdict.SKIP for r in report.results)
+    # of a client that fails with an honest server some cases pass, because of what it had not come to
+    waits |= report.diagnosis is not None and bool(report.diagnosis.trouble)
     if waits or verdicts - NO_FAULT or (expected is not None and surprises(report.results, expected, report.known)):
         return Outcome.NON_CONFORMANT
     return Outcome.CONFORMANT
@@ -80,6 +82,7 @@ def as_json(report: Report, exit_status: int, expected: Mapping[str, Expected] |
         "tool": {"name": "ggml-rpc-ref", "version": ggml_rpc_ref.__version__},
         "target": {
             "name": report.target,
+            "party": report.party,
             "protocol": None if facts is None else str(facts.version),
             "device_count": None if facts is None else facts.device_count,
         },
@@ -127,6 +130,7 @@ def _diagnosis_as_json(found: Diagnosis) -> dict[str, Any]:
         "several_clients": found.several_clients,
         "keeps_cache": found.keeps_cache,
         "duration": round(found.duration, 3),
+        "trouble": found.trouble,
     }
 
 

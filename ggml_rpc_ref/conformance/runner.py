@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ggml_rpc_ref.conformance.case import Case
 from ggml_rpc_ref.conformance.diagnosis import Diagnosis, apply, diagnose
@@ -303,7 +304,7 @@ class Judging:
             return _skipped(case, "it may crash the server, which is on another machine: --i-own-this-target permits it")
         subject, start, mark = serving.subject(case.patience), time.monotonic(), target.log_size()
         subject.judges = case.command
-        result = _ask(case, subject)
+        result = ask(case, subject)
         subject.close()
         # once the case's connections are closed: a server that serves one client at a time would not answer this one before
         loss = serving.loss()
@@ -323,7 +324,8 @@ def _is_private(case: Case) -> bool:
     return case.rule.id.partition(".")[0] not in ("session", "device")
 
 
-def _ask(case: Case, subject: Subject) -> Result:
+def ask(case: Case, subject: Any) -> Result:
+    """Run a case and return its result; a defect of ours is one of the results."""
     try:
         case.run(subject)
         return Result(case, Verdict.PASS, case.rule.id)

@@ -8,6 +8,7 @@ from inspect import getdoc
 
 from ggml_rpc_ref.conformance.case import CASES, Case
 from ggml_rpc_ref.conformance.choosing import touching
+from ggml_rpc_ref.conformance.clients.cases import CLIENT_CASES
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.files import FILE_RULES
@@ -32,7 +33,7 @@ def show(name: str) -> Iterator[str]:
     commands = {row.name: row for row in REQUESTS.values()}
     if name in FILE_RULES:
         yield from (name, f"  {FILE_RULES[name].sentence}", '  SPEC.md, chapter "Files around the protocol", describes the files')
-    elif name in CASES or name in RULES:
+    elif name in CASES or name in CLIENT_CASES or name in RULES:
         yield from _rule(name)
     elif upper in commands:
         yield from _command(commands[upper])
@@ -46,15 +47,18 @@ def show(name: str) -> Iterator[str]:
 
 
 def _rule(name: str) -> Iterator[str]:
-    rule = CASES[name].rule if name in CASES else RULES[name]
-    if name in CASES:
-        yield from (name, f"  {CASES[name].doc}", "")
+    case = CASES.get(name) or CLIENT_CASES.get(name)
+    rule = RULES[name] if case is None else case.rule
+    if case is not None:
+        yield from (name, f"  {case.doc}", "")
     yield f"{rule.id} ({rule.level})"
     yield f"  {rule.sentence}"
-    yield f"  our server:          {rule.outcome}"
-    yield f"  genuine rpc-server:  {observed().rules.get(rule.id, f'{DEFAULT} is not bound by it')}"
-    if name not in CASES:
-        yield from (f"  {case.id}  {case.doc}" for case in CASES.values() if case.rule is rule)
+    ours, genuine = ("our client:", "genuine client:") if rule.binds == "client" else ("our server:", "genuine rpc-server:")
+    yield f"  {ours:<20} {rule.outcome}"
+    yield f"  {genuine:<20} {observed().rules.get(rule.id, f'{DEFAULT} is not bound by it')}"
+    if case is None:
+        both = (*CASES.values(), *CLIENT_CASES.values())
+        yield from (f"  {case.id}  {case.doc}" for case in both if case.rule is rule)
 
 
 # -------------------------------------------------------------------------------------------------------------- commands

@@ -1,4 +1,4 @@
-"""The report of a run as text for people: what the server does, what to mend first, each broken rule, what was not judged."""
+"""The report of a run as text for people: what the target does, what to mend first, each broken rule, what was not judged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from ggml_rpc_ref.conformance.diagnosis import Ability, State
+from ggml_rpc_ref.conformance.diagnosis import Ability, Diagnosis, State
 from ggml_rpc_ref.conformance.events import Report, Result
 from ggml_rpc_ref.conformance.expect import Baseline, Expected, surprises
 from ggml_rpc_ref.conformance.report import counts, level
@@ -35,6 +35,9 @@ def ability_lines(report: Report) -> Iterator[str]:
     found, facts = report.diagnosis, report.facts
     assert found is not None
     assert facts is not None
+    if report.party == "client":
+        yield from _client_lines(report.target, found, str(facts.version))
+        return
     yield f"what {report.target} does (looked at for {found.duration:.1f} s)"
     yield f"  protocol  {facts.version}, {facts.device_count} device{'s' * (facts.device_count != 1)}"
     if found.device:
@@ -46,6 +49,14 @@ def ability_lines(report: Report) -> Iterator[str]:
         yield f"  ops       {_summary(found.ops, 'graphs of one node computed')}"
     yield f"  clients   {_yes(found.several_clients, 'several at once', 'one at a time')}"
     yield f"  cache     {_yes(found.keeps_cache, 'keeps what it is sent', 'keeps nothing')}"
+
+
+def _client_lines(name: str, found: Diagnosis, version: str) -> Iterator[str]:
+    yield f"what {name} does (looked at for {found.duration:.1f} s)"
+    yield f"  protocol  {version}"
+    yield f"  commands  {_summary(found.commands, 'sent')}"
+    if found.trouble:
+        yield f"  trouble   {found.trouble}"
 
 
 def _details(device: Mapping[str, int]) -> Iterator[str]:
@@ -96,7 +107,7 @@ def verdict_lines(
     """
     for rule, results in _by_rule(report.results):
         yield f"{rule.id} ({rule.level}): {rule.sentence}"
-        yield from _lines(results, expected or {}, verbose)
+        yield from _lines(results, expected or {}, verbose, report.party)
         yield ""
     for section in (_not_judged(report.results), _deaths(report.results), _causes(report.results), fix_first(report)):
         if lines := list(section):
@@ -118,8 +129,8 @@ def _by_rule(results: Iterable[Result]) -> Iterator[tuple[Rule, list[Result]]]:
             yield rule, mine
 
 
-def _lines(results: Iterable[Result], expected: Mapping[str, Expected], verbose: bool) -> Iterator[str]:
-    """Yield a line a case, and below an unexpected failure its doc and the last line that the server printed."""
+def _lines(results: Iterable[Result], expected: Mapping[str, Expected], verbose: bool, party: str) -> Iterator[str]:
+    """Yield a line a case, and below an unexpected failure its doc and the last line that the target printed."""
     for result in results:
         detour = "" if result.rule == result.case.rule.id else " (met on the way)"
         known = " [expected]" if is_expected(result, expected) else ""
@@ -128,7 +139,7 @@ def _lines(results: Iterable[Result], expected: Mapping[str, Expected], verbose:
         if not known:
             yield f"{INDENT}{result.case.doc}"
             if result.server_said and (verbose or not result.death):
-                yield from (f"{INDENT}the server printed: {line.strip()}" for line in _telling(result.server_said, verbose))
+                yield from (f"{INDENT}the {party} printed: {line.strip()}" for line in _telling(result.server_said, verbose))
             if verbose:
                 yield from (f"{INDENT}{line}" for line in result.transcript)
 
@@ -182,9 +193,15 @@ def fix_first(report: Report) -> Iterator[str]:
     """Yield a line for each command that does not work, with the number of cases that wait for it, most of them first."""
     waiting = _grouped(report.results, _waits, lambda r: r.waits_for)
     for command, group in sorted(waiting.items(), key=lambda item: -len(item[1])):
-        said = report.diagnosis.commands[command].said if report.diagnosis else "does not work"
         count = len(group)
-        yield f"fix first: {command} {said}; {count} case{'s wait' if count > 1 else ' waits'} for it"
+        yield f"fix first: {_said_of(command, report)}; {count} case{'s wait' if count > 1 else ' waits'} for it"
+
+
+def _said_of(command: str, report: Report) -> str:
+    found = report.diagnosis
+    if found is None:
+        return f"{command} does not work"
+    return f"{command} {found.commands[command].said}" if command in found.commands else found.trouble
 
 
 def _grouped(results: Iterable[Result], chosen: Callable[[Result], bool], key: Callable[[Result], str]) -> dict[str, list[Result]]:
@@ -213,5 +230,6 @@ def _total(report: Report) -> str:
     who = report.target
     if report.facts is not None:
         count = report.facts.device_count
-        who += f", protocol {report.facts.version}, {count} device{'s' * (count != 1)}"
+        devices = f", {count} device{'s' * (count != 1)}" if report.party == "server" else ""
+        who += f", protocol {report.facts.version}{devices}"
     return f"{who}: {len(report.results)} cases, {found or 'none run'}{note}"

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from ggml_rpc_ref.blocks import CAN_DEQUANTISE, CAN_QUANTISE
 from ggml_rpc_ref.conformance import CASES
+from ggml_rpc_ref.conformance.clients.cases import CLIENT_CASES
 from ggml_rpc_ref.derive.markdown import escape, table
 from ggml_rpc_ref.ops.op import INTERMEDIATE
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
@@ -297,7 +298,7 @@ def _target(rule: Rule) -> str:
 
 def _words(rule: Rule) -> list[str]:
     """Return the ids of a rule's cases without the rule."""
-    return [case.id.partition("/")[2] for case in CASES.values() if case.rule is rule]
+    return [case.id.partition("/")[2] for case in (*CASES.values(), *CLIENT_CASES.values()) if case.rule is rule]
 
 
 def rule_links() -> str:

@@ -15,7 +15,7 @@ from ggml_rpc_ref.upstream.process import Failed, OnProgress, Progress
 from ggml_rpc_ref.upstream.releases import DEFAULT, RELEASES, Release
 from ggml_rpc_ref.upstream.rpc_client import Generation, Timings, generate, generate_each
 from ggml_rpc_ref.upstream.rpc_server import Server, serve, server
-from ggml_rpc_ref.upstream.trials import trial
+from ggml_rpc_ref.upstream.trials import become_client, client_command, trial
 
 __all__ = [
     "DEFAULT",
@@ -28,7 +28,9 @@ __all__ = [
     "Release",
     "Server",
     "Timings",
+    "become_client",
     "cache_dir",
+    "client_command",
     "find",
     "find_model",
     "generate",

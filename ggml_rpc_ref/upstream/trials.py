@@ -1,15 +1,18 @@
-"""Have a genuine client hold a short conversation with a server, and say how it ended."""
+"""Have a genuine client hold a conversation with a server: a short one, and how it ended; or all that it can do, as a command."""
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
-from ggml_rpc_ref.upstream.builds import Build
+from ggml_rpc_ref.upstream.builds import Build, find
 from ggml_rpc_ref.upstream.process import environment
 
 SCRIPT = Path(__file__).with_name("genuine_trial.py")
+WHOLE = Path(__file__).with_name("genuine_client.py")
 MISMATCH = "version mismatch"
 """What every genuine client prints where the server's version is not acceptable to it."""
 
@@ -48,6 +51,25 @@ def trial(build: Build, endpoint: str, timeout: float = 20.0) -> Ended:
         return Ended("refused", "HELLO")
     # the client's process ends whenever the server closes a connection or answers with another size
     return _broken("HELLO" if last == "refused" else last, "closed")
+
+
+def client_command(build: Build, endpoints: Sequence[str]) -> list[str]:
+    """Return the command that has a build's client do all that it can with a server, or with two.
+
+    It compares what comes back, and ends with 0 where all of it is right; mostly it ends by SIGABRT where a server is wrong.
+    """
+    # -I: nothing of ours, and nothing that is installed elsewhere, can be imported there
+    return [str(build.python), "-I", str(WHOLE), str(build.libraries), *endpoints]
+
+
+def become_client(name: str, endpoints: Sequence[str]) -> NoReturn:
+    """Replace this process by the genuine client at work: exit status and signals are then its own.
+
+    Raises:
+        Misuse: where the version is not installed.
+    """
+    command = client_command(find(name), endpoints)
+    os.execve(command[0], command, environment())
 
 
 def _broken(step: str, sign: str) -> Ended:

@@ -11,9 +11,9 @@ returns events.
 from __future__ import annotations
 
 from tests.support.sabotage import buffer, comm, data, data_rows, device, frame, graph, graph_uid, session, tensor
-from tests.support.sabotage.table import NO_CASE, SABOTAGES, Sabotage
+from tests.support.sabotage.table import SABOTAGES, Sabotage
 from tests.support.sabotage.target import InProcess
 
 SECTIONS = (frame, session, device, buffer, tensor, data, data_rows, graph, graph_uid, comm)
 
-__all__ = ["NO_CASE", "SABOTAGES", "SECTIONS", "InProcess", "Sabotage"]
+__all__ = ["SABOTAGES", "SECTIONS", "InProcess", "Sabotage"]

@@ -15,9 +15,6 @@ from tests.support.sabotage.sessions import Lenient
 S = TypeVar("S", bound=type[Session])
 C = TypeVar("C", bound=type[Connection])
 
-NO_CASE = {"session.version-accepted": "a rule for clients: a server can't break it"}
-"""Rules that no case on a server can judge, and why."""
-
 
 @dataclass(frozen=True)
 class Sabotage:
