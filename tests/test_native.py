@@ -38,7 +38,7 @@ from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
 from ggml_rpc_ref.ops.op import FLOATS, WRITABLE_BLOCKS, Node
-from ggml_rpc_ref.ops.shared.matmul import WEIGHTS
+from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE, WEIGHTS
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 from tests.support.seeds import SEED
@@ -268,6 +268,26 @@ def test_a_row_that_can_not_be_rounded_is_multiplied_as_it_is(variant: str, colu
         product.op.oracle(product)
     assert np.allclose(found[0, 0, 1], product.dst.array[0, 0, 1], rtol=1e-5, atol=1e-35, equal_nan=True)
     assert np.isfinite(found[0, 0, [0, *range(2, columns)]]).all()
+
+
+@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize("columns", [1, 40])
+@pytest.mark.parametrize("weights", [name for name, partner in VEC_DOT_TYPE.items() if partner in ("Q8_0", "Q8_K")])
+def test_levels_that_only_a_client_rounds_to(weights: str, columns: int, variant: str) -> None:
+    """Rounding gives no level of -128, which has no magnitude in eight bits; bytes from a client may hold it."""
+    partner = VEC_DOT_TYPE[weights]
+    row, start = (8 * 34, 2) if partner == "Q8_0" else (292, 4)
+    fill = "normal" if weights in WRITABLE_BLOCKS else "blocks"
+    product = node(
+        "MUL_MAT", f32(16, columns), Operand(weights, (256, 16), fill=fill), Operand(partner, (256, columns), fill="blocks")
+    )
+    source = product.source(1)
+    assert source.storage is not None
+    source.storage.data[source.offset :][: columns * row].reshape(columns, row)[:, start : start + 32 : 3] = 0x80
+    compute(native(variant), product)
+    found = product.dst.array.copy()
+    product.op.oracle(product)
+    assert np.allclose(found, product.dst.array, rtol=1e-4, atol=1e-5 * np.abs(product.dst.array).max())
 
 
 @pytest.mark.parametrize("name", ["GET_ROWS", "SET_ROWS"])

@@ -15,7 +15,7 @@ struct activations activations_at(uint8_t *memory, int64_t k, int group)
     a.scale = (float *)(memory += aligned(k));
     a.sum = (int32_t *)(memory += aligned(k / 32 * 4));
     a.weighted = (float *)(memory += aligned(k / group * 4));
-    a.finite = (int32_t *)(memory + aligned(k / group * 4));
+    a.ready = (int32_t *)(memory + aligned(k / group * 4));
     return a;
 }
 
@@ -89,19 +89,27 @@ static bool round_long(const float *x, int8_t *level, float *scale)
     return true;
 }
 
+static bool has_lowest(const int8_t *level, int n)
+{
+    bool found = false;
+    for (int i = 0; i < n; i++)
+        found |= level[i] == -128;
+    return found;
+}
+
 /* Unpack a row of Q8_0, Q8_1 or Q8_K. */
 static bool unpack_row(int32_t type, const uint8_t *row, int64_t k, int8_t *level, float *scale)
 {
     int block = type_block[type];
-    bool finite = true;
+    bool ready = true;
     for (int64_t i = 0; i < k; i += block, row += type_size[type]) {
         struct unpacked unpacked;
         block_types[type].unpack(row, &unpacked);
         memcpy(level + i, unpacked.level, block);
         memcpy(scale + i / 32, unpacked.scale, block / 32 * sizeof *scale);
-        finite &= fabsf(unpacked.scale[0]) < INFINITY;
+        ready &= fabsf(unpacked.scale[0]) < INFINITY && !has_lowest(unpacked.level, block);
     }
-    return finite;
+    return ready;
 }
 
 static bool round_row(int32_t weights, const float *x, int64_t k, int8_t *level, float *scale)
@@ -133,9 +141,9 @@ void prepare_activations(int32_t weights, int32_t type, const uint8_t *row, int6
     struct activations a = activations_at(memory, k, group);
     int8_t *level = (int8_t *)a.level;
     float *scale = (float *)a.scale;
-    bool finite = type == GGML_TYPE_F32 ? round_row(weights, (const float *)row, k, level, scale)
-                                        : unpack_row(type, row, k, level, scale);
-    *(int32_t *)a.finite = finite;
-    if (finite)
+    bool ready = type == GGML_TYPE_F32 ? round_row(weights, (const float *)row, k, level, scale)
+                                       : unpack_row(type, row, k, level, scale);
+    *(int32_t *)a.ready = ready;
+    if (ready)
         add_up(level, scale, k, group, (int32_t *)a.sum, (float *)a.weighted);
 }

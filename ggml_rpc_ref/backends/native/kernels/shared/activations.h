@@ -1,7 +1,8 @@
 /* Rows of src1 made ready to be multiplied with blocks: rounded to eight bits as upstream rounds them, with the sums that the
    weights' offsets and minimums need.
 
-   A row that holds an infinity or a NaN is not rounded: it is multiplied as it is (`finite`). */
+   A row that holds an infinity or a NaN is not rounded: it is multiplied as it is, and so is one that a client has rounded to a
+   level of -128 (`ready`): AVX2 multiplies magnitudes, and -128 has none in eight bits. */
 #pragma once
 #include "blocks.h"
 
@@ -11,7 +12,7 @@ struct activations {
     const float *scale;     /* k / 32 */
     const int32_t *sum;     /* k / group: sums of levels */
     const float *weighted;  /* k / group: sums times the scale */
-    const int32_t *finite;  /* one */
+    const int32_t *ready;   /* one */
 };
 
 /* Bytes of a prepared row. */

@@ -68,7 +68,7 @@ static void multiply_blocks(const struct product *p, const uint8_t *weights, int
         unpack_levels(p->weights, weights, p->k, (int8_t *)own, scale, scale + p->k / type->group);
     for (int j = 0; j < b->count; j++) {
         struct activations a = activations_at((uint8_t *)prepared + j * activations_size(p->k, type->group), p->k, type->group);
-        if (!*a.finite)
+        if (!*a.ready)
             b->to[j][i] = slow_product(p, weights, b->row[j], own + aligned(p->k) + aligned(8 * (p->k / type->group)));
         else
             b->to[j][i] = dot ? dot(weights, &a, p->k) : dot_levels(type, &w, &a, p->k);

@@ -72,7 +72,7 @@ void tile_columns(int32_t weights, int32_t type, uint8_t *const *row, int count,
         }
         prepare_activations(weights, type, row[column], k, own);
         struct activations a = activations_at(own, k, block_types[weights].group);
-        if (*a.finite)
+        if (*a.ready)
             lay_out_blocks(weights, &a, column, k, &c);
         else
             *c.strange |= 1u << column;
