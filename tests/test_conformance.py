@@ -441,6 +441,7 @@ def test_an_interrupt_before_the_server_answers_is_reported(capsys: pytest.Captu
     assert judge_and_report(target, GOOD, JudgingOptions(as_json=True), CASES) == 130
     assert json.loads(capsys.readouterr().out)["target"] == {
         "name": "a fake that will close",
+        "party": "server",
         "protocol": None,
         "device_count": None,
     }

@@ -6,7 +6,7 @@ As it comes, in Q4_K_M, greedy tokens of so small a model hang on rounding: upst
 8 bits, which moves a logit by 0.15 on average and 0.6 at most, and the two best may lie 0.008 apart. So tokens are compared step by
 step on the genuine server's own text (each step sees the same tokens before it), and a step may differ only where the genuine
 server's two best logits lie nearer together than that rounding reaches in this run. What the rounding does is measured, not
-assumed: by the distance between our two devices, of which one computes without it (oracle) and one with it (upstream-cpu). That
+assumed: by the distance between two of our devices, of which one computes without it (oracle) and one with it (native). That
 nothing but rounding is at work, test_model_nodes.py shows node by node.
 """
 
@@ -44,8 +44,8 @@ def generate(endpoint: str, model: Path, like: Said | None = None) -> Said:
 
 @pytest.fixture(scope="module")
 def endpoints() -> Iterator[dict[str, str]]:
-    with Server(make_host("oracle")) as oracle, Server(make_host("upstream-cpu")) as rounding:
-        yield {"oracle": oracle.endpoint, "upstream-cpu": rounding.endpoint}
+    with Server(make_host("oracle")) as oracle, Server(make_host("native")) as rounding:
+        yield {"oracle": oracle.endpoint, "native": rounding.endpoint}
 
 
 @pytest.mark.upstream
@@ -62,8 +62,8 @@ def test_the_model_says_what_it_says_on_the_genuine_server(
 
 def compare(which: str, genuine: upstream.Generation, ours: dict[str, upstream.Generation]) -> None:
     """Hold what our two devices said to the genuine server's tokens, as far as the rounding between the two lets tokens differ."""
-    reach = max(distances(ours["oracle"], ours["upstream-cpu"]))
-    usual = mean(distances(ours["oracle"], ours["upstream-cpu"]))
+    reach = max(distances(ours["oracle"], ours["native"]))
+    usual = mean(distances(ours["oracle"], ours["native"]))
     assert reach < 1.5, f"{which}: the rounding of activations does not reach this far; something else is wrong"
     for name, said in ours.items():
         assert mean(distances(genuine, said)) < 2 * usual, f"{which}, {name}: further off than rounding explains"

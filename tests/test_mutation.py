@@ -55,14 +55,14 @@ def test_each_change_is_made_once_and_nothing_else() -> None:
 IDS = ("data.round-trip/type-f32", "tensor.in-buffer/set-tensor-hash-byte-behind", "graph.computes/add")
 ASKED = [Question(CASES[id], DEFAULT) for id in IDS]
 FATES = {
-    "server/memory.py Buffer.offset_of: `self.base + self.size` with Sub": ASKED[0].id,
-    "server/memory.py Buffer.offset_of: `address + size` with Sub": ASKED[1].id,
+    "server/memory.py Buffer.offset_of: `self.base + self.size` with Sub": {ASKED[0].id, ASKED[2].id},
+    "server/memory.py Buffer.offset_of: `address + size` with Sub": {ASKED[1].id},
     # what comes after it refuses too
-    "server/memory.py Memory.tensor: without `raise Violation('tensor.in-buffer', f'{field}.data', hex(wir`": "",
-    # run by importing, so that a fresh process makes the change; other ops than ADD see it
-    "ops/__init__.py ops_of: `name in known` with NotIn": "",
+    "server/memory.py Memory.tensor: without `raise Violation('tensor.in-buffer', f'{field}.data', hex(wir`": {""},
+    # run by importing, so that a fresh process makes the change: no op of the version is known then
+    "ops/__init__.py ops_of: `name in known` with NotIn": {ASKED[2].id},
 }
-"""What kills a mutant when only these cases are asked."""
+"""What kills a mutant when only these cases are asked: of several whichever was the quicker before."""
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def killer() -> Iterator[Killer]:
 @pytest.mark.parametrize("key", FATES)
 def test_a_change_is_killed_by_the_case_that_sees_it(killer: Killer, key: str) -> None:
     mutant = next(m for m in mutants.mutants([key.partition(" ")[0]]) if m.key == key)
-    assert killer.fate(mutant).by == FATES[key]
+    assert killer.fate(mutant).by in FATES[key]
 
 
 def test_every_mutant_has_a_name_of_its_own() -> None:

@@ -131,7 +131,6 @@ class Report:
     """
 
     target: str = ""
-    party: Party = "server"
     facts: Facts | None = None
     diagnosis: Diagnosis | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -139,6 +138,7 @@ class Report:
     known: Collection[str] = field(default_factory=lambda: CASES)
     planned: int = 0
     is_interrupted: bool = False
+    party: Party = "server"
 
     def take(self, event: Event) -> None:
         """Add what an event says."""
