@@ -787,6 +787,17 @@ def test_a_signal_ends_the_server_too() -> None:
     assert not Path(f"/proc/{found[0]}").exists()
 
 
+def test_a_server_that_ends_at_once_is_tried_on_another_port() -> None:
+    """Another process may have taken the first one."""
+    script = f"mkdir {{tmp}}/tried || exec {shlex.join(FAKE)} good; exit 1"
+    target = Spawned("a fake", ["sh", "-c", script])
+    try:
+        target.start()
+        assert not target.death()
+    finally:
+        target.stop()
+
+
 def test_a_command_is_cut_as_a_shell_would() -> None:
     assert from_command("a 'b c' {port}").name == "a 'b c' {port}"
     with pytest.raises(Misuse, match="No closing quotation"):

@@ -377,5 +377,6 @@ def played_as_observed(build: upstream.Build, version: str) -> dict[str, str]:
     target = Spawned("genuine rpc-server", spawn_command(build, devices=1, cached=False))
     report = run(target, of(version), Options(timeout=3.0, profile=""))  # all of them, whatever it lacks
     found = {plain(result.case.id): str(result.verdict) for result in report.results}
+    assert {result.detail for result in report.results if result.verdict is Verdict.SKIP} == set()
     assert {id: verdict for id, verdict in found.items() if verdict not in CASES[id]["observed"]["verdict"]} == {}
     return found

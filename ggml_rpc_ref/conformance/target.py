@@ -25,6 +25,8 @@ from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, free_p
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 LOOPBACK = "127.0.0.1"
+PORTS = 3
+"""Ports on which a server is tried that ends before it listens."""
 START_TIMEOUT = 60.0
 """Seconds that a server may take to accept connections after its start: importing a backend takes a while."""
 DYING = 1.0
@@ -135,10 +137,21 @@ class Spawned:
     def start(self) -> None:
         """Start a fresh process and wait until it accepts connections.
 
+        Another process may take the chosen port before the server does; where it ends at once, it is tried on others.
+
         Raises:
             Misuse: where the command can't be started.
             ConnectionError: where it does not accept any.
         """
+        for attempt in range(1, PORTS + 1):
+            try:
+                self._start()
+                return
+            except ConnectionError:
+                if attempt == PORTS or not self.death():
+                    raise
+
+    def _start(self) -> None:
         self._end()
         if self._directory is None:
             self._directory = tempfile.TemporaryDirectory(prefix="ggml-rpc-ref-conform-")
