@@ -248,8 +248,7 @@ def test_sums_of_the_largest_levels_do_not_overflow(weights: str, variant: str) 
         fill = f"values:{low}" + f",{high}" * 255
         product = node("MUL_MAT", f32(16, 8), Operand(weights, (256, 16), fill=fill), f32(256, 8, fill="values:1"))
         product.source(1).array[0, 0, 4:] = -1
-        if not native(variant).supports(product):
-            return
+        assert native(variant).supports(product)
         compute(native(variant), product)
         found = product.dst.array.copy()
         rounding.compile([Step(product, "upstream-cpu")])(never)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from ggml_rpc_ref.conformance.clients.program import ended
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fuzz import preload
 from ggml_rpc_ref.fuzz.liar import Liar, Lie, all_lies
@@ -121,22 +121,10 @@ def behaviour(
             )
         except OSError as error:
             raise Misuse(f"can't start {line[0]}: {error.strerror}") from None
-        status = _ended(process, timeout)
+        status = ended(process, timeout)
         output.seek(0)
         text = output.read().decode(errors="replace")
         return _judged(lie, status, text, server.told, time.monotonic() - begun)
-
-
-def _ended(process: subprocess.Popen[bytes], timeout: float) -> int | None:
-    """Return the exit status; None where it had to be killed."""
-    try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it and its children have ended
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _judged(lie: Lie, status: int | None, text: str, told: int, seconds: float) -> Behaviour:
