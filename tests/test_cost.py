@@ -43,7 +43,7 @@ LARGE = 2**17
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slabs, "SLAB_BYTES", slabs.SLAB_BYTES // SCALE)
-    monkeypatch.setattr(blocks, "SLAB_ELEMENTS", max(256, blocks.SLAB_ELEMENTS // SCALE))
+    monkeypatch.setattr(blocks, "SLAB_ELEMENTS", max(1024, blocks.SLAB_ELEMENTS // SCALE))
     monkeypatch.setattr(sliding_window, "BLOCK_BYTES", sliding_window.BLOCK_BYTES // SCALE)
     monkeypatch.setattr(dsv4_hc_comb, "TOKENS", max(1, dsv4_hc_comb.TOKENS // SCALE))
     monkeypatch.setattr(validate, "MAX_TEMPORARIES", GRANT)
