@@ -28,7 +28,7 @@ settings.load_profile("suite")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Give the whole suite a process for each processor and one more, unless the command line says how many (`-n 0`: this one alone).
+    """Share the whole suite among one process more than processors, unless the command line says how many (`-n 0`: this one alone).
 
     One more, because nearly half of the suite's time is waiting: for a server that hangs, a time-out, a message that doesn't come.
 
