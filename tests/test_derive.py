@@ -82,7 +82,7 @@ def test_copies_of_what_lies_in_vectors_are_compared_written_and_removed(tmp_pat
         command = [sys.executable, "-m", "ggml_rpc_ref", "gen", *arguments]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
-    shutil.copytree(ROOT / "ggml_rpc_ref", tmp_path / "ggml_rpc_ref", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "ggml_rpc_ref", tmp_path / "ggml_rpc_ref")
     schema, copies = tmp_path / "vectors" / "schema", tmp_path / "ggml_rpc_ref" / "golden" / "schema"
     shutil.copytree(ROOT / "vectors" / "schema", schema)
     for build in (ROOT / "vectors").glob("upstream-*/observed.json"):

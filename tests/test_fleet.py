@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import pytest
 from ggml_rpc_ref.conformance import fleet
 from ggml_rpc_ref.conformance.fleet import Member, judge_member, read
 from ggml_rpc_ref.errors import Misuse
+from tests.support.command import run_command
 
 SCHEMAS = Path(__file__).parent.parent / "ggml_rpc_ref" / "conformance" / "schema"
 FLEET = """
@@ -38,9 +38,7 @@ endpoint = "127.0.0.1:9"
 
 
 def conform(*words: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "ggml_rpc_ref", "conform", *words], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = run_command("conform", *words)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -15,6 +15,10 @@ PROJECT = ROOT / "tests" / "example_project"
 SERVER = f"{sys.executable} {PROJECT / 'my_server.py'} {{port}}"
 
 
+FEW = ["--ggml-rpc-only", "device.count", "--ggml-rpc-only", "data.copy*", "--ggml-rpc-only", "data.empty"]
+"""Rules whose cases stand for all: the server is started anew for each of them."""
+
+
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     # -p finds the plugin also where this package is not installed; where it is, pytest sees that it is the same
     line = [
@@ -42,7 +46,7 @@ def outcomes(text: str) -> dict[str, str]:
 
 
 def test_each_case_is_a_test_with_its_verdict() -> None:
-    done = run("--ggml-rpc-spawn", SERVER)
+    done = run("--ggml-rpc-spawn", SERVER, *FEW)
     found = outcomes(done.stdout)
     assert done.returncode == 1, done.stdout
     assert found["device.count/at-least-1"] == "PASSED"
@@ -56,7 +60,7 @@ def test_each_case_is_a_test_with_its_verdict() -> None:
 
 
 def test_markers_and_options_choose_and_a_server_in_order_passes() -> None:
-    done = run("--ggml-rpc-spawn", f"{SERVER} good", "-m", "ggml_rpc_must and not ggml_rpc_may_crash")
+    done = run("--ggml-rpc-spawn", f"{SERVER} good", *FEW, "-m", "ggml_rpc_must and not ggml_rpc_may_crash")
     assert done.returncode == 0, done.stdout
     found = outcomes(done.stdout)
     assert "data.copy/same-buffer" in found
