@@ -1,4 +1,4 @@
-"""A stock llama.cpp runs a real model on our server: Gemma 3 270M, two prompts, 32 tokens each, beside the genuine server.
+"""A stock llama.cpp runs a real model on our server: Gemma 3 270M, two prompts, 16 tokens each, beside the genuine server.
 
 With the model's weights unpacked to F32 nothing is rounded on the way, and the two servers say the same, token for token.
 
@@ -23,7 +23,7 @@ from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from tests.support.gemma import distances, unpack
 
-STEPS = 32
+STEPS = 16
 PROMPTS = {
     "short": "The capital of France is",
     "long": "The following is a long story about a river. " * 22 + "In the end, the river",
@@ -67,7 +67,7 @@ def compare(which: str, genuine: upstream.Generation, ours: dict[str, upstream.G
     assert reach < 1.5, f"{which}: the rounding of activations does not reach this far; something else is wrong"
     for name, said in ours.items():
         assert mean(distances(genuine, said)) < 2 * usual, f"{which}, {name}: further off than rounding explains"
-        assert sum(a == b for a, b in zip(said.tokens, genuine.tokens, strict=True)) >= STEPS - 6
+        assert sum(a == b for a, b in zip(said.tokens, genuine.tokens, strict=True)) >= STEPS - 4
         for step, (chosen, wanted) in enumerate(zip(said.tokens, genuine.tokens, strict=True)):
             (_, best), (_, second) = genuine.top[step][:2]
             assert chosen == wanted or best - second < reach, f"{which}, {name}, step {step}: {chosen} is not {wanted}"
