@@ -102,7 +102,7 @@ FORKS: dict[str, Package] = {
         "0.1.5",
         Start.IK,
         # its kernels are templates: with -O3 a build was stopped after 18 minutes at 11 of 27 files. With -O1 one takes 6 to 21 s.
-        # Without flash attention the library links and does not load (iqk_fa_work_buffer_size); without the other kernels ggml.c does
+        # Without flash attention the library links but does not load (iqk_fa_work_buffer_size), without the other kernels it does
         # not compile
         options=(
             "-DGGML_IQK_FA_ALL_QUANTS=OFF",

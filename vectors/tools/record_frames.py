@@ -84,7 +84,7 @@ def load(directory: str) -> ctypes.CDLL:
 
 
 def has_devices(ggml: ctypes.CDLL) -> bool:
-    """Whether a library has handles for devices; ik_llama.cpp, which left before there were any, names them by endpoint and index."""
+    """Whether a library has handles for devices; ik_llama.cpp, older than they are, names them by endpoint and index."""
     return hasattr(ggml, "ggml_backend_dev_init")
 
 
