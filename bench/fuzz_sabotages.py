@@ -50,13 +50,15 @@ def measured(task: tuple[str, int, str]) -> tuple[str, dict[str, Any] | None]:
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as directory:
         server = InProcess(Path(directory), every()[name], memory=2**28)
-        campaign = Campaign(Unmeasured(lambda: server, spares=0), Options(seed=seed, max_time=LONGEST, max_messages=messages, shrink=0.0, tries=1))
+        options = Options(seed=seed, max_time=LONGEST, max_messages=messages, shrink=0.0, tries=1)
+        campaign = Campaign(Unmeasured(lambda: server, spares=0), options)
         begun, used = time.monotonic(), time.process_time()
         for event in campaign.run():
             if isinstance(event, Found):
                 find = event.find
-                row = {"seconds": round(time.monotonic() - begun, 1), "cpu_seconds": round(time.process_time() - used, 1)}
-                return name, row | {"messages": campaign.count.messages, "kind": find.kind.value, "rule": find.rule, "about": find.about}
+                took = {"seconds": round(time.monotonic() - begun, 1), "cpu_seconds": round(time.process_time() - used, 1)}
+                what = {"kind": find.kind.value, "rule": find.rule, "about": find.about[:160]}
+                return name, {"messages": campaign.count.messages} | took | what
     return name, None
 
 

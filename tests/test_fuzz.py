@@ -33,7 +33,7 @@ from ggml_rpc_ref.fuzz import (
     mutate,
 )
 from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
-from ggml_rpc_ref.fuzz.finds import as_json, script_of
+from ggml_rpc_ref.fuzz.finds import as_json, script_of, steps_of
 from ggml_rpc_ref.fuzz.inside import Inside
 from ggml_rpc_ref.fuzz.jobs import Merged
 from ggml_rpc_ref.fuzz.judge import against, replies_of, suspicions
@@ -43,12 +43,23 @@ from ggml_rpc_ref.fuzz.parts import Part, catalogue
 from ggml_rpc_ref.fuzz.plan import Plan, plan_of, sentinel
 from ggml_rpc_ref.fuzz.replay import Player, load
 from ggml_rpc_ref.fuzz.reproduce import Reproducer, smaller
-from ggml_rpc_ref.fuzz.session import Buffer, Note, Step
+from ggml_rpc_ref.fuzz.session import Buffer, Note, Peer, Step
 from ggml_rpc_ref.fuzz.watch import Watched
+from ggml_rpc_ref.net.stream import free_port
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import handlers
-from ggml_rpc_ref.spec.messages import BufferClear, FreeBuffer, GetAlignment, GetTensor, GraphRecompute, RpcTensor, SetTensor
+from ggml_rpc_ref.spec.messages import (
+    BufferClear,
+    CommAllreduce,
+    CommInit,
+    FreeBuffer,
+    GetAlignment,
+    GetTensor,
+    GraphRecompute,
+    RpcTensor,
+    SetTensor,
+)
 from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, PROFILES, Version
 from tests.support.command import run_command
@@ -372,6 +383,8 @@ SEEN_BY = {
     "session.hello-first": ("frame.headless",),
     "frame.command-known": ("frame.command",),
     "buffer.alloc-fails": ("range.alloc",),
+    "frame.complete": ("frame.stop",),
+    "session.frees": ("order.stale",),
 }
 """Some rules, each with the mutation that shows a server breaking it; `fuzz` itself tries all on all (bench/ has the times)."""
 
@@ -381,6 +394,74 @@ def test_a_server_that_breaks_a_rule_is_found_out(tmp_path: Path, rule: str) -> 
     ops = ("MUL_MAT",) if rule == "graph.computes" else ("ADD",)
     (find, *_) = finds_on(InProcess(tmp_path, SABOTAGES[rule]), mutations=SEEN_BY[rule], ops=ops)
     assert find.rule == rule
+
+
+def sum_session(leaves: bool) -> Session:
+    """Return a session in which two servers add [1, 2] and [10, 20]; the one that we play may leave before it has said all."""
+    tensor = RpcTensor(id=1, type=0, buffer=handle(0), ne=(2, 1, 1, 1), nb=(4, 8, 8, 8), data=address(0))
+    port = free_port()
+    steps = [
+        Step(0, CommInit(device=0, rank=1, world=2, port=port, host=b"127.0.0.1"), b"\1"),
+        Step(0, SetTensor(tensor=tensor, offset=0, data=struct.pack("<2f", 1, 2))),
+        Step(0, CommAllreduce(device=0, tensor=tensor)),
+        Step(0, GetTensor(tensor=tensor, offset=0, size=8), struct.pack("<2f", 11, 22)),
+    ]
+    says = bytes(24) + struct.pack("<2f", 10, 20)
+    return Session("x", NEWEST, (Buffer(0, 4096),), steps, peers=(Peer(port, 1, says[:28] if leaves else says, leaves),))
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_the_other_server_of_a_sum_is_played(tmp_path: Path, leaves: bool) -> None:
+    server = InProcess(tmp_path, Sabotage(version=NEWEST))
+    server.start()
+    try:
+        session = sum_session(leaves)
+        heard = Speaker(server.endpoint, 10.0, one_client=False).have(session)
+        (right,) = Inside(NEWEST, devices=2).have(session)
+        assert (heard[0].end, right.violation and right.violation.rule) == (
+            (End.CLOSED, "comm.peer-lost") if leaves else (End.DONE, None)
+        )
+        assert list(against(session, heard, [right])) == []
+        if not leaves:
+            assert list(suspicions(session, heard)) == []
+    finally:
+        server.stop()
+
+
+def test_a_buffer_is_allocated_on_the_way(tmp_path: Path) -> None:
+    read = GetTensor(tensor=RpcTensor(id=1, type=24, buffer=handle(40), ne=(64, 1, 1, 1), nb=(1, 64, 64, 64), data=address(40)),
+                     offset=0, size=64)  # fmt: skip
+    session = Session("x", steps=[Step(0, GetAlignment()), Step(0, Buffer(40, 64)), Step(0, read, bytes(64))])
+    for sabotage, end in ((None, End.DONE), (SABOTAGES["buffer.alloc-size"], End.DONE)):
+        server = InProcess(tmp_path, sabotage)
+        server.start()
+        try:
+            (heard,) = Speaker(server.endpoint, 10.0, one_client=False).have(session)
+            assert heard.end is end
+            assert list(suspicions(session, [heard])) == []
+        finally:
+            server.stop()
+    (said,) = Inside().have(session)
+    assert [answer.reply[8:] for answer in said.answers[1:2]] == [bytes(64)]
+    acts = [(step.connection, step.act, step.command) for step in steps_of([session])]
+    assert acts[4:8] == [(1, "send", "ALLOC_BUFFER"), (1, "receive", "ALLOC_BUFFER"), (1, "send", "BUFFER_GET_BASE"),
+                         (1, "receive", "BUFFER_GET_BASE")]  # fmt: skip
+
+
+def test_a_server_that_waits_for_what_it_must_refuse_is_seen(tmp_path: Path) -> None:
+    tensor = RpcTensor(id=1, type=24, buffer=handle(0), ne=(64, 1, 1, 1), nb=(1, 64, 64, 64), data=address(0))
+    whole = Packet.of(SetTensor(tensor=tensor, offset=0, data=bytes(64)))
+    steps = [Step(0, whole.with_bytes(1, (2**30).to_bytes(8, "little")), mutated=True)]
+    session = Session("x", buffers=(Buffer(0, 4096),), steps=steps, notes=[Note("frame.size", "SET_TENSOR", "x")])
+    for sabotage, waits in ((None, False), (SABOTAGES["frame.size-bounded"], True)):
+        server = InProcess(tmp_path, sabotage)
+        server.start()
+        try:
+            heard = Speaker(server.endpoint, 10.0, one_client=False).have(session, [True])
+            found = [(one.kind, one.rule, one.subject) for one in suspicions(session, heard)]
+            assert found == ([(Kind.WAITS, "frame.size-bounded", "SET_TENSOR")] if waits else [])
+        finally:
+            server.stop()
 
 
 def test_our_own_server_shows_nothing(tmp_path: Path) -> None:

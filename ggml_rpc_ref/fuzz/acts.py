@@ -211,7 +211,7 @@ def several(client: Client) -> None:
     if GraphRecompute not in client.material.commands:
         return
     # without uids a device has its last graph alone
-    last = {(graph.device, graph.uid): (graph, *rest) for graph, *rest in made}
+    last = {(one[0].device, one[0].uid): one for one in made}
     for graph, index, found, offset in rng.sample(list(last.values()), len(last)):
         image_upload(client, index, found, offset)
         client.say(client.make(GraphRecompute, device=graph.device, uid=graph.uid))
@@ -417,8 +417,8 @@ def alone(client: Client) -> None:
     if CommInit not in client.material.commands:
         return
     rng = client.rng
-    right = {"device": 0, "rank": 0, "world": 2, "port": rng.randrange(*PORTS), "host": b""}
-    wrong = rng.choice(({"world": 1}, {"world": 3}, {"rank": 2}, {"device": 2**32 - 1}, {"world": 0}))
+    right: dict[str, Any] = {"device": 0, "rank": 0, "world": 2, "port": rng.randrange(*PORTS), "host": b""}
+    wrong: dict[str, Any] = rng.choice(({"world": 1}, {"world": 3}, {"rank": 2}, {"device": 2**32 - 1}, {"world": 0}))
     client.say(CommInit(**right | wrong), b"\0")
 
 

@@ -122,8 +122,10 @@ class Speaker:
             for line in lines:
                 line.finish()
         finally:
-            for closed in (*lines, *others):
-                closed.close()
+            for line in lines:
+                line.close()
+            for other in others:
+                other.close()
         return [line.heard for line in lines]
 
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Final
 
 from ggml_rpc_ref.errors import Misuse
@@ -53,6 +54,8 @@ LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02
 """Seconds that are waited for a death after a session that is had once more, by how it ended."""
 MOST_WAITS: Final = 200
 """How often it is looked whether a server waits for the rest of what it must refuse: each time costs half a second."""
+REFUSALS: Final = 0.2
+"""The part of the sessions that a server ended early of which the model is asked whether it was right to."""
 MODEL_SHARE: Final = 0.3
 """The part of the time that may go into asking the model."""
 
@@ -116,7 +119,7 @@ class Campaign:
         self._idle = Usage()
         self._rejected: dict[Key, int] = {}
         self._free: int | None = None
-        self._waits = 0
+        self._waits, self._rng = 0, Random(self.options.seed)
 
     def run(self) -> Iterator[Event]:
         """Yield what happens. The last event is `Ended`, an interrupt (KeyboardInterrupt) included.
@@ -275,7 +278,7 @@ class Campaign:
             return False
         if not session.notes and not any(isinstance(s.message, GetTensor) and s.expected is None for s in session.steps):
             return False  # its right answers are known
-        if not any(is_complete(one) and not one.plan.rule for one in heard):
+        if not any(is_complete(one) and not one.plan.rule for one in heard) and self._rng.random() > REFUSALS:
             return False
         return self._modelling < MODEL_SHARE * (time.monotonic() - self._begun)
 

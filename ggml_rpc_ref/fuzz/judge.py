@@ -15,7 +15,7 @@ from ggml_rpc_ref.fuzz.numbers import differs
 from ggml_rpc_ref.fuzz.packet import Packet, meaning
 from ggml_rpc_ref.fuzz.parts import Part
 from ggml_rpc_ref.fuzz.plan import LARGEST_REPLY
-from ggml_rpc_ref.fuzz.session import Session, Step
+from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Session, Step
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import (
@@ -240,7 +240,7 @@ def _compared(session: Session, connection: int, heard: Heard, said: Said) -> It
     asked = [number for number, due in enumerate(heard.plan.dues) if due.reply]
     reached = asked[len(replies) - 1] if replies else -1
     if said.violation and not broken and reached >= accepted and said.violation.rule not in OWN_LIMITS:
-        rule = said.violation.rule
+        rule = _broken(session, connection, accepted, said.violation.rule)
         yield Suspicion(
             Kind.ACCEPTED if RULES[rule].level == "MUST" else Kind.WRONG, rule, f"it was accepted, though {said.violation}",
             message=accepted, subject=_subject(session, connection, accepted),
@@ -253,6 +253,16 @@ def _compared(session: Session, connection: int, heard: Heard, said: Said) -> It
         words = "a session was refused that breaks no rule"
         yield Suspicion(Kind.REFUSED, rule, words, subject=command_name(command), unless_new=graphs)
     yield from _replies_compared(session, connection, said, asked, replies)
+
+
+def _broken(session: Session, connection: int, number: int, rule: str) -> str:
+    """Return the rule that an accepted message breaks: another connection's buffer is more than an unknown one."""
+    steps = session.spoken(connection)
+    places = steps[number].packet(session.version).places if number < len(steps) else ()
+    there = {buffer.number for buffer in session.all_buffers}
+    if any(place.buffer in there and place.buffer // PER_CONNECTION != connection for place in places):
+        return "session.frees" if session.apart else "session.isolated"
+    return rule
 
 
 def _replies_compared(

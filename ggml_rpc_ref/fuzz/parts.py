@@ -174,9 +174,7 @@ def _lay_out(op: Op, case: Case, operands: Sequence[Tensor | None], version: Ver
         Tensor(t.dtype, t.ne, t.nb, PlainStorage(image), starts[id(t.storage)] + t.offset, f"t{n}") for n, t in enumerate(there)
     )
     tolerance = case.tolerance or op.tolerance
-    return Part(
-        op.name, case.id, image, _records(op, case, operands, tensors, version), tensors, case.tolerance or op.tolerance, version
-    )
+    return Part(op.name, case.id, image, _records(op, case, operands, tensors, version), tensors, tolerance, version)
 
 
 def _records(

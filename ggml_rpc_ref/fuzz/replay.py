@@ -90,8 +90,10 @@ class Player:
                 if step.act == "refused" and wrong:
                     return found
         finally:
-            for opened in (*self._open.values(), *others):
-                opened.close()
+            for stream in self._open.values():
+                stream.close()
+            for other in others:
+                other.close()
             self._open.clear()
         return found
 

@@ -147,7 +147,7 @@ def many(rng: Random, session: Session) -> Note | None:
 
 @mutation("order.stale")
 def stale(rng: Random, session: Session) -> Note | None:
-    """Use a buffer of a connection that has ended, on a new one."""
+    """Use a buffer of another connection, which has ended or not, on a new one."""
     if not session.buffers or session.headless or session.short or session.connections > 3:
         return None
     buffer, new = rng.choice(session.buffers), session.connections
@@ -159,9 +159,13 @@ def stale(rng: Random, session: Session) -> Note | None:
             SetTensor(tensor=whole, offset=0, data=bytes(64)),
         )
     )  # fmt: skip
-    session.apart = True
+    session.apart = rng.random() < 0.5
     insert(session, len(session.steps), wanted, new)
-    return Note("order.stale", command_name(type(wanted)), f"of buffer {buffer.number}, whose connection has ended")
+    return Note(
+        "order.stale",
+        command_name(type(wanted)),
+        f"of buffer {buffer.number} of {'a connection that has ended' if session.apart else 'another connection'}",
+    )
 
 
 @mutation("order.count")
