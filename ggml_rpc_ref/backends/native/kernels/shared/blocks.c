@@ -402,17 +402,24 @@ const struct block_type block_types[TYPES] = {
 
 /* ---------------------------------------------------------------------------------------------------------- to float32 */
 
+/* Levels as float32. */
+static inline f32x16 load_levels(const int8_t *p)
+{
+    typedef int8_t bytes __attribute__((vector_size(LANES)));
+    bytes levels;
+    memcpy(&levels, p, sizeof levels);
+    return __builtin_convertvector(__builtin_convertvector(levels, i32x16), f32x16);
+}
+
 static void scaled(const struct unpacked *from, const struct block_type *type, int n, float *to)
 {
     for (int start = 0, g = 0; start < n; start += type->group, g++) {
         float scale = from->scale[g], minimum = type->has_minimum ? from->minimum[g] : 0;
         const int8_t *level = from->level + start;
-        if (type->has_minimum)
-            for (int i = 0; i < type->group; i++)
-                to[start + i] = scale * level[i] - minimum;
-        else
-            for (int i = 0; i < type->group; i++)
-                to[start + i] = scale * level[i];
+        for (int i = 0; i < type->group; i += LANES) {
+            f32x16 product = splat(scale) * load_levels(level + i);
+            store16(to + start + i, type->has_minimum ? product - minimum : product);
+        }
     }
 }
 
