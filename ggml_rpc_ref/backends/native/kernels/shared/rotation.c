@@ -114,12 +114,7 @@ static void turn_tokens(const struct node *node, int64_t first, int64_t last, co
         float factor = scale_angles(g, theta);
         for (int64_t i = 0; i < pairs_of(g); i += LANES) {
             f32x16 s, c, x = load16(theta + i);
-            sincos16(x, &s, &c);
-            for (int k = 0; k < LANES; k++)
-                if (!(fabsf(x[k]) < 0x1p30f)) { /* also NaN and infinities */
-                    s[k] = sinf(x[k]);
-                    c[k] = cosf(x[k]);
-                }
+            turns16(x, &s, &c);
             store16(cosine + i, c * factor);
             store16(sine + i, s * (back ? -factor : factor));
         }
@@ -143,9 +138,27 @@ static void turn_far(float *dst, const float *a, int64_t n, const float *cosine,
     }
 }
 
+typedef uint64_t pairs_of_words __attribute__((vector_size(4 * LANES)));
+
+/* Each of some numbers for both elements of a pair; `sign` is turned in the first. */
+static inline f32x16 twice(const float *p, int32_t sign)
+{
+    typedef uint32_t words __attribute__((vector_size(2 * LANES)));
+    words half;
+    memcpy(&half, p, sizeof half);
+    pairs_of_words wide = __builtin_convertvector(half, pairs_of_words);
+    return (f32x16)(wide << 32 | (wide ^ (uint32_t)sign));
+}
+
 static void turn_near(float *dst, const float *a, int64_t n, const float *cosine, const float *sine)
 {
-    for (int64_t i = 0; i < n; i++) {
+    int64_t i = 0;
+    for (; i + LANES / 2 <= n; i += LANES / 2) {
+        f32x16 v = load16(a + 2 * i);
+        f32x16 swapped = (f32x16)((pairs_of_words)v << 32 | (pairs_of_words)v >> 32);
+        store16(dst + 2 * i, v * twice(cosine + i, 0) + swapped * twice(sine + i, INT32_MIN));
+    }
+    for (; i < n; i++) {
         float x = a[2 * i], y = a[2 * i + 1];
         dst[2 * i] = x * cosine[i] - y * sine[i];
         dst[2 * i + 1] = x * sine[i] + y * cosine[i];
