@@ -37,6 +37,10 @@ def fuzz(
     skip: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="No ops or mutations of this name (with *, ?); may be repeated.")
     ] = None,
+    seeds: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Begin with conversations: recordings, vectors, finds, raw bytes; may be repeated."),
+    ] = None,
     finds: Annotated[
         Path | None, typer.Option(metavar="DIRECTORY", help="Where finds are written; those that lie there are known.")
     ] = None,
@@ -51,11 +55,17 @@ def fuzz(
     inside: Annotated[
         bool, typer.Option("--inside", help="Fuzz our own server in this process, the decoder and the readers of files.")
     ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="With --inside: this backend, each session compared with the oracle's answers.")
+    ] = "",
     sums: Annotated[Path | None, typer.Option(metavar="FILE", help="With --inside: add what was done to the sums in it.")] = None,
     corpus: Annotated[Path | None, typer.Option(metavar="DIRECTORY", help="Write seeds for other fuzzers, and end.")] = None,
     dask: Annotated[str, typer.Option(metavar="ADDRESS", help="Spread it over a Dask cluster; 'local': one made here.")] = "",
     i_own_this_target: Annotated[
         bool, typer.Option("--i-own-this-target", help="Fuzz a server on another machine: it may crash there.")
+    ] = False,
+    no_feedback: Annotated[
+        bool, typer.Option("--no-feedback", help="Change no sessions further that led to something new, edges or outcomes.")
     ] = False,
     list_all: Listing = False,
     as_json: AsJson = False,
@@ -78,11 +88,12 @@ def fuzz(
     if corpus is not None:
         raise typer.Exit(_corpus(corpus, seed))
     if inside:
-        raise typer.Exit(_inside(seed, seconds, messages, sums))
+        raise typer.Exit(_inside(seed, seconds, messages, sums, device))
     polite = POLITE if target and not _is_near(target) else 0.0
     options = Options(
         seed=seed, max_time=seconds, max_messages=messages, ops=ops, mutations=mutations, timeout=timeout,
-        rate=rate or polite, shrink=shrink,
+        rate=rate or polite, shrink=shrink, feedback=not no_feedback,
+        seeds=tuple(map(str, seeds or ())),
     )  # fmt: skip
     # by default SIGTERM would end us at once and leave the server that we started behind: treat it as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -106,11 +117,13 @@ def _corpus(directory: Path, seed: str) -> ExitCode:
     return ExitCode.OK
 
 
-def _inside(seed: str, seconds: float, messages: int, sums: Path | None) -> ExitCode:
+def _inside(seed: str, seconds: float, messages: int, sums: Path | None, device: str) -> ExitCode:
     """Fuzz our own code; print each defect, and what was done."""
+    from ggml_rpc_ref.backends import registry
+    from ggml_rpc_ref.commands.readers import READERS, SAMPLES
     from ggml_rpc_ref.fuzz.ourselves import Ourselves
 
-    own = Ourselves(seed=seed)
+    own = Ourselves(seed=seed, readers=READERS, samples=SAMPLES, make=registry.maker(device, threads=2) if device else None)
     try:
         for defect in own.run(seconds, messages):
             print(f"DEFECT {defect.words}: {defect.what}", flush=True)

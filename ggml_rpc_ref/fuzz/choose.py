@@ -35,9 +35,10 @@ class Chooser:
         generator: of well-formed sessions.
         seed: of all choices.
         mutations: names of those to use; empty: all.
+        seeds: sessions to have first, as they are.
     """
 
-    def __init__(self, generator: Generator, seed: str, mutations: Sequence[str] = ()) -> None:
+    def __init__(self, generator: Generator, seed: str, mutations: Sequence[str] = (), seeds: Sequence[Session] = ()) -> None:
         self.generator, self.seed = generator, seed
         self.names = list(mutations or MUTATIONS)
         self.rng = Random(seed)
@@ -47,9 +48,12 @@ class Chooser:
         self.news: Counter[Pair] = Counter()
         self.made = 0
         self.corpus: deque[Session] = deque(maxlen=KEPT)
+        self.seeds = deque(seeds)
 
     def next(self) -> Session:
         """Return the next session."""
+        if self.seeds:
+            return self.seeds.popleft()
         while True:
             self.made += 1
             focus = self._op() if self.rng.random() < FOCUSED else ""

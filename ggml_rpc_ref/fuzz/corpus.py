@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ggml_rpc_ref.fuzz.generate import Generator
 from ggml_rpc_ref.fuzz.inside import bytes_of
+from ggml_rpc_ref.fuzz.packet import handle
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.dtypes import types
 from ggml_rpc_ref.spec.messages import AllocBuffer, BufferGetBase, Hello, by_number
@@ -32,7 +33,7 @@ def write(directory: Path, count: int, version: Version = DEFAULT, seed: str = "
         opening = [codec.encode_request(Hello(), version)]
         for buffer in session.buffers:
             opening.append(codec.encode_request(AllocBuffer(size=buffer.size), version))
-            opening.append(codec.encode_request(BufferGetBase(remote_ptr=buffer.number), version))
+            opening.append(codec.encode_request(BufferGetBase(remote_ptr=handle(buffer.number)), version))
         (directory / f"{number:05}.raw").write_bytes(b"".join(opening) + bytes_of(session, 0, {}))
     (directory / "ggml-rpc.dict").write_text("\n".join(dictionary(version)) + "\n", encoding="utf-8")
     return count + 1

@@ -2,12 +2,19 @@
 
 Each variant is a module of its own, made from the same sources with other instructions allowed; `native` picks one when it is
 first used. A module that can't be compiled, for want of a compiler or of its flags, is left out, and the package installs without.
+
+    python ggml_rpc_ref/backends/native/build.py avx2 DIRECTORY
+
+compiles one variant with AddressSanitizer and UndefinedBehaviorSanitizer into a directory, and prints the variables with which
+Python loads it in the place of the others: `.ci/sanitize` has a run of it.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -97,7 +104,32 @@ def builder(variant: str, *, alone: bool = False) -> FFI:
     return ffi
 
 
+SANITIZED = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+
+
+def sanitized(variant: str, directory: Path) -> dict[str, str]:
+    """Compile a variant with sanitizers; return the environment that it is used with."""
+    ffi = builder(variant, alone=True)
+    arguments = ffi._assigned_source[3]  # what set_source was told: cffi has no other way to change it
+    arguments["extra_compile_args"] += SANITIZED
+    arguments["extra_link_args"] += SANITIZED
+    arguments["optional"] = False
+    module = ffi.compile(tmpdir=str(directory))
+    compiler = os.environ.get("CC", "cc").split()
+    runtime = subprocess.run([*compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
+    return {
+        "LD_PRELOAD": runtime,
+        # Python and numpy keep what they have to the end; an allocation that is refused is for the caller to see
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "GGML_RPC_REF_NATIVE": str(Path(module).resolve()),
+    }
+
+
 plain = builder("plain")
 if "avx2" in VARIANTS:
     avx2 = builder("avx2")
     avx512 = builder("avx512")
+
+if __name__ == "__main__":
+    print("\n".join(f"{name}={value}" for name, value in sanitized(sys.argv[1], Path(sys.argv[2])).items()))

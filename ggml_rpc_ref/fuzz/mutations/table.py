@@ -86,7 +86,9 @@ def pick(rng: Random, session: Session, *kinds: type) -> int | None:
 
 def put(session: Session, index: int, message: Message | Packet) -> None:
     """Replace the message of a step."""
-    session.steps[index] = replace(session.steps[index], message=message, mutated=True, expected=None)
+    old = session.steps[index]
+    origin = old.origin if old.mutated or isinstance(old.message, Packet) else old.message
+    session.steps[index] = replace(old, message=message, mutated=True, expected=None, origin=origin)
 
 
 def insert(session: Session, index: int, message: Message | Packet, connection: int) -> None:
