@@ -55,11 +55,14 @@ def fuzz(
     inside: Annotated[
         bool, typer.Option("--inside", help="Fuzz our own server in this process, the decoder and the readers of files.")
     ] = False,
+    guided: Annotated[
+        bool, typer.Option("--guided", help="With --inside: only the readers of files, under libFuzzer (atheris).")
+    ] = False,
     device: Annotated[
         str, typer.Option(metavar="NAME", help="With --inside: this backend, each session compared with the oracle's answers.")
     ] = "",
     sums: Annotated[Path | None, typer.Option(metavar="FILE", help="With --inside: add what was done to the sums in it.")] = None,
-    corpus: Annotated[Path | None, typer.Option(metavar="DIRECTORY", help="Write seeds for other fuzzers, and end.")] = None,
+    corpus: Annotated[Path | None, typer.Option(metavar="DIRECTORY", help="Write seeds for other fuzzers, with the numbers of a server if one is given, and end.")] = None,
     dask: Annotated[str, typer.Option(metavar="ADDRESS", help="Spread it over a Dask cluster; 'local': one made here.")] = "",
     i_own_this_target: Annotated[
         bool, typer.Option("--i-own-this-target", help="Fuzz a server on another machine: it may crash there.")
@@ -86,7 +89,9 @@ def fuzz(
         return
     seconds = max_time or PROFILES[profile]
     if corpus is not None:
-        raise typer.Exit(_corpus(corpus, seed))
+        raise typer.Exit(_corpus(corpus, seed, spawn, target))
+    if guided:
+        raise typer.Exit(_guided(seed, seconds))
     if inside:
         raise typer.Exit(_inside(seed, seconds, messages, sums, device))
     polite = POLITE if target and not _is_near(target) else 0.0
@@ -106,15 +111,37 @@ def fuzz(
     raise typer.Exit(_exit_code(report.kinds, report.is_interrupted, report.why))
 
 
-def _corpus(directory: Path, seed: str) -> ExitCode:
-    from ggml_rpc_ref.fuzz.corpus import write
+def _corpus(directory: Path, seed: str, spawn: str, target: str) -> ExitCode:
+    """Write conversations, with the numbers of a server where one is given."""
+    from ggml_rpc_ref.fuzz import watched
+    from ggml_rpc_ref.fuzz.corpus import chosen_by, write
+    from ggml_rpc_ref.fuzz.introduce import introduce
 
     try:
-        count = write(directory, SEEDS, seed=seed)
+        if not spawn and not target:
+            count = write(directory, SEEDS, seed=seed)
+        else:
+            with watched(spawn, target) as server:
+                server.start()
+                version = introduce(server.target.endpoint, 5.0).version
+                count = write(directory, SEEDS, version, seed, chosen_by(server, version))
+    except (ConnectionError, TimeoutError):
+        raise
     except OSError as error:
         raise Misuse(f"can't write {error.filename}: {error.strerror}") from None
     print(f"{count} files in {directory}: .raw conversations for AFLNet, AFL++ and libFuzzer, and a dictionary")
     return ExitCode.OK
+
+
+def _guided(seed: str, seconds: float) -> ExitCode:
+    """Fuzz the readers of files with Python's branches as feedback; print each defect."""
+    from ggml_rpc_ref.fuzz.guided import run
+
+    count = 0
+    for count, defect in enumerate(run("ggml_rpc_ref.commands.readers", seconds, seed), 1):
+        print(f"DEFECT {defect.words}: {defect.what}", flush=True)
+    print(f"{count} defects")
+    return ExitCode.OUR_FAULT if count else ExitCode.OK
 
 
 def _inside(seed: str, seconds: float, messages: int, sums: Path | None, device: str) -> ExitCode:

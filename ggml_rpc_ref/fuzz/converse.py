@@ -240,7 +240,7 @@ def opened(stream: Stream, buffers: Sequence[Buffer], version: Version) -> dict[
         PeerClosed, DeadlineMissed: where no answer comes.
     """
     requests = [codec.encode_request(Hello(), version)]
-    requests += [codec.encode_request(_alloc(buffer, version), version) for buffer in buffers]
+    requests += [codec.encode_request(allocation(buffer, version), version) for buffer in buffers]
     stream.send(b"".join(requests))
     said = _reply(stream, HelloReply, version)
     if (said.major, said.minor, said.patch) != tuple(version):
@@ -267,7 +267,8 @@ def _check_disjoint(buffers: Sequence[Buffer], bases: Sequence[int]) -> None:
             raise Violation("buffer.disjoint", "base_ptr", hex(start), f"another buffer reaches to {end:#x}")
 
 
-def _alloc(buffer: Buffer, version: Version) -> AllocBuffer:
+def allocation(buffer: Buffer, version: Version) -> AllocBuffer:
+    """Return the request that allocates a buffer."""
     return AllocBuffer(device=buffer.device if has_field(AllocBuffer, "device", version) else 0, size=buffer.size)
 
 

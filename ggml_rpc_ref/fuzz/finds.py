@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from ggml_rpc_ref.errors import Damaged, Misuse
 from ggml_rpc_ref.files import conversation
 from ggml_rpc_ref.files.conversation import Anything, AtLeast, Binding, Exactly, Named, Near, Piece, Step
 from ggml_rpc_ref.fuzz.inside import Inside, Said
@@ -122,12 +123,20 @@ class Store:
     known: dict[Key, Find | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Read the keys of the finds that are there."""
-        if self.directory is not None:
-            for path in sorted(self.directory.glob("*.json")):
-                content = json.loads(path.read_text(encoding="utf-8"))
-                if "provenance" in content:
-                    self.known[tuple(content["provenance"]["key"])] = None
+        """Read the keys of the finds that are there.
+
+        Raises:
+            Damaged: for a file that is none.
+            Misuse: for one that can't be read.
+        """
+        for path in sorted(self.directory.glob("*.json")) if self.directory is not None else ():
+            try:
+                key = json.loads(path.read_text(encoding="utf-8"))["provenance"]["key"]
+                self.known[tuple(word + "" for word in key)] = None
+            except OSError as error:
+                raise Misuse(f"can't read {path}: {error.strerror}") from None
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise Damaged(path, None, "find", "is none of the fuzzer's: it has no key", "file.form") from None
 
     def add(self, find: Find) -> None:
         """Keep a find, on disk where there is a directory: as a conversation and as a script."""

@@ -190,6 +190,17 @@ class Ourselves:
 
     def _file(self, session: Session, path: Path) -> Iterator[Defect]:
         kind = self.rng.choice([*WRITERS, *self.samples])
+        path = self.written(session, kind, path)
+        if path.suffix == ".json" and self.rng.random() < 0.6:
+            path.write_text(json.dumps(damaged_tree(self.rng, json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
+        else:
+            path.write_bytes(damaged(self.rng, path.read_bytes()))
+        data = path.read_bytes()
+        self.sums.files += 1
+        yield from self.read(path, f"{kind} of {len(data)} bytes: {data[:32].hex()}…")
+
+    def written(self, session: Session, kind: str, path: Path) -> Path:
+        """Write a good file of a kind, of a session where it is one of those; return its path, which ends as such files do."""
         if kind in self.samples:
             suffix, content = self.samples[kind]
             path = path.with_suffix(suffix)
@@ -198,13 +209,7 @@ class Ourselves:
             suffix, write = WRITERS[kind]
             path = path.with_suffix(suffix)
             write(session, path)
-        if suffix == ".json" and self.rng.random() < 0.6:
-            path.write_text(json.dumps(damaged_tree(self.rng, json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
-        else:
-            path.write_bytes(damaged(self.rng, path.read_bytes()))
-        data = path.read_bytes()
-        self.sums.files += 1
-        yield from self.read(path, f"{kind} of {len(data)} bytes: {data[:32].hex()}…")
+        return path
 
     def read(self, path: Path, what: str) -> Iterator[Defect]:
         """Have every reader read a file; yield what it raises but may not."""

@@ -16,6 +16,8 @@ import platform
 import re
 import subprocess
 import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -109,20 +111,26 @@ SANITIZED = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefi
 
 def sanitized(variant: str, directory: Path) -> dict[str, str]:
     """Compile a variant with sanitizers; return the environment that it is used with."""
-    ffi = builder(variant, alone=True)
-    arguments = ffi._assigned_source[3]  # what set_source was told: cffi has no other way to change it
-    arguments["extra_compile_args"] += SANITIZED
-    arguments["extra_link_args"] += SANITIZED
-    arguments["optional"] = False
-    module = ffi.compile(tmpdir=str(directory))
     compiler = os.environ.get("CC", "cc").split()
+    table, module = directory / f"_{variant}.c", directory / f"_{variant}.so"
+    builder(variant, alone=True).emit_c_code(str(table))
+    flags = [*FLAGS, *VARIANTS[variant], "-fPIC", f"-I{sysconfig.get_paths()['include']}", *SANITIZED]
+
+    def compile_one(source: Path) -> str:
+        made = directory / f"{source.as_posix().replace('/', '-')}.o"
+        subprocess.run([*compiler, *flags, "-c", str(source), "-o", str(made)], check=True)
+        return str(made)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_one, [table, *sources()]))
+    subprocess.run([*compiler, "-shared", *objects, "-o", str(module), "-pthread", "-lm", *SANITIZED], check=True)
     runtime = subprocess.run([*compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
     return {
         "LD_PRELOAD": runtime,
         # Python and numpy keep what they have to the end; an allocation that is refused is for the caller to see
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
-        "GGML_RPC_REF_NATIVE": str(Path(module).resolve()),
+        "GGML_RPC_REF_NATIVE": str(module.resolve()),
     }
 
 
