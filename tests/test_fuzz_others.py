@@ -29,7 +29,7 @@ from ggml_rpc_ref.fuzz.watch import Watched
 from ggml_rpc_ref.net.stream import open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server import handlers
+from ggml_rpc_ref.server import handlers, memory
 from ggml_rpc_ref.spec.messages import Hello, Message, RpcTensor, SetTensor
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from tests.support.sabotage import InProcess
@@ -175,7 +175,18 @@ def test_seeds_for_other_fuzzers_are_conversations(tmp_path: Path) -> None:
     assert 'type_f16="\\x01\\x00\\x00\\x00"' in lines
 
 
-def test_a_corpus_made_with_a_server_is_answered_by_it(tmp_path: Path) -> None:
+class Counting:
+    """In place of `secrets`: a server that gives every connection the same handles and addresses."""
+
+    count = 0
+
+    def randbits(self, bits: int) -> int:
+        self.count = 0 if bits == 44 else self.count + 1  # 44: the addresses of a new connection
+        return self.count
+
+
+def test_a_corpus_made_with_a_server_is_answered_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "secrets", Counting())
     server = InProcess(tmp_path / "cache")
     server.start()
     try:

@@ -724,8 +724,9 @@ def test_a_server_that_does_not_come_up_says_why(fault: str, words: str, world: 
     timeout = 0.3 if fault == "mute" else 60
     with pytest.raises(upstream.Failed, match=words), upstream.server("3.6.1", timeout=timeout):
         pytest.fail("it came up")
-    (noted,) = world.notes("serve")
-    assert gone(int(noted.split()[0]))
+    noted = world.notes("serve")
+    assert noted or fault == "mute"  # a busy machine may not even have begun with it in that time
+    assert all(gone(int(line.split()[0])) for line in noted)
 
 
 @pytest.mark.parametrize(

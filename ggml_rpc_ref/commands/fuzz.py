@@ -62,7 +62,12 @@ def fuzz(
         str, typer.Option(metavar="NAME", help="With --inside: this backend, each session compared with the oracle's answers.")
     ] = "",
     sums: Annotated[Path | None, typer.Option(metavar="FILE", help="With --inside: add what was done to the sums in it.")] = None,
-    corpus: Annotated[Path | None, typer.Option(metavar="DIRECTORY", help="Write seeds for other fuzzers, with the numbers of a server if one is given, and end.")] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY", help="Write seeds for other fuzzers, with the numbers of a server if one is given, and end."
+        ),
+    ] = None,
     dask: Annotated[str, typer.Option(metavar="ADDRESS", help="Spread it over a Dask cluster; 'local': one made here.")] = "",
     i_own_this_target: Annotated[
         bool, typer.Option("--i-own-this-target", help="Fuzz a server on another machine: it may crash there.")
@@ -137,11 +142,11 @@ def _guided(seed: str, seconds: float) -> ExitCode:
     """Fuzz the readers of files with Python's branches as feedback; print each defect."""
     from ggml_rpc_ref.fuzz.guided import run
 
-    count = 0
-    for count, defect in enumerate(run("ggml_rpc_ref.commands.readers", seconds, seed), 1):
-        print(f"DEFECT {defect.words}: {defect.what}", flush=True)
-    print(f"{count} defects")
-    return ExitCode.OUR_FAULT if count else ExitCode.OK
+    found = list(run("ggml_rpc_ref.commands.readers", seconds, seed))
+    for defect in found:
+        print(f"DEFECT {defect.words}: {defect.what}")
+    print(f"{len(found)} defects")
+    return ExitCode.OUR_FAULT if found else ExitCode.OK
 
 
 def _inside(seed: str, seconds: float, messages: int, sums: Path | None, device: str) -> ExitCode:

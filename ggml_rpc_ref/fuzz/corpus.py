@@ -2,7 +2,7 @@
 
 Without a server the handles in them are made up: a fuzzer that plays them gets past HELLO and the queries, and to the checks of
 handles. With one they have the numbers that it chose on a fresh start, which it must choose again for them to mean what they say:
-our server does, the genuine one where addresses are not randomised (`setarch -R`).
+the genuine one does where addresses are not randomised (`setarch -R`), ours never, since it draws them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from ggml_rpc_ref.spec.dtypes import types
 from ggml_rpc_ref.spec.messages import BufferGetBase, Hello, by_number
 from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
-
 
 Chosen = Callable[[Session], Numbers]
 """Returns the numbers that a server gives to a session's buffers."""
