@@ -11,6 +11,7 @@ import pytest
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fuzz import Campaign, Generator, Options, preload
+from ggml_rpc_ref.fuzz.choose import Chooser
 from ggml_rpc_ref.fuzz.corpus import write as write_corpus
 from ggml_rpc_ref.fuzz.edges import BITS, VARIABLE, Edges
 from ggml_rpc_ref.fuzz.finds import Find, as_json, text_of
@@ -216,3 +217,16 @@ def test_last_words_are_the_reports_first() -> None:
     assert preload.last_words(OVERFLOW) == "ERROR: AddressSanitizer: heap-buffer-overflow"
     said = "/x/ggml.c:12: GGML_ASSERT(a) failed\n=====\n" + OVERFLOW.replace("heap-buffer-overflow on", "ABRT on unknown")
     assert preload.last_words(said) == "ggml.c:12: GGML_ASSERT(a) failed"
+
+
+def test_more_of_what_led_to_something_new() -> None:
+    chooser = Chooser(Generator(ops=["ADD"]), "0")
+    chooser.keep(chooser.generator.session(1, "ADD"))
+    begun = {True: 0, False: 0}
+    for better in (True, False):
+        for _ in range(300):
+            session = chooser.next()
+            again = session.seed == "1"
+            begun[better] += again
+            chooser.had(is_new=again is better)
+    assert begun[True] > 2 * begun[False] > 0

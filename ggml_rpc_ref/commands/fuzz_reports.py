@@ -97,9 +97,10 @@ class Report:
     def _state(self) -> str:
         count = self.count
         edges = f"{count.edges.bit_count()} edges, " if count.edges else ""
+        last = f", the last after {self.finds[-1].seconds:.0f} s" if self.finds else ""
         return (
             f"{count.seconds:.0f} s: {count.messages} messages in {count.sessions} sessions, {count.rate:.0f}/s, "
-            f"{count.deaths} deaths, {edges}{len(count.states)} outcomes, {len(self.finds)} finds"
+            f"{count.deaths} deaths, {edges}{len(count.states)} outcomes, {len(self.finds)} finds{last}"
         )
 
     def _table(self) -> Any:

@@ -96,6 +96,7 @@ class _Seen:
     heard: list[Heard]
     suspicions: list[Suspicion] = field(default_factory=list)
     death: Death | None = None
+    is_new: bool = False
 
 
 class Campaign:
@@ -161,6 +162,7 @@ class Campaign:
         while not self._is_over():
             session = self.chooser.next()
             seen = self._have(session)
+            self.chooser.had(is_new=seen.is_new)
             yield from self._consider(session, seen)
             self._tick()
             if self.count.seconds - shown > PROGRESS:
@@ -201,22 +203,24 @@ class Campaign:
         if ends != {End.DONE}:
             seen.death = self.server.death(DYING if End.LOST in ends else 0.05 if End.SILENT in ends else 0.0)
         if seen.death is None:
-            self._novelty(session, heard)
+            seen.is_new = self._is_new(session, heard)
             seen.suspicions = [*suspicions(session, heard), *self._costs(session, before, ends), *self._leaks()]
             if self._is_for_the_model(session, heard) or model:
                 seen.suspicions += self._model(session, heard)
         return seen
 
-    def _novelty(self, session: Session, heard: Sequence[Heard]) -> None:
-        """Keep a session with which the server did what it had not done before: edges, ends, replies, memory, words in its log."""
+    def _is_new(self, session: Session, heard: Sequence[Heard]) -> bool:
+        """Whether the server did what it had not done before: edges, ends, replies, memory, words in its log. Such one is kept."""
         target = session.notes[-1].target if session.notes else ""
         grown = ((self._idle.peak >> 20) or 1).bit_length()
         state = f"{target}: {self.server.said}; 2^{grown} MiB; " + ", ".join(outcome_of(one) for one in heard)
         edges = self.server.edges.count if self.server.edges else 0
-        if self.options.feedback and (edges > self._edges or not self.count.states[state]):
+        is_new = edges > self._edges or not self.count.states[state]
+        if is_new and self.options.feedback:
             self.chooser.keep(session)
         self._edges = edges
         self.count.states[state] += 1
+        return is_new
 
     def _costs(self, session: Session, before: Usage, ends: set[End]) -> Iterator[Suspicion]:
         """Yield what a session cost out of all proportion to its bytes."""

@@ -108,7 +108,7 @@ def main(module: str, seconds: str, directory: str, seed: str) -> None:
     def changed(data: bytes, most: int, number: int) -> bytes:
         if not data or number % 8:
             return bytes(atheris.Mutate(data, most))
-        return (data[:1] + files.damaged(Random(number), data[1:]))[:most]
+        return bytes(data[:1] + files.damaged(Random(number), data[1:]))[:most]
 
     arguments = [f"-max_total_time={seconds}", f"-timeout={HANGS}", f"-max_len={LONGEST}", "-rss_limit_mb=4096", str(corpus)]
     atheris.Setup([sys.argv[0], *arguments], one, custom_mutator=changed)
