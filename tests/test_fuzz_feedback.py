@@ -220,13 +220,12 @@ def test_last_words_are_the_reports_first() -> None:
 
 
 def test_more_of_what_led_to_something_new() -> None:
-    chooser = Chooser(Generator(ops=["ADD"]), "0")
-    chooser.keep(chooser.generator.session(1, "ADD"))
-    begun = {True: 0, False: 0}
+    generator, begun = Generator(ops=["ADD"]), {True: 0, False: 0}
     for better in (True, False):
-        for _ in range(300):
-            session = chooser.next()
-            again = session.seed == "1"
+        chooser = Chooser(generator, "0")
+        chooser.keep(generator.session(1, "ADD"))
+        for _ in range(150):
+            again = chooser.next().seed == "1"
             begun[better] += again
             chooser.had(is_new=again is better)
     assert begun[True] > 2 * begun[False] > 0
