@@ -18,7 +18,7 @@ from ggml_rpc_ref.fuzz.finds import Find, as_json, text_of
 from ggml_rpc_ref.fuzz.inside import Inside
 from ggml_rpc_ref.fuzz.judge import Kind
 from ggml_rpc_ref.fuzz.seeds import sessions_of
-from ggml_rpc_ref.fuzz.session import Session
+from ggml_rpc_ref.fuzz.session import Buffer, Session
 from ggml_rpc_ref.fuzz.watch import Watched
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import AllocBuffer
@@ -32,7 +32,8 @@ SESSIONS = VECTORS / "upstream-3.6.1-llama-cpp-python-0.3.20" / "sessions"
 
 
 def bytes_of(session: Session) -> bytes:
-    return b"".join(step.packet(DEFAULT).template for step in session.steps)
+    """What is said beside allocations, which a seed has at its beginning."""
+    return b"".join(step.packet(DEFAULT).template for step in session.steps if not isinstance(step.message, Buffer))
 
 
 # ---------------------------------------------------------------------------------------------------------------- seeds
@@ -59,7 +60,7 @@ def test_finds_and_corpora_are_seeds(tmp_path: Path) -> None:
     find = tmp_path / "find.json"
     find.write_text(text_of(as_json(Find(Kind.CRASH, ("x",), "it dies", "", [session]))))
     (again,) = sessions_of([find], DEFAULT)
-    assert [buffer.size for buffer in again.buffers] == [buffer.size for buffer in session.buffers]
+    assert [buffer.size for buffer in again.buffers] == [buffer.size for buffer in session.all_buffers]
     assert bytes_of(again).startswith(bytes_of(session))  # then a find has the sentinel
     write_corpus(tmp_path / "corpus", 3)
     made = Generator(clients=1)
@@ -67,7 +68,7 @@ def test_finds_and_corpora_are_seeds(tmp_path: Path) -> None:
         parts = sessions_of([tmp_path / "corpus" / f"{number:05}.raw"], DEFAULT)
         session = made.session(f"0/{number}", made.names[number] if number % 2 else "")
         assert b"".join(map(bytes_of, parts)).startswith(bytes_of(session))
-        assert parts[0].buffers == session.buffers or parts[0].buffers[0].device == 0
+        assert parts[0].buffers == session.all_buffers
 
 
 def test_malformed_vectors_are_seeds() -> None:
@@ -163,7 +164,7 @@ def test_what_takes_new_edges_is_changed_further(tmp_path: Path) -> None:
         campaign = Campaign(watched, options)
         list(campaign.run())
         kept.append(len(campaign.chooser.corpus))
-        assert campaign.count.edges.bit_count() == 2
+        assert campaign.count.edges.bit_count() == len(campaign.count.ops) > 0
     assert kept[0] > kept[1] == 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from random import Random
 from typing import Final
 
@@ -68,6 +69,7 @@ class Chooser:
         self.made = 0
         self.corpus: deque[Session] = deque(maxlen=KEPT)
         self.seeds = deque(seeds)
+        self._weights: list[float] = []
 
     def next(self) -> Session:
         """Return the next session."""
@@ -104,6 +106,7 @@ class Chooser:
         """Keep a session that led to something new, unless it has been changed too often already."""
         if len(session.notes) < MOST_CHANGES and len(session.steps) < MOST_STEPS:
             self.corpus.append(session)
+            self._weights.clear()
             for note in session.notes:
                 self.news[note.mutation, ""] += 1
 
@@ -113,7 +116,9 @@ class Chooser:
         return min(some, key=lambda op: self.asked[op])
 
     def _mutate(self, session: Session) -> None:
-        some = self.rng.choices(self.names, [self._weight(name) for name in self.names], k=TRIES)
+        if not self._weights:
+            self._weights = list(accumulate(self._weight(name) for name in self.names))
+        some = self.rng.choices(self.names, cum_weights=self._weights, k=TRIES)
         for name in some:
             if mutate(self.rng, session, name) is not None:
                 return
@@ -128,6 +133,8 @@ class Chooser:
 
     def learn(self, session: Session, *, died: bool, is_new: bool) -> None:
         """Take note of what became of a session."""
+        if is_new:
+            self._weights.clear()
         for note in session.notes:
             if died:
                 self.deaths[note.key] += 1

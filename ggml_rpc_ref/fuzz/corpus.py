@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ggml_rpc_ref.fuzz.converse import allocation, opened
+from ggml_rpc_ref.fuzz.converse import opened
 from ggml_rpc_ref.fuzz.generate import Generator
 from ggml_rpc_ref.fuzz.inside import bytes_of
 from ggml_rpc_ref.fuzz.packet import Numbers, handle
@@ -41,8 +41,8 @@ def write(directory: Path, count: int, version: Version = DEFAULT, seed: str = "
         numbers = chosen(session)
         opening = [codec.encode_request(Hello(), version)]
         # all of them before the first address is asked for, as `converse.opened` does: addresses depend on the order
-        opening += [codec.encode_request(allocation(buffer, version), version) for buffer in session.buffers]
-        for buffer in session.buffers:
+        opening += [codec.encode_request(buffer.request(version), version) for buffer in session.all_buffers]
+        for buffer in session.all_buffers:
             remote_ptr, _ = numbers.get(buffer.number, (handle(buffer.number), 0))
             opening.append(codec.encode_request(BufferGetBase(remote_ptr=remote_ptr), version))
         (directory / f"{number:05}.raw").write_bytes(b"".join(opening) + bytes_of(session, 0, numbers))
@@ -56,7 +56,7 @@ def chosen_by(server: Watched, version: Version, timeout: float = 5.0) -> Chosen
     def ask(session: Session) -> Numbers:
         server.renew()
         with open_stream(*server.target.endpoint, timeout=timeout) as stream:
-            return opened(stream, session.buffers, version)
+            return opened(stream, tuple(session.all_buffers), version)
 
     return ask
 

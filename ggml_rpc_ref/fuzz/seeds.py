@@ -138,6 +138,7 @@ class _Reader:
     buffers: list[Buffer] = field(default_factory=list)
     handles: dict[int, int] = field(default_factory=dict)
     bases: dict[int, int] = field(default_factory=dict)
+    is_opening: bool = True
 
     def sessions(self, ours: bytes, theirs: bytes) -> Iterator[Session]:
         """Yield the sessions; none where its buffers are too large."""
@@ -163,6 +164,7 @@ class _Reader:
                 continue
             if due.cls is BufferGetBase and self._place(data[HEAD:], reply):
                 continue
+            self.is_opening = False
             if len(data) <= LARGEST:
                 yield Step(0, self._message(due.cls, data))
         left = ours[ends[-1] :]
@@ -170,7 +172,7 @@ class _Reader:
             yield Step(0, Packet(left), mutated=True)
 
     def _allocate(self, payload: bytes, reply: bytes) -> bool:
-        """Take note of a buffer; of bytes without replies it is the next one of those that a corpus has."""
+        """Take note of a buffer; without replies only of those that are allocated before anything else, as in a corpus."""
         request: AllocBuffer = codec.decode(AllocBuffer, payload, self.version)
         number = len(self.buffers)
         if len(reply) == 16:
@@ -178,6 +180,8 @@ class _Reader:
             if not given.remote_ptr:
                 return False
             self.handles[given.remote_ptr] = number
+        elif not self.is_opening:
+            return False
         if request.size > ROOM:
             return False
         self.buffers.append(Buffer(number, request.size, min(request.device, self.devices - 1)))
