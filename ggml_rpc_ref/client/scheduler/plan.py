@@ -57,14 +57,22 @@ class Plan:
         wanted, at, owner = self.graph.tensors[tensor], self.graph.at, self.graph.owner[tensor]
         if isinstance(wanted.buffer, Placed):
             return wanted.buffer.tensor
-        # not dataclasses.replace, which takes longer than all else here together
-        made = self._blank(backend, wanted)
-        made.op, made.op_params, made.flags, made.computed = wanted.op, wanted.op_params, wanted.flags | FLAG_COMPUTE, True
-        made.src = tuple([None if source is None else self.on(backend, at[source.id]) for source in wanted.src])
-        if owner != tensor:
-            shown = self.on(backend, owner)
-            made.view_src, made.view_offs = shown.owner, wanted.view_offs + shown.view_offs
-        return made
+        shown = None if owner == tensor else self.on(backend, owner)
+        return RemoteTensor(  # not dataclasses.replace, which takes longer than all else here together
+            self.backends[backend],
+            wanted.dtype,
+            wanted.ne,
+            wanted.nb,
+            wanted.ndim,
+            wanted.name,
+            op=wanted.op,
+            op_params=wanted.op_params,
+            src=tuple([None if source is None else self.on(backend, at[source.id]) for source in wanted.src]),
+            view_src=None if shown is None else shown.owner,
+            view_offs=0 if shown is None else wanted.view_offs + shown.view_offs,
+            flags=wanted.flags | FLAG_COMPUTE,
+            computed=True,
+        )
 
     def _blank(self, backend: int, like: RemoteTensor) -> RemoteTensor:
         return RemoteTensor(self.backends[backend], like.dtype, like.ne, like.nb, like.ndim, like.name)
