@@ -118,7 +118,8 @@ def happened(cable: Cable, far: str) -> dict[str, Any]:
                 except ggml_rpc_ref.ServerLost as lost:
                     said |= {"named": lost.endpoint, "tensors": lost.tensors, "sentence": str(lost)}
             said["seconds"] = time.monotonic() - begun
-            said["without"] = is_right(scheduler.without(far) and network)
+            scheduler.without(far)
+            said["without"] = is_right(network)
             cable.cut = False
             scheduler.add(ggml_rpc_ref.rpc_init(far))
             said["again"] = is_right(network)
