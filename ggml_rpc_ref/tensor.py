@@ -191,6 +191,8 @@ class Tensor:
         match self.dtype.name:
             case "F32" if values.dtype == np.float32:
                 target[...] = values
+            case "I32" if values.dtype.kind == "f":
+                target[...] = to_int32(values)
             case "F32" | "F64" | "I8" | "I16" | "I32" | "I64":
                 with np.errstate(over="ignore", invalid="ignore"):
                     target[...] = values
@@ -223,6 +225,13 @@ class Tensor:
         """Return the part of this tensor whose ne[1] index runs from start up to, not including, stop, in place."""
         ne = (self.ne[0], stop - start, self.ne[2], self.ne[3])
         return Tensor(self.dtype, ne, self.nb, self.storage, self.offset + start * self.nb[1], self.name)
+
+
+def to_int32(values: Array) -> Array:
+    """Return C's (int32_t) of floats; what is undefined in C is -2**31, as on x86."""
+    whole = np.trunc(values)
+    # chosen before the cast: numpy leaves the cast of NaN and of what does not fit undefined, and comparisons with NaN are false
+    return np.where((whole >= -(2.0**31)) & (whole < 2.0**31), whole, -(2.0**31)).astype(np.int32)
 
 
 def allocate(dtype: DType, ne: Quad, nb: Quad | None = None, *, fill: int = 0, guard: int = 0) -> Tensor:
