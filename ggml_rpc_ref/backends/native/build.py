@@ -11,6 +11,7 @@ Python loads it in the place of the others: `.ci/sanitize` has a run of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -113,7 +114,8 @@ def sanitized(variant: str, directory: Path) -> dict[str, str]:
     """Compile a variant with sanitizers; return the environment that it is used with."""
     compiler = os.environ.get("CC", "cc").split()
     table, module = directory / f"_{variant}.c", directory / f"_{variant}.so"
-    builder(variant, alone=True).emit_c_code(str(table))
+    with contextlib.redirect_stdout(sys.stderr):  # cffi says what it writes
+        builder(variant, alone=True).emit_c_code(str(table))
     flags = [*FLAGS, *VARIANTS[variant], "-fPIC", f"-I{sysconfig.get_paths()['include']}", *SANITIZED]
 
     def compile_one(source: Path) -> str:
@@ -134,7 +136,22 @@ def sanitized(variant: str, directory: Path) -> dict[str, str]:
     }
 
 
+def hash_builder() -> FFI:
+    """Return cffi's description of the module that hashes; it is no kernel, but built by the same compiler."""
+    ffi, declared = FFI(), "uint64_t fnv1a(const uint8_t *data, int64_t size, uint64_t state);"
+    ffi.cdef(declared)
+    ffi.set_source(
+        "ggml_rpc_ref.protocol._fnv",
+        f"#include <stdint.h>\n{declared}",
+        sources=["ggml_rpc_ref/protocol/fnv.c"],
+        extra_compile_args=["-O3", "-g0"],
+        optional=True,
+    )
+    return ffi
+
+
 plain = builder("plain")
+fnv = hash_builder()
 if "avx2" in VARIANTS:
     avx2 = builder("avx2")
     avx512 = builder("avx512")
