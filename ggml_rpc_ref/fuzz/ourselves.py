@@ -232,7 +232,8 @@ def defect_of(error: Exception, what: str) -> Defect:
 def heard_of(sent: bytes, said: Said, version: Version = DEFAULT) -> Heard:
     """Return what a connection in this process got as if it had been heard."""
     replies = b"".join(answer.reply for answer in said.answers)
-    return Heard(sent, plan_of(sent, version), (), replies, End.CLOSED if said.violation else End.DONE)
+    end = End.CLOSED if said.violation else End.DONE
+    return Heard(sent=sent, plan=plan_of(sent, version), replies=replies, end=end)
 
 
 def decoded(path: Path) -> None:
