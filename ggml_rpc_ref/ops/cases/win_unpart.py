@@ -26,3 +26,4 @@ def cases() -> Iterator[Case]:
     yield _case("more-windows", (3, 5, 4), 2, (2, 2, 9))
     yield _case("larger-windows", (3, 5, 4), 2, (3, 4, 6))
     yield _case("special", (7, 9, 5), 4, fill="special")
+    yield _case("one-element", (1, 1, 1), 1)
