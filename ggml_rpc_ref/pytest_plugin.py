@@ -1,4 +1,4 @@
-"""A plugin for pytest: the conformance cases as tests of your own project, of a server or of a client, and fixtures for your own tests.
+"""A plugin for pytest: the conformance cases as tests of a server or a client of your own, and fixtures for tests beside them.
 
     # test_my_server.py
     def test_conformance(ggml_rpc_case):
