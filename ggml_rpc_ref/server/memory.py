@@ -195,6 +195,11 @@ class Memory:
             raise Violation(rule, field, hex(remote_ptr), "no live buffer of this connection has this handle")
         return buffer
 
+    def find(self, remote_ptr: int, base: int, size: int) -> Buffer | None:
+        """Return the live buffer that has all of these, if there is one."""
+        buffer = self._buffers.get(remote_ptr)
+        return buffer if buffer is not None and (buffer.base, buffer.size) == (base, size) else None
+
     def free(self, remote_ptr: int) -> Buffer:
         """Free a buffer's bytes, forget its handle, and return what it was.
 
