@@ -446,7 +446,9 @@ class Campaign:
         except Misuse as error:
             raise ConnectionError(f"the server could not be started again after this: {why}: {error}") from None
         # both belong to the process: a new one may give its devices another share of the machine's memory, as ours does
-        self._idle, self._free = self.server.usage(), self._free_now()
+        self._idle = self.server.usage()
+        # a device that did not say the same each time while nobody used it will not do so now
+        self._free = None if self._free is None else self._free_now()
 
 
 def outcome_of(heard: Heard) -> str:
