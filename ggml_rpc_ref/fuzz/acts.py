@@ -46,6 +46,7 @@ from ggml_rpc_ref.spec.messages import (
     has_field,
 )
 from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.rules import RULES
 
 LATE: Final = 32
 """Buffers that are allocated on the way are numbered from here on, up to PER_CONNECTION."""
@@ -134,6 +135,8 @@ def nothing(client: Client) -> None:
     if rng.random() < 0.5:
         rows = rng.choice(((0, 4, 1, 1), (4, 0, 1, 1), (4, 1, 0, 1)))
         tensor = replace(tensor, type=F32, ne=rows, nb=(4, 16, 64, 64))
+        if RULES["tensor.empty-anywhere"].present(client.version) and rng.random() < 0.5:
+            tensor = replace(tensor, data=tensor.data + 2**30)
     at = rng.choice((0, 32, 64)) if 0 not in tensor.ne else 0
     client.say(SetTensor(tensor=tensor, offset=at))
     client.say(GetTensor(tensor=tensor, offset=at, size=0), b"")

@@ -48,7 +48,7 @@ OWN_LIMITS: Final = frozenset({"graph.cost", "graph.op-supported", "frame.size-b
 """Rules by which our server refuses what another one may well be able to do."""
 MEANT: Final[dict[type, str]] = {
     GetTensor: "data.round-trip",
-    GetTensor2d: "data.round-trip",
+    GetTensor2d: "data.rows",
     CopyTensor: "data.copy",
     GetAllocSize: "tensor.alloc-size",
     DeviceCount: "device.count",
@@ -306,7 +306,8 @@ def _blamed(steps: Sequence[Step], number: int, words: str, request: object) -> 
         read = request.tensor.data
         if any(isinstance(step.message, CommAllreduce) and step.message.tensor.data == read for step in steps[:number]):
             return "comm.sum", command_name(CommAllreduce)
-    return MEANT.get(type(request), "frame.reply-presence"), command_name(type(request))
+    rule = "buffer.empty" if isinstance(request, AllocBuffer) and not request.size else MEANT.get(type(request))
+    return rule or "frame.reply-presence", command_name(type(request))
 
 
 def _differs(session: Session, step: Step | None, request: Any, wanted: bytes, reply: bytes) -> str:
