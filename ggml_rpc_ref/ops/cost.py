@@ -54,7 +54,7 @@ def by_row(node: Operands) -> Cost:
 
 
 def elements(node: Operands) -> int:
-    """Return the steps of an op that looks at each element of its operands once: one for each, more where the result is quantised."""
+    """Return the steps of an op that looks at each element of its operands once: one for each, more if the result is quantised."""
     dst = node.dst
     quantising = dst.nelements * SEARCHED.get(dst.dtype.name, QUANTISED) if dst.dtype.is_quantised else 0
     return quantising + sum(tensor.nelements for tensor in (dst, *node.src) if tensor is not None)
