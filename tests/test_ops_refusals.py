@@ -282,7 +282,7 @@ ROWS: list[tuple[str, str, Changes, str]] = [
                 (op, "sequences", {f"src{slot}": {"ne": (size, heads, tokens - 1)}}, f"src{slot}.ne ({size}, {heads}, {tokens},")
                 for slot in streams
             ),
-            (op, "sequences", {"src0": {"ne": (size, heads, tokens, 2)}}, f"src0.ne ({size}, {heads}, {tokens}, 1)"),
+            (op, "sequences", {"src0": {"ne": (size, heads, tokens, 0)}}, f"src0.ne ({size}, {heads}, {tokens}, ..)"),
             *(
                 (op, "sequences", {f"src{slot}": {"nb": (4, 4 * size + 4, 9999, 99999)}}, f"src{slot} to be contiguous")
                 for slot in (0, *streams)
@@ -373,8 +373,8 @@ ROWS: list[tuple[str, str, Changes, str]] = [
     ("ADD_ID", "n7", {"dst": {"ne": (7, 3, 3)}}, "need ne (7, 3, 2, 1)"),
     ("ADD_ID", "n7", {"src1": {"ne": (6, 5)}}, "src1.ne (7, rows, ..)"),
     ("ADD_ID", "n7", {"src1": {"ne": (7, 5, 0)}}, "src1.ne (7, rows, ..)"),
-    ("ADD_ID", "n7", {"src2": {"ne": (3, 1)}}, "src2.ne (3, 2)"),
-    ("ADD_ID", "n7", {"src2": {"ne": (3, 2, 0)}}, "src2.ne (3, 2)"),
+    ("ADD_ID", "n7", {"src2": {"ne": (3, 1)}}, "src2.ne (3, 2, ..)"),
+    ("ADD_ID", "n7", {"src2": {"ne": (3, 2, 0)}}, "src2.ne (3, 2, ..)"),
     *(("ADD_ID", "n7", {slot: {"nb": (8, 56, 280, 560)}}, "nb[0] == 4") for slot in ("src0", "src1", "dst")),
     ("ADD1", "n7", {"src1": {"ne": (2,)}}, "src1 of one element"),
     ("ADD1", "n7", {"src1": {"dtype": "F16"}}, "src1 of type F32"),
@@ -399,7 +399,7 @@ ROWS: list[tuple[str, str, Changes, str]] = [
             ({"params": {"nb1": 40}}, "a region whose elements share no bytes"),
         )
     ),
-    ("SET", "rows-i32", {"src1": {"dtype": "F32"}}, " in src1"),
+    ("SET", "rows-i32", {"dst": {"dtype": "F32"}}, " in dst"),
     # --- one operand
     *((op, "n7", {"dst": {"ne": (7, 3)}}, "ne (7, 2, 1, 1) as the source") for op in ("SQR", "SQRT", "LOG", "SIN", "COS")),
     *((op, "n7", {"dst": {"dtype": "F16"}}, "types F32, F16 or BF16 on both sides") for op in ("SQR", "SQRT", "LOG", "SIN", "COS")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from random import Random
 from typing import Final
 
@@ -47,6 +48,7 @@ class Chooser:
         self.news: Counter[Pair] = Counter()
         self.made = 0
         self.corpus: deque[Session] = deque(maxlen=KEPT)
+        self._weights: list[float] = []
 
     def next(self) -> Session:
         """Return the next session."""
@@ -74,6 +76,7 @@ class Chooser:
         """Keep a session that led to something new, unless it has been changed too often already."""
         if len(session.notes) < MOST_CHANGES and len(session.steps) < MOST_STEPS:
             self.corpus.append(session)
+            self._weights.clear()
             for note in session.notes:
                 self.news[note.mutation, ""] += 1
 
@@ -83,7 +86,9 @@ class Chooser:
         return min(some, key=lambda op: self.asked[op])
 
     def _mutate(self, session: Session) -> None:
-        some = self.rng.choices(self.names, [self._weight(name) for name in self.names], k=TRIES)
+        if not self._weights:
+            self._weights = list(accumulate(self._weight(name) for name in self.names))
+        some = self.rng.choices(self.names, cum_weights=self._weights, k=TRIES)
         for name in some:
             if mutate(self.rng, session, name) is not None:
                 return
@@ -98,6 +103,8 @@ class Chooser:
 
     def learn(self, session: Session, *, died: bool, is_new: bool) -> None:
         """Take note of what became of a session."""
+        if is_new:
+            self._weights.clear()
         for note in session.notes:
             if died:
                 self.deaths[note.key] += 1

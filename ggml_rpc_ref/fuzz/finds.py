@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ggml_rpc_ref.files import conversation
 from ggml_rpc_ref.files.conversation import Anything, AtLeast, Binding, Exactly, Named, Near, Piece, Script, Step
+from ggml_rpc_ref.fuzz.converse import hello
 from ggml_rpc_ref.fuzz.inside import Inside, Said
 from ggml_rpc_ref.fuzz.judge import Kind, Suspicion
 from ggml_rpc_ref.fuzz.numbers import placed, results
@@ -21,17 +22,7 @@ from ggml_rpc_ref.fuzz.session import Buffer, Session
 from ggml_rpc_ref.fuzz.session import Step as ConversationStep
 from ggml_rpc_ref.fuzz.watch import Death
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.messages import (
-    AllocBuffer,
-    BufferGetBase,
-    DeviceCount,
-    GetAlignment,
-    GetTensor,
-    Hello,
-    HelloReply,
-    command_name,
-    has_field,
-)
+from ggml_rpc_ref.spec.messages import BufferGetBase, GetTensor, HelloReply, command_name
 from ggml_rpc_ref.spec.versions import Version
 
 SCHEMA: Final = 1
@@ -164,6 +155,7 @@ def as_json(find: Find) -> dict[str, Any]:
             "seeds": [session.seed for session in find.sessions],
         },
         "bindings": {name: {"by": row.by} for name, row in script.bindings.items()},
+        "peers": [peer.as_json() for session in find.sessions for peer in session.peers],
         "steps": [conversation.step_as_json(step) for step in script.steps],
     }
 
@@ -172,7 +164,7 @@ def bindings_of(sessions: Sequence[Session]) -> dict[str, Binding]:
     """Return the names that the sessions' buffers get; those of later sessions are numbered on."""
     found = {}
     for index, session in enumerate(sessions):
-        for buffer in () if session.headless else session.buffers:
+        for buffer in () if session.headless else session.all_buffers:
             for kind in (HANDLE, ADDRESS):
                 found[name(_renumbered(index, buffer.number), kind)] = Binding("server", None)
     return found
@@ -191,7 +183,7 @@ def steps_of(sessions: Sequence[Session], *, judged: bool = False) -> Iterator[S
     """
     first = 1
     for index, session in enumerate(sessions):
-        devices = 1 + max((buffer.device for buffer in session.buffers), default=0)
+        devices = 1 + max((buffer.device for buffer in session.all_buffers), default=0)
         said = Inside(session.version, devices).have(session)
         yield from _session_steps(session, said, index, first, judged)
         first += session.connections
@@ -203,7 +195,9 @@ def _session_steps(session: Session, said: Sequence[Said], index: int, first: in
         number = first + connection
         yield from () if session.headless else _opening(session, connection, number, index)
         refused = yield from _talk(session, connection, one, (number, index), judged)
-        if not refused:
+        if not refused and session.apart:
+            yield Step(number, "close", how="end")
+        elif not refused:
             closing.append(number)
     for number in closing:
         yield Step(number, "close", how="reset" if session.leaves else "end")
@@ -211,7 +205,7 @@ def _session_steps(session: Session, said: Sequence[Said], index: int, first: in
 
 def _opening(session: Session, connection: int, number: int, index: int) -> Iterator[Step]:
     version = session.version
-    yield Step(number, "send", (Exactly(codec.encode_request(Hello(), version)),), "HELLO")
+    yield Step(number, "send", (Exactly(codec.encode_request(hello(version, session.caps), version)),), "HELLO")
     size = codec.minimum_size(HelloReply, version)
     head: list[Piece] = [Exactly(codec.REPLY_HEAD.pack(size) + bytes(tuple(version)))]
     if size > 3:
@@ -223,11 +217,8 @@ def _opening(session: Session, connection: int, number: int, index: int) -> Iter
 
 
 def _allocation(buffer: Buffer, number: int, version: Version, index: int) -> Iterator[Step]:
-    device = buffer.device if has_field(AllocBuffer, "device", version) else 0
     own = _renumbered(index, buffer.number)
-    yield Step(
-        number, "send", (Exactly(codec.encode_request(AllocBuffer(device=device, size=buffer.size), version)),), "ALLOC_BUFFER"
-    )
+    yield Step(number, "send", (Exactly(codec.encode_request(buffer.request(version), version)),), "ALLOC_BUFFER")
     yield Step(
         number, "receive", (Exactly(codec.REPLY_HEAD.pack(16)), Named(name(own, HANDLE)), AtLeast(buffer.size, 8)), "ALLOC_BUFFER"
     )
@@ -240,7 +231,11 @@ def _talk(session: Session, connection: int, said: Said, numbers: tuple[int, int
     """Yield the steps of one connection; return whether it ends with a refusal."""
     (number, index), version = numbers, session.version
     at, answered = 0, list(said.answers)
-    for step in session.of(connection):
+    left = session.short if connection == 0 else 0
+    for step in _shortened(session.of(connection), left, version) if left else session.of(connection):
+        if isinstance(step.message, Buffer):
+            yield from _allocation(step.message, number, version, index)
+            continue
         packet = step.packet(version)
         at += len(packet.template)
         yield Step(number, "send", tuple(_pieces(session, packet, index)), step.label(version).partition(" of ")[0])
@@ -250,9 +245,9 @@ def _talk(session: Session, connection: int, said: Said, numbers: tuple[int, int
                 data = answer.reply[8:]
                 pieces = right_pieces(session, step, data) if judged else _any(data)
                 yield Step(number, "receive", (Exactly(answer.reply[:8]), *pieces), "")
-    last = sentinel(version)
-    assert isinstance(last, DeviceCount | GetAlignment)
-    yield Step(number, "send", (Exactly(codec.encode_request(last, version)),), command_name(type(last)))
+    if not left:
+        last = sentinel(version)
+        yield Step(number, "send", (Exactly(codec.encode_request(last, version)),), command_name(type(last)))
     if session.leaves:
         return False
     if said.violation is not None:
@@ -261,6 +256,18 @@ def _talk(session: Session, connection: int, said: Said, numbers: tuple[int, int
     for answer in answered:
         yield Step(number, "receive", (Exactly(answer.reply[:8]), *_any(answer.reply[8:])), "")
     return False
+
+
+def _shortened(steps: Iterable[ConversationStep], short: int, version: Version) -> list[ConversationStep]:
+    """Return steps whose last bytes are missing."""
+    left = list(steps)
+    while left and short:
+        packet = left.pop().packet(version)
+        kept = len(packet.template) - short
+        if kept > 0:
+            return [*left, ConversationStep(0, packet.cut(0, kept))]
+        short = -kept
+    return left
 
 
 def right_pieces(session: Session, step: ConversationStep, data: bytes) -> Iterator[Piece]:
@@ -295,7 +302,7 @@ def _any(data: bytes) -> Iterable[Piece]:
 
 def _pieces(session: Session, packet: Packet, index: int) -> list[Piece]:
     # a number of a buffer that the session does not have stays made up, as it goes over the wire
-    known = set() if session.headless else {buffer.number for buffer in session.buffers}
+    known = set() if session.headless else {buffer.number for buffer in session.all_buffers}
     places = [replace(place, buffer=_renumbered(index, place.buffer)) for place in packet.places if place.buffer in known]
     return Packet(packet.template, tuple(places)).pieces()
 
@@ -307,14 +314,15 @@ _SCRIPT: Final = '''#!/usr/bin/env python3
 
 python3 {name} HOST PORT    # written by ggml-rpc-ref fuzz; needs nothing but Python
 """
-import json, re, socket, sys
+import json, re, socket, sys, threading, time
 STEPS = json.loads(r"""{steps}""")
+PEERS = json.loads(r"""{peers}""")  # the other servers of its sums, which this script plays
 names, open_ = {{}}, {{}}
 def encode(piece):
     if isinstance(piece, dict): return bytes.fromhex(piece["repeat"]) * piece["times"]
     named = re.fullmatch(r"\\$\\{{(.*)\\}}(.*)", piece)
     return ((names[named[1]] + int(named[2] or 0)) % 2**64).to_bytes(8, "little") if named else bytes.fromhex(piece)
-for connection, act, pieces in STEPS:
+{meet}for connection, act, pieces in STEPS:
     if connection not in open_: open_[connection] = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
     peer = open_[connection]
     try:
@@ -333,6 +341,22 @@ print("everything was said; does the server still serve?")
 '''
 
 
+_MEET: Final = """def meet(peer, door):
+    for _ in range(500):
+        try:
+            other = door.accept()[0] if door else socket.create_connection((sys.argv[1], peer["port"]), 10)
+            break
+        except OSError: time.sleep(0.02)
+    other.sendall(bytes.fromhex(peer["says"]))
+    if peer["leaves"]: other.close()
+    else:
+        while other.recv(65536): pass
+for peer in PEERS:
+    door = socket.create_server(("127.0.0.1", peer["port"])) if peer["rank"] else None
+    threading.Thread(target=meet, args=(peer, door), daemon=True).start()
+"""
+
+
 def script_of(content: dict[str, Any]) -> str:
     """Return a script of the standard library only that has a find's conversation."""
     steps = []
@@ -341,4 +365,6 @@ def script_of(content: dict[str, Any]) -> str:
         steps.append([step["connection"], act, step[act] if act in ("send", "receive") else []])
     about = content["about"].replace("\\", "/").replace('"', "'")
     rows = ",\n".join(json.dumps(step) for step in steps)
-    return _SCRIPT.format(about=about, name=f"{content['id']}.py", steps=f"[{rows}]")
+    peers = content.get("peers", [])
+    meet = _MEET if peers else ""
+    return _SCRIPT.format(about=about, name=f"{content['id']}.py", steps=f"[{rows}]", peers=json.dumps(peers), meet=meet)

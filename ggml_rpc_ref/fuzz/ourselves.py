@@ -32,7 +32,7 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import Hello, HelloReply
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
-FILES: Final = 0.15
+FILES: Final = 0.05
 """The part of the rounds that go to the decoder and the readers of files."""
 CUT_UP: Final = 0.05
 """The part of the sessions that are had a second time, cut up."""

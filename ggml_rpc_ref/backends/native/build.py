@@ -97,7 +97,22 @@ def builder(variant: str, *, alone: bool = False) -> FFI:
     return ffi
 
 
+def hash_builder() -> FFI:
+    """Return cffi's description of the module that hashes; it is no kernel, but built by the same compiler."""
+    ffi, declared = FFI(), "uint64_t fnv1a(const uint8_t *data, int64_t size, uint64_t state);"
+    ffi.cdef(declared)
+    ffi.set_source(
+        "ggml_rpc_ref.protocol._fnv",
+        f"#include <stdint.h>\n{declared}",
+        sources=["ggml_rpc_ref/protocol/fnv.c"],
+        extra_compile_args=["-O3", "-g0"],
+        optional=True,
+    )
+    return ffi
+
+
 plain = builder("plain")
+fnv = hash_builder()
 if "avx2" in VARIANTS:
     avx2 = builder("avx2")
     avx512 = builder("avx512")
