@@ -868,7 +868,8 @@ def test_what_is_known_of_another_build_is_about_cases_of_its_version(path: Path
     version, known = Version.parse(path.stem), load(path)
     asked = {case.id for case in select() if case.present(version)}
     assert set(known) <= asked
-    assert len(known) > 150
+    # a fork is not asked what takes the numbers of ops
+    assert len(known) > (150 if version in PROFILES else 100)
 
 
 OBSERVED = sorted(Path(package.__file__).parent.glob("upstream-*.json"))
