@@ -76,6 +76,7 @@ OUTSIDE: dict[str, set[str]] = {
     "jinja2": {"conformance/html"},
     "pytest": {"pytest_plugin"},
     "hypothesis": {"fuzz/strategies"},
+    "atheris": {"fuzz/guided"},
     "dask": {"cluster"},
 }
 """What of other people's each file or folder may import; beside numpy, which all may but spec and errors."""

@@ -37,14 +37,17 @@ from ggml_rpc_ref.fuzz.finds import as_json, script_of, steps_of
 from ggml_rpc_ref.fuzz.inside import Inside
 from ggml_rpc_ref.fuzz.jobs import Merged
 from ggml_rpc_ref.fuzz.judge import against, replies_of, suspicions
+from ggml_rpc_ref.fuzz.marks import marks, restored
+from ggml_rpc_ref.fuzz.mutations.table import put
 from ggml_rpc_ref.fuzz.packet import Packet, address, handle, joined, meaning
 from ggml_rpc_ref.fuzz.page import page
 from ggml_rpc_ref.fuzz.parts import Part, catalogue
 from ggml_rpc_ref.fuzz.plan import Plan, plan_of, sentinel
 from ggml_rpc_ref.fuzz.replay import Player, load
 from ggml_rpc_ref.fuzz.reproduce import Reproducer, smaller
-from ggml_rpc_ref.fuzz.session import Buffer, Note, Peer, Step
+from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Buffer, Note, Peer, Step
 from ggml_rpc_ref.fuzz.watch import Watched
+from ggml_rpc_ref.golden import play, verify
 from ggml_rpc_ref.net.stream import free_port
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
@@ -339,10 +342,57 @@ def test_a_find_is_written_down_as_a_conversation(inside: Inside, tmp_path: Path
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".py"]
 
 
+def test_a_find_is_a_vector(inside: Inside, tmp_path: Path) -> None:
+    find = a_find(inside)
+    find.about += "\x1b[2J"  # a server's last words
+    two = [
+        Step(0, GetAlignment()),
+        Step(0, FreeBuffer(remote_ptr=handle(PER_CONNECTION)), mutated=True),  # which connection 1 has not allocated yet
+        Step(0, Packet(b""), mutated=True),
+        Step(1, Packet(b"\xff\x00"), mutated=True),
+    ]
+    other = Find(Kind.HANG, ("hang", "", "x"), "it hangs", "",
+                 [Session("8", buffers=(Buffer(0, 64), Buffer(PER_CONNECTION, 64)), steps=two)])  # fmt: skip
+    store = Store(tmp_path)
+    store.add(find)
+    store.add(other)
+    assert verify(tmp_path) == []
+    assert verify(tmp_path / f"{find.id}.json") == []
+    (tmp_path / f"{find.id}.json").write_text("{}\n")
+    assert any("schema_version" in fault for fault in verify(tmp_path))
+    assert [case.id for case in play.cases(tmp_path / f"{other.id}.json", {})] == [f"sessions/{other.id}"]
+
+
+def test_the_fields_that_were_changed_are_marked(inside: Inside) -> None:
+    session = Generator().session(3, "ADD")
+    index = next(index for index, step in enumerate(session.steps) if isinstance(step.message, Graph))
+    graph = session.steps[index].message
+    assert isinstance(graph, Graph)
+    tensors = graph.tensors.copy()
+    tensors[1]["ne"][2], tensors[0]["type"] = 77, 39
+    put(session, index, Graph(graph.device, graph.nodes, tensors, graph.uid))
+    step = session.steps[index]
+    # 9 bytes of head, device, nodes, their ids, tensors, and 296 bytes of a tensor with ne 20 bytes after its start (3.6.1)
+    first = 9 + 4 + 4 + 8 * len(graph.nodes) + 4
+    assert [(m.start, m.stop, m.field) for m in marks(step, DEFAULT)] == [
+        (first + 8, first + 12, "tensors[0].type"),
+        (first + 296 + 28, first + 296 + 32, "tensors[1].ne[2]"),
+    ]
+    data = step.packet(DEFAULT).template
+    milder = [one.packet(DEFAULT).template for one in restored(step, DEFAULT)]
+    assert [sum(a != b for a, b in zip(data, one, strict=True)) for one in milder] == [1, 1]
+    find = Find(Kind.CRASH, ("x",), "it dies", "", [session])
+    (one, two) = (row for row in as_json(find)["provenance"]["changed"] if "field" in row)
+    assert two["what"] == f"tensors[1].ne[2] at byte {first + 296 + 28}: {graph.tensors[1]['ne'][2]} -> 77"
+    assert f"# changed: {one['what']}" in script_of(as_json(find))
+
+
 def test_the_script_of_a_find_plays_it(inside: Inside, tmp_path: Path) -> None:
     script = tmp_path / "find.py"
     script.write_text(script_of(as_json(a_find(inside))))
-    assert len(script.read_text().split("STEPS")[0].splitlines()) < 12
+    # the conversation aside, which begins with STEPS
+    before, after = script.read_text().split("STEPS = [\n")
+    assert len((before + after.partition("\n]\n")[2]).splitlines()) < 30
     target = InProcess(tmp_path / "cache", SABOTAGES["graph.recompute-stored"])
     right = InProcess(tmp_path / "cache2")
     try:
@@ -543,7 +593,8 @@ def test_a_find_can_be_played_again(inside: Inside, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[]", '{"find": {"kind": "crash"}}', '{"steps": 3, "find": {}, "id": "x", "about": "y"}', "[" * 9000]
+    "content",
+    ["", "{}", "[]", '{"provenance": {"kind": "crash"}}', '{"steps": 3, "provenance": {}, "id": "x", "about": "y"}', "[" * 9000],
 )
 def test_a_file_that_is_no_find_is_damaged(tmp_path: Path, content: str) -> None:
     path = tmp_path / "find.json"

@@ -23,6 +23,7 @@ from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.order import awaited
 from ggml_rpc_ref.spec.dialects import recognised
+from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,
@@ -35,6 +36,7 @@ from ggml_rpc_ref.spec.messages import (
     GetDeviceMemory,
     GetTensor,
     GetTensorReply,
+    GraphCompute,
     GraphComputeReply,
     Hello,
     HelloReply,
@@ -115,7 +117,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A buffer on the server."""
+    """A buffer on the server; `size` is what it said that it granted, which may be more than was asked for."""
 
     remote_ptr: int
     base: int
@@ -154,6 +156,7 @@ class Subject:
         judges: the command that the case is about, which is sent whether or not it was found to work.
         peers: the connections opened so far.
         record: everything that was sent and received.
+        lacks: an op of a graph that was sent of which the diagnosis found that the server refuses it; "": none.
     """
 
     endpoint: Endpoint
@@ -162,6 +165,7 @@ class Subject:
     judges: str = ""
     peers: list[Peer] = field(default_factory=list)
     record: list[Said] = field(default_factory=list)
+    lacks: str = ""
 
     @property
     def transcript(self) -> tuple[str, ...]:
@@ -311,6 +315,8 @@ class Peer:
             NotJudged: for a command that the diagnosis found not to work, unless the case is about it and it is asked for.
         """
         self.need(*(type(w) for w in what if not isinstance(w, Literal)))
+        for graph in (w for w in what if isinstance(w, GraphCompute)):
+            self._note_ops(graph)
         data = b"".join(bytes(w) if isinstance(w, Literal) else codec.encode_request(cast(Message, w), self.version) for w in what)
         self._note("sent", data, ", ".join(map(_label, what)))
         try:
@@ -319,6 +325,16 @@ class Peer:
             pass  # refused before everything was sent: reading will show it
         except DeadlineMissed as missed:
             raise Broken("the server to take what is sent", str(missed), verdict=Verdict.HANG) from None
+
+    def _note_ops(self, graph: GraphCompute) -> None:
+        """Take note of an op that the server is known to refuse."""
+        facts = self.subject.facts
+        if not facts.refused:
+            return
+        names, types = op_table(facts.version), {it.id: BY_NUMBER[it.type].name for it in graph.tensors if it.type in BY_NUMBER}
+        for node in (it for it in graph.tensors if it.id in graph.nodes and it.op < len(names)):
+            if (names[node.op], tuple(types.get(id, "") for id in node.src if id)) in facts.refused:
+                self.subject.lacks = names[node.op]
 
     def need(self, *requests: type) -> None:
         """Say which requests are about to be sent; for cases that send them as literal bytes.

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -29,9 +30,10 @@ from ggml_rpc_ref.fuzz.numbers import nodes_of
 from ggml_rpc_ref.fuzz.packet import Packet
 from ggml_rpc_ref.fuzz.plan import sentinel
 from ggml_rpc_ref.fuzz.reproduce import SHRINK_SECONDS, Reproducer
+from ggml_rpc_ref.fuzz.seeds import sessions_of
 from ggml_rpc_ref.fuzz.session import Buffer, Session, Step
 from ggml_rpc_ref.fuzz.watch import Death, Usage, Watched
-from ggml_rpc_ref.spec.messages import GetTensor
+from ggml_rpc_ref.spec.messages import GetTensor, command_name
 
 RECENT: Final = 16
 """Sessions before a death that may have caused it."""
@@ -77,6 +79,7 @@ class Options:
         tries: how often a find is repeated.
         plain: whether to make well-formed sessions only.
         feedback: whether sessions that led to something new are changed further.
+        seeds: files and directories of conversations to begin with (`seeds`).
     """
 
     seed: str = "0"
@@ -91,6 +94,7 @@ class Options:
     tries: int = 3
     plain: bool = False
     feedback: bool = True
+    seeds: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -100,6 +104,7 @@ class _Seen:
     heard: list[Heard]
     suspicions: list[Suspicion] = field(default_factory=list)
     death: Death | None = None
+    is_new: bool = False
 
 
 class Campaign:
@@ -119,6 +124,7 @@ class Campaign:
         self._idle = Usage()
         self._rejected: dict[Key, int] = {}
         self._free: int | None = None
+        self._edges = 0
         self._waits, self._rng = 0, Random(self.options.seed)
 
     def run(self) -> Iterator[Event]:
@@ -144,13 +150,15 @@ class Campaign:
         finally:
             self.server.stop()
         self._tick()
+        self._look_at_edges()
         yield Ended(self.count, why, is_interrupted)
 
     def _meet(self) -> None:
         self.facts = introduce(self.server.target.endpoint, self.options.timeout)
         version, devices = self.facts.version, self.facts.devices
         self.generator = Generator(version, devices, ops=self.options.ops)
-        self.chooser = Chooser(self.generator, self.options.seed, self.options.mutations)
+        seeds = sessions_of(map(Path, self.options.seeds), version, devices)
+        self.chooser = Chooser(self.generator, self.options.seed, self.options.mutations, seeds)
         if self.options.plain:
             self.chooser.names = []
         self.model = Inside(version, devices)
@@ -181,11 +189,14 @@ class Campaign:
         while not self._is_over():
             session = self.chooser.next()
             seen = self._have(session)
+            self.chooser.had(is_new=seen.is_new)
             yield from self._consider(session, seen)
             self._tick()
             if self.count.seconds - shown > PROGRESS:
                 shown = self.count.seconds
-                self.count.growth.append((round(shown, 1), len(self.store.known), len(self.count.states)))
+                self._look_at_edges()
+                edges = self.count.edges.bit_count()
+                self.count.growth.append((round(shown, 1), len(self.store.known), len(self.count.states), edges))
                 yield Progressed(self.count, len(self.store.known))
             self._pause()
 
@@ -196,6 +207,9 @@ class Campaign:
     def _tick(self) -> None:
         self.count.seconds = time.monotonic() - self._begun
         self.count.restarts = self.server.starts
+
+    def _look_at_edges(self) -> None:
+        self.count.edges = self.server.edges.taken if self.server.edges else 0
 
     def _pause(self) -> None:
         if self.options.rate:
@@ -215,10 +229,9 @@ class Campaign:
         ends = {one.end for one in heard}
         if ends != {End.DONE}:
             seen.death = self.server.death(DYING if End.LOST in ends else 0.05 if End.SILENT in ends else 0.0)
-        if seen.death is None and self.options.feedback:
-            self._novelty(session, heard)
         self._waits += sum(one.waits for one in heard)
         if seen.death is None:
+            seen.is_new = self._is_new(session, heard)
             seen.suspicions = [*suspicions(session, heard), *self._costs(session, before, ends), *self._leaks()]
             if self._is_for_the_model(session, heard) or model:
                 seen.suspicions += self._model(session, heard)
@@ -231,13 +244,18 @@ class Campaign:
             return []
         return [one.violation is not None and one.left > 0 for one in self.model.have(session)]
 
-    def _novelty(self, session: Session, heard: Sequence[Heard]) -> None:
-        """Keep a session with which the server did something that it had not done before: ends, replies, words in its log."""
+    def _is_new(self, session: Session, heard: Sequence[Heard]) -> bool:
+        """Whether the server did what it had not done before: edges, ends, replies, memory, words in its log. Such one is kept."""
         target = session.notes[-1].target if session.notes else ""
-        state = f"{target}: {self.server.said}; " + ", ".join(outcome_of(one) for one in heard)
-        if not self.count.states[state]:
+        grown = ((self._idle.peak >> 20) or 1).bit_length()
+        state = f"{target}: {self.server.said}; 2^{grown} MiB; " + ", ".join(outcome_of(one) for one in heard)
+        edges = self.server.edges.count if self.server.edges else 0
+        is_new = edges > self._edges or not self.count.states[state]
+        if is_new and self.options.feedback:
             self.chooser.keep(session)
+        self._edges = edges
         self.count.states[state] += 1
+        return is_new
 
     def _costs(self, session: Session, before: Usage, ends: set[End]) -> Iterator[Suspicion]:
         """Yield what a session cost out of all proportion to its bytes."""
@@ -448,10 +466,21 @@ class Campaign:
 
 
 def outcome_of(heard: Heard) -> str:
-    """Return in words what happened on a connection, coarsely: how it ended, after which message, how long it took."""
-    missing = heard.plan.size - len(heard.replies)
-    slow = "fast" if heard.seconds < 0.1 else "slow"
-    return f"{heard.end}, {'all' if not missing else 'some' if missing > 0 else 'too many'} replies, {slow}"
+    """Return in words what happened on a connection, coarsely: how it ended, which message was not answered, how long it took."""
+    missing = _unanswered(heard)
+    until = f"none to {missing}" if missing else "all replies" if len(heard.replies) == heard.plan.size else "too many"
+    slow = "fast" if heard.seconds < 0.1 else "slow" if heard.seconds < 1 else "very slow"
+    return f"{heard.end}, {until}, {slow}"
+
+
+def _unanswered(heard: Heard) -> str:
+    """Return the command of the first message whose reply did not come, or not as a whole; "" where all came."""
+    left = len(heard.replies)
+    for due in heard.plan.dues:
+        left -= due.reply
+        if left < 0:
+            return command_name(due.cls)
+    return ""
 
 
 def worst(heard: Sequence[Heard]) -> End:

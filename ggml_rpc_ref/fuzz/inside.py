@@ -6,7 +6,7 @@ specification says, with the oracle's numbers; what it refuses, it refuses by th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Violation
@@ -153,12 +154,19 @@ class Inside:
         version: the protocol version that it speaks.
         devices: how many devices it has.
         max_steps: elementary steps that a graph may take.
+        make: makes the backend of a device, given its memory; the oracle by default.
     """
 
-    def __init__(self, version: Version = DEFAULT, devices: int = 1, max_steps: int = STEPS) -> None:
+    def __init__(
+        self,
+        version: Version = DEFAULT,
+        devices: int = 1,
+        max_steps: int = STEPS,
+        make: Callable[[HostMemory], Backend] = Oracle,
+    ) -> None:
         # plain zeros: asking the machine what it can spare, as a server must, takes most of the time of a small session
-        backends = [Oracle(HostMemory(MEMORY, make=_zeros, spare=lambda: MEMORY)) for _ in range(devices)]
-        self.devices = [handlers.Device(f"oracle {n}", "numpy", backend) for n, backend in enumerate(backends)]
+        backends = [make(HostMemory(MEMORY, make=_zeros, spare=lambda: MEMORY)) for _ in range(devices)]
+        self.devices = [handlers.Device(f"{backend.name} {n}", "fuzzed", backend) for n, backend in enumerate(backends)]
         self.host = handlers.Host(self.devices, version=version, make_plan=partial(make_plan, max_steps=max_steps))
         self.version = version
 

@@ -18,10 +18,11 @@ import numpy as np
 from ggml_rpc_ref.files.conversation import Exactly, Named, Piece
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph, graph_nodes_offset, request_class
-from ggml_rpc_ref.spec.messages import Message, RpcTensor, fields
+from ggml_rpc_ref.spec.messages import GraphCompute, Message, RpcTensor, fields
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.spec.wire import U64, Array, Chars, Int, Record, Tail, Wire
 
+HEAD: Final = codec.REQUEST_HEAD.size
 MASK: Final = 2**64 - 1
 MARK: Final = 0xF5
 """The highest byte of every made-up number: user-space addresses of no system begin so."""
@@ -257,6 +258,19 @@ def handle_offsets(cls: type, version: Version = DEFAULT) -> tuple[int, ...]:
                 offsets += [at + index * size + inner for index in range(length) for inner in handle_offsets(of, version)]
         at += codec.wire_size(row.wire, version)
     return tuple(offsets)
+
+
+def spots_of(cls: type, data: bytes, version: Version = DEFAULT) -> Sequence[int]:
+    """Return the offsets of the handle fields in the bytes of a whole, well-framed request."""
+    if cls is not GraphCompute:
+        return _spots(cls, version)
+    first = HEAD + graph_nodes_offset(version)
+    n_nodes = int.from_bytes(data[first - 4 : first], "little")
+    second = first + 8 * n_nodes
+    n_tensors = int.from_bytes(data[second : second + 4], "little")
+    if second + 4 + n_tensors * codec.minimum_size(RpcTensor, version) > len(data):
+        return []  # the counts lie
+    return _graph_spots(n_nodes, n_tensors, version)
 
 
 @lru_cache(maxsize=4096)

@@ -52,7 +52,7 @@ def load(path: Path) -> Written:
         if path.stat().st_size > MOST:
             raise ValueError("it is too large")
         content = json.loads(path.read_text(encoding="utf-8"))
-        script, find = conversation.from_json(content), content["find"]
+        script, find = conversation.from_json(content), content["provenance"]
         if not isinstance(find["kind"], str) or any(conversation.size_of(step.pieces) > MOST for step in script.steps):
             raise ValueError("a step is too large, or it does not say what was found")
         return Written(script, find, tuple(Peer.from_json(row) for row in content.get("peers", ())))

@@ -17,6 +17,8 @@ from ggml_rpc_ref.spec.messages import AllocBuffer, Message, by_number, command_
 from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
+RAW = "raw bytes"
+"""The label of bytes that begin with no command."""
 PER_CONNECTION = 64
 """Buffer numbers of a connection begin at this many times its index."""
 
@@ -86,12 +88,14 @@ class Step:
         message: a request, or a packet of any bytes; a `Buffer`: it is allocated now, which waits for all replies before.
         expected: what its reply's data must be: these bytes, or what the oracle leaves in a part's image; None: not judged.
         mutated: whether a mutation has changed or added it.
+        origin: the request that it was before the first mutation; None where it was not changed, or was none.
     """
 
     connection: int
     message: Message | Packet | Buffer
     expected: Part | bytes | None = None
     mutated: bool = False
+    origin: Message | None = None
     _packet: Packet | None = field(default=None, init=False, repr=False, compare=False)
 
     def packet(self, version: Version) -> Packet:
@@ -110,7 +114,7 @@ class Step:
         """Return the name of its command, with the ops of a graph."""
         if isinstance(self.message, Packet):
             row = by_number(version).get(self.message.template[0]) if self.message.template else None
-            return row.name if row else "raw bytes"
+            return row.name if row else RAW
         if isinstance(self.message, Buffer):
             return command_name(AllocBuffer)
         name = command_name(request_class(self.message))

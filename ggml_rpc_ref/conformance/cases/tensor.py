@@ -197,6 +197,16 @@ def one_byte_before(subject: Subject, carry: Carry) -> None:
     peer.refuses(carry(peer, OUTSIDE["byte-before"](peer.alloc(SIZE)), tensor_in(peer.alloc(SIZE), [4])))
 
 
+@case("tensor.in-buffer/graph-second-of-its-kind", may_crash=True)
+def second_of_its_kind_behind(subject: Subject) -> None:
+    """GRAPH_COMPUTE with a source of a type, ne and nb that one before it has, ending one byte behind its buffer: refused."""
+    arena = Arena(subject.connect())
+    numbers = arena.leaf([4], [1.0, 2.0, 3.0, 4.0])
+    total = arena.node("ADD", [numbers, numbers], [4])
+    second = arena.add(replace(numbers, data=arena.buffer.base + arena.buffer.size - 15))
+    arena.refuses(arena.change(total, src=(numbers.id, numbers.id, second.id)))
+
+
 @case("tensor.in-buffer/other-buffers-address", may_crash=True)
 def in_another_buffer(subject: Subject) -> None:
     """GET_TENSOR of a tensor that names one live buffer and lies in the address range of another: refused."""
