@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.fuzz.converse import opened
+from ggml_rpc_ref.fuzz.session import Buffer
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
@@ -78,13 +80,19 @@ def version_of(endpoint: Endpoint, timeout: float) -> Version:
                 stream.send(codec.encode_request(Hello(), form))
                 (size,) = codec.REPLY_HEAD.unpack(stream.receive_exactly(codec.REPLY_HEAD.size))
                 if not 3 <= size <= LARGEST_HELLO:
-                    raise ConnectionError(f"{endpoint} answers HELLO with a size of {size}: it does not speak ggml RPC")
+                    raise ConnectionError(f"{endpoint} answers HELLO with {_words(size)}: it does not speak ggml RPC")
                 return Version(*stream.receive_exactly(size)[:3])
             except PeerClosed as closed:
-                problem = str(closed)
+                problem = f"{closed}{f' after the bytes {closed.seen.hex()}' if closed.seen else ''}"
             except DeadlineMissed as missed:
                 raise TimeoutError(f"{endpoint} does not answer HELLO within {timeout:g} s: {missed}") from None
     raise ConnectionError(f"{endpoint} names no version: {problem}")
+
+
+def _words(size: int) -> str:
+    """Return the size in an answer as what it is: bytes of another protocol are often text."""
+    text = size.to_bytes(8, "little")
+    return repr(text.decode()) if text.isascii() and text.decode().isprintable() else f"a size of {size}"
 
 
 def _second_client(endpoint: Endpoint, version: Version) -> Stream | None:
@@ -116,3 +124,17 @@ def free_memory(endpoint: Endpoint, version: Version, timeout: float) -> int | N
             return codec.decode(GetDeviceMemoryReply, stream.receive_exactly(24)[8:], version).free_mem
     except (Violation, ConnectionError, TimeoutError):
         return None
+
+
+def shown_address(endpoint: Endpoint, version: Version, timeout: float, pid: int | None) -> int:
+    """Return a handle or base of a buffer that is an address of the server's process; 0 where none is, or we can't see."""
+    maps = Path(f"/proc/{pid}/maps")
+    try:
+        with open_stream(*endpoint, timeout=timeout) as stream:
+            numbers = opened(stream, [Buffer(n, size) for n, size in enumerate((64, 2**20, 2**22))], version)
+            # read while the buffers are there: large ones are mapped only then
+            mapped = [[int(end, 16) for end in line.split(" ", 1)[0].split("-")] for line in maps.read_text().splitlines()]
+    except (Violation, OSError):
+        return 0
+    shown = [number for pair in numbers.values() for number in pair]
+    return next((number for number in shown if any(start <= number < end for start, end in mapped)), 0)

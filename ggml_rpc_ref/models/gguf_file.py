@@ -111,8 +111,9 @@ def _weight(tensor: Any, path: Path) -> Weight:
     if number not in BY_NUMBER:
         raise Misuse(f"{path}: {tensor.name} has the type {number}, which is not known here")
     start, size, ne = int(tensor.data_offset), int(tensor.n_bytes), tuple(int(n) for n in tensor.shape)
-    # mapped anew each time: what was read is given back to the system when the upload is over
-    return Weight(BY_NUMBER[number], ne, lambda: np.memmap(path, np.uint8, "r", start, (size,)))
+    # mapped anew each time: what was read is given back to the system when the upload is over. Writeable for who asks, but never
+    # in the file ("c", copy on write): a backend of this machine uses the bytes where they are
+    return Weight(BY_NUMBER[number], ne, lambda: np.memmap(path, np.uint8, "c", start, (size,)))
 
 
 def _vocabulary(fields: Any) -> Vocabulary | None:
@@ -127,8 +128,8 @@ def _vocabulary(fields: Any) -> Vocabulary | None:
     start = int(fields["tokenizer.ggml.bos_token_id"].contents()) if flag("tokenizer.ggml.add_bos_token", True) else None
     return Vocabulary(
         tokens.parts[tokens.data[0]],
-        scores.parts[scores.data[0]].tolist(),
-        kinds.parts[kinds.data[0]].tolist(),
+        scores.parts[scores.data[0]],
+        kinds.parts[kinds.data[0]],
         start,
         ends,
         flag("tokenizer.ggml.add_space_prefix", True),

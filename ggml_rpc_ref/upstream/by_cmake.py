@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from ggml_rpc_ref.spec.packages import Package
+from ggml_rpc_ref.upstream import instruments
 from ggml_rpc_ref.upstream.clock import Clock
+from ggml_rpc_ref.upstream.instruments import Instrument
 from ggml_rpc_ref.upstream.process import Failed, make_venv, python_of, remove, run_logged
 
 HEADER = "ggml/include/ggml-rpc.h"
@@ -39,6 +41,7 @@ LABEL = "source/PACKAGE"
 GGML, LLAMA = "ggml", "llama"
 """Targets; ggml is linked with all its backends, so that they are built as well."""
 SHIM = Path(__file__).with_name("llama_shim.c")
+QUICK = Path(__file__).with_name("llama.cmake")
 SHIM_LIBRARY = "libggml-rpc-ref-llama.so"
 
 
@@ -58,8 +61,8 @@ def has_llama(root: Path) -> bool:
     return (libraries(root) / SHIM_LIBRARY).exists()
 
 
-def build(package: Package, root: Path, log: Path, clock: Clock) -> None:
-    """Build ggml's libraries in `root`, which must not exist.
+def build(package: Package, root: Path, log: Path, clock: Clock, instrument: Instrument | None = None) -> None:
+    """Build ggml's libraries in `root`, which must not exist, with an instrument where one is given.
 
     Raises:
         Failed: where a step fails; the sentence names the log.
@@ -69,6 +72,7 @@ def build(package: Package, root: Path, log: Path, clock: Clock) -> None:
     options = [
         *OPTIONS,
         *package.options,
+        *(instruments.cmake_options(instrument, root) if instrument else ()),
         f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={libraries(root)}",
         "-G",
         "Ninja",
@@ -77,6 +81,10 @@ def build(package: Package, root: Path, log: Path, clock: Clock) -> None:
         "-B",
         str(root / "build"),
     ]
+    if instrument is Instrument.COVERAGE:
+        _run(instruments.compile_command(root), "compiling what counts", package, root, log, clock)
+    elif instrument is Instrument.SANITIZE:
+        instruments.note_runtime(root)
     _run(["cmake", *options], "configuring", package, root, log, clock)
     _run(["cmake", "--build", str(root / "build"), "--target", GGML], "compiling", package, root, log, clock)
 
@@ -87,6 +95,8 @@ def add_llama(package: Package, root: Path, log: Path, clock: Clock) -> None:
     Raises:
         Failed: where a step fails; the sentence names the log.
     """
+    quick = [f"-DCMAKE_PROJECT_INCLUDE={QUICK}", str(root / "build")]
+    _run(["cmake", *quick], "configuring llama.cpp", package, root, log, clock)
     _run(["cmake", "--build", str(root / "build"), "--target", LLAMA], "compiling llama.cpp", package, root, log, clock)
     source, made = root / "source", libraries(root)
     command = [*os.environ.get("CC", "cc").split(), "-O2", "-shared", "-fPIC", f"-I{source}/include", f"-I{source}/ggml/include"]

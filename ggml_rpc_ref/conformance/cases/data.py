@@ -117,6 +117,8 @@ BASIC_TYPES = {"F32", "F16", "I32"}
 )
 def round_trip(subject: Subject, type: str) -> None:
     """SET_TENSOR and GET_TENSOR of 256 elements of type {}: the same bytes; not judged where the server lacks the type."""
+    if type not in BASIC_TYPES:
+        subject.need_upstreams_numbers("types")
     peer = subject.connect()
     dtype = BY_NAME[type]
     size = dtype.size * 256 // dtype.block
@@ -245,7 +247,8 @@ def read_nothing(subject: Subject, offset: int) -> None:
 def nothing_at_buffer_end(subject: Subject, write: bool) -> None:
     """SET_TENSOR or GET_TENSOR ({}) of 0 bytes at the end of a tensor that ends where its buffer does: accepted."""
     peer = subject.connect()
-    tensor = tensor_in(peer.alloc(64))
+    buffer = peer.alloc(64)
+    tensor = tensor_in(buffer, offset=buffer.size - 64)
     if write:
         peer.write(tensor, b"", 64)
     else:
@@ -411,7 +414,8 @@ def copy_into_end(subject: Subject) -> None:
     """COPY_TENSOR of 64 bytes into a tensor of 60 at the end of its buffer: refused."""
     peer = subject.connect()
     _, tensor = _guarded(peer)
-    peer.refuses(CopyTensor(src=tensor, dst=tensor_in(peer.alloc(64), [15], offset=4)))
+    buffer = peer.alloc(64)
+    peer.refuses(CopyTensor(src=tensor, dst=tensor_in(buffer, [15], offset=buffer.size - 60)))
 
 
 @case("data.copy-fits/into-empty", may_crash=True)
@@ -433,15 +437,26 @@ def round_trip_of_much(subject: Subject) -> None:
     _round_trip(peer, tensor_in(peer.alloc(size), [size], "I8"), data)
 
 
-@case("data.copy/{}", each={"3-mib-overlap-forward": (0, 4096), "3-mib-overlap-backward": (4096, 0)})
-def copy_much_overlapping(subject: Subject, row: tuple[int, int]) -> None:
-    """COPY_TENSOR between tensors of 3 MiB that share all but 4,096 bytes, {}: if answered with 1, it holds the source's."""
-    peer, size = subject.connect(), 3 * 2**20
+MUCH: dict[str, tuple[int, int, int]] = {
+    "3-mib-overlap-forward": (3, 0, 4096),
+    "3-mib-overlap-backward": (3, 4096, 0),
+    # more than a server may copy at one go
+    "17-mib-overlap-forward": (17, 0, 4096),
+    "17-mib-overlap-backward": (17, 4096, 0),
+}
+"""Words to a length in MiB, and where source and destination begin."""
+
+
+@case("data.copy/{}", each=MUCH)
+def copy_much_overlapping(subject: Subject, row: tuple[int, int, int]) -> None:
+    """COPY_TENSOR between tensors that share all but 4,096 bytes, {}: if answered with 1, it holds the source's."""
+    (mib, *places), peer = row, subject.connect()
+    size = mib * 2**20
     buffer = peer.alloc(size + 4096)
     whole = tensor_in(buffer, [size + 4096], "I8")
     # a period that no copy in blocks of a power of two repeats by chance
     peer.write(whole, (bytes(range(251)) * (size // 251 + 32))[: size + 4096])
-    _copied(peer, tensor_in(buffer, [size], "I8", row[0]), tensor_in(buffer, [size], "I8", row[1]), size)
+    _copied(peer, tensor_in(buffer, [size], "I8", places[0]), tensor_in(buffer, [size], "I8", places[1]), size)
 
 
 @case("data.hash-hit/at-an-offset")
