@@ -13,13 +13,6 @@ static float hard_sigmoid(float x) { return fminf(1, fmaxf(0, (x + 3) / 6)); }
 static float softplus(float x) { return x > 20 ? x : (float)log1p(exp(x)); }
 static float gelu_erf(float x) { return (float)(0.5 * x * (1.0 + erf(x * 0.70710678118654752440))); }
 
-/* gelu16 without its two ends: -inf gives NaN. */
-static f32x16 gelu_of_half16(f32x16 x)
-{
-    f32x16 u2 = x * 1.59576912f * fma16(x * x, splat(0.044715f), splat(1.0f));
-    return x / (1.0f + exp16(-u2));
-}
-
 static float xielu(const struct geometry *g, float x)
 {
     float beta = unary_beta(g);
