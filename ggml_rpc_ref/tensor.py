@@ -61,11 +61,11 @@ def extent(dtype: DType, ne: Quad, nb: Quad) -> int:
     """
     if 0 in ne:
         return 0
-    if dtype.block == 1:
-        return dtype.size + sum((n - 1) * b for n, b in zip(ne, nb, strict=True))
+    # written out, because a server asks this for each tensor of each request
+    (ne0, ne1, ne2, ne3), (nb0, nb1, nb2, nb3) = ne, nb
     # nb[0] is a block's size; multiplied first, as ggml_nbytes does: the two orders differ where ne[0] is no whole number of blocks
-    row = ne[0] * nb[0] // dtype.block
-    return row + sum((n - 1) * b for n, b in zip(ne[1:], nb[1:], strict=True))
+    row = dtype.size + (ne0 - 1) * nb0 if dtype.block == 1 else ne0 * nb0 // dtype.block
+    return row + (ne1 - 1) * nb1 + (ne2 - 1) * nb2 + (ne3 - 1) * nb3
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,8 @@ class Tensor:
         match self.dtype.name:
             case "F32" if values.dtype == np.float32:
                 target[...] = values
+            case "I32" if values.dtype.kind == "f":
+                target[...] = to_int32(values)
             case "F32" | "F64" | "I8" | "I16" | "I32" | "I64":
                 with np.errstate(over="ignore", invalid="ignore"):
                     target[...] = values
@@ -223,6 +225,13 @@ class Tensor:
         """Return the part of this tensor whose ne[1] index runs from start up to, not including, stop, in place."""
         ne = (self.ne[0], stop - start, self.ne[2], self.ne[3])
         return Tensor(self.dtype, ne, self.nb, self.storage, self.offset + start * self.nb[1], self.name)
+
+
+def to_int32(values: Array) -> Array:
+    """Return C's (int32_t) of floats; what is undefined in C is -2**31, as on x86."""
+    whole = np.trunc(values)
+    # chosen before the cast: numpy leaves the cast of NaN and of what does not fit undefined, and comparisons with NaN are false
+    return np.where((whole >= -(2.0**31)) & (whole < 2.0**31), whole, -(2.0**31)).astype(np.int32)
 
 
 def allocate(dtype: DType, ne: Quad, nb: Quad | None = None, *, fill: int = 0, guard: int = 0) -> Tensor:

@@ -23,6 +23,7 @@ from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import OPS, dsv4_hc_comb, ops_of
 from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Params
 from ggml_rpc_ref.ops.shared import slabs, sliding_window
 from ggml_rpc_ref.ops.stopping import stoppable
@@ -117,24 +118,29 @@ def of_a_case(name: str, version: Version) -> Iterator[Node]:
 
 def of_cases(name: str, version: Version, cases: Iterable[Case]) -> Iterator[Node]:
     """Each accepted node that stretches one of the cases."""
-    op = ops_of(version)[name]
     for case in cases:
         for dst, src in stretched(case):
-            sources = tuple(o and tensor(o.dtype, o.quad) for o in src)
-            in_weight = op.name.startswith("OPT_STEP")
-            result = sources[0] if in_weight and sources[0] else tensor(dst.dtype, dst.quad)
-            try:
-                node = op.check(result, sources, op.pack(case.params))
-                if measurable(node):
-                    yield node
-            except Violation:
-                continue
+            if (node := accepted(name, version, case, dst, src)) is not None:
+                yield node
+
+
+def accepted(name: str, version: Version, case: Case, dst: Operand, src: tuple[Operand | None, ...]) -> Node | None:
+    """The node of a case with other operands, if the server takes it and it can be measured."""
+    op = ops_of(version)[name]
+    sources = tuple(o and tensor(o.dtype, o.quad) for o in src)
+    in_weight = op.name.startswith("OPT_STEP")
+    result = sources[0] if in_weight and sources[0] else tensor(dst.dtype, dst.quad)
+    try:
+        node = op.check(result, sources, op.pack(case.params))
+        return node if measurable(node) else None
+    except Violation:
+        return None
 
 
 def largest(name: str, version: Version) -> Node:
     """The largest node of an op of TIED that the server grants; a refusal for another reason than its cost fails the test."""
     op, case, found = ops_of(version)[name], cases_of(name, version)[0], None
-    for n in (2**exponent for exponent in range(2, 18)):
+    for n in (2**exponent for exponent in range(2, LARGE.bit_length())):
         later = TIED_LATER if op.changes else {}
         dst, src, params = {**TIED, **later}.get(name, TIED[name])(n)
         if max(int(np.prod(ne)) for ne in (dst, *src)) > LARGE:
@@ -473,3 +479,28 @@ def test_a_result_over_its_source_is_what_it_would_be_elsewhere(name: str, param
     node = op.check(over, (src,), op.pack(params))
     apart(node, op.oracle)()
     assert np.array_equal(over.array, apart_from.array)
+
+
+def test_a_result_with_gaps_over_its_source_is_set_aside_without_them() -> None:
+    """Two elements that lie a gigabyte apart (here: 1 GiB / 2048) are as many bytes of graph as two that are neighbours."""
+    storage = PlainStorage(np.zeros(3 * GRANT, np.uint8))
+    apart_by = 2 * GRANT
+    dst = replace(tensor("F32", (1, 2), (4, apart_by, apart_by, apart_by)), storage=storage)
+    src = replace(tensor("F32", (1, 2)), storage=storage, offset=apart_by)
+    node = OPS["SQR"].check(dst, (src,), bytes(64))
+    src.array[...] = np.array([3, 5], np.float32)[:, None]
+    assert 0 < peak_of(node) <= granted(node)
+    assert dst.array.ravel().tolist() == [9, 25]
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+def test_the_copy_of_a_result_over_its_source_is_counted(shift: int) -> None:
+    """An op that needs just what is granted needs the copy on top."""
+    op = replace(OPS["SQR"], in_place=(), cost=lambda node: Cost(GRANT + 8 * node.dst.nelements - 3, 1))
+    storage = PlainStorage(np.zeros(64, np.uint8))
+    src, over = (replace(tensor("F32", (4,)), storage=storage, offset=at) for at in (0, shift))
+    rules = validate._Rules(validate.MAX_STEPS)
+    rules.node(op, tensor("F32", (4,)), (src,), bytes(64), b"key")
+    with pytest.raises(Violation, match="16 bytes of it a copy of the result") as refused:
+        rules.node(op, over, (src,), bytes(64), b"key")
+    assert refused.value.rule == "graph.cost"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ggml_rpc_ref.backends import DeviceFault, Stopped, registry
+from ggml_rpc_ref.backends import DeviceFault, Stopped, cuda, registry
 from ggml_rpc_ref.backends.cuda import compiler, driver
 from ggml_rpc_ref.backends.cuda.backend import PART
 from ggml_rpc_ref.backends.cuda.device import Launch
@@ -18,9 +18,11 @@ from ggml_rpc_ref.backends.cuda.geometry import GEOMETRY
 from ggml_rpc_ref.backends.cuda.memory import PIECE, PIECES
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.client.client import connect
+from ggml_rpc_ref.client.scheduler.scheduler import Scheduler
 from ggml_rpc_ref.conformance import Verdict, run, select
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.spec.versions import DEFAULT
+from ggml_rpc_ref.this_machine.devices import local
 from tests.support.gpu.devices import Card, OnCards
 from tests.test_plan import ROW, World
 
@@ -36,6 +38,26 @@ def sums(world: World, count: int = 1) -> Any:
     """A plan of so many ADDs one after the other: place 3 gets 1 + 2, each next one the one before and 2."""
     nodes = [world.vector(3 + n, "ADD", 2 + n if n else 1, 2) for n in range(count)]
     return world.plan(world.vector(1), world.vector(2), *nodes)
+
+
+def test_a_gpu_is_a_backend_of_this_machine(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`local("cuda")` under a scheduler: what the GPU can't compute, the last backend does."""
+    monkeypatch.setattr(cuda, "unavailable", lambda index: "")
+    monkeypatch.setattr(cuda.Cuda, "on_device", lambda index, name, limit: card.backend)
+    here = local("cuda", memory=2**20)
+    assert (here.name, here.is_local, here.memory().total) == ("cuda", True, 2**26)
+    assert here.buffer_from_host_ptr(np.zeros(64, np.uint8)) is None
+    with Scheduler([here, local("oracle", memory=2**20)]) as scheduler:
+        weight = scheduler.weights({"w": np.eye(32, dtype=np.float32) * 2}, lambda name: here)["w"]
+        graph = scheduler.graph()
+        x = graph.input("F32", (32, 2), "x")
+        y = graph.add(graph.mul_mat(weight, x), x)
+        x.write(np.arange(64, dtype=np.float32).reshape(2, 32))
+        for _ in range(2):
+            graph.compute()
+        np.testing.assert_array_equal(y.numpy(), 3 * np.arange(64).reshape(2, 32))
+        assert [split.backend for split in scheduler.explain(graph).splits] == ["cuda"]
+    assert "add" in card.gpu.launched
 
 
 # --------------------------------------------------------------------------------------------------------------- plans

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ggml_rpc_ref.protocol import fnv
 from ggml_rpc_ref.protocol.fnv import BLOCK, LANE, SHORT, Fnv1a, definition, fnv1a
+from tests.support.requirements import lacking
 
 # from the tables of the FNV reference code (http://www.isthe.com/chongo/tech/comp/fnv/, draft-eastlake-fnv appendix C)
 PUBLISHED = [
@@ -16,6 +18,16 @@ PUBLISHED = [
     (b"b", 0xAF63DF4C8601F1A5),
     (b"foobar", 0x85944171F73967E8),
 ]
+
+
+@pytest.fixture(params=["C", "numpy"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each test with fnv.c, and without."""
+    if request.param == "numpy":
+        monkeypatch.setattr(fnv, "compiled", None)
+    elif fnv.compiled is None:
+        lacking("fnv.c was not built")
+    return str(request.param)
 
 
 @pytest.mark.parametrize(("data", "wanted"), PUBLISHED, ids=lambda value: repr(value) if isinstance(value, bytes) else "")
@@ -43,11 +55,14 @@ def test_equal_bytes_agree_with_the_loop(byte: int) -> None:
     assert fnv1a(data) == definition(data)
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.binary(max_size=60), st.integers(SHORT - 3, SHORT + 600), st.integers(0, 2**32))
-def test_pieces_hash_as_the_whole(head: bytes, size: int, seed: int) -> None:
-    tail = some_bytes(size, seed)
-    assert Fnv1a().update(head).update(tail).value == definition(head + tail)
+def test_pieces_hash_as_the_whole(way: str) -> None:
+    @settings(max_examples=30)
+    @given(st.binary(max_size=60), st.integers(SHORT - 3, SHORT + 600), st.integers(0, 2**32))
+    def check(head: bytes, size: int, seed: int) -> None:
+        tail = some_bytes(size, seed)
+        assert Fnv1a().update(head).update(tail).value == definition(head + tail)
+
+    check()
 
 
 def test_every_byte_counts() -> None:

@@ -33,24 +33,38 @@ from ggml_rpc_ref.fuzz import (
     mutate,
 )
 from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
-from ggml_rpc_ref.fuzz.finds import as_json, script_of
+from ggml_rpc_ref.fuzz.finds import as_json, script_of, steps_of
 from ggml_rpc_ref.fuzz.inside import Inside
 from ggml_rpc_ref.fuzz.jobs import Merged
 from ggml_rpc_ref.fuzz.judge import against, replies_of, suspicions
+from ggml_rpc_ref.fuzz.marks import marks, restored
+from ggml_rpc_ref.fuzz.mutations.table import put
 from ggml_rpc_ref.fuzz.packet import Packet, address, handle, joined, meaning
 from ggml_rpc_ref.fuzz.page import page
 from ggml_rpc_ref.fuzz.parts import Part, catalogue
 from ggml_rpc_ref.fuzz.plan import Plan, plan_of, sentinel
 from ggml_rpc_ref.fuzz.replay import Player, load
 from ggml_rpc_ref.fuzz.reproduce import Reproducer, smaller
-from ggml_rpc_ref.fuzz.session import Buffer, Note, Step
+from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Buffer, Note, Peer, Step
 from ggml_rpc_ref.fuzz.watch import Watched
+from ggml_rpc_ref.golden import play, verify
+from ggml_rpc_ref.net.stream import free_port
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import handlers
-from ggml_rpc_ref.spec.messages import BufferClear, FreeBuffer, GetAlignment, GetTensor, GraphRecompute, RpcTensor, SetTensor
+from ggml_rpc_ref.spec.messages import (
+    BufferClear,
+    CommAllreduce,
+    CommInit,
+    FreeBuffer,
+    GetAlignment,
+    GetTensor,
+    GraphRecompute,
+    RpcTensor,
+    SetTensor,
+)
 from ggml_rpc_ref.spec.opcodes import op_table
-from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
+from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, PROFILES, Version
 from tests.support.command import run_command
 from tests.support.sabotage import SABOTAGES, InProcess, Sabotage
 
@@ -137,19 +151,21 @@ def test_a_reply_as_long_as_it_asks_for() -> None:
 # --------------------------------------------------------------------------------------------------- well-formed sessions
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_session_of_any_seed_is_accepted_and_answered_right(generator: Generator, inside: Inside, seed: int) -> None:
-    session = generator.session(seed)
-    for connection, said in enumerate(inside.have(session)):
-        steps = list(session.of(connection))
-        assert said.violation is None
-        assert said.crash is None
-        assert len(said.answers) == len(steps) + 1  # and the sentinel
-        for step, answer in zip(steps, said.answers, strict=False):
-            if isinstance(step.expected, Part):
-                assert step.expected.wrong(answer.reply[8:]) == ""
-            elif step.expected is not None:
-                assert answer.reply[8:] == step.expected
+@pytest.mark.parametrize("version", SPOKEN, ids=str)
+def test_a_session_of_any_seed_is_accepted_and_answered_right(version: Version) -> None:
+    generator, inside = Generator(version, devices=2), Inside(version, devices=2)
+    for seed in range(8 if version in (DEFAULT, SPOKEN[-1]) else 3):
+        session = generator.session(f"{seed}/{version}")
+        for connection, said in enumerate(inside.have(session)):
+            steps = session.spoken(connection)
+            assert said.violation is None, seed
+            assert said.crash is None, seed
+            assert len(said.answers) == len(steps) + 1  # and the sentinel
+            for step, answer in zip(steps, said.answers, strict=False):
+                if isinstance(step.expected, Part):
+                    assert step.expected.wrong(answer.reply[8:]) == "", seed
+                elif step.expected is not None:
+                    assert answer.reply[8:] == step.expected, seed
     assert inside.is_clean
 
 
@@ -166,17 +182,6 @@ def test_the_same_seed_makes_the_same_session(generator: Generator) -> None:
     assert [s.packet(DEFAULT) for s in one.steps] != [s.packet(DEFAULT) for s in generator.session(6).steps]
 
 
-@pytest.mark.parametrize("version", SPOKEN, ids=str)
-def test_sessions_of_every_version_can_be_encoded(version: Version) -> None:
-    generator = Generator(version, devices=2)
-    for seed in range(6):
-        session = generator.session(seed)
-        data = b"".join(step.packet(version).template for step in session.of(0))
-        plan = plan_of(data, version)
-        assert (plan.rule, plan.is_cut) == ("", False)
-        assert len(plan.dues) == len(list(session.of(0)))
-
-
 def test_an_unknown_op_is_a_misuse() -> None:
     with pytest.raises(Misuse, match="NO_SUCH_OP"):
         Generator(ops=["NO_SUCH_OP"])
@@ -185,24 +190,34 @@ def test_an_unknown_op_is_a_misuse() -> None:
 # ----------------------------------------------------------------------------------------------------------- mutations
 
 
+@pytest.fixture(scope="module")
+def newest() -> Generator:
+    return Generator(NEWEST, devices=2)
+
+
 @pytest.mark.parametrize("name", sorted(MUTATIONS))
-def test_a_mutation_changes_the_bytes_and_says_what(generator: Generator, name: str) -> None:
+def test_a_mutation_changes_the_session_and_says_what(generator: Generator, newest: Generator, name: str) -> None:
+    # what the default version lacks: uids, transports, sums
+    made = newest if name in ("handle.uid", "frame.caps") or name.startswith("sum.") else generator
     rng = Random(name)
-    for seed in range(40 if name == "handle.uid" else 400):
-        session = generator.session(f"{name}{seed}")
-        before = [(step.connection, step.packet(DEFAULT)) for step in session.steps]
+    for seed in range(400):
+        session = made.session(f"{name}{seed}")
+        before = said_in(session)
         note = mutate(rng, session, name)
-        if note is None or (
-            not (session.leaves or session.headless)
-            and [(step.connection, step.packet(DEFAULT)) for step in session.steps] == before
-        ):
+        if note is None or said_in(session) == before:
             continue
         assert note.mutation == name
         assert note.target
         assert note.what
         assert session.notes == [note]
         return
-    assert name == "handle.uid", "it never changed anything"  # a field that this version lacks
+    pytest.fail("it never changed anything")
+
+
+def said_in(session: Session) -> list[object]:
+    """Return all that a session says and does."""
+    steps = [(step.connection, step.packet(session.version)) for step in session.steps]
+    return [steps, session.caps, session.short, session.peers, session.leaves, session.headless]
 
 
 def test_no_mutation_of_our_own_server_is_a_defect(generator: Generator, inside: Inside) -> None:
@@ -221,7 +236,7 @@ def test_no_mutation_of_our_own_server_is_a_defect(generator: Generator, inside:
 
 def heard(requests: list[object], replies: bytes, end: End = End.DONE) -> Heard:
     data = b"".join(codec.encode_request(request) for request in requests)  # type: ignore[arg-type]
-    return Heard(data, plan_of(data), (0,), replies, end)
+    return Heard(data, plan_of(data), replies, end)
 
 
 ANSWER = bytes.fromhex("0800000000000000 2000000000000000".replace(" ", ""))
@@ -246,7 +261,7 @@ def test_wrong_framing_is_seen(replies: bytes, kind: Kind | None, rule: str) -> 
 
 def test_an_answer_to_what_must_be_refused_is_seen() -> None:
     data = codec.encode_request(GetAlignment()) + b"\xff"
-    _, broken = replies_of(Heard(data, plan_of(data), (0,), ANSWER * 2, End.DONE))
+    _, broken = replies_of(Heard(data, plan_of(data), ANSWER * 2, End.DONE))
     assert broken
     assert (broken.kind, broken.rule) == (Kind.ACCEPTED, "frame.command-known")
 
@@ -262,10 +277,10 @@ def test_what_the_model_refuses_must_not_be_answered(inside: Inside) -> None:
     session = Session("x", buffers=(Buffer(0, 64),), steps=steps)
     data = codec.encode_request(GraphRecompute(device=0)) + codec.encode_request(sentinel())
     right = inside.have(session)
-    accepted = Heard(data, plan_of(data), (0,), bytes.fromhex("040000000000000002000000"), End.DONE)
+    accepted = Heard(data, plan_of(data), bytes.fromhex("040000000000000002000000"), End.DONE)
     (found,) = against(session, [accepted], right)
     assert (found.kind, found.rule) == (Kind.ACCEPTED, "graph.recompute-stored")
-    assert list(against(session, [Heard(data, plan_of(data), (0,), b"", End.CLOSED)], right)) == []
+    assert list(against(session, [Heard(data, plan_of(data), b"", End.CLOSED)], right)) == []
 
 
 # ------------------------------------------------------------------------------------------------- making finds smaller
@@ -327,10 +342,57 @@ def test_a_find_is_written_down_as_a_conversation(inside: Inside, tmp_path: Path
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".py"]
 
 
+def test_a_find_is_a_vector(inside: Inside, tmp_path: Path) -> None:
+    find = a_find(inside)
+    find.about += "\x1b[2J"  # a server's last words
+    two = [
+        Step(0, GetAlignment()),
+        Step(0, FreeBuffer(remote_ptr=handle(PER_CONNECTION)), mutated=True),  # which connection 1 has not allocated yet
+        Step(0, Packet(b""), mutated=True),
+        Step(1, Packet(b"\xff\x00"), mutated=True),
+    ]
+    other = Find(Kind.HANG, ("hang", "", "x"), "it hangs", "",
+                 [Session("8", buffers=(Buffer(0, 64), Buffer(PER_CONNECTION, 64)), steps=two)])  # fmt: skip
+    store = Store(tmp_path)
+    store.add(find)
+    store.add(other)
+    assert verify(tmp_path) == []
+    assert verify(tmp_path / f"{find.id}.json") == []
+    (tmp_path / f"{find.id}.json").write_text("{}\n")
+    assert any("schema_version" in fault for fault in verify(tmp_path))
+    assert [case.id for case in play.cases(tmp_path / f"{other.id}.json", {})] == [f"sessions/{other.id}"]
+
+
+def test_the_fields_that_were_changed_are_marked(inside: Inside) -> None:
+    session = Generator().session(3, "ADD")
+    index = next(index for index, step in enumerate(session.steps) if isinstance(step.message, Graph))
+    graph = session.steps[index].message
+    assert isinstance(graph, Graph)
+    tensors = graph.tensors.copy()
+    tensors[1]["ne"][2], tensors[0]["type"] = 77, 39
+    put(session, index, Graph(graph.device, graph.nodes, tensors, graph.uid))
+    step = session.steps[index]
+    # 9 bytes of head, device, nodes, their ids, tensors, and 296 bytes of a tensor with ne 20 bytes after its start (3.6.1)
+    first = 9 + 4 + 4 + 8 * len(graph.nodes) + 4
+    assert [(m.start, m.stop, m.field) for m in marks(step, DEFAULT)] == [
+        (first + 8, first + 12, "tensors[0].type"),
+        (first + 296 + 28, first + 296 + 32, "tensors[1].ne[2]"),
+    ]
+    data = step.packet(DEFAULT).template
+    milder = [one.packet(DEFAULT).template for one in restored(step, DEFAULT)]
+    assert [sum(a != b for a, b in zip(data, one, strict=True)) for one in milder] == [1, 1]
+    find = Find(Kind.CRASH, ("x",), "it dies", "", [session])
+    (one, two) = (row for row in as_json(find)["provenance"]["changed"] if "field" in row)
+    assert two["what"] == f"tensors[1].ne[2] at byte {first + 296 + 28}: {graph.tensors[1]['ne'][2]} -> 77"
+    assert f"# changed: {one['what']}" in script_of(as_json(find))
+
+
 def test_the_script_of_a_find_plays_it(inside: Inside, tmp_path: Path) -> None:
     script = tmp_path / "find.py"
     script.write_text(script_of(as_json(a_find(inside))))
-    assert len(script.read_text().split("STEPS")[0].splitlines()) < 12
+    # the conversation aside, which begins with STEPS
+    before, after = script.read_text().split("STEPS = [\n")
+    assert len((before + after.partition("\n]\n")[2]).splitlines()) < 30
     target = InProcess(tmp_path / "cache", SABOTAGES["graph.recompute-stored"])
     right = InProcess(tmp_path / "cache2")
     try:
@@ -371,6 +433,8 @@ SEEN_BY = {
     "session.hello-first": ("frame.headless",),
     "frame.command-known": ("frame.command",),
     "buffer.alloc-fails": ("range.alloc",),
+    "frame.complete": ("frame.stop",),
+    "session.frees": ("order.stale",),
 }
 """Some rules, each with the mutation that shows a server breaking it; `fuzz` itself tries all on all (bench/ has the times)."""
 
@@ -380,6 +444,74 @@ def test_a_server_that_breaks_a_rule_is_found_out(tmp_path: Path, rule: str) -> 
     ops = ("MUL_MAT",) if rule == "graph.computes" else ("ADD",)
     (find, *_) = finds_on(InProcess(tmp_path, SABOTAGES[rule]), mutations=SEEN_BY[rule], ops=ops)
     assert find.rule == rule
+
+
+def sum_session(leaves: bool) -> Session:
+    """Return a session in which two servers add [1, 2] and [10, 20]; the one that we play may leave before it has said all."""
+    tensor = RpcTensor(id=1, type=0, buffer=handle(0), ne=(2, 1, 1, 1), nb=(4, 8, 8, 8), data=address(0))
+    port = free_port()
+    steps = [
+        Step(0, CommInit(device=0, rank=1, world=2, port=port, host=b"127.0.0.1"), b"\1"),
+        Step(0, SetTensor(tensor=tensor, offset=0, data=struct.pack("<2f", 1, 2))),
+        Step(0, CommAllreduce(device=0, tensor=tensor)),
+        Step(0, GetTensor(tensor=tensor, offset=0, size=8), struct.pack("<2f", 11, 22)),
+    ]
+    says = bytes(24) + struct.pack("<2f", 10, 20)
+    return Session("x", NEWEST, (Buffer(0, 4096),), steps, peers=(Peer(port, 1, says[:28] if leaves else says, leaves),))
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_the_other_server_of_a_sum_is_played(tmp_path: Path, leaves: bool) -> None:
+    server = InProcess(tmp_path, Sabotage(version=NEWEST))
+    server.start()
+    try:
+        session = sum_session(leaves)
+        heard = Speaker(server.endpoint, 10.0, one_client=False).have(session)
+        (right,) = Inside(NEWEST, devices=2).have(session)
+        assert (heard[0].end, right.violation and right.violation.rule) == (
+            (End.CLOSED, "comm.peer-lost") if leaves else (End.DONE, None)
+        )
+        assert list(against(session, heard, [right])) == []
+        if not leaves:
+            assert list(suspicions(session, heard)) == []
+    finally:
+        server.stop()
+
+
+def test_a_buffer_is_allocated_on_the_way(tmp_path: Path) -> None:
+    read = GetTensor(tensor=RpcTensor(id=1, type=24, buffer=handle(40), ne=(64, 1, 1, 1), nb=(1, 64, 64, 64), data=address(40)),
+                     offset=0, size=64)  # fmt: skip
+    session = Session("x", steps=[Step(0, GetAlignment()), Step(0, Buffer(40, 64)), Step(0, read, bytes(64))])
+    for sabotage, end in ((None, End.DONE), (SABOTAGES["buffer.alloc-size"], End.DONE)):
+        server = InProcess(tmp_path, sabotage)
+        server.start()
+        try:
+            (heard,) = Speaker(server.endpoint, 10.0, one_client=False).have(session)
+            assert heard.end is end
+            assert list(suspicions(session, [heard])) == []
+        finally:
+            server.stop()
+    (said,) = Inside().have(session)
+    assert [answer.reply[8:] for answer in said.answers[1:2]] == [bytes(64)]
+    acts = [(step.connection, step.act, step.command) for step in steps_of([session])]
+    assert acts[4:8] == [(1, "send", "ALLOC_BUFFER"), (1, "receive", "ALLOC_BUFFER"), (1, "send", "BUFFER_GET_BASE"),
+                         (1, "receive", "BUFFER_GET_BASE")]  # fmt: skip
+
+
+def test_a_server_that_waits_for_what_it_must_refuse_is_seen(tmp_path: Path) -> None:
+    tensor = RpcTensor(id=1, type=24, buffer=handle(0), ne=(64, 1, 1, 1), nb=(1, 64, 64, 64), data=address(0))
+    whole = Packet.of(SetTensor(tensor=tensor, offset=0, data=bytes(64)))
+    steps = [Step(0, whole.with_bytes(1, (2**30).to_bytes(8, "little")), mutated=True)]
+    session = Session("x", buffers=(Buffer(0, 4096),), steps=steps, notes=[Note("frame.size", "SET_TENSOR", "x")])
+    for sabotage, waits in ((None, False), (SABOTAGES["frame.size-bounded"], True)):
+        server = InProcess(tmp_path, sabotage)
+        server.start()
+        try:
+            heard = Speaker(server.endpoint, 10.0, one_client=False).have(session, [True])
+            found = [(one.kind, one.rule, one.subject) for one in suspicions(session, heard)]
+            assert found == ([(Kind.WAITS, "frame.size-bounded", "SET_TENSOR")] if waits else [])
+        finally:
+            server.stop()
 
 
 def test_our_own_server_shows_nothing(tmp_path: Path) -> None:
@@ -461,7 +593,8 @@ def test_a_find_can_be_played_again(inside: Inside, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[]", '{"find": {"kind": "crash"}}', '{"steps": 3, "find": {}, "id": "x", "about": "y"}', "[" * 9000]
+    "content",
+    ["", "{}", "[]", '{"provenance": {"kind": "crash"}}', '{"steps": 3, "provenance": {}, "id": "x", "about": "y"}', "[" * 9000],
 )
 def test_a_file_that_is_no_find_is_damaged(tmp_path: Path, content: str) -> None:
     path = tmp_path / "find.json"
@@ -510,7 +643,7 @@ def test_a_session_without_hello_must_be_refused(inside: Inside) -> None:
     (said,) = inside.have(session)
     assert said.violation is not None
     assert said.violation.rule == "session.hello-first"
-    _, broken = replies_of(Heard(b"\x01", Plan((), "session.hello-first"), (0,), ANSWER, End.DONE))
+    _, broken = replies_of(Heard(b"\x01", Plan((), "session.hello-first"), ANSWER, End.DONE))
     assert broken
     assert (broken.kind, broken.rule) == (Kind.ACCEPTED, "session.hello-first")
 
@@ -530,7 +663,7 @@ def test_what_a_fresh_buffer_holds_is_its_own_rule() -> None:
     session = Session("x", buffers=(Buffer(0, 64), Buffer(1, 64)), steps=steps)
     data = b"".join(step.packet(DEFAULT).template for step in steps)
     replies = bytes(8) + 2 * (b"\4" + bytes(7) + b"\1\0\0\0")
-    found = list(suspicions(session, [Heard(data, plan_of(data), (0,), replies, End.DONE)]))
+    found = list(suspicions(session, [Heard(data, plan_of(data), replies, End.DONE)]))
     assert [(one.kind, one.rule) for one in found] == [(Kind.WRONG, "buffer.clean"), (Kind.WRONG, "data.round-trip")]
 
 

@@ -17,7 +17,7 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fuzz import ourselves
 from ggml_rpc_ref.fuzz import strategies as rpc
 from ggml_rpc_ref.fuzz.clients import Behaviour, fuzz_client, write
-from ggml_rpc_ref.fuzz.corpus import dictionary
+from ggml_rpc_ref.fuzz.corpus import chosen_by, dictionary
 from ggml_rpc_ref.fuzz.corpus import write as write_corpus
 from ggml_rpc_ref.fuzz.inside import Inside, Line
 from ggml_rpc_ref.fuzz.liar import LIES, Lie, all_lies, answered, parse_lie
@@ -25,11 +25,14 @@ from ggml_rpc_ref.fuzz.ourselves import Ourselves, Sums, damaged, defect_of
 from ggml_rpc_ref.fuzz.packet import encoded
 from ggml_rpc_ref.fuzz.plan import plan_of
 from ggml_rpc_ref.fuzz.session import Session
+from ggml_rpc_ref.fuzz.watch import Watched
+from ggml_rpc_ref.net.stream import open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server import handlers
+from ggml_rpc_ref.server import handlers, memory
 from ggml_rpc_ref.spec.messages import Hello, Message, RpcTensor, SetTensor
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
+from tests.support.sabotage import InProcess
 
 CLIENT = """
 import sys, numpy as np, ggml_rpc_ref
@@ -170,6 +173,36 @@ def test_seeds_for_other_fuzzers_are_conversations(tmp_path: Path) -> None:
     lines = list(dictionary())
     assert 'set_tensor="\\x06\\x30\\x01\\x00\\x00\\x00\\x00\\x00\\x00"' in lines  # 296 + 8 bytes
     assert 'type_f16="\\x01\\x00\\x00\\x00"' in lines
+
+
+class Counting:
+    """In place of `secrets`: a server that gives every connection the same handles and addresses."""
+
+    count = 0
+
+    def randbits(self, bits: int) -> int:
+        self.count = 0 if bits == 44 else self.count + 1  # 44: the addresses of a new connection
+        return self.count
+
+
+def test_a_corpus_made_with_a_server_is_answered_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "secrets", Counting())
+    server = InProcess(tmp_path / "cache")
+    server.start()
+    try:
+        write_corpus(tmp_path / "made up", 2)
+        write_corpus(tmp_path / "chosen", 6, chosen=chosen_by(Watched(lambda: server, spares=0), DEFAULT))
+        for path in sorted(tmp_path.glob("*/*.raw")):
+            data = path.read_bytes()
+            with open_stream(*server.endpoint) as stream:
+                stream.send(data)
+                stream.finish_sending()
+                answered = len(stream.wait_closed(10.0).leftover)
+            # HELLO's reply has 11 bytes; a corpus without a server ends at the first handle
+            whole = 11 + plan_of(data[9:]).size
+            assert answered == whole if path.parent.name == "chosen" else 11 < answered < whole, path
+    finally:
+        server.stop()
 
 
 # ------------------------------------------------------------------------------------------------------------ ourselves

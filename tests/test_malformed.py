@@ -31,6 +31,7 @@ from ggml_rpc_ref.spec.messages import AllocBuffer
 from ggml_rpc_ref.spec.rules import FOR_SERVERS, RULES
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.upstream.rpc_server import spawn_command
+from tests.support.each import each
 from tests.support.sabotage import SABOTAGES, InProcess
 
 HERE = Path(__file__).parent.parent / "vectors"
@@ -300,9 +301,11 @@ REFUSED_AS = {
 is one that it does not know, and a graph that was dropped is not stored."""
 
 
-@pytest.mark.parametrize("id", list(CASES))
-def test_our_server_does_as_the_case_says_and_for_its_rule(id: str, own: dict[str, tuple[Result, set[str]]]) -> None:
-    result, rules = own[id]
+def test_our_server_does_as_each_case_says_and_for_its_rule(own: dict[str, tuple[Result, set[str]]]) -> None:
+    each(is_as_the_case_says, ((id, (id, *own[id])) for id in CASES))
+
+
+def is_as_the_case_says(id: str, result: Result, rules: set[str]) -> None:
     assert result.verdict is Verdict.PASS, result.detail
     assert rules == ({REFUSED_AS.get(id, CASES[id]["rule"])} if CASES[id]["outcome"] == "refused" else set())
 

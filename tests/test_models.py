@@ -76,6 +76,36 @@ def test_this_machine_alone_says_the_same_as_servers(small: Path) -> None:
         assert python_says([], small) == python_says(endpoints, small)
 
 
+def test_the_check_before_an_upload_counts_the_caches(small: Path) -> None:
+    """The weights alone would fit."""
+    file = ModelFile(small)
+    size = sum(len(weight.source()) for weight in file.weights.values())
+    room = size + 2**16
+    with ggml_rpc_ref.Server(memory=room) as server:
+        backends = [ggml_rpc_ref.rpc_init(server.endpoint), ggml_rpc_ref.local("oracle", memory=2**20)]
+        with ggml_rpc_ref.Scheduler(backends) as scheduler:
+            caches = 7 * 2 * 2 * 1024 * tiny_models.HEAD * tiny_models.HEADS_KV  # layers, keys and values, bytes, cells, a cell
+            with pytest.raises(Misuse, match=rf"{room} bytes free and needs \d+ \({caches} of them for states\), .* do not fit"):
+                Gemma3(scheduler, file, [1], 1024)
+            assert backends[0].memory().free == room
+
+
+def test_this_machine_uses_the_mapped_file_where_it_is(small: Path) -> None:
+    """The embeddings, more than its memory, take none of it; what is written to them is not written to the file."""
+    before = small.read_bytes()
+    here = ggml_rpc_ref.local("oracle", memory=2**14)
+    with (
+        ggml_rpc_ref.Server(memory=2**26) as server,
+        ggml_rpc_ref.Scheduler([ggml_rpc_ref.rpc_init(server.endpoint), here]) as scheduler,
+    ):
+        model = Gemma3(scheduler, ModelFile(small), [1], 256)
+        table = model.weights["token_embd.weight"]
+        assert table.nbytes > here.memory().total == here.memory().free
+        table.write(np.full(table.shape, 0.5, np.float32))
+        np.testing.assert_array_equal(table.numpy(), np.full(table.shape, 0.5))
+    assert small.read_bytes() == before
+
+
 # -------------------------------------------------------------------------------------------------------------- vocabulary
 
 

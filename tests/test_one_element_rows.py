@@ -95,15 +95,20 @@ def test_what_upstream_asserts_is_refused(name: str, slot: str) -> None:
 
 
 def test_further_matrices_of_what_add_id_adds_are_not_read() -> None:
-    """ggml_add_id asserts nothing of them, and its kernel reads the first."""
+    """ggml_add_id asserts nothing of them, nor of those of its indices, and its kernel reads the first."""
     case = cases_of("ADD_ID")[1]
     assert case.src[1] is not None
     dst, src = recipes.build("ADD_ID", case)
-    wide = replace(case, src=(case.src[0], replace(case.src[1], ne=(*case.src[1].quad[:2], 3, 2)), case.src[2]))
+    ids = Operand("I32", (*cases_of("ADD_ID")[1].dst.quad[1:3], 2, 2), fill="index:5")
+    wide = replace(case, src=(case.src[0], replace(case.src[1], ne=(*case.src[1].quad[:2], 3, 2)), ids))
     more, sources = recipes.build("ADD_ID", wide)
     assert src[1] is not None
     assert sources[1] is not None
     sources[1].array[0, 0] = src[1].array[0, 0]
+    assert src[2] is not None
+    assert sources[2] is not None
+    sources[2].array[0, 0] = src[2].array[0, 0]
+    sources[2].array[1:], sources[2].array[0, 1] = -1, 2**30  # no index of any row
     for result, operands in ((dst, src), (more, sources)):
         OPS["ADD_ID"].oracle(OPS["ADD_ID"].check(result, operands, bytes(64)))
     assert np.array_equal(dst.array, more.array)

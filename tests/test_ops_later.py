@@ -31,6 +31,7 @@ from ggml_rpc_ref.ops.shared import slabs
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.op_changes import OP_CHANGES, WITNESSES
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, PROFILES, Version
+from tests.support.each import each
 from tests.test_ops import VECTORS, assert_result, assert_same_inputs, with_bytes
 from vectors.tools import op_wire, record_ops
 
@@ -54,13 +55,17 @@ def recorded(name: str, build: op_wire.Build = BUILD) -> dict[str, Any]:
 def rows() -> Iterator[Any]:
     for build in (BUILD, EARLIER, MIDDLE, OLDEST):
         for name, op in ops_of(Version(*build.protocol)).items():
-            for number, case in enumerate(record_ops.cases_to_record(name, build)):
-                yield pytest.param(op, build, number, case, id=f"{name}-{case.id}")
+            if cases := record_ops.cases_to_record(name, build):
+                yield pytest.param(op, build, cases, id=f"{build.directory}-{name}")
 
 
-@pytest.mark.parametrize(("op", "build", "number", "case"), list(rows()))
-def test_oracle_gives_the_recorded_result(op: Op, build: op_wire.Build, number: int, case: Case) -> None:
-    entry = recorded(op.name, build)["cases"][number]
+@pytest.mark.parametrize(("op", "build", "cases"), list(rows()))
+def test_oracle_gives_the_recorded_results(op: Op, build: op_wire.Build, cases: list[Case]) -> None:
+    pairs = zip(cases, recorded(op.name, build)["cases"], strict=True)
+    each(oracle_gives_what_is_recorded, ((case.id, (op, case, entry)) for case, entry in pairs))
+
+
+def oracle_gives_what_is_recorded(op: Op, case: Case, entry: dict[str, Any]) -> None:
     dst, src = recipes.build(op.name, case)
     assert_same_inputs(entry, case, dst, src)
     assert entry["op_params"] == op.pack(case.params).hex()

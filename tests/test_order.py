@@ -84,11 +84,11 @@ def test_replies_belong_to_requests_in_their_order() -> None:
 def test_a_server_sends_the_reply_that_is_due() -> None:
     order = after_hello()
     with pytest.raises(Misuse, match="not the reply that is due"):
-        order.check_reply(m.Empty)
+        order.answer_with(m.Empty)
     order.ask(m.GetAlignment, "alignment")
-    order.check_reply(m.GetAlignmentReply)
+    assert order.answer_with(m.GetAlignmentReply).cls is m.GetAlignment
     with pytest.raises(Misuse, match="not the reply that is due"):
-        order.check_reply(m.Empty)
+        order.answer_with(m.Empty)
 
 
 SIZES = [

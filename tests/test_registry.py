@@ -146,6 +146,23 @@ def test_a_local_device_is_a_device() -> None:
     np.testing.assert_array_equal((y + y).numpy(), 2 * y.numpy())
 
 
+def test_an_array_is_a_buffer_of_this_machine_as_it_is(server: ggml_rpc_ref.Server) -> None:
+    device = ggml_rpc_ref.local("oracle", memory=2**10)
+    data = np.zeros(2**12 + 64, np.uint8)
+    data = data[-data.ctypes.data % 32 :][: 2**12]
+    buffer = device.buffer_from_host_ptr(data)
+    assert buffer is not None
+    x = device.empty("F32", (2**10,), buffer=buffer)
+    data.view(np.float32)[:] = 3
+    np.testing.assert_array_equal(x.numpy(), np.full(2**10, 3))
+    x.write(np.ones(2**10, np.float32))
+    assert data.view(np.float32)[-1] == 1
+    buffer.free()
+    assert device.memory() == (2**10, 2**10)
+    assert device.buffer_from_host_ptr(data[1:]) is None  # not aligned
+    assert ggml_rpc_ref.rpc_init(server.endpoint).buffer_from_host_ptr(data) is None
+
+
 def test_a_server_is_started_as_in_c() -> None:
     stop, port = threading.Event(), free_port()
     running = threading.Thread(

@@ -27,7 +27,7 @@ from ggml_rpc_ref.commands.progress import shown_progress
 from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.spec.packages import PACKAGES, Package, Start
 from ggml_rpc_ref.spec.versions import Version
-from ggml_rpc_ref.upstream import builder, builds, by_cmake, gemma, process
+from ggml_rpc_ref.upstream import builder, builds, by_cmake, gemma, instruments, process
 
 PYTHON = sys.executable
 """The real one; tests put the false one in its place."""
@@ -588,6 +588,36 @@ def test_llama_is_added_to_a_build_that_is_there(source_world: SourceWorld, monk
     assert (request["shim"], request["split"], request["libraries"]) == (True, 3, str(build.libraries))
 
 
+@pytest.mark.parametrize("instrument", list(upstream.Instrument))
+def test_a_build_with_an_instrument_lies_beside_the_plain_one(source_world: SourceWorld, instrument: upstream.Instrument) -> None:
+    plain = upstream.install("3.0.0")
+    with pytest.raises(Misuse, match=rf"with {instrument}: run `ggml-rpc-ref upstream install 3\.0\.0 --{instrument}`$"):
+        upstream.find("3.0.0", instrument)
+    build = upstream.install("3.0.0", instrument=instrument)
+    assert build == upstream.find("3.0.0", instrument) != plain
+    assert build.root == plain.root.with_name(f"3.0.0-{instrument}")
+    assert upstream.instrumented("3.0.0") == [instrument]
+    assert upstream.find("3.0.0") == plain
+    *_, configured = (line for line in source_world.notes("cmake") if "-S" in line)
+    coverage = instrument is upstream.Instrument.COVERAGE
+    assert ("-fsanitize-coverage=trace-pc" in configured) is coverage
+    assert ("-fsanitize=address,undefined" in configured) is not coverage
+    assert any("coverage.c" in line for line in source_world.notes(" cc ")) is coverage
+    with pytest.raises(Misuse, match="ggml alone"):
+        upstream.install("3.0.0", instrument=instrument, llama=True)
+
+
+def test_a_sanitized_server_gets_the_library_that_must_be_loaded_first(tmp_path: Path) -> None:
+    sanitize = upstream.Instrument.SANITIZE
+    given = {"LD_PRELOAD": "/own.so", "UBSAN_OPTIONS": "x"}
+    (tmp_path / instruments.RUNTIME).write_text("/lib/libasan.so.8\n")
+    found = instruments.environment(sanitize, tmp_path, given)
+    assert found["LD_PRELOAD"] == "/lib/libasan.so.8 /own.so"
+    assert found["UBSAN_OPTIONS"] == "x"
+    assert "handle_abort=2" in found["ASAN_OPTIONS"]
+    assert instruments.environment(upstream.Instrument.COVERAGE, tmp_path, given) == given
+
+
 def test_cmake_and_ninja_are_fetched_where_there_are_none(source_world: SourceWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cmake", "ninja"):
         (source_world.path / "tools" / name).rename(source_world.path / name)
@@ -694,8 +724,9 @@ def test_a_server_that_does_not_come_up_says_why(fault: str, words: str, world: 
     timeout = 0.3 if fault == "mute" else 60
     with pytest.raises(upstream.Failed, match=words), upstream.server("3.6.1", timeout=timeout):
         pytest.fail("it came up")
-    (noted,) = world.notes("serve")
-    assert gone(int(noted.split()[0]))
+    noted = world.notes("serve")
+    assert noted or fault == "mute"  # a busy machine may not even have begun with it in that time
+    assert all(gone(int(line.split()[0])) for line in noted)
 
 
 @pytest.mark.parametrize(

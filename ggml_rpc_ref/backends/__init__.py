@@ -23,8 +23,9 @@ import numpy.typing as npt
 from ggml_rpc_ref.backends.memory import Allocation, DeviceMemory, HostAllocation
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.ops.overlap import disturbed
 from ggml_rpc_ref.ops.stopping import Cancelled, Stopped, never, stoppable
-from ggml_rpc_ref.tensor import PlainStorage, Tensor
+from ggml_rpc_ref.tensor import Tensor, allocate
 
 __all__ = [
     "Backend",
@@ -200,34 +201,13 @@ def apart(node: Node, compute: Callable[[Node], None]) -> Callable[[], None]:
         return partial(compute, node)
 
     def aside() -> None:
-        data = node.dst.storage.data if node.dst.storage is not None else None
-        assert data is not None
-        begin, end = node.dst.offset, node.dst.offset + node.dst.nbytes
-        result = Tensor(node.dst.dtype, node.dst.ne, node.dst.nb, PlainStorage(data[begin:end].copy()), 0, node.dst.name)
+        # the elements alone: what lies in the gaps between them may be gigabytes, and is not the result's
+        result = allocate(node.dst.dtype, node.dst.ne)
+        result.array[...] = node.dst.array
         compute(Node(result, node.src, node.op_params, node.op))
         node.dst.array[...] = result.array
 
     return aside
-
-
-def disturbed(node: Node) -> bool:
-    """Whether writing a node's result could change what is still to be read of one of its sources."""
-    # a loop, not any(): this is asked of each node of each new graph
-    for slot, source in enumerate(node.src):
-        if source is not None and source.storage is node.dst.storage and _disturbs(node, slot, source):
-            return True
-    return False
-
-
-def _disturbs(node: Node, slot: int, source: Tensor) -> bool:
-    """Whether writing the result could change what is still to be read of a source that lies in the same storage."""
-    dst = node.dst
-    if slot in node.op.unread:
-        return False
-    if source.offset >= dst.offset + dst.nbytes or dst.offset >= source.offset + source.nbytes:
-        return False
-    alike = (source.offset, source.ne, source.nb, source.dtype) == (dst.offset, dst.ne, dst.nb, dst.dtype)
-    return not (alike and slot in node.op.in_place)
 
 
 def _tell_written(node: Node) -> None:

@@ -150,6 +150,14 @@ class HostAllocation:
             self.memory.give_back(self.size)
 
 
+class Adopted(HostAllocation):
+    """Bytes that somebody else has in this process's memory: a mapped file, for instance. They count towards no limit."""
+
+    def free(self) -> None:
+        """Have what was made from them forgotten; they are somebody else's to give back."""
+        self.written(0, self.size)
+
+
 def _move(target: memoryview, data: memoryview) -> None:
     """Copy bytes that may lie in the same memory, a part at a time: a memoryview's copy holds the GIL, and other clients wait."""
     starts = range(0, len(data), AT_ONCE)
@@ -205,6 +213,10 @@ class HostMemory:
             if not self.give_way():
                 raise
             return self._make(size)
+
+    def adopt(self, data: Bytes) -> HostAllocation:
+        """Return bytes that are there already as an allocation, without a copy."""
+        return Adopted(data, self)
 
     def give_back(self, size: int) -> None:
         """Count bytes as free again."""

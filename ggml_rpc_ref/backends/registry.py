@@ -6,7 +6,7 @@ this machine lacks. Each such module has the class, and may have `unavailable()`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
@@ -49,7 +49,7 @@ class Row:
 
     def kernels(self) -> Mapping[str, Any]:
         """Return the ops that it computes itself."""
-        kernels: Mapping[str, Any] = getattr(self._module(), self.type).KERNELS
+        kernels: Mapping[str, Any] = self.made().KERNELS
         return kernels
 
     def make(self, memory: int, copies: int = 0, threads: int = 0, limit: int | None = None) -> Backend:
@@ -66,13 +66,17 @@ class Row:
         """
         if reason := self.unavailable():
             raise Misuse(f"the device {self.name!r} can't be used here: {reason}")
-        made = getattr(self._module(), self.type)
+        made = self.made()
         if hasattr(made, "on_device"):
             found: Backend = made.on_device(self.index, self.name, limit)
             return found
         own = {"threads": threads} if getattr(made, "threaded", False) else {}
         backend: Backend = made(HostMemory(memory), copies=copies, **own)
         return backend
+
+    def made(self) -> Any:
+        """Return its class."""
+        return getattr(self._module(), self.type)
 
     def _module(self) -> Any:
         return import_module(f"ggml_rpc_ref.backends.{self.module}")
@@ -90,6 +94,27 @@ BACKENDS: dict[str, Row] = {row.name: row for row in ROWS}
 
 AUTO = "auto"
 """Stands for the fastest backend that is right by the oracle's tolerances and can be used here."""
+
+
+def maker(name: str, threads: int = 0) -> Callable[[HostMemory], Backend]:
+    """Return what makes the backend of that name in a given host memory.
+
+    Raises:
+        Misuse: for an unknown name, one that has memory of its own, or one that can't be used here.
+    """
+    row = find(name)
+    if reason := row.unavailable():
+        raise Misuse(f"the device {row.name!r} can't be used here: {reason}")
+    made = row.made()
+    if hasattr(made, "on_device"):
+        raise Misuse(f"the device {row.name!r} has a memory of its own: choose one that computes in this machine's")
+    own = {"threads": threads} if getattr(made, "threaded", False) else {}
+
+    def make(memory: HostMemory) -> Backend:
+        backend: Backend = made(memory, **own)
+        return backend
+
+    return make
 
 
 def find(name: str) -> Row:

@@ -121,6 +121,10 @@ class Device(DeviceInfo):
             raise Violation("buffer.alloc-size", "remote_size", reply.remote_size, f"{size} bytes were asked for")
         return RemoteBuffer(self, reply.remote_ptr, reply.remote_size)
 
+    def buffer_from_host_ptr(self, data: Array) -> RemoteBuffer | None:
+        """Return a buffer that is an array of this process itself; None: a server can't reach it."""
+        return None
+
     # --------------------------------------------------------------------------------------------------------- tensors
 
     def empty(

@@ -82,7 +82,7 @@ class NamedOps(ABC):
         Args:
             a: ne = (n, m, t, r3).
             b: ne = (n, rows).
-            ids: ne = (m, t), each below rows.
+            ids: ne = (m, t, ..), each below rows.
         """
         return self.op("ADD_ID", [a, b, ids], name=name)
 
@@ -568,10 +568,10 @@ class NamedOps(ABC):
         """GATED_LINEAR_ATTN: linear attention with a gate per key: a state per head that decays and accumulates key times …
 
         Args:
-            k: ne = (S, H, T).
-            v: ne = (S, H, T).
-            q: ne = (S, H, T).
-            g: ne = (S, H, T).
+            k: ne = (S, H, T, ..).
+            v: ne = (S, H, T, ..).
+            q: ne = (S, H, T, ..).
+            g: ne = (S, H, T, ..).
             state: S*S*H*n_seqs elements, ne[1] = n_seqs.
             scale: multiplies q.
         """
@@ -1204,11 +1204,11 @@ class NamedOps(ABC):
         """RWKV_WKV6: the attention of RWKV 6: a state per head that decays by key and accumulates key times value.
 
         Args:
-            k: ne = (S, H, T).
-            v: ne = (S, H, T).
-            r: ne = (S, H, T).
-            time_first: S*H elements.
-            decay: ne = (S, H, T).
+            k: ne = (S, H, T, ..).
+            v: ne = (S, H, T, ..).
+            r: ne = (S, H, T, ..).
+            time_first: S*H elements or more.
+            decay: ne = (S, H, T, ..).
             state: S*S*H*n_seqs elements, ne[1] = n_seqs.
         """
         return self.op("RWKV_WKV6", [k, v, r, time_first, decay, state], name=name)
@@ -1227,12 +1227,12 @@ class NamedOps(ABC):
         """RWKV_WKV7: the attention of RWKV 7: a state per head that decays by key, is corrected along b, accumulates key …
 
         Args:
-            r: ne = (S, H, T).
-            w: ne = (S, H, T).
-            k: ne = (S, H, T).
-            v: ne = (S, H, T).
-            a: ne = (S, H, T).
-            b: ne = (S, H, T).
+            r: ne = (S, H, T, ..).
+            w: ne = (S, H, T, ..).
+            k: ne = (S, H, T, ..).
+            v: ne = (S, H, T, ..).
+            a: ne = (S, H, T, ..).
+            b: ne = (S, H, T, ..).
             state: S*S*H*n_seqs elements, ne[1] = n_seqs.
         """
         return self.op("RWKV_WKV7", [r, w, k, v, a, b, state], name=name)
@@ -1262,7 +1262,7 @@ class NamedOps(ABC):
 
         Args:
             a: contiguous.
-            b: the region's ne, a's type.
+            b: the region's ne.
             nb1: bytes between rows of the region.
             nb2: bytes between its matrices.
             nb3: bytes between its stacks of matrices.

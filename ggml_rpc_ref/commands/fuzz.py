@@ -37,6 +37,10 @@ def fuzz(
     skip: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="No ops or mutations of this name (with *, ?); may be repeated.")
     ] = None,
+    seeds: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Begin with conversations: recordings, vectors, finds, raw bytes; may be repeated."),
+    ] = None,
     finds: Annotated[
         Path | None, typer.Option(metavar="DIRECTORY", help="Where finds are written; those that lie there are known.")
     ] = None,
@@ -51,11 +55,25 @@ def fuzz(
     inside: Annotated[
         bool, typer.Option("--inside", help="Fuzz our own server in this process, the decoder and the readers of files.")
     ] = False,
+    guided: Annotated[
+        bool, typer.Option("--guided", help="With --inside: only the readers of files, under libFuzzer (atheris).")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="With --inside: this backend, each session compared with the oracle's answers.")
+    ] = "",
     sums: Annotated[Path | None, typer.Option(metavar="FILE", help="With --inside: add what was done to the sums in it.")] = None,
-    corpus: Annotated[Path | None, typer.Option(metavar="DIRECTORY", help="Write seeds for other fuzzers, and end.")] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY", help="Write seeds for other fuzzers, with the numbers of a server if one is given, and end."
+        ),
+    ] = None,
     dask: Annotated[str, typer.Option(metavar="ADDRESS", help="Spread it over a Dask cluster; 'local': one made here.")] = "",
     i_own_this_target: Annotated[
         bool, typer.Option("--i-own-this-target", help="Fuzz a server on another machine: it may crash there.")
+    ] = False,
+    no_feedback: Annotated[
+        bool, typer.Option("--no-feedback", help="Change no sessions further that led to something new, edges or outcomes.")
     ] = False,
     list_all: Listing = False,
     as_json: AsJson = False,
@@ -76,13 +94,16 @@ def fuzz(
         return
     seconds = max_time or PROFILES[profile]
     if corpus is not None:
-        raise typer.Exit(_corpus(corpus, seed))
+        raise typer.Exit(_corpus(corpus, seed, spawn, target))
+    if guided:
+        raise typer.Exit(_guided(seed, seconds))
     if inside:
-        raise typer.Exit(_inside(seed, seconds, messages, sums))
+        raise typer.Exit(_inside(seed, seconds, messages, sums, device))
     polite = POLITE if target and not _is_near(target) else 0.0
     options = Options(
         seed=seed, max_time=seconds, max_messages=messages, ops=ops, mutations=mutations, timeout=timeout,
-        rate=rate or polite, shrink=shrink,
+        rate=rate or polite, shrink=shrink, feedback=not no_feedback,
+        seeds=tuple(map(str, seeds or ())),
     )  # fmt: skip
     # by default SIGTERM would end us at once and leave the server that we started behind: treat it as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -95,22 +116,46 @@ def fuzz(
     raise typer.Exit(_exit_code(report.kinds, report.is_interrupted, report.why))
 
 
-def _corpus(directory: Path, seed: str) -> ExitCode:
-    from ggml_rpc_ref.fuzz.corpus import write
+def _corpus(directory: Path, seed: str, spawn: str, target: str) -> ExitCode:
+    """Write conversations, with the numbers of a server where one is given."""
+    from ggml_rpc_ref.fuzz import watched
+    from ggml_rpc_ref.fuzz.corpus import chosen_by, write
+    from ggml_rpc_ref.fuzz.introduce import introduce
 
     try:
-        count = write(directory, SEEDS, seed=seed)
+        if not spawn and not target:
+            count = write(directory, SEEDS, seed=seed)
+        else:
+            with watched(spawn, target) as server:
+                server.start()
+                version = introduce(server.target.endpoint, 5.0).version
+                count = write(directory, SEEDS, version, seed, chosen_by(server, version))
+    except (ConnectionError, TimeoutError):
+        raise
     except OSError as error:
         raise Misuse(f"can't write {error.filename}: {error.strerror}") from None
     print(f"{count} files in {directory}: .raw conversations for AFLNet, AFL++ and libFuzzer, and a dictionary")
     return ExitCode.OK
 
 
-def _inside(seed: str, seconds: float, messages: int, sums: Path | None) -> ExitCode:
+def _guided(seed: str, seconds: float) -> ExitCode:
+    """Fuzz the readers of files with Python's branches as feedback; print each defect."""
+    from ggml_rpc_ref.fuzz.guided import run
+
+    found = list(run("ggml_rpc_ref.commands.readers", seconds, seed))
+    for defect in found:
+        print(f"DEFECT {defect.words}: {defect.what}")
+    print(f"{len(found)} defects")
+    return ExitCode.OUR_FAULT if found else ExitCode.OK
+
+
+def _inside(seed: str, seconds: float, messages: int, sums: Path | None, device: str) -> ExitCode:
     """Fuzz our own code; print each defect, and what was done."""
+    from ggml_rpc_ref.backends import registry
+    from ggml_rpc_ref.commands.readers import READERS, SAMPLES
     from ggml_rpc_ref.fuzz.ourselves import Ourselves
 
-    own = Ourselves(seed=seed)
+    own = Ourselves(seed=seed, readers=READERS, samples=SAMPLES, make=registry.maker(device, threads=2) if device else None)
     try:
         for defect in own.run(seconds, messages):
             print(f"DEFECT {defect.words}: {defect.what}", flush=True)

@@ -96,9 +96,11 @@ class Report:
 
     def _state(self) -> str:
         count = self.count
+        edges = f"{count.edges.bit_count()} edges, " if count.edges else ""
+        last = f", the last after {self.finds[-1].seconds:.0f} s" if self.finds else ""
         return (
             f"{count.seconds:.0f} s: {count.messages} messages in {count.sessions} sessions, {count.rate:.0f}/s, "
-            f"{count.deaths} deaths, {len(count.states)} outcomes, {len(self.finds)} finds"
+            f"{count.deaths} deaths, {edges}{len(count.states)} outcomes, {len(self.finds)} finds{last}"
         )
 
     def _table(self) -> Any:
@@ -149,4 +151,4 @@ def as_json(event: Event) -> dict[str, Any]:
 def count_as_json(count: Count) -> dict[str, Any]:
     """Return the numbers of a campaign."""
     names = ("seconds", "sessions", "messages", "bytes", "restarts", "deaths", "modelled")
-    return {name: getattr(count, name) for name in names} | {"outcomes": len(count.states)}
+    return {name: getattr(count, name) for name in names} | {"outcomes": len(count.states), "edges": count.edges.bit_count()}

@@ -58,7 +58,7 @@ def _played(server: Any, written: Any, times: int, timeout: float) -> list[dict[
     for number in range(times):
         if number and server.restartable:
             server.renew()
-        outcomes.append(_outcome(server, Player(server.target.endpoint, timeout).play(written.script), timeout))
+        outcomes.append(_outcome(server, Player(server.target.endpoint, timeout).play(written.script, written.peers), timeout))
         if outcomes[-1]["result"] == "crash" and not server.restartable:
             break
     return outcomes

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ggml_rpc_ref.commands.options import LOOPBACK, AsJson, Port
 from ggml_rpc_ref.commands.output import print_json
+from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from ggml_rpc_ref.upstream import Instrument
 
 app = typer.Typer(
     help="Genuine llama.cpp builds by protocol version: list, install, serve, client, generate.", no_args_is_help=True
 )
 
+Sanitize = Annotated[
+    bool, typer.Option("--sanitize", help="With AddressSanitizer and UndefinedBehaviorSanitizer, whose reports end it.")
+]
+Coverage = Annotated[bool, typer.Option("--coverage", help="With counters of edges between basic blocks, for the fuzzer.")]
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="A protocol version, for instance 3.6.1; or a fork: ik.")]
 
 
@@ -32,6 +40,7 @@ def list_builds(as_json: AsJson = False) -> None:
             "package": None if row.package is None else str(row.package),
             "installed": build is not None,
             "runs_models": build is not None and build.runs_models,
+            "instruments": [str(instrument) for instrument in upstream.instrumented(row.name)],
         }
         for row, build in upstream.listing()
     ]
@@ -41,20 +50,37 @@ def list_builds(as_json: AsJson = False) -> None:
     for row in rows:
         state = "with llama" if row["runs_models"] else "installed" if row["installed"] else ""
         spoken = f"speaks {row['protocol']}" if row["name"] != row["protocol"] else f"llama.cpp {row['builds']}"
+        state = ", ".join(word for word in (state, *row["instruments"]) if word)  # type: ignore[misc]
         typer.echo(f"{row['name']:<7} {state:<11} {row['package'] or 'no package of the Python index holds it'} ({spoken})")
+
+
+def _instrument(*, sanitize: bool, coverage: bool) -> Instrument | None:
+    """Return the instrument that the options name.
+
+    Raises:
+        Misuse: for both.
+    """
+    from ggml_rpc_ref.upstream import Instrument
+
+    if sanitize and coverage:
+        raise Misuse("--sanitize and --coverage are two builds: give one of them")
+    return Instrument.SANITIZE if sanitize else Instrument.COVERAGE if coverage else None
 
 
 @app.command()
 def install(
     version: Version,
     llama: Annotated[bool, typer.Option("--llama", help="Build llama.cpp's own library too, which `generate` needs.")] = False,
+    sanitize: Sanitize = False,
+    coverage: Coverage = False,
 ) -> None:
     """Build a version into the user's cache directory: 1 to 8 minutes on two cores; needs a C++ compiler."""
     from ggml_rpc_ref import upstream
     from ggml_rpc_ref.commands.progress import shown_progress
 
-    with shown_progress(f"llama.cpp {version}") as on_progress:
-        build = upstream.install(version, on_progress, llama=llama)
+    instrument = _instrument(sanitize=sanitize, coverage=coverage)
+    with shown_progress(f"llama.cpp {version}{f' with {instrument}' if instrument else ''}") as on_progress:
+        build = upstream.install(version, on_progress, llama=llama, instrument=instrument)
     typer.echo(str(build.root))
 
 
@@ -77,11 +103,14 @@ def serve(
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads. (default: half the cores)")] = None,
     devices: Annotated[int, typer.Option(min=1, help="How many times the CPU is served.")] = 1,
     cache_dir: Annotated[Path | None, typer.Option(help="Where large uploads are kept.")] = None,
+    sanitize: Sanitize = False,
+    coverage: Coverage = False,
 ) -> None:
     """Run the genuine server in the foreground; this process becomes it."""
     from ggml_rpc_ref import upstream
 
-    upstream.serve(version, host=host, port=port, threads=threads, devices=devices, cache_dir=cache_dir)
+    instrument = _instrument(sanitize=sanitize, coverage=coverage)
+    upstream.serve(version, host=host, port=port, threads=threads, devices=devices, cache_dir=cache_dir, instrument=instrument)
 
 
 @app.command()

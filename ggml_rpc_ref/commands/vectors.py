@@ -27,7 +27,11 @@ def list_vectors(directory: Directory = Path("vectors")) -> None:
 
 
 @app.command()
-def verify(directory: Directory = Path("vectors")) -> None:
+def verify(
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIRECTORY|FILE]", help="Where they lie; or finds of `fuzz`, or one conversation.")
+    ] = Path("vectors"),
+) -> None:
     """Check schemas, ids and form of every vector; 0: all is well, 1: not."""
     from ggml_rpc_ref import golden
 

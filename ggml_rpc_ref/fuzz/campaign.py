@@ -76,8 +76,8 @@ def _pieces(client: Any, goal: Goal, merged: Merged) -> Iterator[Event]:
     running: dict[Any, int] = {}
     while (left := goal.options.max_time - (time.monotonic() - begun)) > 0 or running:
         while left > 0 and failures < ATTEMPTS and len(running) < max(1, len(client.scheduler_info()["workers"])):
-            number += 1
             part = goal.part(number)
+            number += 1
             part = replace(part, options=replace(part.options, max_time=min(PIECE, left)))
             running[client.submit(piece, part, tuple(merged.store.known), pure=False, retries=0)] = number
         time.sleep(LOOK)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from random import Random
 from typing import Final
 
@@ -18,14 +19,32 @@ PLAIN: Final = 0.04
 """The part of the sessions that are not mutated."""
 KEPT: Final = 512
 """Sessions that are kept to be changed further."""
-AGAIN: Final = 0.15
-"""The part of the sessions that begin with one of those."""
+AGAIN: Final = (0.05, 0.6)
+"""The least and the largest part of the sessions that begin with one of those; in between by which kind led to something new."""
+FORGETTING: Final = 0.99
+"""What the yield of a kind of session weighs after another one of it: the easy finds of the beginning say little later on."""
 MOST_CHANGES: Final = 4
 MOST_STEPS: Final = 40
 TRIES: Final = 12
 """Mutations that are tried on a session until one has something to change."""
 
 Pair = tuple[str, str]
+
+
+class Yield:
+    """How often, of late, a kind of session led to something new."""
+
+    def __init__(self) -> None:
+        self.tries, self.wins = 2.0, 1.0
+
+    def note(self, *, is_new: bool) -> None:
+        """Take note of a session of this kind."""
+        self.tries, self.wins = self.tries * FORGETTING + 1, self.wins * FORGETTING + is_new
+
+    @property
+    def rate(self) -> float:
+        """The part of them that did."""
+        return self.wins / self.tries
 
 
 class Chooser:
@@ -35,9 +54,10 @@ class Chooser:
         generator: of well-formed sessions.
         seed: of all choices.
         mutations: names of those to use; empty: all.
+        seeds: sessions to have first, as they are.
     """
 
-    def __init__(self, generator: Generator, seed: str, mutations: Sequence[str] = ()) -> None:
+    def __init__(self, generator: Generator, seed: str, mutations: Sequence[str] = (), seeds: Sequence[Session] = ()) -> None:
         self.generator, self.seed = generator, seed
         self.names = list(mutations or MUTATIONS)
         self.rng = Random(seed)
@@ -45,11 +65,17 @@ class Chooser:
         self.asked: Counter[str] = Counter()
         self.deaths: Counter[Pair] = Counter()
         self.news: Counter[Pair] = Counter()
+        self.fresh, self.again, self._is_again = Yield(), Yield(), False
         self.made = 0
         self.corpus: deque[Session] = deque(maxlen=KEPT)
+        self.seeds = deque(seeds)
+        self._weights: list[float] = []
 
     def next(self) -> Session:
         """Return the next session."""
+        self._is_again = False
+        if self.seeds:
+            return self.seeds.popleft()
         while True:
             self.made += 1
             focus = self._op() if self.rng.random() < FOCUSED else ""
@@ -65,15 +91,22 @@ class Chooser:
 
     def _from_corpus(self) -> Session | None:
         """Return, now and then, a copy of a session that led to something new, to be changed further."""
-        if not self.corpus or self.rng.random() > AGAIN:
+        part = self.again.rate / (self.again.rate + self.fresh.rate)
+        self._is_again = bool(self.corpus) and self.rng.random() < min(max(part, AGAIN[0]), AGAIN[1])
+        if not self._is_again:
             return None
         old = self.rng.choice(self.corpus)
         return replace(old, steps=list(old.steps), notes=list(old.notes))
+
+    def had(self, *, is_new: bool) -> None:
+        """Take note of whether the last session led to something new."""
+        (self.again if self._is_again else self.fresh).note(is_new=is_new)
 
     def keep(self, session: Session) -> None:
         """Keep a session that led to something new, unless it has been changed too often already."""
         if len(session.notes) < MOST_CHANGES and len(session.steps) < MOST_STEPS:
             self.corpus.append(session)
+            self._weights.clear()
             for note in session.notes:
                 self.news[note.mutation, ""] += 1
 
@@ -83,7 +116,9 @@ class Chooser:
         return min(some, key=lambda op: self.asked[op])
 
     def _mutate(self, session: Session) -> None:
-        some = self.rng.choices(self.names, [self._weight(name) for name in self.names], k=TRIES)
+        if not self._weights:
+            self._weights = list(accumulate(self._weight(name) for name in self.names))
+        some = self.rng.choices(self.names, cum_weights=self._weights, k=TRIES)
         for name in some:
             if mutate(self.rng, session, name) is not None:
                 return
@@ -98,6 +133,8 @@ class Chooser:
 
     def learn(self, session: Session, *, died: bool, is_new: bool) -> None:
         """Take note of what became of a session."""
+        if is_new:
+            self._weights.clear()
         for note in session.notes:
             if died:
                 self.deaths[note.key] += 1

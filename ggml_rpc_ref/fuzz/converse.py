@@ -11,12 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from itertools import pairwise
 from typing import Final, TypeVar
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.fuzz.packet import Numbers
-from ggml_rpc_ref.fuzz.plan import Plan, plan_of, sentinel
+from ggml_rpc_ref.fuzz.other import Other
+from ggml_rpc_ref.fuzz.plan import Due, Plan, plan_of, sentinel
 from ggml_rpc_ref.fuzz.session import Buffer, Session
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
@@ -25,6 +26,7 @@ from ggml_rpc_ref.spec.messages import (
     AllocBufferReply,
     BufferGetBase,
     BufferGetBaseReply,
+    CommInit,
     Hello,
     HelloReply,
     Message,
@@ -39,6 +41,8 @@ PIECES: Final = 60
 """Pieces of a session that is cut up; the rest comes at once."""
 MOST: Final = 2**26
 """Bytes of replies of one connection that are kept."""
+AT_LEAST: Final = 0.5
+"""Seconds within which a server ends a connection on which it must refuse a message that has not come to its end."""
 
 
 class End(StrEnum):
@@ -52,6 +56,8 @@ class End(StrEnum):
     """We reset it without waiting for anything."""
     SILENT = "silent"
     """Neither an answer nor an end came in time."""
+    WAITED = "waited"
+    """It waited for another server, and ended the connection after our end."""
     LOST = "lost"
     """No connection could be opened, or HELLO and the allocations at the start were not answered."""
 
@@ -63,21 +69,21 @@ class Heard:
     Attributes:
         sent: the bytes that it was sent after the opening, the sentinel included.
         plan: how a right server reads these.
-        starts: where each step begins in them.
         replies: what came.
         end: how it ended.
         detail: more on that, in words.
         rule: the rule that the answers to the opening break; "" where they break none.
+        waits: whether it waited for the rest of a message that a right server refuses by its beginning.
         seconds: how long it took.
     """
 
     sent: bytes = b""
     plan: Plan = field(default_factory=lambda: Plan(()))
-    starts: tuple[int, ...] = ()
     replies: bytes = b""
     end: End = End.LOST
     detail: str = ""
     rule: str = ""
+    waits: bool = False
     seconds: float = 0.0
 
 
@@ -95,44 +101,52 @@ class Speaker:
     timeout: float = 2.0
     one_client: bool = True
 
-    def have(self, session: Session) -> list[Heard]:
-        """Have a session; return what was heard on each of its connections."""
+    def have(self, session: Session, refused: Sequence[bool] = ()) -> list[Heard]:
+        """Have a session; return what was heard on each of its connections.
+
+        Args:
+            session: any.
+            refused: for each connection whether a right server refuses a message that is cut off at its end; empty: not known.
+        """
         lines: list[_Line] = []
-        heard: list[Heard] = []
         numbers: dict[int, tuple[int, int]] = {}
+        others = [Other(peer, self.endpoint.host, self.timeout) for peer in session.peers]
         try:
             for connection in range(session.connections):
-                line = _Line(self, session, connection)
+                line = _Line(self, session, connection, any(refused[connection : connection + 1]))
                 lines.append(line)
                 numbers |= line.open()
-                heard.append(line.talk(numbers))
-                if self.one_client:
+                line.talk(numbers)
+                if self.one_client or session.apart:
                     line.finish()
             for line in lines:
                 line.finish()
         finally:
             for line in lines:
                 line.close()
-        return heard
+            for other in others:
+                other.close()
+        return [line.heard for line in lines]
 
 
 class _Line:
     """One connection of a session."""
 
-    def __init__(self, speaker: Speaker, session: Session, connection: int) -> None:
-        self.speaker, self.session, self.connection = speaker, session, connection
+    def __init__(self, speaker: Speaker, session: Session, connection: int, is_refused: bool) -> None:
+        self.speaker, self.session, self.connection, self.is_refused = speaker, session, connection, is_refused
         self.buffers = [buffer for buffer in session.buffers if buffer.connection == connection]
         self.heard = Heard()
         self.stream: Stream | None = None
         self.begun = time.monotonic()
         self.received = bytearray()
+        self.wanted = self.sent = 0
         self.is_finished = False
 
     def open(self) -> dict[int, tuple[int, int]]:
         """Say HELLO and allocate the buffers; return their numbers."""
         try:
             self.stream = open_stream(*self.speaker.endpoint, timeout=self.speaker.timeout)
-            return {} if self.session.headless else opened(self.stream, self.buffers, self.session.version)
+            return {} if self.session.headless else opened(self.stream, self.buffers, self.session.version, self.session.caps)
         except Violation as violation:
             self.heard.rule, self.heard.detail = violation.rule, str(violation)
         except (PeerClosed, DeadlineMissed, ConnectionError) as error:
@@ -140,50 +154,91 @@ class _Line:
         self.close()
         return {}
 
-    def talk(self, numbers: Numbers) -> Heard:
-        """Send all steps and a sentinel, and read what comes."""
+    def talk(self, numbers: dict[int, tuple[int, int]]) -> None:
+        """Send all steps and a sentinel, and read what comes; add the numbers of buffers that are allocated on the way."""
         if self.stream is None:
-            return self.heard
-        version = self.session.version
-        packets = [step.packet(version) for step in self.session.of(self.connection)]
-        parts = [packet.rendered(numbers) for packet in packets] + [codec.encode_request(sentinel(version), version)]
-        self.heard.starts = starts(parts)
-        self.heard.sent = b"".join(parts)
-        self.heard.plan = Plan((), "session.hello-first") if self.session.headless else plan_of(self.heard.sent, version)
-        if self.session.leaves:
-            return self._leave(self.stream)
+            return
+        if self.session.headless:
+            self.heard.plan = Plan((), "session.hello-first")
         try:
-            self._exchange(self.stream)
+            self._say(self.stream, numbers)
+        except Violation as violation:
+            self.heard.rule, self.heard.detail = violation.rule, str(violation)
         except PeerClosed:
             self._drain()
             self.heard.end = End.CLOSED
         except DeadlineMissed as missed:
-            self.heard.end, self.heard.detail = End.SILENT, str(missed)
+            self.heard.end, self.heard.detail = self._after_our_end(self.stream), str(missed)
         else:
-            self.heard.end = End.DONE
+            self.heard.end = End.LEFT if self.stream is None else End.DONE
         self.heard.replies = bytes(self.received)
         self.heard.seconds = time.monotonic() - self.begun
-        return self.heard
 
-    def _leave(self, stream: Stream) -> Heard:
-        """Send everything and reset the connection."""
+    def _say(self, stream: Stream, numbers: dict[int, tuple[int, int]]) -> None:
+        """Send all steps; those before a buffer that is allocated on the way are answered before it is."""
+        session, version, parts = self.session, self.session.version, list[bytes]()
+        for step in session.of(self.connection):
+            if not isinstance(step.message, Buffer):
+                parts.append(step.packet(version).rendered(numbers))
+                continue
+            self._take_in(b"".join(parts))
+            parts.clear()
+            self._exchange(stream)
+            if self.heard.plan.rule or self.heard.plan.is_cut:
+                return  # what is sent now would not be what it is meant to be
+            try:
+                numbers |= allocated(stream, [step.message], version)
+            except PeerClosed:
+                size = codec.REPLY_HEAD.size + codec.minimum_size(AllocBufferReply, version)
+                self.heard.plan = Plan((*self.heard.plan.dues, Due(len(self.heard.sent), AllocBuffer, size)))  # it is not answered
+                raise
+        data = b"".join(parts)
+        if session.short and self.connection == 0:
+            self._take_in(data[: -session.short])
+        else:
+            self._take_in(data + codec.encode_request(sentinel(version), version))
+        if session.leaves:
+            self._leave(stream)
+        else:
+            self._exchange(stream)
+
+    def _take_in(self, data: bytes) -> None:
+        """Note bytes as sent, and how they are read."""
+        plan, at = plan_of(data, self.session.version), len(self.heard.sent)
+        self.heard.sent += data
+        if not self.session.headless:
+            dues = tuple(Due(at + due.start, due.cls, due.reply) for due in plan.dues) if at else plan.dues
+            self.heard.plan = Plan(self.heard.plan.dues + dues, plan.rule, plan.is_cut)
+
+    def _leave(self, stream: Stream) -> None:
+        """Send what is left and reset the connection."""
         with contextlib.suppress(PeerClosed, DeadlineMissed):
-            stream.send(self.heard.sent)
+            stream.send(self.heard.sent[self.sent :])
         stream.reset()
-        self.stream, self.heard.end = None, End.LEFT
-        return self.heard
+        self.stream = None
+
+    def _after_our_end(self, stream: Stream) -> End:
+        """Return how a connection ended on which no answer came: a server that waits for another one may do so until we leave."""
+        if not any(due.cls is CommInit for due in self.heard.plan.dues):
+            return End.SILENT
+        self.is_finished = True
+        stream.finish_sending()
+        return End.WAITED if stream.wait_closed(self.speaker.timeout).closed else End.SILENT
 
     def _exchange(self, stream: Stream) -> None:
-        """Send in windows: no more at once than what draws AT_ONCE bytes of replies."""
-        sent, wanted, left = 0, 0, memoryview(self.heard.sent)
+        """Send what has not been sent, in windows: no more at once than what draws AT_ONCE bytes of replies; read all replies."""
+        left = memoryview(self.heard.sent)
         for due in self.heard.plan.dues:
-            wanted += due.reply
-            if wanted - len(self.received) > AT_ONCE and due.start > sent:
-                self._send(stream, left[sent : due.start])
-                sent = due.start
-                self._read(stream, min(wanted - due.reply, MOST))
-        self._send(stream, left[sent:])
-        self._read(stream, min(wanted, MOST))
+            if due.start < self.sent or not due.reply:
+                continue
+            self.wanted += due.reply
+            if self.wanted - len(self.received) > AT_ONCE and due.start > self.sent:
+                self._send(stream, left[self.sent : due.start])
+                self.sent = due.start
+                self._read(stream, min(self.wanted - due.reply, MOST))
+        self._send(stream, left[self.sent :])
+        self.sent = len(left)
+        self._read(stream, min(self.wanted, MOST))
 
     def _send(self, stream: Stream, data: memoryview) -> None:
         """Send bytes, the first of them in pieces where the session is to be cut up."""
@@ -209,6 +264,9 @@ class _Line:
         if self.stream is None or self.is_finished:
             return
         self.is_finished = True
+        if self.is_refused and self.heard.plan.is_cut and self.heard.end is End.DONE:
+            early = self.stream.wait_closed(AT_LEAST)
+            self.heard.waits, self.heard.replies = not early.closed, self.heard.replies + early.leftover
         self.stream.finish_sending()
         ending = self.stream.wait_closed(self.speaker.timeout)
         self.heard.replies += ending.leftover
@@ -223,28 +281,40 @@ class _Line:
             self.stream = None
 
 
-def starts(parts: Sequence[bytes]) -> tuple[int, ...]:
-    """Return where each part begins in their sum."""
-    found, at = [], 0
-    for part in parts:
-        found.append(at)
-        at += len(part)
-    return tuple(found)
-
-
-def opened(stream: Stream, buffers: Sequence[Buffer], version: Version) -> dict[int, tuple[int, int]]:
+def opened(stream: Stream, buffers: Sequence[Buffer], version: Version, caps: bytes = b"") -> dict[int, tuple[int, int]]:
     """Say HELLO and allocate buffers on a new connection; return buffer number to (remote_ptr, base_ptr).
 
     Raises:
         Violation: for an answer of another shape, another version, or a buffer that is not given.
         PeerClosed, DeadlineMissed: where no answer comes.
     """
-    requests = [codec.encode_request(Hello(), version)]
-    requests += [codec.encode_request(_alloc(buffer, version), version) for buffer in buffers]
+    requests = [codec.encode_request(hello(version, caps), version)]
+    requests += [codec.encode_request(buffer.request(version), version) for buffer in buffers]
     stream.send(b"".join(requests))
     said = _reply(stream, HelloReply, version)
     if (said.major, said.minor, said.patch) != tuple(version):
         raise Violation("session.hello-version", "version", f"{said.major}.{said.minor}.{said.patch}", f"it spoke {version}")
+    return _numbers(stream, buffers, version)
+
+
+@cache
+def hello(version: Version, caps: bytes = b"") -> Hello:
+    """Return the HELLO that a session begins with."""
+    return Hello(conn_caps=caps) if caps and has_field(Hello, "conn_caps", version) else Hello()
+
+
+def allocated(stream: Stream, buffers: Sequence[Buffer], version: Version) -> dict[int, tuple[int, int]]:
+    """Allocate buffers where no reply is awaited; return buffer number to (remote_ptr, base_ptr).
+
+    Raises:
+        Violation, PeerClosed, DeadlineMissed: as `opened`.
+    """
+    stream.send(b"".join(codec.encode_request(buffer.request(version), version) for buffer in buffers))
+    return _numbers(stream, buffers, version)
+
+
+def _numbers(stream: Stream, buffers: Sequence[Buffer], version: Version) -> dict[int, tuple[int, int]]:
+    """Read the replies to allocations, and ask for the addresses."""
     handles = [_allocated(_reply(stream, AllocBufferReply, version), buffer) for buffer in buffers]
     if buffers:
         stream.send(b"".join(codec.encode_request(BufferGetBase(remote_ptr=h), version) for h in handles))
@@ -265,10 +335,6 @@ def _check_disjoint(buffers: Sequence[Buffer], bases: Sequence[int]) -> None:
     for (_, end), (start, _) in pairwise(ranges):
         if start < end:
             raise Violation("buffer.disjoint", "base_ptr", hex(start), f"another buffer reaches to {end:#x}")
-
-
-def _alloc(buffer: Buffer, version: Version) -> AllocBuffer:
-    return AllocBuffer(device=buffer.device if has_field(AllocBuffer, "device", version) else 0, size=buffer.size)
 
 
 def _reply(stream: Stream, cls: type[M], version: Version) -> M:

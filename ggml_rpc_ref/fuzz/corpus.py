@@ -1,24 +1,33 @@
 """Seeds for other people's fuzzers: whole conversations as files for AFL++, libFuzzer and AFLNet, and a dictionary of the protocol.
 
-The handles in them are made up, as no server has chosen any: a fuzzer that plays them gets past HELLO and the queries, and to the
-checks of handles. A harness that puts a server's own numbers in finds them by `packet.meaning`.
+Without a server the handles in them are made up: a fuzzer that plays them gets past HELLO and the queries, and to the checks of
+handles. With one they have the numbers that it chose on a fresh start, which it must choose again for them to mean what they say:
+the genuine one does where addresses are not randomised (`setarch -R`), ours never, since it draws them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ggml_rpc_ref.fuzz.converse import opened
 from ggml_rpc_ref.fuzz.generate import Generator
 from ggml_rpc_ref.fuzz.inside import bytes_of
+from ggml_rpc_ref.fuzz.packet import Numbers, handle
+from ggml_rpc_ref.fuzz.session import Session
+from ggml_rpc_ref.fuzz.watch import Watched
+from ggml_rpc_ref.net.stream import open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.dtypes import types
-from ggml_rpc_ref.spec.messages import AllocBuffer, BufferGetBase, Hello, by_number
+from ggml_rpc_ref.spec.messages import BufferGetBase, Hello, by_number
 from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
+Chosen = Callable[[Session], Numbers]
+"""Returns the numbers that a server gives to a session's buffers."""
 
-def write(directory: Path, count: int, version: Version = DEFAULT, seed: str = "0") -> int:
+
+def write(directory: Path, count: int, version: Version = DEFAULT, seed: str = "0", chosen: Chosen = lambda _: {}) -> int:
     """Write `count` conversations as .raw files, and `ggml-rpc.dict`; return how many files there are.
 
     Raises:
@@ -29,13 +38,27 @@ def write(directory: Path, count: int, version: Version = DEFAULT, seed: str = "
     for number in range(count):
         focus = generator.names[number % len(generator.names)] if number % 2 else ""
         session = generator.session(f"{seed}/{number}", focus)
+        numbers = chosen(session)
         opening = [codec.encode_request(Hello(), version)]
-        for buffer in session.buffers:
-            opening.append(codec.encode_request(AllocBuffer(size=buffer.size), version))
-            opening.append(codec.encode_request(BufferGetBase(remote_ptr=buffer.number), version))
-        (directory / f"{number:05}.raw").write_bytes(b"".join(opening) + bytes_of(session, 0, {}))
+        # all of them before the first address is asked for, as `converse.opened` does: addresses depend on the order
+        opening += [codec.encode_request(buffer.request(version), version) for buffer in session.all_buffers]
+        for buffer in session.all_buffers:
+            remote_ptr, _ = numbers.get(buffer.number, (handle(buffer.number), 0))
+            opening.append(codec.encode_request(BufferGetBase(remote_ptr=remote_ptr), version))
+        (directory / f"{number:05}.raw").write_bytes(b"".join(opening) + bytes_of(session, 0, numbers))
     (directory / "ggml-rpc.dict").write_text("\n".join(dictionary(version)) + "\n", encoding="utf-8")
     return count + 1
+
+
+def chosen_by(server: Watched, version: Version, timeout: float = 5.0) -> Chosen:
+    """Return what asks a server, which is started anew for each session where it is ours to start."""
+
+    def ask(session: Session) -> Numbers:
+        server.renew()
+        with open_stream(*server.target.endpoint, timeout=timeout) as stream:
+            return opened(stream, tuple(session.all_buffers), version)
+
+    return ask
 
 
 def dictionary(version: Version = DEFAULT) -> Iterator[str]:

@@ -13,6 +13,8 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
 from typing import Final
 
 from ggml_rpc_ref.errors import Misuse
@@ -22,11 +24,16 @@ from ggml_rpc_ref.fuzz.events import Began, Count, Ended, Event, Found, Progress
 from ggml_rpc_ref.fuzz.finds import Find, Key, Store, key_of, key_of_death
 from ggml_rpc_ref.fuzz.generate import Generator
 from ggml_rpc_ref.fuzz.inside import Inside
-from ggml_rpc_ref.fuzz.introduce import free_memory, introduce
+from ggml_rpc_ref.fuzz.introduce import free_memory, introduce, shown_address
 from ggml_rpc_ref.fuzz.judge import Kind, Suspicion, against, is_complete, suspicions
+from ggml_rpc_ref.fuzz.numbers import nodes_of
+from ggml_rpc_ref.fuzz.packet import Packet
+from ggml_rpc_ref.fuzz.plan import sentinel
 from ggml_rpc_ref.fuzz.reproduce import SHRINK_SECONDS, Reproducer
-from ggml_rpc_ref.fuzz.session import Session
+from ggml_rpc_ref.fuzz.seeds import sessions_of
+from ggml_rpc_ref.fuzz.session import Buffer, Session, Step
 from ggml_rpc_ref.fuzz.watch import Death, Usage, Watched
+from ggml_rpc_ref.spec.messages import GetTensor, command_name
 
 RECENT: Final = 16
 """Sessions before a death that may have caused it."""
@@ -45,8 +52,12 @@ SETTLING: Final = 2.0
 """Seconds that the device's memory may take to be free again: a server may see late that its client has left."""
 DYING: Final = 1.0
 """Seconds that a dying process may take."""
-LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02, End.LEFT: 0.3}
+LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02, End.LEFT: 0.3, End.WAITED: 0.02}
 """Seconds that are waited for a death after a session that is had once more, by how it ended."""
+MOST_WAITS: Final = 200
+"""How often it is looked whether a server waits for the rest of what it must refuse: each time costs half a second."""
+REFUSALS: Final = 0.2
+"""The part of the sessions that a server ended early of which the model is asked whether it was right to."""
 MODEL_SHARE: Final = 0.3
 """The part of the time that may go into asking the model."""
 
@@ -68,6 +79,7 @@ class Options:
         tries: how often a find is repeated.
         plain: whether to make well-formed sessions only.
         feedback: whether sessions that led to something new are changed further.
+        seeds: files and directories of conversations to begin with (`seeds`).
     """
 
     seed: str = "0"
@@ -82,6 +94,7 @@ class Options:
     tries: int = 3
     plain: bool = False
     feedback: bool = True
+    seeds: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -91,6 +104,7 @@ class _Seen:
     heard: list[Heard]
     suspicions: list[Suspicion] = field(default_factory=list)
     death: Death | None = None
+    is_new: bool = False
 
 
 class Campaign:
@@ -110,6 +124,8 @@ class Campaign:
         self._idle = Usage()
         self._rejected: dict[Key, int] = {}
         self._free: int | None = None
+        self._edges = 0
+        self._waits, self._rng = 0, Random(self.options.seed)
 
     def run(self) -> Iterator[Event]:
         """Yield what happens. The last event is `Ended`, an interrupt (KeyboardInterrupt) included.
@@ -125,6 +141,7 @@ class Campaign:
             yield Began(self.server.target.name, self.facts.version, self.facts.devices, self.facts.one_client)
             self._begun = time.monotonic()
             try:
+                yield from self._first_looks()
                 yield from self._sessions()
             except ConnectionError as error:
                 why = str(error)
@@ -133,17 +150,36 @@ class Campaign:
         finally:
             self.server.stop()
         self._tick()
+        self._look_at_edges()
         yield Ended(self.count, why, is_interrupted)
 
     def _meet(self) -> None:
         self.facts = introduce(self.server.target.endpoint, self.options.timeout)
         version, devices = self.facts.version, self.facts.devices
         self.generator = Generator(version, devices, ops=self.options.ops)
-        self.chooser = Chooser(self.generator, self.options.seed, self.options.mutations)
+        seeds = sessions_of(map(Path, self.options.seeds), version, devices)
+        self.chooser = Chooser(self.generator, self.options.seed, self.options.mutations, seeds)
         if self.options.plain:
             self.chooser.names = []
         self.model = Inside(version, devices)
         self._idle, self._free = self.server.usage(), self._free_now()
+
+    def _first_looks(self) -> Iterator[Event]:
+        """Yield what was seen when the server was met: that it serves one client at a time, that its handles are addresses."""
+        version = self.facts.version
+        if self.facts.one_client:
+            two = Session("two clients", version, steps=[Step(connection, sentinel(version)) for connection in range(2)])
+            words = "a second client is not answered while a first one is connected"
+            yield from self._first_look(Suspicion(Kind.WAITS, "session.concurrent", words), two)
+        if address := shown_address(self.server.target.endpoint, version, self.options.timeout, self.server.pid):
+            one = Session("a buffer", version, buffers=(Buffer(0, 2**20),))
+            words = f"a buffer is shown by an address of the server's own memory ({address:#x})"
+            yield from self._first_look(Suspicion(Kind.WRONG, "buffer.opaque", words), one)
+
+    def _first_look(self, found: Suspicion, session: Session) -> Iterator[Event]:
+        key = key_of(found, session)
+        if not self._is_known(key):
+            yield Found(self._keep(Find(found.kind, key, found.words, found.rule, [session], reproduced=(1, 1))))
 
     def _speaker(self, patience: float = 1.0) -> Speaker:
         return Speaker(self.server.target.endpoint, self.options.timeout * patience, self.facts.one_client)
@@ -153,11 +189,14 @@ class Campaign:
         while not self._is_over():
             session = self.chooser.next()
             seen = self._have(session)
+            self.chooser.had(is_new=seen.is_new)
             yield from self._consider(session, seen)
             self._tick()
             if self.count.seconds - shown > PROGRESS:
                 shown = self.count.seconds
-                self.count.growth.append((round(shown, 1), len(self.store.known), len(self.count.states)))
+                self._look_at_edges()
+                edges = self.count.edges.bit_count()
+                self.count.growth.append((round(shown, 1), len(self.store.known), len(self.count.states), edges))
                 yield Progressed(self.count, len(self.store.known))
             self._pause()
 
@@ -169,6 +208,9 @@ class Campaign:
         self.count.seconds = time.monotonic() - self._begun
         self.count.restarts = self.server.starts
 
+    def _look_at_edges(self) -> None:
+        self.count.edges = self.server.edges.taken if self.server.edges else 0
+
     def _pause(self) -> None:
         if self.options.rate:
             ahead = self.count.messages / self.options.rate - (time.monotonic() - self._begun)
@@ -179,7 +221,7 @@ class Campaign:
     def _have(self, session: Session, patience: float = 1.0, *, model: bool = False) -> _Seen:
         """Have a session and judge it."""
         before = self._idle
-        heard = self._speaker(patience).have(session)
+        heard = self._speaker(patience).have(session, self._refused(session))
         self.count.note(session)
         self.count.bytes += sum(len(one.sent) for one in heard)
         self._recent.append(session)
@@ -187,21 +229,33 @@ class Campaign:
         ends = {one.end for one in heard}
         if ends != {End.DONE}:
             seen.death = self.server.death(DYING if End.LOST in ends else 0.05 if End.SILENT in ends else 0.0)
-        if seen.death is None and self.options.feedback:
-            self._novelty(session, heard)
+        self._waits += sum(one.waits for one in heard)
         if seen.death is None:
+            seen.is_new = self._is_new(session, heard)
             seen.suspicions = [*suspicions(session, heard), *self._costs(session, before, ends), *self._leaks()]
             if self._is_for_the_model(session, heard) or model:
                 seen.suspicions += self._model(session, heard)
         return seen
 
-    def _novelty(self, session: Session, heard: Sequence[Heard]) -> None:
-        """Keep a session with which the server did something that it had not done before: ends, replies, words in its log."""
+    def _refused(self, session: Session) -> list[bool]:
+        """Return for each connection whether a right server refuses a message that does not come to its end; empty: not known."""
+        is_cut = session.short or any(isinstance(step.message, Packet) for step in session.steps)
+        if not is_cut or session.headless or session.leaves or self._waits > MOST_WAITS:
+            return []
+        return [one.violation is not None and one.left > 0 for one in self.model.have(session)]
+
+    def _is_new(self, session: Session, heard: Sequence[Heard]) -> bool:
+        """Whether the server did what it had not done before: edges, ends, replies, memory, words in its log. Such one is kept."""
         target = session.notes[-1].target if session.notes else ""
-        state = f"{target}: {self.server.said}; " + ", ".join(outcome_of(one) for one in heard)
-        if not self.count.states[state]:
+        grown = ((self._idle.peak >> 20) or 1).bit_length()
+        state = f"{target}: {self.server.said}; 2^{grown} MiB; " + ", ".join(outcome_of(one) for one in heard)
+        edges = self.server.edges.count if self.server.edges else 0
+        is_new = edges > self._edges or not self.count.states[state]
+        if is_new and self.options.feedback:
             self.chooser.keep(session)
+        self._edges = edges
         self.count.states[state] += 1
+        return is_new
 
     def _costs(self, session: Session, before: Usage, ends: set[End]) -> Iterator[Suspicion]:
         """Yield what a session cost out of all proportion to its bytes."""
@@ -238,16 +292,18 @@ class Campaign:
     def _is_for_the_model(self, session: Session, heard: Sequence[Heard]) -> bool:
         if self.options.always_model:
             return True
-        if not session.notes or any(one.end in (End.LOST, End.SILENT, End.LEFT) for one in heard):
+        if any(one.end in (End.LOST, End.SILENT, End.LEFT, End.WAITED) for one in heard):
             return False
-        if not any(is_complete(one) and not one.plan.rule for one in heard):
+        if not session.notes and not any(isinstance(s.message, GetTensor) and s.expected is None for s in session.steps):
+            return False  # its right answers are known
+        if not any(is_complete(one) and not one.plan.rule for one in heard) and self._rng.random() > REFUSALS:
             return False
         return self._modelling < MODEL_SHARE * (time.monotonic() - self._begun)
 
     def _model(self, session: Session, heard: Sequence[Heard]) -> list[Suspicion]:
         begun = time.monotonic()
         said = self.model.have(session)
-        found = list(against(session, heard, said))
+        found = [one for one in against(session, heard, said) if not one.unless_new or self._takes_alike(session)]
         for one in said:
             if one.crash is not None:
                 words = f"{type(one.crash).__name__} in our own server: {one.crash}"
@@ -256,6 +312,14 @@ class Campaign:
         self.count.verdicts.update(f"{one.violation.rule if one.violation else 'accepted'}" for one in said)
         self._modelling += time.monotonic() - begun
         return found
+
+    def _takes_alike(self, session: Session) -> bool:
+        """Whether the server takes the session as it was before it was changed, and its nodes are the same."""
+        before = self.generator.session(session.seed, session.focus)
+        nodes, known = nodes_of(session), nodes_of(before)
+        if nodes is None or known is None or not nodes <= known:
+            return False
+        return all(one.end is End.DONE and is_complete(one) for one in self._speaker().have(before))
 
     # -------------------------------------------------------------------------------------------------------------- finds
 
@@ -276,7 +340,8 @@ class Campaign:
             if find is not None:
                 is_new = True
                 yield Found(find)
-        self.chooser.learn(session, died=False, is_new=is_new)
+        # one that hangs costs as much as a death
+        self.chooser.learn(session, died=any(one.end in (End.SILENT, End.WAITED) for one in seen.heard), is_new=is_new)
         if any(one.end in (End.SILENT, End.LOST) for one in seen.heard):
             self._renew("it hangs")
 
@@ -401,10 +466,21 @@ class Campaign:
 
 
 def outcome_of(heard: Heard) -> str:
-    """Return in words what happened on a connection, coarsely: how it ended, after which message, how long it took."""
-    missing = heard.plan.size - len(heard.replies)
-    slow = "fast" if heard.seconds < 0.1 else "slow"
-    return f"{heard.end}, {'all' if not missing else 'some' if missing > 0 else 'too many'} replies, {slow}"
+    """Return in words what happened on a connection, coarsely: how it ended, which message was not answered, how long it took."""
+    missing = _unanswered(heard)
+    until = f"none to {missing}" if missing else "all replies" if len(heard.replies) == heard.plan.size else "too many"
+    slow = "fast" if heard.seconds < 0.1 else "slow" if heard.seconds < 1 else "very slow"
+    return f"{heard.end}, {until}, {slow}"
+
+
+def _unanswered(heard: Heard) -> str:
+    """Return the command of the first message whose reply did not come, or not as a whole; "" where all came."""
+    left = len(heard.replies)
+    for due in heard.plan.dues:
+        left -= due.reply
+        if left < 0:
+            return command_name(due.cls)
+    return ""
 
 
 def worst(heard: Sequence[Heard]) -> End:

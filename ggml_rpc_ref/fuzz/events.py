@@ -21,12 +21,13 @@ class Count:
         bytes: that were sent.
         restarts: servers that were started after the first.
         deaths: of the server, known ones included.
+        edges: set of those that the server has taken, an edge a bit; 0 where it does not tell.
         states: how often each outcome was seen, what novelty is judged by: op or command, how it ended, the server's last line.
         verdicts: how often the model named each rule, or accepted.
         ops: op to the graphs that held it.
         commands: command to its messages.
         modelled: sessions that were compared with the model.
-        growth: (seconds, finds, states) now and then.
+        growth: (seconds, finds, states, edges) now and then.
     """
 
     seconds: float = 0.0
@@ -36,11 +37,12 @@ class Count:
     restarts: int = 0
     deaths: int = 0
     modelled: int = 0
+    edges: int = 0
     states: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     ops: Counter[str] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
-    growth: list[tuple[float, int, int]] = field(default_factory=list)
+    growth: list[tuple[float, int, int, int]] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -53,7 +55,8 @@ class Count:
         sums = {name: getattr(self, name) + getattr(other, name) for name in numbers}
         counters = {name: getattr(self, name) + getattr(other, name) for name in ("states", "verdicts", "ops", "commands")}
         growth = max(self.growth, other.growth, key=len)
-        return Count(seconds=max(self.seconds, other.seconds), growth=growth, **sums, **counters)
+        seconds, edges = max(self.seconds, other.seconds), self.edges | other.edges
+        return Count(seconds=seconds, edges=edges, growth=growth, **sums, **counters)
 
     def note(self, session: Session) -> None:
         """Count a session that was had."""

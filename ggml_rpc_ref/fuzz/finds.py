@@ -10,28 +10,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from ggml_rpc_ref.errors import Damaged, Misuse
 from ggml_rpc_ref.files import conversation
-from ggml_rpc_ref.files.conversation import Anything, AtLeast, Binding, Exactly, Named, Near, Piece, Script, Step
+from ggml_rpc_ref.files.conversation import Anything, AtLeast, Binding, Exactly, Named, Near, Piece, Step
+from ggml_rpc_ref.fuzz.converse import hello
 from ggml_rpc_ref.fuzz.inside import Inside, Said
 from ggml_rpc_ref.fuzz.judge import Kind, Suspicion
+from ggml_rpc_ref.fuzz.marks import marks, told
 from ggml_rpc_ref.fuzz.numbers import placed, results
 from ggml_rpc_ref.fuzz.packet import ADDRESS, HANDLE, Packet, name
 from ggml_rpc_ref.fuzz.plan import sentinel
-from ggml_rpc_ref.fuzz.session import Buffer, Session
+from ggml_rpc_ref.fuzz.session import RAW, Buffer, Session
 from ggml_rpc_ref.fuzz.session import Step as ConversationStep
 from ggml_rpc_ref.fuzz.watch import Death
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.messages import (
-    AllocBuffer,
-    BufferGetBase,
-    DeviceCount,
-    GetAlignment,
-    GetTensor,
-    Hello,
-    HelloReply,
-    command_name,
-    has_field,
-)
+from ggml_rpc_ref.spec.messages import BufferGetBase, GetTensor, HelloReply, command_name
 from ggml_rpc_ref.spec.versions import Version
 
 SCHEMA: Final = 1
@@ -121,12 +114,20 @@ class Store:
     known: dict[Key, Find | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Read the keys of the finds that are there."""
-        if self.directory is not None:
-            for path in sorted(self.directory.glob("*.json")):
-                content = json.loads(path.read_text(encoding="utf-8"))
-                if "find" in content:
-                    self.known[tuple(content["find"]["key"])] = None
+        """Read the keys of the finds that are there.
+
+        Raises:
+            Damaged: for a file that is none.
+            Misuse: for one that can't be read.
+        """
+        for path in sorted(self.directory.glob("*.json")) if self.directory is not None else ():
+            try:
+                key = json.loads(path.read_text(encoding="utf-8"))["provenance"]["key"]
+                self.known[tuple(word + "" for word in key)] = None
+            except OSError as error:
+                raise Misuse(f"can't read {path}: {error.strerror}") from None
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise Damaged(path, None, "find", "is none of the fuzzer's: it has no key", "file.form") from None
 
     def add(self, find: Find) -> None:
         """Keep a find, on disk where there is a directory: as a conversation and as a script."""
@@ -135,44 +136,65 @@ class Store:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         content = as_json(find)
-        (self.directory / f"{find.id}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (self.directory / f"{find.id}.json").write_text(text_of(content), encoding="utf-8")
         (self.directory / f"{find.id}.py").write_text(script_of(content), encoding="utf-8")
 
 
 def as_json(find: Find) -> dict[str, Any]:
     """Return a find as a conversation that is written down, what a right server does included."""
-    script = Script(find.id, find.about, tuple(steps_of(find.sessions, judged=find.kind is Kind.WRONG)), bindings_of(find.sessions))
-    death = None if find.death is None else {"how": find.death.how, "place": find.death.place, "frames": find.death.frames[:12]}
-    notes = [{"mutation": n.mutation, "target": n.target, "what": n.what} for s in find.sessions for n in s.notes]
+    steps = tuple(steps_of(find.sessions, judged=find.kind is Kind.WRONG))
+    peers = [peer.as_json() for session in find.sessions for peer in session.peers]
+    death = (
+        None if find.death is None else {"how": find.death.how, "place": find.death.place, "frames": list(find.death.frames[:12])}
+    )
     return {
         "schema_version": SCHEMA,
-        "id": script.id,
-        "about": script.about,
+        "id": find.id,
         "protocol": str(find.sessions[0].version),
-        "find": {
-            "kind": find.kind.value,
-            "key": find.key,
-            "rule": find.rule,
+        "about": "".join(letter if letter.isprintable() else "?" for letter in find.about),
+        "flags": [],
+        "provenance": {
+            "found_by": "ggml-rpc-ref fuzz",
             "target": find.target,
+            "kind": find.kind.value,
+            "key": list(find.key),
+            "rule": find.rule,
             "death": death,
-            "changed": notes,
-            "reproduced": find.reproduced,
+            "changed": list(changes_of(find.sessions)),
+            "reproduced": list(find.reproduced),
             "seconds": round(find.seconds, 1),
             "messages": find.messages,
             "steps": find.steps,
             "steps_before_shrinking": find.steps_before,
             "seeds": [session.seed for session in find.sessions],
         },
-        "bindings": {name: {"by": row.by} for name, row in script.bindings.items()},
-        "steps": [conversation.step_as_json(step) for step in script.steps],
+        "bindings": {name: {"by": row.by} for name, row in bindings_of(find.sessions).items()},
+        **({"peers": peers} if peers else {}),
+        "steps": [conversation.step_as_json(step) for step in steps],
     }
+
+
+def text_of(content: dict[str, Any]) -> str:
+    """Return the text of a find's file: as vectors of conversations are written, a step a line."""
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    return text.replace('{"connection"', '\n{"connection"') + "\n"
+
+
+def changes_of(sessions: Sequence[Session]) -> Iterator[dict[str, Any]]:
+    """Yield what mutations did, in words, and which bytes of which message are other than a good client's."""
+    for session in sessions:
+        for note in session.notes:
+            yield {"mutation": note.mutation, "target": note.target, "what": note.what}
+        for step in session.steps:
+            for mark in marks(step, session.version):
+                yield {"command": step.label(session.version), "field": mark.field, "what": told(mark, step, session.version)}
 
 
 def bindings_of(sessions: Sequence[Session]) -> dict[str, Binding]:
     """Return the names that the sessions' buffers get; those of later sessions are numbered on."""
     found = {}
     for index, session in enumerate(sessions):
-        for buffer in () if session.headless else session.buffers:
+        for buffer in () if session.headless else session.all_buffers:
             for kind in (HANDLE, ADDRESS):
                 found[name(_renumbered(index, buffer.number), kind)] = Binding("server", None)
     return found
@@ -191,7 +213,7 @@ def steps_of(sessions: Sequence[Session], *, judged: bool = False) -> Iterator[S
     """
     first = 1
     for index, session in enumerate(sessions):
-        devices = 1 + max((buffer.device for buffer in session.buffers), default=0)
+        devices = 1 + max((buffer.device for buffer in session.all_buffers), default=0)
         said = Inside(session.version, devices).have(session)
         yield from _session_steps(session, said, index, first, judged)
         first += session.connections
@@ -203,7 +225,9 @@ def _session_steps(session: Session, said: Sequence[Said], index: int, first: in
         number = first + connection
         yield from () if session.headless else _opening(session, connection, number, index)
         refused = yield from _talk(session, connection, one, (number, index), judged)
-        if not refused:
+        if not refused and session.apart:
+            yield Step(number, "close", how="end")
+        elif not refused:
             closing.append(number)
     for number in closing:
         yield Step(number, "close", how="reset" if session.leaves else "end")
@@ -211,7 +235,7 @@ def _session_steps(session: Session, said: Sequence[Said], index: int, first: in
 
 def _opening(session: Session, connection: int, number: int, index: int) -> Iterator[Step]:
     version = session.version
-    yield Step(number, "send", (Exactly(codec.encode_request(Hello(), version)),), "HELLO")
+    yield Step(number, "send", (Exactly(codec.encode_request(hello(version, session.caps), version)),), "HELLO")
     size = codec.minimum_size(HelloReply, version)
     head: list[Piece] = [Exactly(codec.REPLY_HEAD.pack(size) + bytes(tuple(version)))]
     if size > 3:
@@ -223,11 +247,8 @@ def _opening(session: Session, connection: int, number: int, index: int) -> Iter
 
 
 def _allocation(buffer: Buffer, number: int, version: Version, index: int) -> Iterator[Step]:
-    device = buffer.device if has_field(AllocBuffer, "device", version) else 0
     own = _renumbered(index, buffer.number)
-    yield Step(
-        number, "send", (Exactly(codec.encode_request(AllocBuffer(device=device, size=buffer.size), version)),), "ALLOC_BUFFER"
-    )
+    yield Step(number, "send", (Exactly(codec.encode_request(buffer.request(version), version)),), "ALLOC_BUFFER")
     yield Step(
         number, "receive", (Exactly(codec.REPLY_HEAD.pack(16)), Named(name(own, HANDLE)), AtLeast(buffer.size, 8)), "ALLOC_BUFFER"
     )
@@ -240,19 +261,25 @@ def _talk(session: Session, connection: int, said: Said, numbers: tuple[int, int
     """Yield the steps of one connection; return whether it ends with a refusal."""
     (number, index), version = numbers, session.version
     at, answered = 0, list(said.answers)
-    for step in session.of(connection):
+    left = session.short if connection == 0 else 0
+    for step in _shortened(session.of(connection), left, version) if left else session.of(connection):
+        if isinstance(step.message, Buffer):
+            yield from _allocation(step.message, number, version, index)
+            continue
         packet = step.packet(version)
         at += len(packet.template)
-        yield Step(number, "send", tuple(_pieces(session, packet, index)), step.label(version).partition(" of ")[0])
+        if packet.template:
+            command = step.label(version).partition(" of ")[0]
+            yield Step(number, "send", tuple(_pieces(session, connection, packet, index)), command if command != RAW else "")
         while answered and answered[0].end <= at:
             answer = answered.pop(0)
             if answer.reply and not session.leaves:
                 data = answer.reply[8:]
                 pieces = right_pieces(session, step, data) if judged else _any(data)
                 yield Step(number, "receive", (Exactly(answer.reply[:8]), *pieces), "")
-    last = sentinel(version)
-    assert isinstance(last, DeviceCount | GetAlignment)
-    yield Step(number, "send", (Exactly(codec.encode_request(last, version)),), command_name(type(last)))
+    if not left:
+        last = sentinel(version)
+        yield Step(number, "send", (Exactly(codec.encode_request(last, version)),), command_name(type(last)))
     if session.leaves:
         return False
     if said.violation is not None:
@@ -261,6 +288,18 @@ def _talk(session: Session, connection: int, said: Said, numbers: tuple[int, int
     for answer in answered:
         yield Step(number, "receive", (Exactly(answer.reply[:8]), *_any(answer.reply[8:])), "")
     return False
+
+
+def _shortened(steps: Iterable[ConversationStep], short: int, version: Version) -> list[ConversationStep]:
+    """Return steps whose last bytes are missing."""
+    left = list(steps)
+    while left and short:
+        packet = left.pop().packet(version)
+        kept = len(packet.template) - short
+        if kept > 0:
+            return [*left, ConversationStep(0, packet.cut(0, kept))]
+        short = -kept
+    return left
 
 
 def right_pieces(session: Session, step: ConversationStep, data: bytes) -> Iterator[Piece]:
@@ -293,9 +332,9 @@ def _any(data: bytes) -> Iterable[Piece]:
     return (Anything(data),) if data else ()
 
 
-def _pieces(session: Session, packet: Packet, index: int) -> list[Piece]:
-    # a number of a buffer that the session does not have stays made up, as it goes over the wire
-    known = set() if session.headless else {buffer.number for buffer in session.buffers}
+def _pieces(session: Session, connection: int, packet: Packet, index: int) -> list[Piece]:
+    # a number of a buffer that the session does not have, or that a later connection allocates, stays made up: so it is sent
+    known = set() if session.headless else {buffer.number for buffer in session.all_buffers if buffer.connection <= connection}
     places = [replace(place, buffer=_renumbered(index, place.buffer)) for place in packet.places if place.buffer in known]
     return Packet(packet.template, tuple(places)).pieces()
 
@@ -307,38 +346,75 @@ _SCRIPT: Final = '''#!/usr/bin/env python3
 
 python3 {name} HOST PORT    # written by ggml-rpc-ref fuzz; needs nothing but Python
 """
-import json, re, socket, sys
-STEPS = json.loads(r"""{steps}""")
-names, open_ = {{}}, {{}}
-def encode(piece):
-    if isinstance(piece, dict): return bytes.fromhex(piece["repeat"]) * piece["times"]
-    named = re.fullmatch(r"\\$\\{{(.*)\\}}(.*)", piece)
-    return ((names[named[1]] + int(named[2] or 0)) % 2**64).to_bytes(8, "little") if named else bytes.fromhex(piece)
-for connection, act, pieces in STEPS:
-    if connection not in open_: open_[connection] = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
-    peer = open_[connection]
+{imports}
+{steps}
+open_, known = {{}}, {{}}
+{meet}for number, act, *pieces in STEPS:
     try:
-        if act == "send": peer.sendall(b"".join(map(encode, pieces)))
+        if number not in open_: open_[number] = (new := socket.create_connection(sys.argv[1:3], 10)), new.makefile("rb")
+        peer, replies = open_[number]
+        if act == "send":
+            peer.sendall(b"".join(bytes.fromhex(piece) if isinstance(piece, str) else
+                                  ((known[piece[0]] + piece[1]) % 2**64).to_bytes(8, "little") for piece in pieces))
         elif act == "receive":
-            for piece in pieces:
-                size = 8 if isinstance(piece, str) and piece[:1] == "$" else piece["width"] if "at_least" in piece else \\
-                    len(piece.get("any", "")) // 2 if isinstance(piece, dict) else len(piece) // 2
-                data = b""
-                while len(data) < size: data += peer.recv(size - len(data)) or sys.exit(f"connection {{connection}} ended early")
-                if isinstance(piece, str) and piece[:1] == "$": names.setdefault(piece[2:-1], int.from_bytes(data, "little"))
-        elif act == "refused": print("refused" if not peer.recv(1) else "NOT refused: it answered")
-        else: peer.close()
-    except OSError as error: print(f"connection {{connection}}: {{error}}")
+            for size, *name in pieces:
+                data = replies.read(size)
+                if len(data) < size: sys.exit(f"connection {{number}} ended early: does the server still serve?")
+                if name: known.setdefault(name[0], int.from_bytes(data, "little"))
+        elif act == "refused": print("NOT refused: it answered" if replies.read(1) else "refused")
+        else: peer.close(), replies.close()
+    except OSError as error: print(f"connection {{number}}: {{error}}")
 print("everything was said; does the server still serve?")
 '''
 
 
+_MEET: Final = """def meet(peer, door):
+    for _ in range(500):
+        try:
+            other = door.accept()[0] if door else socket.create_connection((sys.argv[1], peer["port"]), 10)
+            break
+        except OSError: time.sleep(0.02)
+    other.sendall(bytes.fromhex(peer["says"]))
+    if peer["leaves"]: other.close()
+    else:
+        while other.recv(65536): pass
+for peer in PEERS:
+    door = socket.create_server(("127.0.0.1", peer["port"])) if peer["rank"] else None
+    threading.Thread(target=meet, args=(peer, door), daemon=True).start()
+"""
+
+
 def script_of(content: dict[str, Any]) -> str:
     """Return a script of the standard library only that has a find's conversation."""
-    steps = []
-    for step in content["steps"]:
-        act = next(act for act in ("send", "receive", "refused", "close") if act in step)
-        steps.append([step["connection"], act, step[act] if act in ("send", "receive") else []])
     about = content["about"].replace("\\", "/").replace('"', "'")
-    rows = ",\n".join(json.dumps(step) for step in steps)
-    return _SCRIPT.format(about=about, name=f"{content['id']}.py", steps=f"[{rows}]")
+    changes = "".join(f"# {'changed: ' if 'field' in row else ''}{row['what']}\n" for row in content["provenance"]["changed"])
+    steps = "".join(f"    {row},{f'  # {command}' if command else ''}\n" for row, command in map(_row, content["steps"]))
+    about_steps = (
+        "# connection; to send: bytes, and the server's numbers by name; to receive: sizes, and names of the server's numbers\n"
+    )
+    written, peers = f"{changes}{about_steps}STEPS = [\n{steps}]", content.get("peers", [])
+    if peers:
+        written += f"\nPEERS = {peers!r}  # the other servers of its sums, which this script plays"
+    return _SCRIPT.format(
+        about=about,
+        name=f"{content['id']}.py",
+        imports="import socket, sys, threading, time" if peers else "import socket, sys",
+        steps=written,
+        meet=_MEET if peers else "",
+    )
+
+
+def _row(row: Any) -> tuple[str, str]:
+    """Return a step as the script has it, and its command."""
+    step = conversation.step_from_json(row)
+    pieces = [_sent(piece) if step.act == "send" else _received(piece) for piece in step.pieces]
+    return repr((step.connection, step.act, *pieces)), step.command
+
+
+def _sent(piece: Piece) -> str | tuple[str, int]:
+    return (piece.name, piece.offset) if isinstance(piece, Named) else b"".join(conversation.expand([piece], {}, {})).hex()
+
+
+def _received(piece: Piece) -> tuple[int] | tuple[int, str]:
+    size = conversation.size_of([piece])
+    return (size, piece.name) if isinstance(piece, Named) else (size,)

@@ -6,6 +6,7 @@ specification says, with the oracle's numbers; what it refuses, it refuses by th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,17 +15,23 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ggml_rpc_ref.backends import Backend
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.fuzz.converse import hello
 from ggml_rpc_ref.fuzz.packet import Numbers
 from ggml_rpc_ref.fuzz.plan import sentinel
-from ggml_rpc_ref.fuzz.session import Session
+from ggml_rpc_ref.fuzz.session import Buffer, Peer, Session
+from ggml_rpc_ref.net.meeting import Met
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, DataBegins, Request, Role
+from ggml_rpc_ref.protocol.fnv import fnv1a
 from ggml_rpc_ref.server import handlers
+from ggml_rpc_ref.server.communicator import Meeting
 from ggml_rpc_ref.server.plan import make_plan
-from ggml_rpc_ref.spec.messages import NO_REPLY, AllocBuffer, CommInit, CommInitReply, Hello, Message, carries_data, has_field
+from ggml_rpc_ref.server.tensor_cache import THRESHOLD
+from ggml_rpc_ref.spec.messages import CAPS_SIZE, NO_REPLY, CommInit, Message, carries_data
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 MEMORY: Final = 2**27
@@ -37,12 +44,75 @@ def _zeros(size: int) -> npt.NDArray[np.uint8]:
     return np.zeros(size, np.uint8)
 
 
-class Alone(handlers.Session):
-    """A session of the product's that opens no connection to other servers: COMM_INIT finds nobody."""
+class Kept:
+    """What a session has uploaded and may ask for by its hash, as a server's cache has it."""
 
-    def __init__(self, host: handlers.Host) -> None:
-        super().__init__(host)
-        self.handlers = {**self.handlers, CommInit: lambda *_: CommInitReply(ok=0)}
+    def __init__(self) -> None:
+        self._data: dict[int, bytes] = {}
+
+    def load(self, digest: int, room: memoryview) -> int | None:
+        """Write data of this hash to the beginning of a room; return how many bytes, None where there are none that fit."""
+        data = self._data.get(digest)
+        if data is None or len(data) > len(room):
+            return None
+        room[: len(data)] = data
+        return len(data)
+
+    def save(self, data: memoryview) -> None:
+        """Keep data, if they are as many as a server keeps."""
+        if len(data) > THRESHOLD:
+            self._data[fnv1a(data)] = bytes(data)
+
+
+class Scripted:
+    """The channel to a peer that says what it is to say; one that says no more leaves, as all that a server can do then is give up.
+
+    Args:
+        says: the bytes.
+    """
+
+    def __init__(self, says: bytes) -> None:
+        self._left = memoryview(says)
+
+    def set_up(self, *_: float) -> None:
+        """Do nothing: there are no time-outs."""
+
+    def receive(self, room: memoryview) -> int:
+        """Receive into `room`; 0 once all is said."""
+        count = min(len(room), len(self._left))
+        room[:count], self._left = self._left[:count], self._left[count:]
+        return count
+
+    def send_some(self, data: memoryview) -> int:
+        """Take all of it."""
+        return len(data)
+
+    def hang_up(self) -> None:
+        """Do nothing."""
+
+    close = hang_up
+
+
+class Meetings(Meeting):
+    """Where a server in this process meets the peers of a session, without sockets.
+
+    Args:
+        peers: of the session.
+    """
+
+    def __init__(self, peers: Sequence[Peer]) -> None:
+        super().__init__()
+        object.__setattr__(self, "peers", {peer.port: peer for peer in peers})
+
+    def find(self, request: CommInit, _: object) -> Met | None:
+        """Return the channel to the peer with this port, where it has the other rank."""
+        peer: Peer | None = getattr(self, "peers").get(request.port)  # noqa: B009
+        is_there = request.rank == 0 or request.host.split(b"\0")[0] in (b"127.0.0.1", b"localhost")
+        if peer is None or peer.rank != request.rank or not is_there or len(peer.says) < CAPS_SIZE:
+            return None
+        first = CAPS_SIZE if request.rank == 0 else 0  # what rank 0 has received when it has met the other
+        channel: Any = Scripted(peer.says[first:])
+        return Met(channel, peer.says[:first])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +154,19 @@ class Inside:
         version: the protocol version that it speaks.
         devices: how many devices it has.
         max_steps: elementary steps that a graph may take.
+        make: makes the backend of a device, given its memory; the oracle by default.
     """
 
-    def __init__(self, version: Version = DEFAULT, devices: int = 1, max_steps: int = STEPS) -> None:
+    def __init__(
+        self,
+        version: Version = DEFAULT,
+        devices: int = 1,
+        max_steps: int = STEPS,
+        make: Callable[[HostMemory], Backend] = Oracle,
+    ) -> None:
         # plain zeros: asking the machine what it can spare, as a server must, takes most of the time of a small session
-        backends = [Oracle(HostMemory(MEMORY, make=_zeros, spare=lambda: MEMORY)) for _ in range(devices)]
-        self.devices = [handlers.Device(f"oracle {n}", "numpy", backend) for n, backend in enumerate(backends)]
+        backends = [make(HostMemory(MEMORY, make=_zeros, spare=lambda: MEMORY)) for _ in range(devices)]
+        self.devices = [handlers.Device(f"{backend.name} {n}", "fuzzed", backend) for n, backend in enumerate(backends)]
         self.host = handlers.Host(self.devices, version=version, make_plan=partial(make_plan, max_steps=max_steps))
         self.version = version
 
@@ -97,19 +174,25 @@ class Inside:
         """Have a session; return what each of its connections got."""
         numbers: dict[int, tuple[int, int]] = {}
         said: list[Said] = []
+        kept: Any = Kept()
         with ExitStack() as stack:
             for index in range(session.connections):
-                ours = stack.enter_context(Alone(self.host))
-                numbers |= {} if session.headless else _allocated(ours, session, index)
-                said.append(self._talk(ours, bytes_of(session, index, numbers), session.headless))
+                ours = stack.enter_context(handlers.Session(self.host))
+                ours.meeting, ours.tensors = Meetings(session.peers), kept
+                line = Line(ours, self.version)
+                if not session.headless:
+                    line.hello(session.caps)
+                    line.allocate([buffer for buffer in session.buffers if buffer.connection == index], numbers)
+                for data, buffer in pieces_of(session, index, numbers):
+                    line.receive(data)
+                    if buffer is not None and not (line.is_over or line.said.left):
+                        line.allocate([buffer], numbers)
+                    elif buffer is not None:
+                        break
+                said.append(line.said)
+                if session.apart:
+                    ours.close()
         return said
-
-    def _talk(self, ours: handlers.Session, data: bytes, headless: bool) -> Said:
-        line = Line(ours, self.version)
-        if not headless:
-            line.hello()
-        line.receive(data)
-        return line.said
 
     @property
     def is_clean(self) -> bool:
@@ -118,10 +201,27 @@ class Inside:
         return graphs.used == 0 and all(device.memory.free == device.memory.total for device in self.devices)
 
 
+def pieces_of(session: Session, connection: int, numbers: Numbers) -> Iterator[tuple[bytes, Buffer | None]]:
+    """Yield all that a connection is sent after its opening, and after each piece the buffer that is allocated then.
+
+    Numbers of buffers that are added meanwhile are put in their places.
+    """
+    parts: list[bytes] = []
+    for step in session.of(connection):
+        if isinstance(step.message, Buffer):
+            yield b"".join(parts), step.message
+            parts = []
+        else:
+            parts.append(step.packet(session.version).rendered(numbers))
+    if session.short and connection == 0:
+        yield b"".join(parts)[: -session.short], None
+    else:
+        yield b"".join([*parts, codec.encode_request(sentinel(session.version), session.version)]), None
+
+
 def bytes_of(session: Session, connection: int, numbers: Numbers) -> bytes:
     """Return all that a connection is sent after its opening, the sentinel included."""
-    parts = [step.packet(session.version).rendered(numbers) for step in session.of(connection)]
-    return b"".join([*parts, codec.encode_request(sentinel(session.version), session.version)])
+    return b"".join(data for data, _ in pieces_of(session, connection, numbers))
 
 
 class Line:
@@ -132,15 +232,27 @@ class Line:
         self._connection = Connection(Role.SERVER, version)
         self._fed = 0
 
-    def hello(self) -> None:
+    def hello(self, caps: bytes = b"") -> None:
         """Say HELLO, which is no part of the answers."""
-        self.receive(codec.encode_request(Hello(), self._version))
+        self.receive(codec.encode_request(hello(self._version, caps), self._version))
         self.said.answers.clear()
         self._fed = 0
 
+    def allocate(self, buffers: Iterable[Buffer], numbers: dict[int, tuple[int, int]]) -> None:
+        """Allocate buffers between two messages, and add their numbers; a buffer that is not given gets none."""
+        for buffer in buffers:
+            made: Any = self._session.handle(buffer.request(self._version))
+            if made.remote_ptr:
+                numbers[buffer.number] = made.remote_ptr, self._session.memory.buffer(made.remote_ptr).base
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is taken."""
+        return self.said.violation is not None or self.said.crash is not None
+
     def receive(self, data: bytes) -> None:
         """Take bytes and answer what is whole."""
-        if self.said.violation or self.said.crash:
+        if self.is_over:
             return
         self._fed += len(data)
         try:
@@ -151,7 +263,7 @@ class Line:
             self.said.violation = violation
         except Exception as error:
             self.said.crash = error
-        self.said.left = self._connection.buffered
+        self.said.left = 0 if self._connection.idle else max(1, self._connection.buffered)
 
     def _take(self, event: object) -> None:
         match event:
@@ -182,15 +294,3 @@ class Line:
 
     def _reply(self, reply: Any) -> bytes:
         return b"" if reply is NO_REPLY else self._connection.send(reply)
-
-
-def _allocated(ours: handlers.Session, session: Session, connection: int) -> dict[int, tuple[int, int]]:
-    """Allocate the buffers that a connection has from its start."""
-    numbers = {}
-    for buffer in session.buffers:
-        if buffer.connection == connection:
-            device = buffer.device if has_field(AllocBuffer, "device", session.version) else 0
-            made: Any = ours.handle(AllocBuffer(device=device, size=buffer.size))
-            found = ours.memory.buffer(made.remote_ptr)
-            numbers[buffer.number] = found.remote_ptr, found.base
-    return numbers

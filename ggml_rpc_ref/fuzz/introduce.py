@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.fuzz.converse import opened
+from ggml_rpc_ref.fuzz.session import Buffer
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
@@ -116,3 +118,17 @@ def free_memory(endpoint: Endpoint, version: Version, timeout: float) -> int | N
             return codec.decode(GetDeviceMemoryReply, stream.receive_exactly(24)[8:], version).free_mem
     except (Violation, ConnectionError, TimeoutError):
         return None
+
+
+def shown_address(endpoint: Endpoint, version: Version, timeout: float, pid: int | None) -> int:
+    """Return a handle or base of a buffer that is an address of the server's process; 0 where none is, or we can't see."""
+    maps = Path(f"/proc/{pid}/maps")
+    try:
+        with open_stream(*endpoint, timeout=timeout) as stream:
+            numbers = opened(stream, [Buffer(n, size) for n, size in enumerate((64, 2**20, 2**22))], version)
+            # read while the buffers are there: large ones are mapped only then
+            mapped = [[int(end, 16) for end in line.split(" ", 1)[0].split("-")] for line in maps.read_text().splitlines()]
+    except (Violation, OSError):
+        return 0
+    shown = [number for pair in numbers.values() for number in pair]
+    return next((number for number in shown if any(start <= number < end for start, end in mapped)), 0)

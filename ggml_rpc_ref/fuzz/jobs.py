@@ -44,8 +44,9 @@ class Goal:
             yield from Campaign(server, self.options, store).run()
 
     def part(self, number: int) -> Goal:
-        """Return the goal of one of several workers: other sessions."""
-        return replace(self, options=replace(self.options, seed=f"{self.options.seed}/{number}"))
+        """Return the goal of one of several workers, from 0: other sessions; the first has those that exist already."""
+        seeds = self.options.seeds if number == 0 else ()
+        return replace(self, options=replace(self.options, seed=f"{self.options.seed}/{number}", seeds=seeds))
 
 
 def run(goal: Goal, store: Store, jobs: int = 1) -> Iterator[Event]:

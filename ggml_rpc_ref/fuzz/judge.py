@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from ggml_rpc_ref.fuzz.numbers import differs
 from ggml_rpc_ref.fuzz.packet import Packet, meaning
 from ggml_rpc_ref.fuzz.parts import Part
 from ggml_rpc_ref.fuzz.plan import LARGEST_REPLY
-from ggml_rpc_ref.fuzz.session import Session, Step
+from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Session, Step
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import (
@@ -30,13 +30,16 @@ from ggml_rpc_ref.spec.messages import (
     GetMaxSize,
     GetTensor,
     GetTensor2d,
+    GraphCompute,
     Hello,
     RpcTensor,
     SetTensor,
     SetTensorHash,
+    by_number,
     command_name,
 )
 from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.spec.versions import Version
 
 HEAD: Final = codec.REPLY_HEAD.size
 OWN_LIMITS: Final = frozenset({"graph.cost", "graph.op-supported", "frame.size-bounded"})
@@ -69,7 +72,9 @@ class Kind(StrEnum):
     ACCEPTED = "accepted"
     """What a MUST refuses was accepted."""
     REFUSED = "refused"
-    """A well-formed session was refused."""
+    """What breaks no rule was refused."""
+    WAITS = "waits"
+    """It waited for the rest of a message that must be refused by its beginning."""
     WRONG = "wrong"
     """A reply, or a result, with the wrong contents."""
     MEMORY = "memory"
@@ -90,6 +95,8 @@ class Suspicion:
         connection: on which connection.
         message: index of the message on it, the first after the opening being 0; None: not known.
         subject: the command, or the op, that it is about.
+        unless_new: whether it is only wrong of a server that takes the same nodes in the session before it was changed: no
+            server must have every op.
     """
 
     kind: Kind
@@ -98,6 +105,7 @@ class Suspicion:
     connection: int = 0
     message: int | None = None
     subject: str = ""
+    unless_new: bool = False
 
 
 def replies_of(heard: Heard) -> tuple[list[bytes], Suspicion | None]:
@@ -119,7 +127,7 @@ def replies_of(heard: Heard) -> tuple[list[bytes], Suspicion | None]:
         at += due.reply
     if len(heard.replies) > at:
         last = len(heard.plan.dues)
-        rule = heard.plan.rule or "frame.reply-presence"
+        rule = heard.plan.rule or ("frame.complete" if heard.plan.is_cut else "frame.reply-presence")
         words = f"{len(heard.replies) - at} bytes came where no reply may be ({heard.replies[at : at + 16].hex()})"
         kind = Kind.ACCEPTED if heard.plan.rule else Kind.UNASKED
         return found, Suspicion(kind, rule, words, message=last)
@@ -135,7 +143,7 @@ def suspicions(session: Session, heard: Sequence[Heard]) -> Iterator[Suspicion]:
     """Yield what is wrong without asking a model: framing, silence, and what a well-formed session got."""
     for connection, one in enumerate(heard):
         for found in _one(session, connection, one):
-            yield Suspicion(found.kind, found.rule, found.words, connection, found.message, found.subject)
+            yield replace(found, connection=connection)
 
 
 def _one(session: Session, connection: int, heard: Heard) -> Iterator[Suspicion]:
@@ -147,6 +155,9 @@ def _one(session: Session, connection: int, heard: Heard) -> Iterator[Suspicion]
         return
     if heard.end is End.LEFT:
         return
+    if heard.waits:
+        words = "it waited for the rest of a message that must be refused by its beginning"
+        yield Suspicion(Kind.WAITS, "frame.size-bounded", words, subject=_cut_command(heard, session.version))
     replies, broken = replies_of(heard)
     if broken:
         yield broken
@@ -156,7 +167,18 @@ def _one(session: Session, connection: int, heard: Heard) -> Iterator[Suspicion]
     elif not session.notes and not is_complete(heard):
         yield Suspicion(Kind.REFUSED, "", f"a well-formed session was refused after {len(replies)} replies", message=len(replies))
     if not session.notes:
-        yield from _contents(list(session.of(connection)), heard, replies)
+        yield from _contents(session.spoken(connection), heard, replies)
+
+
+def _cut_command(heard: Heard, version: Version) -> str:
+    """Return the command of the message that is cut off."""
+    at = 0
+    if heard.plan.dues:
+        last = heard.plan.dues[-1].start
+        _, size = codec.REQUEST_HEAD.unpack_from(heard.sent, last)
+        at = last + codec.REQUEST_HEAD.size + size
+    row = by_number(version).get(heard.sent[at]) if at < len(heard.sent) else None
+    return row.name if row else ""
 
 
 def _after(heard: Heard, count: int) -> str:
@@ -207,7 +229,7 @@ def against(session: Session, heard: Sequence[Heard], said: Sequence[Said]) -> I
     """Yield where a server did otherwise than the model with the same session."""
     for connection, (one, right) in enumerate(zip(heard, said, strict=False)):
         for found in _compared(session, connection, one, right):
-            yield Suspicion(found.kind, found.rule, found.words, connection, found.message, found.subject)
+            yield replace(found, connection=connection)
 
 
 def _compared(session: Session, connection: int, heard: Heard, said: Said) -> Iterator[Suspicion]:
@@ -218,25 +240,35 @@ def _compared(session: Session, connection: int, heard: Heard, said: Said) -> It
     asked = [number for number, due in enumerate(heard.plan.dues) if due.reply]
     reached = asked[len(replies) - 1] if replies else -1
     if said.violation and not broken and reached >= accepted and said.violation.rule not in OWN_LIMITS:
-        rule = said.violation.rule
+        rule = _broken(session, connection, accepted, said.violation.rule)
         yield Suspicion(
             Kind.ACCEPTED if RULES[rule].level == "MUST" else Kind.WRONG, rule, f"it was accepted, though {said.violation}",
             message=accepted, subject=_subject(session, connection, accepted),
         )  # fmt: skip
     elif not said.violation and not broken and not is_complete(heard) and heard.end is End.CLOSED and not said.left:
         missing = asked[len(replies)]
-        # a graph among those that may have been refused: it may lack an op
-        if not any(isinstance(answer.request, Graph) for answer in said.answers[reached + 1 : missing + 1]):
-            command = heard.plan.dues[missing].cls
-            rule = "buffer.alloc-fails" if command is AllocBuffer else ""
-            yield Suspicion(Kind.REFUSED, rule, "a session was refused that breaks no rule", subject=command_name(command))
+        graphs = any(isinstance(answer.request, Graph) for answer in said.answers[reached + 1 : missing + 1])
+        command = GraphCompute if graphs else heard.plan.dues[missing].cls
+        rule = "buffer.alloc-fails" if command is AllocBuffer else ""
+        words = "a session was refused that breaks no rule"
+        yield Suspicion(Kind.REFUSED, rule, words, subject=command_name(command), unless_new=graphs)
     yield from _replies_compared(session, connection, said, asked, replies)
+
+
+def _broken(session: Session, connection: int, number: int, rule: str) -> str:
+    """Return the rule that an accepted message breaks: another connection's buffer is more than an unknown one."""
+    steps = session.spoken(connection)
+    places = steps[number].packet(session.version).places if number < len(steps) else ()
+    there = {buffer.number for buffer in session.all_buffers}
+    if any(place.buffer in there and place.buffer // PER_CONNECTION != connection for place in places):
+        return "session.frees" if session.apart else "session.isolated"
+    return rule
 
 
 def _replies_compared(
     session: Session, connection: int, said: Said, asked: Sequence[int], replies: Sequence[bytes]
 ) -> Iterator[Suspicion]:
-    steps = list(session.of(connection))
+    steps = session.spoken(connection)
     aligned = not any(isinstance(step.message, Packet) for step in steps)
     trusted = True
     for number, reply in zip(asked, replies, strict=False):
@@ -244,8 +276,10 @@ def _replies_compared(
             return
         answer = said.answers[number]
         wanted = answer.reply[HEAD:]
-        if isinstance(answer.request, CopyTensor) and reply != wanted:
-            trusted = False  # it could not copy: what lies there is for the client to write now
+        if (isinstance(answer.request, CopyTensor) and reply != wanted) or (
+            isinstance(answer.request, SetTensorHash) and not any(reply) and any(wanted)
+        ):
+            trusted = False  # it could not copy, or has kept nothing: what lies there is for the client to write now
         if reply == wanted or not trusted:
             continue
         step = steps[number] if aligned and number < len(steps) else None
@@ -274,6 +308,8 @@ def _differs(session: Session, step: Step | None, request: Any, wanted: bytes, r
             return differs(session, step, wanted, reply)
         case AllocBuffer():
             handle, size = (int.from_bytes(part, "little") for part in (reply[:8], reply[8:]))
+            if not handle and not request.size:
+                return "a buffer of no bytes got no handle"
             return f"{size} bytes were given in place of {request.size}" if handle and size < request.size else ""
         case GetAlignment():
             alignment = int.from_bytes(reply, "little")
@@ -296,5 +332,5 @@ def _differs(session: Session, step: Step | None, request: Any, wanted: bytes, r
 
 
 def _subject(session: Session, connection: int, number: int) -> str:
-    steps = list(session.of(connection))
+    steps = session.spoken(connection)
     return steps[number].label(session.version).partition(",")[0] if number < len(steps) else ""

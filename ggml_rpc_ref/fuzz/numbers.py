@@ -8,15 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.fuzz.packet import ADDRESS, meaning
+from ggml_rpc_ref.fuzz.packet import ADDRESS, Packet, meaning
 from ggml_rpc_ref.fuzz.session import Session, Step
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops import ops_of
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
-from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GetTensor
+from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GetTensor, GraphCompute, command_name
 from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import PlainStorage, Tensor, extent
 
 LOOSE: Final = Tolerance(1e-3, 1e-4, 1e-6, "mutated shapes and contents: far from what the op's own tolerance was measured on")
@@ -75,7 +76,7 @@ def results(session: Session, reader: Step) -> list[Any]:
 def writes_more(session: Session, record: Any) -> bool:
     """Whether a node's op updates other operands beside its result."""
     table, number = op_table(session.version), int(record["op"])
-    op = OPS.get(table[number]) if number < len(table) else None
+    op = ops_of(session.version).get(table[number]) if number < len(table) else None
     return op is not None and bool(op.writes)
 
 
@@ -100,7 +101,7 @@ def _node(
     if tensor.nbytes == 0:
         return "", np.zeros(len(right), bool)
     table, number = op_table(session.version), int(record["op"])
-    op = OPS.get(table[number]) if number < len(table) else None
+    op = ops_of(session.version).get(table[number]) if number < len(table) else None
     wanted, found = (Tensor(tensor.dtype, tensor.ne, tensor.nb, PlainStorage(data), tensor.offset) for data in (right, got))
     bytes_ = element_bytes(wanted)
     if op is None or op.view or (right[bytes_] == got[bytes_]).all():
@@ -153,3 +154,29 @@ def _is_extreme(tensor: Tensor) -> bool:
     with np.errstate(invalid="ignore", over="ignore"):
         values = np.abs(tensor.values())
     return bool((~np.isfinite(values) | (values > MOST_EXTREME)).any())
+
+
+def nodes_of(session: Session) -> set[tuple[Any, ...]] | None:
+    """Return what each computed node is: op, parameters, layouts, what shares bytes; None where a graph is mere bytes."""
+    found: set[tuple[Any, ...]] = set()
+    for step in session.steps:
+        if isinstance(step.message, Packet) and step.label(session.version) == command_name(GraphCompute):
+            return None
+        if isinstance(step.message, Graph):
+            by_id = {int(record["id"]): record for record in step.message.tensors}
+            nodes = [by_id[id_] for id_ in step.message.nodes.tolist() if id_ in by_id]
+            found.update(_node_key(node, by_id, session.version) for node in nodes if node["flags"] & FLAG_COMPUTE)
+    return found
+
+
+def _node_key(node: Any, by_id: dict[int, Any], version: Version) -> tuple[Any, ...]:
+    table, number = op_table(version), int(node["op"])
+    op = ops_of(version).get(table[number]) if number < len(table) else None
+    read = [slot for param in op.params for slot in range(param.slot, param.slot + 2 * param.count)] if op else range(16)
+    sources = [by_id.get(id_) for id_ in node["src"].tolist()]
+    rows = [None if row is None else (_layout(row), _shares(node, row)) for row in sources]
+    return (number, tuple(node["op_params"].tolist()[slot] for slot in read if slot < 16), _layout(node), *rows)
+
+
+def _layout(record: Any) -> tuple[Any, ...]:
+    return (int(record["type"]), *record["ne"].tolist(), *record["nb"].tolist())

@@ -7,32 +7,40 @@ message must mean the same however it is cut up; and after each session all memo
 from __future__ import annotations
 
 import json
+import struct
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from ggml_rpc_ref.backends import Backend
+from ggml_rpc_ref.backends.memory import HostMemory
+from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.decode import Options as DecodeOptions
 from ggml_rpc_ref.decode import decode_file, text
 from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.files.recording import Direction, Recorder
 from ggml_rpc_ref.fuzz.choose import Chooser
-from ggml_rpc_ref.fuzz.finds import Find, as_json
+from ggml_rpc_ref.fuzz.converse import End, Heard
+from ggml_rpc_ref.fuzz.finds import Find, as_json, text_of
 from ggml_rpc_ref.fuzz.generate import Generator
-from ggml_rpc_ref.fuzz.inside import Inside, Line, bytes_of
-from ggml_rpc_ref.fuzz.judge import Kind
+from ggml_rpc_ref.fuzz.inside import Inside, Line, Said, bytes_of
+from ggml_rpc_ref.fuzz.judge import Kind, against, suspicions
+from ggml_rpc_ref.fuzz.plan import plan_of
 from ggml_rpc_ref.fuzz.replay import load
+from ggml_rpc_ref.fuzz.seeds import sessions_of
 from ggml_rpc_ref.fuzz.session import Session
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import Hello, HelloReply
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
-FILES: Final = 0.15
+Reader = Callable[[Path], object]
+FILES: Final = 0.05
 """The part of the rounds that go to the decoder and the readers of files."""
 CUT_UP: Final = 0.05
 """The part of the sessions that are had a second time, cut up."""
@@ -87,11 +95,24 @@ class Ourselves:
         version: the protocol version.
         seed: of all choices.
         devices: of the server.
+        readers: name to what reads a file of any kind, and raises nothing but Misuse or Unsupported where it is damaged.
+        samples: kind of file to its suffix and content, beside those that are made of sessions.
+        make: makes the backend of each device; every session is then had with the oracle too, and compared. None: the oracle alone.
     """
 
-    def __init__(self, version: Version = DEFAULT, seed: str = "0", devices: int = 2) -> None:
-        self.version, self.rng = version, Random(seed)
-        self.inside = Inside(version, devices)
+    def __init__(
+        self,
+        version: Version = DEFAULT,
+        seed: str = "0",
+        devices: int = 2,
+        readers: Mapping[str, Reader] | None = None,
+        samples: Mapping[str, tuple[str, Any]] | None = None,
+        make: Callable[[HostMemory], Backend] | None = None,
+    ) -> None:
+        self.version, self.rng, self.readers = version, Random(seed), dict(READERS if readers is None else readers)
+        self.samples = dict(samples or {})
+        self.inside = Inside(version, devices, make=make or Oracle)
+        self.oracle = Inside(version, devices) if make else None
         self.chooser = Chooser(Generator(version, devices), seed)
         self.sums = Sums()
         self.defects: dict[tuple[str, ...], Defect] = {}
@@ -129,10 +150,22 @@ class Ourselves:
         for one in said:
             if one.crash is not None:
                 yield defect_of(one.crash, what)
+        if self.oracle is not None and not (session.headless or session.short) and not any(one.crash for one in said):
+            yield from self._compared(session, said, self.oracle.have(session), what)
         if not self.inside.is_clean:
             yield Defect(("not given back",), "memory was not given back at the end of a session", what)
         if self.rng.random() < CUT_UP and session.connections == 1 and self._differs_cut_up(session):
             yield Defect(("segmentation",), "a session means something else where it is cut up", what)
+
+    def _compared(self, session: Session, said: Sequence[Said], right: Sequence[Said], what: str) -> Iterator[Defect]:
+        """Yield what the backend computes otherwise than the oracle, or refuses otherwise."""
+        heard = [heard_of(bytes_of(session, connection, {}), one, self.version) for connection, one in enumerate(said)]
+        for found in (*suspicions(session, heard), *against(session, heard, right)):
+            yield Defect((found.kind.value, found.rule, found.subject), found.words, what)
+        for one, other in zip(said, right, strict=True):
+            ends = [ending.violation.rule if ending.violation else "accepted" for ending in (one, other)]
+            if ends[0] != ends[1]:
+                yield Defect(("ends otherwise", *ends), f"it ends by {ends[0]}, with the oracle by {ends[1]}", what)
 
     def _differs_cut_up(self, session: Session) -> bool:
         """Whether a session without buffers of its own gets other answers where it comes in pieces."""
@@ -156,18 +189,37 @@ class Ourselves:
     # ------------------------------------------------------------------------------------------------------------- files
 
     def _file(self, session: Session, path: Path) -> Iterator[Defect]:
-        kind, write = self.rng.choice(list(WRITERS.items()))
-        write(session, path)
-        data = damaged(self.rng, path.read_bytes())
-        path.write_bytes(data)
+        kind = self.rng.choice([*WRITERS, *self.samples])
+        path = self.written(session, kind, path)
+        if path.suffix == ".json" and self.rng.random() < 0.6:
+            path.write_text(json.dumps(damaged_tree(self.rng, json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
+        else:
+            path.write_bytes(damaged(self.rng, path.read_bytes()))
+        data = path.read_bytes()
         self.sums.files += 1
-        for read in (decoded, lambda path: load(path)):
+        yield from self.read(path, f"{kind} of {len(data)} bytes: {data[:32].hex()}…")
+
+    def written(self, session: Session, kind: str, path: Path) -> Path:
+        """Write a good file of a kind, of a session where it is one of those; return its path, which ends as such files do."""
+        if kind in self.samples:
+            suffix, content = self.samples[kind]
+            path = path.with_suffix(suffix)
+            path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        else:
+            suffix, write = WRITERS[kind]
+            path = path.with_suffix(suffix)
+            write(session, path)
+        return path
+
+    def read(self, path: Path, what: str) -> Iterator[Defect]:
+        """Have every reader read a file; yield what it raises but may not."""
+        for name, read in self.readers.items():
             try:
                 read(path)
             except (Misuse, Unsupported):
                 pass  # said in a sentence
             except Exception as error:
-                yield defect_of(error, f"{kind} of {len(data)} bytes: {data[:32].hex()}…")
+                yield defect_of(error, f"{name}: {what}")
 
 
 def defect_of(error: Exception, what: str) -> Defect:
@@ -175,6 +227,13 @@ def defect_of(error: Exception, what: str) -> Defect:
     ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "ggml_rpc_ref" in frame.filename]
     where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
     return Defect((type(error).__name__, where), f"{type(error).__name__} at {where}: {error}", what)
+
+
+def heard_of(sent: bytes, said: Said, version: Version = DEFAULT) -> Heard:
+    """Return what a connection in this process got as if it had been heard."""
+    replies = b"".join(answer.reply for answer in said.answers)
+    end = End.CLOSED if said.violation else End.DONE
+    return Heard(sent=sent, plan=plan_of(sent, version), replies=replies, end=end)
 
 
 def decoded(path: Path) -> None:
@@ -206,6 +265,51 @@ def damaged(rng: Random, data: bytes) -> bytes:
     return bytes(out)
 
 
+ODD: Final[tuple[Any, ...]] = (
+    None,
+    True,
+    -1,
+    0,
+    2**64,
+    1.5,
+    1e400,
+    "",
+    "x",
+    "\x1b[2J",
+    "${buf0.base}+1",
+    [],
+    {},
+    [[]],
+    {"repeat": "00", "times": 10**15},
+)
+"""Values that stand for another in a JSON file."""
+
+
+def damaged_tree(rng: Random, content: Any) -> Any:
+    """Return JSON with one value of it changed, left out, or put twice."""
+    places = list(_places(content))
+    if not places:
+        return rng.choice(ODD)
+    home, key = rng.choice(places)
+    match rng.randrange(4):
+        case 0:
+            del home[key]
+        case 1 if isinstance(home, list):
+            home.insert(key, home[key])
+        case 2:
+            home[key] = json.loads(json.dumps(rng.choice(places)[0]))
+        case _:
+            home[key] = rng.choice(ODD)
+    return content
+
+
+def _places(content: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every container in a JSON value with each of its keys."""
+    for key in list(content) if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ():
+        yield content, key
+        yield from _places(content[key])
+
+
 def _write_raw(session: Session, path: Path) -> None:
     path.write_bytes(codec.encode_request(Hello(), session.version) + bytes_of(session, 0, {}))
 
@@ -215,7 +319,7 @@ def _write_hex(session: Session, path: Path) -> None:
 
 
 def _write_find(session: Session, path: Path) -> None:
-    path.write_text(json.dumps(as_json(Find(Kind.DEFECT, ("x",), "a find", "", [session]))))
+    path.write_text(text_of(as_json(Find(Kind.DEFECT, ("x",), "a find", "", [session]))))
 
 
 def _write_recording(session: Session, path: Path) -> None:
@@ -230,10 +334,26 @@ def _hello_reply(version: Version) -> HelloReply:
     return HelloReply(major=major, minor=minor, patch=patch)
 
 
-WRITERS: Final[dict[str, Callable[[Session, Path], None]]] = {
-    "raw": _write_raw,
-    "hex": _write_hex,
-    "find": _write_find,
-    "recording": _write_recording,
+def _write_pcap(session: Session, path: Path) -> None:
+    """Write a capture of the client's bytes: Ethernet, IPv4, TCP, one segment for each piece."""
+    data = codec.encode_request(Hello(), session.version) + bytes_of(session, 0, {})
+    packets, number = [], 1
+    for flags, piece in ((2, b""), *((24, data[at : at + 1400]) for at in range(0, len(data), 1400))):
+        tcp = struct.pack(">HHIIBBHHH", 40000, 50052, number, 1, 0x50, flags, 65535, 0, 0) + piece
+        ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(tcp), 1, 0, 64, 6, 0, b"\x7f\0\0\1", b"\x7f\0\0\1")
+        frame = bytes(12) + b"\x08\0" + ip + tcp
+        packets.append(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
+        number += len(piece) or 1
+    path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1) + b"".join(packets))
+
+
+WRITERS: Final[dict[str, tuple[str, Callable[[Session, Path], None]]]] = {
+    "raw": (".raw", _write_raw),
+    "hex": (".txt", _write_hex),
+    "find": (".json", _write_find),
+    "recording": (".recording", _write_recording),
+    "pcap": (".pcap", _write_pcap),
 }
-"""Kind of file to what writes one of a session."""
+"""Kind of file to its suffix, and to what writes one of a session."""
+READERS: Final[dict[str, Reader]] = {"decode": decoded, "replay": load, "seeds": lambda path: sessions_of([path], DEFAULT)}
+"""Name to what reads a file in this room; the command adds those of others."""

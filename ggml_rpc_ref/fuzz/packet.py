@@ -18,10 +18,11 @@ import numpy as np
 from ggml_rpc_ref.files.conversation import Exactly, Named, Piece
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph, graph_nodes_offset, request_class
-from ggml_rpc_ref.spec.messages import Message, RpcTensor, fields
+from ggml_rpc_ref.spec.messages import GraphCompute, Message, RpcTensor, fields
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.spec.wire import U64, Array, Chars, Int, Record, Tail, Wire
 
+HEAD: Final = codec.REQUEST_HEAD.size
 MASK: Final = 2**64 - 1
 MARK: Final = 0xF5
 """The highest byte of every made-up number: user-space addresses of no system begin so."""
@@ -93,9 +94,9 @@ class Packet:
             payload = message.encode(version)
             spots = _graph_spots(len(message.nodes), len(message.tensors), version)
         else:
-            payload, spots = encoded(message, version), handle_offsets(type(message), version)
-        head = codec.request_head(request_class(message), len(payload), version)
-        return cls(head + payload, found_places(head + payload, [len(head) + spot for spot in spots]))
+            payload, spots = encoded(message, version), _spots(type(message), version)
+        data = codec.request_head(request_class(message), len(payload), version) + payload
+        return cls(data, found_places(data, spots))
 
     def rendered(self, numbers: Numbers) -> bytes:
         """Return what is sent to a server that has chosen these numbers; those of unknown buffers stay made up."""
@@ -131,52 +132,76 @@ class Packet:
 
 
 def encoded(message: Message, version: Version = DEFAULT) -> bytes:
-    """Return a message's payload: what `codec.encode` returns, in a fifth of the time where it holds tensors.
+    """Return a message's payload: what `codec.encode` returns, in a fraction of the time where it holds tensors.
 
     Raises:
         Misuse: as `codec.encode`.
     """
-    return b"".join(_written(row.wire, getattr(message, row.name), row.name, version) for row in fields(type(message), version))
+    form, rows = _form(type(message), version)
+    if form is None:
+        return b"".join(_written(row.wire, getattr(message, row.name), row.name, version) for row in fields(type(message), version))
+    values: list[Any] = []
+    _flatten(message, rows, values)
+    tail = getattr(message, rows[-1][0]) if rows and rows[-1][1] is Tail else b""
+    try:
+        return form.pack(*values) + tail
+    except struct.error:
+        return codec.encode(message, version)  # a short array, or a value that does not fit, of which the codec says which
+
+
+_Row = tuple[str, Any, tuple[Any, ...]]
+"""Name of a field; None for one value, Array for several, Tail for the data, Record for a record, and that one's rows."""
+
+
+def _flatten(message: Any, rows: tuple[_Row, ...], values: list[Any]) -> None:
+    """Add the values of a record's fields to a list, one for each letter of its struct."""
+    for name, kind, inner in rows:
+        value = getattr(message, name)
+        if kind is None:
+            values.append(value)
+        elif kind is Array:
+            values += value
+        elif kind is Record:
+            _flatten(value, inner, values)
+
+
+@cache
+def _form(cls: type, version: Version) -> tuple[struct.Struct | None, tuple[_Row, ...]]:
+    """Return the struct of a message's fixed part, None where it has counts or records in arrays, and its fields."""
+    letters, rows = "<", list[_Row]()
+    for row in fields(cls, version):
+        match row.wire:
+            case Int():
+                letters += _letter(row.wire)
+                rows.append((row.name, None, ()))
+            case Array(Int() as of, length):
+                letters += f"{length}{_letter(of)}"
+                rows.append((row.name, Array, ()))
+            case Chars(length):
+                letters += f"{length}s"
+                rows.append((row.name, None, ()))
+            case Record(of):
+                form, inner = _form(of, version)
+                if form is None:
+                    return None, ()
+                letters += form.format[1:]
+                rows.append((row.name, Record, inner))
+            case Tail():
+                rows.append((row.name, Tail, ()))
+            case _:
+                return None, ()
+    return struct.Struct(letters), tuple(rows)
 
 
 def _written(wire: Wire, value: Any, name: str, version: Version) -> bytes:
     match wire:
         case Record(of) if of is RpcTensor:
-            return _tensor(value, version)
+            return encoded(value, version)
         case Array(Record(of)) if of is RpcTensor:
-            return b"".join([_tensor(entry, version) for entry in value]).ljust(codec.wire_size(wire, version), b"\0")
+            return b"".join([encoded(entry, version) for entry in value]).ljust(codec.wire_size(wire, version), b"\0")
         case Tail():
             return bytes(value)
     return codec.put(wire, value, name, version)
-
-
-def _tensor(tensor: RpcTensor, version: Version) -> bytes:
-    form, rows = _tensor_form(version)
-    values: list[Any] = []
-    for name, is_array in rows:
-        if is_array:
-            values += getattr(tensor, name)
-        else:
-            values.append(getattr(tensor, name))
-    try:
-        return form.pack(*values)
-    except struct.error:
-        return codec.encode(tensor, version)  # a short array, or a value that does not fit, of which the codec says which
-
-
-@cache
-def _tensor_form(version: Version) -> tuple[struct.Struct, tuple[tuple[str, bool], ...]]:
-    letters, rows = "<", []
-    for row in fields(RpcTensor, version):
-        match row.wire:
-            case Int():
-                letters += _letter(row.wire)
-            case Array(Int() as of, length):
-                letters += f"{length}{_letter(of)}"
-            case Chars(length):
-                letters += f"{length}s"
-        rows.append((row.name, isinstance(row.wire, Array)))
-    return struct.Struct(letters), tuple(rows)
 
 
 def _letter(wire: Int) -> str:
@@ -200,12 +225,21 @@ def name(buffer: int, kind: int) -> str:
 
 def found_places(data: bytes, offsets: Sequence[int]) -> tuple[Place, ...]:
     """Return the places among these offsets that hold made-up numbers."""
+    # by the highest byte first: most offsets of a long graph hold none, or are cut off
+    high, size = U64.width - 1, len(data)
+    marked = [at for at in offsets if at + high < size and data[at + high] == MARK]
     places = []
-    for at in offsets:
+    for at in marked:
         found = meaning(int.from_bytes(data[at : at + U64.width], "little"))
         if found is not None:
             places.append(Place(at, *found))
     return tuple(places)
+
+
+@cache
+def _spots(cls: type, version: Version) -> tuple[int, ...]:
+    """Return the offsets of the handle fields in a request's bytes, head included."""
+    return tuple(codec.REQUEST_HEAD.size + at for at in handle_offsets(cls, version))
 
 
 @cache
@@ -226,10 +260,23 @@ def handle_offsets(cls: type, version: Version = DEFAULT) -> tuple[int, ...]:
     return tuple(offsets)
 
 
+def spots_of(cls: type, data: bytes, version: Version = DEFAULT) -> Sequence[int]:
+    """Return the offsets of the handle fields in the bytes of a whole, well-framed request."""
+    if cls is not GraphCompute:
+        return _spots(cls, version)
+    first = HEAD + graph_nodes_offset(version)
+    n_nodes = int.from_bytes(data[first - 4 : first], "little")
+    second = first + 8 * n_nodes
+    n_tensors = int.from_bytes(data[second : second + 4], "little")
+    if second + 4 + n_tensors * codec.minimum_size(RpcTensor, version) > len(data):
+        return []  # the counts lie
+    return _graph_spots(n_nodes, n_tensors, version)
+
+
 @lru_cache(maxsize=4096)
 def _graph_spots(n_nodes: int, n_tensors: int, version: Version) -> tuple[int, ...]:
-    """Return the offsets of the handle fields of a graph's payload."""
-    first = graph_nodes_offset(version) + 8 * n_nodes + 4
+    """Return the offsets of the handle fields in the bytes of a graph's request."""
+    first = codec.REQUEST_HEAD.size + graph_nodes_offset(version) + 8 * n_nodes + 4
     record = codec.minimum_size(RpcTensor, version)
     inner = np.array(handle_offsets(RpcTensor, version))
     return tuple((first + record * np.arange(n_tensors)[:, None] + inner).ravel().tolist())

@@ -10,6 +10,7 @@ from typing import Any, Final
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.fuzz.events import Began, Count
 from ggml_rpc_ref.fuzz.finds import Find
+from ggml_rpc_ref.fuzz.marks import marks, told
 from ggml_rpc_ref.fuzz.packet import meaning
 from ggml_rpc_ref.fuzz.plan import HEAD
 from ggml_rpc_ref.fuzz.session import Session, Step
@@ -42,6 +43,8 @@ def page(began: Began | None, count: Count, finds: Sequence[Find]) -> str:
         f"<p>{count.messages} messages in {count.sessions} sessions and {count.seconds:.0f} s: {count.rate:.0f} a second. "
         f"{count.deaths} deaths, {len(finds)} finds.</p>",
         growth(finds, count.seconds),
+        curve("outcomes", [(seconds, states) for seconds, _, states, _ in count.growth]),
+        curve("edges of the server's code", [(seconds, edges) for seconds, _, _, edges in count.growth]) if count.edges else "",
         _summary(finds),
         "<h2>Finds</h2>",
         *[_find(find) for find in finds],
@@ -66,6 +69,18 @@ def growth(finds: Sequence[Find], seconds: float) -> str:
     points.append(f"600,{170 - last * up:.0f}")
     line = f'<polyline fill="none" stroke="currentColor" stroke-width="2" points="{" ".join(points)}"/>'
     words = f"{len(times)} finds; the first after {times[0]:.1f} s, half of them after {times[len(times) // 2]:.1f} s"
+    return f'<svg viewBox="0 0 640 180" width="640" role="img" aria-label="{words}">{line}</svg><p>{words}.</p>'
+
+
+def curve(what: str, points: Sequence[tuple[float, int]]) -> str:
+    """Return a drawing of how many of something there were at each time; nothing where there were none."""
+    if not points or not points[-1][1]:
+        return ""
+    across, up = 600 / max(points[-1][0], 1.0), 160 / max(number for _, number in points)
+    drawn = " ".join(f"{seconds * across:.0f},{170 - number * up:.0f}" for seconds, number in [(0.0, 0), *points])
+    half = next(seconds for seconds, number in points if 2 * number >= points[-1][1])
+    words = f"{points[-1][1]} {what}, half of them after {half:.1f} s"
+    line = f'<polyline fill="none" stroke="currentColor" stroke-width="2" points="{drawn}"/>'
     return f'<svg viewBox="0 0 640 180" width="640" role="img" aria-label="{words}">{line}</svg><p>{words}.</p>'
 
 
@@ -96,12 +111,15 @@ def _find(find: Find) -> str:
 
 
 def _session(session: Session) -> str:
-    lines = [
-        f"{'<b class=changed>' if step.mutated else ''}{step.connection + 1}: {escape(step.label(session.version))}"
-        f"{'</b>' if step.mutated else ''}\n{escape(chr(10).join(explained(step, session.version)))}"
-        for step in session.steps
-    ]
-    return f"<pre>{chr(10).join(lines)}</pre>"
+    return f"<pre>{chr(10).join(_step(step, session.version) for step in session.steps)}</pre>"
+
+
+def _step(step: Step, version: Version) -> str:
+    """Return a message with its fields; the changed ones first, or all of it marked where it is new or of another length."""
+    head, found = f"{step.connection + 1}: {escape(step.label(version))}", marks(step, version)
+    changed = "".join(f"\n  <b class=changed>{escape(told(mark, step, version))}</b>" for mark in found[:SHOWN])
+    head = f"<b class=changed>{head}</b>" if step.mutated and not found else head
+    return f"{head}{changed}\n{escape(chr(10).join(explained(step, version)))}"
 
 
 def explained(step: Step, version: Version) -> Iterator[str]:

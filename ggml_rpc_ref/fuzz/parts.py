@@ -7,7 +7,7 @@ the image, and what the oracle says the image holds afterwards.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
 from ggml_rpc_ref.fuzz.packet import address, handle
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops import ops_of
 from ggml_rpc_ref.ops.cases import cases_of
 from ggml_rpc_ref.ops.cases.case import Case
 from ggml_rpc_ref.ops.cases.recipes import build
@@ -24,9 +24,8 @@ from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
 from ggml_rpc_ref.ops.op import MAX_SRC, Op
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.dtypes import types
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, RpcTensor
-from ggml_rpc_ref.spec.opcodes import kinds, op_table
+from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 
@@ -48,6 +47,8 @@ class Part:
         records: of its tensors, `codec.layout(RpcTensor, version)`: ids from 1 on, `data` an offset into the image, dst last.
         tensors: the same tensors in the image, dst last.
         tolerance: how far another implementation's result may be off.
+        version: which decides what the op means.
+        index: of its case.
         expected: the image after the node, by the oracle; None: not asked yet, or the oracle gave none.
     """
 
@@ -57,6 +58,8 @@ class Part:
     records: npt.NDArray[Any]
     tensors: tuple[Tensor, ...]
     tolerance: Tolerance
+    version: Version = DEFAULT
+    index: int = 0
     expected: npt.NDArray[np.uint8] | None = None
     _right: set[bytes] = field(default_factory=set)
 
@@ -106,42 +109,33 @@ def after(part: Part) -> npt.NDArray[np.uint8]:
     image = part.image.copy()
     # one storage for all: some ops ask whether dst lies in the memory of a source
     storage = PlainStorage(image)
-    op = OPS[part.op]
+    op = ops_of(part.version)[part.op]
     dst = part.records[-1]
     src = [moved(part.tensors[int(id_) - 1], storage) if id_ else None for id_ in dst["src"]]
     while src and src[-1] is None:
         src.pop()
     if not op.view and 0 not in part.tensors[-1].ne:
-        node = op.check(moved(part.tensors[-1], storage), tuple(src), _own_params(part.op, part.records[-1]))
+        node = op.check(moved(part.tensors[-1], storage), tuple(src), part.records[-1]["op_params"].tobytes())
         with np.errstate(all="ignore"):
             op.oracle(node)
     return image
 
 
-def _own_params(op: str, record: Any) -> bytes:
-    """The op_params as `ops` numbers them, from a record whose kinds are the version's: `make` keeps them in the name."""
-    params = bytes(record["op_params"].tobytes())
-    name = bytes(record["name"]).rstrip(b"\0").decode()
-    return kinds(op).index(name).to_bytes(4, "little") + params[4:] if name and kinds(op) else params
-
-
 @cache
 def catalogue(version: Version = DEFAULT) -> tuple[tuple[str, int], ...]:
     """Return (op, index of its case) of every case that a version's ops and types allow and whose image is small."""
-    found = []
-    for name in op_table(version):
-        if name in OPS:
-            found += [(name, index) for index, case in enumerate(cases_of(name)) if _fits(name, case, version)]
-    return tuple(found)
+    return tuple(
+        (name, index)
+        for name in op_table(version)
+        if name in ops_of(version)
+        for index, case in enumerate(cases_of(name, version))
+        if _is_small(case)
+    )
 
 
-def _fits(name: str, case: Case, version: Version) -> bool:
-    known = {dtype.name for dtype in types(version).values()}
+def _is_small(case: Case) -> bool:
     operands = [operand for operand in (case.dst, *case.src) if operand is not None]
-    elements = sum(int(np.prod(operand.quad)) for operand in operands)
-    ours, theirs = kinds(name), kinds(name, version)
-    kind = ours[int.from_bytes(OPS[name].pack(case.params)[:4], "little")] if ours else ""
-    return all(o.dtype in known for o in operands) and elements <= LARGEST // 4 and (not ours or kind in theirs)
+    return sum(int(np.prod(operand.quad)) for operand in operands) <= LARGEST // 4
 
 
 @cache
@@ -154,9 +148,9 @@ def part(name: str, index: int, salt: int = 0, version: Version = DEFAULT) -> Pa
         salt: which contents, below SALTS.
         version: decides the op's number and the records' layout.
     """
-    op, case = OPS[name], cases_of(name)[index]
+    op, case = ops_of(version)[name], cases_of(name, version)[index]
     dst, sources = build(name, case, f"/{salt}" if salt else "")
-    return _lay_out(op, case, [*sources, dst], version)
+    return replace(_lay_out(op, case, [*sources, dst], version), index=index)
 
 
 def _lay_out(op: Op, case: Case, operands: Sequence[Tensor | None], version: Version) -> Part:
@@ -179,7 +173,8 @@ def _lay_out(op: Op, case: Case, operands: Sequence[Tensor | None], version: Ver
     tensors = tuple(
         Tensor(t.dtype, t.ne, t.nb, PlainStorage(image), starts[id(t.storage)] + t.offset, f"t{n}") for n, t in enumerate(there)
     )
-    return Part(op.name, case.id, image, _records(op, case, operands, tensors, version), tensors, case.tolerance or op.tolerance)
+    tolerance = case.tolerance or op.tolerance
+    return Part(op.name, case.id, image, _records(op, case, operands, tensors, version), tensors, tolerance, version)
 
 
 def _records(
@@ -196,10 +191,6 @@ def _records(
     dst["op"], dst["flags"] = op_table(version).index(op.name), FLAG_COMPUTE
     dst["src"] = (*ids, *[0] * MAX_SRC)[:MAX_SRC]
     params = op.pack(case.params)
-    if ours := kinds(op.name):
-        kind = ours[int.from_bytes(params[:4], "little")]
-        params = kinds(op.name, version).index(kind).to_bytes(4, "little") + params[4:]
-        dst["name"] = kind.encode()
     dst["op_params"] = np.frombuffer(params, "<i4")
     if case.dst.alias:
         owner = ids[int(case.dst.alias.removeprefix("src"))]

@@ -72,8 +72,10 @@ __attribute__((constructor)) static void install(void) {
     int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     stack_t own = {.ss_sp = room, .ss_size = sizeof room};
     const char *memory = getenv("GGML_RPC_REF_MEMORY");
-    if (memory) {
-        struct rlimit limit = {strtoull(memory, 0, 10), strtoull(memory, 0, 10)};
+    struct rlimit limit;
+    /* not in a process with AddressSanitizer, which maps terabytes; the hard limit stays, so that this one may become such a one */
+    if (memory && !dlsym(RTLD_DEFAULT, "__asan_init") && getrlimit(RLIMIT_AS, &limit) == 0) {
+        limit.rlim_cur = strtoull(memory, 0, 10);
         setrlimit(RLIMIT_AS, &limit);
     }
     sigaltstack(&own, 0);
@@ -142,7 +144,14 @@ _ASSERT: Final = re.compile(r"([\w.+-]+\.(?:c|cc|cpp|h|hpp|cu|m)):(\d+): (.*)")
 _SERVES: Final = re.compile(r"^ggml-rpc-ref serves as (\d+)$", re.MULTILINE)
 _SIGNAL: Final = re.compile(r"^ggml-rpc-ref signal (\d+)$", re.MULTILINE)
 _DIED: Final = re.compile(r"^ggml-rpc-ref died by (-?\d+)$", re.MULTILINE)
-_SANITIZER: Final = re.compile(r"(?:ERROR: \w+Sanitizer: ([\w-]+)|runtime error: (.+))")
+_SANITIZER: Final = re.compile(r"ERROR: \w+Sanitizer: ([\w-]+)")
+_UNDEFINED: Final = re.compile(r"([\w.+-]+:\d+):\d+: runtime error: (.+)")
+_REPORTED: Final = re.compile(r"^ *#\d+ 0x[0-9a-f]+ in (.+?) \(?((?:/|<)\S+)", re.MULTILINE)
+"""A frame of a sanitizer's report: function, and source file with its line, or module."""
+_REPORTERS: Final = re.compile(
+    r"/libsanitizer/|/(?:python[\d.]*|libpython\S*|libffi\S*|_ctypes\S*|libc\.\S*|libasan\S*|libubsan\S*|ld-\S*)\+0x"
+)
+"""Frames that are no part of the server: the sanitizer itself, and the Python that a genuine build runs in."""
 
 
 def build(directory: Path) -> Path | None:
@@ -192,7 +201,9 @@ def died(output: str) -> str:
 
 
 def frames(output: str) -> tuple[str, ...]:
-    """Return the functions of the server's own on the stack that it printed, innermost first."""
+    """Return the functions of the server's own on the stack that it printed, or that a sanitizer did, innermost first."""
+    if reported := _reported(output):
+        return reported
     found = []
     for module, start, name in _FRAME.findall(output):
         if not _NOT_OURS.match(module) and name not in _ABORTS:
@@ -200,19 +211,34 @@ def frames(output: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _reported(output: str) -> tuple[str, ...]:
+    """Return the functions on the first stack of a sanitizer's report; others say where memory came from."""
+    begin = _SANITIZER.search(output) or _UNDEFINED.search(output)
+    if begin is None:
+        return ()
+    first, _, _ = output[output.find("#0 ", begin.end()) :].partition("\n\n")
+    return tuple(name for name, where in _REPORTED.findall(first) if not _REPORTERS.search(where) and name not in _ABORTS)
+
+
 def place(output: str) -> str:
-    """Return where a server died: its assertion's file and line, what a sanitizer says, or the innermost function of its own."""
+    """Return where a server died: its assertion's file and line, what a sanitizer says and where, or its innermost function."""
     words = [line for line in output.splitlines() if not line.startswith("ggml-rpc-ref ")]
-    for line in reversed(words[-40:]):
+    stack = frames(output)
+    if found := _UNDEFINED.search(output):
+        return f"{found[1]}: {re.sub(r'-?[0-9]+', '#', found[2])[:60]}"
+    if (found := _SANITIZER.search(output)) and found[1] != "ABRT":
+        return f"{found[1]} in {stack[0]}" if stack else found[1]
+    for line in reversed(words):
         if found := _ASSERT.search(line):
             return f"{found[1]}:{found[2]}"
-        if found := _SANITIZER.search(line):
-            return found[1] or found[2][:60]
-    stack = frames(output)
     return stack[0] if stack else ""
 
 
 def last_words(output: str) -> str:
-    """Return the last line that a server printed of its own, without directories."""
+    """Return the last line that a server printed of its own, without directories: of a sanitizer's report the first."""
+    if report := _UNDEFINED.search(output) or _SANITIZER.search(output):
+        if not report[0].endswith("ABRT"):
+            return report[0][:200]
+        output = output[: report.start()].rpartition("\n")[0].rstrip("=\n")
     words = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith("ggml-rpc-ref ")]
     return re.sub(r"\S*/(?=[^/\s]+:\d+: )", "", words[-1])[:200] if words else ""

@@ -6,7 +6,7 @@ A find is written as what a right server does. So a server that no longer has th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,8 @@ import numpy as np
 from ggml_rpc_ref.errors import Damaged
 from ggml_rpc_ref.files import conversation
 from ggml_rpc_ref.files.conversation import U64, Anything, AtLeast, Exactly, Named, Near, Piece, Script, Step
+from ggml_rpc_ref.fuzz.other import Other
+from ggml_rpc_ref.fuzz.session import Peer
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.ops.compare import normalised_error
 
@@ -31,10 +33,12 @@ class Written:
     Attributes:
         script: its conversation.
         find: what was found, as it was written.
+        peers: the other servers of its sums.
     """
 
     script: Script
     find: dict[str, Any]
+    peers: tuple[Peer, ...] = ()
 
 
 def load(path: Path) -> Written:
@@ -48,10 +52,10 @@ def load(path: Path) -> Written:
         if path.stat().st_size > MOST:
             raise ValueError("it is too large")
         content = json.loads(path.read_text(encoding="utf-8"))
-        script, find = conversation.from_json(content), content["find"]
+        script, find = conversation.from_json(content), content["provenance"]
         if not isinstance(find["kind"], str) or any(conversation.size_of(step.pieces) > MOST for step in script.steps):
             raise ValueError("a step is too large, or it does not say what was found")
-        return Written(script, find)
+        return Written(script, find, tuple(Peer.from_json(row) for row in content.get("peers", ())))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise Damaged(path, None, "find", f"is none that can be played ({what})", "file.form") from None
@@ -71,8 +75,9 @@ class Player:
     _open: dict[int, Stream] = field(default_factory=dict)
     _values: dict[str, int] = field(default_factory=dict)
 
-    def play(self, script: Script) -> list[str]:
+    def play(self, script: Script, peers: Sequence[Peer] = ()) -> list[str]:
         """Have a conversation; return what the server does otherwise, a sentence each, up to where no more can be said."""
+        others = [Other(peer, self.endpoint.host, self.timeout) for peer in peers]
         self._values = {name: row.value for name, row in script.bindings.items() if row.by == "client" and row.value is not None}
         found: list[str] = []
         try:
@@ -87,6 +92,8 @@ class Player:
         finally:
             for stream in self._open.values():
                 stream.close()
+            for other in others:
+                other.close()
             self._open.clear()
         return found
 

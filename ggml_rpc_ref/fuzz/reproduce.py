@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ggml_rpc_ref.fuzz.finds import Key
+from ggml_rpc_ref.fuzz.marks import restored
 from ggml_rpc_ref.fuzz.session import Session, Step
 from ggml_rpc_ref.spec.messages import BufferClear, GetTensor
 
@@ -80,6 +81,8 @@ class Reproducer:
 def smaller(session: Session) -> Iterator[Session]:
     """Yield sessions with fewer steps, the boldest first: nothing after the last change, nothing but changes, halves, single steps.
 
+    Then sessions of which one of several changed fields of a message is as a good client sends it.
+
     The steps that make the contents of the buffers known stay to the last: without them a wrong result proves nothing.
     """
     steps = session.steps
@@ -99,6 +102,9 @@ def smaller(session: Session) -> Iterator[Session]:
         size //= 2
     if not any(step.expected is not None for step in steps):
         yield from _without_clears(session)
+    for index, step in enumerate(steps):
+        for milder in restored(step, session.version):
+            yield session.with_steps([*steps[:index], milder, *steps[index + 1 :]])
 
 
 def is_clear(step: Step) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ggml_rpc_ref.conformance.target import Given, Target, embedded, from_command
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fuzz import preload
+from ggml_rpc_ref.fuzz.edges import VARIABLE, Edges
 from ggml_rpc_ref.fuzz.watch import MEMORY, Watched
 from ggml_rpc_ref.net.stream import parse_endpoint
 
@@ -35,13 +36,16 @@ def watched(spawn: str = "", endpoint: str = "", memory: int = MEMORY, *, fork: 
 def _watched(spawn: str, endpoint: str, memory: int, fork: bool) -> Iterator[Watched]:
     with tempfile.TemporaryDirectory(prefix="ggml-rpc-ref-fuzz-") as directory:
         environ = preload.environment(Path(directory), memory, fork=fork) if spawn else {}
+        edges = Edges(Path(directory) / "edges") if spawn else None
+        if edges is not None:
+            environ[VARIABLE] = str(edges.path)
 
         def make() -> Target:
             if endpoint:
                 return Given(parse_endpoint(endpoint))
             return from_command(spawn, environ) if spawn else embedded()
 
-        server = Watched(make, spares=1 if spawn else 0, memory=memory if spawn else 0)
+        server = Watched(make, spares=1 if spawn else 0, memory=memory if spawn else 0, edges=edges)
         try:
             yield server
         finally:

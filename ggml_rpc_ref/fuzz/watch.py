@@ -16,10 +16,13 @@ from typing import Final
 
 from ggml_rpc_ref.conformance.target import Spawned, Target
 from ggml_rpc_ref.fuzz import preload
+from ggml_rpc_ref.fuzz.edges import Edges
 from ggml_rpc_ref.fuzz.introduce import version_of
 
 MEMORY: Final = 4 * 2**30
 """Bytes of address space that a server which we start may have: what it wants beyond that is out of proportion."""
+SHADOW: Final = 2**43
+"""Bytes of address space that nothing but a sanitizer's shadow takes: such a server limits itself by its options."""
 KEPT_OUTPUT: Final = 2**15
 """Characters of a server's output that are kept."""
 _NUMBERS: Final = re.compile(r"0x[0-9a-f]+|\d+")
@@ -61,10 +64,11 @@ class Watched:
         make: makes a target; called again for each further server that is to be ready at the same time.
         spares: servers that wait for the first one's death; only of use where the target is ours to start.
         memory: bytes of address space for a server that we start; 0: any.
+        edges: that it has taken, where it is told to note them.
     """
 
-    def __init__(self, make: Callable[[], Target], spares: int = 1, memory: int = MEMORY) -> None:
-        self._make, self._memory, self._spares = make, memory, spares
+    def __init__(self, make: Callable[[], Target], spares: int = 1, memory: int = MEMORY, edges: Edges | None = None) -> None:
+        self._make, self._memory, self._spares, self.edges = make, memory, spares, edges
         self.target = make()
         self.starts = 0
         self._ready: list[tuple[threading.Thread, Target, list[BaseException]]] = []
@@ -104,8 +108,11 @@ class Watched:
     def _start(self, target: Target) -> None:
         target.start()
         self.starts += 1
-        if self._memory and isinstance(target, Spawned) and (pid := target.pid) and hasattr(resource, "prlimit"):
-            with contextlib.suppress(OSError, ValueError):  # it has died already, or has a lower limit
+        if not self._memory or not isinstance(target, Spawned) or not (pid := target.pid) or not hasattr(resource, "prlimit"):
+            return
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has died already, or has a lower limit
+            size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+            if size < SHADOW:
                 resource.prlimit(pid, resource.RLIMIT_AS, (self._memory, self._memory))
 
     def _prepare(self) -> None:

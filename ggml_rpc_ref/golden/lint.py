@@ -43,11 +43,18 @@ MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, MemoryError, R
 def files(directory: Path) -> Iterator[tuple[str, Path]]:
     """Yield the kind and path of every vector file, in a fixed order.
 
+    Args:
+        directory: that of the vectors; or one that the fuzzer has written finds to, or one file of a conversation.
+
     Raises:
         Misuse: if there is none.
     """
+    if directory.is_file():
+        yield "sessions", directory
+        return
     places = [(kind, pattern) for kind, patterns in KINDS.items() for pattern in patterns]
     found = [(kind, path) for kind, pattern in places for path in sorted(directory.glob(pattern))]
+    found = found or [("sessions", path) for path in sorted(directory.glob("*.json"))]
     if not found:
         raise Misuse(f"{directory} holds no vectors; run this where vectors/ lies, or name the directory")
     yield from found
@@ -62,7 +69,7 @@ def list_ids(directory: Path) -> Iterator[str]:
     for kind, path in files(directory):
         content = following(kind, path)
         with reading(path):
-            yield from [f"{path.relative_to(directory)} {name}" for name in ids(kind, content)]
+            yield from [f"{path.relative_to(directory) if path != directory else path.name} {name}" for name in ids(kind, content)]
 
 
 def load(path: Path) -> Any:
@@ -160,11 +167,13 @@ def verify(directory: Path) -> list[str]:
         Misuse: if there is none, or where jsonschema-rs is not installed.
     """
     schemas.require()
+    loose = is_loose(directory)
+    root = directory.parent if directory.is_file() else directory
     faults: list[str] = []
     present: list[str] = []
     contents: semantics.Contents = {}
     for kind, path in files(directory):
-        where = str(path.relative_to(directory))
+        where = str(path.relative_to(root))
         try:
             with reading(path):
                 content = load(path)
@@ -179,6 +188,8 @@ def verify(directory: Path) -> list[str]:
                     faults.append(f"{where}: is not written as its recorder writes it (key order, spaces, escapes, last newline)")
         except Misuse as error:
             faults.append(str(error))
+    if loose:
+        return faults
     faults += [
         f"{path.relative_to(directory)} belongs to no vector"
         for pattern in (f"upstream-*/ops/*{operands.SUFFIX}", f"upstream-*/sessions/*{session.SUFFIX}")
@@ -191,6 +202,11 @@ def verify(directory: Path) -> list[str]:
     except Misuse as error:
         faults.append(str(error))
     return faults
+
+
+def is_loose(directory: Path) -> bool:
+    """Whether conversations lie there by themselves, as finds do: without a list of ids and flags."""
+    return all(kind == "sessions" and path.parent in (directory, directory.parent) for kind, path in files(directory))
 
 
 def _beyond_schema(kind: str, path: Path, content: Any, names: list[str]) -> Iterator[str]:

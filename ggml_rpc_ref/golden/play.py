@@ -79,7 +79,7 @@ def cases(directory: Path, data: Mapping[Omitted, memoryview]) -> Iterator[Case]
         Damaged: for a file in which `vectors verify` would find a fault, with the first one.
         Misuse: for a file that can't be read, or if there is none.
     """
-    for kind, path in [("sessions", directory)] if directory.is_file() else files(directory):
+    for kind, path in files(directory):
         if kind not in PLAYED:
             continue
         content = playable(kind, path)

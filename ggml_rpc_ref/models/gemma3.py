@@ -35,6 +35,7 @@ WINDOWED_BASE = 10000.0
 """Base of the rotations in layers with a window, and in all where the file names none (llama-model.cpp)."""
 PRECISE = 10
 """GGML_PREC_F32."""
+F16_BYTES = 2
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 
@@ -141,8 +142,8 @@ class Step:
         """Write new rows into a cache, and return all that the graph looks at, by heads."""
         sizes = self._model.sizes
         graph.set_rows(graph.reshape(new, sizes.head * sizes.heads_kv, self.count), self.rows, cache)
-        row = 2 * sizes.head * sizes.heads_kv  # bytes of F16
-        nb = (2, 2 * sizes.head, row, row * self.cells)
+        row = F16_BYTES * sizes.head * sizes.heads_kv
+        nb = (F16_BYTES, F16_BYTES * sizes.head, row, row * self.cells)
         return graph.permute(graph.view(cache, sizes.head, sizes.heads_kv, self.cells, nb=nb), 0, 2, 1, 3)
 
     def _forward(self, graph: ScheduledGraph, layer: int, x: RemoteTensor) -> RemoteTensor:
@@ -184,19 +185,13 @@ class Gemma3:
         given.setdefault(OUTPUT, given[EMBEDDING])
         here = {EMBEDDING: given.pop(EMBEDDING)}
         self.weights = scheduler.weights(here, lambda name: scheduler.backends[-1], told=told)
-        self.weights |= scheduler.weights(given, split, told=told)
-        sizes = self.sizes
+        row = self.sizes.head * self.sizes.heads_kv
+        pairs = [[f"blk.{layer}.attn_{which}.weight" for which in "kv"] for layer in range(self.sizes.layers)]
+        caches = {name: F16_BYTES * row * self.n_ctx for pair in pairs for name in pair}
+        self.weights |= scheduler.weights(given, split, beside=caches, told=told)
         self.caches = [
-            [
-                scheduler.state(
-                    "F16",
-                    (sizes.head * sizes.heads_kv, self.n_ctx),
-                    f"cache_{which}_l{layer}",
-                    on=self.weights[f"blk.{layer}.attn_{which}.weight"],
-                )
-                for which in "kv"
-            ]
-            for layer in range(sizes.layers)
+            [scheduler.state("F16", (row, self.n_ctx), f"cache of {name}", on=self.weights[name]) for name in pair]
+            for pair in pairs
         ]
         self._steps: dict[tuple[int, int], Step] = {}
 

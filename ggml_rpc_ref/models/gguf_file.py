@@ -111,8 +111,9 @@ def _weight(tensor: Any, path: Path) -> Weight:
     if number not in BY_NUMBER:
         raise Misuse(f"{path}: {tensor.name} has the type {number}, which is not known here")
     start, size, ne = int(tensor.data_offset), int(tensor.n_bytes), tuple(int(n) for n in tensor.shape)
-    # mapped anew each time: what was read is given back to the system when the upload is over
-    return Weight(BY_NUMBER[number], ne, lambda: np.memmap(path, np.uint8, "r", start, (size,)))
+    # mapped anew each time: what was read is given back to the system when the upload is over. Writeable for who asks, but never
+    # in the file ("c", copy on write): a backend of this machine uses the bytes where they are
+    return Weight(BY_NUMBER[number], ne, lambda: np.memmap(path, np.uint8, "c", start, (size,)))
 
 
 def _vocabulary(fields: Any) -> Vocabulary | None:

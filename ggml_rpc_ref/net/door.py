@@ -17,10 +17,11 @@ from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, Stream
 
 
 class Door:
-    """A listening port of the kernel's choice.
+    """A listening port.
 
     Args:
         host: the address to listen on.
+        port: its number; 0: one of the kernel's choice.
 
     Attributes:
         port: its number.
@@ -29,8 +30,8 @@ class Door:
         Misuse: where the address can't be bound.
     """
 
-    def __init__(self, host: str) -> None:
-        self._host, self._listeners = host, listen(host, 0)
+    def __init__(self, host: str, port: int = 0) -> None:
+        self._host, self._listeners = host, listen(host, port)
         self.port: int = self._listeners[0].getsockname()[1]
 
     def __enter__(self) -> Self:

@@ -4,14 +4,15 @@
 
 src0: ne, dense rows. src1: each dimension divides src0's, any strides. dst: src0's ne, dense rows; may be the memory of either
 source. Types: see `arithmetic.TYPES`; besides, src0 of a block type with src1 F32 of the same dimensions and dst of any type
-that upstream's CPU can write. IEEE rules for NaN and infinities. Empty: nothing is computed.
+that upstream's CPU can write, or I32 (ggml_add_cast), towards zero as in CPY. IEEE rules for NaN and infinities. Empty: nothing
+is computed.
 
 Source: apply_binary_op in ggml-cpu/binary-ops.cpp, ggml_compute_forward_add_q_f32 in ggml-cpu/ops.cpp.
 """
 
 import numpy as np
 
-from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Node, Op, Source
+from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Node, Op, Source, before
 from ggml_rpc_ref.ops.shared.arithmetic import combine, require_arithmetic, require_dense_second, with_dense_second
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_ne
 from ggml_rpc_ref.ops.tolerance import EXACT
@@ -47,10 +48,10 @@ OP = Op(
         Source("a", FLOATS + READABLE_BLOCKS, "ne of the result"),
         Source("b", FLOATS, "each dimension divides a's; a's ne where a is of a block type"),
     ),
-    types=FLOATS + WRITABLE_BLOCKS,
+    types=(*FLOATS, *WRITABLE_BLOCKS, "I32"),
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
     in_place=(0, 1),
-    earlier=with_dense_second("ADD", shape_of_dense_second),
+    earlier=(*with_dense_second("ADD", shape_of_dense_second), before("CPY.i32", types=FLOATS + WRITABLE_BLOCKS)),
 )

@@ -2,9 +2,9 @@
 
     dst[i0, i, j, k] = src0[i0, i, j, k] + src1[i0, src2[i, j]]
 
-All F32 but the indices. src0: ne = (n, m, t, r3), dense rows. src1: ne = (n, rows, ..), dense rows, of which the first matrix is
-read. src2: I32, ne = (m, t), any strides; each 0 <= index < rows. dst: src0's ne, dense rows; may be src0's memory. Empty: nothing
-is computed, and no index is checked.
+All F32 but the indices. src0: ne = (n, m, t, r3), dense rows. src1: ne = (n, rows, ..), dense rows. src2: I32, ne = (m, t, ..),
+any strides; each 0 <= index < rows. Of src1 and src2 the first matrix is read. dst: src0's ne, dense rows; may be src0's memory.
+Empty: nothing is computed, and no index is checked.
 
 Source: ggml_add_id in ggml.c, ggml_compute_forward_add_id_f32 in ggml-cpu/ops.cpp.
 """
@@ -24,14 +24,15 @@ def shape(node: Node) -> None:
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
     fits = src1.ne[0] == src0.ne[0] and min(src1.ne[2:]) >= 1
     node.require(fits, f"src1.ne ({src0.ne[0]}, rows, ..)", src1.ne, at=src1)
-    node.require(src2.ne == (*src0.ne[1:3], 1, 1), f"src2.ne {src0.ne[1:3]}", src2.ne, at=src2)
+    fits = src2.ne[:2] == src0.ne[1:3] and min(src2.ne[2:]) >= 1
+    node.require(fits, f"src2.ne ({src0.ne[1]}, {src0.ne[2]}, ..)", src2.ne, at=src2)
     require_dense_rows(node, src0, src1, dst)
 
 
 def oracle(node: Node) -> None:
     """Pick the rows and add them, part by part."""
     src0, src1 = node.source(0), node.source(1)
-    index = checked_indices(node, 2, src1.ne[1])[0, 0]
+    index = checked_indices(node, 2, src1.ne[1], matrices=1)[0, 0]
     x, rows = src0.values(), src1.values()[0, 0]
     for block in element_blocks(node.dst.ne):
         with np.errstate(all="ignore"):
@@ -43,7 +44,7 @@ OP = Op(
     sources=(
         Source("a", ("F32",), "ne = (n, m, t, r3)"),
         Source("b", ("F32",), "ne = (n, rows)"),
-        Source("ids", ("I32",), "ne = (m, t), each below rows"),
+        Source("ids", ("I32",), "ne = (m, t, ..), each below rows"),
     ),
     types=("F32",),
     shape=shape,

@@ -5,7 +5,8 @@ For each token, i counting keys and j values:
     out[j] = sum over i of r[i] * (time_first[i] * k[i] * v[j] + state[i][j])
     state[i][j] = state[i][j] * decay[i] + k[i] * v[j]
 
-Sources in slot order: k, v, r, time_first, decay, state. time_first: F32, contiguous, S*H elements, the same for all tokens.
+Sources in slot order: k, v, r, time_first, decay, state. time_first: F32, contiguous, at least S*H elements, of which the
+first S*H are read, the same for all tokens.
 The others, the result and their dimensions: see recurrence.py.
 
 Source: ggml_rwkv_wkv6 in ggml.c; ggml_compute_forward_rwkv_wkv6_f32 in ggml-cpu/ops.cpp.
@@ -28,7 +29,7 @@ def shape(node: Node) -> None:
     require_recurrence(node, STREAMS, STATE)
     size, heads, first = *node.source(0).ne[:2], node.source(TIME_FIRST)
     node.require(
-        first.nelements == size * heads and first.is_contiguous, f"a contiguous time_first of {size * heads}", first.ne, at=first
+        first.nelements >= size * heads and first.is_contiguous, f"a contiguous time_first of {size * heads}", first.ne, at=first
     )
 
 
@@ -36,7 +37,7 @@ def shape(node: Node) -> None:
 def oracle(node: Node) -> None:
     """Compute the formula token by token."""
     size, heads = node.source(0).ne[:2]
-    first = node.source(TIME_FIRST).array.reshape(heads, size).astype(np.float64)
+    first = node.source(TIME_FIRST).array.reshape(-1)[: heads * size].reshape(heads, size).astype(np.float64)
 
     def step(state: Array, token: list[Array]) -> tuple[Array, Array]:
         k, v, r, decay = token
@@ -58,7 +59,7 @@ OP = Op(
         stream("k"),
         stream("v"),
         stream("r"),
-        Source("time_first", ("F32",), "S*H elements"),
+        Source("time_first", ("F32",), "S*H elements or more"),
         stream("decay"),
         STATE_SOURCE,
     ),

@@ -3,9 +3,10 @@
     dst[i0, src1[i, j mod r, k mod s], j, k] = src0[i0, i, j, k]
 
 src0: F32, ne = (n, m, r2, r3), dense rows. src1: I64 or I32, ne = (m, r, s, 1) with r2 a multiple of r and r3 of s, any
-strides; each 0 <= index < rows. src2: what is written to; dst is a view of it (older clients leave it out). dst: F32, F16, BF16
-or a block type that the CPU backend can write, ne = (n, rows, r2, r3), dense rows; other rows stay as they are. Where an index
-occurs twice in a matrix, the later row stays. Rounding as in CPY. Empty: nothing is written, and no index is checked.
+strides; each 0 <= index < rows. src2: what is written to; dst is a view of it (older clients leave it out). dst: F32, F16, BF16,
+I32 or a block type that the CPU backend can write, ne = (n, rows, r2, r3), dense rows; other rows stay as they are. Where an index
+occurs twice in a matrix, the later row stays. Rounding as in CPY, to I32 as well. Empty: nothing is written, and no index is
+checked.
 
 Source: ggml_set_rows in ggml.c, ggml_compute_forward_set_rows in ggml-cpu/ops.cpp.
 """
@@ -18,6 +19,9 @@ from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.slabs import part, row_blocks
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.tensor import allocate
+
+TYPES = (*FLOATS, *WRITABLE_BLOCKS, "I32")
+"""Those with a from_float on the CPU: type_traits_cpu in ggml-cpu.c."""
 
 
 def shape(node: Node) -> None:
@@ -59,11 +63,11 @@ OP = Op(
         Source("indices", ("I64", "I32"), "ne = (m, r, s, 1), each below rows of dst"),
         Source("into", ANY, "what dst is a view of", optional=True),
     ),
-    types=FLOATS + WRITABLE_BLOCKS,
+    types=TYPES,
     shape=shape,
     oracle=oracle,
     tolerance=EXACT,
     unread=(2,),
     later=(later("SET_ROWS.f16", takes={0: ("F16",)}),),
-    earlier=(before("SET_ROWS.i32", without={1: ("I32",)}),),
+    earlier=(before("SET_ROWS.i32", without={1: ("I32",)}, types=TYPES[:-1]),),
 )

@@ -30,8 +30,10 @@ def shape(node: Node) -> None:
 
 
 def _has_dense_matrices(tensor: Tensor) -> bool:
-    nb0, nb1, nb2, nb3 = tensor.nb
-    return nb0 == 4 and nb1 == 4 * tensor.ne[0] and nb2 % 4 == 0 and nb3 % 4 == 0
+    """Whether matrices have no gaps and begin on the grid of floats; the stride along a dimension of length 1 is not read."""
+    (ne0, ne1, ne2, ne3), (nb0, nb1, nb2, nb3) = tensor.ne, tensor.nb
+    dense = (ne0 == 1 or nb0 == 4) and (ne1 == 1 or nb1 == 4 * ne0)
+    return dense and (ne2 == 1 or nb2 % 4 == 0) and (ne3 == 1 or nb3 % 4 == 0)
 
 
 def oracle(node: Node) -> None:

@@ -2,9 +2,9 @@
 
 Three readers of the same table, each held to the first by property tests (tests/test_codec.py):
 
-- `decode_by_field` reads field by field. With `encode` it is the definition of the format.
-- `decode` unpacks a whole record with one `struct` and gives the values to the fields. A server reads its small requests with it:
-  a tensor record is read in 6.3 µs instead of 38, a GET_ALLOC_SIZE (11 of them) in 60 instead of 438 (bench/bench_codec.py).
+- `decode_by_field` reads field by field. With `encode_by_field` it is the definition of the format.
+- `decode` unpacks a whole record with one `struct` and gives the values to the fields, `encode` does the reverse: so a server reads
+  its small requests, and answers them (bench/bench_codec.py).
 - `layout` derives a packed numpy dtype, with which `graph.Graph` reads a GRAPH_COMPUTE a thousand times as fast as field by field.
 
 A payload is what follows the size field. Framing: a request is command (u8), size (u64), payload; a reply is size (u64), payload.
@@ -13,8 +13,10 @@ A payload is what follows the size field. Framing: a request is command (u8), si
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, NamedTuple, TypeVar, assert_never
+from operator import itemgetter
+from typing import Any, NoReturn, TypeVar, assert_never
 
 import numpy as np
 
@@ -89,10 +91,23 @@ def check_size(cls: type, size: int, version: Version = DEFAULT) -> None:
 
 
 def encode(message: Message, version: Version = DEFAULT) -> bytes:
-    """Return a message's payload.
+    """Return a message's payload: what `encode_by_field` returns, several times as fast where nothing is counted.
 
     Raises:
         Misuse: for a value that does not fit its field, or a field set that the version does not have.
+    """
+    try:
+        return _writer(type(message), version)(message)
+    except (struct.error, TypeError, _Unfit):
+        # what does not fit is put into words there, and what struct alone does not take is written
+        return encode_by_field(message, version)
+
+
+def encode_by_field(message: Message, version: Version = DEFAULT) -> bytes:
+    """Return a message's payload, written field by field: the definition of the format.
+
+    Raises:
+        Misuse: as `encode`.
     """
     present, absent = _rows(type(message), version)
     for name, default in absent:
@@ -127,7 +142,7 @@ def put(wire: Wire, value: Any, name: str, version: Version = DEFAULT) -> bytes:
             # zeros up to the end: bytes of a name past its end once carried a client's memory (SEC-35)
             return bytes(value).ljust(wire.length, b"\0")
         case Record():
-            return encode(value, version)
+            return encode_by_field(value, version)
         case Array():
             if len(value) > wire.length:
                 raise Misuse(f"{name} has {len(value)} entries; at most {wire.length} fit")
@@ -152,10 +167,18 @@ def decode(cls: type[M], payload: Readable, version: Version = DEFAULT) -> M:
     if has_counts(cls, version):
         return decode_by_field(cls, payload, version)
     check_size(cls, len(payload), version)
-    form = _form(cls, version)
-    # the last value is the data, copied, as the payload may be a view of a buffer that is used again; a record without data has
-    # no place for it, and there it is empty: check_size has compared the size
-    return _assemble(cls, (*form.unpack_from(payload), bytes(payload[form.size :])), version)
+    message: M = _reader(cls, version)(payload)
+    return message
+
+
+def reader(cls: type[M], version: Version = DEFAULT) -> Callable[[Readable], M]:
+    """Return what `decode` does with payloads of the right size, for who reads many of one class.
+
+    Raises:
+        Misuse: for a class with counts.
+    """
+    read: Callable[[Readable], M] = _reader(cls, version)
+    return read
 
 
 def decode_by_field(cls: type[M], payload: Readable, version: Version = DEFAULT) -> M:
@@ -230,57 +253,129 @@ def zero_record(cls: type[M], version: Version = DEFAULT) -> M:
 # ------------------------------------------------------------------------------------------------------ records at once
 
 
-class _Place(NamedTuple):
-    """Where a field's value is among the flat values of a record that struct has unpacked.
-
-    Attributes:
-        name: the field's.
-        at: an index or a slice; for an array of records one slice per record.
-        cls: the record's class; None for numbers and bytes, which need no class.
-    """
-
-    name: str
-    at: Any
-    cls: type | None = None
-
-
-def _assemble(cls: type[M], values: tuple[Any, ...], version: Version) -> M:
-    """Return the record that has these flat values."""
-    found: dict[str, Any] = {}
-    for name, at, of in _places(cls, version):
-        if of is None:
-            found[name] = values[at]
-        elif isinstance(at, tuple):
-            found[name] = tuple(_assemble(of, values[entry], version) for entry in at)
-        else:
-            found[name] = _assemble(of, values[at], version)
-    return cls(**found)
-
-
 @cache
-def _places(cls: type, version: Version) -> tuple[_Place, ...]:
-    places, at = [], 0
-    for row in fields(cls, version):
-        end = at + len(_letters(row.wire, version))
-        match row.wire:
-            case Array(Record(of), length):
-                step = (end - at) // length
-                places.append(_Place(row.name, tuple(slice(start, start + step) for start in range(at, end, step)), of))
-            case Record(of):
-                places.append(_Place(row.name, slice(at, end), of))
-            case Array():
-                places.append(_Place(row.name, slice(at, end)))
-            case _:
-                places.append(_Place(row.name, at))
-        at = end
-    return tuple(places)
+def _reader(cls: type, version: Version) -> Callable[[Readable], Any]:
+    """Return what reads a record without counts: all of it with one struct, then each record in it with that one's."""
+    form, places, records = _form(cls, version), _places(cls, version), _records(cls, version)
+    pick, tail = _picker([place for _, place in places]), _tail(cls, version)
+    names = [name for name, _ in places]
+
+    def read(payload: Readable) -> Any:
+        found = dict(zip(names, pick(form.unpack_from(payload)), strict=False))
+        for name, part in records:
+            found[name] = part(found[name])
+        if tail:
+            # a copy, as the payload may be a view of a buffer that is used again
+            found[tail] = bytes(payload[form.size :])
+        return cls(**found)
+
+    return read
 
 
 @cache
 def _form(cls: type, version: Version) -> struct.Struct:
-    """Return the format with which struct unpacks a record: what comes before its data."""
+    """Return the format of a record, up to its data; records inside are bytes to it."""
     # "<" stands for little-endian and for no alignment: the records are packed, their u64s lie at odd places
-    return struct.Struct("<" + "".join(_letters(Record(cls), version)))
+    return struct.Struct("<" + "".join(letter for row in fields(cls, version) for letter in _letters(row.wire, version)))
+
+
+def _places(cls: type, version: Version) -> list[tuple[str, int | slice]]:
+    """Return where each field is among the values that the format gives: one, or several of an array."""
+    found, at = list[tuple[str, int | slice]](), 0
+    for row in fields(cls, version):
+        end = at + len(_letters(row.wire, version))
+        if not isinstance(row.wire, Tail):
+            found.append((row.name, slice(at, end) if isinstance(row.wire, Array) else at))
+        at = end
+    return found
+
+
+def _picker(places: list[int | slice]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """Return what takes a value for each index, and a tuple for each slice, out of the values of a format."""
+    if all(isinstance(place, int) for place in places):
+        return lambda values: values
+    # two more, because itemgetter returns a single item bare
+    return itemgetter(*places, slice(0), slice(0))
+
+
+def _records(cls: type, version: Version) -> list[tuple[str, Callable[[Any], Any]]]:
+    """Return the fields that are records, or arrays of them, each with what reads their bytes."""
+    found = list[tuple[str, Callable[[Any], Any]]]()
+    for row in fields(cls, version):
+        match row.wire:
+            case Record(of):
+                found.append((row.name, _reader(of, version)))
+            case Array(Record(of)):
+                found.append((row.name, _several(of, version)))
+    return found
+
+
+def _several(of: type, version: Version) -> Callable[[tuple[bytes, ...]], tuple[Any, ...]]:
+    """Return what reads records most of which may be absent: a stock client sends ten sources of a tensor that has one."""
+    one, zero, absent = _reader(of, version), zero_record(of, version), bytes(minimum_size(of, version))
+    return lambda each: tuple([zero if record == absent else one(record) for record in each])
+
+
+class _Unfit(Exception):  # noqa: N818
+    """A value that a record's format would cut off, or has no place for."""
+
+
+@cache
+def _writer(cls: type, version: Version) -> Callable[[Any], bytes]:
+    """Return what writes a record: each record in it, then all with one struct; with counts it is written field by field."""
+    if has_counts(cls, version):
+        return lambda message: encode_by_field(message, version)
+    form, tail = _form(cls, version), _tail(cls, version)
+    rows = [(row.name, _values(row.wire, version)) for row in fields(cls, version) if row.name != tail]
+    _, absent = _rows(cls, version)
+    if not tail and not absent and all(values_of is None for _, values_of in rows):
+        pack, names = form.pack, [name for name, _ in rows]
+        return lambda message: pack(*[getattr(message, name) for name in names])
+
+    def write(message: Any) -> bytes:
+        values = list[Any]()
+        for name, default in absent:
+            if getattr(message, name) != default:
+                raise _Unfit
+        for name, values_of in rows:
+            value = getattr(message, name)
+            if values_of is None:
+                values.append(value)
+            else:
+                values += values_of(value)
+        written = form.pack(*values)
+        return written + bytes(getattr(message, tail)) if tail else written
+
+    return write
+
+
+def _values(wire: Wire, version: Version) -> Callable[[Any], Iterable[Any]] | None:
+    """Return what makes a field's value into those that the format takes; None where it is one of them."""
+    match wire:
+        case Record():
+            return lambda value: (encode(value, version),)
+        case Chars(length):
+            return lambda value: (value,) if len(value) <= length else _raise_unfit()
+        case Array(Record(), length):
+            return lambda value: _filled([encode(entry, version) for entry in value], length, b"")
+        case Array(Int(), length):
+            return lambda value: value if len(value) == length else _filled(list(value), length, 0)
+        case _:
+            return None
+
+
+def _filled(values: list[Any], length: int, absent: Any) -> list[Any]:
+    """Return so many values; those left out at the end are zero."""
+    return [*values, *[absent] * (length - len(values))] if len(values) <= length else _raise_unfit()
+
+
+def _raise_unfit() -> NoReturn:
+    raise _Unfit
+
+
+def _tail(cls: type, version: Version) -> str:
+    """Return the name of the field that is data; an empty string where there is none."""
+    return next((row.name for row in fields(cls, version) if isinstance(row.wire, Tail)), "")
 
 
 def _letters(wire: Wire, version: Version) -> list[str]:
@@ -291,11 +386,11 @@ def _letters(wire: Wire, version: Version) -> list[str]:
             return [letter if wire.signed else letter.upper()]
         case Chars():
             return [f"{wire.length}s"]
+        case Record():
+            return [f"{wire_size(wire, version)}s"]
         case Array():
             # a letter for each value rather than a repeat count like "4I": `_places` counts letters to find a value
             return _letters(wire.of, version) * wire.length
-        case Record():
-            return [letter for row in fields(wire.cls, version) for letter in _letters(row.wire, version)]
         case Tail():
             return []
         case Counted():

@@ -17,15 +17,17 @@ report it with `data_placed`; bytes that have already come are handed over by `t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph, decode_request, graph_size
 from ggml_rpc_ref.protocol.order import Order
-from ggml_rpc_ref.spec.messages import GraphCompute, Hello, Message, carries_data
+from ggml_rpc_ref.spec.messages import GraphCompute, Hello, Message, by_number, carries_data
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 MAX_GRAPH_SIZE: Final = 512 * 2**20
@@ -97,6 +99,35 @@ class DataEnds:
 Event = Request | Reply | DataBegins | Data | DataEnds
 
 
+_HEAD: Final = codec.REQUEST_HEAD.size
+
+
+class _Form(NamedTuple):
+    """What is known of a request without counts before it comes.
+
+    Attributes:
+        cls: its class.
+        size: bytes of its payload; of one with data, those before the data.
+        has_data: whether data follow.
+        read: reads that payload.
+    """
+
+    cls: type
+    size: int
+    has_data: bool
+    read: Callable[[codec.Readable], Message]
+
+
+@cache
+def _forms(version: Version) -> dict[int, _Form]:
+    """Return by command number what requests look like, but for HELLO, whose size says which version is spoken."""
+    return {
+        number: _Form(row.cls, codec.minimum_size(row.cls, version), carries_data(row.cls), codec.reader(row.cls, version))
+        for number, row in by_number(version).items()
+        if row.cls is not Hello and not codec.has_counts(row.cls, version)
+    }
+
+
 class _State(Enum):
     HEAD = "head"
     PAYLOAD = "payload"
@@ -126,7 +157,7 @@ class Connection:
         self.order: Order[Any] = Order(version) if order is None else order
         self.data_left = 0
         """Bytes of data still to come for the message announced by DataBegins."""
-        self._buffer = bytearray()
+        self._buffer, self._serves = bytearray(), role is Role.SERVER
         self._state = _State.HEAD
         self._cls: Any = None
         self._size = 0
@@ -185,12 +216,39 @@ class Connection:
         if self._failed is not None:
             raise self._failed
         try:
-            if self._state is _State.HEAD and not self._read_head():
-                return NEED_DATA
+            if self._state is _State.HEAD:
+                if not self._buffer:
+                    return NEED_DATA
+                if (event := self._whole_request()) is not None:
+                    return event
+                if not self._read_head():
+                    return NEED_DATA
             return self._read_payload() if self._state is _State.PAYLOAD else self._read_data()
         except Violation as violation:
             self._failed = violation
             raise
+
+    def _whole_request(self) -> Event | None:
+        """Return a request of which all but its data has come, as small ones do; None: it is read, or refused, step by step.
+
+        What is right is read here with one look at its head; whatever is not right in any way is left to the steps.
+        """
+        buffer = self._buffer
+        if len(buffer) < _HEAD or not self._serves or not self.order.opened:
+            return None
+        number, size = codec.REQUEST_HEAD.unpack_from(buffer)
+        form = _forms(self.order.version).get(number)
+        if form is None or size < form.size or len(buffer) < (end := _HEAD + form.size):
+            return None
+        if size > form.size and not form.has_data:
+            return None
+        message = form.read(buffer[_HEAD:end])
+        del buffer[:end]
+        self.note_request(form.cls, message)
+        if not form.has_data:
+            return Request(message)
+        self._message, self.data_left, self._state = message, size - form.size, _State.DATA
+        return DataBegins(message, self.data_left)
 
     @property
     def _head_size(self) -> int:
@@ -353,9 +411,8 @@ class Connection:
     def _head(self, message: Message, size: int) -> bytes:
         """Return what comes before a payload of `size` bytes, and note that the message is sent."""
         cls = type(message)
-        if self.role is Role.SERVER:
-            self.order.check_reply(cls)
-            self.order.answer()
+        if self._serves:
+            self.order.answer_with(cls)
             return codec.REPLY_HEAD.pack(size)
         # first: it refuses a request that the version lacks, and one that is refused must not be in the order
         head = codec.request_head(cls, size, self.version)

@@ -1,5 +1,7 @@
 """FNV-1a 64, the hash by which SET_TENSOR_HASH names data, without a loop over the bytes.
 
+Where the package was installed with a C compiler, fnv.c hashes; what is here is the definition, and what numpy makes of it.
+
 The definition takes two operations per byte, each of which needs the result of the one before: ``h = ((h ^ byte) * PRIME) mod
 2^64``. Two facts break this chain, so that numpy can hash thousands of pieces ("lanes") of the data side by side:
 
@@ -15,6 +17,8 @@ Source: fnv_hash in ggml-rpc.cpp of 3.6.1, which is the published 64-bit FNV-1a.
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +26,12 @@ import numpy.typing as npt
 OFFSET_BASIS = 0xCBF29CE484222325
 PRIME = 0x100000001B3
 MODULUS = 2**64
+
+try:
+    compiled: Any = import_module("ggml_rpc_ref.protocol._fnv")
+except ImportError:
+    compiled = None
+"""fnv.c as a module; None where it was not built."""
 
 Lanes = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
@@ -56,6 +66,10 @@ class Fnv1a:
     def update(self, data: Readable) -> Fnv1a:
         """Hash more bytes; return self."""
         array = np.frombuffer(data, np.uint8)
+        if compiled is not None:
+            # without the GIL, as every call of cffi's
+            self.value = int(compiled.lib.fnv1a(compiled.ffi.from_buffer("uint8_t[]", array), len(array), self.value))
+            return self
         for start in range(0, len(array), BLOCK):
             self._block(array[start : start + BLOCK])
         return self

@@ -214,14 +214,15 @@ class Order(Generic[T]):
             raise Violation("frame.reply-presence", "reply", "there", "no request awaits one")
         return self._awaited[0]
 
-    def check_reply(self, cls: type) -> None:
-        """Refuse a reply that a server must not send now.
+    def answer_with(self, cls: type) -> Awaited[T]:
+        """Note that the oldest request is answered with a reply of this class; return it.
 
         Raises:
-            Misuse: where it is not the one that the oldest request awaits.
+            Misuse: where that is not the one it awaits, or none awaits any.
         """
         if not self._awaited or self._awaited[0].reply is not cls:
             raise Misuse(f"{cls.__name__} is not the reply that is due")
+        return self._awaited.popleft()
 
     def answer(self) -> Awaited[T]:
         """Note that the oldest request has been answered; return it."""

@@ -79,6 +79,15 @@ class Meeting:
             return ip.is_loopback
         return not self.allow or any(ip in network for network in self.allow)
 
+    def find(self, request: CommInit, cancelled: Cancelled) -> Met | None:
+        """Wait for the server that a request names, or connect to it; None where it does not come."""
+        if not 0 < request.port < 2**16:
+            return None
+        if request.rank == 0:
+            return await_peer(self.address, request.port, CAPS_SIZE, LISTENS, self.expects, cancelled)
+        host = request.host.split(b"\0")[0].decode("ascii", "replace")
+        return seek_peer(host, request.port, TRIES, self.expects, cancelled)
+
 
 def meet(request: CommInit, meeting: Meeting, cancelled: Cancelled) -> Communicator | None:
     """Connect with the other server; None where that can't be done.
@@ -86,21 +95,12 @@ def meet(request: CommInit, meeting: Meeting, cancelled: Cancelled) -> Communica
     Raises:
         Stopped: where the client left, or the server ends, meanwhile.
     """
-    met = _meet(request, meeting, cancelled)
+    met = meeting.find(request, cancelled)
     if cancelled():
         if met is not None:
             met.channel.close()
         raise Stopped
     return None if met is None else _greeted(met, int(request.rank), cancelled)
-
-
-def _meet(request: CommInit, meeting: Meeting, cancelled: Cancelled) -> Met | None:
-    if not 0 < request.port < 2**16:
-        return None
-    if request.rank == 0:
-        return await_peer(meeting.address, request.port, CAPS_SIZE, LISTENS, meeting.expects, cancelled)
-    host = request.host.split(b"\0")[0].decode("ascii", "replace")
-    return seek_peer(host, request.port, TRIES, meeting.expects, cancelled)
 
 
 def _greeted(met: Met, rank: int, cancelled: Cancelled) -> Communicator | None:

@@ -161,18 +161,18 @@ def copy_tensor(session: Session, request: CopyTensor) -> CopyTensorReply:
 
 def init_tensor(session: Session, request: InitTensor) -> object:
     """Do nothing: this memory needs no padding. A tensor without a buffer is fine as well (FUN-21)."""
-    session.memory.tensor(request.tensor)
+    session.memory.bounds(request.tensor)
     return session.done(InitTensor)
 
 
 def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply:
     """Answer with the bytes that a tensor needs: ggml_nbytes, as upstream's CPU backend does for every op."""
     session.device(request.device)
-    tensor = session.memory.tensor(request.tensor)
+    tensor = session.memory.bounds(request.tensor)
     for slot, wire in enumerate(request.srcs):
         # a stock client fills all slots; the absent sources are records of zeros (serialize_tensor in ggml-rpc.cpp, OBS-10)
         if wire.id != 0:
-            session.memory.tensor(wire, f"srcs[{slot}]")
+            session.memory.bounds(wire, f"srcs[{slot}]")
     if tensor.nbytes > MAX_BYTES:
         raise Violation("tensor.alloc-size", "tensor.ne", request.tensor.ne, f"its {tensor.nbytes} bytes fit into no reply")
     return GetAllocSizeReply(alloc_size=tensor.nbytes)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ggml_rpc_ref.backends.memory import Allocation, DeviceMemory
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.spec.dtypes import types
+from ggml_rpc_ref.spec.dtypes import DType, types
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from ggml_rpc_ref.tensor import Quad, Tensor, extent
@@ -104,6 +104,25 @@ class Buffer:
         return address - self.base if inside else None
 
 
+class Bounds(NamedTuple):
+    """What a tensor is and where it lies, for requests that don't compute with it.
+
+    Attributes:
+        dtype: row of its type.
+        ne, nb: dimensions and strides in bytes, ggml's order.
+        buffer: the live buffer that it lies in; None where it names none.
+        offset: where in the buffer its first byte lies.
+        nbytes: bytes from the first to the last element (ggml_nbytes).
+    """
+
+    dtype: DType
+    ne: Quad
+    nb: Quad
+    buffer: Buffer | None
+    offset: int
+    nbytes: int
+
+
 class Region(NamedTuple):
     """The bytes of an allocation from start to stop."""
 
@@ -172,8 +191,11 @@ class Memory:
         if self._next_base + size > LAST_ADDRESS or len(self._buffers) >= self._max_buffers:
             return None
         allocation = self._devices[device].allocate(size)
-        if allocation is None:
-            return None
+        return None if allocation is None else self.take(device, allocation)
+
+    def take(self, device: int, allocation: Allocation) -> Buffer:
+        """Return a new buffer of bytes that are allocated."""
+        size = allocation.size
         # never 0, which means "no buffer", and below 2^64
         remote_ptr = secrets.randbits(58) * 32 + 32
         while remote_ptr in self._buffers:
@@ -194,6 +216,11 @@ class Memory:
         if buffer is None:
             raise Violation(rule, field, hex(remote_ptr), "no live buffer of this connection has this handle")
         return buffer
+
+    def find(self, remote_ptr: int, base: int, size: int) -> Buffer | None:
+        """Return the live buffer that has all of these, if there is one."""
+        buffer = self._buffers.get(remote_ptr)
+        return buffer if buffer is not None and (buffer.base, buffer.size) == (base, size) else None
 
     def free(self, remote_ptr: int) -> Buffer:
         """Free a buffer's bytes, forget its handle, and return what it was.
@@ -219,6 +246,20 @@ class Memory:
             field: what to call it in a Violation.
 
         Raises:
+            Violation: as `bounds`.
+        """
+        dtype, ne, nb, buffer, offset, _ = self.bounds(wire, field)
+        name = wire.name.split(b"\0")[0].decode("utf-8", "replace")
+        return Tensor(dtype, ne, nb, None if buffer is None else buffer.allocation, offset, name)
+
+    def bounds(self, wire: WireTensor, field: str = "tensor") -> Bounds:
+        """Return what a wire tensor is and where it lies.
+
+        Args:
+            wire: an RpcTensor, or the part of one that matters here.
+            field: what to call it in a Violation.
+
+        Raises:
             Violation: tensor.type-known, tensor.block-multiple, tensor.in-buffer.
         """
         dtype = self._types.get(int(wire.type))
@@ -227,18 +268,16 @@ class Memory:
         ne, nb = _quad(wire.ne), _quad(wire.nb)
         if ne[0] % dtype.block:
             raise Violation("tensor.block-multiple", f"{field}.ne[0]", ne[0], f"a {dtype.name} block has {dtype.block} elements")
-        name = wire.name.split(b"\0")[0].decode("utf-8", "replace")
-        buffer = self._buffers.get(wire.buffer)
+        buffer, size = self._buffers.get(wire.buffer), extent(dtype, ne, nb)
         if buffer is None:
             # allowed: leaves of other servers (FUN-01), INIT_TENSOR (FUN-21). Whatever touches bytes asks for the buffer itself
-            return Tensor(dtype, ne, nb, None, 0, name)
-        size = extent(dtype, ne, nb)
+            return Bounds(dtype, ne, nb, None, 0, size)
         offset = buffer.offset_of(wire.data, size)
         if offset is None and size == 0 and self._empty_anywhere:
             offset = 0  # where nothing lies makes no difference
         if offset is None:
             raise Violation("tensor.in-buffer", f"{field}.data", hex(wire.data), _where(buffer, size))
-        return Tensor(dtype, ne, nb, buffer.allocation, offset, name)
+        return Bounds(dtype, ne, nb, buffer, offset, size)
 
     # ---------------------------------------------------------------------------------------------------- a graph's tensors
 
@@ -399,8 +438,8 @@ def layouts(records: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 
 def _quad(numbers: tuple[int, ...]) -> Quad:
-    a, b, c, d = (int(number) for number in numbers)
-    return (a, b, c, d)
+    a, b, c, d = numbers
+    return (int(a), int(b), int(c), int(d))
 
 
 def _where(buffer: Buffer, size: int) -> str:

@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 READ: Final = 2**16
 """Bytes of messages read at once."""
 NOTHING: Final = memoryview(b"")
+COMPUTING: Final = (Graph, GraphRecompute)
+"""Requests that are counted as graphs."""
 LOOK: Final = 0.05
 """Seconds of computing after which the peer is looked at again: often enough to notice its end, seldom enough to cost nothing."""
 
@@ -293,7 +295,7 @@ class Served:
         self._debug(message, begun)
 
     def _count(self, message: Any, reply: Any, seconds: float) -> None:
-        if isinstance(message, Graph | GraphRecompute):
+        if isinstance(message, COMPUTING):
             self.work.graphs += 1
             self.work.computing += seconds
         elif isinstance(reply, SetTensorHashReply):
@@ -315,13 +317,13 @@ class Served:
 
     def _receive_data(self, session: Session, message: SetTensor | SetTensor2d, size: int) -> None:
         """Receive the data of a request into the buffer."""
-        self._begin()
         begun = time.perf_counter()
         region = session.destination(message, size)
         for room in region.receive():
-            # the receive that brought the request may have brought the first of its data along
+            # the receive that brought the request may have brought the first of its data along, or all of it
             at = self._connection.take_data(room)
             while at < len(room):
+                self._begin()
                 count = self._receive(room[at:], all_of_it=True)
                 self._connection.data_placed(count)
                 at += count
@@ -369,14 +371,15 @@ class Served:
             except Waited:
                 count = 0
             self.work.sent += count
+            if count == len(head) + len(data):  # the usual reply goes at once, and has no deadline to check
+                return
             # one assignment: the right side needs the length that the head had before
             head, data = head[count:], data[max(0, count - len(head)) :]
-            if head or data:  # the usual reply goes at once, and has no deadline to check
-                pace = pace or Pace(self._limits.stall, self._limits.slowest)
-                if count:
-                    pace.moved(count)
-                if complaint := pace.complaint("was read"):
-                    raise _Ended(f"{complaint} in the middle of a reply")
+            pace = pace or Pace(self._limits.stall, self._limits.slowest)
+            if count:
+                pace.moved(count)
+            if complaint := pace.complaint("was read"):
+                raise _Ended(f"{complaint} in the middle of a reply")
 
     # -------------------------------------------------------------------------------------------------------- cancelling
 

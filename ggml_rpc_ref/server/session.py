@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, Self
 
 from ggml_rpc_ref.backends import Backend, Cancelled, never
@@ -25,7 +26,7 @@ from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.budget import Budget
 from ggml_rpc_ref.server.communicator import Communicator, Meeting
-from ggml_rpc_ref.server.memory import MAX_BUFFERS, Buffer, Memory, Region
+from ggml_rpc_ref.server.memory import MAX_BUFFERS, Bounds, Buffer, Memory, Region
 from ggml_rpc_ref.server.plan import make_plan
 from ggml_rpc_ref.server.rows import Rows
 from ggml_rpc_ref.server.stored_graphs import Runnable, StoredGraphs
@@ -47,7 +48,7 @@ from ggml_rpc_ref.spec.messages import (
     has_field,
 )
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
-from ggml_rpc_ref.tensor import MAX_BYTES, Tensor
+from ggml_rpc_ref.tensor import MAX_BYTES
 
 MakePlan = Callable[[Graph, Memory, Backend, Version], Runnable]
 
@@ -60,6 +61,15 @@ Download = GetTensor | GetTensor2d
 """Requests whose replies carry data."""
 Area = Region | Rows
 """Where in a buffer data belong."""
+
+
+@cache
+def _acknowledgement(request: type, version: Version) -> object:
+    reply = REQUESTS[request].reply(version)
+    if reply is GraphComputeReply:
+        return GraphComputeReply(result=0)
+    return reply if reply is NO_REPLY else Empty()
+
 
 MOVED: Final = (SetTensor, SetTensor2d, GetTensor, GetTensor2d)
 """Requests whose data pass `Session.handle` by."""
@@ -268,15 +278,14 @@ class Session:
         whole = self.region(message.tensor, message.offset, span, "data.rows-in-tensor")
         return Rows(whole, message.size, message.n_copies, message.stride)
 
-    def placed_tensor(self, wire: RpcTensor, name: str = "tensor") -> tuple[Tensor, Buffer]:
+    def placed_tensor(self, wire: RpcTensor, name: str = "tensor") -> tuple[Bounds, Buffer]:
         """Return a tensor that lies in a live buffer of this connection, and the buffer.
 
         Raises:
             Violation: tensor.type-known, tensor.block-multiple, tensor.in-buffer, tensor.buffer-known.
         """
-        tensor = self.memory.tensor(wire, name)
-        buffer = self.memory.buffer(wire.buffer, "tensor.buffer-known", f"{name}.buffer")
-        return tensor, buffer
+        tensor = self.memory.bounds(wire, name)
+        return tensor, tensor.buffer or self.memory.buffer(wire.buffer, "tensor.buffer-known", f"{name}.buffer")
 
     # ------------------------------------------------------------------------------------------------------------- others
 
@@ -292,10 +301,7 @@ class Session:
 
     def done(self, request: type) -> object:
         """Return the reply of a request that only acknowledges it, if it has one in this version."""
-        reply = REQUESTS[request].reply(self.version)
-        if reply is GraphComputeReply:
-            return GraphComputeReply(result=0)
-        return reply if reply is NO_REPLY else Empty()
+        return _acknowledgement(request, self.version)
 
     def close(self) -> None:
         """Free every buffer, forget every graph and leave every other server: the connection is over."""

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import canonical_ops
 from ggml_rpc_ref.ops.op import MAX_SRC, Node, Op
+from ggml_rpc_ref.ops.overlap import copy_bytes, disturbed
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.memory import AT_ONCE, Buffer, Memory, Placed
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE
@@ -332,7 +333,8 @@ class _Rules:
     """The answers of the ops' rules on geometry for one graph's nodes, so that each distinct question is asked once."""
 
     def __init__(self, max_steps: int) -> None:
-        self._accepted: dict[bytes, int] = {}  # to the steps that it takes
+        # to the steps that it takes, and the bytes that it needs where it lies upon its source, if that is more than is granted
+        self._accepted: dict[bytes, tuple[int, int]] = {}
         self._max_steps, self._steps = max_steps, 0
 
     def node(self, op: Op, dst: Tensor, src: tuple[Tensor | None, ...], op_params: bytes, key: bytes) -> tuple[Node, int]:
@@ -346,24 +348,42 @@ class _Rules:
         else:
             _check_overlap(op.name, dst, src)
             node = op.check_geometry(dst, src, op_params)
-            self._accepted[key] = check_cost(node)
-        self._steps += self._accepted[key]
+            steps, spare = cost_of(node)
+            copy = copy_bytes(dst)
+            self._accepted[key] = steps, granted(node) - spare + copy if copy > spare else 0
+        steps, aside = self._accepted[key]
+        self._steps += steps
         if self._steps > self._max_steps:
             raise Violation("graph.cost", f"{op.name} {dst.name!r}", f"{self._steps} steps", f"a graph may take {self._max_steps}")
         # each time: the key says nothing of where tensors lie, and an update in place may name another tensor than its weight
         op.check_placement(node)
-        return node, self._accepted[key]
+        if aside and disturbed(node):
+            raise _too_large(node, f"{aside} bytes, {copy_bytes(dst)} bytes of it a copy of the result, which lies over its source")
+        return node, steps
 
 
 def check_cost(node: Node) -> int:
     """Return the steps that a node takes; refuse it if it needs much more memory than its operands."""
+    return cost_of(node)[0]
+
+
+def cost_of(node: Node) -> tuple[int, int]:
+    """Return the steps that a node takes, and how many bytes more it may need than it does, wherever its operands lie.
+
+    Raises:
+        Violation: graph.cost, where it needs more than is granted.
+    """
     temporaries, steps = node.op.cost(node)
-    operands = sum(4 * tensor.nelements for tensor in (node.dst, *node.src) if tensor is not None)
-    if temporaries > operands + MAX_TEMPORARIES:
-        raise Violation(
-            "graph.cost",
-            f"{node.op.name} {node.dst.name!r}",
-            f"{temporaries} bytes",
-            f"{MAX_TEMPORARIES} beyond its operands as F32 ({operands}) are granted",
-        )
-    return steps
+    if temporaries > granted(node):
+        raise _too_large(node, f"{temporaries} bytes")
+    return steps, granted(node) - temporaries
+
+
+def granted(node: Node) -> int:
+    """Return the bytes that computing a node may need at one time beside its operands: as much as they are as F32, and 1 GiB."""
+    return sum(4 * tensor.nelements for tensor in (node.dst, *node.src) if tensor is not None) + MAX_TEMPORARIES
+
+
+def _too_large(node: Node, what: str) -> Violation:
+    beyond = f"{MAX_TEMPORARIES} beyond its operands as F32 ({granted(node) - MAX_TEMPORARIES}) are granted"
+    return Violation("graph.cost", f"{node.op.name} {node.dst.name!r}", what, beyond)

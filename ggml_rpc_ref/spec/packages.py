@@ -102,7 +102,8 @@ FORKS: dict[str, Package] = {
         "0.1.5",
         Start.IK,
         # its kernels are templates: with -O3 a build was stopped after 18 minutes at 11 of 27 files. With -O1 one takes 6 to 21 s.
-        # Without flash attention the library does not load (iqk_fa_work_buffer_size), without the other kernels it does not compile
+        # Without flash attention the library links but does not load (iqk_fa_work_buffer_size), without the other kernels it does
+        # not compile
         options=(
             "-DGGML_IQK_FA_ALL_QUANTS=OFF",
             *(f"-DCMAKE_{language}_FLAGS_RELEASE=-O1 -DNDEBUG" for language in ("C", "CXX")),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.client.channel import Buffered, Bytes, Channel, bytes_of
 from ggml_rpc_ref.client.sent_graphs import SentGraphs
 from ggml_rpc_ref.errors import Misuse, Violation
@@ -31,6 +32,7 @@ from ggml_rpc_ref.spec.messages import (
     has_field,
 )
 from ggml_rpc_ref.spec.versions import Version
+from ggml_rpc_ref.tensor import Array
 
 
 class LocalChannel(Channel):
@@ -126,6 +128,14 @@ class LocalChannel(Channel):
             uid = self._sent.replace(graph.device)
             self._session.handle(WireGraph(graph.device, graph.nodes, graph.tensors, uid))
             self._sent.add(graph.device, payload, uid)
+
+    def adopt(self, device: int, data: Array) -> int | None:
+        """Make bytes that are in memory a buffer, without a copy, and return its handle; None where the device can't reach them."""
+        memory = self._session.host.devices[device].memory
+        if not isinstance(memory, HostMemory):
+            return None
+        with self.exclusively(), self._checked():
+            return self._session.memory.take(device, memory.adopt(data)).remote_ptr
 
     @contextlib.contextmanager
     def _checked(self) -> Iterator[None]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ggml_rpc_ref.backends import registry
+from ggml_rpc_ref.client.buffers import RemoteBuffer
 from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.client.registry import RegistryDevice, rpc_reg
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.spec.versions import NEWEST
+from ggml_rpc_ref.tensor import Array
 from ggml_rpc_ref.this_machine.channel import LocalChannel
 
 
@@ -14,6 +16,7 @@ class LocalDevice(Device):
     """A backend of this machine; a graph does not notice that no server is behind it."""
 
     is_local = True
+    client: LocalChannel
 
     @property
     def name(self) -> str:
@@ -22,6 +25,19 @@ class LocalDevice(Device):
 
     def __repr__(self) -> str:
         return f"<device {self.name} of this machine>"
+
+    def buffer_from_host_ptr(self, data: Array) -> RemoteBuffer | None:
+        """Return a buffer that is the array itself, without a copy; None where the device can't reach it, or it is not aligned.
+
+        Counterpart of ggml_backend_dev_buffer_from_host_ptr, ggml-backend.h.
+
+        Args:
+            data: uint8, shape (size,), contiguous and writeable; it lives as long as the buffer.
+        """
+        if data.ctypes.data % self.alignment:
+            return None
+        handle = self.client.adopt(self.index, data)
+        return None if handle is None else RemoteBuffer(self, handle, data.nbytes)
 
 
 def local(kind: str = registry.AUTO, *, memory: int | None = None, threads: int = 0) -> LocalDevice:

@@ -9,8 +9,9 @@ The genuine library always runs in processes of its own; see `genuine`. Nothing 
 """
 
 from ggml_rpc_ref.upstream.builder import install
-from ggml_rpc_ref.upstream.builds import Build, cache_dir, find, installed, listing
+from ggml_rpc_ref.upstream.builds import Build, cache_dir, find, installed, instrumented, listing
 from ggml_rpc_ref.upstream.gemma import find_model, model, model_path
+from ggml_rpc_ref.upstream.instruments import Instrument
 from ggml_rpc_ref.upstream.process import Failed, OnProgress, Progress
 from ggml_rpc_ref.upstream.releases import DEFAULT, RELEASES, Release
 from ggml_rpc_ref.upstream.rpc_client import Generation, Timings, generate, generate_each
@@ -23,6 +24,7 @@ __all__ = [
     "Build",
     "Failed",
     "Generation",
+    "Instrument",
     "OnProgress",
     "Progress",
     "Release",
@@ -37,6 +39,7 @@ __all__ = [
     "generate_each",
     "install",
     "installed",
+    "instrumented",
     "listing",
     "model",
     "model_path",

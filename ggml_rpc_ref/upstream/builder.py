@@ -20,12 +20,15 @@ from ggml_rpc_ref.upstream.builds import (
     write_marker,
 )
 from ggml_rpc_ref.upstream.clock import Clock
+from ggml_rpc_ref.upstream.instruments import Instrument
 from ggml_rpc_ref.upstream.process import Failed, OnProgress, ignore_progress, locked, remove
 from ggml_rpc_ref.upstream.releases import Release, package_of, release
 from ggml_rpc_ref.upstream.rpc_server import ServerOptions, run_server
 
 
-def install(name: str, on_progress: OnProgress = ignore_progress, *, llama: bool = False) -> Build:
+def install(
+    name: str, on_progress: OnProgress = ignore_progress, *, llama: bool = False, instrument: Instrument | None = None
+) -> Build:
     """Return the build of a protocol version, or of a fork, building it from the package index where there is none.
 
     An unmarked build in the same place is adopted if its server starts and speaks that version. A second process that wants the
@@ -35,6 +38,7 @@ def install(name: str, on_progress: OnProgress = ignore_progress, *, llama: bool
         name: a protocol version, or the name of a fork.
         on_progress: gets what is being done.
         llama: whether llama.cpp's own library is wanted too, which `generate` needs.
+        instrument: what the build is to be compiled with; ggml alone, kept beside the plain build.
 
     Raises:
         Misuse: for an unknown name, or a missing compiler.
@@ -42,20 +46,22 @@ def install(name: str, on_progress: OnProgress = ignore_progress, *, llama: bool
         Failed: where the build fails or speaks another version; the sentence names the log.
     """
     row = release(name)
-    package, root, clock = package_of(row), cache_dir(name), Clock(on_progress)
-    log = root.with_name(f"{name}.log")
+    package, root, clock = package_of(row), cache_dir(name, instrument), Clock(on_progress)
+    if llama and instrument is not None:
+        raise Misuse(f"a build with {instrument} is of ggml alone: llama.cpp's own library comes with the plain one")
     # with_name, not with_suffix, which would take the version's patch for one
-    with locked(root.with_name(f"{name}.lock"), lambda: clock.tell("waiting for another process that builds it")):
-        build = _usable(build_at(root, row), root, clock)
+    log = root.with_name(f"{root.name}.log")
+    with locked(root.with_name(f"{root.name}.lock"), lambda: clock.tell("waiting for another process that builds it")):
+        build = _usable(build_at(root, row, instrument), root, clock)
         if build is None:
-            check_compiler(name)
+            check_compiler(name, instrument)
             remove(root)
             log.unlink(missing_ok=True)
-            build = _made(row, package, root, log, clock)
+            build = _made(row, package, root, log, clock, instrument)
         if llama and not build.runs_models:
             check_compiler(name)
             by_cmake.add_llama(package, root, log, clock)
-        return find(name)
+        return find(name, instrument)
 
 
 def _usable(build: Build | None, root: Path, clock: Clock) -> Build | None:
@@ -72,7 +78,7 @@ def _usable(build: Build | None, root: Path, clock: Clock) -> Build | None:
     return build
 
 
-def check_compiler(name: str) -> None:
+def check_compiler(name: str, instrument: Instrument | None = None) -> None:
     """Check that a C and a C++ compiler are installed.
 
     cmake and ninja need not be: they are fetched from the package index into the build's own environment where they are missing
@@ -88,15 +94,18 @@ def check_compiler(name: str) -> None:
             raise Misuse(
                 f"building llama.cpp needs a {language} compiler, and none was found (looked for {looked_for}): install one "
                 "(Debian and Ubuntu: `apt-get install g++`, Fedora: `dnf install gcc-c++`, macOS: `xcode-select --install`), "
-                f"then run {install_command(name)}"
+                f"then run {install_command(name, instrument)}"
             )
 
 
-def _made(row: Release, package: Package, root: Path, log: Path, clock: Clock) -> Build:
+def _made(row: Release, package: Package, root: Path, log: Path, clock: Clock, instrument: Instrument | None) -> Build:
     try:
-        (by_pip if package.environment else by_cmake).build(package, root, log, clock)
+        if package.environment and instrument is None:
+            by_pip.build(package, root, log, clock)
+        else:
+            by_cmake.build(package, root, log, clock, instrument)
         clock.tell("checking")
-        build = build_at(root, row)
+        build = build_at(root, row, instrument)
         fault = "its libraries are not where they should be" if build is None else _fault_of(build)
         if build is None or fault is not None:
             raise Failed(f"{package} was built but can't be used: {fault}; see {log}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.spec.packages import Package
 from ggml_rpc_ref.upstream import by_cmake
+from ggml_rpc_ref.upstream.instruments import Instrument
 from ggml_rpc_ref.upstream.process import cache_home, python_of
 from ggml_rpc_ref.upstream.releases import RELEASES, Release, package_of, release
 
@@ -36,6 +37,7 @@ class Build:
         root: its directory.
         python: the interpreter that runs it: that of its environment, or ours.
         libraries: the directory of libggml-base, -cpu, -rpc and libggml, and of libllama where it is there.
+        instrument: what it is compiled with; None: nothing, as its package has it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Build:
     root: Path
     python: Path
     libraries: Path
+    instrument: Instrument | None = None
 
     @property
     def protocol(self) -> str:
@@ -52,22 +55,22 @@ class Build:
     @property
     def runs_models(self) -> bool:
         """Whether it has llama.cpp's own library, which `generate` needs."""
-        return self.package.environment or by_cmake.has_llama(self.root)
+        return by_cmake.has_llama(self.root) or (self.package.environment and self.instrument is None)
 
 
-def cache_dir(name: str | None = None) -> Path:
+def cache_dir(name: str | None = None, instrument: Instrument | None = None) -> Path:
     """Return the directory of all builds, or of the build of that name; neither need exist."""
     root = cache_home() / "upstream"
-    return root if name is None else root / name
+    return root if name is None else root / (name if instrument is None else f"{name}-{instrument}")
 
 
-def install_command(name: str) -> str:
+def install_command(name: str, instrument: Instrument | None = None) -> str:
     """Return the command that installs a build, for sentences about a missing one."""
-    return f"`ggml-rpc-ref upstream install {name}`"
+    return f"`ggml-rpc-ref upstream install {name}{f' --{instrument}' if instrument else ''}`"
 
 
-def find(name: str) -> Build:
-    """Return the installed build of a protocol version, or of a fork.
+def find(name: str, instrument: Instrument | None = None) -> Build:
+    """Return the installed build of a protocol version, or of a fork; the plain one, or one with an instrument.
 
     Raises:
         Misuse: where there is none that can be run here; the sentence names the command that installs it.
@@ -75,24 +78,29 @@ def find(name: str) -> Build:
     """
     row = release(name)
     package_of(row)
-    root = cache_dir(name)
+    root, command = cache_dir(name, instrument), install_command(name, instrument)
     if not root.exists():
         what = f"no llama.cpp of protocol {name} is" if name == row.protocol else f"the fork {name} of llama.cpp is not"
-        raise Misuse(f"{what} installed here: run {install_command(name)}")
+        raise Misuse(f"{what} installed here{f' with {instrument}' if instrument else ''}: run {command}")
     made_for = read_marker(root)
     if made_for is None:
-        raise Misuse(f"the build in {root} was never finished: run {install_command(name)}")
+        raise Misuse(f"the build in {root} was never finished: run {command}")
     if not fits_this_processor(made_for):
-        raise Misuse(f"the build in {root} was made for another processor: run {install_command(name)}")
-    build = build_at(root, row)
+        raise Misuse(f"the build in {root} was made for another processor: run {command}")
+    build = build_at(root, row, instrument)
     if build is None:
-        raise Misuse(f"the build in {root} is incomplete: run {install_command(name)}")
+        raise Misuse(f"the build in {root} is incomplete: run {command}")
     return build
 
 
 def listing() -> list[tuple[Release, Build | None]]:
     """Return every row of `RELEASES`, with its build, or None where no build can be run here."""
     return [(row, _find_or_none(row)) for row in RELEASES.values()]
+
+
+def instrumented(name: str) -> list[Instrument]:
+    """Return with which instruments a version or fork is installed here."""
+    return [instrument for instrument in Instrument if read_marker(cache_dir(name, instrument)) is not None]
 
 
 def installed() -> list[Build]:
@@ -107,10 +115,10 @@ def _find_or_none(row: Release) -> Build | None:
         return None
 
 
-def build_at(root: Path, row: Release) -> Build | None:
+def build_at(root: Path, row: Release, instrument: Instrument | None = None) -> Build | None:
     """Return the build in `root`, marked or not, or None where a part is missing or belongs to another package."""
     package = package_of(row)
-    if package.environment:
+    if package.environment and instrument is None:
         libraries = next(root.glob(f"lib/python3*/site-packages/llama_cpp/lib/{RPC_LIBRARY}"), None)
         described = next(root.glob(f"lib/python3*/site-packages/llama_cpp_python-{package.version}.dist-info"), None)
         python, ours = python_of(root), described is not None
@@ -120,7 +128,7 @@ def build_at(root: Path, row: Release) -> Build | None:
     # exists() follows the link to the Python that made the environment, which may have been removed since.
     if libraries is None or not ours or not python.exists():
         return None
-    return Build(row.name, package, root, python, libraries.parent)
+    return Build(row.name, package, root, python, libraries.parent, instrument)
 
 
 def write_marker(build: Build) -> None:

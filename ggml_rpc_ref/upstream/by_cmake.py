@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from ggml_rpc_ref.spec.packages import Package
+from ggml_rpc_ref.upstream import instruments
 from ggml_rpc_ref.upstream.clock import Clock
+from ggml_rpc_ref.upstream.instruments import Instrument
 from ggml_rpc_ref.upstream.process import Failed, make_venv, python_of, remove, run_logged
 
 HEADER = "ggml/include/ggml-rpc.h"
@@ -58,8 +60,8 @@ def has_llama(root: Path) -> bool:
     return (libraries(root) / SHIM_LIBRARY).exists()
 
 
-def build(package: Package, root: Path, log: Path, clock: Clock) -> None:
-    """Build ggml's libraries in `root`, which must not exist.
+def build(package: Package, root: Path, log: Path, clock: Clock, instrument: Instrument | None = None) -> None:
+    """Build ggml's libraries in `root`, which must not exist, with an instrument where one is given.
 
     Raises:
         Failed: where a step fails; the sentence names the log.
@@ -69,6 +71,7 @@ def build(package: Package, root: Path, log: Path, clock: Clock) -> None:
     options = [
         *OPTIONS,
         *package.options,
+        *(instruments.cmake_options(instrument, root) if instrument else ()),
         f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={libraries(root)}",
         "-G",
         "Ninja",
@@ -77,6 +80,10 @@ def build(package: Package, root: Path, log: Path, clock: Clock) -> None:
         "-B",
         str(root / "build"),
     ]
+    if instrument is Instrument.COVERAGE:
+        _run(instruments.compile_command(root), "compiling what counts", package, root, log, clock)
+    elif instrument is Instrument.SANITIZE:
+        instruments.note_runtime(root)
     _run(["cmake", *options], "configuring", package, root, log, clock)
     _run(["cmake", "--build", str(root / "build"), "--target", GGML], "compiling", package, root, log, clock)
 

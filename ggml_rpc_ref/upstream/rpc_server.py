@@ -20,7 +20,9 @@ from typing import NoReturn
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
+from ggml_rpc_ref.upstream import instruments
 from ggml_rpc_ref.upstream.builds import Build, find
+from ggml_rpc_ref.upstream.instruments import Instrument
 from ggml_rpc_ref.upstream.process import SCRIPT, Failed, ending_of, environment, last_output, thread_count
 from ggml_rpc_ref.upstream.releases import DEFAULT
 
@@ -102,7 +104,7 @@ def run_server(build: Build, options: ServerOptions, timeout: float = 60.0) -> I
         # Nothing is written to the pipe: when it closes, genuine.py knows that its owner is gone, however that ended.
         with (
             log.open("wb") as out,
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, env=environment()) as process,
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, env=_environment_of(build)) as process,
         ):
             try:
                 yield _wait_until_ready(build, process, log, timeout)
@@ -118,13 +120,20 @@ def serve(
     threads: int | None = None,
     devices: int = 1,
     cache_dir: Path | None = None,
+    instrument: Instrument | None = None,
 ) -> NoReturn:
     """Replace this process by the genuine server, in the foreground, until a signal ends it.
 
     Signals, exit status and the memory that the system shows are then the server's own.
     """
-    command = _serve_command(find(version), ServerOptions(host, port, threads, devices, cache_dir), owned=False)
-    os.execve(command[0], command, environment())
+    build = find(version, instrument)
+    command = _serve_command(build, ServerOptions(host, port, threads, devices, cache_dir), owned=False)
+    instruments.allow_shadow(instrument)
+    os.execve(command[0], command, _environment_of(build))
+
+
+def _environment_of(build: Build) -> dict[str, str]:
+    return instruments.environment(build.instrument, build.root, environment())
 
 
 def spawn_command(build: Build, *, devices: int = 2, cached: bool = True) -> list[str]:

@@ -26,7 +26,9 @@ OF_3_6_1 = (96, 41, 22, 6)
 
 def ask(directory: str, ops: int, types: int, unary_ops: int, glu_ops: int) -> dict[str, Any]:
     """Return the tables, by asking for each number."""
-    ggml = ctypes.CDLL(str(Path(directory) / "libggml-base.so"))
+    base = Path(directory) / "libggml-base.so"
+    # ik_llama.cpp has one library for all
+    ggml = ctypes.CDLL(str(base if base.exists() else base.with_name("libggml.so")))
 
     def call(name: str, result: Any, number: int) -> Any:
         function = getattr(ggml, name)

@@ -50,12 +50,11 @@ def client(directory: str, protocol: tuple[int, ...], ports: list[int]) -> None:
     functions = ("ggml_version", "ggml_commit")
     version, commit = (call(ggml, name, ctypes.c_char_p).decode() if hasattr(ggml, name) else "unknown" for name in functions)
     print(f"ggml {version} ({commit}), built on the machine that recorded: {platform.machine()}")
-    for handle in devices(ggml, ports[0]):
-        free, total = c_size_t(), c_size_t()
-        call(ggml, "ggml_backend_dev_memory", None, handle, ctypes.byref(free), ctypes.byref(total))
-        kind = c_void_p(call(ggml, "ggml_backend_dev_buffer_type", c_void_p, handle))
+    for device in devices(ggml, ports[0]):
+        device.memory()
+        kind = device.kind()
     # from here on everything is on the last device, so that the field differs from its neighbours
-    backend = c_void_p(call(ggml, "ggml_backend_dev_init", c_void_p, handle, None))
+    backend = device.backend()
     small = Space(ggml, kind, 2**16)
     call(ggml, "ggml_backend_buffer_clear", None, small.buffer, c_uint8(0xA5))
     computing(Maker(ggml, small), backend, kind, scheduled=protocol >= (4, 0, 0))
@@ -74,22 +73,56 @@ def client(directory: str, protocol: tuple[int, ...], ports: list[int]) -> None:
     for space in (large, small):
         call(ggml, "ggml_backend_buffer_free", None, space.buffer)
     # since 6.0.0 a thread sends what has no reply: a question that has one comes back when all that is out
-    call(ggml, "ggml_backend_dev_memory", None, handle, ctypes.byref(free), ctypes.byref(total))
+    device.memory()
 
 
 def load(directory: str) -> ctypes.CDLL:
     """Load the ggml libraries of a build and return the one in which every function is found: it depends on the others."""
     paths = [Path(directory) / f"libggml{part}.so" for part in ("-base", "-cpu", "-rpc", "")]
-    return [ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL) for path in paths][-1]
+    # ik_llama.cpp has but one
+    return [ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL) for path in paths if path.exists()][-1]
 
 
-def devices(ggml: ctypes.CDLL, port: int) -> list[c_void_p]:
+def has_devices(ggml: ctypes.CDLL) -> bool:
+    """Whether a library has handles for devices; ik_llama.cpp, older than they are, names them by endpoint and index."""
+    return hasattr(ggml, "ggml_backend_dev_init")
+
+
+class Device:
+    """A device of a server, through a handle or, where the library has none, by its endpoint and index."""
+
+    def __init__(self, ggml: ctypes.CDLL, handle: c_void_p | None, *where: Any) -> None:
+        self.ggml, self.handle, self._where = ggml, handle, where
+
+    def memory(self) -> None:
+        """Ask for its memory."""
+        free, total = c_size_t(), c_size_t()
+        name, where = ("rpc_get_device_memory", self._where) if self.handle is None else ("dev_memory", (self.handle,))
+        call(self.ggml, f"ggml_backend_{name}", None, *where, ctypes.byref(free), ctypes.byref(total))
+
+    def kind(self) -> c_void_p:
+        """Return its type of buffer."""
+        name, where = ("rpc_buffer_type", self._where) if self.handle is None else ("dev_buffer_type", (self.handle,))
+        return c_void_p(call(self.ggml, f"ggml_backend_{name}", c_void_p, *where))
+
+    def backend(self) -> c_void_p:
+        """Return a backend on it."""
+        name, where = ("rpc_init", self._where) if self.handle is None else ("dev_init", (self.handle, None))
+        return c_void_p(call(self.ggml, f"ggml_backend_{name}", c_void_p, *where))
+
+
+def devices(ggml: ctypes.CDLL, port: int) -> list[Device]:
     """Return the devices of a server."""
+    address = ADDRESS % port
+    if not has_devices(ggml):
+        count = call(ggml, "ggml_backend_rpc_get_device_count", ctypes.c_uint32, address)
+        return [Device(ggml, None, address, ctypes.c_uint32(index)) for index in range(count)]
     if not hasattr(ggml, "ggml_backend_rpc_add_server"):  # before 3.0.0
-        return [c_void_p(call(ggml, "ggml_backend_rpc_add_device", c_void_p, ADDRESS % port))]
-    registry = c_void_p(call(ggml, "ggml_backend_rpc_add_server", c_void_p, ADDRESS % port))
+        return [Device(ggml, c_void_p(call(ggml, "ggml_backend_rpc_add_device", c_void_p, address)))]
+    registry = c_void_p(call(ggml, "ggml_backend_rpc_add_server", c_void_p, address))
     count = call(ggml, "ggml_backend_reg_dev_count", c_size_t, registry)
-    return [c_void_p(call(ggml, "ggml_backend_reg_dev_get", c_void_p, registry, c_size_t(index))) for index in range(count)]
+    indices = map(c_size_t, range(count))
+    return [Device(ggml, c_void_p(call(ggml, "ggml_backend_reg_dev_get", c_void_p, registry, index))) for index in indices]
 
 
 def call(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
@@ -178,7 +211,7 @@ def computing(make: Maker, backend: c_void_p, kind: c_void_p, *, scheduled: bool
     call(ggml, "ggml_set_input", None, x)
     make.write(x, floats(96 * 3))
     wide = make.new("größer als ASCII", F32, 7, 4, 2)
-    call(ggml, "ggml_set_param", None, wide)
+    call(ggml, "ggml_set_param", None, *(() if has_devices(ggml) else (make.context,)), wide)
     make.write(wide, floats(56, 3.0))
     window = make.view("window", "ggml_view_2d", wide, c_int64(5), c_int64(3), c_size_t(28), c_size_t(124))
     product = make.op("product", "ggml_mul_mat", weights, x)
@@ -284,9 +317,9 @@ def reducing(make: Maker, backend: c_void_p, ports: list[int]) -> None:
     """Add up a tensor that each of two servers has."""
     ggml = make.ggml
     other = devices(ggml, ports[1])[0]
-    kind = c_void_p(call(ggml, "ggml_backend_dev_buffer_type", c_void_p, other))
-    remote, space = c_void_p(call(ggml, "ggml_backend_dev_init", c_void_p, other, None)), Space(ggml, kind, 2**12)
-    registry = c_void_p(call(ggml, "ggml_backend_dev_backend_reg", c_void_p, other))
+    kind = other.kind()
+    remote, space = other.backend(), Space(ggml, kind, 2**12)
+    registry = c_void_p(call(ggml, "ggml_backend_dev_backend_reg", c_void_p, other.handle))
 
     def function(name: bytes, result: Any) -> Any:
         found = call(ggml, "ggml_backend_reg_get_proc_address", c_void_p, registry, name)
@@ -307,8 +340,7 @@ def reducing(make: Maker, backend: c_void_p, ports: list[int]) -> None:
         assert each.read(summands[number], 4) == struct.pack("<f", 3.0)
     function(b"ggml_backend_comm_free", None)(communicator, None)
     call(ggml, "ggml_backend_buffer_free", None, space.buffer)
-    free, total = c_size_t(), c_size_t()
-    call(ggml, "ggml_backend_dev_memory", None, other, ctypes.byref(free), ctypes.byref(total))
+    other.memory()
 
 
 # --- the forwarder --------------------------------------------------------------------------------------------------------

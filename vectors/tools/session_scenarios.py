@@ -31,14 +31,12 @@ class Remote:
 
     def __init__(self, port: int, device: int = 0) -> None:
         self.ggml, self.device = load(sys.argv[2]), device
-        self.handle = devices(self.ggml, port)[device]
-        self.kind = c_void_p(call(self.ggml, "ggml_backend_dev_buffer_type", c_void_p, self.handle))
-        self.backend = c_void_p(call(self.ggml, "ggml_backend_dev_init", c_void_p, self.handle, None))
+        self._device = devices(self.ggml, port)[device]
+        self.kind, self.backend = self._device.kind(), self._device.backend()
 
     def memory(self) -> None:
         """Ask how much memory the device has."""
-        free, total = c_size_t(), c_size_t()
-        call(self.ggml, "ggml_backend_dev_memory", None, self.handle, ctypes.byref(free), ctypes.byref(total))
+        self._device.memory()
 
     def buffer(self, size: int) -> c_void_p:
         """Ask for a buffer; a null pointer where the server has no room."""

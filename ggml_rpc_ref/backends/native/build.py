@@ -2,14 +2,24 @@
 
 Each variant is a module of its own, made from the same sources with other instructions allowed; `native` picks one when it is
 first used. A module that can't be compiled, for want of a compiler or of its flags, is left out, and the package installs without.
+
+    python ggml_rpc_ref/backends/native/build.py avx2 DIRECTORY
+
+compiles one variant with AddressSanitizer and UndefinedBehaviorSanitizer into a directory, and prints the variables with which
+Python loads it in the place of the others: `.ci/sanitize` has a run of it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
 import re
 import runpy
+import subprocess
 import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +110,54 @@ def builder(variant: str, *, alone: bool = False) -> FFI:
     return ffi
 
 
+SANITIZED = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+
+
+def sanitized(variant: str, directory: Path) -> dict[str, str]:
+    """Compile a variant with sanitizers; return the environment that it is used with."""
+    compiler = os.environ.get("CC", "cc").split()
+    table, module = directory / f"_{variant}.c", directory / f"_{variant}.so"
+    with contextlib.redirect_stdout(sys.stderr):  # cffi says what it writes
+        builder(variant, alone=True).emit_c_code(str(table))
+    flags = [*FLAGS, *VARIANTS[variant], "-fPIC", f"-I{sysconfig.get_paths()['include']}", *SANITIZED]
+
+    def compile_one(source: Path) -> str:
+        made = directory / f"{source.as_posix().replace('/', '-')}.o"
+        subprocess.run([*compiler, *flags, "-c", str(source), "-o", str(made)], check=True)
+        return str(made)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_one, [table, *sources()]))
+    subprocess.run([*compiler, "-shared", *objects, "-o", str(module), "-pthread", "-lm", *SANITIZED], check=True)
+    runtime = subprocess.run([*compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
+    return {
+        "LD_PRELOAD": runtime,
+        # Python and numpy keep what they have to the end; an allocation that is refused is for the caller to see
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "GGML_RPC_REF_NATIVE": str(module.resolve()),
+    }
+
+
+def hash_builder() -> FFI:
+    """Return cffi's description of the module that hashes; it is no kernel, but built by the same compiler."""
+    ffi, declared = FFI(), "uint64_t fnv1a(const uint8_t *data, int64_t size, uint64_t state);"
+    ffi.cdef(declared)
+    ffi.set_source(
+        "ggml_rpc_ref.protocol._fnv",
+        f"#include <stdint.h>\n{declared}",
+        sources=["ggml_rpc_ref/protocol/fnv.c"],
+        extra_compile_args=["-O3", "-g0"],
+        optional=True,
+    )
+    return ffi
+
+
 plain = builder("plain")
+fnv = hash_builder()
 if "avx2" in VARIANTS:
     avx2 = builder("avx2")
     avx512 = builder("avx512")
+
+if __name__ == "__main__":
+    print("\n".join(f"{name}={value}" for name, value in sanitized(sys.argv[1], Path(sys.argv[2])).items()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from functools import cache
 from importlib import import_module
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ from ggml_rpc_ref.errors import Misuse
 DIRECTORY = Path(__file__).parent
 """Where the sources of the kernels lie."""
 VARIABLE = "GGML_RPC_REF_NATIVE"
-"""Environment variable that names the variant to use instead of the best one."""
+"""Environment variable that names the variant to use instead of the best, or the path of a module compiled apart (`build.py`)."""
 VARIANTS = ("avx512", "avx2", "plain")
 """Sets of instructions, the fastest first (`build.py`)."""
 
@@ -40,11 +42,11 @@ def kernel_ops() -> tuple[str, ...]:
 
 @cache
 def load(variant: str) -> Library | str:
-    """Return a variant's module, or why it can't be used here."""
+    """Return the module of a variant, or in a file, or why it can't be used here."""
     try:
-        module = import_module(f"ggml_rpc_ref.backends.native._{variant}")
+        module = _from_file(Path(variant)) if "/" in variant else import_module(f"ggml_rpc_ref.backends.native._{variant}")
     except ImportError as error:
-        built = any(DIRECTORY.glob(f"_{variant}.*"))
+        built = "/" in variant or any(DIRECTORY.glob(f"_{variant}.*"))
         return f"it can't be loaded ({error})" if built else "not built, because there was no C compiler when this was installed"
     if not _is_of_these_sources(module):
         return "it was compiled from other sources than those that are here: install the package again"
@@ -62,6 +64,14 @@ def _is_of_these_sources(module: Any) -> bool:
 @cache
 def _fingerprint() -> str:
     return fingerprint(DIRECTORY)
+
+
+def _from_file(path: Path) -> Any:
+    name = path.name.partition(".")[0]
+    loader = ExtensionFileLoader(name, str(path))
+    module = module_from_spec(ModuleSpec(name, loader, origin=str(path)))
+    loader.exec_module(module)
+    return module
 
 
 def variants() -> dict[str, Library | str]:
@@ -82,8 +92,8 @@ def library(variant: str = "") -> Library:
 
 
 def _choose(wanted: str) -> Library | str:
-    if wanted and wanted not in VARIANTS:
-        return f"{VARIABLE} names {wanted!r}: choose from {', '.join(VARIANTS)}"
+    if wanted and wanted not in VARIANTS and "/" not in wanted:
+        return f"{VARIABLE} names {wanted!r}: choose from {', '.join(VARIANTS)}, or give the path of a module"
     candidates = [load(name) for name in ((wanted,) if wanted else VARIANTS)]
     return next((found for found in candidates if isinstance(found, Library)), candidates[-1])
 

@@ -85,7 +85,7 @@ def index(nodes: Sequence[RemoteTensor], backends: Sequence[Device]) -> Indexed:
     src = [[leaf(s) for s in node.src if s is not None] for node in nodes]
     owner = [number if tensor.view_src is None else leaf(tensor.view_src) for number, tensor in enumerate(tensors)]
     owner += range(len(owner), len(tensors))
-    alike, kinds = _alike(nodes)
+    alike, kinds = _alike(nodes, tensors, at)
     return Indexed(tensors, len(nodes), src, owner, [node.op in VIEW_OPS for node in nodes], home, weights, alike, kinds, at)
 
 
@@ -104,13 +104,17 @@ def _home(tensor: RemoteTensor, places: dict[int, int], last: int) -> tuple[int,
     raise Misuse(f"{tensor.name or 'a source'} is a node of another graph: read it, and write it into an input of this one")
 
 
-def _alike(nodes: Sequence[RemoteTensor]) -> tuple[list[int], list[RemoteTensor]]:
+def _alike(
+    nodes: Sequence[RemoteTensor], tensors: Sequence[RemoteTensor], at: dict[int, int]
+) -> tuple[list[int], list[RemoteTensor]]:
+    layouts: dict[object, int] = {}
+    layout = [layouts.setdefault((t.dtype.number, t.ne, t.nb), len(layouts)) for t in tensors]
     numbers: dict[object, int] = {}
     kinds: list[RemoteTensor] = []
     alike = []
-    for node in nodes:
-        sources = [None if s is None else (s.dtype.number, s.ne, s.nb) for s in node.src]
-        key = (node.op, node.op_params, node.dtype.number, node.ne, node.nb, *sources)
+    for place, node in enumerate(nodes):
+        sources = [NONE if s is None else layout[at[s.id]] for s in node.src]
+        key = (node.op, node.op_params, layout[place], *sources)
         number = numbers.setdefault(key, len(kinds))
         if number == len(kinds):
             kinds.append(node)
@@ -185,7 +189,7 @@ def _expand(graph: Indexed, where: Assigned, can: Callable[[int, int], bool], or
     for node in order:
         if graph.is_view[node]:
             continue
-        if _follows_owner(graph, where, node):
+        if graph.owner[node] != node and _follows_owner(graph, where, node):
             _take_owners(graph, where, can, node)
         if where.backend[node] != NONE:
             current = NONE if where.backend[node] == skipped else where.backend[node]
@@ -209,8 +213,8 @@ def _by_sources(graph: Indexed, where: Assigned, can: Callable[[int, int], bool]
 
 
 def _follows_owner(graph: Indexed, where: Assigned, node: int) -> bool:
-    """Whether a node writes into the memory of another node, of which it is known where it is."""
-    return graph.owner[node] != node and where.backend[node] == NONE and where.backend[graph.owner[node]] != NONE
+    """Whether a node that writes into the memory of another has no backend yet, while the other has."""
+    return where.backend[node] == NONE and where.backend[graph.owner[node]] != NONE
 
 
 def _take_owners(graph: Indexed, where: Assigned, can: Callable[[int, int], bool], node: int) -> None:

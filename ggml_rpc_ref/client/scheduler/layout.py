@@ -7,11 +7,10 @@ its copy's; outputs live to the end.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(slots=True)
-class Need:
+class Need(NamedTuple):
     """Memory that a tensor needs.
 
     Attributes:
@@ -38,15 +37,16 @@ def lay_out(needs: list[Need], alignment: int) -> tuple[dict[int, int], int]:
     ending: list[tuple[int, int, int]] = []  # end of life, offset, size
     offsets: dict[int, int] = {}
     top = highest = 0
-    for need in needs:
-        while ending and ending[0][0] < need.begins:
+    for key, wanted, begins, ends in needs:
+        while ending and ending[0][0] < begins:
             _, offset, size = heapq.heappop(ending)
             top = _give_back(free, offset, size, top)
-        size = -(-max(need.size, 1) // alignment) * alignment
-        offset, top = _take(free, size, top)
-        offsets[need.key] = offset
-        highest = max(highest, top)
-        heapq.heappush(ending, (need.ends, offset, size))
+        size = -(-max(wanted, 1) // alignment) * alignment
+        offset, top = _take(free, size, top) if free else (top, top + size)
+        offsets[key] = offset
+        if top > highest:
+            highest = top
+        heapq.heappush(ending, (ends, offset, size))
     return offsets, highest
 
 

@@ -57,14 +57,22 @@ class Plan:
         wanted, at, owner = self.graph.tensors[tensor], self.graph.at, self.graph.owner[tensor]
         if isinstance(wanted.buffer, Placed):
             return wanted.buffer.tensor
-        # not dataclasses.replace, which takes longer than all else here together
-        made = self._blank(backend, wanted)
-        made.op, made.op_params, made.flags, made.computed = wanted.op, wanted.op_params, wanted.flags | FLAG_COMPUTE, True
-        made.src = tuple([None if source is None else self.on(backend, at[source.id]) for source in wanted.src])
-        if owner != tensor:
-            shown = self.on(backend, owner)
-            made.view_src, made.view_offs = shown.owner, wanted.view_offs + shown.view_offs
-        return made
+        shown = None if owner == tensor else self.on(backend, owner)
+        return RemoteTensor(  # not dataclasses.replace, which takes longer than all else here together
+            self.backends[backend],
+            wanted.dtype,
+            wanted.ne,
+            wanted.nb,
+            wanted.ndim,
+            wanted.name,
+            op=wanted.op,
+            op_params=wanted.op_params,
+            src=tuple([None if source is None else self.on(backend, at[source.id]) for source in wanted.src]),
+            view_src=None if shown is None else shown.owner,
+            view_offs=0 if shown is None else wanted.view_offs + shown.view_offs,
+            flags=wanted.flags | FLAG_COMPUTE,
+            computed=True,
+        )
 
     def _blank(self, backend: int, like: RemoteTensor) -> RemoteTensor:
         return RemoteTensor(self.backends[backend], like.dtype, like.ne, like.nb, like.ndim, like.name)
@@ -168,18 +176,19 @@ def place(plan: Plan) -> None:
 
 def _needs(plan: Plan, backend: int) -> Iterator[Need]:
     """Yield what the tensors of a backend need: its nodes, and its copies."""
-    ends, sized = _ends(plan, backend), dict[int, int]()
+    ends, sized, graph = _ends(plan, backend), dict[int, int](), plan.graph
     copies = {t: split.first for split in plan.splits if split.backend == backend for t in (*split.inputs, *split.written)}
     for tensor, made in plan.there[backend].items():
         if made.view_src is not None or made.buffer is not None:
             continue
-        size = made.nbytes
-        if made.op in SIZED_BY_THE_SERVER or is_padded(made):
-            kind = plan.graph.alike[tensor] if tensor < plan.graph.n and tensor not in copies else -tensor
-            size = sized.get(kind) or sized.setdefault(kind, plan.backends[backend].alloc_size(made))
-        begins = copies.get(tensor, tensor)
-        last = plan.graph.n if tensor in plan.stays and tensor not in copies else ends.get(tensor, begins)
-        yield Need(tensor, size, begins, last)
+        is_copy = tensor in copies
+        kind = -tensor - 1 if is_copy or tensor >= graph.n else graph.alike[tensor]
+        if kind not in sized:
+            asked = made.op in SIZED_BY_THE_SERVER or is_padded(made)
+            sized[kind] = plan.backends[backend].alloc_size(made) if asked else made.nbytes
+        begins = copies[tensor] if is_copy else tensor
+        last = graph.n if not is_copy and tensor in plan.stays else ends.get(tensor, begins)
+        yield Need(tensor, sized[kind], begins, last)
 
 
 def is_padded(tensor: RemoteTensor) -> bool:
@@ -189,18 +198,18 @@ def is_padded(tensor: RemoteTensor) -> bool:
 
 def _ends(plan: Plan, backend: int) -> dict[int, int]:
     """Return for tensors on a backend the last node at which their memory is needed."""
-    graph, ends = plan.graph, dict[int, int]()
-    for split in plan.splits:
+    graph, ends, there = plan.graph, dict[int, int](), plan.there[backend]
+    for split in plan.splits:  # in the order of execution, so that what is noted last counts
         for tensor in split.inputs:  # read there when this split begins
             if plan.home(tensor) == backend:
-                ends[graph.owner[tensor]] = max(ends.get(graph.owner[tensor], 0), split.first)
-    there = plan.there[backend]
-    for node in range(graph.n):
-        if graph.is_view[node] or plan.where.backend[node] != backend:
+                ends[graph.owner[tensor]] = split.first
+        if split.backend != backend:
             continue
-        for source in (*graph.src[node], graph.owner[node]):
-            held = there.get(source)
-            # a copy is memory of its own, also of a view
-            key = source if held is not None and held.view_src is None else graph.owner[source]
-            ends[key] = max(ends.get(key, 0), node)
+        for node in range(split.first, split.last):
+            if graph.is_view[node]:
+                continue
+            for source in (*graph.src[node], graph.owner[node]):
+                held = there.get(source)
+                # a copy is memory of its own, also of a view
+                ends[source if held is not None and held.view_src is None else graph.owner[source]] = node
     return ends

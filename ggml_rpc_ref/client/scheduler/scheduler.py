@@ -100,6 +100,7 @@ class Scheduler:
         given: Mapping[str, Weight | Any],
         split: Split = MEMORY,
         *,
+        beside: Mapping[str, int] | None = None,
         told: Uploaded = lambda device, name, size: None,
     ) -> dict[str, RemoteTensor]:
         """Upload weights, to all servers at the same time; nodes that use one are computed where it lies.
@@ -108,6 +109,7 @@ class Scheduler:
             given: name to an array, or to a `Weight` in a file.
             split: which backend has which: proportions as llama.cpp's --tensor-split, one for each of `backends` with or without
                 the last; "memory", by the free memory of the servers; or a function from the name to a backend.
+            beside: bytes that states will need beside a weight, by its name: counted when it is checked whether all fits.
             told: called with backend, name and bytes for each weight that has arrived, from several threads.
 
         Raises:
@@ -116,19 +118,20 @@ class Scheduler:
         """
         self._split = split
         where = by_split(split, self.backends, given)
-        wanted = [self._wanted(name, value, self.backends[where(name)]) for name, value in given.items()]
+        states = beside or {}
+        wanted = [self._wanted(name, value, self.backends[where(name)], states.get(name, 0)) for name, value in given.items()]
         bring(wanted, self._guard, told)
         self._leaves += [one.leaf for one in wanted]
         self._changes += 1
         return {one.leaf.name: one.leaf for one in wanted}
 
-    def _wanted(self, name: str, value: Any, device: Device) -> Wanted:
+    def _wanted(self, name: str, value: Any, device: Device, beside: int) -> Wanted:
         if not isinstance(value, Weight):
             array = np.ascontiguousarray(as_array(value, f"the weight {name}"))
             made = self._anywhere.tensor(array[:0] if array.ndim else array)  # for the type alone
             value = Weight(made.dtype, array.shape[::-1], kept(array))
         leaf = self._anywhere.leaf(value.dtype, value.ne, name)
-        return Wanted(leaf, device, Placed(leaf, weights=True, source=value.source))
+        return Wanted(leaf, device, Placed(leaf, weights=True, source=value.source), beside)
 
     def state(self, dtype: DTypeLike, ne: Sequence[int], name: str = "", *, on: Device | RemoteTensor) -> RemoteTensor:
         """Return a tensor that begins as zeros and that graphs write into, a KV cache for instance.

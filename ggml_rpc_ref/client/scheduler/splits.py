@@ -46,7 +46,7 @@ def cut(graph: Indexed, where: Assigned) -> list[Split]:
         backend = where.backend[node]
         # where a tensor lies is where its memory lies: a view's backend is its owner's
         foreign = [s for s in graph.src[node] if where.backend[graph.owner[s]] != backend]
-        if not splits or splits[-1].backend != backend or _begins_anew(graph, splits[-1], foreign, copied):
+        if not splits or splits[-1].backend != backend or (foreign and _begins_anew(graph, splits[-1], foreign, copied)):
             if splits:
                 splits[-1].last = node
             splits.append(Split(backend, node if splits else 0, graph.n))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from ggml_rpc_ref.client.buffers import RemoteBuffer
 from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.client.scheduler.leaves import Placed, Source
@@ -42,11 +44,13 @@ class Wanted:
         leaf: the scheduled tensor.
         device: where.
         placed: what is known of it: whether it is a weight, what fills it.
+        beside: bytes that will be wanted on the same backend later.
     """
 
     leaf: RemoteTensor
     device: Device
     placed: Placed
+    beside: int = 0
 
     @property
     def name(self) -> str:
@@ -65,9 +69,12 @@ def bring(wanted: Sequence[Wanted], guard: Guard, told: Uploaded) -> None:
         Misuse: before anything is sent, where a version lacks a type or a backend lacks memory.
         ServerLost: where a server goes meanwhile.
     """
-    by_device: dict[int, list[Wanted]] = {}
+    here, by_device = list[Wanted](), dict[int, list[Wanted]]()
     for one in wanted:
-        by_device.setdefault(id(one.device), []).append(one)
+        if _is_in_place(one):
+            here.append(one)
+        else:
+            by_device.setdefault(id(one.device), []).append(one)
     for some in by_device.values():
         with guard(some[0].device):
             _require_room(some[0].device, some)
@@ -76,6 +83,28 @@ def bring(wanted: Sequence[Wanted], guard: Guard, told: Uploaded) -> None:
     failures = [failure for one in running if (failure := one.exception()) is not None]
     if failures:
         raise failures[0]
+    for one in here:
+        one.leaf.buffer = one.placed
+        told(one.device, one.name, one.leaf.nbytes)
+
+
+def _is_in_place(wanted: Wanted) -> bool:
+    """Have a backend of this machine use the bytes of a mapped file where they are, and say whether it does."""
+    if not wanted.device.is_local or wanted.placed.source is None:
+        return False
+    data = wanted.placed.source()
+    buffer = wanted.device.buffer_from_host_ptr(data) if isinstance(data, np.memmap) else None
+    if buffer is None:
+        return False
+    wanted.placed.tensor = _made(wanted)
+    wanted.placed.tensor.buffer = buffer
+    return True
+
+
+def _made(wanted: Wanted) -> RemoteTensor:
+    """Return the tensor as it is on its backend, without memory yet."""
+    leaf = wanted.leaf
+    return RemoteTensor(wanted.device, leaf.dtype, leaf.ne, leaf.nb, leaf.ndim, leaf.name)
 
 
 def _require_room(device: Device, wanted: Sequence[Wanted]) -> None:
@@ -85,14 +114,16 @@ def _require_room(device: Device, wanted: Sequence[Wanted]) -> None:
             raise Misuse(f"{device.name} speaks {device.version}, which has no type {one.leaf.dtype.name} for {one.name}")
         if one.leaf.nbytes > device.max_size:
             raise Misuse(f"{one.name} has {one.leaf.nbytes} bytes, and {device.name} has no buffers over {device.max_size}")
-    needed, room = sum(one.leaf.nbytes for one in wanted), free
+    beside = sum(one.beside for one in wanted)
+    needed, room = beside + sum(one.leaf.nbytes for one in wanted), free
     for one in wanted:
-        room -= one.leaf.nbytes
+        room -= one.leaf.nbytes + one.beside
         if room < 0:
             missing.append(one.name)
     if missing:
         some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise Misuse(f"{device.name} has {free} bytes free and needs {needed}, {needed - free} too many: {some} do not fit")
+        states = f" ({beside} of them for states)" if beside else ""
+        raise Misuse(f"{device.name} has {free} bytes free and needs {needed}{states}, {needed - free} too many: {some} do not fit")
 
 
 def _bring_to(device: Device, wanted: Sequence[Wanted], guard: Guard, told: Uploaded) -> None:
@@ -105,9 +136,7 @@ def _portions(device: Device, wanted: Sequence[Wanted]) -> Iterable[list[tuple[W
     """Yield leaves that share a buffer, each with its offset and the bytes that the server wants for it."""
     most, portion, end = min(device.max_size, MOST_AT_ONCE), list[tuple[Wanted, int, int]](), 0
     for one in wanted:
-        leaf = one.leaf
-        made = RemoteTensor(device, leaf.dtype, leaf.ne, leaf.nb, leaf.ndim, leaf.name)
-        one.placed.tensor = made
+        made = one.placed.tensor = _made(one)
         size = device.alloc_size(made) if is_padded(made) else made.nbytes
         size = -(-max(size, 1) // device.alignment) * device.alignment
         if portion and end + size > most:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from ggml_rpc_ref.fuzz.mutations.table import insert, mutation, odd, packed, pick, put
 from ggml_rpc_ref.fuzz.packet import Packet, joined
 from ggml_rpc_ref.fuzz.plan import HEAD, sentinel
-from ggml_rpc_ref.fuzz.session import Note, Session
+from ggml_rpc_ref.fuzz.session import Buffer, Note, Session
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph, graph_nodes_offset
-from ggml_rpc_ref.spec.messages import Hello, by_number
+from ggml_rpc_ref.spec.messages import CAPS_SIZE, Hello, by_number, has_field
 
 
 def _any(rng: Random, session: Session) -> int | None:
@@ -148,3 +149,30 @@ def hello(rng: Random, session: Session) -> Note | None:
         return None
     insert(session, index, Hello(), session.steps[index].connection)
     return Note("frame.hello", "HELLO", "said again")
+
+
+@mutation("frame.stop")
+def stop(rng: Random, session: Session) -> Note | None:
+    """Say nothing more in the middle of a message."""
+    if session.short or session.headless or session.connections > 1 or not session.steps:
+        return None
+    index = rng.randrange(len(session.steps))
+    last = session.steps[index]
+    if isinstance(last.message, Buffer):
+        return None
+    length, label = len(packed(session, index).template), last.label(session.version)
+    session.short = min(length, rng.choice((1, 1, 1, 2, 8, rng.randrange(1, length + 1)))) if length else 0
+    if not session.short:
+        return None
+    del session.steps[index + 1 :]
+    session.steps[index] = replace(last, mutated=True)
+    return Note("frame.stop", label.partition(" of ")[0], f"the last {session.short} of its {length} bytes never come")
+
+
+@mutation("frame.caps")
+def caps(rng: Random, session: Session) -> Note | None:
+    """Offer another transport in HELLO."""
+    if session.caps or session.headless or not has_field(Hello, "conn_caps", session.version):
+        return None
+    session.caps = rng.choice((rng.randbytes(CAPS_SIZE), b"\1".ljust(CAPS_SIZE, b"\0"), b"\xff" * CAPS_SIZE))
+    return Note("frame.caps", "HELLO", f"conn_caps {session.caps.hex()}")

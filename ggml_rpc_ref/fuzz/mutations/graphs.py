@@ -214,6 +214,23 @@ def tensors(rng: Random, session: Session) -> Note | None:
     return edit.done("links.tensors", f"{len(edit.tensors)} tensors in place of {count}", target)
 
 
+@mutation("links.chain")
+def chain(rng: Random, session: Session) -> Note | None:
+    """Put a long chain of views before a source of a node."""
+    edit = Editor(rng, session)
+    if edit.is_empty or edit.role == "dst":
+        return None
+    length = rng.choice((1000, 20_000, 100_000)) if rng.random() < 0.02 else rng.choice((2, 16))
+    links = np.repeat(edit.record.reshape(1), length)
+    links["id"] = UNKNOWN + np.arange(length, dtype=np.uint64)
+    links["op"], links["view_src"], links["view_offs"] = op_table(session.version).index("VIEW"), edit.record["id"], 0
+    links["src"] = 0
+    links["src"][:, 0] = np.concatenate([edit.record["id"].reshape(1), links["id"][:-1]])
+    edit.node["src"][int(edit.role.removeprefix("src"))] = links["id"][-1]
+    edit.tensors = np.concatenate([edit.tensors, links])
+    return edit.done("links.chain", f"{length} views before {edit.role}")
+
+
 # ------------------------------------------------------------------------------------------------------------------ ops
 
 
@@ -303,7 +320,7 @@ def rest(rng: Random, session: Session) -> Note | None:
     if rng.random() < 0.5:
         edit.record["name"] = np.void(rng.choice((b"A" * 64, b"%s%n" * 16, rng.randbytes(64))))
         return edit.done("op.rest", f"{edit.role}.name fills its 64 bytes")
-    value: Any = rng.getrandbits(31)
+    value: Any = rng.choice((rng.getrandbits(31), 2**31 - 1, *([] if edit.tensors.dtype[name].kind == "V" else [-1, -(2**31)])))
     edit.record[name] = np.void(value.to_bytes(4, "little")) if edit.tensors.dtype[name].kind == "V" else value
     return edit.done("op.rest", f"{edit.role}.{name} -> {value}")
 

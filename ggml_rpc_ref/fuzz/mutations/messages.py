@@ -11,19 +11,19 @@ import numpy as np
 from ggml_rpc_ref.fuzz.mutations.graphs import odd_handle, words
 from ggml_rpc_ref.fuzz.mutations.table import insert, mutation, odd, pick, put, wrap
 from ggml_rpc_ref.fuzz.packet import Packet, address, meaning
-from ggml_rpc_ref.fuzz.session import Note, Session
+from ggml_rpc_ref.fuzz.session import Buffer, Note, Session
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.dtypes import type_count
 from ggml_rpc_ref.spec.messages import MAX_DIMS, AllocBuffer, CopyTensor, RpcTensor, SetTensor, command_name, fields
 
-RANGES: Final = ("offset", "size", "n_copies", "stride", "hash", "value")
+RANGES: Final = ("offset", "size", "n_copies", "stride", "hash", "value", "cache_flag")
 
 
 def _with_field(rng: Random, session: Session, *names: str) -> tuple[int, Any, str] | None:
     """Return (index, message, field) of a random step that is no graph and has one of the fields."""
     found = []
     for index, step in enumerate(session.steps):
-        if not isinstance(step.message, Graph | Packet):
+        if not isinstance(step.message, Graph | Packet | Buffer):
             there = {row.name for row in fields(type(step.message), session.version)}
             found += [(index, step.message, name) for name in names if name in there]
     return rng.choice(found) if found else None
@@ -41,7 +41,7 @@ def field(rng: Random, session: Session) -> Note | None:
         return None
     index, message, name = found
     old = int(getattr(message, name))
-    new = odd(rng, old, 8 if name == "value" else 64)
+    new = odd(rng, old, 8 if name in ("value", "cache_flag") else 64)
     put(session, index, replace(message, **{name: new}))
     return _note("range.field", message, f"{name} {old} -> {new}")
 

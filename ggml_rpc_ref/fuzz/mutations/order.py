@@ -9,15 +9,21 @@ from typing import Any
 from ggml_rpc_ref.fuzz.mutations.table import insert, mutation, pick
 from ggml_rpc_ref.fuzz.packet import handle, meaning
 from ggml_rpc_ref.fuzz.session import Note, Session
+from ggml_rpc_ref.fuzz.tensors import block
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     BufferClear,
     BufferGetBase,
+    DeviceCount,
     FreeBuffer,
+    GetAlignment,
+    GetMaxSize,
+    GetTensor,
     GraphRecompute,
     SetTensor,
     by_number,
+    command_name,
     has_field,
 )
 
@@ -137,3 +143,39 @@ def many(rng: Random, session: Session) -> Note | None:
     for _ in range(count):
         insert(session, len(session.steps), AllocBuffer(size=size), connection)
     return Note("order.many", "ALLOC_BUFFER", f"{count} buffers of {size} bytes")
+
+
+@mutation("order.stale")
+def stale(rng: Random, session: Session) -> Note | None:
+    """Use a buffer of another connection, which has ended or not, on a new one."""
+    if not session.buffers or session.headless or session.short or session.connections > 3:
+        return None
+    buffer, new = rng.choice(session.buffers), session.connections
+    whole = block(buffer.number, 0, 64)
+    wanted = rng.choice(
+        (
+            BufferGetBase(remote_ptr=handle(buffer.number)), BufferClear(remote_ptr=handle(buffer.number), value=1),
+            FreeBuffer(remote_ptr=handle(buffer.number)), GetTensor(tensor=whole, offset=0, size=64),
+            SetTensor(tensor=whole, offset=0, data=bytes(64)),
+        )
+    )  # fmt: skip
+    session.apart = rng.random() < 0.5
+    insert(session, len(session.steps), wanted, new)
+    return Note(
+        "order.stale",
+        command_name(type(wanted)),
+        f"of buffer {buffer.number} of {'a connection that has ended' if session.apart else 'another connection'}",
+    )
+
+
+@mutation("order.count")
+def count(rng: Random, session: Session) -> Note | None:
+    """Ask some times for what must not change."""
+    if not session.steps:
+        return None
+    commands = _commands(session)
+    wanted = DeviceCount() if DeviceCount in commands and rng.random() < 0.5 else rng.choice((GetAlignment(), GetMaxSize()))
+    connection = session.steps[0].connection
+    for _ in range(rng.choice((2, 5, 20))):
+        insert(session, 0, wanted, connection)
+    return Note("order.count", command_name(type(wanted)), "asked several times")

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from ggml_rpc_ref.fuzz.packet import MASK, Packet
-from ggml_rpc_ref.fuzz.session import Note, Session, Step
+from ggml_rpc_ref.fuzz.session import Buffer, Note, Session, Step
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.messages import Message
 from ggml_rpc_ref.spec.opcodes import op_table
@@ -86,7 +86,9 @@ def pick(rng: Random, session: Session, *kinds: type) -> int | None:
 
 def put(session: Session, index: int, message: Message | Packet) -> None:
     """Replace the message of a step."""
-    session.steps[index] = replace(session.steps[index], message=message, mutated=True, expected=None)
+    old = session.steps[index]
+    origin = old.origin if old.mutated or isinstance(old.message, Packet | Buffer) else old.message
+    session.steps[index] = replace(old, message=message, mutated=True, expected=None, origin=origin)
 
 
 def insert(session: Session, index: int, message: Message | Packet, connection: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.cases.shared.arithmetic import arithmetic_cases
 from ggml_rpc_ref.ops.op import READABLE_BLOCKS, WRITABLE_BLOCKS
 
@@ -17,5 +17,8 @@ def cases() -> Iterator[Case]:
     for dtype, result in (("Q4_0", "F32"), ("Q4_K", "F16"), ("Q8_0", "BF16"), ("Q6_K", "Q8_0")):
         src = (Operand(dtype, (256, 2)), Operand("F32", (256, 2)))
         yield Case(f"{dtype}-to-{result}".lower(), Operand(result, (256, 2)), src)
+    for dtype in ("Q8_0", "Q4_K"):
+        src = (Operand(dtype, (256, 2), fill="normal:10"), Operand("F32", (256, 2), fill="normal:10"))
+        yield from since("CPY.i32", [Case(f"{dtype}-to-i32".lower(), Operand("I32", (256, 2)), src)])
     rows = Operand("Q8_0", (64, 3, 2), nb=(34, 102, 340, 680))
     yield Case("q8_0-gaps-in-place", Operand("Q8_0", rows.ne, rows.nb, alias="src0"), (rows, Operand("F32", rows.ne)))

@@ -16,6 +16,7 @@ def cases() -> Iterator[Case]:
     indices = Operand("I32", (4, 3), (12, 4, 48, 48), "index:6")
     yield Case("indices-transposed", Operand("F32", x.ne), (x, b, indices))
     yield Case("in-place", Operand("F32", x.ne, alias="src0"), (x, b, Operand("I32", (4, 3), fill="index:6")))
+    yield Case("indices-further-matrices", Operand("F32", x.ne), (x, b, Operand("I32", (4, 3, 2, 3), fill="index:6")))
     yield _case("empty", Operand("F32", (0, 3)), Operand("F32", (0, 2)))
 
 

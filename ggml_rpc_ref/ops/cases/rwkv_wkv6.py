@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case
-from ggml_rpc_ref.ops.cases.shared.recurrence import case
+from ggml_rpc_ref.ops.cases.shared.recurrence import case, further
 from ggml_rpc_ref.ops.rwkv_wkv6 import TIME_FIRST
 
 
@@ -16,4 +16,5 @@ def cases() -> Iterator[Case]:
     yield case("many-tokens", 16, 2, 67, 1, fills, TIME_FIRST)
     yield case("sequences", 16, 2, 12, 4, fills, TIME_FIRST)
     yield case("one-token-per-sequence", 16, 2, 3, 3, fills, TIME_FIRST)
+    yield further(case("further-tokens", 16, 2, 3, 1, fills, TIME_FIRST))
     yield case("one-head", 16, 1, 5, 1, fills, TIME_FIRST)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ggml_rpc_ref.ops.cases.case import Case
-from ggml_rpc_ref.ops.cases.shared.recurrence import case
+from ggml_rpc_ref.ops.cases.shared.recurrence import case, further
 
 
 def cases() -> Iterator[Case]:
@@ -13,4 +13,5 @@ def cases() -> Iterator[Case]:
     yield case("head-size-128", 128, 1, 2, 1, fills)
     yield case("many-tokens", 64, 1, 33, 1, fills)
     yield case("sequences", 64, 2, 6, 2, fills)
+    yield further(case("further-tokens", 64, 1, 3, 1, fills))
     yield case("one-token-per-sequence", 64, 1, 3, 3, fills)

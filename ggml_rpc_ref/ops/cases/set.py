@@ -13,4 +13,7 @@ def cases() -> Iterator[Case]:
             yield Case(f"{case.id}-{dtype}".lower(), case.dst, case.src, case.params)
     special = Operand("F32", (16, 6), fill="special")
     params = {"nb1": 64, "nb2": 384, "nb3": 384, "offset": 16}
+    for dtype, other in (("F32", "I32"), ("I32", "F32")):
+        src = (Operand(dtype, (7, 5)), Operand(other, (7, 2)))
+        yield Case(f"{other}-into-{dtype}".lower(), Operand(dtype, (7, 5)), src, {"nb1": 28, "nb2": 140, "nb3": 140, "offset": 28})
     yield Case("special", Operand("F32", special.ne), (special, Operand("F32", (12, 5), fill="special")), params)

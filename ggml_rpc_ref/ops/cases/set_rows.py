@@ -11,6 +11,7 @@ def cases() -> Iterator[Case]:
     for dtype in (*FLOATS, *WRITABLE_BLOCKS):
         yield _case(dtype.lower(), (256, 3), 5, dtype)
     yield from since("SET_ROWS.i32", [_case("i32", (7, 4), 9, "F32", index="I32")])
+    yield from since("SET_ROWS.i32", _to_i32())
     yield _case("batches", (6, 4, 3, 2), 9, "F16", (4, 3, 2))
     yield _case("indices-broadcast", (6, 4, 4, 6), 9, "F32", (4, 2, 3))
     yield _case("indices-for-all", (6, 4, 3, 2), 9, "F16", (4,))
@@ -37,6 +38,13 @@ def _case(
     target = Operand(dtype, (ne[0], rows, *ne[2:]))
     indices = Operand(index, index_ne or ne[1:2], fill="permutation")
     return Case(name, Operand(dtype, target.ne, alias="src2"), (Operand("F32", ne, fill=fill), indices, target))
+
+
+def _to_i32() -> Iterator[Case]:
+    yield _case("to-i32", (7, 4), 9, "I32", fill="normal:100")
+    yield _case(
+        "to-i32-special", (7, 4), 9, "I32", fill="values:nan,inf,-inf,3e9,-3e9,2147483648,0.99,-0.99,2147483520,-2147483648"
+    )
 
 
 def _later() -> Iterator[Case]:

@@ -13,6 +13,9 @@ def cases() -> Iterator[Case]:
     yield system("in-place", a, b, in_place=True)
     gaps = Operand("F32", (3, 5, 2, 2), nb=(4, 12, 64, 192))
     yield system("gaps", Operand("F32", (5, 5, 2, 2), nb=(4, 20, 112, 300), fill=_matrix(5)), gaps)
+    one = Operand("F32", (1, 1, 2), nb=(12, 20, 4, 8), fill="values:2,3")
+    yield system("one-row-any-stride", one, Operand("F32", (3, 1, 2), nb=(4, 20, 12, 24)))
+    yield system("one-column-any-stride", Operand("F32", (4, 4), fill=_matrix(4)), Operand("F32", (1, 4), nb=(20, 4, 16, 16)))
     yield system("zero", Operand("F32", (3, 3), fill="values:2,0,0,1,0,0,1,1,2"), Operand("F32", (2, 3)))
     above = "values:2,nan,inf,nan,1,4,-inf,nan,1,-1,0.5,nan,1,2,3,4"
     yield system("above", Operand("F32", (4, 4), fill=above), Operand("F32", (2, 4)))

@@ -1,6 +1,7 @@
 """Inputs worth trying on UNARY."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand, since
 from ggml_rpc_ref.ops.shared.activations import TABLE
@@ -66,6 +67,11 @@ def _geometry_cases() -> Iterator[Case]:
             tolerance_of(kind),
         )
         yield Case(f"{kind}-empty".lower(), Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), params, tolerance_of(kind))
+    for kind in sorted(VEC_KINDS):
+        for dtype, size in (("F32", 4), ("F16", 2)):
+            one = Operand(dtype, (1, 5), nb=(3 * size, 4 * size, 20 * size, 20 * size))
+            case = Case(f"{kind}-one-element-{dtype}".lower(), Operand(dtype, one.ne), (one,), {"kind": UNARY_OPS.index(kind)})
+            yield replace(case, tolerance=tolerance_of(kind))
     wide_eps = {"kind": UNARY_OPS.index("XIELU"), "alpha_n": 0.8, "alpha_p": 1.3, "beta": 0.5, "eps": -0.75}
     yield Case("xielu-eps", Operand("F32", (33, 2)), (Operand("F32", (33, 2)),), wide_eps, FLOAT32)
     halves = Operand(

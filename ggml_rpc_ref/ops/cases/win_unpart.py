@@ -15,7 +15,8 @@ def _case(name: str, image: Triple, w: int, windows: Triple | None = None, fill:
 
 
 def cases() -> Iterator[Case]:
-    """Windows that fit, that reach beyond one or both sides, that are larger than the image, more than it takes; special values."""
+    """Windows that fit, that reach beyond one or both sides, that are larger than the image, more than it takes, or as small as an
+    image below w; special values."""
     yield _case("fits", (5, 8, 12), 4)
     yield _case("beyond-both", (5, 9, 11), 4)
     yield _case("beyond-the-width", (3, 7, 6), 3)
@@ -25,4 +26,7 @@ def cases() -> Iterator[Case]:
     yield _case("many-channels", (129, 5, 3), 2)
     yield _case("more-windows", (3, 5, 4), 2, (2, 2, 9))
     yield _case("larger-windows", (3, 5, 4), 2, (3, 4, 6))
+    yield _case("smaller-windows", (3, 2, 3), 7, (2, 3, 1))
+    yield _case("narrower-windows", (3, 2, 9), 4, (2, 4, 3))
+    yield _case("lower-windows", (3, 9, 2), 4, (4, 2, 3))
     yield _case("special", (7, 9, 5), 4, fill="special")

@@ -13,12 +13,10 @@ type: both contiguous, or of the same ne with dense rows, or dst with gaps.
 Source: ggml_compute_forward_dup and the functions it calls in ggml-cpu/ops.cpp.
 """
 
-import numpy as np
-
 from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, WRITABLE_BLOCKS, Node
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
 from ggml_rpc_ref.ops.shared.slabs import element_blocks, part
-from ggml_rpc_ref.tensor import Array, Tensor
+from ggml_rpc_ref.tensor import Tensor, to_int32
 
 
 def require_copy(node: Node) -> None:
@@ -86,10 +84,3 @@ def copy(node: Node) -> None:
         values = src.values().reshape(dst.shape)
         for block in element_blocks(dst.ne):
             part(dst, block).store(values[block])
-
-
-def to_int32(values: Array) -> Array:
-    """Return C's (int32_t) of floats; what is undefined in C is -2**31, as on x86."""
-    whole = np.trunc(values)
-    # chosen before the cast: numpy leaves the cast of NaN and of what does not fit undefined, and comparisons with NaN are false
-    return np.where((whole >= -(2.0**31)) & (whole < 2.0**31), whole, -(2.0**31)).astype(np.int32)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from ggml_rpc_ref.ops.op import FLOATS, Node, Op, Source, before
-from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_even_rows, require_types
+from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows, require_dense_rows, require_even_rows, require_types
 from ggml_rpc_ref.ops.shared.slabs import ElementBlock, RowBlock, element_blocks, part, row_blocks
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.op_changes import OP_CHANGES
@@ -15,12 +15,17 @@ UNARY_TYPES = frozenset({("F32", "F32"), ("F16", "F16"), ("BF16", "BF16"), ("F16
 """(source, result) types of upstream's one-operand kernels (unary_op in ggml-cpu/unary-ops.cpp)."""
 
 
-def require_unary(node: Node) -> None:
-    """Refuse what upstream's one-operand kernels assert against: other dimensions, other pairs of types, gaps within a row."""
+def require_unary(node: Node, *, one_anywhere: bool = False) -> None:
+    """Refuse what upstream's one-operand kernels assert against: other dimensions, other pairs of types, gaps within a row.
+
+    Args:
+        node: the node.
+        one_anywhere: in a row of one element nb[0] may be anything, which some of the kernels assert all the same.
+    """
     src0, dst = node.source(0), node.dst
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as the source", dst.ne)
     require_types(node, UNARY_TYPES, "types F32, F16 or BF16 on both sides, or F16 or BF16 to F32")
-    require_dense_rows(node, src0, dst)
+    (require_contiguous_rows if one_anywhere else require_dense_rows)(node, src0, dst)
 
 
 def require_even_unary(node: Node) -> None:

@@ -1,9 +1,9 @@
 """What RWKV_WKV6, GATED_LINEAR_ATTN and RWKV_WKV7 share: a square state per head that every token reads and changes.
 
-Their streams (k, v, r …) are F32, contiguous, ne = (S, H, T): S elements per head, H heads, T tokens; the tokens are n_seqs
-sequences of T / n_seqs tokens, one after the other. The state is F32, contiguous, of S*S*H*n_seqs elements: for each sequence
-and head S rows of S elements; its ne[1] is n_seqs. dst is F32, contiguous, ne = (S*H, T + S*n_seqs): T rows of outputs, then
-the final states.
+Their streams (k, v, r …) are F32, contiguous, ne = (S, H, T, ..): S elements per head, H heads, T tokens; the tokens are n_seqs
+sequences of T / n_seqs tokens, one after the other. Of a stream with ne[3] above 1 the first T tokens are read. The state is F32,
+contiguous, of S*S*H*n_seqs elements: for each sequence and head S rows of S elements; its ne[1] is n_seqs. dst is F32, contiguous,
+ne = (S*H, T + S*n_seqs): T rows of outputs, then the final states.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ STATE_SOURCE = Source("state", ("F32",), "S*S*H*n_seqs elements, ne[1] = n_seqs"
 
 def stream(name: str) -> Source:
     """Return the row of a source that has a value per element, head and token."""
-    return Source(name, ("F32",), "ne = (S, H, T)")
+    return Source(name, ("F32",), "ne = (S, H, T, ..)")
 
 
 def require_recurrence(node: Node, streams: Sequence[int], state_slot: int) -> None:
@@ -63,7 +63,8 @@ def require_recurrence(node: Node, streams: Sequence[int], state_slot: int) -> N
     size, heads, tokens, _ = ne = node.source(streams[0]).ne
     for slot in streams:
         tensor = node.source(slot)
-        node.require(tensor.ne == (*ne[:3], 1), f"src{slot}.ne {(*ne[:3], 1)}", tensor.ne, at=tensor)
+        fits = tensor.ne[:3] == ne[:3] and tensor.ne[3] >= 1
+        node.require(fits, f"src{slot}.ne ({size}, {heads}, {tokens}, ..)", tensor.ne, at=tensor)
         node.require(tensor.is_contiguous, f"src{slot} to be contiguous", tensor.nb, at=tensor)
     state, dst = node.source(state_slot), node.dst
     sequences = state.ne[1]
@@ -86,7 +87,7 @@ def run_tokens(node: Node, streams: Sequence[int], state_slot: int, step: Step) 
         return
     sequences = node.source(state_slot).ne[1]
     state = node.source(state_slot).array.reshape(sequences, heads, size, size).astype(np.float64)
-    values = [node.source(slot).array.reshape(sequences, -1, heads, size) for slot in streams]
+    values = [node.source(slot).array[0].reshape(sequences, -1, heads, size) for slot in streams]
     outputs = np.empty(values[0].shape, np.float32)
     for t in range(tokens // sequences):
         checkpoint()

@@ -31,9 +31,9 @@ def region_geometry(node: Node) -> Tensor:
 
 
 def require_region(node: Node) -> None:
-    """Refuse gaps in src0, dst or src1's rows, differing types, negative strides, a region that leaves dst or overlaps itself."""
+    """Refuse gaps in src0, dst or src1's rows, a dst of another type, negative strides, a region outside dst or upon itself."""
     src0, src1, dst = node.source(0), node.source(1), node.dst
-    require_type(node, src0.dtype, src1, dst)
+    require_type(node, src0.dtype, dst)
     node.require(dst.ne == src0.ne, f"ne {src0.ne} as src0", dst.ne)
     require_contiguous(node, src0, dst)
     require_dense_rows(node, src1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 
@@ -16,3 +17,10 @@ def case(
     state = Operand("F32", (size * size * heads, sequences))
     dst = Operand("F32", (size * heads, tokens + size * sequences))
     return Case(name, dst, (*streams, state), dict(params))
+
+
+def further(plain: Case) -> Case:
+    """Return a case whose streams have further tokens, along a fourth dimension, which are not read."""
+    *streams, state = plain.src
+    more = [stream and replace(stream, ne=(*stream.quad[:3], 2)) for stream in streams]
+    return replace(plain, src=(*more, state))
