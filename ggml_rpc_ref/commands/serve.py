@@ -66,8 +66,8 @@ def serve(
         str,
         typer.Option(
             metavar="SIZE",
-            help="Memory for copies of quantised weights, floats for numpy or packed for C. (default: 2G, at most an eighth of what "
-            "is available)",
+            help="Memory for copies of quantised weights, floats for numpy or packed for C. "
+            "(default: 2G, at most an eighth of what is available)",
             show_default=False,
         ),
     ] = "",

@@ -56,7 +56,7 @@ def load(variant: str) -> Library | str:
 
 
 def _is_of_these_sources(module: Any) -> bool:
-    """Whether a module was made from the sources beside it; one of an older or newer state would be told of nodes in other words."""
+    """Whether a module was made from the sources beside it; another would be told of nodes in words that it does not know."""
     made_from = getattr(module.lib, "made_from", None)
     return made_from is not None and module.ffi.string(made_from()).decode() == _fingerprint()
 

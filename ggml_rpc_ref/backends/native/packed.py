@@ -83,7 +83,7 @@ class Packed:
         return copy
 
     def drop(self, allocation: HostAllocation, start: int, stop: int) -> None:
-        """Forget the copies of an allocation of which bytes have changed; any bytes: a client writes its weights, then reads them."""
+        """Forget the copies of an allocation of which any bytes have changed: a client writes its weights, then reads them."""
         if allocation in self._copies:
             with self._lock:
                 self._forget(allocation)
