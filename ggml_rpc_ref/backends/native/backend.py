@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from types import MappingProxyType
@@ -122,7 +122,8 @@ class Native:
             nodes = [step.node for step in steps]
             kinds = [self.geometries.of(node) for node in nodes]
             packed = _pack(nodes, [kind.address for kind in kinds if kind is not None])
-            written = {tensor.storage for node in nodes for tensor in written_tensors(node)}
+            stored = (tensor.storage for node in nodes for tensor in written_tensors(node))
+            written = {storage for storage in stored if isinstance(storage, HostAllocation)}
             return _Stretch(self, packed, kinds, lambda: nodes, list(self._reports(nodes)), self._weights(nodes, kinds), written)
         return in_turn([(step.node, step.compute) for step in steps if step.compute is not None])
 
@@ -187,10 +188,10 @@ class _Stretch:
         nodes: Callable[[], Sequence[Node]],
         writes: list[Report],
         weights: list[Weight],
-        written: Collection[object],
+        written: Iterable[HostAllocation],
     ) -> None:
         self._owner, self._packed, self._kinds, self._nodes, self._writes = owner, packed, kinds, nodes, writes
-        self._weights, self._written = weights, [a for a in written if isinstance(a, HostAllocation)]
+        self._weights, self._written = weights, list(written)
         self._asked, self._copies = -1, list[Bytes]()  # `Packed.changes` when everything was known; what the nodes point to
         self._library, self._pool = owner.library, owner.pool
         self._first = self._library.ffi.cast("struct node *", self._library.ffi.from_buffer(packed))
@@ -279,7 +280,8 @@ class _Form(NamedTuple):
             assert kind is not None
             packed["of"][index] = kind.address
         packed["packed"] = 0
-        written = [places.allocations[index] for index in np.unique(places.which[:, 0]).tolist()]
+        results = [places.allocations[index] for index in np.unique(places.which[:, 0]).tolist()]
+        written = [allocation for allocation in results if isinstance(allocation, HostAllocation)]
         return _Stretch(self.owner, packed, kinds, nodes, [], self._weights(places, kinds), written)
 
     def _weights(self, places: Places, kinds: list[Geometry | None]) -> list[Weight]:
