@@ -5,12 +5,12 @@
 
 static double clamped(float y, float limit) { return y < -limit ? -limit : y > limit ? limit : y; }
 
-static void swiglu_oai(float *dst, const float *x, const float *y, int64_t n, float alpha, float limit)
+/* Both operands cut at a limit, x only above. */
+static f32x16 swiglu_oai16(f32x16 x, f32x16 y, float alpha, float limit)
 {
-    for (int64_t i = 0; i < n; i++) {
-        double a = x[i] > limit ? limit : x[i];
-        dst[i] = (float)(a / (1.0 + exp(-(double)alpha * a)) * (clamped(y[i], limit) + 1.0));
-    }
+    x = choose(x > splat(limit), splat(limit), x);
+    y = choose(y < splat(-limit), splat(-limit), choose(y > splat(limit), splat(limit), y));
+    return x / (1.0f + exp16(x * -alpha)) * (y + 1.0f);
 }
 
 /* The exponential is rounded to float32, in which it overflows below -88.7. */
@@ -40,7 +40,7 @@ static void gate(const struct geometry *g, float *dst, const float *a, const flo
         break;
     case GGML_GLU_OP_SWIGLU: MAP2(dst, a, b, n, silu16(x) * y); break;
     case GGML_GLU_OP_GEGLU_QUICK: MAP2(dst, a, b, n, gelu_quick16(x) * y); break;
-    case GGML_GLU_OP_SWIGLU_OAI: swiglu_oai(dst, a, b, n, glu_alpha(g), glu_limit(g)); break;
+    case GGML_GLU_OP_SWIGLU_OAI: MAP2(dst, a, b, n, swiglu_oai16(x, y, glu_alpha(g), glu_limit(g))); break;
     case GGML_GLU_OP_SWIGLU_CLAMP: swiglu_clamp(dst, a, b, n, glu_limit(g)); break;
     default: geglu_erf(dst, a, b, n);
     }
