@@ -1,4 +1,4 @@
-"""A plugin for pytest: the conformance cases as tests of your own project, and fixtures to talk to a server by hand.
+"""A plugin for pytest: the conformance cases as tests of a server or a client of your own, and fixtures for tests beside them.
 
     # test_my_server.py
     def test_conformance(ggml_rpc_case):
@@ -9,12 +9,22 @@
 
     pytest --ggml-rpc-spawn './my-server --port {port}' --ggml-rpc-only 'data.*' -m 'not ggml_rpc_may_crash'
 
+    # test_my_client.py
+    def test_conformance(ggml_rpc_client_case):
+        ggml_rpc_client_case()
+
+    def test_something_of_mine(ggml_rpc_play):
+        assert "GRAPH_COMPUTE" in ggml_rpc_play().commands()
+
+    pytest --ggml-rpc-client './my-client {endpoint}' --ggml-rpc-client-only 'frame.*'
+
 The package's entry point in pytest11 loads it. Each case is a test with its id, and with the markers `ggml_rpc_must` or
 `ggml_rpc_should`, and `ggml_rpc_may_crash`. A broken SHOULD is an xfail; what a server lacks is skipped.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -22,6 +32,9 @@ import pytest
 
 if TYPE_CHECKING:
     from ggml_rpc_ref.conformance.case import Case
+    from ggml_rpc_ref.conformance.clients.bench import Bench
+    from ggml_rpc_ref.conformance.clients.heard import Run
+    from ggml_rpc_ref.conformance.clients.program import Program
     from ggml_rpc_ref.conformance.events import Result
     from ggml_rpc_ref.conformance.peer import Peer, Subject
     from ggml_rpc_ref.conformance.runner import Judging
@@ -45,6 +58,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--ggml-rpc-skip", metavar="PATTERN", action="append", default=[], help="not these cases; as conform --skip")
     group.addoption("--ggml-rpc-timeout", metavar="SECONDS", type=float, default=5.0, help="how long one answer may take")
     group.addoption("--ggml-rpc-profile", metavar="PROFILE", default="full", help="full, inference, minimal or found")
+    group.addoption("--ggml-rpc-client", metavar="CMD…{endpoint}", default="", help="judge this client; it is run once a case")
+    group.addoption(
+        "--ggml-rpc-client-only", metavar="PATTERN", action="append", default=[], help="only these cases; as conform-client --only"
+    )
+    group.addoption(
+        "--ggml-rpc-client-timeout", metavar="SECONDS", type=float, default=20.0, help="how long a run of the client may take"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,20 +74,31 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test of each case where a function asks for `ggml_rpc_case`."""
-    if "ggml_rpc_case" not in metafunc.fixturenames:
-        return
-    from ggml_rpc_ref.conformance import select
+    """Make a test of each case where a function asks for `ggml_rpc_case` or `ggml_rpc_client_case`."""
     from ggml_rpc_ref.errors import Misuse
 
-    option = metafunc.config.getoption
-    try:
-        cases = select(option("--ggml-rpc-only"), option("--ggml-rpc-skip"))
-    except Misuse as error:
-        raise pytest.UsageError(str(error)) from None
-    # those last that a server may die of
-    rows = [pytest.param(case, id=case.id, marks=_marks(case)) for case in sorted(cases, key=lambda case: case.may_crash)]
-    metafunc.parametrize("ggml_rpc_case", rows, indirect=True)
+    for fixture, chosen in (("ggml_rpc_case", _of_servers), ("ggml_rpc_client_case", _of_clients)):
+        if fixture in metafunc.fixturenames:
+            try:
+                cases = chosen(metafunc.config)
+            except Misuse as error:
+                raise pytest.UsageError(str(error)) from None
+            # those last that a server may die of
+            rows = [pytest.param(case, id=case.id, marks=_marks(case)) for case in sorted(cases, key=lambda case: case.may_crash)]
+            metafunc.parametrize(fixture, rows, indirect=True)
+
+
+def _of_servers(config: pytest.Config) -> list[Case]:
+    from ggml_rpc_ref.conformance import select
+
+    return select(config.getoption("--ggml-rpc-only"), config.getoption("--ggml-rpc-skip"))
+
+
+def _of_clients(config: pytest.Config) -> list[Case]:
+    from ggml_rpc_ref.conformance import select
+    from ggml_rpc_ref.conformance.clients.cases import CLIENT_CASES
+
+    return select(config.getoption("--ggml-rpc-client-only"), (), CLIENT_CASES)
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:
@@ -132,10 +163,70 @@ def ggml_rpc_peer(ggml_rpc_subject: Subject) -> Peer:
     return ggml_rpc_subject.connect()
 
 
+# ------------------------------------------------------------------------------------------------------ of clients
+
+
+@pytest.fixture(scope="session")
+def ggml_rpc_client(pytestconfig: pytest.Config) -> Program:
+    """The client under test, by the option. A project may define a fixture of this name itself."""
+    from ggml_rpc_ref.conformance.clients.program import Command
+    from ggml_rpc_ref.errors import Misuse
+
+    command = pytestconfig.getoption("--ggml-rpc-client")
+    if not command:
+        raise pytest.UsageError("say what the client under test is: --ggml-rpc-client './my-client {endpoint}'")
+    try:
+        return Command(shlex.split(command))
+    except (Misuse, ValueError) as error:
+        raise pytest.UsageError(f"--ggml-rpc-client: {error}") from None
+
+
+@pytest.fixture(scope="session")
+def ggml_rpc_bench(ggml_rpc_client: Program, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The client under test with what plays servers to it; what it speaks is known."""
+    from ggml_rpc_ref.conformance.clients import judging
+    from ggml_rpc_ref.conformance.clients.bench import playing
+    from ggml_rpc_ref.errors import Misuse
+
+    options = judging.Options(pytestconfig.getoption("--ggml-rpc-client-timeout"))
+    play = playing(tmp_path_factory.mktemp("ggml-rpc-cache"), options.addresses, options.calm)
+    try:
+        return judging.introduce(ggml_rpc_client, play, options)
+    except (judging.SpeaksNothing, Misuse) as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def ggml_rpc_client_case(request: pytest.FixtureRequest, ggml_rpc_bench: Bench) -> Callable[[], Result]:
+    """One case: call it to judge the client by it."""
+    return lambda: _judge_client(ggml_rpc_bench, request.param)
+
+
+@pytest.fixture
+def ggml_rpc_play(ggml_rpc_bench: Bench) -> Callable[..., Run]:
+    """Runs the client against a server for a test of your own: an honest one, or that of a `Script`; returns what was heard."""
+    from ggml_rpc_ref.conformance.clients.script import HONEST
+
+    bench = ggml_rpc_bench
+    return lambda script=HONEST: bench.play(bench.program, script, script.version or bench.version, bench.timeout)
+
+
+def _judge_client(bench: Bench, case: Case) -> Result:
+    from ggml_rpc_ref.conformance.clients.judging import judge_one
+
+    if not case.present(bench.version):
+        pytest.skip(f"no case for clients of {bench.version}")
+    return _told(judge_one(bench, case), case)
+
+
 def _judge(judging: Judging, case: Case) -> Result:
+    return _told(judging.repeated(case), case)
+
+
+def _told(result: Result, case: Case) -> Result:
+    """Return a result that is in order, and end the test as its verdict says otherwise."""
     from ggml_rpc_ref.conformance import NO_FAULT, Verdict
 
-    result = judging.repeated(case)
     if result.verdict is Verdict.PASS:
         return result
     if result.verdict in NO_FAULT:

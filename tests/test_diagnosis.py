@@ -195,7 +195,7 @@ SENSITIVE = (
     *("graph.recompute", "graph.op-supported", "tensor.empty/in-graph"),
 )
 """Where odd servers were accused wrongly, and one of each other kind."""
-STEP = {"small-memory": 2, "rounds-differently": 2, "few-types": 2, "few-ops": 2}
+STEP = {"small-memory": 2, "rounds-differently": 2, "few-types": 2, "few-ops": 2, "only-products": 2, "whole-pages": 2}
 """Of these cases one in so many is run, otherwise one in eight: the whole suite has been, by hand, on each of these servers."""
 
 

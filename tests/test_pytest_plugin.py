@@ -42,7 +42,7 @@ def outcomes(text: str) -> dict[str, str]:
 
 
 def test_each_case_is_a_test_with_its_verdict() -> None:
-    done = run("--ggml-rpc-spawn", SERVER)
+    done = run("--ggml-rpc-spawn", SERVER, "tests/test_my_server.py")
     found = outcomes(done.stdout)
     assert done.returncode == 1, done.stdout
     assert found["device.count/at-least-1"] == "PASSED"
@@ -56,12 +56,24 @@ def test_each_case_is_a_test_with_its_verdict() -> None:
 
 
 def test_markers_and_options_choose_and_a_server_in_order_passes() -> None:
-    done = run("--ggml-rpc-spawn", f"{SERVER} good", "-m", "ggml_rpc_must and not ggml_rpc_may_crash")
+    done = run("--ggml-rpc-spawn", f"{SERVER} good", "-m", "ggml_rpc_must and not ggml_rpc_may_crash", "tests/test_my_server.py")
     assert done.returncode == 0, done.stdout
     found = outcomes(done.stdout)
     assert "data.copy/same-buffer" in found
     assert "data.empty/set-at-end" not in found  # a SHOULD
     assert "data.copy-fits/into-end" not in found  # may crash
+
+
+def test_each_case_for_clients_is_a_test_too() -> None:
+    client = f"{sys.executable} {PROJECT / 'my_client.py'} {{endpoint}}"
+    done = run("--ggml-rpc-client", client, "tests/test_my_client.py")
+    found = outcomes(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert (found["session.says-hello/first-and-once"], found["test_it_counts_the_devices"]) == ("PASSED", "PASSED")
+    done = run("--ggml-rpc-client", f"{client} careless", "tests/test_my_client.py")
+    assert "FAILED" in {found for id, found in outcomes(done.stdout).items() if id.startswith("frame.reply-missing/")}, done.stdout
+    assert "frame.reply-missing (MUST): " in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -70,6 +82,7 @@ def test_markers_and_options_choose_and_a_server_in_order_passes() -> None:
         (["--ggml-rpc", "127.0.0.1:1"], "can't connect to 127.0.0.1:1"),
         (["--ggml-rpc", "x:y"], "is not an endpoint"),
         (["--ggml-rpc-only", "nothing.*"], "no case and no rule matches 'nothing.*'"),
+        (["--ggml-rpc-client", "no-endpoint", "tests/test_my_client.py"], "the client's command must hold {endpoint}"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(words: list[str], said: str) -> None:

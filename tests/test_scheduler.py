@@ -287,7 +287,12 @@ def test_too_little_memory_says_what_does_not_fit_before_anything_is_sent() -> N
         free = a.memory().free
         with pytest.raises(Misuse, match=r"67108864 bytes free and needs 83886080, 16777216 too many: blk.4.w do not fit"):
             scheduler.weights({f"blk.{i}.w": large for i in range(5)}, lambda name: a)
-        assert a.memory().free == free
+        both = r"blk.4.w do not fit; RPC0.* 67108864 bytes free .* 50331648 too many: blk.9.w, blk.10.w, blk.11.w do not fit"
+        with pytest.raises(Misuse, match=both):  # more than all servers have together: each is named
+            scheduler.weights(
+                {f"blk.{i}.w": large for i in range(12)}, lambda name: a if len(name) == 7 and int(name[4]) < 5 else b
+            )
+        assert (a.memory().free, b.memory().free) == (free, free)
 
 
 def test_a_node_that_nothing_can_compute() -> None:

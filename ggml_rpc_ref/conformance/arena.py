@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ggml_rpc_ref.conformance.bisect import first_wrong
 from ggml_rpc_ref.conformance.peer import Buffer, Peer
-from ggml_rpc_ref.conformance.verdict import Broken, NotJudged
+from ggml_rpc_ref.conformance.verdict import Broken
 from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.ops.tolerance import EXACT
 from ggml_rpc_ref.spec.dtypes import BY_NAME, BY_NUMBER
@@ -188,23 +188,8 @@ class Arena:
         return recompute(self.peer.version, device, uid)
 
     def compute(self, *nodes: RpcTensor, device: int = 0) -> None:
-        """Demand that the server computes these nodes.
-
-        Raises:
-            NotJudged: where it refuses them, and the diagnosis found that it refuses such a node alone.
-        """
-        try:
-            self.peer.tell(self.graph(*nodes, device=device))
-        except Broken as broken:
-            lacking = next((op for node in nodes if (op := self._kind(node)) in self.peer.subject.facts.refused), None)
-            if lacking is None or not broken.refused:
-                raise
-            raise NotJudged(f"it refuses {lacking[0]}, as a server may (graph.op-supported)") from None
-
-    def _kind(self, node: RpcTensor) -> tuple[str, tuple[str, ...]]:
-        """Return a node's op and the types of its sources, as `Facts.refused` has them."""
-        types = (BY_NUMBER[self.tensors[id].type].name for id in node.src if id)
-        return op_table(self.peer.version)[node.op], tuple(types)
+        """Demand that the server computes these nodes."""
+        self.peer.tell(self.graph(*nodes, device=device))
 
     def refuses(self, *nodes: RpcTensor) -> None:
         """Demand that the server refuses to compute these nodes."""

@@ -16,8 +16,9 @@ from typing import Any
 from ggml_rpc_ref.conformance.peer import Subject
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import REQUESTS, command_name
+from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.rules import RULES, Rule
-from ggml_rpc_ref.spec.versions import Version, present
+from ggml_rpc_ref.spec.versions import NEWEST, Version, present
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ NAMES: Mapping[str, str] = {name.lower().replace("_", "-"): name for name in (*m
     "graph-leaf": "GRAPH_COMPUTE (leaf)",
 }
 """Words of ids that name a command or a type, to the name that sentences use."""
+OPS: Mapping[str, str] = {f"of-{name.lower().replace('_', '-')}": name for name in op_table(NEWEST)}
+"""Words of ids that name an op, likewise."""
 
 CASES: dict[str, Case] = {}
 """All cases by id, in the order of the sections."""
@@ -120,8 +123,8 @@ def _mark(mark: Mark | Callable[[Any], Mark], value: Any = None) -> Mark:
 
 
 def in_words(words: str) -> str:
-    """Return words of an id as sentences write them: commands and types by ggml's names, "size-2-64-less-1" as size 2^64-1."""
-    return NAMES.get(words) or re.sub(r"-?\b2-(\d+)", r" 2^\1", words).replace("-less-", "-").strip()
+    """Return words of an id as sentences write them: commands, types and ops by ggml's names, "size-2-64-less-1" as size 2^64-1."""
+    return NAMES.get(words) or OPS.get(words) or re.sub(r"-?\b2-(\d+)", r" 2^\1", words).replace("-less-", "-").strip()
 
 
 def _ask_row(ask: Ask, value: Any, subject: Subject) -> None:

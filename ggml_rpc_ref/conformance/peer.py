@@ -22,6 +22,7 @@ from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.order import awaited
+from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     REQUESTS,
@@ -34,6 +35,7 @@ from ggml_rpc_ref.spec.messages import (
     GetDeviceMemory,
     GetTensor,
     GetTensorReply,
+    GraphCompute,
     GraphComputeReply,
     Hello,
     HelloReply,
@@ -108,7 +110,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A buffer on the server."""
+    """A buffer on the server; `size` is what it said that it granted, which may be more than was asked for."""
 
     remote_ptr: int
     base: int
@@ -147,6 +149,7 @@ class Subject:
         judges: the command that the case is about, which is sent whether or not it was found to work.
         peers: the connections opened so far.
         record: everything that was sent and received.
+        lacks: an op of a graph that was sent of which the diagnosis found that the server refuses it; "": none.
     """
 
     endpoint: Endpoint
@@ -155,6 +158,7 @@ class Subject:
     judges: str = ""
     peers: list[Peer] = field(default_factory=list)
     record: list[Said] = field(default_factory=list)
+    lacks: str = ""
 
     @property
     def transcript(self) -> tuple[str, ...]:
@@ -289,6 +293,8 @@ class Peer:
             NotJudged: for a command that the diagnosis found not to work, unless the case is about it and it is asked for.
         """
         self.need(*(type(w) for w in what if not isinstance(w, Literal)))
+        for graph in (w for w in what if isinstance(w, GraphCompute)):
+            self._note_ops(graph)
         data = b"".join(bytes(w) if isinstance(w, Literal) else codec.encode_request(cast(Message, w), self.version) for w in what)
         self._note("sent", data, ", ".join(map(_label, what)))
         try:
@@ -297,6 +303,16 @@ class Peer:
             pass  # refused before everything was sent: reading will show it
         except DeadlineMissed as missed:
             raise Broken("the server to take what is sent", str(missed), verdict=Verdict.HANG) from None
+
+    def _note_ops(self, graph: GraphCompute) -> None:
+        """Take note of an op that the server is known to refuse."""
+        facts = self.subject.facts
+        if not facts.refused:
+            return
+        names, types = op_table(facts.version), {it.id: BY_NUMBER[it.type].name for it in graph.tensors if it.type in BY_NUMBER}
+        for node in (it for it in graph.tensors if it.id in graph.nodes and it.op < len(names)):
+            if (names[node.op], tuple(types.get(id, "") for id in node.src if id)) in facts.refused:
+                self.subject.lacks = names[node.op]
 
     def need(self, *requests: type) -> None:
         """Say which requests are about to be sent; for cases that send them as literal bytes.
@@ -488,7 +504,7 @@ class Peer:
         if not got.remote_ptr or got.remote_size < size:
             raise Broken(f"a buffer of {size} bytes", f"got {got.remote_ptr:#x} of {got.remote_size}", "buffer.alloc-size")
         base = self.ask(BufferGetBase(remote_ptr=got.remote_ptr)).base_ptr
-        return Buffer(got.remote_ptr, base, size, device)
+        return Buffer(got.remote_ptr, base, got.remote_size, device)
 
     def no_room(self, size: int, device: int = 0) -> NotJudged:
         """Return why a case is not judged on a server that has answered ALLOC_BUFFER with (0, 0)."""

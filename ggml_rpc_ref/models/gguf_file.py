@@ -128,8 +128,8 @@ def _vocabulary(fields: Any) -> Vocabulary | None:
     start = int(fields["tokenizer.ggml.bos_token_id"].contents()) if flag("tokenizer.ggml.add_bos_token", True) else None
     return Vocabulary(
         tokens.parts[tokens.data[0]],
-        scores.parts[scores.data[0]].tolist(),
-        kinds.parts[kinds.data[0]].tolist(),
+        scores.parts[scores.data[0]],
+        kinds.parts[kinds.data[0]],
         start,
         ends,
         flag("tokenizer.ggml.add_space_prefix", True),

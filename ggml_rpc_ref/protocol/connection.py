@@ -158,6 +158,8 @@ class Connection:
         self.data_left = 0
         """Bytes of data still to come for the message announced by DataBegins."""
         self._buffer, self._serves = bytearray(), role is Role.SERVER
+        self._formed: Version | None = None  # the version of these forms
+        self._forms: dict[int, _Form] = {}
         self._state = _State.HEAD
         self._cls: Any = None
         self._size = 0
@@ -236,8 +238,10 @@ class Connection:
         buffer = self._buffer
         if len(buffer) < _HEAD or not self._serves or not self.order.opened:
             return None
+        if (version := self.order.version) is not self._formed:
+            self._formed, self._forms = version, _forms(version)
         number, size = codec.REQUEST_HEAD.unpack_from(buffer)
-        form = _forms(self.order.version).get(number)
+        form = self._forms.get(number)
         if form is None or size < form.size or len(buffer) < (end := _HEAD + form.size):
             return None
         if size > form.size and not form.has_data:

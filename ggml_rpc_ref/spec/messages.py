@@ -161,7 +161,9 @@ REQUESTS: dict[type, Request] = {}
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def record(cls: type[T]) -> type[T]:
     """Make a class of the table a record: frozen, keyword-only."""
-    return dataclass(frozen=True, slots=True, kw_only=True)(cls)
+    # frozen for mypy alone: `frozen=True` sets each field by a call, and a server reads four tensors for one GET_ALLOC_SIZE
+    # (95 µs of CPU with it, 75 without)
+    return dataclass(slots=True, kw_only=True, unsafe_hash=True)(cls)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

@@ -88,11 +88,13 @@ class Killer:
         return sorted(found, key=lambda index: (-self._kills[index], index not in firsts, self._reach.seconds[index]))
 
     def _shown(self, mutant: Mutant, zygote: Zygote, request: dict[str, object], chosen: Iterable[int], reaching: int) -> Fate:
-        target, judges, shown = Forked(zygote, request), dict[Version, Judging](), 0
+        targets, judges, shown = dict[str, Forked](), dict[Version, Judging](), 0
         try:
-            target.start()
             for index in chosen:
                 question, shown = self._asked[index], shown + 1
+                target = targets.setdefault(str(question.request), Forked(zygote, {**request, **question.request}))
+                if target.pid is None:
+                    target.start()
                 judge = judges.get(question.version)
                 if judge is None:
                     judge = judges[question.version] = _judge(target, question.version, TIMEOUT)
@@ -103,12 +105,13 @@ class Killer:
         except (ConnectionError, TimeoutError, WrongVersion) as error:
             return Fate(mutant.key, mutant.line, "start", str(error)[:200], shown, reaching)
         finally:
-            target.stop()
+            for target in targets.values():
+                target.stop()
         return Fate(mutant.key, mutant.line, "", "", shown, reaching)
 
     def _is_confirmed(self, target: Forked, question: Question, verdict: Verdict) -> bool:
         """Whether a fault is the change's: the unchanged server does not show it, and what hangs does so for longer too."""
-        unchanged = Forked(self._zygote, {})
+        unchanged = Forked(self._zygote, question.request)
         try:
             unchanged.start()
             if _judge(unchanged, question.version, PATIENT).judge(question.case).verdict is not Verdict.PASS:

@@ -4,6 +4,7 @@ Run as `python -m tests.mutation.zygote OUT [MODULE NUMBER]`, with one request i
 
     {"module": "server/memory.py", "number": 3}   fork a server with this change; {} one without
     {"trace": true}                               fork one that says which lines it reached, at each SIGUSR1
+    {"proto": "2.0.0"}                            fork one that speaks this version; else it goes by the form of HELLO
 
 It answers on the file descriptor OUT with {"port": …, "pid": …}; what a traced server reached comes there too, as {"lines": […]}.
 With MODULE and NUMBER the change is made before anything is imported: for lines that are run by importing.
@@ -77,16 +78,23 @@ def _serve(out: int, request: dict[str, Any]) -> None:
     reached = _Reached()
     if request.get("trace"):
         threading.settrace(reached.trace)
+        gc.unfreeze()
+    # whoever asks first runs the lines whose result is remembered, and nobody else would be seen to reach them
+    remembered = [it for it in gc.get_objects() if isinstance(it, functools._lru_cache_wrapper)] if request.get("trace") else []
     if "module" in request:
         change(request["module"], request["number"])
     from ggml_rpc_ref.server.host import make_host
     from ggml_rpc_ref.server.server import Server
 
     with tempfile.TemporaryDirectory() as cache:
-        host = make_host("oracle,oracle", memory=BACKEND_MEMORY, cache_dir=Path(cache), values=2**25, proto="auto")
+        host = make_host(
+            "oracle,oracle", memory=BACKEND_MEMORY, cache_dir=Path(cache), values=2**25, proto=request.get("proto", "auto")
+        )
         with Server(host, "127.0.0.1", 0) as server:
             _say(out, {"port": int(server.endpoint.rpartition(":")[2]), "pid": os.getpid()})
             while signal.sigwait({*ENDS, signal.SIGUSR1}) == signal.SIGUSR1:
+                for function in remembered:
+                    function.cache_clear()
                 _say(out, {"lines": sorted(reached.swap())})
     os._exit(0)
 

@@ -87,12 +87,18 @@ class FewOps(OneDevice):
             raise Violation("graph.op-supported", "op", op)
 
 
+class OnlyProducts(FewOps):
+    """Computes products of F32 and refuses every other op, sums among them."""
+
+    KERNELS = frozenset({"MUL_MAT"})
+
+
 class Rounded(OneDevice):
-    """Gives buffers in whole pages, as devices with pages do."""
+    """Gives buffers in whole pages and some bytes more, as allocators do that have use for them."""
 
     def handle(self, message: object) -> object:
         if isinstance(message, AllocBuffer) and 0 < message.size < 2**40:
-            message = AllocBuffer(device=message.device, size=-(-message.size // 4096) * 4096)
+            message = AllocBuffer(device=message.device, size=-(-message.size // 4096) * 4096 + 320)
         return super().handle(message)
 
 
@@ -149,6 +155,7 @@ CONFORMING: dict[str, type[Session]] = {
     "whole-pages": Rounded,
     "few-types": FewTypes,
     "few-ops": FewOps,
+    "only-products": OnlyProducts,
 }
 """Behaviour to session."""
 

@@ -75,9 +75,12 @@ def bring(wanted: Sequence[Wanted], guard: Guard, told: Uploaded) -> None:
             here.append(one)
         else:
             by_device.setdefault(id(one.device), []).append(one)
+    complaints = []
     for some in by_device.values():
         with guard(some[0].device):
-            _require_room(some[0].device, some)
+            complaints += _lacking(some[0].device, some)
+    if complaints:
+        raise Misuse("; ".join(complaints))
     with ThreadPoolExecutor(max(1, len(by_device)), "upload") as pool:
         running = [pool.submit(_bring_to, some[0].device, some, guard, told) for some in by_device.values()]
     failures = [failure for one in running if (failure := one.exception()) is not None]
@@ -107,7 +110,12 @@ def _made(wanted: Wanted) -> RemoteTensor:
     return RemoteTensor(wanted.device, leaf.dtype, leaf.ne, leaf.nb, leaf.ndim, leaf.name)
 
 
-def _require_room(device: Device, wanted: Sequence[Wanted]) -> None:
+def _lacking(device: Device, wanted: Sequence[Wanted]) -> list[str]:
+    """Return what does not fit on a device and by how much, if anything.
+
+    Raises:
+        Misuse: for a tensor that it could never hold.
+    """
     free, missing = device.memory().free, list[str]()
     for one in wanted:
         if one.leaf.dtype.number >= type_count(device.version):
@@ -120,10 +128,11 @@ def _require_room(device: Device, wanted: Sequence[Wanted]) -> None:
         room -= one.leaf.nbytes + one.beside
         if room < 0:
             missing.append(one.name)
-    if missing:
-        some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        states = f" ({beside} of them for states)" if beside else ""
-        raise Misuse(f"{device.name} has {free} bytes free and needs {needed}{states}, {needed - free} too many: {some} do not fit")
+    if not missing:
+        return []
+    some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    states = f" ({beside} of them for states)" if beside else ""
+    return [f"{device.name} has {free} bytes free and needs {needed}{states}, {needed - free} too many: {some} do not fit"]
 
 
 def _bring_to(device: Device, wanted: Sequence[Wanted], guard: Guard, told: Uploaded) -> None:

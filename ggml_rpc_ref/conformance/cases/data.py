@@ -433,15 +433,26 @@ def round_trip_of_much(subject: Subject) -> None:
     _round_trip(peer, tensor_in(peer.alloc(size), [size], "I8"), data)
 
 
-@case("data.copy/{}", each={"3-mib-overlap-forward": (0, 4096), "3-mib-overlap-backward": (4096, 0)})
-def copy_much_overlapping(subject: Subject, row: tuple[int, int]) -> None:
-    """COPY_TENSOR between tensors of 3 MiB that share all but 4,096 bytes, {}: if answered with 1, it holds the source's."""
-    peer, size = subject.connect(), 3 * 2**20
+MUCH: dict[str, tuple[int, int, int]] = {
+    "3-mib-overlap-forward": (3, 0, 4096),
+    "3-mib-overlap-backward": (3, 4096, 0),
+    # more than a server may copy at one go
+    "17-mib-overlap-forward": (17, 0, 4096),
+    "17-mib-overlap-backward": (17, 4096, 0),
+}
+"""Words to a length in MiB, and where source and destination begin."""
+
+
+@case("data.copy/{}", each=MUCH)
+def copy_much_overlapping(subject: Subject, row: tuple[int, int, int]) -> None:
+    """COPY_TENSOR between tensors that share all but 4,096 bytes, {}: if answered with 1, it holds the source's."""
+    (mib, *places), peer = row, subject.connect()
+    size = mib * 2**20
     buffer = peer.alloc(size + 4096)
     whole = tensor_in(buffer, [size + 4096], "I8")
     # a period that no copy in blocks of a power of two repeats by chance
     peer.write(whole, (bytes(range(251)) * (size // 251 + 32))[: size + 4096])
-    _copied(peer, tensor_in(buffer, [size], "I8", row[0]), tensor_in(buffer, [size], "I8", row[1]), size)
+    _copied(peer, tensor_in(buffer, [size], "I8", places[0]), tensor_in(buffer, [size], "I8", places[1]), size)
 
 
 @case("data.hash-hit/at-an-offset")

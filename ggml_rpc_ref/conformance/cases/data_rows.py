@@ -82,6 +82,21 @@ def read_rows(subject: Subject, rows: Rows) -> None:
     require(got == want, want[:16].hex(), bytes(got[:16]).hex())
 
 
+@case("data.rows/{}", each={"40000-of-4-bytes": Rows(8, 4, 40_000, 52), "9-of-a-mib": Rows(3, 2**20, 9, 2**20 + 5)})
+def many_rows(subject: Subject, rows: Rows) -> None:
+    """SET_TENSOR_2D and GET_TENSOR_2D of more than a server moves at one go, {}: the rows, and the bytes between as they were."""
+    peer, size = subject.connect(), rows.offset + rows.stride * rows.n_copies
+    tensor = tensor_in(peer.alloc(size), [size], "I8")
+    peer.write(tensor, bytes([GUARD]) * size)
+    # no row, and no piece of a power of two, begins like another
+    data = (bytes(range(251)) * (rows.size * rows.n_copies // 251 + 1))[: rows.size * rows.n_copies]
+    peer.tell(rows.write(tensor, data))
+    require(
+        peer.read(tensor, size) == rows.over(bytes([GUARD]) * size, data), "these rows to change and nothing else", "other bytes"
+    )
+    require(peer.ask(rows.read(tensor)).data == data, "the rows that were written", "other bytes")
+
+
 OUTSIDE: dict[str, Rows] = {
     "one-byte-past-end": Rows(7, 10, 16, 16),
     "last-row-outside": Rows(0, 16, 17, 16),

@@ -160,18 +160,18 @@ Place = Callable[[Buffer], RpcTensor]
 
 OUTSIDE: dict[str, Place] = {
     "byte-before": lambda b: replace(tensor_in(b, [4]), data=b.base - 1),
-    "byte-behind": lambda b: tensor_in(b, [4], offset=SIZE - 15),
-    "at-end": lambda b: tensor_in(b, [4], offset=SIZE),
-    "too-long": lambda b: tensor_in(b, [SIZE + 1], "I8"),
+    "byte-behind": lambda b: tensor_in(b, [4], offset=b.size - 15),
+    "at-end": lambda b: tensor_in(b, [4], offset=b.size),
+    "too-long": lambda b: tensor_in(b, [b.size + 1], "I8"),
     "address-0": lambda b: replace(tensor_in(b, [4]), data=0),
     "address-wraps": lambda b: replace(tensor_in(b, [4]), data=2**64 - 8),
-    "stride-leaves": lambda b: replace(tensor_in(b, [4, 2]), nb=(4, SIZE - 15, SIZE, SIZE)),
-    "last-stride-leaves": lambda b: replace(tensor_in(b, [1, 1, 1, 2]), nb=(4, 4, 4, SIZE - 3)),
-    "block-row-leaves": lambda b: replace(tensor_in(b, [32, 2], "Q8_0"), nb=(34, SIZE - 33, SIZE, SIZE)),
+    "stride-leaves": lambda b: replace(tensor_in(b, [4, 2]), nb=(4, b.size - 15, b.size, b.size)),
+    "last-stride-leaves": lambda b: replace(tensor_in(b, [1, 1, 1, 2]), nb=(4, 4, 4, b.size - 3)),
+    "block-row-leaves": lambda b: replace(tensor_in(b, [32, 2], "Q8_0"), nb=(34, b.size - 33, b.size, b.size)),
     # each (ne-1)*nb is 2^62, so that the four of them make 2^64 and the sum wraps to the size of one element (OBS-4)
     "sum-of-strides-wraps": lambda b: replace(tensor_in(b), ne=(2**31 + 1,) * 4, nb=(2**31,) * 4),
 }
-"""A tensor whose bytes are not all in its buffer of SIZE bytes; none leaves it by more than a few bytes that anyone would touch."""
+"""A tensor whose bytes are not all in its buffer; none leaves it by more than a few bytes that anyone would touch."""
 
 
 @case("tensor.in-buffer/{}", each=OUTSIDE, may_crash=True)
@@ -193,6 +193,16 @@ def one_byte_before(subject: Subject, carry: Carry) -> None:
     """{} whose tensor begins one byte before its buffer: refused."""
     peer = subject.connect()
     peer.refuses(carry(peer, OUTSIDE["byte-before"](peer.alloc(SIZE)), tensor_in(peer.alloc(SIZE), [4])))
+
+
+@case("tensor.in-buffer/graph-second-of-its-kind", may_crash=True)
+def second_of_its_kind_behind(subject: Subject) -> None:
+    """GRAPH_COMPUTE with a source of a type, ne and nb that one before it has, ending one byte behind its buffer: refused."""
+    arena = Arena(subject.connect())
+    numbers = arena.leaf([4], [1.0, 2.0, 3.0, 4.0])
+    total = arena.node("ADD", [numbers, numbers], [4])
+    second = arena.add(replace(numbers, data=arena.buffer.base + arena.buffer.size - 15))
+    arena.refuses(arena.change(total, src=(numbers.id, numbers.id, second.id)))
 
 
 @case("tensor.in-buffer/other-buffers-address", may_crash=True)

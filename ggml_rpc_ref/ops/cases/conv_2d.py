@@ -49,3 +49,4 @@ def cases() -> Iterator[Case]:
     yield _case("images-apart", (3, 2, 3, 2), (7, 5, 3, 2), nb=(4, 32, 192, 640))
     yield _case("images-permuted", (3, 2, 3, 2), (7, 5, 3, 2), nb=(12, 84, 4, 420))
     yield _case("result-permuted", (3, 2, 3, 2), (7, 5, 3, 2), dst_nb=(8, 40, 4, 160))
+    yield _case("one-element", (1, 1, 2, 1), (1, 1, 2, 1))

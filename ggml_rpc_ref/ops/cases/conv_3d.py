@@ -50,3 +50,4 @@ def cases() -> Iterator[Case]:
     yield _case("volumes-apart", (3, 2, 2), (5, 4, 3), (2, 2, 2), nb=(4, 32, 192, 1024))
     yield _case("volumes-permuted", (3, 2, 2), (5, 4, 3), (2, 2, 2), nb=(4, 240, 80, 20))
     yield _case("result-permuted", (3, 2, 2), (5, 4, 3), (2, 2, 2), dst_nb=(4, 96, 48, 12))
+    yield _case("one-element", (1, 1, 1), (1, 1, 1), (2, 1, 1))

@@ -48,6 +48,7 @@ def _cases() -> Iterator[Case]:
     yield _case("beyond-f16", (2, 2, 1, 3), (4, 3), kernel_type="F16", fill="normal:1e5")
     yield _case("gaps", (3, 2, 2, 4), (5, 3), 2, nbs=((4, 12, 32, 100), (4, 24, 96, 400)))
     yield _case("kernel-permuted", (3, 2, 2, 4), (5, 3), 2, nbs=((4, 12, 96, 24), None))
+    yield _case("one-element", (1, 1, 1, 2), (1, 1), kernel_type="F16")
     for kernel_type in ("F32", "F16"):
         every = _case(f"all-of-three-images-{kernel_type}".lower(), (3, 2, 2, 3), (4, 5), 2, 3, kernel_type=kernel_type)
         yield from since("CONV_TRANSPOSE_2D.images", [every])

@@ -81,3 +81,5 @@ def _block_cases() -> Iterator[Case]:
     yield _case("q8_0-to-q8_0-gaps", Operand("Q8_0", (64, 3)), "Q8_0", (32, 6), (34, 68, 408, 408))
     yield _case("iq3_s-to-iq3_s", Operand("IQ3_S", (256, 2), fill="blocks"), "IQ3_S")
     yield _case("f32-special-to-q8_0", Operand("F32", (32, 8), fill="values:0,-0.0,1e-40,1e-20,127,-128,1e4,3e4"), "Q8_0")
+    for dtype in WRITABLE_BLOCKS:  # sums of squares below 1, which a search for a scale compares with 0
+        yield _case(f"f32-small-to-{dtype}".lower(), Operand("F32", (256, 2), fill="normal:1e-3"), dtype)

@@ -109,5 +109,8 @@ def _special_cases(q: Operand, k: Operand, v: Operand) -> Iterator[Case]:
     for words, mask, sink in (("", None, None), ("-mask", hidden, None), ("-sinks", None, sinks), ("-softcap", None, None)):
         cap = {"logit_softcap": 2.0} if words == "-softcap" else {}
         yield attention(f"scale-minus-inf{words}", above["q"], above["kv"], above["kv"], mask, sink, scale=-math.inf, **cap)
+    # every length another one, so that no dimension can be taken for another
+    yield attention("heads-apart", Operand("F32", (32, 3, 4)), Operand("F16", (32, 17, 4)), Operand("F16", (40, 19, 4)))
+    yield attention("all-apart", Operand("F32", (8, 2, 6, 4)), Operand("F32", (8, 5, 3, 2)), Operand("F32", (12, 7, 2, 4)))
     yield attention("no-keys", q, Operand("F16", (32, 0, 2)), Operand("F16", (32, 0, 2)))
     yield attention("no-queries", Operand("F32", (32, 0, 4)), k, v)

@@ -57,6 +57,7 @@ def cases() -> Iterator[Case]:
     yield _case("flat-f16", (4, 7, 2), (31, 7, 2), s=(1, 0), p=(2, 0), d=(1, 0), flat=True, types="F16 F32 F16")
     yield _case("flat-with-a-second-padding", (3, 4, 5), (11, 4, 3), p=(0, 1), d=(1, 0), flat=True)
     yield _case("flat-rows-apart", (3, 4, 5), (11, 4, 3), nb=(4, 64, 300, 1000), **flat)  # type: ignore[arg-type]
+    yield _case("one-element", (1, 1, 1, 1), (1, 1, 1, 1))
     yield from since("IM2COL.kernel", _later())
 
 

@@ -53,6 +53,7 @@ def cases() -> Iterator[Case]:
     yield _case("channels-permuted", (3, 2), (7, 5, 3, 2), nb=(4, 28, 280, 140))
     yield _flat("flat", 3, (11, 4, 3))
     yield _flat("flat-padded-strided-dilated", 3, (23, 4, 2), 2, 3, 3)
+    yield _case("one-element", (1, 1), (1, 1, 1, 1))
     yield from since("IM2COL_BACK.f16", _later())
 
 

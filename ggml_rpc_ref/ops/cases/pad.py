@@ -54,3 +54,4 @@ def _cases() -> Iterator[Case]:
         yield _case(f"{word}-far-right", (3, 2, 1, 1), (0, 11, 0, 7, 0, 0, 0, 0), circular=circular)
     yield _case("any-other-number-is-circular", (3, 2, 1, 1), (1, 2, 0, 0, 0, 0, 0, 0), circular=-5)
     yield _case("zeros-around-nothing", (0, 2, 1, 1), (1, 2, 0, 0, 0, 0, 0, 0))
+    yield _case("zeros-one-element", (1, 1, 1, 1), (0,) * 8)

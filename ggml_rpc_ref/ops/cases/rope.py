@@ -23,6 +23,7 @@ def _cases() -> Iterator[Case]:
     wide = Operand("F32", (96, 2, 3))
     yield rotation("mrope-partial", wide, MROPE, 48, {"sections": (8, 8, 8, 0)})
     yield rotation("imrope-partial", wide, IMROPE, 48, {"sections": (9, 8, 7, 0)})
+    yield rotation("one-factor", Operand("F32", (6, 2, 3)), NORMAL, 2, factors="uniform:0.5:8")
     yield from since("ROPE.offset", _later())
 
 

@@ -23,6 +23,7 @@ def _cases() -> Iterator[Case]:
         yield rotation(f"{name}-yarn", Operand("F32", (64, 2, 5)), mode, n_dims, YARN | sections, factors="uniform:0.5:8")
         yield rotation(f"{name}-in-place", Operand("F32", (64, 2, 5)), mode, n_dims, sections, in_place=True)
     yield rotation("partial", Operand("F32", (80, 3, 5), nb=(4, 384, 1280, 8000)), NEOX, 32)
+    yield rotation("one-factor", Operand("F32", (6, 2, 3)), NORMAL, 2, factors="uniform:0.5:8")
     yield from since("ROPE_BACK.offset", _later())
 
 

@@ -36,6 +36,9 @@ def _other_cases(x: Operand) -> Iterator[Case]:
     yield softened("in-place", x, Operand("F16", (33, 5)), in_place=True)
     yield softened("gaps", Operand("F32", (16, 4, 3, 2), nb=(4, 96, 480, 2048)))
     yield softened("empty", Operand("F32", (33, 0, 2)))
+    one = Operand("F32", (1,))
+    yield softened("one-element", one)
+    yield softened("one-element-mask-sink", one, one, one)
 
 
 def softened(id: str, x: Operand, mask: Operand | None = None, sinks: Operand | None = None, *,

@@ -25,3 +25,4 @@ def cases() -> Iterator[Case]:
     yield _case("one-channel", 4, 1, 6, 3)
     yield _case("special", 2, 16, 16, fill=NON_FINITE)
     yield _case("apart", 4, 5, 3, 2, nbs=((4, 24, 160, 320), (4, 32, 128, 256)))
+    yield _case("one-element", 3, 1, 1)

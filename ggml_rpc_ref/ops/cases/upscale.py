@@ -50,3 +50,5 @@ def _cases() -> Iterator[Case]:
         yield _case(f"{word}-special", (33, 17, 1, 1), (48, 21, 1, 1), mode, fill=fill)
         yield _case(f"{word}-view", (7, 5, 2, 2), (10, 9, 2, 2), mode, nbs=((4, 32, 200, 512), None))
         yield _case(f"{word}-permuted", (7, 5, 2, 2), (10, 9, 2, 2), mode, nbs=((16, 112, 8, 4), (4, 80, 40, 720)))
+    for word in ("nearest", "bilinear"):
+        yield _case(f"{word}-one-element", (1, 1, 1, 1), (1, 1, 1, 1), MODES[word])

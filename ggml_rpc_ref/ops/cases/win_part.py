@@ -22,3 +22,4 @@ def cases() -> Iterator[Case]:
     yield _case("one-pixel", (3, 4, 2), 1)
     yield _case("many-channels", (129, 5, 3), 2)
     yield _case("special", (7, 9, 5), 4, "special")
+    yield _case("one-element", (1, 1, 1), 1)

@@ -30,3 +30,4 @@ def cases() -> Iterator[Case]:
     yield _case("narrower-windows", (3, 2, 9), 4, (2, 4, 3))
     yield _case("lower-windows", (3, 9, 2), 4, (4, 2, 3))
     yield _case("special", (7, 9, 5), 4, fill="special")
+    yield _case("one-element", (1, 1, 1), 1)
