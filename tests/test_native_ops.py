@@ -293,6 +293,21 @@ def test_an_index_out_of_range_is_refused_in_the_oracles_words(name: str) -> Non
             compute(native(HERE[0]), op.check(dst, src, op.pack(case.params)))
 
 
+@pytest.mark.parametrize("variant", HERE)
+def test_nothing_is_computed_of_a_node_with_a_bad_index(variant: str) -> None:
+    """Small nodes too: what its other phases read, the one that met the index has not made."""
+    op = ops_of(NEWEST)["MUL_MAT_ID"]
+    case = next(case for case in newest_cases("MUL_MAT_ID") if 0 not in case.dst.quad and case.src[0].dtype == "F32")
+    dst, src = recipes.build("MUL_MAT_ID", case)
+    compute(native(variant), op.check(dst, src, op.pack(case.params)))  # its tables lie in the same memory as the next node's
+    assert src[2] is not None
+    src[2].array.flat[-1] = 2**31 - 1
+    dst.array[...] = 77.0
+    with pytest.raises(Violation, match=r"graph\.index"):
+        compute(native(variant), op.check(dst, src, op.pack(case.params)))
+    assert (dst.array == 77.0).all()
+
+
 # ------------------------------------------------------------------------------------------------------ bytes outside
 
 

@@ -259,7 +259,8 @@ static void run_small(const struct node *node, uint8_t *scratch, atomic_int *out
 {
     const struct geometry *g = node->of;
     struct work work = {scratch, scratch + aligned(g->shared), outcome};
-    for (int i = 0; i < g->phases; i++)
+    /* a phase that met a bad index has not left what the next one reads */
+    for (int i = 0; i < g->phases && atomic_load_explicit(outcome, memory_order_relaxed) == DONE; i++)
         g->phase[i].run(node, 0, g->phase[i].units, &work);
 }
 
