@@ -76,7 +76,6 @@ OUTSIDE: dict[str, set[str]] = {
     "jinja2": {"conformance/html"},
     "pytest": {"pytest_plugin"},
     "hypothesis": {"fuzz/strategies"},
-    "atheris": {"fuzz/guided"},
     "dask": {"cluster"},
 }
 """What of other people's each file or folder may import; beside numpy, which all may but spec and errors."""

@@ -216,7 +216,8 @@ def test_a_report_says_where(output: str, place: str, frames: tuple[str, ...]) -
 
 def test_last_words_are_the_reports_first() -> None:
     assert preload.last_words(OVERFLOW) == "ERROR: AddressSanitizer: heap-buffer-overflow"
-    said = "/x/ggml.c:12: GGML_ASSERT(a) failed\n=====\n" + OVERFLOW.replace("heap-buffer-overflow on", "ABRT on unknown")
+    report = OVERFLOW.replace("heap-buffer-overflow on", "ABRT on unknown")
+    said = f"/x/ggml.c:12: GGML_ASSERT(a) failed\nAddressSanitizer:DEADLYSIGNAL\n=====\n{report}"
     assert preload.last_words(said) == "ggml.c:12: GGML_ASSERT(a) failed"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import struct
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +21,17 @@ from ggml_rpc_ref.ops import OPS
 from ggml_rpc_ref.protocol.codec import encode
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import patterns
+from ggml_rpc_ref.server.budget import ARRIVING, Budget
+from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.server.patterns import Planner
 from ggml_rpc_ref.server.plan import Plan, make_plan
+from ggml_rpc_ref.server.session import Session
+from ggml_rpc_ref.server.stored_graphs import StoredGraphs
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.versions import DEFAULT
 from ggml_rpc_ref.tensor import contiguous_nb
 from tests.support.seeds import SEED
 
@@ -88,12 +94,22 @@ def world() -> World:
 
 
 @pytest.fixture
-def by_pattern(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many graphs have been checked as a whole so far."""
-    checked = []
-    real = patterns.check
-    monkeypatch.setattr(patterns, "check", lambda *arguments: checked.append(1) or real(*arguments))
-    return lambda: len(checked)
+def checked(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many graphs have been checked node by node so far, and how many single nodes."""
+    counts = {"make_plan": 0, "check_node": 0}
+
+    def counting(name: str) -> Callable[..., Any]:
+        real = getattr(patterns, name)
+
+        def counted(*arguments: Any) -> Any:
+            counts[name] += 1
+            return real(*arguments)
+
+        return counted
+
+    for name in counts:
+        monkeypatch.setattr(patterns, name, counting(name))
+    return counts
 
 
 def outcome(make: Callable[[], Plan], world: World) -> tuple[Any, ...]:
@@ -107,21 +123,23 @@ def outcome(make: Callable[[], Plan], world: World) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("other", [{}, {"keys": 24, "seen": 5}, {"eps": 0.5}, {"keys": 4, "eps": 1.0}])
-def test_a_graph_like_the_last_one_is_not_checked_anew(world: World, by_pattern: Callable[[], int], other: dict[str, Any]) -> None:
+def test_a_graph_like_the_last_one_is_not_checked_anew(world: World, checked: dict[str, int], other: dict[str, Any]) -> None:
     world.planner(world.graph(), world.memory, world.backend)
+    assert checked == {"make_plan": 0, "check_node": 4}, "each kind of node once"
     plan = world.planner(world.graph(**other), world.memory, world.backend)
-    assert by_pattern() == 1
+    assert checked["make_plan"] == 0
+    assert checked["check_node"] < 8
     fresh = make_plan(world.graph(**other), world.memory, world.backend)
     assert world.result(plan) == world.result(fresh)
     assert np.array_equal(plan.compiled._packed, fresh.compiled._packed)  # type: ignore[attr-defined]
     assert [step.node for step in plan.steps] == [step.node for step in fresh.steps]
 
 
-def test_a_graph_in_another_buffer_is_computed_there(world: World, by_pattern: Callable[[], int]) -> None:
+def test_a_graph_in_another_buffer_is_computed_there(world: World, checked: dict[str, int]) -> None:
     world.planner(world.graph(), world.memory, world.backend)
     first, world.buffer = world.buffer, world.allocate()
     plan = world.planner(world.graph(), world.memory, world.backend)
-    assert by_pattern() == 1
+    assert checked == {"make_plan": 0, "check_node": 4}
     assert plan.buffers == {world.buffer}
     before = first.allocation.data.copy()  # type: ignore[union-attr]
     assert any(world.result(plan)[3 * PLACE :])
@@ -145,15 +163,19 @@ def mutated(graph: Graph, row: int, field: str, index: int, value: int) -> Graph
         st.one_of(
             st.tuples(st.integers(0, 6), st.sampled_from(["ne", "nb", "type", "op_params", "view_offs"]), st.integers(0, 3),
                       st.sampled_from([0, 1, 2, 4, 8, 16, 30, 32, 64, 128, 2**31, 2**32 - 1])),
+            st.tuples(st.integers(0, 6), st.sampled_from(["id", "op", "flags", "src", "view_src", "buffer"]), st.integers(0, 1),
+                      st.integers(0, 16)),
             st.tuples(st.integers(0, 6), st.just("data"), st.just(0), st.integers(-2, 34).map(lambda n: n * PLACE // 2)),
         ),
         min_size=1, max_size=3,
-    )
+    ),
+    like=st.booleans(),
 )  # fmt: skip
-def test_any_other_graph_comes_out_as_make_plan_has_it(changes: list[tuple[int, str, int, int]]) -> None:
-    """Whatever is changed in whichever tensors: the same steps and bytes, or the same refusal."""
+def test_any_other_graph_comes_out_as_make_plan_has_it(changes: list[tuple[int, str, int, int]], like: bool) -> None:
+    """Whatever is changed in whichever tensors, in a graph like one before or the first: the same steps and bytes, or refusal."""
     world = World()
-    world.planner(world.graph(), world.memory, world.backend)
+    if like:
+        world.planner(world.graph(), world.memory, world.backend)
     graph = world.graph()
     for row, field, index, value in changes:
         number = value + world.buffer.base if field == "data" else value
@@ -168,17 +190,17 @@ def test_any_other_graph_comes_out_as_make_plan_has_it(changes: list[tuple[int, 
 @pytest.mark.parametrize(
     ("row", "field", "value"),
     [
-        (6, "data", PLACE * 4 + 8), (2, "data", PLACE + 4), (5, "view_offs", 4), (5, "data", PLACE * 5 + 4), (0, "data", ROOM),
+        (6, "data", PLACE * 5 + 8), (2, "data", PLACE + 4), (5, "view_offs", 4), (5, "data", PLACE * 5 + 4), (0, "data", ROOM),
         (4, "ne", 0),
     ],
 )  # fmt: skip
-def test_what_numpy_finds_is_looked_at_again(world: World, by_pattern: Callable[[], int], row: int, field: str, value: int) -> None:
+def test_what_numpy_finds_is_looked_at_again(world: World, checked: dict[str, int], row: int, field: str, value: int) -> None:
     """A result over part of a source, a view in the wrong place, a tensor outside, an empty node."""
     world.planner(world.graph(), world.memory, world.backend)
     graph = mutated(world.graph(), row, field, 0, value + (world.buffer.base if field == "data" else 0))
     wanted = outcome(lambda: make_plan(graph, world.memory, world.backend), world)
     assert outcome(lambda: world.planner(graph, world.memory, world.backend), world) == wanted
-    assert by_pattern() == 2
+    assert checked["make_plan"] == 1
 
 
 def test_a_node_that_was_empty_is_computed_once_it_is_not(world: World) -> None:
@@ -235,6 +257,7 @@ def test_patterns_are_bounded_and_go_with_their_connection(world: World, monkeyp
     known = world.planner._known
     assert sum(len(k.pattern.tensors) for k in known) <= 20
     assert len(known) == 2
+    assert world.planner._memory.size == sum(k.pattern.nbytes for k in known)
     another = Memory([world.backend.memory])
     world.memory.close()
     world.memory = another
@@ -242,3 +265,55 @@ def test_patterns_are_bounded_and_go_with_their_connection(world: World, monkeyp
     gc.collect()
     world.planner(world.graph(), world.memory, world.backend)
     assert len(world.planner._known) == 1
+
+
+def test_patterns_are_counted_and_make_room_for_graphs(world: World) -> None:
+    """What they have is about what Python says that it has; a graph that would find no room gets theirs."""
+    budget = Budget(2**20)
+    planner = Planner(budget=budget)
+    graph = world.graph()
+    many = Graph(0, graph.nodes, np.concatenate((graph.tensors, unused(graph, 300))))
+    planner(graph, world.memory, world.backend)
+    gc.collect()
+    tracemalloc.start()
+    planner(many, world.memory, world.backend)
+    gc.collect()
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    (_, known) = planner._known
+    assert 0.9 * known.pattern.nbytes < kept < 1.5 * known.pattern.nbytes
+    assert budget.used == sum(k.pattern.nbytes for k in planner._known)
+    stored = StoredGraphs(budget, DEFAULT)
+    for _ in range(2):
+        stored.arriving((2**19 - 1000) // ARRIVING)
+        assert budget.used < 2**20
+        stored = StoredGraphs(budget, DEFAULT)
+    assert not planner._known
+    with pytest.raises(Violation, match=r"frame\.size-bounded"):
+        stored.arriving(2**18 // ARRIVING)
+
+
+def unused(graph: Graph, count: int) -> Any:
+    """Tensors that no node names."""
+    more = np.repeat(graph.tensors[:1], count)
+    more["id"] = 1000 + np.arange(count)
+    return more
+
+
+def test_a_pattern_that_there_is_no_room_for_is_not_kept(world: World) -> None:
+    planner = Planner(budget=Budget(2000))
+    planner(world.graph(), world.memory, world.backend)
+    assert not planner._known
+    assert planner._memory.budget.used == 0
+
+
+def test_a_connection_that_is_over_leaves_no_pattern() -> None:
+    host = make_host("native", memory=2**20)
+    with Session(host) as session:
+        buffer = session.memory.alloc(0, ROOM)
+        assert buffer is not None
+        world = World()
+        world.buffer = buffer
+        session.handle(world.graph())
+        assert host.graph_memory.used > session.stored.memory.size
+    assert host.graph_memory.used == 0

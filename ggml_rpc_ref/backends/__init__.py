@@ -32,6 +32,7 @@ __all__ = [
     "Cancelled",
     "DeviceFault",
     "Form",
+    "Forming",
     "Places",
     "Repeatable",
     "Run",
@@ -90,7 +91,6 @@ class Places(NamedTuple):
     offsets: npt.NDArray[np.uint64]
 
 
-@runtime_checkable
 class Repeatable(Protocol):
     """A run, all of its steps the backend's own, that can be made again for nodes like these."""
 
@@ -104,6 +104,10 @@ class Repeatable(Protocol):
 class Form(Protocol):
     """What runs of nodes that differ in little more than where they lie have in common."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it has, about."""
+
     def run(self, places: Places, changed: Mapping[int, Node], nodes: Callable[[], Sequence[Node]]) -> Repeatable | None:
         """Return the run of nodes that are the same but for where they lie; None where they must be compiled anew.
 
@@ -111,6 +115,19 @@ class Form(Protocol):
             places: of all nodes.
             changed: the nodes, by their place in the list, whose types, ne, nb or parameters are others, too.
             nodes: makes all of them, where one is to be named in an error.
+        """
+
+
+@runtime_checkable
+class Forming(Protocol):
+    """A backend that compiles nodes by what they have in common, without an object for each of them."""
+
+    def form(self, kinds: Sequence[Node], which: npt.NDArray[np.int64]) -> Form | None:
+        """Return the form of a run; None where the backend does not compute all of its nodes.
+
+        Args:
+            kinds: one node of each kind, a kind being op, parameters, types and layouts.
+            which: shape (n,), the kind of each of the run's nodes, in order.
         """
 
 

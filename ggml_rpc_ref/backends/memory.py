@@ -180,6 +180,7 @@ class HostMemory:
 
     Attributes:
         changed: called with each range of bytes that has changed; for a backend that keeps something made from them.
+        give_way: asks that backend to give back what it keeps; returns whether it has.
     """
 
     def __init__(
@@ -187,6 +188,7 @@ class HostMemory:
     ) -> None:
         self.total, self._make, self._spare, self._used, self._lock = total, make, spare, 0, Lock()
         self.changed: Callable[[HostAllocation, int, int], None] | None = None
+        self.give_way: Callable[[], bool] = lambda: False
 
     @property
     def free(self) -> int:
@@ -201,10 +203,18 @@ class HostMemory:
             # counted before the bytes are made, so that the lock need not be held while gigabytes of pages are touched
             self._used += size
         try:
-            return HostAllocation(self._make(size), self)
+            return HostAllocation(self._made(size), self)
         except (MemoryError, ValueError):  # ValueError is numpy's for a size that no array can have
             self.give_back(size)
             return None
+
+    def _made(self, size: int) -> Bytes:
+        try:
+            return self._make(size)
+        except MemoryError:
+            if not self.give_way():
+                raise
+            return self._make(size)
 
     def adopt(self, data: Bytes) -> HostAllocation:
         """Return bytes that are there already as an allocation, without a copy."""

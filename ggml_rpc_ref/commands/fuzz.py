@@ -55,9 +55,6 @@ def fuzz(
     inside: Annotated[
         bool, typer.Option("--inside", help="Fuzz our own server in this process, the decoder and the readers of files.")
     ] = False,
-    guided: Annotated[
-        bool, typer.Option("--guided", help="With --inside: only the readers of files, under libFuzzer (atheris).")
-    ] = False,
     device: Annotated[
         str, typer.Option(metavar="NAME", help="With --inside: this backend, each session compared with the oracle's answers.")
     ] = "",
@@ -96,8 +93,6 @@ def fuzz(
     seconds = max_time or PROFILES[profile]
     if corpus is not None:
         raise typer.Exit(_corpus(corpus, seed, spawn, target))
-    if guided:
-        raise typer.Exit(_guided(seed, seconds))
     if inside:
         raise typer.Exit(_inside(seed, seconds, messages, sums, device, proto))
     polite = POLITE if target and not _is_near(target) else 0.0
@@ -137,17 +132,6 @@ def _corpus(directory: Path, seed: str, spawn: str, target: str) -> ExitCode:
         raise Misuse(f"can't write {error.filename}: {error.strerror}") from None
     print(f"{count} files in {directory}: .raw conversations for AFLNet, AFL++ and libFuzzer, and a dictionary")
     return ExitCode.OK
-
-
-def _guided(seed: str, seconds: float) -> ExitCode:
-    """Fuzz the readers of files with Python's branches as feedback; print each defect."""
-    from ggml_rpc_ref.fuzz.guided import run
-
-    found = list(run("ggml_rpc_ref.commands.readers", seconds, seed))
-    for defect in found:
-        print(f"DEFECT {defect.words}: {defect.what}")
-    print(f"{len(found)} defects")
-    return ExitCode.OUR_FAULT if found else ExitCode.OK
 
 
 def _inside(seed: str, seconds: float, messages: int, sums: Path | None, device: str, proto: str) -> ExitCode:

@@ -66,7 +66,8 @@ def serve(
         str,
         typer.Option(
             metavar="SIZE",
-            help="Memory for float copies of quantised weights. (default: 2G, at most an eighth of what is available)",
+            help="Memory for copies of quantised weights, floats for numpy or packed for C. "
+            "(default: 2G, at most an eighth of what is available)",
             show_default=False,
         ),
     ] = "",

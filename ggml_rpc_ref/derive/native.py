@@ -66,6 +66,7 @@ struct node {{
     const struct geometry *of;
     uint8_t *dst;
     uint8_t *src[{MAX_SRC}];
+    const uint8_t *packed; /* src[0] once more, laid out for a few columns (`pack_weights`); or NULL */
 }};
 
 /* Nodes that are computed in order, and how far that has come. */
@@ -87,7 +88,10 @@ void pool_free(struct pool *pool);
 int run_some(struct pool *pool, struct run *run, int64_t nanoseconds);
 void run_end(struct pool *pool, struct run *run);
 int plan_geometry(struct geometry *geometry);
+int64_t bytes_packed(const struct geometry *geometry); /* of its weights; 0: they are multiplied as they are */
+void pack_weights(struct pool *pool, const struct geometry *geometry, uint8_t *weights, uint8_t *to);
 int runs_here(void);
+const char *made_from(void); /* a digest of the sources */
 """
 
 

@@ -239,6 +239,6 @@ def last_words(output: str) -> str:
     if report := _UNDEFINED.search(output) or _SANITIZER.search(output):
         if not report[0].endswith("ABRT"):
             return report[0][:200]
-        output = output[: report.start()].rpartition("\n")[0].rstrip("=\n")
+        output = re.sub(r"^(=+|AddressSanitizer:DEADLYSIGNAL|==\d+==)$", "", output[: report.start()], flags=re.MULTILINE)
     words = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith("ggml-rpc-ref ")]
     return re.sub(r"\S*/(?=[^/\s]+:\d+: )", "", words[-1])[:200] if words else ""

@@ -6,6 +6,7 @@ bytes arrive, never by what a message claims to be.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
 from typing import Final
 
@@ -23,10 +24,15 @@ class Budget:
 
     Args:
         total: bytes.
+
+    Attributes:
+        used: bytes that the shares have.
+        give_way: asks whoever holds some of it for convenience alone to give that back; returns whether it has.
     """
 
     def __init__(self, total: int = DEFAULT) -> None:
         self.total, self.used, self._lock = total, 0, Lock()
+        self.give_way: Callable[[], bool] = lambda: False
 
     @property
     def per_share(self) -> int:

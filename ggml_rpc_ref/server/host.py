@@ -24,7 +24,7 @@ from ggml_rpc_ref.spec.versions import AUTO, DEFAULT, Version
 log = logging.getLogger(__name__)
 
 DEFAULT_VALUES = 2 * 2**30
-"""Bytes of float32 copies of quantised weights that are kept by default, where the machine has much more than that."""
+"""Bytes of copies of quantised weights, float32 or packed, that are kept by default, where the machine has much more than that."""
 AUTO_WORD = "auto"
 """Stands for versions of which a client's HELLO chooses one."""
 MOST_FOR_GRAPHS = 4 * 2**30
@@ -53,8 +53,8 @@ def make_host(
         cache_dir: where large uploads are kept; None: nowhere.
         cache_limit: bytes that may be kept there.
         cache_per_client: whether a client finds only what came from its own address.
-        values: bytes of float32 copies of quantised weights to keep, shared equally by the devices; None: DEFAULT_VALUES, but
-            at most an eighth of what is available now.
+        values: bytes of copies of quantised weights to keep, float32 for numpy and packed for C, shared equally by the devices;
+            None: DEFAULT_VALUES, but at most an eighth of what is available now.
         max_steps: elementary steps, of about a nanosecond, that a graph may take.
         proto: the protocol versions that are spoken, as `spoken` reads them.
         threads: threads that compute one node together on a device that has threads of its own; 0: half the cores.
@@ -74,7 +74,8 @@ def make_host(
     served = [Device(backend.name, description(backend), backend) for backend in backends]
     graph_memory = Budget(min(MOST_FOR_GRAPHS, max(budget.DEFAULT, available // 4)))
     try:
-        return Host(served, tensors, version, tuple(others), make_plan=Planner(max_steps), graph_memory=graph_memory)
+        planner = Planner(max_steps, graph_memory)
+        return Host(served, tensors, version, tuple(others), planner, graph_memory, forget=planner.forget)
     except Unsupported as error:
         raise Misuse(f"--proto {proto}: {error}") from None
 

@@ -293,7 +293,7 @@ class Memory:
             Violation: as `tensor`, and graph.null-data for an address without a live buffer; for the first record that breaks one.
         """
         found, which, fits, _ = self._bounds(records)
-        layouts, layout = _distinct(records)
+        layout = layouts(records)
         tensors: list[Tensor] = []
         templates: dict[int, Tensor] = {}
         for start in range(0, len(records), AT_ONCE):
@@ -311,7 +311,7 @@ class Memory:
                 tensors.append(template.at(buffer.allocation, data - buffer.base, text))
         buffers = frozenset(buffer for buffer in found if buffer is not None)
         alive = np.array([buffer is not None for buffer in found], bool)
-        return Placed(tensors, buffers, layout, len(layouts), alive[which] if len(which) else np.zeros(0, bool))
+        return Placed(tensors, buffers, layout, alive[which] if len(which) else np.zeros(0, bool))
 
     def locate(self, records: npt.NDArray[Any]) -> Located:
         """Return where the tensors of a graph lie, as arrays; those that `tensor` would have to look at count as outside."""
@@ -369,14 +369,12 @@ class Placed(NamedTuple):
         tensors: one for each record.
         buffers: the live buffers that they name.
         layout: shape (n,), the same number for two tensors of the same type, ne and nb; counted from 0.
-        layouts: how many of these numbers there are.
         has_bytes: shape (n,), whether the tensor lies in a live buffer.
     """
 
     tensors: list[Tensor]
     buffers: frozenset[Buffer]
     layout: npt.NDArray[np.int64]
-    layouts: int
     has_bytes: npt.NDArray[np.bool_]
 
 
@@ -425,8 +423,8 @@ def _inside(
     return inside
 
 
-def _distinct(records: npt.NDArray[Any]) -> tuple[dict[bytes, int], npt.NDArray[np.int64]]:
-    """Return the distinct (type, ne, nb) of records, numbered, and the number of each record."""
+def layouts(records: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return a number for each record, the same for two of the same type, ne and nb; counted from 0."""
     keys = np.empty((len(records), 9), "<u4")
     keys[:, 0], keys[:, 1:5], keys[:, 5:] = records["type"], records["ne"], records["nb"]
     numbers: dict[bytes, int] = {}
@@ -436,7 +434,7 @@ def _distinct(records: npt.NDArray[Any]) -> tuple[dict[bytes, int], npt.NDArray[
         for start in range(0, len(each), AT_ONCE)
         for key in each[start : start + AT_ONCE].tolist()
     ]
-    return numbers, np.array(listed, np.int64)
+    return np.array(listed, np.int64)
 
 
 def _quad(numbers: tuple[int, ...]) -> Quad:

@@ -1,9 +1,11 @@
-"""A graph like one before is planned again by looking only at what is different: at each token a client sends nearly the same one.
+"""A graph of a known kind is planned by looking only at what is different: at each token a client sends nearly the same one.
 
-A growing context moves tensors, makes some longer and changes a parameter here and there. What `validate.check` found out about
-ids, links and geometry holds as before then, and numpy compares the rest: bounds, views, and results that overlap sources. Nodes
-whose geometry is another are checked as always. Where anything is not as it should be this gives up, and the graph goes through
-`check`, which is the definition and finds the words for a refusal.
+A growing context moves tensors, makes some longer and changes a parameter here and there. What was found out about ids, links and
+geometry holds as before then, and numpy compares the rest: bounds, views, and results that overlap sources. Nodes whose geometry is
+another are checked as always. The first graph of its kind is read the same way: of its nodes, one of each geometry is checked.
+
+Where anything is not as it should be this gives up, and the graph goes through `check`, which is the definition and finds the words
+for a refusal.
 """
 
 from __future__ import annotations
@@ -18,15 +20,18 @@ from weakref import ReferenceType, ref
 import numpy as np
 import numpy.typing as npt
 
-from ggml_rpc_ref.backends import Backend, Form, Places, Repeatable
+from ggml_rpc_ref.backends import Backend, Form, Forming, Places
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import canonical_ops
 from ggml_rpc_ref.ops.op import MAX_SRC, Node
 from ggml_rpc_ref.protocol.graph import Graph
-from ggml_rpc_ref.server.memory import Located, Memory
-from ggml_rpc_ref.server.plan import Plan, assign, compile_plan
-from ggml_rpc_ref.server.validate import MAX_STEPS, NO_TENSOR, CheckedGraph, Links, check, check_node
-from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.server.budget import Budget, Share
+from ggml_rpc_ref.server.memory import AT_ONCE, Located, Memory, layouts
+from ggml_rpc_ref.server.plan import Plan, assign, make_plan
+from ggml_rpc_ref.server.validate import MAX_STEPS, NO_TENSOR, Links, check, check_node, node_keys
+from ggml_rpc_ref.spec.messages import FLAG_COMPUTE
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, op_table
+from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 SAME: Final = ("id", "op", "flags", "src", "view_src")
@@ -34,7 +39,7 @@ SAME: Final = ("id", "op", "flags", "src", "view_src")
 MOST: Final = 64
 """Patterns of all connections together; a client that uses several devices or batch sizes sends as many graphs in turn."""
 MOST_TENSORS: Final = 2**17
-"""Tensors of all patterns together, each about half a kilobyte: no client's graphs take more than that of the server's memory."""
+"""Tensors of all patterns together, each about half a kilobyte; the memory for graphs counts them, and may allow fewer."""
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
 
@@ -46,7 +51,7 @@ class Pattern:
     Attributes:
         nodes: ids of the nodes.
         tensors: the records.
-        links: the ids as positions.
+        view_src: shape (n_tensors,), which tensor each is a view of, or NO_TENSOR.
         at: which tensor each computed node is, shape (n,).
         operands: shape (n, 1 + MAX_SRC), the same and its sources; NO_TENSOR where there is none.
         costs: elementary steps of each computed node.
@@ -60,7 +65,7 @@ class Pattern:
 
     nodes: npt.NDArray[np.uint64]
     tensors: npt.NDArray[Any]
-    links: Links
+    view_src: Indices
     at: Indices
     operands: Indices
     costs: Indices
@@ -72,21 +77,37 @@ class Pattern:
     buffers: tuple[tuple[int, int, int], ...] = ()
 
     @classmethod
-    def of(cls, graph: Graph, checked: CheckedGraph, plan: Plan, version: Version) -> Pattern | None:
-        """Return the pattern of a graph; None where each node is to be looked at, as for those with a rule on their place."""
-        if checked.links is None or not checked.nodes or not isinstance(plan.compiled, Repeatable):
+    def first(cls, graph: Graph, memory: Memory, backend: Forming, version: Version, max_steps: int) -> Pattern | None:
+        """Return the pattern of a graph; None where `check` must look at each node, or the backend does not compute all of them."""
+        try:
+            links = Links.of(graph)
+            links.check_acyclic(graph.tensors["op"] == op_table(version).index("CPY"))
+            listed = np.array(links.nodes, np.int64)
+            computes = _computing(graph.tensors[listed], version)
+            if computes is None or not computes.any():
+                return None
+            at = listed[computes]
+            operands = np.column_stack((at, links.src[at]))
+            which, kinds = _kinds(graph, memory, at, links.src[at], version)
+        except Violation:
+            return None  # which of several is named, `check` decides
+        form = backend.form([node for node, _ in kinds], which)
+        if form is None:
             return None
-        if any(node.op.placement is not None or node.op.writes for node in checked.nodes):
-            return None
-        at = np.array(checked.positions)
-        operands = np.column_stack((at, checked.links.src[at]))
         unread, in_place = (table[graph.tensors["op"][at]] for table in _slots(version))
         node, slot = np.nonzero((operands[:, 1:] != NO_TENSOR) & ~unread)
         results, sources = at[node], operands[node, slot + 1]
-        costs = np.array(checked.costs, object)  # of any size
+        costs = np.array([cost for _, cost in kinds], object)[which]  # of any size
         # copies: the records are views of the message, which nothing else keeps
-        nodes, tensors, form = graph.nodes.copy(), graph.tensors.copy(), plan.compiled.form()
-        return cls(nodes, tensors, checked.links, at, operands, costs, results, sources, in_place[node, slot], form)
+        nodes, tensors = graph.nodes.copy(), graph.tensors.copy()
+        return cls(nodes, tensors, links.view_src, at, operands, costs, results, sources, in_place[node, slot], form)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, about."""
+        arrays = (self.nodes, self.tensors, self.view_src, self.at, self.operands, self.costs, self.results, self.sources)
+        located = 0 if self.located is None else sum(array.nbytes for array in self.located[1:])
+        return sum(array.nbytes for array in arrays) + self.in_place.nbytes + self.form.nbytes + located
 
     def fits(self, graph: Graph) -> bool:
         """Whether a graph has the same tensors, nodes and links, whatever their sizes and places."""
@@ -151,8 +172,8 @@ class Pattern:
 
     def _views_lie_inside(self, graph: Graph, located: Located) -> bool:
         """Whether each view lies in what it is a view of, where its offset says."""
-        views = np.flatnonzero(self.links.view_src != NO_TENSOR)
-        whole, offset = self.links.view_src[views], graph.tensors["view_offs"][views]
+        views = np.flatnonzero(self.view_src != NO_TENSOR)
+        whole, offset = self.view_src[views], graph.tensors["view_offs"][views]
         same = located.which[views] == located.which[whole]
         # the offsets of both are inside a buffer and far below 2^63, so that a difference below 0 wraps to more than any of them
         there = located.offsets[views] - located.offsets[whole] == offset
@@ -190,6 +211,34 @@ class Pattern:
         return Places([buffer.allocation for buffer in located.buffers], which, offsets)
 
 
+def _computing(records: npt.NDArray[Any], version: Version) -> Mask | None:
+    """Return which nodes compute something; None where one is not to be served, or has a rule on its place in memory."""
+    custom, view, plain = _sorts(version)
+    numbers = records["op"]
+    if (numbers >= len(custom)).any():
+        return None
+    asked = np.bool_(not RULES["graph.flag-compute"].present(version)) | (records["flags"] & FLAG_COMPUTE != 0)
+    computes: Mask = asked & ~view[numbers] & (records["ne"] != 0).all(axis=1)
+    return None if custom[numbers].any() or (computes & ~plain[numbers]).any() else computes
+
+
+def _kinds(graph: Graph, memory: Memory, at: Indices, src: Indices, version: Version) -> tuple[Indices, list[tuple[Node, int]]]:
+    """Return of which geometry each node is, and for each geometry one node of it, checked, and its steps.
+
+    Raises:
+        Violation: as `check`.
+    """
+    layout, numbers = layouts(graph.tensors), dict[bytes, int]()
+    which: list[int] = []
+    for start in range(0, len(at), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        keys = node_keys(graph.tensors[at[part]], at[part], src[part], layout)
+        which += [numbers.setdefault(key, len(numbers)) for key in keys]
+    found = np.array(which, np.int64)
+    _, firsts = np.unique(found, return_index=True)
+    return found, [check_node(graph, memory, [at[first], *src[first].tolist()], version) for first in firsts.tolist()]
+
+
 def _laid_out_otherwise(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Mask:
     """Return for each pair of records whether type, ne or nb differ."""
     found: Mask = (first["type"] != second["type"]) | _differ(first["ne"], second["ne"]) | _differ(first["nb"], second["nb"])
@@ -202,6 +251,14 @@ def _differ(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Mask:
         return np.zeros(len(first), bool)
     found: Mask = (first != second).any(axis=1)
     return found
+
+
+@cache
+def _sorts(version: Version) -> tuple[Mask, Mask, Mask]:
+    """Return by op number which ops are refused, which compute nothing, and which do without a rule on where the result lies."""
+    ops, names = canonical_ops(version), op_table(version)
+    plain = [name in ops and ops[name].placement is None and not ops[name].writes for name in names]
+    return np.isin(names, list(CUSTOM_OPS)), np.isin(names, list(VIEW_OPS)), np.array(plain)
 
 
 @cache
@@ -238,11 +295,14 @@ class Planner:
 
     Args:
         max_steps: elementary steps that a graph may take.
+        budget: the memory for graphs, which counts what is remembered; where it runs short, what is remembered makes room.
     """
 
-    def __init__(self, max_steps: int = MAX_STEPS) -> None:
+    def __init__(self, max_steps: int = MAX_STEPS, budget: Budget | None = None) -> None:
         self._max_steps, self._lock = max_steps, Lock()
         self._known: list[Known] = []  # used longest ago first
+        self._memory = Share(budget or Budget())
+        self._memory.budget.give_way = self.give_way
 
     def __call__(self, graph: Graph, memory: Memory, backend: Backend, version: Version = DEFAULT) -> Plan:
         """Check a graph and compile it, as `make_plan` does.
@@ -250,24 +310,47 @@ class Planner:
         Raises:
             Violation: for the first rule that the graph breaks; nothing has been computed then.
         """
+        if not isinstance(backend, Forming):
+            return make_plan(graph, memory, backend, version, self._max_steps)
+        limits = version, self._max_steps
+        old = self._like(graph, memory, backend, version)
+        if old is None or (made := old.pattern.plan(graph, memory, backend, *limits)) is None:
+            old, first = None, Pattern.first(graph, memory, backend, *limits)
+            if first is None or (made := first.plan(graph, memory, backend, *limits)) is None:
+                return make_plan(graph, memory, backend, *limits)
+        plan, pattern = made
+        self._remember(Known(ref(memory), backend, version, pattern), old)
+        return plan
+
+    def _like(self, graph: Graph, memory: Memory, backend: Backend, version: Version) -> Known | None:
+        """Return the pattern that a graph fits."""
         with self._lock:
             mine = [k for k in self._known if k.memory() is memory and k.backend is backend and k.version == version]
-        for known in reversed(mine):
-            if known.pattern.fits(graph):
-                if (made := known.pattern.plan(graph, memory, backend, version, self._max_steps)) is None:
-                    break
-                plan, pattern = made
-                self._remember(Known(known.memory, backend, version, pattern), known)
-                return plan
-        checked = check(graph, memory, version, self._max_steps)
-        plan = compile_plan(checked, backend)
-        if (found := Pattern.of(graph, checked, plan, version)) is not None:
-            self._remember(Known(ref(memory), backend, version, found), None)
-        return plan
+        return next((known for known in reversed(mine) if known.pattern.fits(graph)), None)
 
     def _remember(self, new: Known, old: Known | None) -> None:
         """Put a pattern last, in the place of an old one, and drop what there is no room for."""
         with self._lock:
             self._known = [k for k in self._known if k is not old and k.memory() is not None] + [new]
-            while len(self._known) > MOST or sum(len(k.pattern.tensors) for k in self._known) > MOST_TENSORS:
+            while self._known and not self._fits():
                 del self._known[0]
+
+    def _fits(self) -> bool:
+        if len(self._known) > MOST or sum(len(k.pattern.tensors) for k in self._known) > MOST_TENSORS:
+            return False
+        return self._count()
+
+    def _count(self) -> bool:
+        return self._memory.resize(sum(k.pattern.nbytes for k in self._known))
+
+    def forget(self, memory: Memory) -> None:
+        """Drop the patterns of a connection, which is over."""
+        with self._lock:
+            self._known = [k for k in self._known if k.memory() is not memory]
+            self._count()  # fewer bytes than before: never refused
+
+    def give_way(self) -> bool:
+        """Drop all patterns; return whether that has given memory back."""
+        with self._lock:
+            self._known.clear()
+            return self._memory.size > 0 and self._count()

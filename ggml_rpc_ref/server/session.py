@@ -107,6 +107,7 @@ class Host:
         make_plan: checks and compiles a graph.
         graph_memory: memory for graphs that arrive and plans that are kept.
         max_buffers: live buffers that one connection may have; one more is answered with (0, 0).
+        forget: told of each connection that is over, by its memory, so that nothing is kept for its next graph.
     """
 
     devices: Sequence[Device]
@@ -116,6 +117,7 @@ class Host:
     make_plan: MakePlan = make_plan
     graph_memory: Budget = field(default_factory=Budget)
     max_buffers: int = MAX_BUFFERS
+    forget: Callable[[Memory], None] = lambda memory: None
 
     def __post_init__(self) -> None:
         """Refuse a version that this server would not serve right.
@@ -308,3 +310,4 @@ class Session:
         self.communicators.clear()
         self.stored.clear()
         self.memory.close()
+        self.host.forget(self.memory)

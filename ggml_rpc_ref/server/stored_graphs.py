@@ -106,7 +106,8 @@ class StoredGraphs:
             Violation: frame.size-bounded, where there is no room for it.
         """
         while not self.memory.resize(self._held() + ARRIVING * arrived):
-            if not self._give_up_one():
+            # what only saves time before what a client may ask for again
+            if not self.memory.budget.give_way() and not self._give_up_one():
                 budget = self.memory.budget
                 detail = f"a connection's graphs have {budget.per_share} bytes of memory, {budget.used} of {budget.total} are taken"
                 raise Violation("frame.size-bounded", "GraphCompute size", f"{arrived} bytes so far", detail)

@@ -54,16 +54,10 @@ class CheckedGraph:
     Attributes:
         nodes: the nodes to compute, in order; views and nodes without flag COMPUTE are not among them.
         buffers: the buffers that its tensors lie in; once one of them is freed, the graph must not be computed.
-        links: its ids as positions; None where it was not made by `check`.
-        positions: which tensor each node is.
-        costs: elementary steps that each node takes.
     """
 
     nodes: tuple[Node, ...]
     buffers: frozenset[Buffer]
-    links: Links | None = None
-    positions: tuple[int, ...] = ()
-    costs: tuple[int, ...] = ()
 
 
 def check(graph: Graph, memory: Memory, version: Version = DEFAULT, max_steps: int = MAX_STEPS) -> CheckedGraph:
@@ -82,9 +76,7 @@ def check(graph: Graph, memory: Memory, version: Version = DEFAULT, max_steps: i
     links.check_acyclic(graph.tensors["op"] == op_table(version).index("CPY"))
     placed = memory.tensors(graph.tensors)
     _check_views(graph, links, placed.tensors, version)
-    found = list(_nodes(graph, links, placed, version, max_steps))
-    positions, nodes, costs = zip(*found, strict=True) if found else ((), (), ())
-    checked = CheckedGraph(nodes, placed.buffers, links, positions, costs)
+    checked = CheckedGraph(tuple(_nodes(graph, links, placed, version, max_steps)), placed.buffers)
     # not all at once when this returns: freeing a hundred thousand of them holds the GIL for tens of milliseconds
     while placed.tensors:
         del placed.tensors[-AT_ONCE:]
@@ -201,8 +193,8 @@ def _check_views(graph: Graph, links: Links, tensors: list[Tensor], version: Ver
             )
 
 
-def _nodes(graph: Graph, links: Links, placed: Placed, version: Version, max_steps: int) -> Iterator[tuple[int, Node, int]]:
-    """Yield the nodes to compute, in order: which tensor each is, the node, and the steps that it takes.
+def _nodes(graph: Graph, links: Links, placed: Placed, version: Version, max_steps: int) -> Iterator[Node]:
+    """Yield the nodes to compute, in order.
 
     Raises:
         Violation: for the first node that breaks a rule.
@@ -218,7 +210,7 @@ def _nodes(graph: Graph, links: Links, placed: Placed, version: Version, max_ste
 
 def _listed(
     nodes: list[int], graph: Graph, links: Links, placed: Placed, tensors: list[Tensor | None], rules: _Rules, version: Version
-) -> Iterator[tuple[int, Node, int]]:
+) -> Iterator[Node]:
     """Yield what `_nodes` does of some of the nodes; `tensors` ends with None, for NO_TENSOR."""
     ops, at = canonical_ops(version), np.array(nodes)
     records, src = graph.tensors[at], links.src[at]
@@ -228,7 +220,7 @@ def _listed(
     # V, not S: numpy cuts trailing zero bytes from S
     op_params = np.ascontiguousarray(records["op_params"]).view("V64").ravel().tolist()
     columns = (records["op"].tolist(), records["flags"].tolist(), src.tolist(), used.tolist(), complete.tolist(), op_params)
-    keys = _keys(records, at, src, placed)
+    keys = node_keys(records, at, src, placed.layout)
     for index, number, flags, sources, count, has_bytes, params, key in zip(nodes, *columns, keys, strict=True):
         dst = placed.tensors[index]
         name = _computed_op(number, flags, dst, version)
@@ -236,8 +228,8 @@ def _listed(
             operands = tuple([tensors[source] for source in sources[:count]])
             if not has_bytes:
                 _check_bytes(name, dst, operands)
-            node, cost = rules.node(ops[name], dst, operands, _op_params(name, dst, params, version), key)
-            yield index, node, cost
+            node, _ = rules.node(ops[name], dst, operands, _op_params(name, dst, params, version), key)
+            yield node
 
 
 def _computed_op(number: int, flags: int, dst: Tensor, version: Version) -> str:
@@ -317,10 +309,19 @@ def check_node(graph: Graph, memory: Memory, operands: list[int], version: Versi
 # ------------------------------------------------------------------------------------------------------ one check for many
 
 
-def _keys(records: npt.NDArray[Any], at: npt.NDArray[np.int64], src: npt.NDArray[np.int64], placed: Placed) -> list[bytes]:
-    """Return for each node all that an op's rule on geometry looks at, as bytes: equal ones are judged alike."""
+def node_keys(
+    records: npt.NDArray[Any], at: npt.NDArray[np.int64], src: npt.NDArray[np.int64], layouts: npt.NDArray[np.int64]
+) -> list[bytes]:
+    """Return for each node all that an op's rule on geometry looks at, as bytes: equal ones are judged alike.
+
+    Args:
+        records: of the nodes.
+        at: which tensor each node is.
+        src: shape (n, 10), and which ones its sources are, NO_TENSOR for an empty slot.
+        layouts: of all tensors, as `memory.layouts` numbers them.
+    """
     # so that an empty slot, index -1, finds a number that no layout has
-    layout = np.append(placed.layout, NO_TENSOR)
+    layout = np.append(layouts, NO_TENSOR)
     keys = np.zeros(len(at), [("op", "<u4"), ("layout", "<i4", 1 + MAX_SRC), ("params", "V64")])
     keys["op"], keys["params"] = records["op"], np.ascontiguousarray(records["op_params"]).view("V64").ravel()
     keys["layout"][:, 0], keys["layout"][:, 1:] = layout[at], layout[src]

@@ -3,6 +3,7 @@
     kernels/<op>.c      the op of that name: `plan` says whether it computes a node and how the work is divided
     runtime.c           runs a list of nodes on the threads
     declared.h          what both sides know of each other (`ggml-rpc-ref gen`)
+    sources.py          what it is compiled from, as a number by which a module of other sources is recognised
     build.py            how it is compiled: what is written with vectors once for each set of instructions, the rest once
     build_backend.py    brings that to pip
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ggml_rpc_ref.backends import (
     Cancelled,
@@ -28,16 +29,17 @@ from ggml_rpc_ref.backends import (
 from ggml_rpc_ref.backends.memory import HostAllocation, HostMemory
 from ggml_rpc_ref.backends.native.geometry import Geometries, Geometry
 from ggml_rpc_ref.backends.native.library import kernel_ops, library
+from ggml_rpc_ref.backends.native.packed import Packed
 from ggml_rpc_ref.backends.oracle import in_host_memory
 from ggml_rpc_ref.ops.op import MAX_SRC, Node
-from ggml_rpc_ref.tensor import Array, Tensor
+from ggml_rpc_ref.tensor import Array, Bytes, Tensor
 
 NAME = "native"
 SLICE = 20_000_000
 """Nanoseconds that C computes before Python looks whether the run is to stop."""
 AT_ONCE = 4096
 """Nodes that are packed at a time: numpy makes an array of a list without letting another thread run."""
-NODE = np.dtype([("of", "u8"), ("dst", "u8"), ("src", "u8", MAX_SRC)])
+NODE = np.dtype([("of", "u8"), ("dst", "u8"), ("src", "u8", MAX_SRC), ("packed", "u8")])
 """`struct node`."""
 
 
@@ -45,11 +47,12 @@ Report = tuple[Callable[[int, int], None], int, int]
 """Whom to tell that bytes have been written, and which: from, up to."""
 
 CHANGES = frozenset({
-    "CLAMP.strides", "CONCAT.blocks", "CONCAT.rows", "CONV_2D_DW.f16", "CONV_TRANSPOSE_2D.images", "DSV4_HC_POST.no-comb",
-    "DSV4_HC_PRE.scale", "FILL.f16", "GATED_DELTA_NET.snapshots", "GATED_DELTA_NET.state-slots", "GLU.bf16", "IM2COL.kernel",
-    "IM2COL_3D.kernel", "IM2COL_BACK.f16", "L2_NORM.strides", "MUL_MAT.f16-activations", "MUL_MAT.hint", "NORM.strides",
-    "PAD.before", "SSM_SCAN.groups", "TIMESTEP_EMBEDDING.odd",
-    "OUT_PROD.f16", "ROPE.offset", "ROPE_BACK.offset", "SCALE.bf16", "SET_ROWS.f16", "SSM_SCAN.snapshots", "UNARY.bf16",
+    "ARGSORT.ties", "CLAMP.strides", "CONCAT.blocks", "CONCAT.rows", "CONV_2D_DW.f16", "CONV_TRANSPOSE_2D.images",
+    "DSV4_HC_POST.no-comb", "DSV4_HC_PRE.scale", "FILL.f16", "FLASH_ATTN_EXT.hidden", "GATED_DELTA_NET.snapshots",
+    "GATED_DELTA_NET.state-slots", "GLU.bf16", "IM2COL.kernel", "IM2COL_3D.kernel", "IM2COL_BACK.f16", "L2_NORM.strides",
+    "MUL_MAT.f16-activations", "MUL_MAT.hint", "NORM.strides", "OUT_PROD.f16", "PAD.before", "POOL_1D.nan", "POOL_2D.nan",
+    "ROPE.offset", "ROPE_BACK.offset", "SCALE.bf16", "SET_ROWS.f16", "SSM_SCAN.groups", "SSM_SCAN.snapshots",
+    "TIMESTEP_EMBEDDING.odd", "UNARY.bf16",
 })  # fmt: skip
 """Ids in `spec.op_changes` that the kernels know; nodes of an op with another change are the oracle's.
 
@@ -62,7 +65,7 @@ class Native:
 
     Args:
         memory: where its buffers lie.
-        copies: bytes of what it keeps of weights beside the buffers; it keeps nothing yet.
+        copies: bytes of packed weights that it may keep beside the buffers.
         threads: how many threads compute a large node together; 0: half the cores.
         variant: the instructions to use; "": the fastest that this processor has, or what the environment names.
 
@@ -70,6 +73,7 @@ class Native:
         library: the kernels.
         pool: the threads.
         geometries: the kinds of nodes.
+        packed: the packed weights; None: it keeps none.
     """
 
     name = NAME
@@ -81,6 +85,9 @@ class Native:
         self.variant, self.threads = self.library.variant, threads or max(1, (os.cpu_count() or 2) // 2)
         self.pool = self.library.ffi.gc(self.library.lib.pool_new(self.threads), self.library.lib.pool_free)
         self.geometries = Geometries(self.library)
+        self.packed = Packed(copies, self.library, self.pool) if copies else None
+        if self.packed is not None:
+            memory.changed, memory.give_way = self.packed.drop, self.packed.give_way
 
     @property
     def description(self) -> str:
@@ -100,13 +107,64 @@ class Native:
         runs = [self._stretch(list(group), own) for own, group in groupby(steps, lambda step: step.compute is None)]
         return runs[0] if len(runs) == 1 else partial(one_after_the_other, runs)
 
+    def form(self, kinds: Sequence[Node], which: npt.NDArray[np.int64]) -> _Form | None:
+        """Return the form of nodes of these kinds; None where C does not compute all of them; see `Forming`."""
+        found = [self.geometries.of(node) if self.supports(node) else None for node in kinds]
+        addresses = [kind.address for kind in found if kind is not None]
+        if len(addresses) != len(found):
+            return None
+        packed = np.zeros(len(which), NODE)
+        packed["of"] = np.array(addresses, np.uint64)[which]
+        return _Form(self, packed, [found[kind] for kind in which.tolist()])
+
     def _stretch(self, steps: list[Step], own: bool) -> Run:
         if own:
             nodes = [step.node for step in steps]
             kinds = [self.geometries.of(node) for node in nodes]
             packed = _pack(nodes, [kind.address for kind in kinds if kind is not None])
-            return _Stretch(self, packed, kinds, lambda: nodes, list(_reports(nodes)))
+            stored = (tensor.storage for node in nodes for tensor in written_tensors(node))
+            written = {storage for storage in stored if isinstance(storage, HostAllocation)}
+            return _Stretch(self, packed, kinds, lambda: nodes, list(self._reports(nodes)), self._weights(nodes, kinds), written)
         return in_turn([(step.node, step.compute) for step in steps if step.compute is not None])
+
+    def listens(self, memory: HostMemory | None) -> bool:
+        """Whether somebody else wants to know of each range of bytes in a memory that nodes have written."""
+        if memory is None or memory.changed is None:
+            return False
+        return self.packed is None or memory.changed != self.packed.drop
+
+    def _reports(self, nodes: Sequence[Node]) -> Iterator[Report]:
+        """Yield what to tell memory after the nodes: which bytes of it they have written, where anyone else wants to know."""
+        for node in nodes:
+            for tensor in written_tensors(node):
+                storage = tensor.storage
+                if isinstance(storage, HostAllocation) and self.listens(storage.memory):
+                    yield storage.written, tensor.offset, tensor.offset + tensor.nbytes
+
+    def _weights(self, nodes: Sequence[Node], kinds: Sequence[Geometry | None]) -> list[Weight]:
+        found = []
+        for index, (node, kind) in enumerate(zip(nodes, kinds, strict=True)):
+            if kind is not None and kind.packed:
+                weights = node.source(0)
+                if isinstance(weights.storage, HostAllocation):
+                    found.append(Weight(index, weights.storage, weights.offset, kind))
+        return found
+
+
+class Weight(NamedTuple):
+    """The weights of a node that can be multiplied packed.
+
+    Attributes:
+        node: which node.
+        allocation: what they lie in.
+        offset: where.
+        kind: the node's.
+    """
+
+    node: int
+    allocation: HostAllocation
+    offset: int
+    kind: Geometry
 
 
 class _Stretch:
@@ -118,12 +176,23 @@ class _Stretch:
         kinds: their kinds, which this keeps alive.
         nodes: returns the nodes themselves.
         writes: whom to tell afterwards which bytes have been written.
+        weights: those that can be packed.
+        written: what the results lie in.
     """
 
     def __init__(
-        self, owner: Native, packed: Array, kinds: list[Geometry | None], nodes: Callable[[], Sequence[Node]], writes: list[Report]
+        self,
+        owner: Native,
+        packed: Array,
+        kinds: list[Geometry | None],
+        nodes: Callable[[], Sequence[Node]],
+        writes: list[Report],
+        weights: list[Weight],
+        written: Iterable[HostAllocation],
     ) -> None:
         self._owner, self._packed, self._kinds, self._nodes, self._writes = owner, packed, kinds, nodes, writes
+        self._weights, self._written = weights, list(written)
+        self._asked, self._copies = -1, list[Bytes]()  # `Packed.changes` when everything was known; what the nodes point to
         self._library, self._pool = owner.library, owner.pool
         self._first = self._library.ffi.cast("struct node *", self._library.ffi.from_buffer(packed))
 
@@ -134,6 +203,7 @@ class _Stretch:
     def __call__(self, cancelled: Cancelled = never) -> None:
         """Compute the nodes; see `Run`."""
         ffi, lib = self._library.ffi, self._library.lib
+        self._find_copies()
         run = ffi.new("struct run *", {"nodes": self._first, "count": len(self._packed)})
         try:
             while True:
@@ -148,6 +218,23 @@ class _Stretch:
             lib.run_end(self._pool, run)
             for written, start, stop in self._writes:
                 written(start, stop)
+
+    def _find_copies(self) -> None:
+        """Point the nodes to their packed weights."""
+        packed = self._owner.packed
+        if packed is None:
+            return
+        for allocation in self._written:
+            packed.written_by_graph(allocation)
+        if self._asked == packed.changes:
+            return
+        before = packed.changes
+        found = [packed.find(weight.allocation, weight.offset, weight.kind) for weight in self._weights]
+        self._copies = [copy for copy, _ in found if copy is not None]
+        for weight, (copy, _) in zip(self._weights, found, strict=True):
+            self._packed["packed"][weight.node] = 0 if copy is None else copy.__array_interface__["data"][0]
+        if not any(again for _, again in found):
+            self._asked = before
 
     def _refuse(self, node: Node, index: bool) -> None:
         """Raise the Violation for a node that a kernel gave up."""
@@ -171,9 +258,14 @@ class _Form(NamedTuple):
     packed: Array
     kinds: list[Geometry | None]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes, those of the kinds apart, which forms share."""
+        return self.packed.nbytes + 8 * len(self.kinds)
+
     def run(self, places: Places, changed: Mapping[int, Node], nodes: Callable[[], Sequence[Node]]) -> _Stretch | None:
         """Return the same stretch elsewhere; see `Form`."""
-        told = [a for a in places.allocations if isinstance(a, HostAllocation) and a.memory is not None and a.memory.changed]
+        told = any(isinstance(a, HostAllocation) and self.owner.listens(a.memory) for a in places.allocations)
         if told or not all(self.owner.supports(node) for node in changed.values()):
             return None  # each node's writes would have to be told, or the oracle computes a node
         bases = [0 if a.data is None else a.data.__array_interface__["data"][0] for a in places.allocations]
@@ -187,7 +279,18 @@ class _Form(NamedTuple):
             kind = kinds[index] = self.owner.geometries.of(node)
             assert kind is not None
             packed["of"][index] = kind.address
-        return _Stretch(self.owner, packed, kinds, nodes, [])
+        packed["packed"] = 0
+        results = [places.allocations[index] for index in np.unique(places.which[:, 0]).tolist()]
+        written = [allocation for allocation in results if isinstance(allocation, HostAllocation)]
+        return _Stretch(self.owner, packed, kinds, nodes, [], self._weights(places, kinds), written)
+
+    def _weights(self, places: Places, kinds: list[Geometry | None]) -> list[Weight]:
+        found = []
+        for index in [index for index, kind in enumerate(kinds) if kind is not None and kind.packed]:
+            allocation, kind = places.allocations[places.which[index, 1]], kinds[index]
+            if isinstance(allocation, HostAllocation) and kind is not None:
+                found.append(Weight(index, allocation, int(places.offsets[index, 1]), kind))
+        return found
 
 
 def _pack(nodes: Sequence[Node], kinds: Sequence[int]) -> Array:
@@ -210,12 +313,3 @@ def _pack(nodes: Sequence[Node], kinds: Sequence[int]) -> Array:
         part["dst"] = [address(node.dst) for node in some]
         part["src"] = [([address(source) for source in node.src] + empty)[:MAX_SRC] for node in some]
     return packed
-
-
-def _reports(nodes: Sequence[Node]) -> Iterator[Report]:
-    """Yield what to tell memory after the nodes: which bytes of it they have written, where anyone wants to know."""
-    for node in nodes:
-        for tensor in written_tensors(node):
-            storage = tensor.storage
-            if isinstance(storage, HostAllocation) and storage.memory is not None and storage.memory.changed is not None:
-                yield storage.written, tensor.offset, tensor.offset + tensor.nbytes

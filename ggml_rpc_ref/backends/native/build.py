@@ -15,6 +15,7 @@ import contextlib
 import os
 import platform
 import re
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -64,12 +65,14 @@ def needs_variants(source: Path) -> bool:
 
 
 def table() -> str:
-    """Return the C table of all kernels."""
+    """Return the C table of all kernels, and the digest of what they are made from."""
     names = kernel_names()
     declared = "".join(f"extern const struct kernel kernel_{name};\n" for name in names)
     entries = "".join(f"    &kernel_{name},\n" for name in names)
     listed = f"const struct kernel *const kernels[] = {{\n{entries}}};\nconst int kernel_count = {len(names)};\n"
-    return f'#include "kernel.h"\n{declared}{listed}'
+    fingerprint = runpy.run_path(str(HERE / "sources.py"))["fingerprint"](HERE)
+    made_from = f'const char *made_from(void) {{ return "{fingerprint}"; }}\n'
+    return f'#include "kernel.h"\n{declared}{listed}{made_from}'
 
 
 def sources() -> list[Path]:

@@ -28,10 +28,12 @@ class Geometry(NamedTuple):
     Attributes:
         struct: cffi's `struct geometry *`, which owns the memory.
         address: where that lies.
+        packed: bytes of its weights once they are packed (`packed.py`); 0: they can't be.
     """
 
     struct: Any
     address: int
+    packed: int
 
 
 class Geometries:
@@ -72,7 +74,7 @@ class Geometries:
         ffi.memmove(struct.op_params, node.op_params, len(node.op_params))
         if not lib.plan_geometry(struct):
             return None
-        return Geometry(struct, int(ffi.cast("uintptr_t", struct)))
+        return Geometry(struct, int(ffi.cast("uintptr_t", struct)), int(lib.bytes_packed(struct)))
 
 
 def _layout(tensor: Tensor | None) -> dict[str, Any]:

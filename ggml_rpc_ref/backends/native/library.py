@@ -10,6 +10,7 @@ from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ggml_rpc_ref.backends.native.sources import fingerprint
 from ggml_rpc_ref.errors import Misuse
 
 DIRECTORY = Path(__file__).parent
@@ -47,9 +48,22 @@ def load(variant: str) -> Library | str:
     except ImportError as error:
         built = "/" in variant or any(DIRECTORY.glob(f"_{variant}.*"))
         return f"it can't be loaded ({error})" if built else "not built, because there was no C compiler when this was installed"
+    if not _is_of_these_sources(module):
+        return "it was compiled from other sources than those that are here: install the package again"
     if not module.lib.runs_here():
         return f"this processor lacks instructions of the variant {variant}"
     return Library(variant, module.ffi, module.lib)
+
+
+def _is_of_these_sources(module: Any) -> bool:
+    """Whether a module was made from the sources beside it; another would be told of nodes in words that it does not know."""
+    made_from = getattr(module.lib, "made_from", None)
+    return made_from is not None and module.ffi.string(made_from()).decode() == _fingerprint()
+
+
+@cache
+def _fingerprint() -> str:
+    return fingerprint(DIRECTORY)
 
 
 def _from_file(path: Path) -> Any:

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "kernel.h"
+#include "matmul.h"
 
 #define MOST_THREADS 256
 #define WORKER_SPINS 20000 /* some 50 microseconds */
@@ -258,7 +259,8 @@ static void run_small(const struct node *node, uint8_t *scratch, atomic_int *out
 {
     const struct geometry *g = node->of;
     struct work work = {scratch, scratch + aligned(g->shared), outcome};
-    for (int i = 0; i < g->phases; i++)
+    /* a phase that met a bad index has not left what the next one reads */
+    for (int i = 0; i < g->phases && atomic_load_explicit(outcome, memory_order_relaxed) == DONE; i++)
         g->phase[i].run(node, 0, g->phase[i].units, &work);
 }
 
@@ -299,6 +301,17 @@ int run_some(struct pool *pool, struct run *run, int64_t nanoseconds)
             return TIME_IS_UP;
     }
     return DONE;
+}
+
+/* Pack the weights of a geometry that can be (`bytes_packed`), with the workers. */
+void pack_weights(struct pool *pool, const struct geometry *g, uint8_t *weights, uint8_t *to)
+{
+    atomic_int outcome = DONE;
+    struct node node = {.of = g, .dst = to, .src = {weights}};
+    struct phase phase = {pack_groups, g->src[0].ne[1] / PACKED_ROWS, PACKED_ROWS * g->src[0].ne[0]};
+    struct job job = {.node = &node, .phase = &phase, .deadline = INT64_MAX, .outcome = &outcome};
+    atomic_init(&job.next, 0);
+    compute_phase(pool, &job);
 }
 
 /* Give back what a run has taken; the largest scratch memory is kept for the next one. */

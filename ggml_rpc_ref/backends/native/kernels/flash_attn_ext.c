@@ -137,7 +137,8 @@ static void finish(const struct node *node, const struct gathered *so_far, float
         factor = top == -INFINITY ? 0 : expf(top - larger);
         total = total * factor + (larger == -INFINITY ? 0 : expf(sink - larger));
     }
-    factor = total == 0 ? 0 : factor / total;
+    float of_none = has_change(node->of, CHANGE_FLASH_ATTN_EXT_HIDDEN) ? NAN : 0; /* before that change, 0 / 0 */
+    factor = total == 0 ? of_none : factor / total;
     for (int64_t i = 0; i < dv; i++)
         dst[i] = sum[i] * factor;
 }

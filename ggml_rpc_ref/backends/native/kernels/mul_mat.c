@@ -1,6 +1,7 @@
 /* MUL_MAT: dst[j][i] = the product of row i of src0 with row j of src1, for each pair of matrices.
 
-   Phase 1 prepares eight rows of src1 in each unit, phase 2 multiplies sixteen rows of src0 with all of a matrix of src1. */
+   Phase 1 prepares eight rows of src1 in each unit, phase 2 multiplies sixteen rows of src0 with all of a matrix of src1; from packed
+   rows where the node has them. */
 #include "matmul.h"
 
 static int64_t blocks_of_rows(const struct geometry *g) { return (g->src[0].ne[1] + TILE_ROWS - 1) / TILE_ROWS; }
@@ -29,6 +30,23 @@ static void prepare(const struct node *node, int64_t first, int64_t last, const 
     }
 }
 
+/* Rows i to i + count of a single matrix; those after the last eight are not packed. */
+static void multiply_from_packed(const struct node *node, const struct product *p, int64_t i, int count, const struct work *work)
+{
+    const struct layout *w = &node->of->src[0];
+    for (int64_t batch = 0; batch < batches(node->of); batch++) {
+        struct batch b = batch_at(node, 0, batch * TILE_COLUMNS);
+        const uint8_t *prepared = work->shared + batch * prepared_size(p);
+        int done = 0;
+        for (; done + PACKED_ROWS <= count; done += PACKED_ROWS) {
+            const uint8_t *packed = node->packed + (i + done) / PACKED_ROWS * packed_size(p->weights, p->k);
+            multiply_packed_rows(p, packed, node->src[0] + (i + done) * w->nb[1], w->nb[1], i + done, &b, prepared, work->own);
+        }
+        if (done < count)
+            multiply_batch(p, node->src[0] + (i + done) * w->nb[1], w->nb[1], count - done, i + done, &b, prepared, work->own);
+    }
+}
+
 static void multiply(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
     const struct geometry *g = node->of;
@@ -40,6 +58,10 @@ static void multiply(const struct node *node, int64_t first, int64_t last, const
         const uint8_t *weights = row_at(w, node->src[0], i, i2, i3);
         int count = (int)min64(TILE_ROWS, w->ne[1] - i);
         unpack_weights(&p, weights, w->nb[1], count, work->own);
+        if (node->packed) {
+            multiply_from_packed(node, &p, i, count, work);
+            continue;
+        }
         for (int64_t batch = 0; batch < batches(g); batch++) {
             struct batch b = batch_at(node, matrix, batch * TILE_COLUMNS);
             const uint8_t *prepared = work->shared + (matrix * batches(g) + batch) * prepared_size(&p);

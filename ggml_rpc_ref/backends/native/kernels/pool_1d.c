@@ -8,6 +8,7 @@ static void pool_rows(const struct node *node, int64_t first, int64_t last, cons
     const struct layout *from = &g->src[0];
     struct windows w = {from->ne[0], pool_1d_k0(g), pool_1d_s0(g), pool_1d_p0(g)};
     int kind = pool_1d_op(g);
+    bool passes_nan = has_change(g, CHANGE_POOL_1D_NAN);
     for (int64_t row = first; row < last; row++) {
         const uint8_t *x = row_of(from, node->src[0], row);
         f32 *dst = (f32 *)row_of(&g->dst, node->dst, row);
@@ -15,7 +16,7 @@ static void pool_rows(const struct node *node, int64_t first, int64_t last, cons
             float result = kind == POOL_MAX ? -FLT_MAX : 0;
             int64_t begin = begin_of(&w, o), end = end_of(&w, o);
             for (int64_t i = begin; i < end; i++)
-                result = pooled(kind, result, float_at(from->type, x + i * type_size[from->type]));
+                result = pooled(kind, passes_nan, result, float_at(from->type, x + i * type_size[from->type]));
             dst[o] = kind == POOL_MEAN && end > begin ? result / (float)(end - begin) : result;
         }
     }

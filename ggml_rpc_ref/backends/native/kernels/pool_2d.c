@@ -9,14 +9,17 @@ static void pool_rows(const struct node *node, int64_t first, int64_t last, cons
     struct windows width = {from->ne[0], pool_2d_k0(g), pool_2d_s0(g), pool_2d_p0(g)};
     struct windows height = {from->ne[1], pool_2d_k1(g), pool_2d_s1(g), pool_2d_p1(g)};
     int kind = pool_2d_op(g);
+    bool passes_nan = has_change(g, CHANGE_POOL_2D_NAN);
     for (int64_t row = first; row < last; row++) {
         struct place p = place_of(&g->dst, row);
         f32 *dst = floats(&g->dst, node->dst, p.i1, p.i2, p.i3);
         for (int64_t o = 0; o < g->dst.ne[0]; o++) {
             float result = kind == POOL_MAX ? -FLT_MAX : 0;
             for (int64_t y = begin_of(&height, p.i1); y < end_of(&height, p.i1); y++)
-                for (int64_t x = begin_of(&width, o); x < end_of(&width, o); x++)
-                    result = pooled(kind, result, float_at(from->type, element(from, node->src[0], x, y, p.i2, p.i3)));
+                for (int64_t x = begin_of(&width, o); x < end_of(&width, o); x++) {
+                    float value = float_at(from->type, element(from, node->src[0], x, y, p.i2, p.i3));
+                    result = pooled(kind, passes_nan, result, value);
+                }
             dst[o] = kind == POOL_MEAN ? result / (float)(width.kernel * height.kernel) : result;
         }
     }

@@ -9,13 +9,6 @@ static float sign(float x) { return x > 0 ? 1 : x < 0 ? -1 : 0; }
 
 static float gelu_erf(float x) { return (float)(0.5 * x * (1.0 + erf(x * 0.70710678118654752440))); }
 
-/* gelu16 without its two ends: -inf gives NaN. */
-static f32x16 gelu_of_half16(f32x16 x)
-{
-    f32x16 u2 = x * 1.59576912f * fma16(x * x, splat(0.044715f), splat(1.0f));
-    return x / (1.0f + exp16(-u2));
-}
-
 static f32x16 xielu16(const struct geometry *g, f32x16 x)
 {
     float beta = unary_beta(g), eps = unary_eps(g);

@@ -75,6 +75,20 @@ static void multiply_blocks(const struct product *p, const uint8_t *weights, int
     }
 }
 
+void multiply_packed_rows(const struct product *p, const uint8_t *packed, const uint8_t *weights, int64_t stride, int64_t i,
+                          const struct batch *b, const uint8_t *prepared, uint8_t *own)
+{
+    int group = group_of(p);
+    for (int j = 0; j < b->count; j++) {
+        struct activations a = activations_at((uint8_t *)prepared + j * activations_size(p->k, group), p->k, group);
+        if (*a.ready)
+            multiply_packed(p->weights, packed, &a, p->k, b->to[j] + i);
+        else
+            for (int r = 0; r < PACKED_ROWS; r++)
+                b->to[j][i + r] = slow_product(p, weights + r * stride, b->row[j], own);
+    }
+}
+
 /* One row of floats with a batch. */
 static void multiply_floats(const struct product *p, const uint8_t *weights, int64_t i, const struct batch *b, uint8_t *own)
 {
@@ -116,4 +130,21 @@ void multiply_batch(const struct product *p, const uint8_t *weights, int64_t str
         else
             multiply_floats(p, weights + r * stride, i + r, b, own);
     }
+}
+
+int64_t bytes_packed(const struct geometry *g)
+{
+    const struct layout *w = &g->src[0], *x = &g->src[1];
+    if (g->op != GGML_OP_MUL_MAT || w->ne[2] * w->ne[3] * x->ne[2] * x->ne[3] != 1 || product_of(g, x->ne[1]).tiled)
+        return 0;
+    return w->nb[1] == row_size(w->type, w->ne[0]) ? w->ne[1] / PACKED_ROWS * packed_size(w->type, w->ne[0]) : 0;
+}
+
+void pack_groups(const struct node *node, int64_t first, int64_t last, const struct work *work)
+{
+    (void)work;
+    const struct layout *w = &node->of->src[0];
+    int64_t size = packed_size(w->type, w->ne[0]), rows = PACKED_ROWS * w->nb[1];
+    for (int64_t group = first; group < last; group++)
+        pack_rows(w->type, node->src[0] + group * rows, w->nb[1], w->ne[0], node->dst + group * size);
 }

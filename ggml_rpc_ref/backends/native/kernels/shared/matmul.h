@@ -7,6 +7,7 @@
    row of weights is multiplied with one row of src1 after the other (`dot.h`). */
 #pragma once
 #include "dot.h"
+#include "packed.h"
 #include "tile.h"
 
 /* The types of a product, and the length of its rows. */
@@ -38,6 +39,13 @@ void prepare_batch(const struct product *p, const struct batch *b, uint8_t *own,
 
 /* Unpack up to sixteen rows of weights for tiles, to the beginning of `own`; nothing where the product is not tiled. */
 void unpack_weights(const struct product *p, const uint8_t *weights, int64_t stride, int count, uint8_t *own);
+
+/* Multiply eight packed rows, of which the first has the number i, with a prepared batch; `weights` are the same as they came. */
+void multiply_packed_rows(const struct product *p, const uint8_t *packed, const uint8_t *weights, int64_t stride, int64_t i,
+                          const struct batch *b, const uint8_t *prepared, uint8_t *own);
+
+/* The phase of packing a node's src0 to dst: a unit is eight rows. */
+void pack_groups(const struct node *node, int64_t first, int64_t last, const struct work *work);
 
 /* Multiply these rows, of which the first has the number i, with a prepared batch. */
 void multiply_batch(const struct product *p, const uint8_t *weights, int64_t stride, int count, int64_t i, const struct batch *b,

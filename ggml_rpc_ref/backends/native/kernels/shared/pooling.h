@@ -18,10 +18,11 @@ static inline int64_t end_of(const struct windows *w, int64_t output)
     return min64(w->size, output * w->stride - w->padding + w->kernel);
 }
 
-/* A later element takes the place of the largest unless it is smaller; so NaN stands until the next one. */
-static inline float pooled(int kind, float result, float x)
+/* A later element takes the place of the largest unless it is smaller; so NaN stands until the next one. In some versions it is
+   passed over. */
+static inline float pooled(int kind, bool passes_nan, float result, float x)
 {
     if (kind == POOL_MEAN)
         return result + x;
-    return x < result ? result : x;
+    return x < result || (passes_nan && x != x) ? result : x;
 }
