@@ -31,7 +31,7 @@ with ggml_rpc_ref.Server("oracle", memory=2**22, address="{FAR}") as server:
     print(server.endpoint, flush=True)
     sys.stdin.read()
 """
-DELAY, LOSS, PATIENCE = 0.003, 0.04, 1.5
+DELAY, LOSS, PATIENCE = 0.002, 0.06, 1.0
 
 
 def tun(name: str, address: str) -> int:
@@ -110,7 +110,7 @@ def happened(cable: Cable, far: str) -> dict[str, Any]:
         backends = [ggml_rpc_ref.rpc_init(far), ggml_rpc_ref.rpc_init(near.endpoint), here()]
         with ggml_rpc_ref.Scheduler(backends, timeout=PATIENCE) as scheduler:
             network = Network(scheduler, [far, near.endpoint])
-            said["over the cable"] = [is_right(network) for _ in range(12)]
+            said["over the cable"] = [is_right(network) for _ in range(6)]
             said["lost"], begun = cable.lost, time.monotonic()
             with pytest.MonkeyPatch.context() as patch, after(4, cut, patch):
                 try:
