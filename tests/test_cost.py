@@ -345,6 +345,15 @@ def test_a_convolution_beyond_the_grant_is_refused() -> None:
     assert refused.value.rule == "graph.cost"
 
 
+@pytest.mark.parametrize(("name", "dtype", "least"), [("CPY", "Q4_K", 700), ("SET_ROWS", "Q8_0", 38), ("ADD", "IQ4_XS", 500)])
+def test_quantising_is_counted_for_what_it_takes(name: str, dtype: str, least: int) -> None:
+    """A budget of steps is one of time only if a step is about a nanosecond: each of these elements takes so many."""
+    rows = tensor("F32", (256, 4))
+    second = {"CPY": tensor(dtype, (256, 4)), "SET_ROWS": tensor("I64", (4,)), "ADD": rows}[name]
+    node = OPS[name].check(tensor(dtype, (256, 4)), (tensor(dtype, (256, 4)) if name == "ADD" else rows, second), bytes(64))
+    assert validate.check_cost(node) >= least * 256 * 4
+
+
 # ---------------------------------------------------------------------------------------------------- rounds, and stopping
 
 

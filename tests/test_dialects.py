@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ggml_rpc_ref import connect
 from ggml_rpc_ref.client.probe import probe
+from ggml_rpc_ref.decode import Options, decode_file
+from ggml_rpc_ref.decode.words import op_name
 from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.files.recording import Direction
 from ggml_rpc_ref.protocol.graph import Graph
@@ -111,6 +114,22 @@ def test_a_fork_whose_layouts_are_known_is_spoken_to_but_computes_nothing() -> N
         assert (str(client.server_version), str(client.version)) == ("3.5.2", "3.5.0")
         with pytest.raises(Unsupported, match=r"protocol 3\.5\.2 is none of upstream's known here"):
             client.devices[0].compute(Graph(0, np.zeros(0, "<u8"), Graph.decode(bytes(12)).tensors))
+
+
+IK_SESSION = (
+    Path(__file__).parents[1] / "vectors" / "upstream-3.5.2-ik-llama-cpp-python-0.1.5" / "sessions" / "mul-mat-q4-k.recording"
+)
+
+
+def test_what_a_genuine_fork_said_is_read_and_its_ops_are_not_named_by_upstreams_numbers() -> None:
+    decoded = decode_file(IK_SESSION, Options())
+    assert decoded.faults == []
+    assert {str(message.version) for message in decoded.messages} == {"3.5.2"}
+    (note,) = decoded.source.notes
+    assert "ik_llama.cpp since January 2026 says so" in note
+    assert note.endswith("read by the layouts of 3.5.0, and ops have numbers of its own, which are not named")
+    # 27 is MUL_MAT in ik_llama.cpp (enums.json beside the session), GROUP_NORM in upstream's 3.5.0
+    assert [op_name(number, decoded.messages[0].version) for number in (0, 27)] == ["NONE", "op 27"]
 
 
 def follow(said: bytes) -> tuple[Follower, list[Exchange]]:

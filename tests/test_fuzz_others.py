@@ -73,7 +73,7 @@ def test_our_client_bears_lies(capfd: pytest.CaptureFixture[str]) -> None:
     guarded = CLIENT.replace("\nwith", "\ntry:\n  with").replace("\n    ", "\n      ") + (
         "\nexcept (ggml_rpc_ref.Violation, ConnectionError, TimeoutError) as error: sys.exit(str(error))\n"
     )
-    for found in run(guarded, told):
+    for found in run(guarded, told, timeout=90.0):
         assert found.result == "ended", found
     capfd.readouterr()
 

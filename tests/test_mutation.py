@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from ggml_rpc_ref.conformance import CASES
 from ggml_rpc_ref.spec.versions import DEFAULT
 from tests.mutation import mutants
-from tests.mutation.__main__ import EQUIVALENT
+from tests.mutation.__main__ import EQUIVALENT, survivors
 from tests.mutation.forked import Zygote
 from tests.mutation.killing import Killer
 from tests.mutation.reach import Question, find_out
@@ -81,6 +82,13 @@ def test_every_mutant_has_a_name_of_its_own() -> None:
     found = mutants.mutants(mutants.MODULES)
     assert len({mutant.key for mutant in found}) == len(found) > 5000
     assert {"server/memory.py", "protocol/codec.py", "ops/mul_mat.py"} <= {mutant.module for mutant in found}
+
+
+def test_the_survivors_of_a_run_can_be_judged_again(tmp_path: Path) -> None:
+    key = next(iter(FATES))
+    score = tmp_path / "score.json"
+    score.write_text(json.dumps({"survivors": {key: "", "server/memory.py gone: a line that is there no more": ""}}))
+    assert [mutant.key for mutant in survivors(score)] == [key]
 
 
 def test_the_score_that_is_kept_adds_up() -> None:

@@ -14,15 +14,18 @@ import pytest
 
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.negotiation import readable
 from ggml_rpc_ref.spec import messages as m
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER, DEAD_NUMBERS, types
-from ggml_rpc_ref.spec.packages import PACKAGES
+from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.packages import FORKS, PACKAGES
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, Version
 from tests.test_frames import payload_of, value
 from vectors.tools import record_frames
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-FOLDERS = {package.speaks: VECTORS / f"upstream-{package.speaks}-{package.name}-{package.version}" for package in PACKAGES.values()}
+BUILDS = {package.speaks: package for package in (*PACKAGES.values(), *FORKS.values())}
+FOLDERS = {version: VECTORS / f"upstream-{version}-{package.name}-{package.version}" for version, package in BUILDS.items()}
 versions = pytest.mark.parametrize("version", [v for v in FOLDERS if v != DEFAULT], ids=str)
 
 
@@ -42,7 +45,7 @@ def test_every_build_that_can_be_installed_has_its_folder_and_no_other_has() -> 
 def test_a_recording_says_whose_it_is(version: Version) -> None:
     for name in ("frames", "enums", "layout"):
         assert recorded(version, name)["protocol"] == str(version)
-    assert {recorded(version, name)["package"] for name in ("frames", "enums")} == {str(PACKAGES[version])}
+    assert {recorded(version, name)["package"] for name in ("frames", "enums")} == {str(BUILDS[version])}
 
 
 @versions
@@ -114,7 +117,7 @@ def test_records_lie_as_a_compiler_lays_the_builds_own(version: Version) -> None
     assert records - named <= by_hand | {m.GetTensorReply, m.GetTensor2dReply}
 
 
-@versions
+@pytest.mark.parametrize("version", [v for v in PACKAGES if v != DEFAULT], ids=str)
 def test_types_are_those_of_the_build(version: Version) -> None:
     said = recorded(version, "enums")["types"]
     for row in said:
@@ -125,6 +128,17 @@ def test_types_are_those_of_the_build(version: Version) -> None:
         assert dtype.name.upper() == row["name"].upper()
         assert (dtype.block, dtype.size, dtype.is_quantised) == (row["block"], row["size"], row["quantised"])
     assert set(types(version)) == {row["number"] for row in said if row["block"]}
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_fork_with_upstreams_layouts_numbers_ops_and_types_otherwise(fork: str) -> None:
+    """So that its frames can be read, while nothing may be computed on it by upstream's numbers."""
+    version = FORKS[fork].speaks
+    read_as, said = readable(version), recorded(version, "enums")
+    assert read_as is not None
+    table = op_table(read_as)
+    assert tuple(said["ops"][: len(table)]) != table
+    assert {row["number"] for row in said["types"] if row["block"]} != set(types(read_as))
 
 
 def shape(content: Any) -> Any:

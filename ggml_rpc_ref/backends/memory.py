@@ -15,8 +15,8 @@ import numpy as np
 from ggml_rpc_ref.backends import machine
 from ggml_rpc_ref.tensor import Bytes
 
-AT_ONCE: Final = 8 * 2**20
-"""Bytes copied by one call; about a millisecond."""
+AT_ONCE: Final = 2**20
+"""Bytes copied by one call, and so the memory that a copy within the same buffer needs."""
 CHUNK: Final = 2**20
 """Bytes that move at one time to or from memory that can't be reached in place."""
 
@@ -159,12 +159,14 @@ class Adopted(HostAllocation):
 
 
 def _move(target: memoryview, data: memoryview) -> None:
-    """Copy bytes that may lie in the same memory, a part at a time: a memoryview's copy holds the GIL, and other clients wait."""
-    starts = range(0, len(data), AT_ONCE)
+    """Copy bytes that may lie in the same memory, a part at a time: what overlaps is copied by way of a copy of the part."""
+    to, of = np.frombuffer(target, np.uint8), np.frombuffer(data, np.uint8)
+    starts = range(0, len(of), AT_ONCE)
     # from the end where the target lies behind the data, as memmove does: no part may be overwritten before it is copied
-    behind = np.frombuffer(target, np.uint8).ctypes.data > np.frombuffer(data, np.uint8).ctypes.data if len(data) else False
+    behind = len(of) > 0 and to.ctypes.data > of.ctypes.data
     for at in reversed(starts) if behind else starts:
-        target[at : at + AT_ONCE] = data[at : at + AT_ONCE]
+        # numpy's copy lets other threads run, a memoryview's does not, and other clients wait for it
+        to[at : at + AT_ONCE] = of[at : at + AT_ONCE]
 
 
 class HostMemory:

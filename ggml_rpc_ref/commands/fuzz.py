@@ -61,6 +61,7 @@ def fuzz(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="With --inside: this backend, each session compared with the oracle's answers.")
     ] = "",
+    proto: Annotated[str, typer.Option(metavar="VERSION", help="With --inside: the protocol version. (default: 3.6.1)")] = "",
     sums: Annotated[Path | None, typer.Option(metavar="FILE", help="With --inside: add what was done to the sums in it.")] = None,
     corpus: Annotated[
         Path | None,
@@ -98,7 +99,7 @@ def fuzz(
     if guided:
         raise typer.Exit(_guided(seed, seconds))
     if inside:
-        raise typer.Exit(_inside(seed, seconds, messages, sums, device))
+        raise typer.Exit(_inside(seed, seconds, messages, sums, device, proto))
     polite = POLITE if target and not _is_near(target) else 0.0
     options = Options(
         seed=seed, max_time=seconds, max_messages=messages, ops=ops, mutations=mutations, timeout=timeout,
@@ -149,13 +150,16 @@ def _guided(seed: str, seconds: float) -> ExitCode:
     return ExitCode.OUR_FAULT if found else ExitCode.OK
 
 
-def _inside(seed: str, seconds: float, messages: int, sums: Path | None, device: str) -> ExitCode:
+def _inside(seed: str, seconds: float, messages: int, sums: Path | None, device: str, proto: str) -> ExitCode:
     """Fuzz our own code; print each defect, and what was done."""
     from ggml_rpc_ref.backends import registry
+    from ggml_rpc_ref.commands.parsing import parse_version
     from ggml_rpc_ref.commands.readers import READERS, SAMPLES
     from ggml_rpc_ref.fuzz.ourselves import Ourselves
+    from ggml_rpc_ref.spec.versions import DEFAULT
 
-    own = Ourselves(seed=seed, readers=READERS, samples=SAMPLES, make=registry.maker(device, threads=2) if device else None)
+    version = parse_version(proto) if proto else DEFAULT
+    own = Ourselves(version, seed, readers=READERS, samples=SAMPLES, make=registry.maker(device, threads=2) if device else None)
     try:
         for defect in own.run(seconds, messages):
             print(f"DEFECT {defect.words}: {defect.what}", flush=True)

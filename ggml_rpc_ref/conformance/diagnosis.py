@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
-from ggml_rpc_ref.conformance.cases.data import BULK, fnv1a_of_zeros
+from ggml_rpc_ref.conformance.cases.data import BASIC_TYPES, BULK, fnv1a_of_zeros
 from ggml_rpc_ref.conformance.cases.graph_results import COPIES, EXTRAS, SUMS, Sum, kind, place, since
 from ggml_rpc_ref.conformance.peer import Facts, Peer
 from ggml_rpc_ref.conformance.serving import Serving
@@ -352,6 +352,8 @@ def _rank(cls: type) -> int:
 
 
 def _take_type(peer: Peer, name: str) -> None:
+    if name not in BASIC_TYPES:
+        peer.subject.need_upstreams_numbers("types")
     size = BY_NAME[name].size * 256 // BY_NAME[name].block
     peer.tell(SetTensor(tensor=tensor_in(peer.alloc(ROOM), [256], name), offset=0, data=bytes(size)))
 

@@ -22,6 +22,7 @@ from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.order import awaited
+from ggml_rpc_ref.spec.dialects import recognised
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
@@ -96,6 +97,12 @@ class Facts:
     useless: dict[str, NotJudged] = field(default_factory=dict)
     slowest: float = 0.0
     refused: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
+
+    @property
+    def spoken(self) -> str:
+        """The version that it announces and, where that is another one, the version that it is judged as, in words."""
+        announced = self.announced or self.version
+        return str(announced) if announced == self.version else f"{announced}, judged as {self.version}"
 
     def has(self, request: type) -> bool:
         """Whether the version has a request."""
@@ -247,8 +254,23 @@ class Subject:
         return 1
 
     def op(self, name: str) -> int:
-        """Return the number of an op in the server's op table."""
+        """Return the number of an op in the server's op table.
+
+        Raises:
+            NotJudged: where it is a fork.
+        """
+        self.need_upstreams_numbers("ops")
         return op_table(self.facts.version).index(name)
+
+    def need_upstreams_numbers(self, what: str) -> None:
+        """Go on only where ops or types have the numbers that upstream gave them.
+
+        Raises:
+            NotJudged: for a fork: which numbers it has given them, nothing says.
+        """
+        fork = recognised(self.facts.announced) if self.facts.announced is not None else None
+        if fork is not None:
+            raise NotJudged(f"it says {self.facts.announced}, as {fork.name} does, whose {what} have numbers of their own")
 
     def kind(self, op: str, number: int) -> int:
         """Return the number that the server's version has for a kind of UNARY or GLU, given ours; any other number as it is."""
@@ -504,6 +526,7 @@ class Peer:
         if not got.remote_ptr or got.remote_size < size:
             raise Broken(f"a buffer of {size} bytes", f"got {got.remote_ptr:#x} of {got.remote_size}", "buffer.alloc-size")
         base = self.ask(BufferGetBase(remote_ptr=got.remote_ptr)).base_ptr
+        # a server may grant more than was asked for, as ik_llama.cpp's does: its end is where the server says
         return Buffer(got.remote_ptr, base, got.remote_size, device)
 
     def no_room(self, size: int, device: int = 0) -> NotJudged:

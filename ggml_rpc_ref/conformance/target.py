@@ -38,6 +38,9 @@ LOG_SHOWN = 65536
 _ENDPOINT = re.compile(r"endpoint\s*:\s*(\S+):(\d+)", re.IGNORECASE)
 """How rpc-server and our server announce their endpoint."""
 
+_CALLER = re.compile(r"\[0x[0-9a-f]+\]$")
+"""A line of the list of callers that glibc prints (backtrace_symbols_fd): what went wrong stands before it."""
+
 _PATH = re.compile(r"\S*/(?=[^/\s]+:\d+: )")
 """The directories before a source file's name and line, as in an assertion's message: paths of the machine that built it."""
 
@@ -216,7 +219,7 @@ class Spawned:
         return [_PATH.sub("", line) for line in printable if line.strip()]
 
     def _last_line(self) -> str:
-        lines = self.log_lines(0)
+        lines = [line for line in self.log_lines(0) if not _CALLER.search(line)]
         return f"; last output: {lines[-1].strip()}" if lines else ""
 
     def twin(self) -> Spawned:

@@ -39,7 +39,7 @@ def ability_lines(report: Report) -> Iterator[str]:
         yield from _client_lines(report.target, found, str(facts.version))
         return
     yield f"what {report.target} does (looked at for {found.duration:.1f} s)"
-    yield f"  protocol  {facts.version}, {facts.device_count} device{'s' * (facts.device_count != 1)}"
+    yield f"  protocol  {facts.spoken}, {facts.device_count} device{'s' * (facts.device_count != 1)}"
     if found.device:
         yield f"  device 0  {', '.join(_details(found.device))}"
     yield f"  commands  {_summary(found.commands, 'answered')}"
@@ -231,5 +231,5 @@ def _total(report: Report) -> str:
     if report.facts is not None:
         count = report.facts.device_count
         devices = f", {count} device{'s' * (count != 1)}" if report.party == "server" else ""
-        who += f", protocol {report.facts.version}{devices}"
+        who += f", protocol {report.facts.spoken}{devices}"
     return f"{who}: {len(report.results)} cases, {found or 'none run'}{note}"

@@ -90,18 +90,21 @@ def decode_file(path: Path, options: Options) -> Decoded:
 
 
 def _readable(said: Version | None) -> Version | None:
-    return readable(said) if said is not None else None
+    """Return the version to read by: a fork's own, where its layouts are known, since its ops have other names than upstream's."""
+    read_as = readable(said) if said is not None else None
+    return said if said is not None and read_as is not None and recognised(said) is not None else read_as
 
 
 def _stranger(version: Version) -> str:
     """Say what a version is that is not upstream's."""
     fork, read_as = recognised(version), readable(version)
+    numbers = "have numbers of its own, which are not named" if fork else "may have other numbers"
     who = f"{fork.name} says so, which {fork.differs}" if fork else "upstream had no such version that is known here"
-    return f"the server announces protocol {version}: {who}; read by the layouts of {read_as}, and ops may have other numbers"
+    return f"the server announces protocol {version}: {who}; read by the layouts of {read_as}, and ops {numbers}"
 
 
 def _notes(versions: set[Version]) -> Iterator[str]:
     """Yield a warning for each version whose layouts no recorded bytes confirm."""
     for version in sorted(versions):
-        if not PROFILES[version].proven:
+        if version in PROFILES and not PROFILES[version].proven:
             yield f"protocol {version}: its layouts are from its sources and not held to recorded bytes, as {DEFAULT}'s are"

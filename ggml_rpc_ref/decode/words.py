@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ggml_rpc_ref.spec import caps
+from ggml_rpc_ref.spec.dialects import recognised
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER, DEAD_NUMBERS
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, FLAG_INPUT, FLAG_LOSS, FLAG_OUTPUT, FLAG_PARAM, MAX_OP_PARAMS
 from ggml_rpc_ref.spec.opcodes import kinds, op_table
@@ -32,10 +33,10 @@ def type_name(number: int) -> str:
 
 
 def op_name(number: int, version: Version) -> str:
-    """Return ggml's name of an op, by the op table of a version."""
+    """Return ggml's name of an op, by the op table of a version; a fork numbers ops in its own way, but for NONE."""
     table = op_table(version)
-    if not table:
-        return f"op {number}"  # the builds of this version number ops differently
+    if number and recognised(version) is not None:
+        return f"op {number}"
     return table[number] if number < len(table) else f"unknown op {number}"
 
 

@@ -46,6 +46,7 @@ from ggml_rpc_ref.spec.messages import (
     has_field,
 )
 from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.rules import RULES
 
 LATE: Final = 32
 """Buffers that are allocated on the way are numbered from here on, up to PER_CONNECTION."""
@@ -134,6 +135,8 @@ def nothing(client: Client) -> None:
     if rng.random() < 0.5:
         rows = rng.choice(((0, 4, 1, 1), (4, 0, 1, 1), (4, 1, 0, 1)))
         tensor = replace(tensor, type=F32, ne=rows, nb=(4, 16, 64, 64))
+        if RULES["tensor.empty-anywhere"].present(client.version) and rng.random() < 0.5:
+            tensor = replace(tensor, data=tensor.data + 2**30)
     at = rng.choice((0, 32, 64)) if 0 not in tensor.ne else 0
     client.say(SetTensor(tensor=tensor, offset=at))
     client.say(GetTensor(tensor=tensor, offset=at, size=0), b"")
@@ -323,7 +326,7 @@ def chain(client: Client) -> None:
     """Compute a graph of a long chain of views, at whose end a sum is computed."""
     rng = client.rng
     # the long ones take a tenth of a second
-    length = rng.choice((3000, 12_000, 12_000)) if rng.random() < 0.03 else rng.choice((3, 40))
+    length = rng.choice((3000, 12_000, 12_000)) if rng.random() < 0.1 else rng.choice((3, 40))
     index, offset = client.room(128)
     rows = np.zeros(length + 2, codec.layout(RpcTensor, client.version))
     ids = client.next_id + np.arange(length + 2, dtype=np.uint64)
@@ -380,9 +383,9 @@ def allreduce(client: Client) -> None:
     wanted: list[tuple[RpcTensor, bytes]] = []
     host = b"" if rank == 0 else b"127.0.0.1"
     join = CommInit(device=device, rank=rank, world=2, port=port, host=host)
-    client.say(join)
+    client.say(join, b"\1")
     if rng.random() < 0.1:
-        client.say(join)  # a device that has a communicator answers 1
+        client.say(join, b"\1")  # a device that has a communicator answers so again
     for _ in range(rng.choice((1, 1, 2, 3))):
         kind, count = rng.choice(("F32", "F32", "F16")), rng.choice((1, 4, 100, 1000))
         if kind == "F32" and rng.random() < 0.1:
@@ -434,7 +437,7 @@ ACTS: Final[dict[Callable[[Client], None], float]] = {
     pieces: 1.0,
     nothing: 0.5,
     all_sources: 0.3,
-    hashed: 0.01,
+    hashed: 0.03,
     several: 1.0,
     changed: 1.5,
     chain: 0.3,

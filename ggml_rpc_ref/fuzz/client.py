@@ -258,12 +258,18 @@ class Client:
             self.clear()
             return
         size, count = self.rng.choice((1, 4, 64)), self.rng.choice((1, 3, 16))
-        stride = size + self.rng.choice((0, 1, 64))
-        index, offset = self.room(stride * count)
-        tensor, data = block(self.number(index), offset, stride * count), self.rng.randbytes(size * count)
+        stride = self.rng.choice((size, size + 1, size + 64, 0, size // 2))
+        span = stride * (count - 1) + size
+        index, offset = self.room(span)
+        tensor, data = block(self.number(index), offset, span), self.rng.randbytes(size * count)
         shape = {"tensor": tensor, "offset": 0, "size": size, "n_copies": count, "stride": stride}
         self.say(SetTensor2d(**shape, data=data))  # type: ignore[arg-type]
-        self.say(GetTensor2d(**shape), data)  # type: ignore[arg-type]
+        # rows that overlap are written in order and read as they lie
+        there = bytearray(span)
+        for row in range(count):
+            there[row * stride : row * stride + size] = data[row * size : row * size + size]
+        wanted = b"".join(there[row * stride : row * stride + size] for row in range(count))
+        self.say(GetTensor2d(**shape), wanted)  # type: ignore[arg-type]
 
     def clear(self) -> None:
         """Set every byte of a buffer, and read some of them, from its last ones on backwards."""

@@ -48,6 +48,8 @@ LEAK: Final = 384 * 2**20
 LOOK_FOR_LEAKS: Final = 10
 """Sessions between two looks at the device's free memory."""
 LOOKS: Final = 3
+PATIENCE: Final = 5.0
+"""Times the timeout after which a server that is not ours to start is given up: it ends the campaign."""
 SETTLING: Final = 2.0
 """Seconds that the device's memory may take to be free again: a server may see late that its client has left."""
 DYING: Final = 1.0
@@ -352,7 +354,7 @@ class Campaign:
             ConnectionError: where it does not.
         """
         try:
-            introduce(self.server.target.endpoint, self.options.timeout)
+            introduce(self.server.target.endpoint, PATIENCE * self.options.timeout)
         except (ConnectionError, TimeoutError) as error:
             key = (Kind.HANG.value, "session.survives", session.notes[-1].target if session.notes else "")
             if not self._is_known(key):
@@ -462,7 +464,9 @@ class Campaign:
         except Misuse as error:
             raise ConnectionError(f"the server could not be started again after this: {why}: {error}") from None
         # both belong to the process: a new one may give its devices another share of the machine's memory, as ours does
-        self._idle, self._free = self.server.usage(), self._free_now()
+        self._idle = self.server.usage()
+        # a device that did not say the same each time while nobody used it will not do so now
+        self._free = None if self._free is None else self._free_now()
 
 
 def outcome_of(heard: Heard) -> str:

@@ -64,8 +64,8 @@ class Generator(Material):
             steps += _talk(client, focus)
         buffers = tuple(buffer for client in made for buffer in client.buffers())
         session = Session(str(seed), self.version, buffers, steps, focus=focus)
-        if rng.random() < 0.04:
-            session.cut = rng.choice((1, 9, 100, 1000))
+        if rng.random() < 0.06:
+            session.cut = rng.choice((1, 1, 9, 100, 1000))
         if rng.random() < 0.02 and has_field(Hello, "conn_caps", self.version):
             session.caps = rng.randbytes(CAPS_SIZE)
         session.apart = connections > 1 and rng.random() < 0.5

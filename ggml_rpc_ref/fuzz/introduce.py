@@ -80,13 +80,19 @@ def version_of(endpoint: Endpoint, timeout: float) -> Version:
                 stream.send(codec.encode_request(Hello(), form))
                 (size,) = codec.REPLY_HEAD.unpack(stream.receive_exactly(codec.REPLY_HEAD.size))
                 if not 3 <= size <= LARGEST_HELLO:
-                    raise ConnectionError(f"{endpoint} answers HELLO with a size of {size}: it does not speak ggml RPC")
+                    raise ConnectionError(f"{endpoint} answers HELLO with {_words(size)}: it does not speak ggml RPC")
                 return Version(*stream.receive_exactly(size)[:3])
             except PeerClosed as closed:
-                problem = str(closed)
+                problem = f"{closed}{f' after the bytes {closed.seen.hex()}' if closed.seen else ''}"
             except DeadlineMissed as missed:
                 raise TimeoutError(f"{endpoint} does not answer HELLO within {timeout:g} s: {missed}") from None
     raise ConnectionError(f"{endpoint} names no version: {problem}")
+
+
+def _words(size: int) -> str:
+    """Return the size in an answer as what it is: bytes of another protocol are often text."""
+    text = size.to_bytes(8, "little")
+    return repr(text.decode()) if text.isascii() and text.decode().isprintable() else f"a size of {size}"
 
 
 def _second_client(endpoint: Endpoint, version: Version) -> Stream | None:

@@ -22,6 +22,8 @@ from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
     BufferClear,
     BufferGetBase,
+    CommAllreduce,
+    CommInit,
     CopyTensor,
     DeviceCount,
     GetAlignment,
@@ -46,7 +48,7 @@ OWN_LIMITS: Final = frozenset({"graph.cost", "graph.op-supported", "frame.size-b
 """Rules by which our server refuses what another one may well be able to do."""
 MEANT: Final[dict[type, str]] = {
     GetTensor: "data.round-trip",
-    GetTensor2d: "data.round-trip",
+    GetTensor2d: "data.rows",
     CopyTensor: "data.copy",
     GetAllocSize: "tensor.alloc-size",
     DeviceCount: "device.count",
@@ -56,6 +58,7 @@ MEANT: Final[dict[type, str]] = {
     GetDeviceMemory: "device.memory",
     SetTensorHash: "data.hash-miss",
     BufferGetBase: "buffer.known",
+    CommInit: "comm.init",
 }
 """Request to the rule that a reply of the right size with the wrong contents breaks."""
 
@@ -277,9 +280,10 @@ def _replies_compared(
         answer = said.answers[number]
         wanted = answer.reply[HEAD:]
         if (isinstance(answer.request, CopyTensor) and reply != wanted) or (
-            isinstance(answer.request, SetTensorHash) and not any(reply) and any(wanted)
+            isinstance(answer.request, SetTensorHash | CommInit) and not any(reply) and any(wanted)
         ):
-            trusted = False  # it could not copy, or has kept nothing: what lies there is for the client to write now
+            # it could not copy, has kept nothing, or has met nobody: what lies there is for the client to write now
+            trusted = False
         if reply == wanted or not trusted:
             continue
         step = steps[number] if aligned and number < len(steps) else None
@@ -298,7 +302,12 @@ def _blamed(steps: Sequence[Step], number: int, words: str, request: object) -> 
         return "graph.computes", words.split()[1].rstrip(":")
     if isinstance(request, GetTensor) and not _is_written(steps, number):
         return "buffer.clean", command_name(GetTensor)
-    return MEANT.get(type(request), "frame.reply-presence"), command_name(type(request))
+    if isinstance(request, GetTensor):
+        read = request.tensor.data
+        if any(isinstance(step.message, CommAllreduce) and step.message.tensor.data == read for step in steps[:number]):
+            return "comm.sum", command_name(CommAllreduce)
+    rule = "buffer.empty" if isinstance(request, AllocBuffer) and not request.size else MEANT.get(type(request))
+    return rule or "frame.reply-presence", command_name(type(request))
 
 
 def _differs(session: Session, step: Step | None, request: Any, wanted: bytes, reply: bytes) -> str:
@@ -326,6 +335,9 @@ def _differs(session: Session, step: Step | None, request: Any, wanted: bytes, r
         case GetAllocSize():
             least, found = (int.from_bytes(data, "little") for data in (wanted, reply))
             return f"{found} bytes are too few for a tensor of {least}" if found < least else ""
+        case CommInit():
+            # 0 where the other server came: a port may be in use
+            return f"answered with {reply[0]}" if reply[0] > wanted[0] else ""
         case Hello():
             return f"version {reply[:3].hex()} in place of {wanted[:3].hex()}" if reply[:3] != wanted[:3] else ""
     return ""

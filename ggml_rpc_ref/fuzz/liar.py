@@ -6,27 +6,19 @@ with Liar(lie) as server: ...        # the first reply to GET_ALIGNMENT claims t
 
 from __future__ import annotations
 
-import contextlib
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import Final
 
-from ggml_rpc_ref.backends.memory import HostMemory
-from ggml_rpc_ref.backends.oracle import Oracle
-from ggml_rpc_ref.errors import Misuse, Violation
+from ggml_rpc_ref.conformance.clients.player import Player, make_host
+from ggml_rpc_ref.conformance.clients.script import EACH_BYTE, Change, End, Script
+from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.protocol.connection import Connection
-from ggml_rpc_ref.server.handlers import Device, Host
-from ggml_rpc_ref.server.server import Server
-from ggml_rpc_ref.spec.messages import NO_REPLY, Message, by_number, carries_data, command_name
+from ggml_rpc_ref.spec.messages import NO_REPLY, by_number
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
-MEMORY: Final = 2**30
-DRIP: Final = 0.05
-"""Seconds between two bytes of a reply that drips."""
 HEAD: Final = codec.REPLY_HEAD
 
 Told = Callable[[bytes, Random], bytes]
@@ -66,7 +58,7 @@ LIES: Final[dict[str, Told]] = {
     "text": lambda reply, _: b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "none": lambda reply, _: b"",
 }
-"""Name to what becomes of a reply. After "cut" and "none" the connection is ended."""
+"""Name to what becomes of a reply. After "cut" and "none" the connection is ended; "drip" sends it by bytes, "silence" never."""
 ENDS: Final = frozenset({"cut", "none"})
 
 
@@ -120,77 +112,47 @@ def all_lies(version: Version = DEFAULT) -> list[Lie]:
 
 
 class Liar:
-    """A server on loopback that tells one lie.
+    """A server on loopback that tells one lie: the player of `conform-client`, with a script of one change.
 
     Args:
         lie: what about.
         version: the protocol version that it speaks.
         seed: of the lies that are random.
-
-    Attributes:
-        told: how often it has lied.
     """
 
     def __init__(self, lie: Lie, version: Version = DEFAULT, seed: int = 0) -> None:
-        self.lie, self.told, self._rng, self._seen = lie, 0, Random(seed), 0
-        owner = self
-
-        class Lying(Connection):
-            """Encodes replies, one of them as it should not be."""
-
-            def send(self, message: Message) -> bytes:
-                due = self.order.oldest
-                reply = super().send(message)
-                return reply if due is None else owner.turned(command_name(due.cls), reply)
-
-            def send_with_data(self, message: Message, size: int) -> bytes:
-                due = self.order.oldest
-                head = super().send_with_data(message, size)
-                if due is None or not carries_data(due.reply) or not owner.is_its_turn(command_name(due.cls)):
-                    return head
-                return owner.told_about(head)
-
-        kind: Any = type("LyingServer", (Server,), {"connection_type": Lying})
-        device = Device("oracle", "numpy", Oracle(HostMemory(MEMORY)))
-        self._server = kind(Host([device], version=version), "127.0.0.1", 0)
-        self.endpoint: str = self._server.endpoint
+        script = Script(version, changes=(change_of(lie, Random(seed)),))
+        self._player = Player([make_host(version, 1, None)], script, [("127.0.0.1", 0)])
+        self.endpoint = self._player.endpoints[0]
 
     def __enter__(self) -> Liar:
         """Begin to listen."""
-        self._server.__enter__()
+        self._player.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the server."""
-        self._server.shutdown()
+        """End the server.
 
-    def is_its_turn(self, command: str) -> bool:
-        """Whether the reply to this command is the one to lie about."""
-        if command != self.lie.command:
-            return False
-        self._seen += 1
-        return self._seen == self.lie.number
+        Raises:
+            Exception: where something went wrong in it that is no lie.
+        """
+        self._player.stop()
+        if self._player.defect is not None:
+            raise self._player.defect
 
-    def turned(self, command: str, reply: bytes) -> bytes:
-        """Return the bytes that go out for an honest reply."""
-        return self.told_about(reply) if self.is_its_turn(command) else reply
+    @property
+    def told(self) -> int:
+        """How often it has lied."""
+        return self._player.told
 
-    def told_about(self, reply: bytes) -> bytes:
-        """Return the lie about a reply; ends the connection, or takes its time, where that is the lie."""
-        self.told += 1
-        match self.lie.name:
-            case "silence":
-                self._wait(3600.0)
-            case "drip":
-                self._wait(DRIP * len(reply))
-                return reply
-            case name if name in ENDS:
-                # what was encoded is not sent: the connection ends here, with at most one byte of the reply gone
-                raise Violation("frame.complete", "reply", name, "a lie")
-        return LIES[self.lie.name](reply, self._rng)
 
-    def _wait(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        with contextlib.suppress(AttributeError):
-            while time.monotonic() < end and not self._server.stopping:
-                time.sleep(0.02)
+def change_of(lie: Lie, rng: Random) -> Change:
+    """Return what is different from an honest server."""
+    match lie.name:
+        case "silence":
+            return Change(lie.command, lie.number, alter=lambda _: b"")
+        case "drip":
+            return Change(lie.command, lie.number, cut=EACH_BYTE)
+        case name:
+            end = End.FIN if name in ENDS else End.NOT
+            return Change(lie.command, lie.number, alter=lambda reply: LIES[name](reply, rng), end=end)

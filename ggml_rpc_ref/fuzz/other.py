@@ -51,6 +51,7 @@ class Other:
                 return
             with stream:
                 stream.send(self._peer.says)
+                stream.finish_sending()  # who wants more need not wait for it in vain
                 read = 0
                 while not self._peer.leaves and not self._over.is_set() and read < MOST:
                     with contextlib.suppress(DeadlineMissed):

@@ -55,7 +55,7 @@ class Peer:
         port: where rank 0 listens; chosen with the session, so that its bytes are the same each time.
         rank: the fuzzed server's own; where it is 0 we connect to it, else it connects to us.
         says: all that we send, capabilities first.
-        leaves: whether we end the connection as soon as all is said; else we stay until the session's end.
+        leaves: whether we end the connection as soon as all is said; else we end our sending, and read until the session's end.
     """
 
     port: int

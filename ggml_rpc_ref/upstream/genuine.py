@@ -80,6 +80,8 @@ class Ggml:
 
 def serve(request: dict[str, Any]) -> NoReturn:
     """Run the server; announce on standard output when it answers, and with which protocol version."""
+    # ik_llama.cpp runs a debugger when it aborts, for seconds, where it finds one
+    os.environ["PATH"] = os.devnull
     # Python's own handler of SIGINT would run only when the C function returns, which it never does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Python ignores SIGPIPE; rpc-server does not, so a client that is gone when it is answered ends it (main of rpc-server.cpp).

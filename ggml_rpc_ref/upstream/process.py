@@ -156,9 +156,12 @@ def thread_count(wanted: int | None) -> int:
 
 
 def environment() -> dict[str, str]:
-    """Return our environment without the variable that would load another llama.cpp, and with stack traces of aborts turned off."""
+    """Return our environment without the variable that would load another llama.cpp, and with stack traces of aborts turned off.
+
+    ik_llama.cpp does not know that variable: it runs a debugger, for seconds, where it finds one.
+    """
     kept = {name: value for name, value in os.environ.items() if name != "LLAMA_CPP_LIB_PATH"}
-    return kept | {"GGML_NO_BACKTRACE": "1"}
+    return kept | {"GGML_NO_BACKTRACE": "1", "PATH": os.devnull}
 
 
 def ending_of(who: str, status: int, printed: str) -> str:

@@ -29,6 +29,15 @@ def chosen(modules: list[str], count: int, seed: int) -> list[Mutant]:
     return random.Random(seed).sample(found, min(count, len(found)))
 
 
+def survivors(score: Path) -> list[Mutant]:
+    """Return the mutants that survived a run, as far as their lines are still there: new cases may kill them.
+
+    What the others were killed by is a case that is still there, and finds what it found.
+    """
+    wanted = json.loads(score.read_text(encoding="utf-8"))["survivors"]
+    return [mutant for mutant in mutants(sorted({key.partition(" ")[0] for key in wanted})) if mutant.key in wanted]
+
+
 def judge(sample: list[Mutant], results: Path, share: tuple[int, int], limit: float) -> None:
     """Judge one share of the mutants that have no result yet; each result is a line, written as it is found."""
     done = {row["key"] for row in read(results)}
@@ -96,13 +105,14 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("mutation.jsonl"), help="a line for each mutant; those in it are done")
     parser.add_argument("--share", default="0/1", metavar="I/N", help="judge every Nth mutant, from the Ith")
     parser.add_argument("--limit", type=float, default=1e9, metavar="SECONDS", help="begin no mutant after this time")
+    parser.add_argument("--again", type=Path, metavar="SCORE", help="only the survivors of that run: for new cases")
     parser.add_argument("--list", action="store_true", help="print the mutants and end")
     parser.add_argument("--report", type=Path, metavar="FILE", help="print the score of these results and end")
     options = parser.parse_args()
     if options.report:
         print(json.dumps(summary(read(options.report)), indent=1, ensure_ascii=False))
         return
-    sample = chosen(options.module, options.count, options.seed)
+    sample = survivors(options.again) if options.again else chosen(options.module, options.count, options.seed)
     if options.list:
         print("\n".join(f"{mutant.line:5} {mutant.key}" for mutant in sample))
         return

@@ -47,7 +47,8 @@ def converse(connection: socket.socket, behaviour: str) -> None:
 def misbehave(behaviour: str) -> None:
     match behaviour:
         case "exit":
-            print("that was too much", flush=True)
+            # as glibc ends a list of callers
+            print("that was too much\npython(_start+0x21)[0x55e24f8ee081]", flush=True)
             os._exit(7)
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -273,7 +273,8 @@ def attention(make: Maker) -> tuple[c_void_p, c_void_p]:
     for tensor in (k, v, mask):
         make.write(tensor, struct.pack("<512e", *(index / 64 for index in range(512))))
     attended = make.op("attended", "ggml_flash_attn_ext", heads, k, v, mask, *map(c_float, (0.1768, 0.0, 30.0)))
-    call(make.ggml, "ggml_flash_attn_ext_set_prec", None, attended, c_int(10))
+    # GGML_PREC_F32
+    call(make.ggml, "ggml_flash_attn_ext_set_prec", None, attended, c_int(10 if has_devices(make.ggml) else 1))
     call(make.ggml, "ggml_flash_attn_ext_add_sinks", None, attended, sinks)
     return rotated, attended
 

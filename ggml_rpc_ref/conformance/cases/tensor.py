@@ -79,6 +79,8 @@ def type_4(subject: Subject, carry: Carry) -> None:
 @case("tensor.type-known/number-{}", each={str(n): n for n in (*DEAD_NUMBERS, 43, 128, 2**31, 2**32 - 1)}, may_crash=True)
 def bad_number(subject: Subject, number: int) -> None:
     """SET_TENSOR on a tensor of type {}, which no version has, or which none has any more: refused."""
+    if number < 2**16:
+        subject.need_upstreams_numbers("types")
     _refused_with(subject, CARRIERS["set-tensor"], type=number)
 
 
@@ -244,7 +246,7 @@ def empty_at_the_end(subject: Subject) -> None:
     """INIT_TENSOR of a tensor with a dimension of 0 whose address is the end of its buffer: accepted."""
     peer = subject.connect()
     buffer = peer.alloc(SIZE)
-    peer.takes(InitTensor(tensor=replace(_empty(buffer, (0, 1, 1, 1)), data=buffer.base + SIZE)))
+    peer.takes(InitTensor(tensor=replace(_empty(buffer, (0, 1, 1, 1)), data=buffer.base + buffer.size)))
 
 
 @case("tensor.empty/in-graph")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import numpy as np
 from ggml_rpc_ref.fuzz.mutations.table import Editor, mutation, odd, odd_float, signed, wrap
 from ggml_rpc_ref.fuzz.packet import address, handle, meaning
 from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Note, Session
+from ggml_rpc_ref.ops import ops_of
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER, DEAD_NUMBERS, type_count, types
 from ggml_rpc_ref.spec.messages import MAX_DIMS, MAX_OP_PARAMS, MAX_SRC, GraphCompute, fields
 from ggml_rpc_ref.spec.opcodes import op_table
@@ -18,6 +20,8 @@ from ggml_rpc_ref.tensor import contiguous_nb, extent
 UNKNOWN: Final = 0xDEAD0000
 """An id that no tensor has."""
 MOST_TENSORS: Final = 4096
+MOST_WIDE: Final = 2**24
+"""Bytes of an operand that is made wide."""
 
 
 # ------------------------------------------------------------------------------------------------------------- geometry
@@ -48,6 +52,46 @@ def resize(rng: Random, session: Session) -> Note | None:
     a, b, c, d = edit.record["ne"].tolist()
     edit.record["nb"] = np.array(contiguous_nb(dtype, (a, b, c, d)), dtype=object) & 0xFFFFFFFF
     return edit.done("geometry.resize", f"{edit.role}.ne[{axis}] {old} -> {new}, strides to match")
+
+
+@mutation("geometry.wide")
+def wide(rng: Random, session: Session) -> Note | None:
+    """Make the rows of a node much longer, those of sources as long as they were too, all of it in a larger buffer."""
+    edit = Editor(rng, session)
+    home = None if edit.is_empty else meaning(int(edit.node["data"]))
+    buffer = home and next((b for b in session.buffers if b.number == home[1]), None)
+    if not buffer:
+        return None
+    old, more = int(edit.node["ne"][0]), rng.choice((1000, 1024, 5000, 5000, 70_000, 2**20))
+    padding, step = (_param(session, edit.target, name) for name in ("p0", "s0"))
+    rows = [edit.node]
+    if padding is None:
+        sources = [edit.tensors[edit.by_id[id_]] for id_ in edit.node["src"].tolist() if id_ in edit.by_id]
+        rows += [row for row in sources if int(row["ne"][0]) == old and not row["view_src"]]
+    else:
+        # the result of a window that moves over an image is made longer by zeros around that
+        edit.node["op_params"][padding] += more * (int(edit.node["op_params"][step]) if step is not None else 1) // 2
+        more -= more % 2
+    end = buffer.size
+    for row in rows:
+        dtype = BY_NUMBER.get(int(row["type"]))
+        if dtype is None or dtype.block > 1024:
+            return None
+        row["ne"][0] = old + more - more % dtype.block
+        a, b, c, d = row["ne"].tolist()
+        nb = contiguous_nb(dtype, (a, b, c, d))
+        if not 0 < nb[3] * d < MOST_WIDE:
+            return None
+        row["nb"], row["data"], row["view_src"] = nb, address(buffer.number, end), 0
+        end += -(-nb[3] * d // 4096) * 4096
+    session.buffers = tuple(replace(b, size=end + 4096) if b is buffer else b for b in session.buffers)
+    return edit.done("geometry.wide", f"{len(rows)} operands with {more} more elements a row")
+
+
+def _param(session: Session, op: str, name: str) -> int | None:
+    """Return the slot of an op's parameter; None where it has none of the name."""
+    row = ops_of(session.version).get(op)
+    return next((param.slot for param in row.params if param.name == name), None) if row else None
 
 
 @mutation("geometry.swap")

@@ -113,7 +113,10 @@ def uid(rng: Random, session: Session) -> Note | None:
     if found is None:
         return None
     index, message, _ = found
-    new = odd(rng, message.uid, 64)
+    others = [step.message.uid for step in session.steps if isinstance(step.message, Graph)] or [0]
+    new = rng.choice((others[0], others[0], others[-1], rng.choice(others), 0, odd(rng, message.uid, 64)))
+    if new == message.uid:
+        return None
     put(session, index, replace(message, uid=new))
     return _note("handle.uid", message, f"uid {message.uid} -> {new}")
 

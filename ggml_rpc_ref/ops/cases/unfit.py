@@ -832,6 +832,20 @@ _ROWS: list[tuple[Any, ...]] = [
     ("UNARY", "xielu-in-place", {"dst": {"dtype": "F16"}}, "types F32, F16 or BF16 on both sides, or F16 or BF16 to F32"),
     ("UNARY", "tanh-bf16-bf16", {"src0": {"nb": (4, 66, 2, 132)}}, "src0.nb[0] == 2 (dense rows)"),
     ("UNARY", "gelu_erf-f16-f16", {"dst": {"dtype": "F32"}}, "F32 or F16 on both sides for GELU_ERF"),
+    # --- what only one condition refuses
+    ("DSV4_HC_POST", "n33-streams5-tokens9", {"src1": {"ne": (33, 5, 9, 2)}}, "residual.ne (33, 1 or more streams, 9)"),
+    (
+        "FLASH_ATTN_BACK",
+        "d1-queries1-keys1-heads1-1-masked1",
+        {"src1": {"ne": (1, 1, 2)}, "src2": {"ne": (1, 1, 2)}},
+        "heads of K to divide 1",
+    ),
+    ("FLASH_ATTN_BACK", "d5-queries1-keys2-heads1-1-masked0", {"src3": {"ne": (5, 2)}}, "a gradient of ne (5, 1, 1, 1)"),
+    ("GATED_DELTA_NET", "snapshots-shared-heads", {"src5": {"ne": (17, 16, 6)}}, "state.ne (16, 16, 6, 1)"),
+    ("MUL_MAT_ID", "iq1_s", {"src1": {"ne": (2, 1, 4)}}, "rows of 256 elements, three dimensions"),
+    ("MUL_MAT_ID", "f16-n2-used4-tokens5", {"src2": {"ne": (3, 5)}, "dst": {"ne": (5, 3, 5)}}, "choices per token a multiple of 2"),
+    ("OPT_STEP_SGD", "special", {"src1": {"ne": (16, 12)}}, "the weight's ne (16, 4, 1, 1)"),
+    ("OPT_STEP_ADAMW", "zero-eps", {"src1": {"ne": (33, 3, 1, 3)}}, "the weight's ne (33, 3, 1, 1)"),
 ]  # fmt: skip
 
 ROWS: list[Row] = sorted((Row(*row) for row in _ROWS), key=lambda row: (row.op, row.case))

@@ -1,8 +1,33 @@
 /* ARGMAX: the last place of each row's largest element; a NaN is forgotten at the next number, with all that came before it. */
 #include "elements.h"
+#include "vector.h"
+
+/* Without a NaN: the last place that holds the largest; 0 in an empty row. */
+static int32_t last_place(const f32 *x, int64_t n, float largest)
+{
+    int64_t i = max64(n - 1, 0);
+    while (i > 0 && x[i] != largest)
+        i--;
+    return (int32_t)i;
+}
 
 static int32_t place_of_largest(const f32 *x, int64_t n)
 {
+    f32x16 most = splat(-INFINITY);
+    i32x16 strange = {0};
+    for (int64_t i = 0; i + LANES <= n; i += LANES) {
+        f32x16 v = load16(x + i);
+        most = choose(v > most, v, most);
+        strange |= v != v;
+    }
+    float above = max16(most);
+    for (int64_t i = n / LANES * LANES; i < n; i++) {
+        above = x[i] > above ? x[i] : above;
+        strange[0] |= x[i] != x[i];
+    }
+    if (!any(strange))
+        return last_place(x, n, above);
+
     float largest = -INFINITY;
     int32_t place = 0;
     for (int64_t i = 0; i < n; i++) {

@@ -5,10 +5,12 @@ static void sort_rows(const struct node *node, int64_t first, int64_t last, cons
 {
     const struct geometry *g = node->of;
     int64_t n = g->dst.ne[0];
-    int32_t *own = (int32_t *)work->own;
     for (int64_t row = first; row < last; row++) {
         const f32 *x = (const f32 *)row_of(&g->src[0], node->src[0], row);
-        memcpy(row_of(&g->dst, node->dst, row), ranked(x, n, argsort_order(g) == 1, own, own + n), (size_t)(4 * n));
+        i32 *dst = (i32 *)row_of(&g->dst, node->dst, row);
+        const rank *found = ranked(x, n, argsort_order(g) == 1, (rank *)work->own);
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = place_in(found[i]);
     }
 }
 

@@ -5,11 +5,8 @@
 /* The sum of labels times the logarithms of the logits' softmax. */
 static double loss_of(const f32 *logits, const f32 *labels, int64_t n)
 {
-    float top = largest_of(logits, n);
-    double total = 0, loss = 0;
-    for (int64_t i = 0; i < n; i++)
-        total += expf(logits[i] - top);
-    float logarithm = (float)log(total);
+    float top = largest_of((const float *)logits, n), logarithm = (float)log(sum_of_exponentials((const float *)logits, n, top));
+    double loss = 0;
     for (int64_t i = 0; i < n; i++)
         loss += (logits[i] - top - logarithm) * labels[i];
     return loss;

@@ -7,12 +7,14 @@ static void fill_rows(const struct node *node, int64_t first, int64_t last, cons
     const struct geometry *g = node->of;
     float number = fill_c(g);
     uint16_t half = to_half(number);
+    int64_t n = g->dst.ne[0]; /* a store may change what is read by way of a pointer: the loops need it here */
     for (int64_t row = first; row < last; row++) {
         uint8_t *dst = row_of(&g->dst, node->dst, row);
-        for (int64_t i = 0; i < g->dst.ne[0]; i++)
-            if (is_f32(&g->dst))
+        if (is_f32(&g->dst))
+            for (int64_t i = 0; i < n; i++)
                 ((f32 *)dst)[i] = number;
-            else
+        else
+            for (int64_t i = 0; i < n; i++)
                 ((u16 *)dst)[i] = half;
     }
 }

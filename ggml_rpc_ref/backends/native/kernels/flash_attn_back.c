@@ -1,7 +1,10 @@
 /* FLASH_ATTN_BACK: the gradients of attention with respect to Q, K and V (transposed), packed into one row. src: q, k, v, gradient.
 
    A unit has all queries of the heads that share one of K, so that each gradient is added up by one thread. */
+#include "dot.h"
 #include "exponentials.h"
+#include "rowwise.h"
+#include "sums.h"
 
 /* Where a source's gradient begins in the result, each padded to 16 bytes. */
 static int64_t begin_of(const struct geometry *g, int slot)
@@ -13,35 +16,22 @@ static int64_t begin_of(const struct geometry *g, int slot)
 }
 
 /* One query: its weights and the gradient of its scores go to `weight` and `score`; n keys are seen. */
-static void attend(const struct node *node, const f32 *q, const f32 *gradient, int64_t step, struct place shared, int64_t n,
+static void attend(const struct node *node, const float *q, const uint8_t *gradient, int64_t step, struct place shared, int64_t n,
                    float *weight, float *score)
 {
     const struct layout *k = &node->of->src[1], *v = &node->of->src[2];
     float scale = 1 / sqrtf((float)k->ne[0]);
-    for (int64_t i = 0; i < n; i++) {
-        const f32 *key = floats(k, node->src[1], i, shared.i2, shared.i3);
-        double product = 0;
-        for (int64_t c = 0; c < k->ne[0]; c++)
-            product += (double)q[c] * key[c];
-        weight[i] = (float)product * scale;
-        score[i] = 0;
-    }
-    float top = largest_of(weight, n);
-    double total = 0, mean = 0;
     for (int64_t i = 0; i < n; i++)
-        total += weight[i] = expf(weight[i] - top);
+        weight[i] = dot_f32(q, (const float *)row_at(k, node->src[1], i, shared.i2, shared.i3), k->ne[0]) * scale;
+    float top = largest_of(weight, n), factor = (float)(1 / sum_of_exponentials(weight, n, top));
+    MAP1(weight, weight, n, exp16(x - top) * factor);
+    memset(score, 0, (size_t)(4 * n));
     for (int64_t c = 0; c < v->ne[1]; c++) {
-        const f32 *value = floats(v, node->src[2], c, shared.i2, shared.i3);
-        for (int64_t i = 0; i < n; i++)
-            score[i] += *(const f32 *)((const uint8_t *)gradient + c * step) * value[i];
+        f32x16 factor = splat(*(const f32 *)(gradient + c * step));
+        MAP2(score, score, (const float *)row_at(v, node->src[2], c, shared.i2, shared.i3), n, fma16(y, factor, x));
     }
-    float factor = (float)(1 / total);
-    for (int64_t i = 0; i < n; i++) {
-        weight[i] *= factor;
-        mean += (double)weight[i] * score[i];
-    }
-    for (int64_t i = 0; i < n; i++)
-        score[i] = weight[i] * (score[i] - (float)mean) * scale;
+    float mean = (float)sum_of_products(weight, score, n);
+    MAP2(score, weight, score, n, x * (y - mean) * scale);
 }
 
 /* Add what one query gives to the gradients of Q, K and V. */
@@ -51,22 +41,22 @@ static void add_query(const struct node *node, int64_t query, int64_t head, stru
     const struct layout *q = &g->src[0], *k = &g->src[1], *v = &g->src[2], *out = &g->src[3];
     int64_t seen = flash_attn_back_masked(g) ? k->ne[1] - q->ne[1] + query + 1 : k->ne[1], d = q->ne[0];
     int64_t matrix = shared.i3 * k->ne[2] + shared.i2;
-    const f32 *row = floats(q, node->src[0], query, head, shared.i3);
+    const float *row = (const float *)row_at(q, node->src[0], query, head, shared.i3);
     const uint8_t *gradient = row_at(out, node->src[3], query, head, shared.i3);
-    attend(node, row, (const f32 *)gradient, out->nb[0], shared, seen, weight, score);
-    f32 *to_q = (f32 *)node->dst + begin_of(g, 0) + ((shared.i3 * q->ne[2] + head) * q->ne[1] + query) * d;
-    f32 *to_k = (f32 *)node->dst + begin_of(g, 1) + matrix * k->ne[1] * d, *to_v = (f32 *)node->dst + begin_of(g, 2) + matrix * k->ne[1] * d;
+    attend(node, row, gradient, out->nb[0], shared, seen, weight, score);
+    float *to_q = (float *)node->dst + begin_of(g, 0) + ((shared.i3 * q->ne[2] + head) * q->ne[1] + query) * d;
+    float *to_k = (float *)node->dst + begin_of(g, 1) + matrix * k->ne[1] * d;
+    float *to_v = (float *)node->dst + begin_of(g, 2) + matrix * k->ne[1] * d;
     memset(to_q, 0, (size_t)(4 * d));
-    for (int64_t i = 0; i < seen; i++) {
-        const f32 *key = floats(k, node->src[1], i, shared.i2, shared.i3);
-        for (int64_t c = 0; c < d; c++) {
-            to_q[c] += score[i] * key[c];
-            to_k[i * d + c] += score[i] * row[c];
-        }
+    for (int64_t i = 0; i < seen; i++, to_k += d) {
+        f32x16 factor = splat(score[i]);
+        MAP2(to_q, to_q, (const float *)row_at(k, node->src[1], i, shared.i2, shared.i3), d, fma16(y, factor, x));
+        MAP2(to_k, to_k, row, d, fma16(y, factor, x));
     }
-    for (int64_t c = 0; c < d; c++)
-        for (int64_t i = 0; i < seen; i++)
-            to_v[c * v->ne[0] + i] += *(const f32 *)(gradient + c * out->nb[0]) * weight[i];
+    for (int64_t c = 0; c < d; c++, to_v += v->ne[0]) {
+        f32x16 factor = splat(*(const f32 *)(gradient + c * out->nb[0]));
+        MAP2(to_v, to_v, weight, seen, fma16(y, factor, x));
+    }
 }
 
 static void add_heads(const struct node *node, int64_t first, int64_t last, const struct work *work)

@@ -2,6 +2,7 @@
 
    Rows are added in their order, which decides the rounding, so a unit is a part of all rows, from one column to another. */
 #include "elements.h"
+#include "rowwise.h"
 
 #define COLUMNS 256
 
@@ -16,10 +17,15 @@ static void add_columns(const struct node *node, int64_t first, int64_t last, co
         int64_t index = ((const i32 *)node->src[1])[row];
         if (!in_range(index, to->ne[1], work))
             return;
-        const uint8_t *x = row_at(from, node->src[0], row, 0, 0);
+        const uint8_t *values = row_at(from, node->src[0], row, 0, 0);
         f32 *dst = floats(to, node->dst, index, 0, 0);
+        if (is_f32(from)) {
+            float *sum = (float *)dst + begin;
+            MAP2(sum, sum, (const float *)values + begin, end - begin, x + y);
+            continue;
+        }
         for (int64_t i = begin; i < end; i++)
-            dst[i] += float_at(from->type, x + i * size);
+            dst[i] += float_at(from->type, values + i * size);
     }
 }
 

@@ -2,12 +2,12 @@
 #include "activation.h"
 #include "rowwise.h"
 
-static void swiglu_oai(float *dst, const float *x, const float *y, int64_t n, float alpha, float limit)
+/* Both operands cut at a limit, x only above. */
+static f32x16 swiglu_oai16(f32x16 x, f32x16 y, float alpha, float limit)
 {
-    for (int64_t i = 0; i < n; i++) {
-        double a = x[i] > limit ? limit : x[i], b = y[i] < -limit ? -limit : y[i] > limit ? limit : y[i];
-        dst[i] = (float)(a / (1.0 + exp(-(double)alpha * a)) * (b + 1.0));
-    }
+    x = choose(x > splat(limit), splat(limit), x);
+    y = choose(y < splat(-limit), splat(-limit), choose(y > splat(limit), splat(limit), y));
+    return x / (1.0f + exp16(x * -alpha)) * (y + 1.0f);
 }
 
 static void gate(const struct geometry *g, float *dst, const float *a, const float *b, int64_t n)
@@ -17,7 +17,7 @@ static void gate(const struct geometry *g, float *dst, const float *a, const flo
     case GGML_GLU_OP_GEGLU: MAP2(dst, a, b, n, choose(x <= splat(-10), splat(0), gelu16(x) * y)); break;
     case GGML_GLU_OP_SWIGLU: MAP2(dst, a, b, n, silu16(x) * y); break;
     case GGML_GLU_OP_GEGLU_QUICK: MAP2(dst, a, b, n, gelu_quick16(x) * y); break;
-    case GGML_GLU_OP_SWIGLU_OAI: swiglu_oai(dst, a, b, n, glu_alpha(g), glu_limit(g)); break;
+    case GGML_GLU_OP_SWIGLU_OAI: MAP2(dst, a, b, n, swiglu_oai16(x, y, glu_alpha(g), glu_limit(g))); break;
     default:
         for (int64_t i = 0; i < n; i++)
             dst[i] = (float)(0.5 * a[i] * (1.0 + erf(a[i] * 0.70710678118654752440)) * b[i]);

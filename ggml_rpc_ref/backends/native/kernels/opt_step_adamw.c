@@ -1,5 +1,7 @@
 /* OPT_STEP_ADAMW: one step of AdamW in place. src: weight, gradient, both momenta (written too), settings. */
-#include "elements.h"
+#include "rowwise.h"
+
+#define VECTOR (4 * LANES) /* bytes */
 
 struct settings {
     float alpha, beta1, beta2, eps, decay, beta1h, beta2h;
@@ -13,17 +15,19 @@ static void step_rows(const struct node *node, int64_t first, int64_t last, cons
     memcpy(&s, node->src[4], sizeof s);
     float keep = 1 - s.alpha * s.decay;
     for (int64_t row = first; row < last; row++) {
-        f32 *w = (f32 *)row_of(&g->dst, node->dst, row), *m = (f32 *)row_of(&g->src[2], node->src[2], row);
-        f32 *v = (f32 *)row_of(&g->src[3], node->src[3], row);
-        const f32 *gradient = (const f32 *)row_of(&g->src[1], node->src[1], row);
-        for (int64_t i = 0; i < g->dst.ne[0]; i++) {
-            m[i] = m[i] * s.beta1 + gradient[i] * (1 - s.beta1);
-            v[i] = v[i] * s.beta2 + gradient[i] * gradient[i] * (1 - s.beta2);
-            w[i] = w[i] * keep - s.alpha * (m[i] * s.beta1h) / (sqrtf(v[i] * s.beta2h) + s.eps);
+        uint8_t *w = row_of(&g->dst, node->dst, row), *m = row_of(&g->src[2], node->src[2], row);
+        uint8_t *v = row_of(&g->src[3], node->src[3], row), *gradient = row_of(&g->src[1], node->src[1], row);
+        for (int64_t left = g->dst.ne[0]; left > 0; left -= LANES, w += VECTOR, m += VECTOR, v += VECTOR, gradient += VECTOR) {
+            f32x16 x = load_part(gradient, left);
+            f32x16 mean = load_part(m, left) * s.beta1 + x * (1 - s.beta1);
+            f32x16 square = load_part(v, left) * s.beta2 + x * x * (1 - s.beta2);
+            store_part(m, mean, left);
+            store_part(v, square, left);
+            store_part(w, load_part(w, left) * keep - s.alpha * (mean * s.beta1h) / (sqrt16(square * s.beta2h) + s.eps), left);
         }
     }
 }
 
-static bool plan(struct geometry *g) { return plan_rows(g, step_rows, 4); }
+static bool plan(struct geometry *g) { return plan_rows(g, step_rows, 2.5); }
 
 KERNEL(opt_step_adamw, GGML_OP_OPT_STEP_ADAMW, plan);

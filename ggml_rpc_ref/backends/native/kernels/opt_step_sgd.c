@@ -1,5 +1,6 @@
 /* OPT_STEP_SGD: one step of stochastic gradient descent in place. src: weight, gradient, settings. */
 #include "elements.h"
+#include "rowwise.h"
 
 static void step_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
@@ -8,10 +9,9 @@ static void step_rows(const struct node *node, int64_t first, int64_t last, cons
     const f32 *settings = (const f32 *)node->src[2];
     float alpha = settings[0], keep = 1 - alpha * settings[1];
     for (int64_t row = first; row < last; row++) {
-        f32 *w = (f32 *)row_of(&g->dst, node->dst, row);
-        const f32 *gradient = (const f32 *)row_of(&g->src[1], node->src[1], row);
-        for (int64_t i = 0; i < g->dst.ne[0]; i++)
-            w[i] = w[i] * keep - alpha * gradient[i];
+        float *w = (float *)row_of(&g->dst, node->dst, row);
+        const float *gradient = (const float *)row_of(&g->src[1], node->src[1], row);
+        MAP2(w, w, gradient, g->dst.ne[0], x * keep - alpha * y);
     }
 }
 

@@ -7,16 +7,14 @@
 static f32 *largest_in(const struct windows *w, const struct windows *h, int64_t o, int64_t oy, f32 *plane, const f32 *forward)
 {
     float largest = -FLT_MAX;
-    f32 *found = NULL;
-    for (int64_t y = begin_of(h, oy); y < end_of(h, oy); y++)
-        for (int64_t x = begin_of(w, o); x < end_of(w, o); x++) {
-            float value = forward[y * w->size + x];
-            if (value <= largest)
-                continue;
-            largest = value;
-            found = plane + y * w->size + x;
+    int64_t left = begin_of(w, o), right = end_of(w, o), end = end_of(h, oy), at = -1;
+    for (int64_t y = begin_of(h, oy); y < end; y++)
+        for (int64_t i = y * w->size + left; i < y * w->size + right; i++) {
+            bool larger = !(forward[i] <= largest); /* no jump: which one it is can't be foreseen */
+            largest = larger ? forward[i] : largest;
+            at = larger ? i : at;
         }
-    return found;
+    return at < 0 ? NULL : plane + at;
 }
 
 static void spread(const struct windows *w, const struct windows *h, int64_t o, int64_t oy, f32 *plane, float share)

@@ -1,16 +1,17 @@
 /* RWKV_WKV6: a state per head that decays by key and accumulates key times value. src: k, v, r, time_first, decay, state. */
 #include "recurrence.h"
 
-static void token(const struct node *node, double *state, double *out, int64_t size, int64_t head, int64_t at)
+static void token(const struct node *node, float *state, float *out, int64_t size, int64_t head, int64_t at)
 {
     const f32 *k = stream(node, 0, at), *v = stream(node, 1, at), *r = stream(node, 2, at), *decay = stream(node, 4, at);
     const f32 *time_first = (const f32 *)node->src[3] + head * size;
     for (int64_t i = 0; i < size; i++, state += size) {
-        double key = k[i], first = time_first[i], read = r[i], kept = decay[i];
-        for (int64_t j = 0; j < size; j++) {
-            double taken = key * v[j];
-            out[j] += read * (first * taken + state[j]);
-            state[j] = state[j] * kept + taken;
+        f32x16 key = splat(k[i]), first = splat(time_first[i]), read = splat(r[i]), kept = splat(decay[i]);
+        EACH_VECTOR(size)
+        {
+            f32x16 taken = key * load_part(v + j, left), s = load_part(state + j, left);
+            store_part(out + j, fma16(read, fma16(first, taken, s), load_part(out + j, left)), left);
+            store_part(state + j, fma16(s, kept, taken), left);
         }
     }
 }
@@ -18,7 +19,7 @@ static void token(const struct node *node, double *state, double *out, int64_t s
 static void walk_heads(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
     for (int64_t unit = first; unit < last; unit++)
-        walk(node, unit, 5, (double *)work->own, token);
+        walk(node, unit, 5, (float *)work->own, token);
 }
 
 static bool plan(struct geometry *g) { return plan_recurrence(g, 5, walk_heads); }

@@ -12,7 +12,10 @@ static float weigh(float *dst, const float *a, int64_t n, float scale, const uin
         const float *m = (const float *)mask;
         MAP2(dst, a, m, n, x * scale + y * slope);
     } else {
-        for (int64_t i = 0; i < n; i++) {
+        int64_t i = 0;
+        for (; i + LANES <= n; i += LANES)
+            store16(dst + i, load16(a + i) * scale + load_f16(mask + 2 * i) * slope);
+        for (; i < n; i++) {
             uint16_t half;
             memcpy(&half, mask + 2 * i, 2);
             dst[i] = a[i] * scale + slope * from_half(half);

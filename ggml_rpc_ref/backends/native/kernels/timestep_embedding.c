@@ -4,22 +4,28 @@
 #include "elements.h"
 
 /* max_period^(-j / half), rounded to float32 where upstream has a float, from left to right. */
-static float frequency(int32_t max_period, int64_t j, int64_t half)
+static float frequency(float logarithm, int64_t j, int64_t half) { return (float)exp((double)(-logarithm * (float)j / (float)half)); }
+
+/* Phase 1: the frequencies, which all steps share. */
+static void list_frequencies(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
-    float exponent = -(float)log((double)(float)max_period) * (float)j / (float)half;
-    return (float)exp((double)exponent);
+    (void)first, (void)last;
+    int64_t half = timestep_embedding_dim(node->of) / 2;
+    float logarithm = (float)log((double)(float)timestep_embedding_max_period(node->of));
+    for (int64_t j = 0; j < half; j++)
+        ((float *)work->shared)[j] = frequency(logarithm, j, half);
 }
 
 static void embed_steps(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
-    (void)work;
     const struct geometry *g = node->of;
+    const float *frequency = (const float *)work->shared;
     int64_t half = timestep_embedding_dim(g) / 2;
     for (int64_t row = first; row < last; row++) {
         float step = f32_at(&g->src[0], node->src[0], row, 0, 0, 0);
         f32 *dst = floats(&g->dst, node->dst, row, 0, 0);
         for (int64_t j = 0; j < half; j++) {
-            double angle = step * frequency(timestep_embedding_max_period(g), j, half);
+            double angle = step * frequency[j];
             dst[j] = (float)cos(angle);
             dst[half + j] = (float)sin(angle);
         }
@@ -28,6 +34,13 @@ static void embed_steps(const struct node *node, int64_t first, int64_t last, co
     }
 }
 
-static bool plan(struct geometry *g) { return plan_rows(g, embed_steps, 40); }
+static bool plan(struct geometry *g)
+{
+    int64_t half = timestep_embedding_dim(g) / 2;
+    g->shared = 4 * half;
+    if (half)
+        add_phase(g, list_frequencies, 1, 20.0 * half);
+    return plan_rows(g, embed_steps, 40);
+}
 
 KERNEL(timestep_embedding, GGML_OP_TIMESTEP_EMBEDDING, plan);

@@ -5,12 +5,12 @@ static void pick_rows(const struct node *node, int64_t first, int64_t last, cons
 {
     const struct geometry *g = node->of;
     int64_t n = g->src[0].ne[0], k = g->dst.ne[0];
-    int32_t *own = (int32_t *)work->own;
     for (int64_t row = first; row < last; row++) {
-        int32_t *found = ranked((const f32 *)row_of(&g->src[0], node->src[0], row), n, true, own, own + n);
+        const f32 *x = (const f32 *)row_of(&g->src[0], node->src[0], row);
+        const rank *found = k <= FEW ? first_ranked(x, n, k, (rank *)work->own) : ranked(x, n, true, (rank *)work->own);
         i32 *dst = (i32 *)row_of(&g->dst, node->dst, row);
         for (int64_t i = 0; i < k; i++)
-            dst[i] = found[k > 1 && i < 2 ? 1 - i : i];
+            dst[i] = place_in(found[k > 1 && i < 2 ? 1 - i : i]);
     }
 }
 

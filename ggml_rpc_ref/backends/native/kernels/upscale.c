@@ -108,17 +108,21 @@ static double weight_of(const struct tap *tap, int64_t count)
     return total;
 }
 
-/* The weighted sum of the pixels that some rows and columns meet in: along the height first. */
-static double interpolated(const struct layout *l, const uint8_t *plane, const struct tap *row, int64_t rows, const struct tap *column,
-                           int64_t columns)
+/* Each pixel of a row as the weighted sum of those in some rows. */
+static void add_rows(const struct layout *l, const uint8_t *plane, const struct tap *row, int64_t rows, double *tall)
+{
+    for (int64_t x = 0; x < l->ne[0]; x++)
+        tall[x] = 0;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t x = 0; x < l->ne[0]; x++)
+            tall[x] += f32_at(l, plane, x, row[r].index, 0, 0) * row[r].weight;
+}
+
+static double weighted_sum(const double *tall, const struct tap *column, int64_t columns)
 {
     double total = 0;
-    for (int64_t c = 0; c < columns; c++) {
-        double tall = 0;
-        for (int64_t r = 0; r < rows; r++)
-            tall += f32_at(l, plane, column[c].index, row[r].index, 0, 0) * row[r].weight;
-        total += tall * column[c].weight;
-    }
+    for (int64_t c = 0; c < columns; c++)
+        total += tall[column[c].index] * column[c].weight;
     return total;
 }
 
@@ -126,16 +130,18 @@ static void interpolate_rows(const struct node *node, int64_t first, int64_t las
 {
     const struct geometry *g = node->of;
     struct scale height = scale_of(g, 1), depth = scale_of(g, 2), batch = scale_of(g, 3);
-    struct tap *row_tap = (struct tap *)work->own;
+    double *tall = (double *)work->own;
+    struct tap *row_tap = (struct tap *)(tall + g->src[0].ne[0]);
     for (int64_t row = first; row < last; row++) {
         struct place p = place_of(&g->dst, row);
         const uint8_t *plane = row_at(&g->src[0], node->src[0], 0, nearest(&depth, p.i2), nearest(&batch, p.i3));
         int count = taps_of(g, &height, p.i1, row_tap);
         double row_weight = weight_of(row_tap, count);
+        add_rows(&g->src[0], plane, row_tap, count, tall);
         for (int64_t i = 0; i < g->dst.ne[0]; i++) {
             const struct tap *tap = taps_of_column(g, work, i);
             int64_t columns = *count_of_column(work, i);
-            double value = interpolated(&g->src[0], plane, row_tap, count, tap, columns);
+            double value = weighted_sum(tall, tap, columns);
             if (upscale_mode(g) & ANTIALIAS) {
                 double total = row_weight * weight_of(tap, columns);
                 value = total > 0 ? value / total : 0;
@@ -147,23 +153,29 @@ static void interpolate_rows(const struct node *node, int64_t first, int64_t las
 
 static void pick_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
-    (void)work;
     const struct geometry *g = node->of;
+    int64_t *column = (int64_t *)work->own;
     struct scale s[4] = {scale_of(g, 0), scale_of(g, 1), scale_of(g, 2), scale_of(g, 3)};
+    for (int64_t i = 0; i < g->dst.ne[0]; i++)
+        column[i] = nearest(&s[0], i) * g->src[0].nb[0];
     for (int64_t row = first; row < last; row++) {
         struct place p = place_of(&g->dst, row);
         int64_t i1 = nearest(&s[1], p.i1), i2 = nearest(&s[2], p.i2), i3 = nearest(&s[3], p.i3);
+        const uint8_t *from = row_at(&g->src[0], node->src[0], i1, i2, i3);
+        uint8_t *to = row_at(&g->dst, node->dst, p.i1, p.i2, p.i3);
         for (int64_t i = 0; i < g->dst.ne[0]; i++)
-            *(f32 *)element(&g->dst, node->dst, i, p.i1, p.i2, p.i3) = f32_at(&g->src[0], node->src[0], nearest(&s[0], i), i1, i2, i3);
+            *(f32 *)(to + i * g->dst.nb[0]) = *(const f32 *)(from + column[i]);
     }
 }
 
 static bool plan(struct geometry *g)
 {
-    if ((upscale_mode(g) & 0xFF) == NEAREST)
-        return plan_rows(g, pick_rows, 4);
+    if ((upscale_mode(g) & 0xFF) == NEAREST) {
+        g->own = 8 * g->dst.ne[0];
+        return plan_rows(g, pick_rows, 1);
+    }
     g->shared = g->dst.ne[0] * (8 + (int64_t)sizeof(struct tap) * most_taps(g, 0));
-    g->own = (int64_t)sizeof(struct tap) * most_taps(g, 1);
+    g->own = (int64_t)sizeof(struct tap) * most_taps(g, 1) + 8 * g->src[0].ne[0];
     add_phase(g, list_columns, g->dst.ne[0], 5.0 * most_taps(g, 0));
     return plan_rows(g, interpolate_rows, 1.5 * most_taps(g, 0) * most_taps(g, 1));
 }

@@ -17,3 +17,65 @@ static inline f32x16 gelu16(f32x16 x)
 }
 
 static inline f32x16 gelu_quick16(f32x16 x) { return x * (1.0f / (1.0f + exp16(x * -1.702f))); }
+
+static inline f32x16 magnitude16(f32x16 x) { return (f32x16)((i32x16)x & 0x7FFFFFFF); }
+static inline f32x16 with_sign_of(f32x16 x, f32x16 size) { return (f32x16)((i32x16)size | ((i32x16)x & INT32_MIN)); }
+
+/* e^x - 1: by its Taylor polynomial where that difference would cancel. */
+static inline f32x16 expm1_16(f32x16 x)
+{
+    f32x16 p = splat(1.0f / 40320);
+    p = fma16(p, x, splat(1.0f / 5040));
+    p = fma16(p, x, splat(1.0f / 720));
+    p = fma16(p, x, splat(1.0f / 120));
+    p = fma16(p, x, splat(1.0f / 24));
+    p = fma16(p, x, splat(1.0f / 6));
+    p = fma16(p, x, splat(0.5f));
+    return choose(magnitude16(x) < splat(0.5f), fma16(p * x, x, x), exp16(x) - 1.0f);
+}
+
+/* 1 - 2 / (e^2x + 1); for small x a polynomial of least error, since that difference would cancel (tanhf of the Cephes library). */
+static inline f32x16 tanh16(f32x16 x)
+{
+    f32x16 size = magnitude16(x), square = x * x, p = splat(-5.70498872745e-3f);
+    p = fma16(p, square, splat(2.06390887954e-2f));
+    p = fma16(p, square, splat(-5.37397155531e-2f));
+    p = fma16(p, square, splat(1.33314422036e-1f));
+    p = fma16(p, square, splat(-3.33332819422e-1f));
+    f32x16 large = with_sign_of(x, 1.0f - 2.0f / (exp16(size + size) + 1.0f));
+    return choose(size < splat(0.625f), fma16(p * square, x, x), large);
+}
+
+/* The logarithm of a normal number x >= 1: of its mantissa, from sqrt(1/2) to sqrt(2), by a polynomial of least error (logf of the
+   Cephes library), and ln 2 in two parts for each unit of the exponent. */
+static inline f32x16 log_from_1(f32x16 x)
+{
+    i32x16 shifted = (i32x16)x - 0x3F3504F3, exponent = shifted >> 23; /* sqrt(1/2) */
+    f32x16 f = (f32x16)((shifted & 0x007FFFFF) + 0x3F3504F3) - 1.0f, n = __builtin_convertvector(exponent, f32x16), z = f * f;
+    f32x16 p = splat(7.0376836292e-2f);
+    p = fma16(p, f, splat(-1.1514610310e-1f));
+    p = fma16(p, f, splat(1.1676998740e-1f));
+    p = fma16(p, f, splat(-1.2420140846e-1f));
+    p = fma16(p, f, splat(1.4249322787e-1f));
+    p = fma16(p, f, splat(-1.6668057665e-1f));
+    p = fma16(p, f, splat(2.0000714765e-1f));
+    p = fma16(p, f, splat(-2.4999993993e-1f));
+    p = fma16(p, f, splat(3.3333331174e-1f));
+    f32x16 rest = fma16(n, splat(-2.12194440e-4f), p * f * z) - 0.5f * z;
+    return fma16(n, splat(0.693359375f), f + rest);
+}
+
+/* ln(1 + e^x), and x above 20; what is lost of e^x in the sum is added again. */
+static inline f32x16 softplus16(f32x16 x)
+{
+    f32x16 e = exp16(choose(x > splat(20), splat(20), x)), sum = 1.0f + e;
+    f32x16 value = log_from_1(sum) + (e - (sum - 1.0f)) / sum;
+    return choose(x > splat(20), x, choose(x != x, x, value));
+}
+
+/* 0 up to -3, 1 from 3 on, rising evenly between; 0 for NaN. */
+static inline f32x16 hard_sigmoid16(f32x16 x)
+{
+    f32x16 part = (x + 3.0f) / 6.0f;
+    return choose(part > splat(0), choose(part < splat(1), part, splat(1)), splat(0));
+}

@@ -402,17 +402,43 @@ const struct block_type block_types[TYPES] = {
 
 /* ---------------------------------------------------------------------------------------------------------- to float32 */
 
+/* Levels as float32. */
+static inline f32x16 load_levels(const int8_t *p)
+{
+    typedef int8_t bytes __attribute__((vector_size(LANES)));
+    bytes levels;
+    memcpy(&levels, p, sizeof levels);
+    return __builtin_convertvector(__builtin_convertvector(levels, i32x16), f32x16);
+}
+
 static void scaled(const struct unpacked *from, const struct block_type *type, int n, float *to)
 {
     for (int start = 0, g = 0; start < n; start += type->group, g++) {
         float scale = from->scale[g], minimum = type->has_minimum ? from->minimum[g] : 0;
         const int8_t *level = from->level + start;
-        if (type->has_minimum)
-            for (int i = 0; i < type->group; i++)
-                to[start + i] = scale * level[i] - minimum;
-        else
-            for (int i = 0; i < type->group; i++)
-                to[start + i] = scale * level[i];
+        for (int i = 0; i < type->group; i += LANES) {
+            f32x16 product = splat(scale) * load_levels(level + i);
+            store16(to + start + i, type->has_minimum ? product - minimum : product);
+        }
+    }
+}
+
+/* Most models' type for embeddings, without the detour by `struct unpacked`. */
+static void dequantise_q4_k(const uint8_t *b, float *to)
+{
+    typedef uint8_t bytes __attribute__((vector_size(LANES)));
+    struct unpacked pairs;
+    six_bit_pairs(b + 4, half_at(b), half_at(b + 2), &pairs);
+    for (int part = 0; part < 4; part++, to += 64) {
+        const float *scale = pairs.scale + 2 * part, *minimum = pairs.minimum + 2 * part;
+        for (int i = 0; i < 32; i += LANES) {
+            bytes packed, low;
+            memcpy(&packed, b + 16 + 32 * part + i, sizeof packed);
+            low = packed & 15;
+            packed >>= 4;
+            store16(to + i, scale[0] * load_levels((const int8_t *)&low) - minimum[0]);
+            store16(to + 32 + i, scale[1] * load_levels((const int8_t *)&packed) - minimum[1]);
+        }
     }
 }
 
@@ -448,6 +474,9 @@ void dequantise_row(int32_t type, const uint8_t *row, float *to, int64_t n)
     } else if (type == GGML_TYPE_BF16) {
         for (int64_t i = 0; i < n; i++)
             to[i] = from_bf16(u16(row + 2 * i));
+    } else if (type == GGML_TYPE_Q4_K) {
+        for (int64_t i = 0; i < n; i += 256, row += type_size[type])
+            dequantise_q4_k(row, to + i);
     } else {
         int block = type_block[type];
         for (int64_t i = 0; i < n; i += block, row += type_size[type]) {

@@ -43,8 +43,14 @@ static void move_rows(const struct node *node, int64_t first, int64_t last, cons
     const struct layout *from = &node->of->src[0], *to = &node->of->dst;
     int64_t size = type_size[to->type], block = type_block[to->type];
     int64_t length = to->ne[0] / block, from_length = from->ne[0] / block;
+    bool same = same_ne(from, to);
     for (int64_t row = first; row < last; row++) {
-        uint8_t *dst = row_of(to, node->dst, row);
+        struct place p = place_of(to, row);
+        uint8_t *dst = row_at(to, node->dst, p.i1, p.i2, p.i3);
+        if (same) {
+            move_elements(dst, to->nb[0], row_at(from, node->src[0], p.i1, p.i2, p.i3), from->nb[0], length, size);
+            continue;
+        }
         for (int64_t i = 0, left; i < length; i += left) {
             const uint8_t *src = element_at(from, node->src[0], row * length + i, from_length, &left);
             left = min64(left, length - i);
@@ -52,6 +58,73 @@ static void move_rows(const struct node *node, int64_t first, int64_t last, cons
         }
     }
 }
+
+/* ------------------------------------------------------------------------------------------------------- transposed */
+
+#define SIDE 16 /* of a square of elements that is turned at a time: of four bytes, a cache line */
+
+/* The dimension of src0 whose elements are neighbours, where another one takes its place as a row of dst; 0: none, or too short. */
+static int turned(const struct layout *from, const struct layout *to)
+{
+    int64_t size = type_size[to->type];
+    bool plain = type_block[to->type] == 1 && (size == 1 || size == 2 || size == 4 || size == 8);
+    if (!plain || !same_ne(from, to) || to->nb[0] != size || from->nb[0] == size || to->ne[0] < SIDE)
+        return 0;
+    for (int dim = 1; dim < 4; dim++)
+        if (from->nb[dim] == size && from->ne[dim] >= SIDE)
+            return dim;
+    return 0;
+}
+
+/* Columns that lie one after the other in memory to rows that do; a cache line of either is used up before the next one. */
+#define TURN(TYPE)                                                                      \
+    for (int64_t i = 0; i < length; i += SIDE) {                                        \
+        TYPE square[SIDE][SIDE] = {{0}}, row[SIDE];                                     \
+        int64_t n = min64(SIDE, length - i);                                            \
+        for (int64_t k = 0; k < n; k++)                                                 \
+            memcpy(square[k], from + (i + k) * from_step, (size_t)count * sizeof(TYPE)); \
+        for (int64_t j = 0; j < count; j++) {                                           \
+            for (int64_t k = 0; k < SIDE; k++)                                          \
+                row[k] = square[k][j];                                                  \
+            memcpy(to + j * to_step + i * (int64_t)sizeof(TYPE), row, (size_t)n * sizeof(TYPE)); \
+        }                                                                               \
+    }
+
+static void turn(uint8_t *to, int64_t to_step, const uint8_t *from, int64_t from_step, int64_t length, int64_t count, int64_t size)
+{
+    switch (size) {
+    case 1: TURN(uint8_t) break;
+    case 2: TURN(uint16_t) break;
+    case 4: TURN(uint32_t) break;
+    default: TURN(uint64_t)
+    }
+}
+
+/* A unit is up to SIDE rows of dst that are neighbours along the dimension that becomes another. */
+static void turn_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
+{
+    (void)work;
+    const struct layout *from = &node->of->src[0], *to = &node->of->dst;
+    int dim = turned(from, to), second = dim == 1 ? 2 : 1, third = dim == 3 ? 2 : 3;
+    int64_t size = type_size[to->type], groups = (to->ne[dim] + SIDE - 1) / SIDE;
+    for (int64_t unit = first; unit < last; unit++) {
+        int64_t at = unit % groups * SIDE, rest = unit / groups, i = rest % to->ne[second], j = rest / to->ne[second];
+        uint8_t *dst = node->dst + at * to->nb[dim] + i * to->nb[second] + j * to->nb[third];
+        const uint8_t *src = node->src[0] + at * size + i * from->nb[second] + j * from->nb[third];
+        turn(dst, to->nb[dim], src, from->nb[0], to->ne[0], min64(SIDE, to->ne[dim] - at), size);
+    }
+}
+
+static bool plan_turning(struct geometry *g)
+{
+    const struct layout *to = &g->dst;
+    int dim = turned(&g->src[0], to);
+    int64_t groups = (to->ne[dim] + SIDE - 1) / SIDE;
+    add_phase(g, turn_rows, rows(to) / to->ne[dim] * groups, (double)to->ne[0] * SIDE * 2);
+    return true;
+}
+
+/* ---------------------------------------------------------------------------------------------------- other types */
 
 static float to_float(int32_t type, const uint8_t *p)
 {
@@ -143,7 +216,7 @@ bool plan_copy(struct geometry *g)
     const struct layout *from = &g->src[0], *to = &g->dst;
     bool from_block = type_block[from->type] > 1, to_block = type_block[to->type] > 1;
     if (from->type == to->type)
-        return plan_rows(g, move_rows, 0.3);
+        return turned(from, to) ? plan_turning(g) : plan_rows(g, move_rows, 0.3);
     if (from_block) {
         add_phase(g, unpack_rows, rows(from), from->ne[0] * 0.5);
         return can_dequantise(from->type) && is_f32(to) && dense_rows(from) && dense_rows(to);

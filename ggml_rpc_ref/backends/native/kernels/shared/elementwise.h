@@ -1,5 +1,5 @@
 /* Kernels of one operand that compute each element by itself in float32: a file defines FUNCTION(x), which may read the parameters
-   of the geometry g, and includes this. F32, F16 and BF16, rounded once to dst's type. */
+   of the geometry g, or VECTOR_FUNCTION(x) of several, and includes this. F32, F16 and BF16, rounded once to dst's type. */
 #include "pieces.h"
 
 static void compute_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
@@ -10,11 +10,21 @@ static void compute_rows(const struct node *node, int64_t first, int64_t last, c
     for (int64_t row = first; row < last; row++) {
         const uint8_t *from = row_of(&g->src[0], node->src[0], row);
         uint8_t *to = row_of(&g->dst, node->dst, row);
+#if defined(VECTOR_FUNCTION)
+        if (is_f32(&g->src[0]) && is_f32(&g->dst)) {
+            MAP1((float *)to, (const float *)from, g->dst.ne[0], VECTOR_FUNCTION(x));
+            continue;
+        }
+#endif
         for (int64_t i = 0; i < g->dst.ne[0]; i += PIECE) {
             int64_t n = min64(PIECE, g->dst.ne[0] - i);
             read_piece(&g->src[0], from, i, n, value);
+#if defined(VECTOR_FUNCTION)
+            MAP1(value, value, n, VECTOR_FUNCTION(x));
+#else
             for (int64_t k = 0; k < n; k++)
                 value[k] = FUNCTION(value[k]);
+#endif
             write_piece(&g->dst, to, i, n, value);
         }
     }

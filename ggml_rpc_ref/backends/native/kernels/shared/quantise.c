@@ -75,11 +75,42 @@ static void quantise_q5_1(const float *x, uint8_t *to)
     put_five_bits(levels, to + 4, to + 8);
 }
 
+static inline uint8_t saturated(int32_t level) { return (uint8_t)(int8_t)(level < -128 ? -128 : level > 127 ? 127 : level); }
+
 /* What MAXPS does: the second operand unless the first is greater. */
 static inline float maxps(float a, float b) { return a > b ? a : b; }
 
-/* The largest magnitude in the order of upstream's AVX routine, which decides what a NaN does to it. */
-static float avx_largest(const float *x)
+/* The largest magnitude in the order of upstream's AVX routine, which decides what a NaN does to it; then levels: to nearest even,
+   -2^31 for what fits no int32, saturated to eight bits. Returns the magnitude; *sum: of the levels before that, which wraps. */
+#if defined(__AVX2__)
+static inline float avx_levels(const float *x, uint8_t *levels, int32_t *sum)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 v[4], most = _mm256_setzero_ps();
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_loadu_ps(x + 8 * i);
+        most = i ? _mm256_max_ps(most, _mm256_andnot_ps(sign, v[i])) : _mm256_andnot_ps(sign, v[i]);
+    }
+    __m128 four = _mm_max_ps(_mm256_extractf128_ps(most, 1), _mm256_castps256_ps128(most));
+    four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    float largest = _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+    __m256 factor = _mm256_set1_ps(largest != 0 ? 127.0f / largest : 0);
+    __m256i whole[4], total = _mm256_setzero_si256();
+    for (int i = 0; i < 4; i++) {
+        whole[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], factor));
+        total = _mm256_add_epi32(total, whole[i]);
+    }
+    /* packing takes the halves of a register in turn, which the permutation puts in order */
+    __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(whole[0], whole[1]), _mm256_packs_epi32(whole[2], whole[3]));
+    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)levels, bytes);
+    __m128i part = _mm_add_epi32(_mm256_extracti128_si256(total, 1), _mm256_castsi256_si128(total));
+    part = _mm_add_epi32(part, _mm_unpackhi_epi64(part, part));
+    *sum = (int32_t)((uint32_t)_mm_cvtsi128_si32(part) + (uint32_t)_mm_extract_epi32(part, 1));
+    return largest;
+}
+#else
+static inline float avx_levels(const float *x, uint8_t *levels, int32_t *sum)
 {
     float m[8];
     for (int i = 0; i < 8; i++)
@@ -88,39 +119,30 @@ static float avx_largest(const float *x)
         m[i] = maxps(m[4 + i], m[i]);
     for (int i = 0; i < 2; i++)
         m[i] = maxps(m[i], m[2 + i]);
-    return maxps(m[0], m[1]);
-}
-
-/* Levels before they are saturated: to nearest even, -2^31 for what fits no int32. Returns the largest magnitude. */
-static float avx_levels(const float *x, int32_t *levels)
-{
-    float most = avx_largest(x), factor = most != 0 ? 127.0f / most : 0;
-    for (int i = 0; i < 32; i++)
-        levels[i] = truncated(rintf(x[i] * factor));
+    float most = maxps(m[0], m[1]), factor = most != 0 ? 127.0f / most : 0;
+    uint32_t total = 0;
+    for (int i = 0; i < 32; i++) {
+        int32_t level = truncated(rintf(x[i] * factor));
+        total += (uint32_t)level;
+        levels[i] = saturated(level);
+    }
+    *sum = (int32_t)total;
     return most;
 }
-
-static uint8_t saturated(int32_t level) { return (uint8_t)(int8_t)(level < -128 ? -128 : level > 127 ? 127 : level); }
+#endif
 
 static void quantise_q8_0(const float *x, uint8_t *to)
 {
-    int32_t levels[32];
-    put16(to, to_half(avx_levels(x, levels) / 127.0f));
-    for (int i = 0; i < 32; i++)
-        to[2 + i] = saturated(levels[i]);
+    int32_t sum;
+    put16(to, to_half(avx_levels(x, to + 2, &sum) / 127.0f));
 }
 
 static void quantise_q8_1(const float *x, uint8_t *to)
 {
-    int32_t levels[32];
-    uint32_t sum = 0; /* wraps */
-    float d = avx_levels(x, levels) / 127.0f;
-    for (int i = 0; i < 32; i++) {
-        sum += (uint32_t)levels[i];
-        to[4 + i] = saturated(levels[i]);
-    }
+    int32_t sum;
+    float d = avx_levels(x, to + 4, &sum) / 127.0f;
     put16(to, to_half(d));
-    put16(to + 2, to_half(d * (float)(int32_t)sum));
+    put16(to + 2, to_half(d * (float)sum));
 }
 
 static void each_f16(const float *x, uint8_t *to, int64_t n)
@@ -132,6 +154,13 @@ static void each_f16(const float *x, uint8_t *to, int64_t n)
         if (_mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q))
             break; /* NaN: one by one */
         _mm256_storeu_si256((__m256i *)(to + 2 * i), _mm512_cvtps_ph(v, 0));
+    }
+#elif defined(__F16C__)
+    for (; i + 8 <= n; i += 8) {
+        __m256 v = _mm256_loadu_ps(x + i);
+        if (_mm256_movemask_ps(_mm256_cmp_ps(v, v, _CMP_UNORD_Q)))
+            break; /* NaN: one by one */
+        _mm_storeu_si128((__m128i *)(to + 2 * i), _mm256_cvtps_ph(v, 0));
     }
 #endif
     for (; i < n; i++)

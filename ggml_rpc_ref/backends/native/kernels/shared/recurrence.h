@@ -1,43 +1,39 @@
 /* RWKV_WKV6, RWKV_WKV7 and GATED_LINEAR_ATTN: for each sequence and head a square state that every token reads and changes.
 
    Streams (k, v, r ...) and the result are contiguous: a stream is [tokens][heads][size], the result [tokens][heads][size] of
-   outputs, then the final states [sequences][heads][size][size]. A unit is a head of a sequence; its state is held in double
-   precision. */
+   outputs, then the final states [sequences][heads][size][size]. A unit is a head of a sequence; its state is float32. */
 #pragma once
 #include "elements.h"
-#include "vector.h" /* compiled for each set of instructions: the loops over a state's rows are worth it */
+#include "vector.h"
 
 /* Computes one token of a head: changes the state, adds to `out`. */
-typedef void (*token_function)(const struct node *node, double *state, double *out, int64_t size, int64_t head, int64_t at);
+typedef void (*token_function)(const struct node *node, float *state, float *out, int64_t size, int64_t head, int64_t at);
+
+/* For each vector of a row, from element j on, of which `left` are left. */
+#define EACH_VECTOR(n) for (int64_t j = 0, left = (n); left > 0; j += LANES, left -= LANES)
 
 /* Walk a head of a sequence through its tokens. */
-static inline void walk(const struct node *node, int64_t unit, int state_slot, double *state, token_function token)
+static inline void walk(const struct node *node, int64_t unit, int state_slot, float *state, token_function token)
 {
     const struct geometry *g = node->of;
     int64_t size = g->src[0].ne[0], heads = g->src[0].ne[1], sequences = g->src[state_slot].ne[1];
-    int64_t tokens = g->src[0].ne[2] / sequences, sequence = unit / heads, head = unit % heads;
-    double *out = state + size * size;
-    const f32 *start = (const f32 *)node->src[state_slot] + unit * size * size;
-    for (int64_t i = 0; i < size * size; i++)
-        state[i] = start[i];
+    int64_t tokens = g->src[0].ne[2] / sequences, sequence = unit / heads, head = unit % heads, square = 4 * size * size;
+    float *out = state + size * size;
+    memcpy(state, node->src[state_slot] + unit * square, (size_t)square);
     for (int64_t t = sequence * tokens; t < (sequence + 1) * tokens; t++) {
         int64_t at = (t * heads + head) * size;
-        for (int64_t j = 0; j < size; j++)
-            out[j] = 0;
+        memset(out, 0, (size_t)(4 * size));
         token(node, state, out, size, head, at);
-        for (int64_t j = 0; j < size; j++)
-            ((f32 *)node->dst)[at + j] = (float)out[j];
+        memcpy(node->dst + 4 * at, out, (size_t)(4 * size));
     }
-    f32 *end = (f32 *)node->dst + g->src[0].ne[2] * heads * size + unit * size * size;
-    for (int64_t i = 0; i < size * size; i++)
-        end[i] = (float)state[i];
+    memcpy(node->dst + 4 * g->src[0].ne[2] * heads * size + unit * square, state, (size_t)square);
 }
 
 static inline bool plan_recurrence(struct geometry *g, int state_slot, phase_function run)
 {
     int64_t size = g->src[0].ne[0], heads = g->src[0].ne[1], sequences = g->src[state_slot].ne[1];
-    g->own = 8 * (size * size + size);
-    add_phase(g, run, sequences * heads, (double)(g->src[0].ne[2] / sequences) * size * size * 1.5);
+    g->own = 4 * (size * size + size);
+    add_phase(g, run, sequences * heads, (double)(g->src[0].ne[2] / sequences) * size * size * 0.6);
     return true;
 }
 

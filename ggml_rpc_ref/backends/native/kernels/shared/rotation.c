@@ -10,6 +10,10 @@ enum { NORMAL = 0, NEOX = 2, MROPE = 8, VISION = 24, IMROPE = 40 };
 
 static int64_t pairs_of(const struct geometry *g) { return rope_mode(g) == VISION ? rope_n_dims(g) : rope_n_dims(g) / 2; }
 static int64_t row_floats(const struct geometry *g) { return aligned(4 * (pairs_of(g) + LANES)) / 4; }
+static bool is_near(const struct geometry *g) { return rope_mode(g) == NORMAL; }
+
+/* Floats of a table of cosines or sines. */
+static int64_t table_floats(const struct geometry *g) { return row_floats(g) * (is_near(g) ? 2 : 1); }
 
 /* Which of the four positions a pair turns by. */
 static int axis_of(const struct geometry *g, int64_t pair)
@@ -105,23 +109,23 @@ static float scale_angles(const struct geometry *g, float *theta)
 static void turn_tokens(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
     const struct geometry *g = node->of;
-    int64_t n = row_floats(g);
+    int64_t n = table_floats(g);
     bool back = g->op == GGML_OP_ROPE_BACK;
     for (int64_t token = first; token < last; token++) {
         float *cosine = (float *)work->shared + token * 2 * n, *sine = cosine + n, *theta = (float *)work->own;
-        memset(theta, 0, n * sizeof *theta);
+        memset(theta, 0, row_floats(g) * sizeof *theta);
         angles(g, node, token, theta);
         float factor = scale_angles(g, theta);
         for (int64_t i = 0; i < pairs_of(g); i += LANES) {
             f32x16 s, c, x = load16(theta + i);
-            sincos16(x, &s, &c);
-            for (int k = 0; k < LANES; k++)
-                if (!(fabsf(x[k]) < 0x1p30f)) { /* also NaN and infinities */
-                    s[k] = sinf(x[k]);
-                    c[k] = cosf(x[k]);
-                }
+            turns16(x, &s, &c);
             store16(cosine + i, c * factor);
             store16(sine + i, s * (back ? -factor : factor));
+        }
+        for (int64_t i = pairs_of(g) - 1; i >= 0 && is_near(g); i--) {
+            cosine[2 * i] = cosine[2 * i + 1] = cosine[i];
+            sine[2 * i + 1] = sine[i];
+            sine[2 * i] = -sine[i];
         }
     }
 }
@@ -143,12 +147,25 @@ static void turn_far(float *dst, const float *a, int64_t n, const float *cosine,
     }
 }
 
+/* Neighbours exchanged. */
+static inline f32x16 exchanged(f32x16 v)
+{
+#if defined(__AVX512F__)
+    return (f32x16)_mm512_permute_ps((__m512)v, 0xB1);
+#elif defined(__AVX2__)
+    return (f32x16)_mm256_permute_ps((__m256)v, 0xB1);
+#else
+    typedef uint64_t pairs __attribute__((vector_size(4 * LANES)));
+    return (f32x16)((pairs)v << 32 | (pairs)v >> 32);
+#endif
+}
+
+/* n pairs of neighbours; the tables have each number twice, sines first with the sign turned. */
 static void turn_near(float *dst, const float *a, int64_t n, const float *cosine, const float *sine)
 {
-    for (int64_t i = 0; i < n; i++) {
-        float x = a[2 * i], y = a[2 * i + 1];
-        dst[2 * i] = x * cosine[i] - y * sine[i];
-        dst[2 * i + 1] = x * sine[i] + y * cosine[i];
+    for (int64_t i = 0; i < 2 * n; i += LANES) {
+        f32x16 v = load_part(a + i, 2 * n - i);
+        store_part(dst + i, v * load16(cosine + i) + exchanged(v) * load16(sine + i), 2 * n - i);
     }
 }
 
@@ -156,9 +173,9 @@ static void turn_halves(uint16_t *dst, const uint16_t *a, int64_t n, const float
 {
     for (int64_t i = 0; i < n; i++) {
         int64_t p = near ? 2 * i : i, q = near ? 2 * i + 1 : n + i;
-        float x = from_half(a[p]), y = from_half(a[q]);
-        dst[p] = to_half(x * cosine[i] - y * sine[i]);
-        dst[q] = to_half(x * sine[i] + y * cosine[i]);
+        float x = from_half(a[p]), y = from_half(a[q]), c = cosine[near ? q : i], s = sine[near ? q : i];
+        dst[p] = to_half(x * c - y * s);
+        dst[q] = to_half(x * s + y * c);
     }
 }
 
@@ -166,10 +183,10 @@ static void turn_rows(const struct node *node, int64_t first, int64_t last, cons
 {
     const struct geometry *g = node->of;
     int64_t n = pairs_of(g), size = type_size[g->dst.type], before = offset_of(g) * size, after = before + 2 * n * size;
-    bool near = rope_mode(g) == NORMAL;
+    bool near = is_near(g);
     for (int64_t row = first; row < last; row++) {
         struct place p = place_of(&g->dst, row);
-        const float *cosine = (const float *)work->shared + p.i2 * 2 * row_floats(g), *sine = cosine + row_floats(g);
+        const float *cosine = (const float *)work->shared + p.i2 * 2 * table_floats(g), *sine = cosine + table_floats(g);
         uint8_t *dst = row_at(&g->dst, node->dst, p.i1, p.i2, p.i3), *a = row_at(&g->src[0], node->src[0], p.i1, p.i2, p.i3);
         if (!is_f32(&g->dst))
             turn_halves((uint16_t *)(dst + before), (const uint16_t *)(a + before), n, cosine, sine, near);
@@ -190,7 +207,7 @@ bool plan_rotation(struct geometry *g)
     if (!dense_rows(x) || !dense_rows(&g->dst) || (x->type != GGML_TYPE_F32 && x->type != GGML_TYPE_F16))
         return false;
     g->own = 4 * row_floats(g);
-    g->shared = g->dst.ne[2] * 2 * g->own;
+    g->shared = g->dst.ne[2] * 2 * 4 * table_floats(g);
     add_phase(g, turn_tokens, g->dst.ne[2], 4.0 * pairs_of(g));
     add_phase(g, turn_rows, rows(&g->dst), g->dst.ne[0] * 0.6);
     return true;

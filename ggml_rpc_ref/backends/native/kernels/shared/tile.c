@@ -11,7 +11,7 @@
 
 static bool is_block(int32_t type) { return type_block[type] > 1; }
 
-int tile_from(int32_t type) { return is_block(type) ? TILES_FROM_BLOCKS : TILES_FROM_FLOATS; }
+int tile_from(int32_t type) { return is_block(type) ? tiles_from_blocks(type) : TILES_FROM_FLOATS; }
 
 static struct columns columns_at(int32_t type, int64_t k, const uint8_t *memory)
 {

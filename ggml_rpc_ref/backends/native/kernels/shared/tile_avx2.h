@@ -9,7 +9,6 @@
 #include "tile_layout.h"
 
 /* Columns from which on unpacking pays, as measured. */
-#define TILES_FROM_BLOCKS 8
 #define TILES_FROM_FLOATS 8
 
 #define SIGNED 0 /* instead of a number of sums: the levels have no offset */
@@ -25,6 +24,9 @@ static int sums_in_16_bits(int32_t type)
 
 /* What is added to levels of a type to make them unsigned. */
 static int tile_offset(int32_t type) { return sums_in_16_bits(type) == SIGNED ? 0 : -block_types[type].lowest; }
+
+/* Signed levels take as long in a tile as one by one: only then it pays that eight columns are unpacked for at once. */
+static int tiles_from_blocks(int32_t type) { return sums_in_16_bits(type) == SIGNED ? 16 : 8; }
 
 /* Transpose 8 x 8 words: to[i][r] = from[r][i]. */
 static inline void transpose(const __m256i *from, __m256i *to)

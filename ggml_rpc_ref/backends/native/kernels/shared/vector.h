@@ -45,6 +45,17 @@ static inline f32x16 load_some(const void *p, int64_t n)
 
 static inline void store_some(void *p, f32x16 v, int64_t n) { memcpy(p, &v, n * sizeof(float)); }
 
+/* A vector of the n floats that are left of a row, however many; lanes beyond them are 0, and are not stored. */
+static inline f32x16 load_part(const void *p, int64_t n) { return n >= LANES ? load16(p) : load_some(p, n); }
+
+static inline void store_part(void *p, f32x16 v, int64_t n)
+{
+    if (n >= LANES)
+        store16(p, v);
+    else
+        store_some(p, v, n);
+}
+
 /* a * b + c, rounded once where the processor can. */
 static inline f32x16 fma16(f32x16 a, f32x16 b, f32x16 c)
 {
@@ -56,6 +67,19 @@ static inline f32x16 fma16(f32x16 a, f32x16 b, f32x16 c)
     return (f32x16)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return a * b + c;
+#endif
+}
+
+static inline f32x16 sqrt16(f32x16 v)
+{
+#if defined(__AVX512F__) && LANES == 16
+    return (f32x16)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX2__) && LANES == 8
+    return (f32x16)_mm256_sqrt_ps((__m256)v);
+#else
+    for (int i = 0; i < LANES; i++)
+        v[i] = sqrtf(v[i]);
+    return v;
 #endif
 }
 
@@ -110,7 +134,26 @@ static inline double sum_doubles(doubles v)
 /* a where the mask is set (-1), else b. */
 static inline f32x16 choose(i32x16 mask, f32x16 a, f32x16 b)
 {
+#if defined(__AVX2__) && LANES == 8
+    return (f32x16)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)mask);
+#else
     return (f32x16)(((i32x16)a & mask) | ((i32x16)b & ~mask));
+#endif
+}
+
+/* Whether a mask is set in any lane. */
+static inline bool any(i32x16 mask)
+{
+#if defined(__AVX512F__) && LANES == 16
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
+#elif defined(__AVX2__) && LANES == 8
+    return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#else
+    int32_t found = 0;
+    for (int i = 0; i < LANES; i++)
+        found |= mask[i];
+    return found;
+#endif
 }
 
 static inline float sum16(f32x16 v)
@@ -134,30 +177,42 @@ static inline float max16(f32x16 v)
     return s[0];
 }
 
-/* e to the power x, within 2 units of the last place; 0 below -104, infinite above 88.8, NaN for NaN.
-
-   x = n ln 2 + r with |r| <= ln 2 / 2; 2^n from the exponent bits, in two factors so that results below the smallest normal
-   number come out; e^r by its Taylor polynomial of degree 7, whose next term is below 2^-27. */
-static inline f32x16 exp16(f32x16 x)
+/* n, the nearest integer to x / ln 2, in the low bits of *shifted, and e^r with r = x - n ln 2, |r| <= ln 2 / 2: by a polynomial
+   whose relative error there is at most 2^-25 (interpolated at the seven Chebyshev points), added up in pairs: a chain of seven
+   sums would take longer than all else. */
+static inline f32x16 exp_of_rest(f32x16 x, f32x16 *shifted)
 {
     const f32x16 magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    f32x16 clamped = choose(x < splat(-150.0f), splat(-150.0f), choose(x > splat(130.0f), splat(130.0f), x));
-    f32x16 shifted = fma16(clamped, splat(1.44269504f), magic);
-    f32x16 n = shifted - magic;
-    f32x16 r = fma16(n, splat(-0.693145752f), clamped); /* ln 2 in two parts: the first has few bits, so that n times it is exact */
+    *shifted = fma16(x, splat(1.44269504f), magic);
+    f32x16 n = *shifted - magic;
+    f32x16 r = fma16(n, splat(-0.693145752f), x); /* ln 2 in two parts: the first has few bits, so that n times it is exact */
     r = fma16(n, splat(-1.42860677e-6f), r);
-    f32x16 p = splat(1.0f / 5040);
-    p = fma16(p, r, splat(1.0f / 720));
-    p = fma16(p, r, splat(1.0f / 120));
-    p = fma16(p, r, splat(1.0f / 24));
-    p = fma16(p, r, splat(1.0f / 6));
-    p = fma16(p, r, splat(0.5f));
-    p = fma16(p, r, splat(1.0f));
-    p = fma16(p, r, splat(1.0f));
-    i32x16 exponent = (i32x16)shifted - (i32x16)magic;
-    i32x16 half = exponent >> 1;
+    f32x16 square = r * r, low = 1.0f + r, middle = fma16(r, splat(0.16666415333747864f), splat(0.5f));
+    f32x16 high = fma16(r, splat(0.008375127799808979f), splat(0.04166635125875473f));
+    high = fma16(square, splat(0.0013941110810264945f), high);
+    return fma16(square, fma16(square, high, middle), low);
+}
+
+/* exp16 where a result may be no normal number: 2^n in two factors, so that what is below the smallest one comes out. What is
+   masked is left out of that: a product below the smallest normal number may take some 100 cycles. */
+static __attribute__((noinline, unused)) f32x16 exp_far(f32x16 x)
+{
+    i32x16 none = x < splat(-104.0f);
+    if (!any(~none))
+        return splat(0);
+    f32x16 shifted, held = choose(none, splat(0), choose(x > splat(130.0f), splat(130.0f), x)), p = exp_of_rest(held, &shifted);
+    i32x16 exponent = (i32x16)shifted - (i32x16)splat(12582912.0f), half = exponent >> 1;
     f32x16 two_to_half = (f32x16)((half + 127) << 23), two_to_rest = (f32x16)((exponent - half + 127) << 23);
-    return choose(x != x, x, p * two_to_half * two_to_rest);
+    return choose(x != x, x, choose(none, splat(0), p * two_to_half * two_to_rest));
+}
+
+/* e to the power x, within 2 units of the last place; 0 below -104, infinite above 88.8, NaN for NaN. */
+static inline f32x16 exp16(f32x16 x)
+{
+    if (__builtin_expect(any(~((f32x16)((i32x16)x & 0x7FFFFFFF) < splat(87.0f))), 0))
+        return exp_far(x);
+    f32x16 shifted, p = exp_of_rest(x, &shifted);
+    return (f32x16)((i32x16)p + ((i32x16)shifted << 23)); /* n is added to the exponent */
 }
 
 /* Sine and cosine, within some units of the last place for |x| up to 2^30; the angle is reduced in double precision. */
@@ -165,7 +220,7 @@ static inline void sincos16(f32x16 x, f32x16 *sine, f32x16 *cosine)
 {
     half_floats half[2];
     f32x16 r;
-    i32x16 quadrant;
+    i32x16 quadrant = {0};
     memcpy(half, &x, sizeof x);
     for (int k = 0; k < 2; k++) {
         doubles wide = __builtin_convertvector(half[k], doubles);
@@ -188,4 +243,16 @@ static inline void sincos16(f32x16 x, f32x16 *sine, f32x16 *cosine)
     i32x16 odd = -(quadrant & 1), minus_sine = (quadrant & 2) << 30, minus_cosine = ((quadrant + 1) & 2) << 30;
     *sine = (f32x16)((i32x16)choose(odd, c, s) ^ minus_sine);
     *cosine = (f32x16)((i32x16)choose(odd, s, c) ^ minus_cosine);
+}
+
+/* Sine and cosine of any number: where one is too large, or none, the library's. */
+static inline void turns16(f32x16 x, f32x16 *sine, f32x16 *cosine)
+{
+    sincos16(x, sine, cosine);
+    if (__builtin_expect(any(~((f32x16)((i32x16)x & 0x7FFFFFFF) < splat(0x1p30f))), 0))
+        for (int k = 0; k < LANES; k++)
+            if (!(fabsf(x[k]) < 0x1p30f)) { /* also NaN and infinities */
+                (*sine)[k] = sinf(x[k]);
+                (*cosine)[k] = cosf(x[k]);
+            }
 }
