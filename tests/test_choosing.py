@@ -88,7 +88,8 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_cases() -> None:
     listed = json.loads(command("cases", "list", "--only", "op:ARGMAX", "--json").stdout)["cases"]
     assert [(row["id"], row["ops"], row["tags"]) for row in listed] == [
-        ("graph.op-supported/argmax", ["ARGMAX"], ["graph", "may-crash"])
+        ("graph.op-supported/argmax", ["ARGMAX"], ["graph", "may-crash"]),
+        ("graph.shape/of-argmax", ["ARGMAX"], ["graph", "may-crash"]),
     ]
     counted = command("cases", "coverage").stdout.splitlines()
     # one rule binds clients: no case on a server judges it

@@ -59,7 +59,7 @@ FATES = {
     "server/memory.py Buffer.offset_of: `self.base + self.size` with Sub": {ASKED[0].id, ASKED[2].id},
     "server/memory.py Buffer.offset_of: `address + size` with Sub": {ASKED[1].id},
     # what comes after it refuses too
-    "server/memory.py Memory.tensor: without `raise Violation('tensor.in-buffer', f'{field}.data', hex(wir`": {""},
+    "server/memory.py Memory.bounds: without `raise Violation('tensor.in-buffer', f'{field}.data', hex(wir`": {""},
     # run by importing, so that a fresh process makes the change: no op of the version is known then
     "ops/__init__.py ops_of: `name in known` with NotIn": {ASKED[2].id},
 }

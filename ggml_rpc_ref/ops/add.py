@@ -53,5 +53,5 @@ OP = Op(
     oracle=oracle,
     tolerance=EXACT,
     in_place=(0, 1),
-    earlier=(*with_dense_second("ADD", shape_of_dense_second), before("CPY.i32", types=FLOATS + WRITABLE_BLOCKS)),
+    earlier=(*with_dense_second("ADD", shape_of_dense_second), before("ADD.i32", types=FLOATS + WRITABLE_BLOCKS)),
 )

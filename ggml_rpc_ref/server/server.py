@@ -61,13 +61,17 @@ class Server(Listener[Served]):
     def _objection(self, address: str) -> str:
         if not self._is_allowed(address):
             return "its address is not allowed"
-        return "" if self._has_place() else f"{self.connections} connections are open"
+        return "" if self._has_place() else f"{len(self._open())} connections are open"
 
     def _is_allowed(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
         # a socket bound to "::" shows IPv4 peers as ::ffff:a.b.c.d; both forms count, and `in` is False for the other IP version
         mapped = getattr(ip, "ipv4_mapped", None) or ip
         return not self.allow or any(ip in network or mapped in network for network in self.allow)
+
+    def _open(self) -> list[Served]:
+        """Return the connections that take a place: one told to end may still be freeing its buffers in its own thread."""
+        return [served for served in self.conversations() if not served.ended_for and not served.over]
 
     def _has_place(self) -> bool:
         """Whether one more connection is within the limit, where need be by ending one that has been idle for long.
@@ -76,8 +80,7 @@ class Server(Listener[Served]):
         server; among those, the one that has been idle longest. One that holds a model may think about its next token for hours,
         and is ended only after `Limits.spare_full` and only for this reason.
         """
-        # one told to end may still be freeing its buffers in its own thread: its place is taken already
-        open_ = [served for served in self.conversations() if not served.ended_for and not served.over]
+        open_ = self._open()
         if len(open_) < self.limits.connections:
             return True
         now, by_address = time.monotonic(), Counter(served.address for served in open_)

@@ -91,7 +91,8 @@ _ROWS = (
     ),
     OpChange("FLASH_ATTN_EXT.hidden", V3_0_0, "A query whose keys are all hidden gives 0; until then NaN."),
     OpChange("SET_ROWS.i32", V3_0_0, "Takes I32 indices, and writes into I32, as well."),
-    OpChange("CPY.i32", V3_0_0, "Converts between F32 and I32 as well; and ADD of a block type may give an I32."),
+    OpChange("ADD.i32", V3_0_0, "ADD of a block type may give an I32 as well."),
+    OpChange("CPY.i32", V3_0_0, "Converts between F32 and I32 as well."),
     OpChange("CPY.bf16", V3_0_0, "Converts F16 to BF16 also where elements lie apart."),
     OpChange(
         "ARGSORT.ties", V3_5_0,

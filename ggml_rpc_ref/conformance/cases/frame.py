@@ -417,6 +417,7 @@ def _conversation(peer: Peer) -> tuple[bytes, list[Message]]:
     arena = Arena(peer)
     left = arena.leaf([2], [1.5, 2.5])
     total = arena.node("ADD", [left, left], [2])
+    arena.compute(total)  # a server that has no ADD shows it here
     requests: list[Message] = [
         SetTensor(tensor=left, offset=4, data=_f32(7.0)),
         peer.subject.sentinel,

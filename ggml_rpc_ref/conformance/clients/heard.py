@@ -29,7 +29,7 @@ class Asked:
         at: `time.monotonic` when its last byte had come.
         size: bytes of data that came with it.
         reply: what was answered; None for nothing.
-        replied: `time.monotonic` when the reply had been sent; 0 without one.
+        replied: `time.monotonic` when the reply, or its last piece, was about to be sent; 0 without one.
         after_fault: whether it came when this connection could not go on any more.
         data_hash: FNV-1a 64 of its data, where it follows a SET_TENSOR_HASH that was answered with 0.
     """

@@ -242,8 +242,7 @@ class _Talk:
             asked.reply = change.answer(message, asked.reply)
         self._has_to_send |= asked.cls is SetTensorHash and asked.reply is not None and asked.reply.result == 0
         raw = b"" if asked.reply is None else self._connection.send(asked.reply)
-        self._deliver(raw, change)
-        asked.replied = time.monotonic() if raw else 0.0
+        self._deliver(asked, raw, change)
 
     def _honest(self, session: Session, message: Any, data: memoryview) -> Any:
         """Do what a request asks for, and return its reply; None where it has none."""
@@ -261,9 +260,9 @@ class _Talk:
             reply = session.handle(message)
         return None if reply is NO_REPLY else reply
 
-    def _deliver(self, raw: bytes, change: Change | None) -> None:
+    def _deliver(self, asked: Asked, raw: bytes, change: Change | None) -> None:
         if change is None:
-            self._send(raw)
+            self._send_reply(asked, raw)
             return
         if change.is_fault:
             self._await_calm()
@@ -273,10 +272,15 @@ class _Talk:
             self._talk.told_at, self._is_fresh = time.monotonic(), False
         out = raw if change.alter is None else change.alter(raw)
         for piece in _pieces(out, change.cut):
-            self._send(piece)
+            self._send_reply(asked, piece)
             if change.cut:
                 time.sleep(GAP)
         self._end(change.end)
+
+    def _send_reply(self, asked: Asked, piece: bytes) -> None:
+        # before it goes: the client may have it, and ask on, before this thread runs again
+        asked.replied = time.monotonic() if piece else asked.replied
+        self._send(piece)
 
     def _end(self, end: End) -> None:
         if end is End.NOT:
