@@ -28,9 +28,7 @@ settings.load_profile("suite")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Share the whole suite among one process more than processors, unless the command line says how many (`-n 0`: this one alone).
-
-    One more, because nearly half of the suite's time is waiting: for a server that hangs, a time-out, a message that doesn't come.
+    """Give the whole suite a process for each processor, unless the command line says how many (`-n 0`: this one alone).
 
     A named file or test stays in this process, where output and debuggers are at hand. Before pytest-xdist reads the option.
     """
@@ -40,8 +38,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     undecided = getattr(option, "numprocesses", 0) is None and option.dist == "no" and not option.tx
     attended = option.usepdb or option.trace or option.collectonly or option.capture == "no"
     if undecided and not attended and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
-        option.numprocesses, option.dist = len(os.sched_getaffinity(0)) + 1, "worksteal"
-        # there is enough for each processor already: numpy's threads would wait for one another, and they wait by spinning
+        option.numprocesses, option.dist = len(os.sched_getaffinity(0)), "worksteal"
+        # there is a process for each processor already: numpy's threads would wait for one another, and they wait by spinning
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
