@@ -39,6 +39,7 @@ from ggml_rpc_ref.fuzz.jobs import Merged
 from ggml_rpc_ref.fuzz.judge import against, replies_of, suspicions
 from ggml_rpc_ref.fuzz.marks import marks, restored
 from ggml_rpc_ref.fuzz.mutations.table import put
+from ggml_rpc_ref.fuzz.numbers import differs
 from ggml_rpc_ref.fuzz.packet import Packet, address, handle, joined, meaning
 from ggml_rpc_ref.fuzz.page import page
 from ggml_rpc_ref.fuzz.parts import Part, catalogue
@@ -52,7 +53,9 @@ from ggml_rpc_ref.net.stream import free_port
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import handlers
+from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import (
+    FLAG_COMPUTE,
     BufferClear,
     CommAllreduce,
     CommInit,
@@ -107,6 +110,26 @@ def test_numbers_of_a_graph_are_found_in_every_version() -> None:
         packet = Packet.of(Graph(0, np.array([7], "<u8"), tensors), version)
         sent = packet.rendered({1: (0xAAAA, 0xBBBB)})
         assert sent.count(struct.pack("<Q", 0xAAAA)) == sent.count(struct.pack("<Q", 0xBBBB)) == 2, version
+
+
+@pytest.mark.parametrize(("meets", "found"), [(False, True), (True, False)])
+def test_a_copy_of_bytes_is_judged_unless_other_results_are_among_them(meets: bool, found: bool) -> None:
+    """Of a changed session: a result over the copy's source is right within a tolerance, and its bytes may be others."""
+    numbers = {name: number for number, name in enumerate(op_table(DEFAULT))}
+    tensors = np.zeros(4, codec.layout(RpcTensor, DEFAULT))
+    tensors["id"], tensors["ne"], tensors["flags"] = [1, 2, 3, 4], 1, FLAG_COMPUTE
+    tensors["op"] = [0, numbers["CPY"], 0, numbers["SQR"]]
+    tensors["type"] = [BY_NAME[name].number for name in ("I8", "I8", "F32", "F32")]
+    tensors["data"] = [address(1), address(1, 64), address(1, 128), address(1, 0 if meets else 192)]
+    tensors["ne"][:, 0], tensors["src"][[1, 3], 0] = [16, 16, 4, 4], [1, 3]
+    for dim in range(4):
+        tensors["nb"][:, dim] = [1, 1, 4, 4] if dim == 0 else 16
+    read = GetTensor(tensor=RpcTensor(data=address(1), ne=(256, 1, 1, 1)), offset=0, size=256)
+    steps = [Step(0, Graph(0, np.array([2, 4], "<u8"), tensors)), Step(0, read)]
+    wanted, got = bytes(256), bytearray(256)
+    got[70] = 1
+    session = Session("test", steps=steps, notes=[Note("CPY", "changed", "for the test")])
+    assert ("node CPY" in differs(session, steps[1], wanted, bytes(got))) is found
 
 
 def test_cut_and_changed_packets_keep_what_is_whole() -> None:
