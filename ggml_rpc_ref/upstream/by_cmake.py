@@ -41,7 +41,6 @@ LABEL = "source/PACKAGE"
 GGML, LLAMA = "ggml", "llama"
 """Targets; ggml is linked with all its backends, so that they are built as well."""
 SHIM = Path(__file__).with_name("llama_shim.c")
-QUICK = Path(__file__).with_name("llama.cmake")
 SHIM_LIBRARY = "libggml-rpc-ref-llama.so"
 
 
@@ -95,8 +94,6 @@ def add_llama(package: Package, root: Path, log: Path, clock: Clock) -> None:
     Raises:
         Failed: where a step fails; the sentence names the log.
     """
-    quick = [f"-DCMAKE_PROJECT_INCLUDE={QUICK}", str(root / "build")]
-    _run(["cmake", *quick], "configuring llama.cpp", package, root, log, clock)
     _run(["cmake", "--build", str(root / "build"), "--target", LLAMA], "compiling llama.cpp", package, root, log, clock)
     source, made = root / "source", libraries(root)
     command = [*os.environ.get("CC", "cc").split(), "-O2", "-shared", "-fPIC", f"-I{source}/include", f"-I{source}/ggml/include"]
