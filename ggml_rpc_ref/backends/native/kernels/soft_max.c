@@ -1,5 +1,6 @@
 /* SOFT_MAX: dst = exp(w - max) / sum, w = scale * x + slope * mask; a sink adds its own exponent to the sum. */
 #include "attention.h"
+#include "exponentials.h"
 #include "half.h"
 #include "rowwise.h"
 
@@ -21,16 +22,7 @@ static float weigh(float *dst, const float *a, int64_t n, float scale, const uin
             dst[i] = a[i] * scale + slope * from_half(half);
         }
     }
-    f32x16 largest = splat(-INFINITY);
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        f32x16 v = load16(dst + i);
-        largest = choose(v > largest, v, largest);
-    }
-    float top = max16(largest);
-    for (; i < n; i++)
-        top = dst[i] > top ? dst[i] : top;
-    return top;
+    return largest_of(dst, n);
 }
 
 /* dst = exp(dst - top); returns the sum, in double precision. */

@@ -1,4 +1,4 @@
-/* The exponentials of a row, less its largest element: what the softmax of a loss needs. F32, each in float32, sums in double. */
+/* The exponentials of a row, less its largest element: what SOFT_MAX and the softmax of a loss need. F32, each in float32, sums in double. */
 #pragma once
 #include "elements.h"
 #include "vector.h"
