@@ -316,7 +316,7 @@ class Peer:
         """
         self.need(*(type(w) for w in what if not isinstance(w, Literal)))
         for graph in (w for w in what if isinstance(w, GraphCompute)):
-            self._note_ops(graph)
+            self.note_ops(graph)
         data = b"".join(bytes(w) if isinstance(w, Literal) else codec.encode_request(cast(Message, w), self.version) for w in what)
         self._note("sent", data, ", ".join(map(_label, what)))
         try:
@@ -326,14 +326,18 @@ class Peer:
         except DeadlineMissed as missed:
             raise Broken("the server to take what is sent", str(missed), verdict=Verdict.HANG) from None
 
-    def _note_ops(self, graph: GraphCompute) -> None:
-        """Take note of an op that the server is known to refuse."""
+    def note_ops(self, graph: GraphCompute) -> None:
+        """Take note of an op that the server is known to refuse; for cases that send the graph as literal bytes.
+
+        One that is refused with its sources is refused with more of them, too.
+        """
         facts = self.subject.facts
         if not facts.refused:
             return
         names, types = op_table(facts.version), {it.id: BY_NUMBER[it.type].name for it in graph.tensors if it.type in BY_NUMBER}
         for node in (it for it in graph.tensors if it.id in graph.nodes and it.op < len(names)):
-            if (names[node.op], tuple(types.get(id, "") for id in node.src if id)) in facts.refused:
+            found = tuple(types.get(id, "") for id in node.src if id)
+            if any((names[node.op], found[:count]) in facts.refused for count in range(len(found) + 1)):
                 self.subject.lacks = names[node.op]
 
     def need(self, *requests: type) -> None:

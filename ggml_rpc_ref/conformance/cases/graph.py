@@ -223,6 +223,7 @@ def _chain(subject: Subject, length: int, backwards: bool = False) -> None:
     numbers, ones = arena.leaf([4], [1.0, 2.0, 3.0, 4.0]), arena.leaf([4], [1.0] * 4)
     first = arena.view("VIEW", numbers, [4])
     total = arena.node("ADD", [first, ones], [4])
+    arena.peer.note_ops(arena.graph(total))
     records = [
         np.frombuffer(codec.encode(t, arena.peer.version), codec.layout(RpcTensor, arena.peer.version))
         for t in arena.tensors.values()
