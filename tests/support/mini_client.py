@@ -202,7 +202,8 @@ class Mini:
         return fnv1a(data)
 
     hashed_size = LARGE
-    host = b"127.0.0.1"
+    host = b""
+    """What rank 1 is told of rank 0's server; empty: where that is."""
 
     def end(self, link: Link) -> None:
         """End a connection."""
@@ -310,7 +311,8 @@ class Mini:
             halves.append(self.vector(link, 0, handle, base))
             link.ask(SetTensor(tensor=halves[-1], offset=0), np.ones(6, "<f4").tobytes())
         port = parse_endpoint(self.endpoints[0]).port + 1000
-        inits = [CommInit(device=0, rank=n, world=2, port=port, host=self.host if n else b"") for n in range(2)]
+        host = self.host or parse_endpoint(self.endpoints[0]).host.encode()
+        inits = [CommInit(device=0, rank=n, world=2, port=port, host=host if n else b"") for n in range(2)]
         if self.is_pair(links, inits):
             for link, half in zip(links, halves, strict=True):
                 link.ask(CommAllreduce(device=0, tensor=half))
