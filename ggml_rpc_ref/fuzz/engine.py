@@ -58,7 +58,7 @@ LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02
 """Seconds that are waited for a death after a session that is had once more, by how it ended."""
 MOST_WAITS: Final = 200
 """How often it is looked whether a server waits for the rest of what it must refuse: each time costs half a second."""
-REFUSALS: Final = 0.2
+REFUSALS: Final = 0.5
 """The part of the sessions that a server ended early of which the model is asked whether it was right to."""
 MODEL_SHARE: Final = 0.3
 """The part of the time that may go into asking the model."""
