@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from ggml_rpc_ref.backends.native.library import Library
+from ggml_rpc_ref.ops.cost import granted
 from ggml_rpc_ref.ops.op import MAX_SRC, Node
 from ggml_rpc_ref.spec.op_changes import OP_CHANGES
 from ggml_rpc_ref.spec.opcodes import GGML_OP
@@ -41,10 +42,11 @@ class Geometries:
 
     Args:
         library: the kernels.
+        threads: how many compute a node together.
     """
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self, library: Library, threads: int) -> None:
+        self._library, self._threads = library, threads
         self._known: dict[Key, Geometry | None] = {}
 
     def of(self, node: Node) -> Geometry | None:
@@ -73,6 +75,9 @@ class Geometries:
             return None
         ffi.memmove(struct.op_params, node.op_params, len(node.op_params))
         if not lib.plan_geometry(struct):
+            return None
+        # as much as the oracle may need; some kernels need the product of two lengths, and each thread its own
+        if lib.scratch_of(struct, self._threads) > granted(node):
             return None
         return Geometry(struct, int(ffi.cast("uintptr_t", struct)), int(lib.bytes_packed(struct)))
 
