@@ -210,7 +210,7 @@ def test_a_kernel_that_needs_more_than_is_granted_is_left_to_the_oracle(
     """Each thread keeps the product of two lengths here: 158 KiB; of 2^15 and 2^15 it is 4 GiB, the operands 256 KiB."""
     monkeypatch.setattr(cost, "GRANT", most)
     made = node(name, f32(399), f32(200), f32(200), **params)
-    assert native("", threads).supports(made) is taken
+    assert Native(HostMemory(0), threads=threads).supports(made) is taken
 
 
 def test_the_declarations_are_those_of_the_rows() -> None:

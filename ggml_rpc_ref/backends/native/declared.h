@@ -62,7 +62,6 @@ void pool_free(struct pool *pool);
 int run_some(struct pool *pool, struct run *run, int64_t nanoseconds);
 void run_end(struct pool *pool, struct run *run);
 int plan_geometry(struct geometry *geometry);
-int64_t scratch_of(const struct geometry *geometry, int threads); /* bytes of scratch memory that a node needs */
 int64_t bytes_packed(const struct geometry *geometry); /* of its weights; 0: they are multiplied as they are */
 void pack_weights(struct pool *pool, const struct geometry *geometry, uint8_t *weights, uint8_t *to);
 int runs_here(void);

@@ -76,10 +76,18 @@ class Geometries:
         ffi.memmove(struct.op_params, node.op_params, len(node.op_params))
         if not lib.plan_geometry(struct):
             return None
-        # as much as the oracle may need; some kernels need the product of two lengths, and each thread its own
-        if lib.scratch_of(struct, self._threads) > granted(node):
+        if _scratch(struct, self._threads) > granted(node):
             return None
         return Geometry(struct, int(ffi.cast("uintptr_t", struct)), int(lib.bytes_packed(struct)))
+
+
+def _scratch(struct: Any, threads: int) -> int:
+    """Return the bytes that a node needs beside its operands, as `scratch_of` in runtime.c: for some kernels a product of lengths."""
+    return _aligned(struct.shared) + threads * _aligned(struct.own)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 64) * 64
 
 
 def _layout(tensor: Tensor | None) -> dict[str, Any]:

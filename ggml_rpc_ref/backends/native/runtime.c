@@ -228,7 +228,8 @@ static void compute_phase(struct pool *pool, struct job *job)
     }
 }
 
-int64_t scratch_of(const struct geometry *g, int threads) { return aligned(g->shared) + threads * aligned(g->own); }
+/* Bytes of scratch memory that a node needs. */
+static int64_t scratch_of(const struct geometry *g, int threads) { return aligned(g->shared) + threads * aligned(g->own); }
 
 /* Get the scratch memory that the largest node needs, once for a run: fresh pages cost more than most nodes. */
 static bool make_room(struct pool *pool, struct run *run)
