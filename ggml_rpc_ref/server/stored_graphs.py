@@ -134,8 +134,8 @@ class StoredGraphs:
         # what the older graph had is not given back before this: it must not be free for other connections in between
         self.arriving(_size(graph))
 
-    def again(self, graph: Graph) -> Runnable | None:
-        """Return the plan of the stored graph whose place this one is to take, where the two are the same: it holds as it is.
+    def take(self, graph: Graph) -> Runnable | None:
+        """Take out the plan of the stored graph whose place this one is to have, where the two are the same: it holds as it is.
 
         Nothing of what `make_plan` looks at can have changed since: a graph is dropped with the first of its buffers. Clients that
         know no GRAPH_RECOMPUTE, and those that try an op many times, send the same graph again and again: one of a single node
@@ -148,7 +148,7 @@ class StoredGraphs:
             return None
         if not (_same(stored.graph.nodes, graph.nodes) and _same(stored.graph.tensors, graph.tensors)):
             return None
-        stored.used = self._now()
+        graphs[graph.uid] = None  # until `store` puts it back: where running it fails, none is left
         return stored.plan
 
     def store(self, graph: Graph, plan: Runnable) -> None:

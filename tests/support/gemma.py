@@ -23,8 +23,9 @@ def unpack(model: Path, path: Path) -> None:
     The metadata are copied as they lie. The package gguf takes their vocabulary of 262,144 tokens apart one by one: 20 s.
     """
     weights = ModelFile(model).weights
+    mapped = [weight.source() for weight in weights.values()]
     with model.open("rb") as file:
-        before = file.read(min(int(weight.source().offset) for weight in weights.values()))
+        before = file.read(min(data.offset for data in mapped if isinstance(data, np.memmap)))
     first = next(iter(weights)).encode()
     metadata = before.index(struct.pack("<Q", len(first)) + first, HEADER)
     infos, at = b"", 0
@@ -35,9 +36,9 @@ def unpack(model: Path, path: Path) -> None:
         at += -(-4 * int(np.prod(ne)) // ALIGNMENT) * ALIGNMENT
     with path.open("wb") as file:
         file.write(before[:metadata] + infos)
-        for weight in weights.values():
+        for weight, stored in zip(weights.values(), mapped, strict=True):
             file.write(bytes(-file.tell() % ALIGNMENT))
-            stored, dtype = weight.source(), weight.dtype
+            dtype = weight.dtype
             packed = stored.reshape(-1, weight.ne[0] // dtype.block, dtype.size)
             values = blocks.dequantise(dtype, packed) if dtype.is_quantised else stored.view(np.float32)
             values.tofile(file)
