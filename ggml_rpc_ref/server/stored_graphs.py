@@ -92,6 +92,7 @@ class StoredGraphs:
         self._by_uid = has_field(GraphCompute, "uid", version)
         # None: the graph was dropped and its uid still counts
         self._stored: dict[int, dict[int, _Stored | None]] = {}
+        self._taken: _Stored | None = None
         self._clock = 0
 
     def __len__(self) -> int:
@@ -148,11 +149,16 @@ class StoredGraphs:
             return None
         if not (_same(stored.graph.nodes, graph.nodes) and _same(stored.graph.tensors, graph.tensors)):
             return None
-        graphs[graph.uid] = None  # until `store` puts it back: where running it fails, none is left
+        graphs[graph.uid], self._taken = None, stored  # until `store` puts it back: where running it fails, none is left
         return stored.plan
 
     def store(self, graph: Graph, plan: Runnable) -> None:
         """Store a graph that has been computed, unless its uid says not to."""
+        taken, self._taken = self._taken, None
+        if taken is not None and taken.plan is plan:
+            taken.used = self._now()
+            self._stored[graph.device][graph.uid] = taken
+            return
         if graph.uid or not self._by_uid:
             stored = _Stored(plan.buffers, _size(graph), self._now(), plan, graph, spare=self._by_uid)
             self._stored[graph.device][graph.uid] = stored
