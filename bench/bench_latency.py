@@ -4,7 +4,7 @@ Goal (issue 11): 99 of 100 answers within 20 ms, whatever the other client was a
 again and again; the other one has a graph computed again and again, one that takes long or has very many parts. "idle" is the same
 without the other client. The server is a process of its own with one thread of arithmetic. The genuine server can't be measured
 so: it serves one client at a time. Median, 99th percentile and maximum are printed and kept in extra_info; the benchmark's own row
-is a single request. Each is measured on the C kernels and on the oracle, whose numpy calls hold the interpreter's lock now and then.
+is a single request. Each is measured on the C kernels and on the oracle, whose numpy calls may hold the interpreter's lock.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Geometries:
 
 
 def _scratch(struct: Any, threads: int) -> int:
-    """Return the bytes that a node needs beside its operands, as `scratch_of` in runtime.c: for some kernels a product of lengths."""
+    """Return the bytes that a node needs beside its operands, as `scratch_of` (runtime.c): of some kernels a product of lengths."""
     return _aligned(struct.shared) + threads * _aligned(struct.own)
 
 
