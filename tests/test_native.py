@@ -35,7 +35,7 @@ from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
 from ggml_rpc_ref.blocks import CAN_QUANTISE
 from ggml_rpc_ref.derive import declarations, grids, numbers
 from ggml_rpc_ref.errors import Misuse, Violation
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops import OPS, cost
 from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
@@ -198,6 +198,19 @@ def test_a_result_over_a_source_is_left_to_the_oracle() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- the build
+
+
+@pytest.mark.parametrize(("name", "params"), [
+    ("CONV_TRANSPOSE_1D", {"s0": 1, "p0": 0, "d0": 1}), ("CONV_TRANSPOSE_2D", {"stride": 1}),
+])  # fmt: skip
+@pytest.mark.parametrize(("threads", "most", "taken"), [(2, 2**20, True), (2, 2**18, False), (16, 2**20, False)])
+def test_a_kernel_that_needs_more_than_is_granted_is_left_to_the_oracle(
+    name: str, params: dict[str, Any], threads: int, most: int, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thread keeps the product of two lengths here: 158 KiB; of 2^15 and 2^15 it is 4 GiB, the operands 256 KiB."""
+    monkeypatch.setattr(cost, "GRANT", most)
+    made = node(name, f32(399), f32(200), f32(200), **params)
+    assert Native(HostMemory(0), threads=threads).supports(made) is taken
 
 
 def test_the_declarations_are_those_of_the_rows() -> None:
