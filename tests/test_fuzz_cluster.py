@@ -23,7 +23,8 @@ def test_a_campaign_outlives_a_worker_that_is_killed(tmp_path: Path, monkeypatch
     server = InProcess(tmp_path / "cache", SABOTAGES["graph.node-unique"])
     server.start()
     endpoint = f"{server.endpoint.host}:{server.endpoint.port}"
-    options = Options(max_time=6.0, mutations=("links.nodes",), ops=("ADD",), always_model=True, shrink=0.0, tries=1)
+    options = Options(max_time=4.0, mutations=("links.nodes",), ops=("ADD",), always_model=True, shrink=0.0, tries=1)
+    goal, store = Goal(endpoint=endpoint, options=options), Store(tmp_path / "finds")
     before = after = 0
     victim: int | None = None
     finds: list[Found] = []
