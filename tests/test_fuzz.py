@@ -44,11 +44,11 @@ from ggml_rpc_ref.fuzz.numbers import differs
 from ggml_rpc_ref.fuzz.packet import Packet, address, handle, joined, meaning
 from ggml_rpc_ref.fuzz.page import page
 from ggml_rpc_ref.fuzz.parts import Part, catalogue
-from ggml_rpc_ref.fuzz.plan import Plan, plan_of, sentinel
+from ggml_rpc_ref.fuzz.plan import Due, Plan, plan_from_start, plan_of, sentinel
 from ggml_rpc_ref.fuzz.replay import Player, load
 from ggml_rpc_ref.fuzz.reproduce import Reproducer, smaller
 from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Buffer, Note, Peer, Step
-from ggml_rpc_ref.fuzz.watch import Watched
+from ggml_rpc_ref.fuzz.watch import Usage, Watched
 from ggml_rpc_ref.golden import play, verify
 from ggml_rpc_ref.net.stream import free_port, parse_endpoint
 from ggml_rpc_ref.protocol import codec
@@ -60,10 +60,12 @@ from ggml_rpc_ref.spec.messages import (
     BufferClear,
     CommAllreduce,
     CommInit,
+    DeviceCount,
     FreeBuffer,
     GetAlignment,
     GetTensor,
     GraphRecompute,
+    Hello,
     RpcTensor,
     SetTensor,
 )
@@ -679,6 +681,22 @@ def test_a_session_without_hello_must_be_refused(inside: Inside) -> None:
     assert (broken.kind, broken.rule) == (Kind.ACCEPTED, "session.hello-first")
 
 
+@pytest.mark.parametrize(
+    ("data", "plan"),
+    [
+        ("", Plan((), "session.hello-first")),
+        ("01", Plan((), "session.hello-first")),
+        ("0e", Plan((), is_cut=True)),
+        ("0e 0100000000000000 00", Plan((), "frame.size-fixed")),
+        ("0e 0000000000000000", Plan((Due(0, Hello, 11),))),
+        ("0e 0000000000000000 0f 0000000000000000", Plan((Due(0, Hello, 11), Due(9, DeviceCount, 12)))),
+        ("0e 0000000000000000 0e", Plan((Due(0, Hello, 11),), "session.hello-once")),
+    ],
+)
+def test_a_session_may_begin_with_a_hello_of_its_own(data: str, plan: Plan) -> None:
+    assert plan_from_start(bytes.fromhex(data)) == plan
+
+
 def test_a_number_of_no_buffer_stays_made_up(inside: Inside) -> None:
     find = replace(a_find(inside), sessions=[Session("7", steps=[Step(0, FreeBuffer(remote_ptr=handle(5)), mutated=True)])])
     content = as_json(find)
@@ -705,6 +723,31 @@ def test_memory_that_stays_taken_is_found(tmp_path: Path) -> None:
 
     (find,) = finds_on(InProcess(tmp_path, Sabotage(session=Leaky)), plain=True, ops=("ADD",))
     assert (find.kind, find.rule) == (Kind.LEAK, "session.frees")
+
+
+@pytest.mark.parametrize(("each", "kind"), [(Usage(seconds=2.0), Kind.SLOW), (Usage(now=2**30, peak=2**30), Kind.MEMORY)], ids=str)
+def test_what_costs_too_much_is_found_where_it_took_its_time(tmp_path: Path, each: Usage, kind: Kind) -> None:
+    used = Usage(now=1, peak=1)
+
+    class Costly(handlers.Session):
+        def handle(self, message: object) -> object:
+            nonlocal used
+            if isinstance(message, Graph):
+                time.sleep(0.1)
+                used = Usage(used.now + each.now, used.peak + each.peak, used.seconds + each.seconds)
+            return super().handle(message)
+
+    class Looking(Watched):
+        def usage(self) -> Usage:
+            return used
+
+        def forget_peak(self) -> None:
+            """Do nothing: what it uses is made up."""
+
+    server = InProcess(tmp_path, Sabotage(session=Costly))
+    options = Options(max_time=8.0, plain=True, ops=("ADD",), shrink=0.0, tries=1)
+    found = (event.find for event in Campaign(Looking(lambda: server, spares=0), options).run() if isinstance(event, Found))
+    assert next(found).kind is kind
 
 
 class Restarted(InProcess):

@@ -33,7 +33,8 @@ from ggml_rpc_ref.fuzz.reproduce import SHRINK_SECONDS, Reproducer
 from ggml_rpc_ref.fuzz.seeds import sessions_of
 from ggml_rpc_ref.fuzz.session import Buffer, Session, Step
 from ggml_rpc_ref.fuzz.watch import Death, Usage, Watched
-from ggml_rpc_ref.spec.messages import GetTensor, command_name
+from ggml_rpc_ref.server.tensor_cache import THRESHOLD
+from ggml_rpc_ref.spec.messages import GetTensor, SetTensor, SetTensorHash, command_name
 
 RECENT: Final = 16
 """Sessions before a death that may have caused it."""
@@ -47,10 +48,14 @@ LEAK: Final = 384 * 2**20
 """Bytes that the server may grow over many sessions."""
 LOOK_FOR_LEAKS: Final = 10
 """Sessions between two looks at the device's free memory."""
+MOMENT: Final = 0.05
+"""Seconds below which a session can't have cost too much: to fill that much memory takes longer."""
+LOOK_FOR_COSTS: Final = 16
+"""Sessions between two looks at what the server's process uses, where they took no longer."""
 LOOKS: Final = 3
 PATIENCE: Final = 5.0
 """Times the timeout after which a server that is not ours to start is given up: it ends the campaign."""
-SETTLING: Final = 2.0
+SETTLING: Final = 10.0
 """Seconds that the device's memory may take to be free again: a server may see late that its client has left."""
 DYING: Final = 1.0
 """Seconds that a dying process may take."""
@@ -58,7 +63,7 @@ LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02
 """Seconds that are waited for a death after a session that is had once more, by how it ended."""
 MOST_WAITS: Final = 200
 """How often it is looked whether a server waits for the rest of what it must refuse: each time costs half a second."""
-REFUSALS: Final = 0.2
+REFUSALS: Final = 0.5
 """The part of the sessions that a server ended early of which the model is asked whether it was right to."""
 MODEL_SHARE: Final = 0.3
 """The part of the time that may go into asking the model."""
@@ -126,8 +131,10 @@ class Campaign:
         self._idle = Usage()
         self._rejected: dict[Key, int] = {}
         self._free: int | None = None
+        self._is_renewed = False
         self._edges = 0
         self._waits, self._rng = 0, Random(self.options.seed)
+        self._kept: set[int] = set()
 
     def run(self) -> Iterator[Event]:
         """Yield what happens. The last event is `Ended`, an interrupt (KeyboardInterrupt) included.
@@ -234,7 +241,11 @@ class Campaign:
         self._waits += sum(one.waits for one in heard)
         if seen.death is None:
             seen.is_new = self._is_new(session, heard)
-            seen.suspicions = [*suspicions(session, heard), *self._costs(session, before, ends), *self._leaks()]
+            seen.suspicions = [
+                *suspicions(session, heard),
+                *self._costs(session, before, ends, sum(one.seconds for one in heard)),
+                *self._leaks(),
+            ]
             if self._is_for_the_model(session, heard) or model:
                 seen.suspicions += self._model(session, heard)
         return seen
@@ -259,9 +270,9 @@ class Campaign:
         self.count.states[state] += 1
         return is_new
 
-    def _costs(self, session: Session, before: Usage, ends: set[End]) -> Iterator[Suspicion]:
+    def _costs(self, session: Session, before: Usage, ends: set[End], seconds: float) -> Iterator[Suspicion]:
         """Yield what a session cost out of all proportion to its bytes."""
-        after = self._idle = self.server.usage()
+        after = self._idle = self.server.usage() if seconds > MOMENT or not self.count.sessions % LOOK_FOR_COSTS else before
         if End.SILENT in ends or not after.now:
             return
         subject = session.notes[-1].target if session.notes else ""
@@ -275,7 +286,11 @@ class Campaign:
 
     def _leaks(self) -> Iterator[Suspicion]:
         """Yield that memory is missing between two sessions, where what a device has free stands still then."""
+        # a device that did not say the same each time while nobody used it will not do so now
         if self._free is None or self.count.sessions % LOOK_FOR_LEAKS:
+            return
+        if self._is_renewed:  # asked only now: most servers that follow a dead one die before
+            self._free, self._is_renewed = self._free_now(), False
             return
         end, free = time.monotonic() + SETTLING, self._free_now()
         while free is not None and free < self._free and time.monotonic() < end:
@@ -305,7 +320,11 @@ class Campaign:
     def _model(self, session: Session, heard: Sequence[Heard]) -> list[Suspicion]:
         begun = time.monotonic()
         said = self.model.have(session)
+        digests = hashes_of(session)
         found = [one for one in against(session, heard, said) if not one.unless_new or self._takes_alike(session)]
+        if digests & self._kept:
+            found = [one for one in found if one.rule != "data.hash-miss"]
+        self._kept |= digests
         for one in said:
             if one.crash is not None:
                 words = f"{type(one.crash).__name__} in our own server: {one.crash}"
@@ -465,8 +484,7 @@ class Campaign:
             raise ConnectionError(f"the server could not be started again after this: {why}: {error}") from None
         # both belong to the process: a new one may give its devices another share of the machine's memory, as ours does
         self._idle = self.server.usage()
-        # a device that did not say the same each time while nobody used it will not do so now
-        self._free = None if self._free is None else self._free_now()
+        self._is_renewed = True
 
 
 def outcome_of(heard: Heard) -> str:
@@ -485,6 +503,14 @@ def _unanswered(heard: Heard) -> str:
         if left < 0:
             return command_name(due.cls)
     return ""
+
+
+def hashes_of(session: Session) -> set[int]:
+    """Return the hashes that a session asks for which uploads as much as servers keep: another session may find them later."""
+    messages = [step.origin or step.message for step in session.steps]
+    if not any(isinstance(message, SetTensor) and len(message.data) > THRESHOLD for message in messages):
+        return set()
+    return {message.hash for message in messages if isinstance(message, SetTensorHash)}
 
 
 def worst(heard: Sequence[Heard]) -> End:

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "tile_layout.h"
+#include "vector.h"
 
 /* Columns from which on unpacking pays, as measured. */
 #define TILES_FROM_FLOATS 8
@@ -43,6 +44,93 @@ static inline void transpose(const __m512i *from, __m512i *to)
     }
 }
 
+/* 64 levels of a row from a block on, with the offset; what `unpack` has of them, without the detour through memory. */
+static inline __m512i two_halves(__m256i low, __m256i high) { return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1); }
+
+static inline __m256i sixteen_nibbles(const uint8_t *p)
+{
+    __m128i packed = _mm_loadu_si128((const void *)p);
+    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(packed, 4), packed), _mm256_set1_epi8(15));
+}
+
+static inline __m512i with_fifth_bits(__m512i nibbles, const uint8_t *first, const uint8_t *second)
+{
+    uint32_t low, high;
+    memcpy(&low, first, 4);
+    memcpy(&high, second, 4);
+    return _mm512_mask_add_epi8(nibbles, (uint64_t)high << 32 | low, nibbles, _mm512_set1_epi8(16));
+}
+
+static inline __attribute__((always_inline)) __m512i levels_at(const int32_t type, const uint8_t *b)
+{
+    switch (type) {
+    case GGML_TYPE_Q8_0:
+        return _mm512_add_epi8(two_halves(_mm256_loadu_si256((const void *)(b + 2)), _mm256_loadu_si256((const void *)(b + 36))),
+                               _mm512_set1_epi8((char)128));
+    case GGML_TYPE_Q4_0: return _mm512_add_epi8(two_halves(sixteen_nibbles(b + 2), sixteen_nibbles(b + 20)), _mm512_set1_epi8(120));
+    default: { /* Q5_0 */
+        __m512i nibbles = two_halves(sixteen_nibbles(b + 6), sixteen_nibbles(b + 28));
+        return _mm512_add_epi8(with_fifth_bits(nibbles, b + 2, b + 24), _mm512_set1_epi8(112));
+    }
+    }
+}
+
+/* Sixteen rows, of which `count` are there, two blocks at a time; returns how many elements are done. */
+static inline __attribute__((always_inline)) int64_t tile_pairs(const int32_t type, const uint8_t *rows, int64_t stride, int count,
+                                                                int64_t k, const struct tile *t)
+{
+    const int size = type == GGML_TYPE_Q8_0 ? 34 : type == GGML_TYPE_Q5_0 ? 22 : 18;
+    int64_t done = 0;
+    for (; done + 64 <= k; done += 64) {
+        const uint8_t *b = rows + done / 32 * size;
+        float *scale = t->scale + done / 32 * 16;
+        __m512i in[16], out[16];
+        for (int r = 0; r < 16; r++) {
+            in[r] = _mm512_setzero_si512();
+            scale[r] = scale[16 + r] = 0;
+        }
+        for (int r = 0; r < count; r++, b += stride) {
+            uint16_t first, second;
+            in[r] = levels_at(type, b);
+            memcpy(&first, b, 2); /* each of these types begins with it */
+            memcpy(&second, b + size, 2);
+            scale[r] = from_half(first);
+            scale[16 + r] = from_half(second);
+        }
+        transpose(in, out);
+        for (int c = 0; c < 16; c++)
+            _mm512_storeu_si512(t->level + done * 16 + c * 64, out[c]);
+    }
+    return done;
+}
+
+/* The types that models of single tokens' size are mostly made of. */
+static int64_t tile_at_once(int32_t type, const uint8_t *rows, int64_t stride, int count, int64_t k, const struct tile *t)
+{
+    switch (type) {
+    case GGML_TYPE_Q8_0: return tile_pairs(GGML_TYPE_Q8_0, rows, stride, count, k, t);
+    case GGML_TYPE_Q4_0: return tile_pairs(GGML_TYPE_Q4_0, rows, stride, count, k, t);
+    case GGML_TYPE_Q5_0: return tile_pairs(GGML_TYPE_Q5_0, rows, stride, count, k, t);
+    default: return 0;
+    }
+}
+
+/* Rows of F32, F16 or BF16, sixteen elements at a time; returns how many are done. */
+static int64_t tile_floats_at_once(int32_t type, const uint8_t *rows, int64_t stride, int count, int64_t k, float *to)
+{
+    const int size = type == GGML_TYPE_F32 ? 4 : 2;
+    int64_t done = 0;
+    for (; done + 16 <= k; done += 16) {
+        __m512i in[16], out[16];
+        for (int r = 0; r < 16; r++)
+            in[r] = r < count ? (__m512i)load_floats(rows + r * stride + done * size, type) : _mm512_setzero_si512();
+        transpose(in, out);
+        for (int c = 0; c < 16; c++)
+            _mm512_storeu_si512(to + (done + c) * 16, out[c]);
+    }
+    return done;
+}
+
 /* n words of each of sixteen rows, which lie `stride` bytes apart, to [n][16], and an offset added to each byte; n is a multiple of 8. */
 static void interleave(const uint8_t *from, int64_t stride, int64_t n, int offset, uint8_t *to)
 {
@@ -81,12 +169,20 @@ static inline __attribute__((always_inline)) void multiply_blocks(const struct t
     }
 }
 
+/* Two sums of each column: eight would leave no time between one addition and the next. */
 static void multiply_floats(const float *row, const float *column, int64_t k, __m512 *sum)
 {
-    for (int64_t i = 0; i < k; i++, row += 16, column += 8) {
-        __m512 w = _mm512_loadu_ps(row);
+    __m512 other[TILE_COLUMNS];
+    EACH other[j] = _mm512_setzero_ps();
+    int64_t i = 0;
+    for (; i + 2 <= k; i += 2, row += 32, column += 16) {
+        __m512 w = _mm512_loadu_ps(row), next = _mm512_loadu_ps(row + 16);
         EACH sum[j] = _mm512_fmadd_ps(w, _mm512_set1_ps(column[j]), sum[j]);
+        EACH other[j] = _mm512_fmadd_ps(next, _mm512_set1_ps(column[8 + j]), other[j]);
     }
+    if (i < k)
+        EACH sum[j] = _mm512_fmadd_ps(_mm512_loadu_ps(row), _mm512_set1_ps(column[j]), sum[j]);
+    EACH sum[j] = _mm512_add_ps(sum[j], other[j]);
 }
 
 static void multiply(int32_t type, const struct tile *t, const struct columns *c, int64_t k, float (*to)[TILE_ROWS])
