@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -155,6 +156,41 @@ def test_independent_splits_run_at_the_same_time() -> None:
         assert not scheduler.explain(chain).parallel
 
 
+def meeting(of: str, devices: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the first call of a method on each of these devices wait until it has been called on all of them."""
+    barrier, real, came = threading.Barrier(len(devices)), getattr(Device, of), set[int]()
+
+    def met(self: Device, *arguments: Any) -> Any:
+        if self in devices and id(self) not in came:
+            came.add(id(self))
+            barrier.wait(60)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Device, of, met)
+
+
+def test_two_servers_compute_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither gets an answer before the other has been asked; a third one needs what both have computed."""
+    with servers(3) as (a, b, c), ggml_rpc_ref.Scheduler([a, b, c, here()]) as scheduler:
+        places = dict(zip("abc", (a, b, c), strict=True))
+        weights = scheduler.weights(dict.fromkeys(places, np.eye(8, dtype=np.float32)), lambda name: places[name])
+        graph = scheduler.graph()
+        x = graph.input("F32", (8, 2), "x")
+        left, right = graph.mul_mat(weights["a"], x), graph.mul_mat(weights["b"], x)
+        both = graph.add(graph.mul_mat(weights["c"], left), right)
+        x.write(np.ones((2, 8), np.float32))
+        meeting("compute", [a, b], monkeypatch)
+        graph.compute()
+        np.testing.assert_array_equal(both.numpy(), np.full((2, 8), 2, np.float32))
+
+
+def test_two_servers_get_weights_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with servers(2) as (a, b), ggml_rpc_ref.Scheduler([a, b, here()]) as scheduler:
+        meeting("write", [a, b], monkeypatch)
+        weights = scheduler.weights({n: np.eye(8, dtype=np.float32) for n in "ab"}, lambda name: a if name == "a" else b)
+        np.testing.assert_array_equal(weights["b"].numpy(), np.eye(8))
+
+
 def test_a_state_stays_on_its_server_from_graph_to_graph() -> None:
     """A cache of rows, written by one graph and read by the next, as a KV cache is."""
     with servers(2) as (a, b), ggml_rpc_ref.Scheduler([a, b, here()]) as scheduler:
@@ -246,6 +282,45 @@ def test_explanations_are_text_json_and_dot() -> None:
         assert [split["backend"] for split in read["splits"]] == [a.name, b.name]
         assert read["copied"] == explained.copied
         assert f's0 -> s1 [label="hidden-4, {4 * WIDTH * ROWS} bytes"];' in explained.to_dot()
+
+
+def test_an_arrow_comes_from_the_split_that_computed_it() -> None:
+    """Most nodes of a graph have no name of their own, and are called as their op: here one in each of six splits."""
+    with servers(2) as (a, b), ggml_rpc_ref.Scheduler([a, b, here()]) as scheduler:
+        graph, x, _ = network(scheduler, lambda name: (a, b)[int(name[4]) % 2])
+        x.write(values(1))
+        explained = scheduler.explain(graph)
+        rows = [(row.name, row.split, number) for number, split in enumerate(explained.splits) for row in split.inputs]
+        assert [row for row in rows if row[0] == "rms_norm"] == [("rms_norm", number, number + 1) for number in range(LAYERS - 1)]
+        assert {row[1] for row in rows if row[0] in ("x", "shared")} == {None}
+        arrows = re.findall(r"(s\d) -> (s\d)", explained.to_dot())
+        assert sorted(arrows) == sorted(2 * [(f"s{number}", f"s{number + 1}") for number in range(LAYERS - 1)])
+
+
+def test_an_arrow_of_a_view_comes_from_what_it_shows() -> None:
+    """A cache that one server writes and another reads: the view is no more than a place in it."""
+    with servers(2) as (a, b), ggml_rpc_ref.Scheduler([a, b, here()]) as scheduler:
+        cache = scheduler.state("F32", (4, 6), "cache", on=a)
+        weight = scheduler.weights({"w": np.eye(4, dtype=np.float32)}, lambda name: b)["w"]
+        graph = scheduler.graph()
+        rows, at = graph.input("F32", (4, 1), "rows"), graph.input("I64", (1,), "at")
+        seen = graph.view(graph.set_rows(rows, at, cache), 4, 3, nb=(4, 16, 96, 96), name="seen")
+        graph.mul_mat(weight, seen)
+        rows.write(np.ones((1, 4), np.float32))
+        at.write(np.zeros(1, np.int64))
+        assert [(row.name, row.split) for row in scheduler.explain(graph).splits[1].inputs] == [("seen", 0)]
+
+
+def test_memory_of_two_backends_of_one_kind_is_added() -> None:
+    one, two = here(), here()
+    with ggml_rpc_ref.Scheduler([one, two]) as scheduler:
+        weights = scheduler.weights({n: np.eye(8, dtype=np.float32) for n in "ab"}, lambda name: one if name == "a" else two)
+        graph = scheduler.graph()
+        x = graph.input("F32", (8, 1), "x")
+        graph.mul_mat(weights["b"], graph.mul_mat(weights["a"], x))
+        x.write(np.ones((1, 8), np.float32))
+        # on each a row of 8 floats that comes in, and one that comes out
+        assert scheduler.explain(graph).memory == {"oracle": 4 * 8 * 4}
 
 
 # ------------------------------------------------------------------------------------------------------------ what it refuses
