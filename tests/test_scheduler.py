@@ -332,6 +332,14 @@ def test_backends_that_do_not_fit() -> None:
             ggml_rpc_ref.Scheduler([a])
         with pytest.raises(Misuse, match=r"RPC0\[127.0.0.1:\d+\] is listed twice"):
             ggml_rpc_ref.Scheduler([a, a, here()])
+        other_name = a.client.endpoint.replace("127.0.0.1", "localhost")
+        with pytest.raises(Misuse, match=r"localhost:\d+ is the same server as 127.0.0.1:\d+: list it once"):
+            ggml_rpc_ref.Scheduler([a, ggml_rpc_ref.rpc_init(other_name), here()])
+        with (
+            ggml_rpc_ref.Scheduler([a, here()]) as scheduler,
+            pytest.raises(Misuse, match="is the same server as"),
+        ):
+            scheduler.add(ggml_rpc_ref.rpc_init(other_name))
         with pytest.raises(Misuse, match="18 backends: a scheduler takes at most 16 beside"):
             ggml_rpc_ref.Scheduler([here() for _ in range(18)])
 

@@ -52,7 +52,8 @@ class Scheduler:
         timeout: seconds that one answer of a server may take; None: as each backend has it.
 
     Raises:
-        Misuse: for a backend listed twice, more than 16 servers' devices, a last one that is not of this machine.
+        Misuse: for a backend listed twice, a server under two names, more than 16 servers' devices, a last one that is not of this
+            machine.
 
     Attributes:
         backends: as given, without those that were taken out.
@@ -65,6 +66,7 @@ class Scheduler:
         self._guard = guarded(self._lost, self._ended)
         # held, so that a connection does not end between two buffers
         self._channels = [self._connected(backend) for backend in self.backends]
+        _require_different_servers(self.backends, self._channels)
         remote = {backend.version for backend in self.backends if not backend.is_local}
         self._anywhere = Anywhere(self, remote.pop() if len(remote) == 1 else NEWEST)
         self._buffers, self._changes = Buffers(), 0
@@ -326,8 +328,9 @@ class Scheduler:
     def _begin_again(self, backends: Sequence[Device]) -> None:
         # connections are kept, so that another server that is gone, too, can still be taken out
         held = {id(backend): channel for backend, channel in zip(self.backends, self._channels, strict=False)}
-        self._channels = [held.get(id(backend)) or self._connected(backend) for backend in backends]
-        self.backends = list(backends)
+        channels = [held.get(id(backend)) or self._connected(backend) for backend in backends]
+        _require_different_servers(backends, channels)
+        self.backends, self._channels = list(backends), channels
         self._buffers, self._computed = Buffers(generation=self._buffers.generation + 1), None
         self._changes += 1
 
@@ -365,6 +368,16 @@ def _require_backends(backends: Sequence[Device]) -> None:
         raise Misuse(f"{twice.name} is listed twice")
     if len(backends) > MOST_BACKENDS:
         raise Misuse(f"{len(backends)} backends: a scheduler takes at most {MOST_BACKENDS - 1} beside this machine")
+
+
+def _require_different_servers(backends: Sequence[Device], channels: Sequence[Channel]) -> None:
+    """Refuse a server that is listed under two names: what is free there would be counted twice."""
+    known: dict[str, str] = {}
+    for backend, channel in zip(backends, channels, strict=True):
+        if not backend.is_local:
+            first = known.setdefault(channel.peer, _endpoint(backend))
+            if first != _endpoint(backend):
+                raise Misuse(f"{_endpoint(backend)} is the same server as {first}: list it once")
 
 
 def _device(tensor: RemoteTensor) -> Device:
