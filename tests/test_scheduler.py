@@ -15,6 +15,7 @@ import pytest
 
 import ggml_rpc_ref
 from ggml_rpc_ref.client.devices import Device
+from ggml_rpc_ref.client.scheduler import scheduler as scheduler_module
 from ggml_rpc_ref.client.scheduler.graph import ScheduledGraph
 from ggml_rpc_ref.client.scheduler.layout import Need, lay_out
 from ggml_rpc_ref.client.scheduler.splitting import by_split
@@ -94,15 +95,38 @@ def test_the_same_bits_on_any_number_of_servers(count: int) -> None:
         assert len(used) == min(count, LAYERS)
 
 
-def test_two_devices_of_one_server_copy_there() -> None:
+def forbidden(*_: Any, **__: Any) -> None:
+    raise AssertionError("this was not to be called")
+
+
+def test_two_devices_of_one_server_copy_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """COPY_TENSOR: nothing of the graph passes through this machine but its inputs."""
     with servers(1, "oracle,oracle") as backends, ggml_rpc_ref.Scheduler([*backends, here()]) as scheduler:
         graph, x, hidden = network(scheduler, [1, 1])
         x.write(values(1))
-        graph.compute()
+        with monkeypatch.context() as patch:
+            patch.setattr(Device, "read", forbidden)
+            graph.compute()
         np.testing.assert_allclose(hidden.numpy(), by_numpy(values(1)), rtol=2e-4)
         copies = [row for split in scheduler.explain(graph).splits for row in split.inputs if row.source != "the caller's array"]
         assert [(row.name, row.how) for row in copies] == [(name, "within the server, from") for name in ("rms_norm", "hidden-3")]
+
+
+def test_a_graph_that_is_computed_again_is_not_planned_or_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is memory asked for: only inputs, and what passes from one server to the other, is sent."""
+    with servers(2) as (a, b), ggml_rpc_ref.Scheduler([a, b, here()]) as scheduler:
+        graph, x, hidden = network(scheduler, [1, 1])
+        x.write(values(2))
+        graph.compute()
+        sent = [backend.client._stream.sent for backend in (a, b)]
+        monkeypatch.setattr(scheduler_module, "make_plan", forbidden)
+        monkeypatch.setattr(Device, "alloc", forbidden)
+        x.write(values(1))
+        graph.compute()
+        np.testing.assert_allclose(hidden.numpy(), by_numpy(values(1)), rtol=2e-4)
+        # each gets two tensors, at most 384 bytes, after a record of 296 and 17 more; a graph has that record for each node
+        for before, backend in zip(sent, (a, b), strict=True):
+            assert backend.client._stream.sent - before < 4 * 296 + 2 * 4 * WIDTH * ROWS + 1024
 
 
 def test_an_input_is_copied_once_to_each_backend() -> None:
