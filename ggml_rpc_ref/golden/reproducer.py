@@ -171,7 +171,7 @@ _ASKS_BASE: Final = REQUESTS[BufferGetBase].number
 
 def _handles_asked_about(data: bytes) -> list[int]:
     """Return the handles in the BUFFER_GET_BASE requests of a piece that begins with a message."""
-    found, at = [], 0
+    found, at = list[int](), 0
     while at + _HEAD.size <= len(data):
         command, size = _HEAD.unpack_from(data, at)
         at += _HEAD.size
@@ -332,7 +332,7 @@ def _size(piece: Piece) -> int:
 
 
 def _named(pieces: Sequence[Piece]) -> list[tuple[int, str]]:
-    found, at = [], 0
+    found, at = list[int](), 0
     for piece in pieces:
         if isinstance(piece, Named):
             found.append((at, piece.name))
