@@ -140,7 +140,7 @@ def sanitized(variant: str, directory: Path) -> dict[str, str]:
 
 
 def hash_builder() -> FFI:
-    """Return cffi's description of the module that hashes; it is not a kernel, but built by the same compiler."""
+    """Return cffi's description of the module that hashes; it is no kernel, but built by the same compiler."""
     ffi, declared = FFI(), "uint64_t fnv1a(const uint8_t *data, int64_t size, uint64_t state);"
     ffi.cdef(declared)
     ffi.set_source(
