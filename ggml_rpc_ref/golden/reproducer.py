@@ -332,7 +332,7 @@ def _size(piece: Piece) -> int:
 
 
 def _named(pieces: Sequence[Piece]) -> list[tuple[int, str]]:
-    found, at = list[int](), 0
+    found, at = [], 0
     for piece in pieces:
         if isinstance(piece, Named):
             found.append((at, piece.name))
