@@ -25,6 +25,10 @@ def f(a, b=3):
         raise ValueError(f"text {a + 1}")
     log.info("not this %d", 4)
     checkpoint()
+    for rows in slabs(a, 4 * b):
+        rows[b + CHUNK] = b
+    if 4 * a <= SLAB_BYTES:
+        return -b
     node.require(a > b, f"more than {b + 1}", 6, at=a if b else 7)
     return a.reshape(-1, 8) + 2
 def cost(node):
@@ -44,14 +48,15 @@ def test_each_change_is_made_once_and_nothing_else() -> None:
         "`a < b and a` with Or",
         "`a < b` with LtE",
         "without `raise ValueError(f'text {a + 1}')`",
+        "`b + CHUNK` with Sub",
         "without `node.require(a > b, f'more than {b + 1}', 6, at=a if b else `",
         "`a > b` with GtE",
         "`a.reshape(-1, 8) + 2` with Sub",
         "9 for 8",
         "3 for 2",
     ]
-    texts = {changed(number) for number in range(9)}
-    assert len(texts) == 9
+    texts = {changed(number) for number in range(10)}
+    assert len(texts) == 10
     assert ast.unparse(ast.parse(CODE)) not in texts
     assert "if a <= b and a:" in changed(2)
     assert "        pass" in changed(3)

@@ -62,6 +62,13 @@ def questions() -> list[Question]:
     return found
 
 
+def over_the_wire(asked: list[Question]) -> list[Question]:
+    """Return those that servers are asked: of the op vectors, all of which are tried without a server, every sixth."""
+    vectors = [question for question in asked if question.case.id.startswith("ops/")]
+    left_out = {question.id for number, question in enumerate(vectors) if number % 6}
+    return [question for question in asked if question.id not in left_out]
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What was found out about a question: the lines that it reaches, how long it takes, whether the unchanged server passes it."""
