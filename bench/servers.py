@@ -42,10 +42,10 @@ OTHER = "GGML_RPC_REF_OTHER_PYTHON"
 
 
 @contextmanager
-def ours(python: str = sys.executable, threads: int = THREADS) -> Iterator[str]:
+def ours(python: str = sys.executable, threads: int = THREADS, device: str = "auto") -> Iterator[str]:
     """Give the endpoint of `ggml-rpc-ref serve`."""
     # -P: without it the package in the working directory would be served, whatever that Python has installed
-    command = [python, "-P", "-m", "ggml_rpc_ref", "serve", "-p", "0", "-t", str(threads), "--json"]
+    command = [python, "-P", "-m", "ggml_rpc_ref", "serve", "-p", "0", "-t", str(threads), "-d", device, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ggml_rpc_ref import blocks
-from ggml_rpc_ref.ops import dsv4_hc_comb
+from ggml_rpc_ref.ops import cost, dsv4_hc_comb
 from ggml_rpc_ref.ops.cases import cases_of
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.ops.shared import slabs, sliding_window
@@ -44,7 +44,7 @@ def set_scale(scale: int) -> None:
     blocks.SLAB_ELEMENTS = max(256, blocks.SLAB_ELEMENTS // scale)
     sliding_window.BLOCK_BYTES //= scale
     dsv4_hc_comb.TOKENS = max(1, dsv4_hc_comb.TOKENS // scale)
-    validate.MAX_TEMPORARIES = test_cost.GRANT
+    cost.GRANT = test_cost.GRANT
 
 
 def nodes(name: str, version: Version) -> Iterator[tuple[str, Node]]:

@@ -6,13 +6,13 @@ with ggml_rpc_ref.Server() as server, ggml_rpc_ref.connect(server.endpoint) as c
     print(client.devices[0].memory())
 """
 
+# Nothing is imported here: the installed command comes through this file before its door, __main__.py, can take Ctrl-C.
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
-
+TYPE_CHECKING = False  # typing's own takes 10 ms; type checkers know the name
 if TYPE_CHECKING:
+    from typing import Any
+
     from ggml_rpc_ref.client.client import connect
     from ggml_rpc_ref.client.registry import (
         is_rpc,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from ggml_rpc_ref.client.scheduler.lost import ServerLost
     from ggml_rpc_ref.client.scheduler.scheduler import Scheduler
+    from ggml_rpc_ref.errors import Misuse, Unsupported, Violation
     from ggml_rpc_ref.server.in_process import Server
     from ggml_rpc_ref.this_machine.devices import devices, local
     from ggml_rpc_ref.this_machine.serving import rpc_start_server
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 _FOUND_IN = {
+    **dict.fromkeys(["Misuse", "Unsupported", "Violation"], "errors"),
     "connect": "client.client",
     **dict.fromkeys(
         ["is_rpc", "rpc_add_server", "rpc_buffer_type", "rpc_get_device_memory", "rpc_init", "rpc_reg", "rpc_remove_server"],

@@ -24,20 +24,22 @@ PACKAGE = Path(__file__).parent.parent / "ggml_rpc_ref"
 FILES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")}
 
 FOUNDATION = {"spec", "errors"}
-ARITHMETIC = FOUNDATION | {"tensor", "blocks", "ops"}
+ARITHMETIC = FOUNDATION | {"tensor", "blocks", "ops", "stopping"}
 PROTOCOL = FOUNDATION | {"protocol"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "spec": set(),
     "errors": set(),
+    # how a long computation is stopped: what blocks, ops and backends pass between their parts
+    "stopping": set(),
     # another program's cluster, for fuzzing and judging on many machines
     "cluster": {"errors"},
     "protocol": FOUNDATION,
     "files": PROTOCOL,
     "net": PROTOCOL,
-    "blocks": FOUNDATION,
+    "blocks": FOUNDATION | {"stopping"},
     "tensor": FOUNDATION | {"blocks"},
-    "ops": FOUNDATION | {"tensor", "blocks"},
+    "ops": FOUNDATION | {"tensor", "blocks", "stopping"},
     "backends": ARITHMETIC,
     "server": ARITHMETIC | PROTOCOL | {"backends", "net"},
     "client": ARITHMETIC | PROTOCOL | {"net"},

@@ -20,17 +20,17 @@ from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle, by_oracle
 from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops import OPS, dsv4_hc_comb, ops_of
+from ggml_rpc_ref.ops import OPS, cost, dsv4_hc_comb, ops_of
 from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Params
 from ggml_rpc_ref.ops.shared import slabs, sliding_window
-from ggml_rpc_ref.ops.stopping import stoppable
 from ggml_rpc_ref.server import validate
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, Version
+from ggml_rpc_ref.stopping import stoppable
 from ggml_rpc_ref.tensor import PlainStorage, Quad, Tensor, contiguous_nb, extent
 from tests.support.seeds import seeded
 
@@ -47,7 +47,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "SLAB_ELEMENTS", max(1024, blocks.SLAB_ELEMENTS // SCALE))
     monkeypatch.setattr(sliding_window, "BLOCK_BYTES", sliding_window.BLOCK_BYTES // SCALE)
     monkeypatch.setattr(dsv4_hc_comb, "TOKENS", max(1, dsv4_hc_comb.TOKENS // SCALE))
-    monkeypatch.setattr(validate, "MAX_TEMPORARIES", GRANT)
+    monkeypatch.setattr(cost, "GRANT", GRANT)
 
 
 def tensor(dtype: str, ne: tuple[int, ...], nb: Quad | None = None) -> Tensor:
@@ -389,7 +389,7 @@ def test_many_small_matrices_are_few_parts(name: str, ne: tuple[int, ...], param
     assert 0 < len(asked) <= 8 * N * 16 // slabs.SLAB_BYTES
 
 
-@pytest.mark.parametrize("name", ["SQR", "ADD", "MUL_MAT", "FLASH_ATTN_EXT", "REPEAT_BACK", "CUMSUM"])
+@pytest.mark.parametrize("name", ["SQR", "ADD", "MUL_MAT", "FLASH_ATTN_EXT", "REPEAT_BACK", "CUMSUM", "CPY", "SET_ROWS"])
 def test_a_node_stops_between_its_parts(name: str) -> None:
     x, y, keys = tensor("F32", (256, 4096)), tensor("F32", (256, 4096)), tensor("F32", (8, N // 8))
     dst, src = {
@@ -402,6 +402,9 @@ def test_a_node_stops_between_its_parts(name: str) -> None:
         ),
         "REPEAT_BACK": (tensor("F32", (256,)), (x,)),
         "CUMSUM": (tensor("F32", (2**20,)), (tensor("F32", (2**20,)),)),
+        # one slab of the op, four of the quantiser
+        "CPY": (tensor("Q4_K", (256, 16)), (tensor("F32", (256, 16)), tensor("Q4_K", (256, 16)))),
+        "SET_ROWS": (tensor("IQ4_NL", (256, 16)), (tensor("F32", (256, 16)), tensor("I64", (16,)))),
     }[name]
     node = OPS[name].check(dst, src, bytes(64))
     asked: list[int] = []

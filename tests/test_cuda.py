@@ -12,15 +12,17 @@ import pytest
 
 from ggml_rpc_ref.backends import DeviceFault, Stopped, cuda, registry
 from ggml_rpc_ref.backends.cuda import compiler, driver
-from ggml_rpc_ref.backends.cuda.backend import PART
+from ggml_rpc_ref.backends.cuda.backend import OUTCOME, PART, Cuda
 from ggml_rpc_ref.backends.cuda.device import Launch
 from ggml_rpc_ref.backends.cuda.geometry import GEOMETRY
+from ggml_rpc_ref.backends.cuda.launches import Plan
 from ggml_rpc_ref.backends.cuda.memory import PIECE, PIECES
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.client.client import connect
 from ggml_rpc_ref.client.scheduler.scheduler import Scheduler
 from ggml_rpc_ref.conformance import Verdict, run, select
 from ggml_rpc_ref.errors import Misuse, Violation
+from ggml_rpc_ref.ops import cost
 from ggml_rpc_ref.spec.versions import DEFAULT
 from ggml_rpc_ref.this_machine.devices import local
 from tests.support.gpu.devices import Card, OnCards
@@ -74,6 +76,32 @@ def test_a_plan_is_recorded_once_and_run_again(card: Card) -> None:
         assert world.read(5) == [first + 30, 60, 90, 120]
     assert card.gpu.recordings == 1
     assert card.gpu.launched == ["add"] * 6
+
+
+def test_scratch_memory_is_counted_and_given_back(card: Card) -> None:
+    """It belongs to plans, which are kept: a client could store thousands of them beside all that `-m` bounds."""
+    memory = card.memory
+    memory.most_scratch = 2 * (2**10 + OUTCOME)
+    addresses = [memory.allocate_scratch(card.gpu, 2**10 + OUTCOME) for _ in range(2)]
+    with pytest.raises(MemoryError):
+        memory.allocate_scratch(card.gpu, 1)
+    memory.release_scratch(card.gpu, addresses.pop(), 2**10 + OUTCOME)
+    world = World(card.backend)
+    plans = [sums(world) for _ in range(5)]
+    with pytest.raises(Violation, match="no memory to compute it"):
+        plans += [sums(world) for _ in range(5)]
+    plans.clear()
+    assert sums(world).ops_by_backend() == {"cuda": {"ADD": 1}}
+
+
+def test_a_node_that_needs_more_scratch_memory_than_is_granted_is_the_oracles(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan((), scratch=2**20)
+    monkeypatch.setattr("ggml_rpc_ref.backends.cuda.backend.PLANNERS", {"ADD": lambda node, limits: plan})
+    assert sums(World(card.backend)).ops_by_backend() == {"cuda": {"ADD": 1}}
+    for module, limit in ((cost, "GRANT"), (card.memory, "most_scratch")):
+        with monkeypatch.context() as tight:
+            tight.setattr(module, limit, 2**20 - 64)
+            assert sums(World(Cuda(card.memory))).ops_by_backend() == {"oracle": {"ADD": 1}}
 
 
 def test_a_step_without_a_kernel_runs_on_the_oracle_and_is_named(card: Card, caplog: pytest.LogCaptureFixture) -> None:

@@ -164,6 +164,8 @@ def test_devices(session: Session) -> None:
 
 
 EMPTY_GRAPH = Graph(0, np.zeros(0, "<u8"), np.zeros(0, "V296"))
+OTHER_GRAPH = Graph(0, np.zeros(0, "<u8"), np.zeros(1, "V296"))
+"""Of one tensor; only a planner that looks at nothing takes it."""
 
 NEEDS_DEVICE = [
     AllocBuffer(device=2, size=1),
@@ -593,10 +595,17 @@ def test_a_graph_is_planned_run_and_run_again(session: Session, planner: FakePla
 
 
 def test_recompute_takes_the_last_graph_of_its_device(session: Session, planner: FakePlanner) -> None:
-    for device in (0, 1, 1):
-        session.handle(replace(EMPTY_GRAPH, device=device))
+    for graph in (EMPTY_GRAPH, replace(EMPTY_GRAPH, device=1), replace(OTHER_GRAPH, device=1)):
+        session.handle(graph)
     session.handle(GraphRecompute(device=1))
     assert [plan.runs for plan in planner.plans] == [1, 1, 2]
+
+
+def test_the_same_graph_again_is_planned_once(session: Session, planner: FakePlanner) -> None:
+    for graph in (EMPTY_GRAPH, EMPTY_GRAPH, OTHER_GRAPH, EMPTY_GRAPH, EMPTY_GRAPH, replace(EMPTY_GRAPH, device=1)):
+        session.handle(graph)
+    session.handle(GraphRecompute(device=0))
+    assert [plan.runs for plan in planner.plans] == [2, 1, 3, 1]
 
 
 def test_recompute_without_a_graph_is_refused(host: Host, session: Session) -> None:
@@ -618,20 +627,22 @@ def test_freeing_a_buffer_drops_the_plans_that_use_it(session: Session, planner:
     assert refused(session, GraphRecompute(device=0)) == "graph.recompute-stored"
 
 
-@pytest.mark.parametrize("when", ["planning", "running"])
+@pytest.mark.parametrize("when", ["planning", "running", "running again"])
 def test_a_graph_that_fails_leaves_none_behind(session: Session, planner: FakePlanner, when: str) -> None:
     session.handle(EMPTY_GRAPH)
     failure = Violation("graph.index", "GET_ROWS.src[1]", 7)
-    if when == "running":
-        planner.fails = failure
-        assert refused(session, EMPTY_GRAPH) == "graph.index"
-    else:
 
-        def plan(*_: object) -> FakePlan:
-            raise failure
+    def plan(*_: object) -> FakePlan:
+        raise failure
 
-        object.__setattr__(session.host, "make_plan", plan)
-        assert refused(session, EMPTY_GRAPH) == "graph.index"
+    match when:
+        case "planning":
+            object.__setattr__(session.host, "make_plan", plan)
+        case "running":
+            planner.fails = failure
+        case "running again":
+            planner.plans[0].fails = failure
+    assert refused(session, EMPTY_GRAPH if when == "running again" else OTHER_GRAPH) == "graph.index"
     assert refused(session, GraphRecompute(device=0)) == "graph.recompute-stored"
 
 

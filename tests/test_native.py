@@ -35,7 +35,7 @@ from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
 from ggml_rpc_ref.blocks import CAN_QUANTISE
 from ggml_rpc_ref.derive import declarations, grids, numbers
 from ggml_rpc_ref.errors import Misuse, Violation
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.ops import OPS, cost
 from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
@@ -200,6 +200,19 @@ def test_a_result_over_a_source_is_left_to_the_oracle() -> None:
 # ------------------------------------------------------------------------------------------------------------- the build
 
 
+@pytest.mark.parametrize(("name", "params"), [
+    ("CONV_TRANSPOSE_1D", {"s0": 1, "p0": 0, "d0": 1}), ("CONV_TRANSPOSE_2D", {"stride": 1}),
+])  # fmt: skip
+@pytest.mark.parametrize(("threads", "most", "taken"), [(2, 2**20, True), (2, 2**18, False), (16, 2**20, False)])
+def test_a_kernel_that_needs_more_than_is_granted_is_left_to_the_oracle(
+    name: str, params: dict[str, Any], threads: int, most: int, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thread keeps the product of two lengths here: 158 KiB; of 2^15 and 2^15 it is 4 GiB, the operands 256 KiB."""
+    monkeypatch.setattr(cost, "GRANT", most)
+    made = node(name, f32(399), f32(200), f32(200), **params)
+    assert Native(HostMemory(0), threads=threads).supports(made) is taken
+
+
 def test_the_declarations_are_those_of_the_rows() -> None:
     assert (DIRECTORY / "declared.h").read_text() == declarations()
     assert (DIRECTORY / "kernels" / "shared" / "numbers.h").read_text() == numbers()
@@ -295,7 +308,9 @@ def packing(variant: str, weights: str = "Q8_0", rows: int = 37, columns: int = 
 
 
 PACKED = ("Q8_0", "Q5_0", "Q4_0")
-"""Types that the variant avx2 packs."""
+"""Types that are packed."""
+PACKING = {name: group for name, group in {"avx512": 16, "avx2": 8}.items() if name in HERE}
+"""Variants that pack, and how many rows they lay side by side."""
 
 
 def close(found: Any, wanted: Any) -> bool:
@@ -310,23 +325,18 @@ def test_packed_weights_give_what_the_others_give(weights: str, variant: str) ->
         world = packing(variant, weights, rows, columns)
         first, second, third = (world.compute() for _ in range(3))
         assert world.backend.packed is not None
-        packed = weights in PACKED and variant == "avx2"
-        assert (world.backend.packed.used > 0) == packed
+        tiled = variant == "avx512" and columns >= 4
+        assert (world.backend.packed.used > 0) == (weights in PACKED and rows >= PACKING.get(variant, rows + 1) and not tiled)
         assert np.sum(np.square(first - world.wanted())) <= NEAR.get(weights, 1e-12) * np.sum(np.square(first))
         assert close(second, first)
         assert np.array_equal(third, second)
 
 
-def avx2_packing(**more: Any) -> Packing:
-    if "avx2" not in HERE:
-        pytest.skip("this processor does not run the variant that packs")
-    return packing("avx2", **more)
-
-
+@pytest.mark.parametrize("variant", PACKING)
 @pytest.mark.parametrize("weights", PACKED)
 @pytest.mark.parametrize("value", [np.nan, 1e30])
-def test_packed_weights_meet_rows_that_can_not_be_rounded(weights: str, value: float) -> None:
-    world = avx2_packing(weights=weights, columns=2)
+def test_packed_weights_meet_rows_that_can_not_be_rounded(weights: str, value: float, variant: str) -> None:
+    world = packing(variant, weights, columns=2)
     world.product.source(1).array[0, 0, 1, ::7] = value
     first, second = world.compute(), world.compute()
     assert world.backend.packed is not None
@@ -335,10 +345,11 @@ def test_packed_weights_meet_rows_that_can_not_be_rounded(weights: str, value: f
     assert close(second[0, 0, 0], first[0, 0, 0])
 
 
-def test_packed_weights_have_the_largest_levels() -> None:
+@pytest.mark.parametrize("variant", PACKING)
+def test_packed_weights_have_the_largest_levels(variant: str) -> None:
     """Products are added in sixteen bits: levels of -128, which only a client sets, and both ends of the other types."""
     for weights, byte in (("Q8_0", 0x80), ("Q8_0", 0x7F), ("Q5_0", 0xFF), ("Q5_0", 0), ("Q4_0", 0xFF), ("Q4_0", 0)):
-        world = avx2_packing(weights=weights)
+        world = packing(variant, weights)
         row = world.product.source(0)
         size = row.dtype.size
         assert world.weights.data is not None
@@ -351,9 +362,10 @@ def test_packed_weights_have_the_largest_levels() -> None:
         assert close(first, world.wanted()), (weights, byte)
 
 
-def test_packed_weights_follow_the_clients_bytes() -> None:
+@pytest.mark.parametrize("variant", PACKING)
+def test_packed_weights_follow_the_clients_bytes(variant: str) -> None:
     """After an upload the old copy is not used any more, neither by a new plan nor by one that runs again."""
-    world = avx2_packing()
+    world = packing(variant)
     packed = world.backend.packed
     assert packed is not None
     plan = world.backend.compile([Step(world.product, "native")])
@@ -375,8 +387,9 @@ def test_packed_weights_follow_the_clients_bytes() -> None:
     assert not packed.used
 
 
-def test_weights_that_a_graph_writes_are_not_packed() -> None:
-    world = avx2_packing()
+@pytest.mark.parametrize("variant", PACKING)
+def test_weights_that_a_graph_writes_are_not_packed(variant: str) -> None:
+    world = packing(variant)
     packed = world.backend.packed
     assert packed is not None
     for _ in range(2):
@@ -391,12 +404,13 @@ def test_weights_that_a_graph_writes_are_not_packed() -> None:
     assert not packed.used
 
 
-def test_packed_weights_keep_to_their_room_and_give_way() -> None:
-    world = avx2_packing()
+@pytest.mark.parametrize("variant", PACKING)
+def test_packed_weights_keep_to_their_room_and_give_way(variant: str) -> None:
+    world = packing(variant)
     packed, kind = world.backend.packed, world.backend.geometries.of(world.product)
     assert packed is not None
     assert kind is not None
-    assert kind.packed == 4 * 1408, "four groups of eight rows, each a whole number of 64 bytes"
+    assert kind.packed == {8: 4 * 1408, 16: 2 * 2752}[PACKING[variant]], "groups of rows, each a whole number of 64 bytes"
     packed.limit = kind.packed - 1
     for _ in range(3):
         assert close(world.compute(), world.wanted())

@@ -335,7 +335,7 @@ SABOTAGES = {
     "a sum of every other vector": ("MEAN", "shared/sums.h", "sum_doubles(sums + others)", "sum_doubles(sums)"),
     "neighbours in the wrong place": ("CONV_2D", "shared/convolution.h", ".place = i % POSITIONS", ".place = 0"),
     "eps left out": ("GROUP_NORM", "group_norm.c", "+ group_norm_eps(g)", ""),
-    "a tap too few": ("SSM_CONV", "ssm_conv.c", "k < taps", "k < taps - 1"),
+    "a tap too few": ("SSM_CONV", "ssm_conv.c", "k < taps; k++) {", "k < taps - 1; k++) {"),
     "padding that counts": ("IM2COL", "shared/window.h", "input >= 0 && input < a->size", "input >= 0 && input <= a->size"),
     "a state in the wrong place": ("GATED_DELTA_NET", "gated_delta_net.c", "- 1 - age : age", "- 1 - age : 0"),
     "heads in runs": ("FLASH_ATTN_BACK", "flash_attn_back.c", "head = shared.i2; head < q->ne[2]; head += k->ne[2]",

@@ -135,6 +135,24 @@ def test_a_graph_like_the_last_one_is_not_checked_anew(world: World, checked: di
     assert [step.node for step in plan.steps] == [step.node for step in fresh.steps]
 
 
+def test_of_many_nodes_that_have_changed_one_of_each_geometry_is_checked(world: World, checked: dict[str, int]) -> None:
+    def graph(longer: int) -> Graph:
+        rows = [world.tensor(j, ne=(4 * j + longer, 2)) for j in (1, 2)]
+        for i in range(3, 12):
+            j = 1 + i % 2
+            rows.append(world.tensor(i, "ADD" if i % 3 else "MUL", j, j, ne=(4 * j + longer, 2)))
+        return Graph.decode(encode(GraphCompute(nodes=tuple(range(3, 12)), tensors=tuple(rows))))
+
+    world.planner(graph(0), world.memory, world.backend)
+    assert checked == {"make_plan": 0, "check_node": 4}
+    plan = world.planner(graph(4), world.memory, world.backend)
+    assert checked == {"make_plan": 0, "check_node": 8}
+    fresh = make_plan(graph(4), world.memory, world.backend)
+    assert np.array_equal(plan.compiled._packed, fresh.compiled._packed)  # type: ignore[attr-defined]
+    assert world.result(plan) == world.result(fresh)
+    assert [step.node for step in plan.steps] == [step.node for step in fresh.steps]
+
+
 def test_a_graph_in_another_buffer_is_computed_there(world: World, checked: dict[str, int]) -> None:
     world.planner(world.graph(), world.memory, world.backend)
     first, world.buffer = world.buffer, world.allocate()
@@ -170,9 +188,16 @@ def mutated(graph: Graph, row: int, field: str, index: int, value: int) -> Graph
         min_size=1, max_size=3,
     ),
     like=st.booleans(),
+    few=st.sampled_from([0, patterns.FEW]),
 )  # fmt: skip
-def test_any_other_graph_comes_out_as_make_plan_has_it(changes: list[tuple[int, str, int, int]], like: bool) -> None:
+def test_any_other_graph_comes_out_as_make_plan_has_it(changes: list[tuple[int, str, int, int]], like: bool, few: int) -> None:
     """Whatever is changed in whichever tensors, in a graph like one before or the first: the same steps and bytes, or refusal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patterns, "FEW", few)  # the changed nodes are looked at one by one, or those of one geometry together
+        _comes_out_as_make_plan_has_it(changes, like)
+
+
+def _comes_out_as_make_plan_has_it(changes: list[tuple[int, str, int, int]], like: bool) -> None:
     world = World()
     if like:
         world.planner(world.graph(), world.memory, world.backend)

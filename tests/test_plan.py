@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,9 +17,10 @@ import pytest
 from ggml_rpc_ref.backends import Cancelled, Run, Step, Stopped, never, registry
 from ggml_rpc_ref.backends.memory import Allocation, ByCopies, HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
+from ggml_rpc_ref.backends.staging import Stage
 from ggml_rpc_ref.conformance import Verdict, run, select
 from ggml_rpc_ref.errors import Misuse, Violation
-from ggml_rpc_ref.ops import canonical_ops, ops_of
+from ggml_rpc_ref.ops import canonical_ops, cost, ops_of
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.protocol.codec import encode
 from ggml_rpc_ref.protocol.graph import Graph
@@ -28,9 +29,11 @@ from ggml_rpc_ref.server import validate
 from ggml_rpc_ref.server.handlers import Device
 from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.server.plan import Plan, make_plan
+from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, GraphCompute, RpcTensor
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST
+from ggml_rpc_ref.tensor import Tensor
 from tests.support.command import run_command
 from tests.support.sabotage import InProcess
 
@@ -209,6 +212,36 @@ def test_a_graph_runs_on_copies_of_memory_that_numpy_can_not_reach() -> None:
     plan.run()
     assert world.read(5) == [4, 16, 36, 64]
     assert world.read(7) == [124, 136, 156, 184]
+
+
+@pytest.mark.parametrize(("apart", "refused"), [(4, False), (8, True), (1024, True)])
+def test_copies_of_memory_elsewhere_are_bounded(apart: int, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies between two elements is copied too: for 1 GiB here 0 bytes beyond the operands are granted."""
+    monkeypatch.setattr(cost, "GRANT", 0)
+    world = World(Toy(ElsewhereMemory(1 << 20)))
+    v = world.vector
+    source = v(1, nb=(apart, 4 * apart, 4 * apart, 4 * apart))
+    graph = source, v(2, "CONT", 1, data=world.buffer.base + 4080)
+    if refused:
+        with pytest.raises(Violation, match="in copies for the processor") as violation:
+            world.plan(*graph)
+        assert violation.value.rule == "graph.cost"
+    else:
+        world.plan(*graph).run()
+
+
+def test_what_a_device_copied_is_not_copied_again() -> None:
+    """But what cannot be written, or is not a copy, is."""
+    elsewhere, here = Elsewhere(ElsewhereMemory(64), 64), HostMemory(64).allocate(64)
+    assert here is not None
+    for allocation, room, same in ((elsewhere, bytearray(16), True), (elsewhere, bytes(16), False), (here, bytearray(16), False)):
+        allocation.download = lambda start, stop, room=room: memoryview(room)  # type: ignore[method-assign]
+        tensor = Tensor(BY_NAME["F32"], (4, 1, 1, 1), (4, 16, 16, 16), cast(Any, allocation))
+        stage = Stage([tensor])
+        stage.download()
+        copy = stage.moved(tensor).array
+        copy[...] = 1
+        assert np.shares_memory(copy, np.frombuffer(room, np.uint8)) is same
 
 
 def test_results_in_place_and_views_of_memory_elsewhere() -> None:

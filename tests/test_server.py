@@ -29,6 +29,7 @@ from ggml_rpc_ref.protocol.fnv import definition
 from ggml_rpc_ref.server import tensor_cache
 from ggml_rpc_ref.server.budget import ARRIVING, KEPT, Budget
 from ggml_rpc_ref.server.handlers import Device, Host, Session
+from ggml_rpc_ref.server.served import origin
 from ggml_rpc_ref.server.server import Limits, Server
 from ggml_rpc_ref.server.tensor_cache import TensorCache
 from ggml_rpc_ref.spec.messages import GetAlignment, by_number
@@ -877,6 +878,46 @@ def test_of_two_addresses_the_one_with_more_connections_gives_way(host: Host) ->
             crowd.append(stack.enter_context(connect(server)))
         assert is_served(alone)
         assert [is_served(client) for client in crowd] == [False] * 4 + [True] * 2
+
+
+def test_an_address_has_so_many_places(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """However busy they all are: connections that never rest would keep everybody else out."""
+    caplog.set_level(logging.INFO, "ggml_rpc_ref")
+    limits = Limits(connections=5, of_one_address=2, spare_empty=0.0, spare_full=3600.0)
+    with Server(host, limits=limits) as server, ExitStack() as stack:
+        busy = [stack.enter_context(connect(server)) for _ in range(2)]
+        for client in busy:
+            client.alloc(16)
+        assert stack.enter_context(connect(server, hello=False)).rest() == b""
+        assert logged(caplog, "2 connections of its address are open")
+        other = from_address(server, "127.0.0.2", stack)
+        assert all(map(is_served, (*busy, other)))
+        idle = from_address(server, "127.0.0.2", stack)
+        assert is_served(idle)
+        assert all_idle(server)
+        newest = from_address(server, "127.0.0.2", stack)
+        assert is_served(newest)
+        assert [is_served(client) for client in (*busy, other, idle)] == [True, True, False, True]
+    assert logged(caplog, "and its address had no place left")
+
+
+@pytest.mark.parametrize(("address", "most"), [
+    ("10.0.0.1", 4), ("[::ffff:10.0.0.1]", 4), ("2001:db8::1", 4), ("fe80::1%eth0", 4), ("127.0.0.1", 7), ("[::1]", 7),
+    ("::ffff:127.0.0.1", 7),
+])  # fmt: skip
+def test_an_address_has_half_of_all_places_unless_it_is_this_machines(address: str, most: int) -> None:
+    assert Limits(connections=7).most_of(origin(address)) == most
+    assert Limits(connections=7, of_one_address=2).most_of(origin(address)) == 2
+    assert Limits(connections=1).most_of(origin(address)) == 1
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [
+    ("2001:db8::1", "[2001:db8::ffff:0:0:2]", True),
+    ("2001:db8::1", "2001:db8:0:1::1", False), ("10.0.0.1", "::ffff:10.0.0.1", True),
+    ("10.0.0.1", "10.0.0.2", False),
+])  # fmt: skip
+def test_a_host_may_choose_among_ipv6_addresses(one: str, other: str, same: bool) -> None:
+    assert (origin(one) == origin(other)) is same
 
 
 def test_a_connection_that_computes_is_not_idle() -> None:

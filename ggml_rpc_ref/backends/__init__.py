@@ -24,7 +24,7 @@ from ggml_rpc_ref.backends.memory import Allocation, DeviceMemory, HostAllocatio
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.ops.overlap import disturbed
-from ggml_rpc_ref.ops.stopping import Cancelled, Stopped, never, stoppable
+from ggml_rpc_ref.stopping import Cancelled, Stopped, never, stoppable
 from ggml_rpc_ref.tensor import Tensor, allocate
 
 __all__ = [

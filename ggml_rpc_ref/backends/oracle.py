@@ -9,7 +9,9 @@ from ggml_rpc_ref.backends import Run, Step, apart, in_turn, written_tensors
 from ggml_rpc_ref.backends.copies import WEIGHTED_OPS, WeightCopies, multiply
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.staging import Stage
+from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import ops_of
+from ggml_rpc_ref.ops.cost import granted
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS
 from ggml_rpc_ref.spec.versions import NEWEST
@@ -56,14 +58,25 @@ def in_host_memory(node: Node) -> bool:
 
 
 def by_oracle(node: Node) -> Step:
-    """Return the step that computes a node on the oracle: in place where it lies in host memory, else on copies of its bytes."""
+    """Return the step that computes a node on the oracle: in place where it lies in host memory, else on copies of its bytes.
+
+    Raises:
+        Violation: graph.cost, where the copies take more than computing it may: the gaps between two elements can be gigabytes.
+    """
     if in_host_memory(node):
         return Step(node, NAME, apart(node, node.op.oracle))
+    if (size := _stage(node).nbytes) > granted(node):
+        what = f"{size} bytes in copies for the processor"
+        raise Violation("graph.cost", f"{node.op.name} {node.dst.name!r}", what, f"{granted(node)} are granted")
     return Step(node, NAME, partial(_on_copies, node))
 
 
+def _stage(node: Node) -> Stage:
+    return Stage(t for t in (node.dst, *node.src) if t is not None)
+
+
 def _on_copies(node: Node) -> None:
-    stage = Stage(t for t in (node.dst, *node.src) if t is not None)
+    stage = _stage(node)
     stage.download()
     moved = Node(stage.moved(node.dst), tuple(t and stage.moved(t) for t in node.src), node.op_params, node.op)
     # the copies overlap as the tensors do

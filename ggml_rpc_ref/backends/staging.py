@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from ggml_rpc_ref.backends.memory import Allocation
-from ggml_rpc_ref.tensor import PlainStorage, Tensor
+from ggml_rpc_ref.tensor import Bytes, PlainStorage, Tensor
 
 
 @dataclass(slots=True)
@@ -38,10 +38,15 @@ class Stage:
         ordered = sorted(tensors, key=lambda tensor: (id(tensor.storage), tensor.offset))
         self._ranges = [r for _, group in groupby(ordered, key=lambda tensor: id(tensor.storage)) for r in _merged(group)]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the copies take, the gaps between elements included."""
+        return sum(part.stop - part.start for part in self._ranges)
+
     def download(self) -> None:
         """Make the copies."""
         for part in self._ranges:
-            part.copy = PlainStorage(np.frombuffer(bytearray(part.allocation.download(part.start, part.stop)), np.uint8))
+            part.copy = PlainStorage(_own(part.allocation.download(part.start, part.stop), part.allocation))
 
     def moved(self, tensor: Tensor) -> Tensor:
         """Return a tensor's counterpart in the copies."""
@@ -58,6 +63,12 @@ class Stage:
     def _range_of(self, tensor: Tensor) -> _Range:
         found = (r for r in self._ranges if cast(Any, r.allocation) is tensor.storage and r.start <= tensor.offset)
         return next(r for r in found if tensor.offset + tensor.nbytes <= r.stop)
+
+
+def _own(data: memoryview, allocation: Allocation) -> Bytes:
+    """Return bytes that may be written: what host memory shows in place is copied, a copy is not copied again."""
+    bytes_ = np.frombuffer(data, np.uint8)
+    return bytes_ if allocation.data is None and bytes_.flags.writeable else bytes_.copy()
 
 
 def _merged(tensors: Iterable[Tensor]) -> Iterator[_Range]:

@@ -36,8 +36,8 @@ from ggml_rpc_ref.ops.shared.activations import gelu_quick, halves
 from ggml_rpc_ref.ops.shared.attention import mask_of, masked_scores
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE
 from ggml_rpc_ref.ops.shared.slabs import ElementBlock, element_blocks, part, row_blocks, rows_per_slab, spans
-from ggml_rpc_ref.ops.stopping import checkpoint
 from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.stopping import checkpoint
 from ggml_rpc_ref.tensor import Array, F32Array, Tensor, allocate
 
 TILE = 64

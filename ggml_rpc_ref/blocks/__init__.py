@@ -17,6 +17,7 @@ from ggml_rpc_ref.blocks import few_bits, fp4, iq, k, legacy, plain, ternary
 from ggml_rpc_ref.blocks.common import BlockFormat, Bytes, Values
 from ggml_rpc_ref.errors import Misuse, Unsupported
 from ggml_rpc_ref.spec.dtypes import BY_NAME, DType
+from ggml_rpc_ref.stopping import checkpoint
 
 FORMATS: dict[str, BlockFormat] = {
     **plain.FORMATS,
@@ -68,6 +69,7 @@ def dequantise(dtype: DType, blocks: Bytes) -> Values:
     # NaN and infinite scales are legal block content: no warnings about their results
     with np.errstate(all="ignore"):
         for start in range(0, len(flat), step):
+            checkpoint()
             # a view as records needs contiguous bytes, and `blocks` may have any strides
             slab = np.ascontiguousarray(flat[start : start + step]).view(codec.layout)[:, 0]
             values[start : start + step] = codec.dequantise(slab)
@@ -101,6 +103,7 @@ def quantise(dtype: DType, values: Values) -> Bytes:
     step = SLAB_ELEMENTS // dtype.block
     with np.errstate(all="ignore"):
         for start in range(0, len(flat), step):
+            checkpoint()  # a slab of an op, 2^23 elements, takes Q4_K 6 s
             made = codec.quantise(flat[start : start + step])
             blocks[start : start + step] = made[:, None].view(np.uint8)
     return blocks.reshape(*values.shape[:-1], n_blocks, dtype.size)

@@ -74,6 +74,14 @@ def serve(
     max_connections: Annotated[
         int, typer.Option(min=1, help="Connections at the same time; when full, an idle one gives way.")
     ] = 256,
+    max_per_address: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Those of one address, of IPv6 of one /64. (default: half of --max-connections; no limit for this machine itself)",
+            show_default=False,
+        ),
+    ] = None,
     max_steps: Annotated[
         int, typer.Option(min=1, help="Elementary steps, of about a nanosecond, that a graph may take: 2^44 are five hours.")
     ] = 2**44,
@@ -111,7 +119,7 @@ def serve(
     )
     favour_small_requests()
     networks = [parse_network(text) for text in allow or ()]
-    limits = Limits(connections=max_connections, idle=idle_timeout)
+    limits = Limits(connections=max_connections, of_one_address=max_per_address, idle=idle_timeout)
     run(Server(served, host, port, allow=networks, limits=limits), writer, as_json=as_json)
 
 

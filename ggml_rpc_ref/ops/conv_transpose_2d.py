@@ -18,7 +18,7 @@ from ggml_rpc_ref.ops.cost import CALL, PRODUCTS, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source, before, later
 from ggml_rpc_ref.ops.shared.convolution import F16_SUM_OF_PRODUCTS
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows
-from ggml_rpc_ref.ops.stopping import checkpoint
+from ggml_rpc_ref.stopping import checkpoint
 from ggml_rpc_ref.tensor import Array
 
 

@@ -1,6 +1,7 @@
 """What computing a node costs beyond its operands: the plan refuses what costs too much before anything is computed (graph.cost).
 
-Both numbers follow from geometry alone. They are estimates from above for this package's own definitions; tests measure them.
+Both numbers follow from geometry alone. They are estimates from above for this package's own definitions; tests measure them. What
+a backend's kernels need beside the operands is the backend's to say, and bounded by the same grant.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from typing import NamedTuple, Protocol
 
 from ggml_rpc_ref.tensor import Tensor
 
+GRANT = 2**30
+"""Bytes that computing a node may need at one time beyond its operands as float32."""
 CALL = 2**13
 """Steps that one round of a loop in Python counts as, a few numpy calls."""
 PRODUCTS = 8
@@ -41,6 +44,14 @@ class Cost(NamedTuple):
 
     temporaries: int
     steps: int
+
+
+def granted(node: Operands) -> int:
+    """Return the bytes that computing a node may need at one time beside its operands: as much as they are as F32, and 1 GiB.
+
+    The server refuses a node that needs more here (graph.cost); a backend leaves one to the oracle that needs more there.
+    """
+    return sum(4 * tensor.nelements for tensor in (node.dst, *node.src) if tensor is not None) + GRANT
 
 
 def by_element(node: Operands) -> Cost:

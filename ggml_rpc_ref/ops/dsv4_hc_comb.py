@@ -19,8 +19,8 @@ import numpy as np
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source
 from ggml_rpc_ref.ops.shared.slabs import rows_per_slab, spans
-from ggml_rpc_ref.ops.stopping import checkpoint
 from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.stopping import checkpoint
 
 STREAMS = 4
 MIX = (2 + STREAMS) * STREAMS

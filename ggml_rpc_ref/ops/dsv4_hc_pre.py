@@ -12,8 +12,8 @@ import numpy as np
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Op, Param, Source, later
 from ggml_rpc_ref.ops.shared.slabs import element_blocks
-from ggml_rpc_ref.ops.stopping import checkpoint
 from ggml_rpc_ref.ops.tolerance import FLOAT32
+from ggml_rpc_ref.stopping import checkpoint
 
 GATED = Param("gated", "i32", 1, "not 0: src1 has a gate for each element")
 SCALE = Param("scale", "f32", 0, "factor of the sum")

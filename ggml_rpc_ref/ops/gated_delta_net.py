@@ -21,7 +21,7 @@ from ggml_rpc_ref.ops.cost import Cost
 from ggml_rpc_ref.ops.op import Node, Op, Source, later
 from ggml_rpc_ref.ops.shared.layout import require_contiguous_rows
 from ggml_rpc_ref.ops.shared.recurrence import SNAPSHOTS, TOLERANCE, keep, recurrence_cost, snapshots
-from ggml_rpc_ref.ops.stopping import checkpoint
+from ggml_rpc_ref.stopping import checkpoint
 from ggml_rpc_ref.tensor import Array
 
 Q, K, V, G, BETA, STATE = range(6)

@@ -26,8 +26,8 @@ from ggml_rpc_ref.ops.op import Node, Op, Source, before, later
 from ggml_rpc_ref.ops.shared.indices import checked_indices
 from ggml_rpc_ref.ops.shared.layout import require_dense_rows, require_ne
 from ggml_rpc_ref.ops.shared.recurrence import SNAPSHOTS, keep, snapshots
-from ggml_rpc_ref.ops.stopping import checkpoint
 from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.stopping import checkpoint
 from ggml_rpc_ref.tensor import Array, F32Array
 
 STATE, X, DT, A, B, C, IDS = range(7)

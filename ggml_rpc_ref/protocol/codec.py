@@ -275,8 +275,17 @@ def _reader(cls: type, version: Version) -> Callable[[Readable], Any]:
 @cache
 def _form(cls: type, version: Version) -> struct.Struct:
     """Return the format of a record, up to its data; records inside are bytes to it."""
+    return struct_of([row.wire for row in fields(cls, version)], version)
+
+
+def struct_of(wires: Iterable[Wire], version: Version = DEFAULT) -> struct.Struct:
+    """Return the format of values that lie one after another; records among them are bytes to it.
+
+    Raises:
+        Misuse: for a wire type whose size a count decides.
+    """
     # "<" stands for little-endian and for no alignment: the records are packed, their u64s lie at odd places
-    return struct.Struct("<" + "".join(letter for row in fields(cls, version) for letter in _letters(row.wire, version)))
+    return struct.Struct("<" + "".join(letter for wire in wires for letter in _letters(wire, version)))
 
 
 def _places(cls: type, version: Version) -> list[tuple[str, int | slice]]:

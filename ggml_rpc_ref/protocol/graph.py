@@ -6,6 +6,7 @@ arrays are views of the payload, by the numpy dtype that `codec.layout` derives 
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -46,15 +47,13 @@ class Graph:
         # of a whole payload graph_size sees both counts, or refuses the first as too large: nothing below runs past the end
         codec.check_size(GraphCompute, len(payload), version)
         graph_size(payload, len(payload), version)
-        view, numbers, at = memoryview(payload), {}, 0
-        for row in _numbers(version):
-            numbers[row.name], at = codec.get(row.wire, row.name, view, at, version)
-        n_nodes, at = codec.get(U32, "number of nodes", view, at, version)
-        tensors = at + U64.width * n_nodes + U32.width
+        form, names = _beginning(version)
+        *numbers, n_nodes = form.unpack_from(payload)
+        tensors = form.size + U64.width * n_nodes + U32.width
         return cls(
-            nodes=np.frombuffer(view[at : tensors - U32.width], "<u8"),
-            tensors=np.frombuffer(view[tensors:], codec.layout(RpcTensor, version)),
-            **{"device": 0, **numbers},
+            nodes=np.frombuffer(payload, "<u8", n_nodes, form.size),
+            tensors=np.frombuffer(payload, codec.layout(RpcTensor, version), offset=tensors),
+            **{"device": 0, **dict(zip(names, numbers, strict=True))},
         )
 
     def encode(self, version: Version = DEFAULT) -> bytes:
@@ -93,12 +92,19 @@ def request_class(message: Message) -> type:
     return GraphCompute if isinstance(message, Graph) else type(message)
 
 
-@cache
 def graph_nodes_offset(version: Version = DEFAULT) -> int:
     """Return where the node ids of a GRAPH_COMPUTE begin: just after their count."""
-    return sum(codec.wire_size(row.wire, version) for row in _numbers(version)) + U32.width
+    return _beginning(version)[0].size
 
 
+@cache
+def _beginning(version: Version) -> tuple[struct.Struct, tuple[str, ...]]:
+    """Return the format of what comes before the node ids, the last number their count, and the names of the others."""
+    rows = _numbers(version)
+    return codec.struct_of([*(row.wire for row in rows), U32], version), tuple(row.name for row in rows)
+
+
+@cache
 def _numbers(version: Version) -> tuple[Field, ...]:
     """The plain numbers before the count of nodes."""
     return tuple(row for row in fields(GraphCompute, version) if isinstance(row.wire, Int))

@@ -184,9 +184,11 @@ def get_alloc_size(session: Session, request: GetAllocSize) -> GetAllocSizeReply
 def graph_compute(session: Session, graph: Graph) -> object:
     """Check a graph, compute it, and store it for GRAPH_RECOMPUTE; what was stored in its place is dropped even if this fails."""
     device = session.device(graph.device)
-    # before the check: a failing graph must leave no older one to be recomputed, and the older one's memory is free for this
-    session.stored.make_room(graph)
-    plan = session.host.make_plan(graph, session.memory, device.backend, session.version)
+    plan = session.stored.take(graph)
+    if plan is None:
+        # before the check: a failing graph must leave no older one to be recomputed, and the older one's memory is free for this
+        session.stored.make_room(graph)
+        plan = session.host.make_plan(graph, session.memory, device.backend, session.version)
     plan.run(session.cancelled)
     session.stored.store(graph, plan)
     return session.done(GraphCompute)

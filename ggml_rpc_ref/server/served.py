@@ -13,6 +13,7 @@ between two of its steps when the server stops or the peer has gone.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import time
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Limits:
 
     Attributes:
         connections: connections at the same time; one more is closed at once.
+        of_one_address: those of one address (of IPv6: of one /64, which a single host may have for itself); None: half of all, but
+            all of this machine's own addresses.
         hello: seconds from the connection to the end of its HELLO.
         stall: seconds without a byte in the middle of a message, or of a reply that the peer does not read.
         slowest: bytes a second that a message or a reply must make in each `stall` seconds (`Pace`).
@@ -71,6 +74,7 @@ class Limits:
     """
 
     connections: int = 256
+    of_one_address: int | None = None
     hello: float = 10.0
     stall: float = 60.0
     idle: float | None = None
@@ -80,11 +84,30 @@ class Limits:
     spare_empty: float = 5.0
     spare_full: float = 600.0
 
+    def most_of(self, origin: Origin) -> int:
+        """Return how many connections an address may have at the same time."""
+        if self.of_one_address is not None:
+            return self.of_one_address
+        return self.connections if origin.is_loopback else (self.connections + 1) // 2
+
     @property
     def tick(self) -> float:
         """Seconds after which a waiting connection checks its deadlines: no limit is overrun by more than a quarter."""
         shortest = min(self.hello, self.stall, self.stall if self.idle is None else self.idle)
         return min(5.0, max(0.02, shortest / 4))
+
+
+Origin = ipaddress.IPv4Address | ipaddress.IPv6Network
+"""What counts as one peer's address."""
+
+
+def origin(address: str) -> Origin:
+    """Return what a peer's address counts as: of IPv6 its /64, any of whose 2^64 addresses one host can take."""
+    ip = ipaddress.ip_address(address.strip("[]").partition("%")[0])
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    # a socket bound to "::" shows IPv4 peers as ::ffff:a.b.c.d
+    return ip.ipv4_mapped or ipaddress.IPv6Network((ip, 128 if ip.is_loopback else 64), strict=False)
 
 
 class Owner(Protocol):
@@ -122,6 +145,7 @@ class Served:
 
     Attributes:
         address: the peer's address.
+        origin: what the address counts as.
         work: what it has done so far.
         ended_for: why the server has ended it, where it has.
         over: whether its end has been seen to: it takes no place any more, though it may still have to be logged.
@@ -129,6 +153,7 @@ class Served:
 
     def __init__(self, server: Owner, channel: Channel, name: str) -> None:
         self.name, self.address = name, name.rpartition(":")[0]
+        self.origin = origin(self.address)
         self.work, self.ended_for, self.over = Work(), "", False
         self._server, self._limits, self._channel = server, server.limits, channel
         order: Order[Any] = Order(server.host.version, by_hello=server.host.versions)

@@ -20,7 +20,7 @@ from ggml_rpc_ref.net.listening import Listener
 from ggml_rpc_ref.protocol.connection import Connection
 from ggml_rpc_ref.server.communicator import Meeting, Network
 from ggml_rpc_ref.server.handlers import Host, Session
-from ggml_rpc_ref.server.served import Limits, Served
+from ggml_rpc_ref.server.served import Limits, Served, origin
 
 __all__ = ["Limits", "Network", "Server"]
 
@@ -61,7 +61,15 @@ class Server(Listener[Served]):
     def _objection(self, address: str) -> str:
         if not self._is_allowed(address):
             return "its address is not allowed"
-        return "" if self._has_place() else f"{len(self._open())} connections are open"
+        here, open_ = origin(address), self._open()
+        crowd = [served for served in open_ if served.origin == here]
+        full, crowded = len(open_) >= self.limits.connections, len(crowd) >= self.limits.most_of(here)
+        if not full and not crowded:
+            return ""
+        why = "the server was full" if full else "its address had no place left"
+        if self._give_way(crowd if crowded else open_, why):
+            return ""
+        return f"{len(open_)} connections are open" if full else f"{len(crowd)} connections of its address are open"
 
     def _is_allowed(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
@@ -73,22 +81,19 @@ class Server(Listener[Served]):
         """Return the connections that take a place: one told to end may still be freeing its buffers in its own thread."""
         return [served for served in self.conversations() if not served.ended_for and not served.over]
 
-    def _has_place(self) -> bool:
-        """Whether one more connection is within the limit, where need be by ending one that has been idle for long.
+    def _give_way(self, open_: Sequence[Served], why: str) -> bool:
+        """Whether one of these connections could be ended for a new one, because it has been idle for long.
 
         First goes one without buffers; then one of the address that has most connections, so that a single peer can't occupy the
         server; among those, the one that has been idle longest. One that holds a model may think about its next token for hours,
         and is ended only after `Limits.spare_full` and only for this reason.
         """
-        open_ = self._open()
-        if len(open_) < self.limits.connections:
-            return True
-        now, by_address = time.monotonic(), Counter(served.address for served in open_)
+        now, by_origin = time.monotonic(), Counter(served.origin for served in open_)
         spare = [served for served in open_ if served.idle(now) > self._spared(served)]
         if not spare:
             return False
-        chosen = max(spare, key=lambda served: (not served.buffers, by_address[served.address], served.idle(now)))
-        chosen.end(f"idle for {chosen.idle(now):.3g} s, and the server was full")
+        chosen = max(spare, key=lambda served: (not served.buffers, by_origin[served.origin], served.idle(now)))
+        chosen.end(f"idle for {chosen.idle(now):.3g} s, and {why}")
         return True
 
     def _spared(self, served: Served) -> float:

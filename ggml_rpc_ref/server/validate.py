@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.ops import canonical_ops
+from ggml_rpc_ref.ops import canonical_ops, cost
+from ggml_rpc_ref.ops.cost import granted
 from ggml_rpc_ref.ops.op import MAX_SRC, Node, Op
 from ggml_rpc_ref.ops.overlap import copy_bytes, disturbed
 from ggml_rpc_ref.protocol.graph import Graph
@@ -35,9 +36,6 @@ from ggml_rpc_ref.tensor import Tensor
 MAX_OVERLAPPING_BYTES = 2**30
 """The most that a source may come to as float32 when its elements share bytes (strides of 0, sliding windows): without a bound, a
 few bytes on the wire would make the server compute on terabytes."""
-
-MAX_TEMPORARIES = 2**30
-"""Bytes that computing a node may need at one time beyond its operands as float32."""
 
 MAX_STEPS = 2**44
 """Elementary steps, of about a nanosecond, that a graph may take: five hours on one core. A prompt of 512 tokens through a model
@@ -379,11 +377,6 @@ def cost_of(node: Node) -> tuple[int, int]:
     return steps, granted(node) - temporaries
 
 
-def granted(node: Node) -> int:
-    """Return the bytes that computing a node may need at one time beside its operands: as much as they are as F32, and 1 GiB."""
-    return sum(4 * tensor.nelements for tensor in (node.dst, *node.src) if tensor is not None) + MAX_TEMPORARIES
-
-
 def _too_large(node: Node, what: str) -> Violation:
-    beyond = f"{MAX_TEMPORARIES} beyond its operands as F32 ({granted(node) - MAX_TEMPORARIES}) are granted"
+    beyond = f"{cost.GRANT} beyond its operands as F32 ({granted(node) - cost.GRANT}) are granted"
     return Violation("graph.cost", f"{node.op.name} {node.dst.name!r}", what, beyond)

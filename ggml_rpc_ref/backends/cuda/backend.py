@@ -21,12 +21,13 @@ from ggml_rpc_ref.backends import (
     one_after_the_other,
     out_of_memory,
 )
-from ggml_rpc_ref.backends.cuda.device import Device, Launch, Recorded
+from ggml_rpc_ref.backends.cuda.device import Launch, Recorded
 from ggml_rpc_ref.backends.cuda.geometry import argument, layout_of
 from ggml_rpc_ref.backends.cuda.launches import PLANNERS, Limits, Plan, is_aligned
 from ggml_rpc_ref.backends.cuda.memory import CudaAllocation, CudaMemory
 from ggml_rpc_ref.backends.oracle import by_oracle
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.ops.cost import granted
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.tensor import Array, Tensor
 
@@ -116,8 +117,14 @@ class Cuda:
             if len(self._kinds) >= MOST_KINDS:
                 self._kinds.clear()
             plan, layout = PLANNERS[node.op.name](node, self._limits), layout_of(node)
-            found = self._kinds[key] = None if plan is None or layout is None else Kind(plan, layout)
+            found = None
+            if plan is not None and layout is not None and plan.scratch <= self._most_scratch(node):
+                found = Kind(plan, layout)
+            self._kinds[key] = found
         return found
+
+    def _most_scratch(self, node: Node) -> int:
+        return min(granted(node), self.memory.most_scratch - OUTCOME)
 
     def compile(self, steps: Sequence[Step]) -> Run:
         """Return a run in which each stretch of steps with kernels is recorded."""
@@ -154,13 +161,14 @@ class _Stretch:
 
     def _scratch(self, kinds: list[Kind]) -> int:
         """Return the address of OUTCOME bytes and the scratch memory behind them, which live as long as this object."""
+        size = OUTCOME + max(kind.plan.scratch for kind in kinds)
         try:
-            address = self._device.allocate(OUTCOME + max(kind.plan.scratch for kind in kinds))
+            address = self._memory.allocate_scratch(self._device, size)
         except MemoryError:
             most = max(range(len(kinds)), key=lambda index: kinds[index].plan.scratch)
             raise out_of_memory(self._nodes[most]) from None
         # not when the process ends, which frees all of it
-        finalize(self, _release, self._memory, self._device, address).atexit = False
+        finalize(self, self._memory.release_scratch, self._device, address, size).atexit = False
         return address
 
     def __call__(self, cancelled: Cancelled = never) -> None:
@@ -188,15 +196,6 @@ class _Stretch:
 def _run(part: Recorded) -> None:
     part.start()
     part.wait()
-
-
-def _release(memory: CudaMemory, device: Device, address: int) -> None:
-    if memory.is_current(device):
-        try:
-            with memory.watched(device):
-                device.release(address)
-        except DeviceFault:
-            pass  # it is logged, and has freed this as well
 
 
 def _parts(nodes: Sequence[Node], kinds: Sequence[Kind], outcome: int) -> Iterator[list[Launch]]:

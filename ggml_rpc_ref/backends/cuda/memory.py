@@ -116,15 +116,19 @@ class CudaMemory:
     Args:
         open_device: makes a context on it; raises DeviceFault where that can't be done (any more).
         limit: bytes that all live allocations together may have; None: what the device has.
+
+    Attributes:
+        most_scratch: bytes that kernels of all plans together may have beside the allocations, for as long as the plans are kept.
     """
 
     def __init__(self, open_device: Callable[[], Device], limit: int | None = None) -> None:
         self._open, self._limit, self._lock = open_device, limit, Lock()
         self._device: Device | None = open_device()
-        self._used = 0
+        self._used = self._scratch = 0
         self._idle: list[list[memoryview]] = []  # of the current context
         self.description = self._device.name
         self._total = self._device.memory()[1]
+        self.most_scratch = 2**30 + self.total // 8
 
     @property
     def total(self) -> int:
@@ -183,6 +187,34 @@ class CudaMemory:
             # a fault is logged, and frees a buffer as well
             with suppress(DeviceFault), self.watched(allocation.device):
                 allocation.device.release(allocation.address)
+
+    def allocate_scratch(self, device: Device, size: int) -> int:
+        """Return the address of bytes for kernels, which hold anything.
+
+        Raises:
+            MemoryError: where plans have too much of it, or the device has no more.
+            DeviceFault: where the device has failed.
+        """
+        with self._lock:
+            if self._scratch + size > self.most_scratch:
+                raise MemoryError
+            self._scratch += size
+        try:
+            with self.watched(device):
+                return device.allocate(size)
+        except (MemoryError, DeviceFault):
+            with self._lock:
+                self._scratch -= size
+            raise
+
+    def release_scratch(self, device: Device, address: int, size: int) -> None:
+        """Give back what `allocate_scratch` returned; a lost context's is gone already."""
+        with self._lock:
+            self._scratch -= size
+        if self.is_current(device):
+            # a fault is logged, and frees this as well
+            with suppress(DeviceFault), self.watched(device):
+                device.release(address)
 
     @contextmanager
     def watched(self, device: Device) -> Iterator[None]:

@@ -84,7 +84,7 @@ class Native:
         self.memory, self.library = memory, library(variant)
         self.variant, self.threads = self.library.variant, threads or max(1, (os.cpu_count() or 2) // 2)
         self.pool = self.library.ffi.gc(self.library.lib.pool_new(self.threads), self.library.lib.pool_free)
-        self.geometries = Geometries(self.library)
+        self.geometries = Geometries(self.library, self.threads)
         self.packed = Packed(copies, self.library, self.pool) if copies else None
         if self.packed is not None:
             memory.changed, memory.give_way = self.packed.drop, self.packed.give_way

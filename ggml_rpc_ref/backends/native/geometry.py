@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from ggml_rpc_ref.backends.native.library import Library
+from ggml_rpc_ref.ops.cost import granted
 from ggml_rpc_ref.ops.op import MAX_SRC, Node
 from ggml_rpc_ref.spec.op_changes import OP_CHANGES
 from ggml_rpc_ref.spec.opcodes import GGML_OP
@@ -41,10 +42,11 @@ class Geometries:
 
     Args:
         library: the kernels.
+        threads: how many compute a node together.
     """
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self, library: Library, threads: int) -> None:
+        self._library, self._threads = library, threads
         self._known: dict[Key, Geometry | None] = {}
 
     def of(self, node: Node) -> Geometry | None:
@@ -74,7 +76,18 @@ class Geometries:
         ffi.memmove(struct.op_params, node.op_params, len(node.op_params))
         if not lib.plan_geometry(struct):
             return None
+        if _scratch(struct, self._threads) > granted(node):
+            return None
         return Geometry(struct, int(ffi.cast("uintptr_t", struct)), int(lib.bytes_packed(struct)))
+
+
+def _scratch(struct: Any, threads: int) -> int:
+    """Return the bytes that a node needs beside its operands, as `scratch_of` (runtime.c): of some kernels a product of lengths."""
+    return _aligned(struct.shared) + threads * _aligned(struct.own)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 64) * 64
 
 
 def _layout(tensor: Tensor | None) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import numpy as np
 from ggml_rpc_ref.ops.cost import CALL, Cost, elements
 from ggml_rpc_ref.ops.op import Node, Param, Source
 from ggml_rpc_ref.ops.shared.layout import require_contiguous
-from ggml_rpc_ref.ops.stopping import checkpoint
 from ggml_rpc_ref.ops.tolerance import Tolerance
+from ggml_rpc_ref.stopping import checkpoint
 from ggml_rpc_ref.tensor import Array
 
 TOLERANCE = Tolerance(1e-5, 1e-5, 1e-10, "a float32 state rounded at every token, and sums in another order")

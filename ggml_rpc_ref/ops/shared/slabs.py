@@ -7,7 +7,7 @@ walked through matrix by matrix.
 
 from collections.abc import Iterator
 
-from ggml_rpc_ref.ops.stopping import checkpoint
+from ggml_rpc_ref.stopping import checkpoint
 from ggml_rpc_ref.tensor import F32Array, Quad, Tensor
 
 SLAB_BYTES = 32 << 20

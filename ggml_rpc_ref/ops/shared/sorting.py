@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ggml_rpc_ref.ops.stopping import checkpoint
+from ggml_rpc_ref.stopping import checkpoint
 from ggml_rpc_ref.tensor import Array, F32Array
 
 INT32_MAX = 2**31 - 1

@@ -11,6 +11,7 @@
 #include "attention.h"
 #include "blocks.h"
 #include "dot.h"
+#include "elements.h"
 #include "vector.h"
 
 #define PART 64     /* keys scored at a time */
@@ -20,7 +21,6 @@
 #else
 #define AT_ONCE 4
 #endif
-#define MOST_VECTORS 8
 #define PANEL 16    /* keys that lie side by side */
 #define PANEL_VECTORS (PANEL / LANES)
 #define EACH_OF(i, n) _Pragma("GCC unroll 8") for (int i = 0; i < (n); i++)
@@ -79,10 +79,18 @@ static bool mask_scores(const struct node *node, const struct sizes *s, float *s
     if (!present(mask))
         return true;
     const uint8_t *row = row_at(mask, node->src[3], query, head % mask->ne[2], i3 % mask->ne[3]) + 2 * first;
-    float slope = slope_of(head, s->heads, flash_attn_ext_max_bias(g));
-    bool seen = false;
-    for (int64_t i = 0; i < n; i++) {
-        float bias = slope * f16_at(row + 2 * i);
+    const f32x16 slope = splat(slope_of(head, s->heads, flash_attn_ext_max_bias(g))), none = splat(-INFINITY);
+    i32x16 shown = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        f32x16 bias = slope * load_f16(row + 2 * i);
+        i32x16 hidden = bias == none;
+        store16(score + i, choose(hidden, none, load16(score + i) + bias));
+        shown |= ~hidden;
+    }
+    bool seen = any(shown);
+    for (; i < n; i++) {
+        float bias = slope[0] * f16_at(row + 2 * i);
         bool hidden = bias == -INFINITY;
         score[i] = hidden ? -INFINITY : score[i] + bias;
         seen |= !hidden;
@@ -93,13 +101,17 @@ static bool mask_scores(const struct node *node, const struct sizes *s, float *s
 /* Scores to weights exp(score - top), in place, with the largest so far; returns the factor on what was gathered before. */
 static float weigh(struct gathered *so_far, float *score, int64_t n)
 {
-    float top = so_far->top;
-    for (int64_t i = 0; i < n; i++)
-        top = score[i] > top ? score[i] : top;
-    float safe = top == -INFINITY ? 0 : top, before = so_far->top == -INFINITY ? 0 : expf(so_far->top - safe);
-    f32x16 sums = {0};
+    f32x16 most = splat(so_far->top), sums = {0}; /* a NaN is passed over, but not by the sum */
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) {
+        f32x16 v = load16(score + i);
+        most = choose(v > most, v, most);
+    }
+    float top = max16(most);
+    for (; i < n; i++)
+        top = score[i] > top ? score[i] : top;
+    float safe = top == -INFINITY ? 0 : top, before = so_far->top == -INFINITY ? 0 : expf(so_far->top - safe);
+    for (i = 0; i + LANES <= n; i += LANES) {
         f32x16 e = exp16(load16(score + i) - safe);
         store16(score + i, e);
         sums += e;
@@ -176,72 +188,196 @@ static bool hidden_part(const struct node *node, int64_t first, int64_t n, int64
 
 /* A part of the keys of a group of heads: for each of its queries what was gathered, then the sums of values. */
 static int64_t keys_in_part(const struct sizes *s) { return max64(PART, (s->keys + 63) / 64 / PART * PART); }
-static int64_t parts_of(const struct sizes *s) { return (s->keys + keys_in_part(s) - 1) / keys_in_part(s); }
+static int64_t key_parts(const struct sizes *s) { return (s->keys + keys_in_part(s) - 1) / keys_in_part(s); }
 static int64_t row_bytes(const struct sizes *s) { return aligned(sizeof(struct gathered)) + aligned(4 * s->dv); }
 
-/* Add `count` vectors of n values, by their weights, from element i on; a value without weight is not read. */
-static inline __attribute__((always_inline)) void add_some(float *sum, const uint8_t *v, int64_t stride, const int32_t type, int64_t i,
-                                                           const int count, const float *weight, int64_t n)
+/* Pairs of query and head that are computed together: each element of a key or a value is read and converted once for all. */
+#if LANES == 16
+#define ROWS_AT_ONCE 4
+#else
+#define ROWS_AT_ONCE 2 /* what the registers hold */
+#endif
+#define VECTORS_AT_ONCE 4
+#define KEYS_AT_ONCE 4
+
+/* A row's query, scores or weights, and sum of values. */
+struct attending {
+    const float *q;
+    float *score, *sum;
+};
+
+/* Scores of four keys, which lie `stride` bytes apart, with some rows. */
+static inline __attribute__((always_inline)) void score_some(const struct attending *row, const int rows, const uint8_t *k,
+                                                             int64_t stride, const int32_t type, int64_t dk, int64_t key)
 {
     const int size = type == GGML_TYPE_F32 ? 4 : 2;
-    f32x16 s[MOST_VECTORS];
-    EACH_OF(j, count) s[j] = load16(sum + i + j * LANES);
-    for (int64_t key = 0; key < n; key++) {
-        const uint8_t *row = v + key * stride + i * size;
-        if (weight[key] == 0)
-            continue;
-        EACH_OF(j, count) s[j] = fma16(splat(weight[key]), load_floats(row + j * LANES * size, type), s[j]);
+    f32x16 sum[ROWS_AT_ONCE][KEYS_AT_ONCE] = {{{0}}};
+    int64_t i = 0;
+    for (; i + LANES <= dk; i += LANES) {
+        f32x16 keys[KEYS_AT_ONCE];
+        EACH_OF(j, KEYS_AT_ONCE) keys[j] = load_floats(k + j * stride + i * size, type);
+        EACH_OF(r, rows)
+        {
+            f32x16 q = load16(row[r].q + i);
+            EACH_OF(j, KEYS_AT_ONCE) sum[r][j] = fma16(q, keys[j], sum[r][j]);
+        }
     }
-    EACH_OF(j, count) store16(sum + i + j * LANES, s[j]);
+    if (i < dk)
+        EACH_OF(j, KEYS_AT_ONCE)
+        {
+            uint8_t rest[4 * LANES] = {0};
+            memcpy(rest, k + j * stride + i * size, (size_t)(size * (dk - i)));
+            EACH_OF(r, rows) sum[r][j] = fma16(load_some(row[r].q + i, dk - i), load_floats(rest, type), sum[r][j]);
+        }
+    EACH_OF(r, rows) EACH_OF(j, KEYS_AT_ONCE) row[r].score[key + j] = sum16(sum[r][j]);
 }
 
-static inline __attribute__((always_inline)) void add_typed(float *sum, const uint8_t *v, int64_t stride, const int32_t type,
-                                                            int64_t dv, const float *weight, int64_t n)
+static inline __attribute__((always_inline)) void score_typed(const struct attending *row, const int rows, const uint8_t *k,
+                                                              int64_t stride, const int32_t type, int64_t dk, int64_t n)
+{
+    int64_t key = 0;
+    for (; key + KEYS_AT_ONCE <= n; key += KEYS_AT_ONCE)
+        score_some(row, rows, k + key * stride, stride, type, dk, key);
+    for (; key < n; key++)
+        for (int r = 0; r < rows; r++)
+            row[r].score[key] = dot_floats(row[r].q, k + key * stride, type, dk);
+}
+
+/* Keys of a part. */
+struct keys {
+    int32_t count, number[PART];
+};
+
+/* Add some rows' vectors of values, by their weights, from element i on; each of the keys has a weight in each row. */
+static inline __attribute__((always_inline)) void add_some(const struct attending *row, const int rows, const uint8_t *v,
+                                                           int64_t stride, const int32_t type, int64_t i, const int count,
+                                                           const struct keys *keys)
+{
+    const int size = type == GGML_TYPE_F32 ? 4 : 2;
+    f32x16 sum[ROWS_AT_ONCE][VECTORS_AT_ONCE];
+    EACH_OF(r, rows) EACH_OF(j, count) sum[r][j] = load16(row[r].sum + i + j * LANES);
+    for (int32_t at = 0; at < keys->count; at++) {
+        int64_t key = keys->number[at];
+        const uint8_t *from = v + key * stride + i * size;
+        f32x16 values[VECTORS_AT_ONCE];
+        EACH_OF(j, count) values[j] = load_floats(from + j * LANES * size, type);
+        EACH_OF(r, rows)
+        {
+            f32x16 weight = splat(row[r].score[key]);
+            EACH_OF(j, count) sum[r][j] = fma16(weight, values[j], sum[r][j]);
+        }
+    }
+    EACH_OF(r, rows) EACH_OF(j, count) store16(row[r].sum + i + j * LANES, sum[r][j]);
+}
+
+static inline __attribute__((always_inline)) void add_typed(const struct attending *row, const int rows, const uint8_t *v,
+                                                            int64_t stride, const int32_t type, int64_t dv,
+                                                            const struct keys *keys)
 {
     int64_t i = 0;
-    for (; i + MOST_VECTORS * LANES <= dv; i += MOST_VECTORS * LANES)
-        add_some(sum, v, stride, type, i, MOST_VECTORS, weight, n);
+    for (; i + VECTORS_AT_ONCE * LANES <= dv; i += VECTORS_AT_ONCE * LANES)
+        add_some(row, rows, v, stride, type, i, VECTORS_AT_ONCE, keys);
     for (; i + LANES <= dv; i += LANES)
-        add_some(sum, v, stride, type, i, 1, weight, n);
-    for (int64_t key = 0; key < n; key++)
-        for (int64_t rest = i; weight[key] != 0 && rest < dv; rest++) {
-            float x;
-            if (type == GGML_TYPE_F32)
-                memcpy(&x, v + key * stride + 4 * rest, 4);
-            else
-                x = f16_at(v + key * stride + 2 * rest);
-            sum[rest] += weight[key] * x;
+        add_some(row, rows, v, stride, type, i, 1, keys);
+    for (int r = 0; r < rows && i < dv; r++)
+        for (int32_t at = 0; at < keys->count; at++) {
+            const uint8_t *from = v + keys->number[at] * stride;
+            for (int64_t rest = i; rest < dv; rest++)
+                row[r].sum[rest] += row[r].score[keys->number[at]] * float_at(type, from + rest * (type == GGML_TYPE_F32 ? 4 : 2));
         }
 }
 
-/* Add n rows of values, which lie `stride` bytes apart, by their weights. */
-static void add_rows(float *sum, const uint8_t *v, int64_t stride, int32_t type, int64_t dv, const float *weight, int64_t n)
+/* How many of the rows that are left are computed together: the compiler unrolls a copy for each number. */
+static int rows_together(int left) { return left >= ROWS_AT_ONCE ? ROWS_AT_ONCE : left >= 2 ? 2 : 1; }
+
+#define EACH_COPY(CALL)                                                  \
+    for (int first_row = 0, some; first_row < rows; first_row += some) { \
+        some = rows_together(rows - first_row);                          \
+        if (some == ROWS_AT_ONCE && type == GGML_TYPE_F32)               \
+            CALL(ROWS_AT_ONCE, GGML_TYPE_F32);                           \
+        else if (some == ROWS_AT_ONCE)                                   \
+            CALL(ROWS_AT_ONCE, GGML_TYPE_F16);                           \
+        else if (some == 2 && type == GGML_TYPE_F32)                     \
+            CALL(2, GGML_TYPE_F32);                                      \
+        else if (some == 2)                                              \
+            CALL(2, GGML_TYPE_F16);                                      \
+        else if (type == GGML_TYPE_F32)                                  \
+            CALL(1, GGML_TYPE_F32);                                      \
+        else                                                             \
+            CALL(1, GGML_TYPE_F16);                                      \
+    }
+
+/* Scores of n keys with some rows. */
+static void score_rows(const struct attending *row, int rows, const uint8_t *k, int64_t stride, int32_t type, int64_t dk, int64_t n)
 {
-    if (type == GGML_TYPE_F32)
-        add_typed(sum, v, stride, GGML_TYPE_F32, dv, weight, n);
-    else
-        add_typed(sum, v, stride, GGML_TYPE_F16, dv, weight, n);
+#define CALL(count, type) score_typed(row + first_row, count, k, stride, type, dk, n)
+    EACH_COPY(CALL)
+#undef CALL
 }
 
-static void attend_part(const struct node *node, const struct sizes *s, int64_t head, int64_t query, int64_t i3, int64_t first,
-                        int64_t last, struct gathered *so_far, float *sum)
+/* Add values of keys that have a weight in each row. */
+static void add_rows(const struct attending *row, int rows, const uint8_t *v, int64_t stride, int32_t type, int64_t dv,
+                     const struct keys *keys)
+{
+#define CALL(count, type) add_typed(row + first_row, count, v, stride, type, dv, keys)
+    EACH_COPY(CALL)
+#undef CALL
+}
+
+/* Add n values, by their weights; a value without weight is not read: it may be NaN. */
+static void add_weighted(const struct attending *row, int rows, const uint8_t *v, int64_t stride, int32_t type, int64_t dv, int64_t n)
+{
+    struct keys keys = {.count = 0};
+    int32_t found[PART] = {0}; /* in how many rows a key has a weight */
+    for (int r = 0; r < rows; r++)
+        for (int64_t key = 0; key < n; key++)
+            found[key] += row[r].score[key] != 0;
+    for (int32_t key = 0; key < n; key++)
+        if (found[key] == rows)
+            keys.number[keys.count++] = key;
+        else
+            for (int r = 0; found[key] && r < rows; r++)
+                if (row[r].score[key] != 0)
+                    add_rows(row + r, 1, v, stride, type, dv, &(struct keys){1, {key}});
+    add_rows(row, rows, v, stride, type, dv, &keys);
+}
+
+/* A row of a group that shares keys. */
+struct attended {
+    struct column column;
+    struct gathered *so_far;
+    float *sum;
+};
+
+static void attend_part(const struct node *node, const struct sizes *s, const struct attended *some, int count, int64_t i3,
+                        int64_t first, int64_t last)
 {
     const struct geometry *g = node->of;
     const struct layout *lk = &g->src[1], *lv = &g->src[2];
-    const float *q = (const float *)row_at(&g->src[0], node->src[0], query, head, i3);
-    const uint8_t *k = matrix_for(lk, node->src[1], s, head, i3), *v = matrix_for(lv, node->src[2], s, head, i3);
+    const uint8_t *k = matrix_for(lk, node->src[1], s, some->column.head, i3);
+    const uint8_t *v = matrix_for(lv, node->src[2], s, some->column.head, i3);
     for (int64_t at = first; at < last; at += PART) {
-        float score[PART];
+        float score[ROWS_AT_ONCE][PART];
+        struct attending all[ROWS_AT_ONCE], seen[ROWS_AT_ONCE];
         int64_t n = min64(PART, last - at);
-        if (hidden_part(node, at, n, i3, &(struct column){query, head}, 1))
-            continue;
-        for (int64_t i = 0; i < n; i++)
-            score[i] = dot_floats(q, k + (at + i) * lk->nb[1], lk->type, s->dk);
-        if (!mask_scores(node, s, score, n, at, query, head, i3))
-            continue;
-        so_far->seen = true;
-        scale_row(sum, s->dv, weigh(so_far, score, n));
-        add_rows(sum, v + at * lv->nb[1], lv->nb[1], lv->type, s->dv, score, n);
+        int shown = 0, seeing = 0;
+        const struct attended *who[ROWS_AT_ONCE];
+        for (int r = 0; r < count; r++)
+            if (!hidden_part(node, at, n, i3, &some[r].column, 1)) {
+                const float *q = (const float *)row_at(&g->src[0], node->src[0], some[r].column.query, some[r].column.head, i3);
+                who[shown] = &some[r];
+                all[shown] = (struct attending){q, score[shown], some[r].sum};
+                shown++;
+            }
+        score_rows(all, shown, k + at * lk->nb[1], lk->nb[1], lk->type, s->dk, n);
+        for (int r = 0; r < shown; r++) {
+            if (!mask_scores(node, s, score[r], n, at, who[r]->column.query, who[r]->column.head, i3))
+                continue;
+            who[r]->so_far->seen = true;
+            scale_row(all[r].sum, s->dv, weigh(who[r]->so_far, score[r], n));
+            seen[seeing++] = all[r];
+        }
+        add_weighted(seen, seeing, v + at * lv->nb[1], lv->nb[1], lv->type, s->dv, n);
     }
 }
 
@@ -249,17 +385,23 @@ static void attend_part(const struct node *node, const struct sizes *s, int64_t 
 static void attend_parts(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
     struct sizes s = sizes_of(node->of);
-    int64_t parts = parts_of(&s), rows = s.group * s.queries;
+    int64_t parts = key_parts(&s), rows = s.group * s.queries;
     for (int64_t unit = first; unit < last; unit++) {
         int64_t part = unit % parts, group = unit / parts % s.groups, i3 = unit / parts / s.groups;
         int64_t start = part * keys_in_part(&s), end = min64(start + keys_in_part(&s), s.keys);
+        struct attended some[ROWS_AT_ONCE];
+        int count = 0;
         for (int64_t row = 0; row < rows; row++) {
             uint8_t *to = work->shared + (unit * rows + row) * row_bytes(&s);
-            struct gathered *so_far = (struct gathered *)to;
-            float *sum = (float *)(to + aligned(sizeof *so_far));
-            *so_far = (struct gathered){-INFINITY, 0, false};
-            memset(sum, 0, 4 * s.dv);
-            attend_part(node, &s, group * s.group + row % s.group, row / s.group, i3, start, end, so_far, sum);
+            struct attended *a = &some[count++];
+            *a = (struct attended){{row / s.group, group * s.group + row % s.group}, (struct gathered *)to,
+                                   (float *)(to + aligned(sizeof(struct gathered)))};
+            *a->so_far = (struct gathered){-INFINITY, 0, false};
+            memset(a->sum, 0, 4 * s.dv);
+            if (count == ROWS_AT_ONCE || row + 1 == rows) {
+                attend_part(node, &s, some, count, i3, start, end);
+                count = 0;
+            }
         }
     }
 }
@@ -268,7 +410,7 @@ static void attend_parts(const struct node *node, int64_t first, int64_t last, c
 static void join_parts(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
     struct sizes s = sizes_of(node->of);
-    int64_t parts = parts_of(&s), rows = s.group * s.queries;
+    int64_t parts = key_parts(&s), rows = s.group * s.queries;
     for (int64_t unit = first; unit < last; unit++)
         for (int64_t row = 0; row < rows; row++) {
             int64_t head = unit % s.groups * s.group + row % s.group;
@@ -488,11 +630,11 @@ static bool plan(struct geometry *g)
     int64_t columns = s.group * s.queries;
     double products = (double)s.keys * (double)(s.dk + s.dv);
     if (plain && s.queries <= 4) {
-        int64_t units = s.batch * s.groups * parts_of(&s);
+        int64_t units = s.batch * s.groups * key_parts(&s);
         g->shared = units * columns * row_bytes(&s);
         g->own = aligned(4 * s.dv);
-        add_phase(g, attend_parts, units, products / parts_of(&s) * columns / 8);
-        add_phase(g, join_parts, s.batch * s.groups, (double)columns * parts_of(&s) * s.dv / 4);
+        add_phase(g, attend_parts, units, products / key_parts(&s) * columns / 8);
+        add_phase(g, join_parts, s.batch * s.groups, (double)columns * key_parts(&s) * s.dv / 4);
         return true;
     }
     g->shared = aligned(4 * v_matrices(g) * blocks_of(&s)) + k_matrices(g) * k_bytes(&s) + v_matrices(g) * v_bytes(&s);

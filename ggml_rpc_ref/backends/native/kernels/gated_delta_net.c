@@ -3,6 +3,9 @@
    The result ends with the states after each of the last K tokens, oldest or newest first as the version has it. */
 #include "recurrence.h"
 
+#define AT_ONCE 4 /* rows of the state */
+#define EACH_ROW _Pragma("GCC unroll 4") for (int n = 0; n < count; n++)
+
 static bool has_slots(const struct geometry *g) { return has_change(g, CHANGE_GATED_DELTA_NET_STATE_SLOTS); }
 
 /* How many states are kept. */
@@ -20,34 +23,68 @@ static const f32 *shared_row(const struct node *node, int slot, int64_t head, in
     return floats(l, node->src[slot], head % l->ne[1], t, sequence / (node->of->src[2].ne[3] / l->ne[3]));
 }
 
+/* What a token brings to a head. */
+struct inputs {
+    const f32 *q, *k, *v;
+    const float *kept; /* how much of the state stays */
+    float beta, root;
+};
+
+/* Some rows of the state, from row i on, which share what is loaded. */
+static inline __attribute__((always_inline)) void rows_of_state(const struct inputs *in, float *state, f32 *out, int64_t size, int64_t i,
+                                                                const int count, const bool whole)
+{
+    f32x16 expected[AT_ONCE] = {{0}}, read[AT_ONCE] = {{0}}, error[AT_ONCE];
+    EACH_VECTOR(size)
+    {
+        f32x16 kept = load_of(in->kept + j, left, whole), k = load_of(in->k + j, left, whole);
+        EACH_ROW
+        {
+            f32x16 s = load_of(state + n * size + j, left, whole) * kept;
+            store_of(state + n * size + j, s, left, whole);
+            expected[n] = fma16(s, k, expected[n]);
+        }
+    }
+    EACH_ROW error[n] = splat((in->v[i + n] - sum16(expected[n])) * in->beta);
+    EACH_VECTOR(size)
+    {
+        f32x16 k = load_of(in->k + j, left, whole), q = load_of(in->q + j, left, whole);
+        EACH_ROW
+        {
+            f32x16 s = fma16(error[n], k, load_of(state + n * size + j, left, whole));
+            store_of(state + n * size + j, s, left, whole);
+            read[n] = fma16(s, q, read[n]);
+        }
+    }
+    EACH_ROW out[i + n] = sum16(read[n]) / in->root;
+}
+
+static inline __attribute__((always_inline)) void all_rows(const struct inputs *in, float *state, f32 *out, int64_t size,
+                                                           const bool whole)
+{
+    int64_t i = 0;
+    for (; i + AT_ONCE <= size; i += AT_ONCE)
+        rows_of_state(in, state + i * size, out, size, i, AT_ONCE, whole);
+    for (; i < size; i++)
+        rows_of_state(in, state + i * size, out, size, i, 1, whole);
+}
+
 static void walk_token(const struct node *node, float *state, int64_t head, int64_t t, int64_t sequence)
 {
     const struct layout *value = &node->of->src[2], *gates = &node->of->src[3];
     int64_t size = value->ne[0], at = (sequence * value->ne[2] + t) * value->ne[1] + head;
-    const f32 *q = shared_row(node, 0, head, t, sequence), *k = shared_row(node, 1, head, t, sequence);
-    const f32 *v = floats(value, node->src[2], head, t, sequence), *gate = (const f32 *)node->src[3] + at * gates->ne[0];
-    float beta = ((const f32 *)node->src[4])[at], root = sqrtf((float)size), *kept = state + size * size;
+    const f32 *gate = (const f32 *)node->src[3] + at * gates->ne[0];
+    float *kept = state + size * size;
     f32x16 same = exp16(splat(gate[0]));
     EACH_VECTOR(size)
     store_part(kept + j, gates->ne[0] == 1 ? same : exp16(load_part(gate + j, left)), left);
+    struct inputs in = {shared_row(node, 0, head, t, sequence), shared_row(node, 1, head, t, sequence),
+                        floats(value, node->src[2], head, t, sequence), kept, ((const f32 *)node->src[4])[at], sqrtf((float)size)};
     f32 *out = (f32 *)node->dst + at * size;
-    for (int64_t i = 0; i < size; i++, state += size) {
-        f32x16 expected = {0}, read = {0};
-        EACH_VECTOR(size)
-        {
-            f32x16 s = load_part(state + j, left) * load_part(kept + j, left);
-            store_part(state + j, s, left);
-            expected = fma16(s, load_part(k + j, left), expected);
-        }
-        f32x16 error = splat((v[i] - sum16(expected)) * beta);
-        EACH_VECTOR(size)
-        {
-            f32x16 s = fma16(error, load_part(k + j, left), load_part(state + j, left));
-            store_part(state + j, s, left);
-            read = fma16(s, load_part(q + j, left), read);
-        }
-        out[i] = sum16(read) / root;
-    }
+    if (size % LANES == 0)
+        all_rows(&in, state, out, size, true);
+    else
+        all_rows(&in, state, out, size, false);
 }
 
 /* Write the state of a head as it is after the token that `age` others follow. */

@@ -42,7 +42,11 @@ static void gate(const struct geometry *g, float *dst, const float *a, const flo
     case GGML_GLU_OP_GEGLU_QUICK: MAP2(dst, a, b, n, gelu_quick16(x) * y); break;
     case GGML_GLU_OP_SWIGLU_OAI: MAP2(dst, a, b, n, swiglu_oai16(x, y, glu_alpha(g), glu_limit(g))); break;
     case GGML_GLU_OP_SWIGLU_CLAMP: swiglu_clamp(dst, a, b, n, glu_limit(g)); break;
-    default: geglu_erf(dst, a, b, n);
+    default:
+        if (is_f32(&g->dst))
+            MAP2(dst, a, b, n, gelu_erf16(x) * y);
+        else
+            geglu_erf(dst, a, b, n);
     }
 }
 

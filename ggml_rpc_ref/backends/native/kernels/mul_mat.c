@@ -30,7 +30,7 @@ static void prepare(const struct node *node, int64_t first, int64_t last, const 
     }
 }
 
-/* Rows i to i + count of a single matrix; those after the last eight are not packed. */
+/* Rows i to i + count of a single matrix; those after the last group are not packed. */
 static void multiply_from_packed(const struct node *node, const struct product *p, int64_t i, int count, const struct work *work)
 {
     const struct layout *w = &node->of->src[0];

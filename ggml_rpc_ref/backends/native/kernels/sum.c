@@ -1,5 +1,6 @@
 /* SUM: all elements, wherever they lie, added up in double precision; F32, F16 or BF16. */
 #include "partial.h"
+#include "sums.h"
 
 static void add_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
 {
@@ -9,8 +10,11 @@ static void add_rows(const struct node *node, int64_t first, int64_t last, const
         int64_t row = unit * rows_of_unit(l), end = min64(row + rows_of_unit(l), rows(l));
         for (; row < end; row++) {
             const uint8_t *x = row_of(l, node->src[0], row);
-            for (int64_t i = 0; i < l->ne[0]; i++)
-                sum += float_at(l->type, x + i * l->nb[0]);
+            if (is_f32(l) && dense_rows(l))
+                sum += sum_of_row((const float *)x, l->ne[0]);
+            else
+                for (int64_t i = 0; i < l->ne[0]; i++)
+                    sum += float_at(l->type, x + i * l->nb[0]);
         }
         memcpy(partial_at(work, unit), &sum, sizeof sum);
     }
@@ -31,6 +35,6 @@ static void add_units(const struct node *node, int64_t first, int64_t last, cons
         *(u16 *)node->dst = is_f16(&g->dst) ? to_half((float)sum) : to_bf16((float)sum);
 }
 
-static bool plan(struct geometry *g) { return is_float(&g->src[0]) && plan_partial(g, add_rows, add_units, 1.2); }
+static bool plan(struct geometry *g) { return is_float(&g->src[0]) && plan_partial(g, add_rows, add_units, 0.5); }
 
 KERNEL(sum, GGML_OP_SUM, plan);

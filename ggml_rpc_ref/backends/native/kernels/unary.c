@@ -46,12 +46,17 @@ static void apply(const struct geometry *g, float *dst, const float *a, int64_t 
     case GGML_UNARY_OP_EXP: MAP1(dst, a, n, exp16(x)); break;
     case GGML_UNARY_OP_EXPM1: MAP1(dst, a, n, expm1_16(x)); break;
     case GGML_UNARY_OP_SOFTPLUS: MAP1(dst, a, n, softplus16(x)); break;
-    case GGML_UNARY_OP_GELU_ERF: EACH(gelu_erf(x)) break;
+    case GGML_UNARY_OP_GELU_ERF:
+        if (is_f32(&g->dst))
+            MAP1(dst, a, n, gelu_erf16(x));
+        else
+            EACH(gelu_erf(x))
+        break;
     case GGML_UNARY_OP_XIELU: MAP1(dst, a, n, xielu16(g, x)); break;
-    case GGML_UNARY_OP_FLOOR: EACH(floorf(x)) break;
-    case GGML_UNARY_OP_CEIL: EACH(ceilf(x)) break;
-    case GGML_UNARY_OP_ROUND: EACH(roundf(x)) break;
-    default: EACH(truncf(x))
+    case GGML_UNARY_OP_FLOOR: MAP1(dst, a, n, floor16(x)); break;
+    case GGML_UNARY_OP_CEIL: MAP1(dst, a, n, ceil16(x)); break;
+    case GGML_UNARY_OP_ROUND: MAP1(dst, a, n, round16(x)); break;
+    default: MAP1(dst, a, n, trunc16(x));
     }
 }
 

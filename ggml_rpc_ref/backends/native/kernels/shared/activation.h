@@ -51,9 +51,9 @@ static inline f32x16 tanh16(f32x16 x)
     return choose(size < splat(0.625f), fma16(p * square, x, x), large);
 }
 
-/* The logarithm of a normal number x >= 1: of its mantissa, from sqrt(1/2) to sqrt(2), by a polynomial of least error (logf of the
+/* The logarithm of a positive normal number: of its mantissa, from sqrt(1/2) to sqrt(2), by a polynomial of least error (logf of the
    Cephes library), and ln 2 in two parts for each unit of the exponent. */
-static inline f32x16 log_from_1(f32x16 x)
+static inline f32x16 log_of_normal16(f32x16 x)
 {
     i32x16 shifted = (i32x16)x - 0x3F3504F3, exponent = shifted >> 23; /* sqrt(1/2) */
     f32x16 f = (f32x16)((shifted & 0x007FFFFF) + 0x3F3504F3) - 1.0f, n = __builtin_convertvector(exponent, f32x16), z = f * f;
@@ -70,11 +70,23 @@ static inline f32x16 log_from_1(f32x16 x)
     return fma16(n, splat(0.693359375f), f + rest);
 }
 
+/* The natural logarithm; where a lane is no positive normal number, the library's. */
+static inline f32x16 log16(f32x16 x)
+{
+    f32x16 result = log_of_normal16(x);
+    i32x16 normal = ((i32x16)x >= 0x00800000) & ((i32x16)x < 0x7F800000);
+    if (__builtin_expect(any(~normal), 0))
+        for (int k = 0; k < LANES; k++)
+            if (!normal[k])
+                result[k] = logf(x[k]);
+    return result;
+}
+
 /* ln(1 + e^x), and x above 20; what is lost of e^x in the sum is added again. */
 static inline f32x16 softplus16(f32x16 x)
 {
     f32x16 e = exp16(choose(x > splat(20), splat(20), x)), sum = 1.0f + e;
-    f32x16 value = log_from_1(sum) + (e - (sum - 1.0f)) / sum;
+    f32x16 value = log_of_normal16(sum) + (e - (sum - 1.0f)) / sum;
     return choose(x > splat(20), x, choose(x != x, x, value));
 }
 
@@ -83,4 +95,46 @@ static inline f32x16 hard_sigmoid16(f32x16 x)
 {
     f32x16 part = (x + 3.0f) / 6.0f;
     return choose(part > splat(0), choose(part < splat(1), part, splat(1)), splat(0));
+}
+
+/* x/2 (1 + erf(x / sqrt(2))), which is x less x q above 0 and x q below, q = erfc(|x| / sqrt(2)) / 2: that is e^(-x^2 / 2) times a
+   polynomial in t = 1 / (1 + 0.35 |x|), interpolated at ten Chebyshev points of |x| from 0 to 9, with a relative error of 5e-8. Below
+   -8.375 the sum 1 + erf is 0 in double precision, so that the result is: what is multiplied with an infinity shows it. */
+static inline f32x16 gelu_erf16(f32x16 x)
+{
+    f32x16 size = magnitude16(x), t = 1.0f / fma16(size, splat(0.35f), splat(1.0f)), p = splat(-0.019061252322542806f);
+    p = fma16(p, t, splat(0.08932273503176302f));
+    p = fma16(p, t, splat(-0.12742725258702592f));
+    p = fma16(p, t, splat(-0.011747041622994371f));
+    p = fma16(p, t, splat(0.11907934375798547f));
+    p = fma16(p, t, splat(0.0290384864532557f));
+    p = fma16(p, t, splat(0.14638273052203912f));
+    p = fma16(p, t, splat(0.13412925541746842f));
+    p = fma16(p, t, splat(0.14031952974584574f));
+    p = fma16(p, t, splat(-3.6536670323679834e-05f));
+    f32x16 tail = x * choose(size > splat(8.375f), splat(0), p * exp16(-0.5f * x * x));
+    return choose(x > splat(8.375f), x, choose(x > splat(0), x - tail, tail));
+}
+
+/* Towards zero, down and up; to the nearest, halves away from zero. */
+#if defined(__AVX512F__) && LANES == 16
+#define WHOLE16(mode, function) (f32x16) _mm512_roundscale_ps((__m512)x, mode)
+#elif defined(__AVX2__) && LANES == 8
+#define WHOLE16(mode, function) (f32x16) _mm256_round_ps((__m256)x, mode)
+#else
+#define WHOLE16(mode, function) each_lane(x, function)
+static inline f32x16 each_lane(f32x16 x, float (*function)(float))
+{
+    for (int k = 0; k < LANES; k++)
+        x[k] = function(x[k]);
+    return x;
+}
+#endif
+static inline f32x16 trunc16(f32x16 x) { return WHOLE16(0x0B, truncf); }
+static inline f32x16 floor16(f32x16 x) { return WHOLE16(0x09, floorf); }
+static inline f32x16 ceil16(f32x16 x) { return WHOLE16(0x0A, ceilf); }
+static inline f32x16 round16(f32x16 x)
+{
+    f32x16 whole = trunc16(x), more = choose(magnitude16(x - whole) >= splat(0.5f), splat(1.0f), splat(0));
+    return whole + with_sign_of(x, more);
 }

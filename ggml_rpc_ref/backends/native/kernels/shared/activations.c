@@ -44,14 +44,12 @@ static float largest_magnitude(const float *x, int n)
 static void round_levels(const float *x, float factor, int n, int8_t *level)
 {
     const f32x16 magic = splat(12582912.0f);
-    typedef int8_t bytes __attribute__((vector_size(LANES)));
     for (int i = 0; i < n; i += LANES) {
         f32x16 v = load16(x + i) * factor + magic;
         i32x16 whole = (i32x16)v - (i32x16)magic;
         i32x16 larger = whole > 127;
         whole = (larger & 127) | (whole & ~larger);
-        bytes narrow = __builtin_convertvector(whole, bytes);
-        memcpy(level + i, &narrow, sizeof narrow);
+        store_levels(level + i, whole);
     }
 }
 

@@ -402,15 +402,6 @@ const struct block_type block_types[TYPES] = {
 
 /* ---------------------------------------------------------------------------------------------------------- to float32 */
 
-/* Levels as float32. */
-static inline f32x16 load_levels(const int8_t *p)
-{
-    typedef int8_t bytes __attribute__((vector_size(LANES)));
-    bytes levels;
-    memcpy(&levels, p, sizeof levels);
-    return __builtin_convertvector(__builtin_convertvector(levels, i32x16), f32x16);
-}
-
 static void scaled(const struct unpacked *from, const struct block_type *type, int n, float *to)
 {
     for (int start = 0, g = 0; start < n; start += type->group, g++) {
@@ -423,22 +414,58 @@ static void scaled(const struct unpacked *from, const struct block_type *type, i
     }
 }
 
-/* Most models' type for embeddings, without the detour by `struct unpacked`. */
-static void dequantise_q4_k(const uint8_t *b, float *to)
+/* Types whose levels are halves of bytes without the detour by `struct unpacked`: `nibbles` of 16 or 32 bytes, an offset taken off. */
+static inline void scaled_nibbles(const uint8_t *packed, int n, int offset, const float *scale, const float *minimum, float *to)
 {
     typedef uint8_t bytes __attribute__((vector_size(LANES)));
+    for (int i = 0; i < n; i += LANES) {
+        bytes both, low;
+        memcpy(&both, packed + i, sizeof both);
+        low = both & 15;
+        both >>= 4;
+        f32x16 first = splat(scale[0]) * (load_levels((const int8_t *)&low) - (float)offset);
+        f32x16 second = splat(scale[1]) * (load_levels((const int8_t *)&both) - (float)offset);
+        store16(to + i, minimum ? first - minimum[0] : first);
+        store16(to + n + i, minimum ? second - minimum[1] : second);
+    }
+}
+
+static void dequantise_q4_0(const uint8_t *b, float *to)
+{
+    float scale = half_at(b);
+    scaled_nibbles(b + 2, 16, 8, (float[2]){scale, scale}, NULL, to);
+}
+
+static void dequantise_q4_1(const uint8_t *b, float *to)
+{
+    float scale = half_at(b), minimum = -half_at(b + 2);
+    scaled_nibbles(b + 4, 16, 0, (float[2]){scale, scale}, (float[2]){minimum, minimum}, to);
+}
+
+static void dequantise_q8_0(const uint8_t *b, float *to)
+{
+    f32x16 scale = splat(half_at(b));
+    for (int i = 0; i < 32; i += LANES)
+        store16(to + i, scale * load_levels((const int8_t *)b + 2 + i));
+}
+
+static void dequantise_q4_k(const uint8_t *b, float *to)
+{
     struct unpacked pairs;
     six_bit_pairs(b + 4, half_at(b), half_at(b + 2), &pairs);
-    for (int part = 0; part < 4; part++, to += 64) {
-        const float *scale = pairs.scale + 2 * part, *minimum = pairs.minimum + 2 * part;
-        for (int i = 0; i < 32; i += LANES) {
-            bytes packed, low;
-            memcpy(&packed, b + 16 + 32 * part + i, sizeof packed);
-            low = packed & 15;
-            packed >>= 4;
-            store16(to + i, scale[0] * load_levels((const int8_t *)&low) - minimum[0]);
-            store16(to + 32 + i, scale[1] * load_levels((const int8_t *)&packed) - minimum[1]);
-        }
+    for (int part = 0; part < 4; part++)
+        scaled_nibbles(b + 16 + 32 * part, 32, 0, pairs.scale + 2 * part, pairs.minimum + 2 * part, to + 64 * part);
+}
+
+/* What models' embeddings are mostly made of, at once. */
+static void (*block_function(int32_t type))(const uint8_t *, float *)
+{
+    switch (type) {
+    case GGML_TYPE_Q4_0: return dequantise_q4_0;
+    case GGML_TYPE_Q4_1: return dequantise_q4_1;
+    case GGML_TYPE_Q8_0: return dequantise_q8_0;
+    case GGML_TYPE_Q4_K: return dequantise_q4_k;
+    default: return NULL;
     }
 }
 
@@ -472,11 +499,15 @@ void dequantise_row(int32_t type, const uint8_t *row, float *to, int64_t n)
         for (; i < n; i++)
             to[i] = half_at(row + 2 * i);
     } else if (type == GGML_TYPE_BF16) {
-        for (int64_t i = 0; i < n; i++)
+        int64_t i = 0;
+        for (; i + LANES <= n; i += LANES)
+            store16(to + i, load_bf16(row + 2 * i));
+        for (; i < n; i++)
             to[i] = from_bf16(u16(row + 2 * i));
-    } else if (type == GGML_TYPE_Q4_K) {
-        for (int64_t i = 0; i < n; i += 256, row += type_size[type])
-            dequantise_q4_k(row, to + i);
+    } else if (block_function(type)) {
+        void (*at_once)(const uint8_t *, float *) = block_function(type);
+        for (int64_t i = 0; i < n; i += type_block[type], row += type_size[type])
+            at_once(row, to + i);
     } else {
         int block = type_block[type];
         for (int64_t i = 0; i < n; i += block, row += type_size[type]) {

@@ -1,5 +1,5 @@
 /* Kernels of one operand that compute each element by itself in float32: a file defines FUNCTION(x), which may read the parameters
-   of the geometry g, or VECTOR_FUNCTION(x) of several, and includes this. F32, F16 and BF16, rounded once to dst's type. */
+   of the geometry g, or VECTOR_FUNCTION(x) of several, or the first for other types than F32 alone, and includes this. F32, F16 and BF16, rounded once to dst's type. */
 #include "pieces.h"
 
 static void compute_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)
@@ -19,11 +19,11 @@ static void compute_rows(const struct node *node, int64_t first, int64_t last, c
         for (int64_t i = 0; i < g->dst.ne[0]; i += PIECE) {
             int64_t n = min64(PIECE, g->dst.ne[0] - i);
             read_piece(&g->src[0], from, i, n, value);
-#if defined(VECTOR_FUNCTION)
-            MAP1(value, value, n, VECTOR_FUNCTION(x));
-#else
+#if defined(FUNCTION)
             for (int64_t k = 0; k < n; k++)
                 value[k] = FUNCTION(value[k]);
+#else
+            MAP1(value, value, n, VECTOR_FUNCTION(x));
 #endif
             write_piece(&g->dst, to, i, n, value);
         }

@@ -40,11 +40,11 @@ void prepare_batch(const struct product *p, const struct batch *b, uint8_t *own,
 /* Unpack up to sixteen rows of weights for tiles, to the beginning of `own`; nothing where the product is not tiled. */
 void unpack_weights(const struct product *p, const uint8_t *weights, int64_t stride, int count, uint8_t *own);
 
-/* Multiply eight packed rows, of which the first has the number i, with a prepared batch; `weights` are the same as they came. */
+/* Multiply a packed group of rows, of which the first has the number i, with a prepared batch; `weights` are the same as they came. */
 void multiply_packed_rows(const struct product *p, const uint8_t *packed, const uint8_t *weights, int64_t stride, int64_t i,
                           const struct batch *b, const uint8_t *prepared, uint8_t *own);
 
-/* The phase of packing a node's src0 to dst: a unit is eight rows. */
+/* The phase of packing a node's src0 to dst: a unit is a group of rows. */
 void pack_groups(const struct node *node, int64_t first, int64_t last, const struct work *work);
 
 /* Multiply these rows, of which the first has the number i, with a prepared batch. */

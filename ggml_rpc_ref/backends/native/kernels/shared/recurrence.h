@@ -9,6 +9,16 @@
 /* Computes one token of a head: changes the state, adds to `out`. */
 typedef void (*token_function)(const struct node *node, float *state, float *out, int64_t size, int64_t head, int64_t at);
 
+/* A vector of a row; where rows are `whole` numbers of vectors the compiler knows it, and asks nothing. */
+static inline f32x16 load_of(const void *p, int64_t left, const bool whole) { return whole ? load16(p) : load_part(p, left); }
+static inline void store_of(void *p, f32x16 v, int64_t left, const bool whole)
+{
+    if (whole)
+        store16(p, v);
+    else
+        store_part(p, v, left);
+}
+
 /* For each vector of a row, from element j on, of which `left` are left. */
 #define EACH_VECTOR(n) for (int64_t j = 0, left = (n); left > 0; j += LANES, left -= LANES)
 

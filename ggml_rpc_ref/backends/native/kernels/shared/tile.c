@@ -106,7 +106,7 @@ static void tile_blocks(int32_t type, const uint8_t *rows, int64_t stride, int c
 {
     const struct block_type *blocks = &block_types[type];
     int block = type_block[type], parts = block / blocks->group;
-    for (int64_t i = 0; i < k / block; i++) {
+    for (int64_t i = tile_at_once(type, rows, stride, count, k, &t) / block; i < k / block; i++) {
         for (int r = 0; r < TILE_ROWS; r++) {
             struct unpacked unpacked;
             if (r < count)

@@ -43,6 +43,77 @@ static inline void transpose(const __m512i *from, __m512i *to)
     }
 }
 
+/* 64 levels of a row from a block on, with the offset; what `unpack` has of them, without the detour through memory. */
+static inline __m512i two_halves(__m256i low, __m256i high) { return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1); }
+
+static inline __m256i sixteen_nibbles(const uint8_t *p)
+{
+    __m128i packed = _mm_loadu_si128((const void *)p);
+    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(packed, 4), packed), _mm256_set1_epi8(15));
+}
+
+static inline __m512i with_fifth_bits(__m512i nibbles, const uint8_t *first, const uint8_t *second)
+{
+    uint32_t low, high;
+    memcpy(&low, first, 4);
+    memcpy(&high, second, 4);
+    return _mm512_mask_add_epi8(nibbles, (uint64_t)high << 32 | low, nibbles, _mm512_set1_epi8(16));
+}
+
+static inline __attribute__((always_inline)) __m512i levels_at(const int32_t type, const uint8_t *b)
+{
+    switch (type) {
+    case GGML_TYPE_Q8_0:
+        return _mm512_add_epi8(two_halves(_mm256_loadu_si256((const void *)(b + 2)), _mm256_loadu_si256((const void *)(b + 36))),
+                               _mm512_set1_epi8((char)128));
+    case GGML_TYPE_Q4_0: return _mm512_add_epi8(two_halves(sixteen_nibbles(b + 2), sixteen_nibbles(b + 20)), _mm512_set1_epi8(120));
+    default: { /* Q5_0 */
+        __m512i nibbles = two_halves(sixteen_nibbles(b + 6), sixteen_nibbles(b + 28));
+        return _mm512_add_epi8(with_fifth_bits(nibbles, b + 2, b + 24), _mm512_set1_epi8(112));
+    }
+    }
+}
+
+/* Sixteen rows, of which `count` are there, two blocks at a time; returns how many elements are done. */
+static inline __attribute__((always_inline)) int64_t tile_pairs(const int32_t type, const uint8_t *rows, int64_t stride, int count,
+                                                                int64_t k, const struct tile *t)
+{
+    const int size = type == GGML_TYPE_Q8_0 ? 34 : type == GGML_TYPE_Q5_0 ? 22 : 18;
+    int64_t done = 0;
+    for (; done + 64 <= k; done += 64) {
+        const uint8_t *b = rows + done / 32 * size;
+        float *scale = t->scale + done / 32 * 16;
+        __m512i in[16], out[16];
+        for (int r = 0; r < 16; r++) {
+            in[r] = _mm512_setzero_si512();
+            scale[r] = scale[16 + r] = 0;
+        }
+        for (int r = 0; r < count; r++, b += stride) {
+            uint16_t first, second;
+            in[r] = levels_at(type, b);
+            memcpy(&first, b, 2); /* each of these types begins with it */
+            memcpy(&second, b + size, 2);
+            scale[r] = from_half(first);
+            scale[16 + r] = from_half(second);
+        }
+        transpose(in, out);
+        for (int c = 0; c < 16; c++)
+            _mm512_storeu_si512(t->level + done * 16 + c * 64, out[c]);
+    }
+    return done;
+}
+
+/* The types that models of single tokens' size are mostly made of. */
+static int64_t tile_at_once(int32_t type, const uint8_t *rows, int64_t stride, int count, int64_t k, const struct tile *t)
+{
+    switch (type) {
+    case GGML_TYPE_Q8_0: return tile_pairs(GGML_TYPE_Q8_0, rows, stride, count, k, t);
+    case GGML_TYPE_Q4_0: return tile_pairs(GGML_TYPE_Q4_0, rows, stride, count, k, t);
+    case GGML_TYPE_Q5_0: return tile_pairs(GGML_TYPE_Q5_0, rows, stride, count, k, t);
+    default: return 0;
+    }
+}
+
 /* n words of each of sixteen rows, which lie `stride` bytes apart, to [n][16], and an offset added to each byte; n is a multiple of 8. */
 static void interleave(const uint8_t *from, int64_t stride, int64_t n, int offset, uint8_t *to)
 {

@@ -102,6 +102,9 @@ static inline f32x16 load_f16(const void *p)
 
 static inline f32x16 load_bf16(const void *p)
 {
+#if defined(__AVX512F__) && LANES == 16
+    return (f32x16)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16);
+#endif
     typedef uint16_t shorts __attribute__((vector_size(2 * LANES)));
     typedef uint32_t words __attribute__((vector_size(4 * LANES)));
     shorts bits;
@@ -115,12 +118,50 @@ static inline f32x16 load_floats(const void *p, int32_t type)
     return type == GGML_TYPE_F16 ? load_f16(p) : type == GGML_TYPE_BF16 ? load_bf16(p) : load16(p);
 }
 
+/* Signed bytes as float32. GCC 12 makes sixteen instructions of most conversions of vectors that change their width. */
+static inline f32x16 load_levels(const int8_t *p)
+{
+#if defined(__AVX512F__) && LANES == 16
+    return (f32x16)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+#elif defined(__AVX2__) && LANES == 8
+    return (f32x16)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
+#else
+    typedef int8_t bytes __attribute__((vector_size(LANES)));
+    bytes levels;
+    memcpy(&levels, p, sizeof levels);
+    return __builtin_convertvector(__builtin_convertvector(levels, i32x16), f32x16);
+#endif
+}
+
+/* Whole numbers of eight bits to memory. */
+static inline void store_levels(int8_t *p, i32x16 v)
+{
+#if defined(__AVX512F__) && LANES == 16
+    _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8((__m512i)v));
+#else
+    typedef int8_t bytes __attribute__((vector_size(LANES)));
+    bytes narrow = __builtin_convertvector(v, bytes);
+    memcpy(p, &narrow, sizeof narrow);
+#endif
+}
+
+static inline doubles widened(half_floats v)
+{
+#if defined(__AVX512F__) && LANES == 16
+    return (doubles)_mm512_cvtps_pd((__m256)v);
+#elif defined(__AVX2__) && LANES == 8
+    return (doubles)_mm256_cvtps_pd((__m128)v);
+#else
+    return __builtin_convertvector(v, doubles);
+#endif
+}
+
 /* Both halves in double precision, added. */
 static inline doubles halves64(f32x16 v)
 {
     half_floats half[2];
     memcpy(half, &v, sizeof v);
-    return __builtin_convertvector(half[0], doubles) + __builtin_convertvector(half[1], doubles);
+    return widened(half[0]) + widened(half[1]);
 }
 
 static inline double sum_doubles(doubles v)
@@ -156,6 +197,39 @@ static inline bool any(i32x16 mask)
 #endif
 }
 
+#if defined(__AVX2__) && LANES >= 8
+/* The upper half of a register's lanes added to the lower one, and so on: the same sums as below, without memory. */
+static inline float sum16(f32x16 v)
+{
+#if LANES == 16
+    __m256 eight = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+#else
+    __m256 eight = (__m256)v;
+#endif
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+static inline __m128 larger4(__m128 x, __m128 y)
+{
+    return _mm_blendv_ps(y, x, _mm_or_ps(_mm_cmp_ps(x, y, _CMP_GT_OQ), _mm_cmp_ps(y, y, _CMP_UNORD_Q)));
+}
+
+/* The largest lane; NaN lanes are passed over unless all are. */
+static inline float max16(f32x16 v)
+{
+#if LANES == 16
+    __m256 x = _mm512_castps512_ps256((__m512)v), y = _mm512_extractf32x8_ps((__m512)v, 1);
+    __m256 eight = _mm256_blendv_ps(y, x, _mm256_or_ps(_mm256_cmp_ps(x, y, _CMP_GT_OQ), _mm256_cmp_ps(y, y, _CMP_UNORD_Q)));
+#else
+    __m256 eight = (__m256)v;
+#endif
+    __m128 four = larger4(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = larger4(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(larger4(two, _mm_movehdup_ps(two)));
+}
+#else
 static inline float sum16(f32x16 v)
 {
     float s[LANES];
@@ -176,6 +250,7 @@ static inline float max16(f32x16 v)
             s[i] = s[i] > s[i + width] || s[i + width] != s[i + width] ? s[i] : s[i + width];
     return s[0];
 }
+#endif
 
 /* n, the nearest integer to x / ln 2, in the low bits of *shifted, and e^r with r = x - n ln 2, |r| <= ln 2 / 2: by a polynomial
    whose relative error there is at most 2^-25 (interpolated at the seven Chebyshev points), added up in pairs: a chain of seven
@@ -223,7 +298,7 @@ static inline void sincos16(f32x16 x, f32x16 *sine, f32x16 *cosine)
     i32x16 quadrant = {0};
     memcpy(half, &x, sizeof x);
     for (int k = 0; k < 2; k++) {
-        doubles wide = __builtin_convertvector(half[k], doubles);
+        doubles wide = widened(half[k]);
         doubles turns = wide * 0.63661977236758134308 + 6755399441055744.0; /* 2 / pi; 1.5 * 2^52 rounds to an integer */
         half_integers low = __builtin_convertvector((long_integers)turns & 3, half_integers);
         turns -= 6755399441055744.0;
