@@ -22,6 +22,8 @@ LARGE = 10 * 2**20 + 4
 """Bytes: so many are preceded by their hash."""
 COUNTS_DEVICES = "ggml_backend_rpc_add_server"
 """The function that came together with several devices of a server."""
+COUNTS_DEVICES_IN_IK = "ggml_backend_rpc_get_device_count"
+"""What ik_llama.cpp has in its place."""
 GETS_ROWS = "ggml_backend_tensor_get_2d"
 """The function by which rows are read."""
 SETS_BYTES = "MEMSET_TENSOR"
@@ -72,7 +74,8 @@ class Device:
     def memory(self) -> None:
         """Ask for the memory."""
         free, total = c_size_t(), c_size_t()
-        where = (self.endpoint, self._number) if self.lib.has(COUNTS_DEVICES) else (self.endpoint,)
+        counted = self.lib.has(COUNTS_DEVICES) or self.lib.has(COUNTS_DEVICES_IN_IK)
+        where = (self.endpoint, self._number) if counted else (self.endpoint,)
         self.lib.call("ggml_backend_rpc_get_device_memory", None, *where, ctypes.byref(free), ctypes.byref(total))
 
     def context(self) -> c_void_p:
@@ -306,6 +309,8 @@ def main(directory: str, able: str, *endpoints: str) -> None:
 
 def device_count(libraries: Libraries, endpoint: str) -> int:
     """Ask how many devices a server has; one before they were counted."""
+    if libraries.has(COUNTS_DEVICES_IN_IK):
+        return int(libraries.call(COUNTS_DEVICES_IN_IK, c_uint32, endpoint.encode()))
     if not libraries.has(COUNTS_DEVICES):
         return 1
     registry = libraries.pointer(COUNTS_DEVICES, endpoint.encode())
