@@ -43,7 +43,7 @@ from ggml_rpc_ref.fuzz.numbers import differs
 from ggml_rpc_ref.fuzz.packet import Packet, address, handle, joined, meaning
 from ggml_rpc_ref.fuzz.page import page
 from ggml_rpc_ref.fuzz.parts import Part, catalogue
-from ggml_rpc_ref.fuzz.plan import Plan, plan_of, sentinel
+from ggml_rpc_ref.fuzz.plan import Due, Plan, plan_from_start, plan_of, sentinel
 from ggml_rpc_ref.fuzz.replay import Player, load
 from ggml_rpc_ref.fuzz.reproduce import Reproducer, smaller
 from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Buffer, Note, Peer, Step
@@ -59,10 +59,12 @@ from ggml_rpc_ref.spec.messages import (
     BufferClear,
     CommAllreduce,
     CommInit,
+    DeviceCount,
     FreeBuffer,
     GetAlignment,
     GetTensor,
     GraphRecompute,
+    Hello,
     RpcTensor,
     SetTensor,
 )
@@ -670,6 +672,22 @@ def test_a_session_without_hello_must_be_refused(inside: Inside) -> None:
     _, broken = replies_of(Heard(b"\x01", Plan((), "session.hello-first"), ANSWER, End.DONE))
     assert broken
     assert (broken.kind, broken.rule) == (Kind.ACCEPTED, "session.hello-first")
+
+
+@pytest.mark.parametrize(
+    ("data", "plan"),
+    [
+        ("", Plan((), "session.hello-first")),
+        ("01", Plan((), "session.hello-first")),
+        ("0e", Plan((), is_cut=True)),
+        ("0e 0100000000000000 00", Plan((), "frame.size-fixed")),
+        ("0e 0000000000000000", Plan((Due(0, Hello, 11),))),
+        ("0e 0000000000000000 0f 0000000000000000", Plan((Due(0, Hello, 11), Due(9, DeviceCount, 12)))),
+        ("0e 0000000000000000 0e", Plan((Due(0, Hello, 11),), "session.hello-once")),
+    ],
+)
+def test_a_session_may_begin_with_a_hello_of_its_own(data: str, plan: Plan) -> None:
+    assert plan_from_start(bytes.fromhex(data)) == plan
 
 
 def test_a_number_of_no_buffer_stays_made_up(inside: Inside) -> None:

@@ -19,18 +19,20 @@ from ggml_rpc_ref.fuzz import strategies as rpc
 from ggml_rpc_ref.fuzz.clients import Behaviour, fuzz_client, write
 from ggml_rpc_ref.fuzz.corpus import chosen_by, dictionary
 from ggml_rpc_ref.fuzz.corpus import write as write_corpus
+from ggml_rpc_ref.fuzz.generate import Generator
 from ggml_rpc_ref.fuzz.inside import Inside, Line
 from ggml_rpc_ref.fuzz.liar import LIES, Lie, all_lies, answered, parse_lie
 from ggml_rpc_ref.fuzz.ourselves import Ourselves, Sums, damaged, defect_of
 from ggml_rpc_ref.fuzz.packet import encoded
 from ggml_rpc_ref.fuzz.plan import plan_of
 from ggml_rpc_ref.fuzz.session import Session
+from ggml_rpc_ref.fuzz.variants import LONGEST, variants
 from ggml_rpc_ref.fuzz.watch import Watched
 from ggml_rpc_ref.net.stream import open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import handlers, memory
-from ggml_rpc_ref.spec.messages import Hello, Message, RpcTensor, SetTensor
+from ggml_rpc_ref.spec.messages import BufferClear, Hello, Message, RpcTensor, SetTensor
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 from tests.support.sabotage import InProcess
 
@@ -213,6 +215,43 @@ def test_our_own_code_bears_damaged_files(monkeypatch: pytest.MonkeyPatch) -> No
     own = Ourselves(seed="files")
     assert [str(defect) for defect in own.run(1.5)] == []
     assert own.sums.files > 0
+
+
+def test_variants_change_numbers_of_messages_in_place() -> None:
+    session = Generator().session("variants", "ADD")
+    numbers = {buffer.number: (0x1000, 0x10000) for buffer in session.buffers}
+    messages = [step.packet(session.version).rendered(numbers) for step in session.steps]
+    heads = {(data[0], len(data)) for data in messages}
+    messages.append(bytes.fromhex("06 8813000000000000") + bytes(5000))
+    graph = next(data for data in messages if data[0] == 10)
+    made = list(variants(Random(1), messages, session.version, 24_000))
+    assert len(made) == 24_000
+    assert {(data[0], len(data)) for data in made} == heads | {(6, LONGEST), (10, len(graph))}
+    # of a graph: its counts, ids, and every number of its tensors, but nothing of the names between them
+    changed = {at for data in made if data[0] == 10 for at, (old, new) in enumerate(zip(graph, data, strict=True)) if old != new}
+    first = 9 + 4 + 4 + 8 + 4  # head, device, one node
+    names = {first + 296 * tensor + at for tensor in range((len(graph) - first) // 296) for at in range(228, 296)}
+    assert not changed & names
+    assert {1, 9, 13, 17, 25, first, first + 227, first + 296} <= changed
+    sizes = sum(data[1:9] != old for data in made if (old := (len(data) - 9).to_bytes(8, "little")))
+    assert 1000 < sizes < 2500  # one in sixteen
+
+
+def test_a_defect_that_a_variant_shows_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Ourselves(seed="1", readers={}, variants=200)
+    own.chooser.names = []  # none of the sessions themselves has it
+    clear = handlers.Session.handlers[BufferClear]
+
+    def careless(session: handlers.Session, request: BufferClear) -> object:
+        if request.remote_ptr == 0:
+            raise IndexError("no such buffer")
+        return clear(session, request)
+
+    monkeypatch.setitem(handlers.Session.handlers, BufferClear, careless)
+    found = next(own.run(60.0))
+    assert found.key[0] == "IndexError"
+    assert found.what.startswith("050900000000000000" + "00" * 8)
+    assert 0 < own.sums.variants < own.sums.messages
 
 
 def test_a_defect_of_ours_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

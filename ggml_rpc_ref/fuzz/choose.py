@@ -9,12 +9,14 @@ from itertools import accumulate
 from random import Random
 from typing import Final
 
-from ggml_rpc_ref.fuzz.generate import Generator
+from ggml_rpc_ref.fuzz.generate import ACT_WEIGHTS, Generator
 from ggml_rpc_ref.fuzz.mutations import MUTATIONS, mutate
 from ggml_rpc_ref.fuzz.session import Note, Session
 
-FOCUSED: Final = 0.75
+FOCUSED: Final = 0.7
 """The part of the sessions that are about one op."""
+ABOUT_AN_ACT: Final = 0.15
+"""The part of the sessions that are about one act: among many others the rare ones would hardly ever be the one that is changed."""
 PLAIN: Final = 0.04
 """The part of the sessions that are not mutated."""
 KEPT: Final = 512
@@ -27,6 +29,9 @@ MOST_CHANGES: Final = 4
 MOST_STEPS: Final = 40
 TRIES: Final = 12
 """Mutations that are tried on a session until one has something to change."""
+LEAST: Final = 0.5
+"""How often these are tried in the order of how seldom a session about the same op or act got them: one that can only change what
+few sessions have, such as a sum with another server, would else hardly ever be the one."""
 
 Pair = tuple[str, str]
 
@@ -62,6 +67,7 @@ class Chooser:
         self.names = list(mutations or MUTATIONS)
         self.rng = Random(seed)
         self.tried: Counter[Pair] = Counter()
+        self.paired: Counter[Pair] = Counter()
         self.asked: Counter[str] = Counter()
         self.deaths: Counter[Pair] = Counter()
         self.news: Counter[Pair] = Counter()
@@ -78,7 +84,7 @@ class Chooser:
             return self.seeds.popleft()
         while True:
             self.made += 1
-            focus = self._op() if self.rng.random() < FOCUSED else ""
+            focus = self._focus()
             self.asked[focus] += 1
             session = self._from_corpus() or self.generator.session(f"{self.seed}/{self.made}", focus)
             if not self.names or self.rng.random() < PLAIN:
@@ -110,6 +116,15 @@ class Chooser:
             for note in session.notes:
                 self.news[note.mutation, ""] += 1
 
+    def _focus(self) -> str:
+        """Return what a session is about: an op, an act, or "" for anything."""
+        chance = self.rng.random()
+        if chance < FOCUSED:
+            return self._op()
+        if chance < FOCUSED + ABOUT_AN_ACT:
+            return self.rng.choices(list(ACT_WEIGHTS), list(ACT_WEIGHTS.values()))[0]
+        return ""
+
     def _op(self) -> str:
         """Return the least tried of a few ops."""
         some = self.rng.sample(self.generator.names, min(3, len(self.generator.names)))
@@ -119,8 +134,13 @@ class Chooser:
         if not self._weights:
             self._weights = list(accumulate(self._weight(name) for name in self.names))
         some = self.rng.choices(self.names, cum_weights=self._weights, k=TRIES)
+        if self.rng.random() < LEAST:
+            some.sort(key=lambda name: (self.paired[name, session.focus], self.paired[name, ""]))
         for name in some:
-            if mutate(self.rng, session, name) is not None:
+            note = mutate(self.rng, session, name)
+            self.paired[name, session.focus] += 1
+            if note is not None:
+                self.paired[name, ""] += bool(session.focus)
                 return
 
     def _weight(self, name: str) -> float:

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.fuzz.other import Other
-from ggml_rpc_ref.fuzz.plan import Due, Plan, plan_of, sentinel
+from ggml_rpc_ref.fuzz.plan import Due, Plan, plan_from_start, plan_of, sentinel
 from ggml_rpc_ref.fuzz.session import Buffer, Session
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
@@ -39,6 +39,11 @@ AT_ONCE: Final = 2**16
 """Bytes of replies that are left unread while more is sent."""
 PIECES: Final = 60
 """Pieces of a session that is cut up; the rest comes at once."""
+PAUSES: Final = 3
+"""How many of these are waited after: what is sent without a pause may arrive as one piece, and a server that reads a head in one
+go never shows it."""
+PAUSE: Final = 0.002
+"""Seconds of each of these pauses."""
 MOST: Final = 2**26
 """Bytes of replies of one connection that are kept."""
 AT_LEAST: Final = 0.5
@@ -158,8 +163,6 @@ class _Line:
         """Send all steps and a sentinel, and read what comes; add the numbers of buffers that are allocated on the way."""
         if self.stream is None:
             return
-        if self.session.headless:
-            self.heard.plan = Plan((), "session.hello-first")
         try:
             self._say(self.stream, numbers)
         except Violation as violation:
@@ -204,11 +207,12 @@ class _Line:
 
     def _take_in(self, data: bytes) -> None:
         """Note bytes as sent, and how they are read."""
-        plan, at = plan_of(data, self.session.version), len(self.heard.sent)
+        at = len(self.heard.sent)
+        # a session without our HELLO may still begin with one, of its own making
+        plan = (plan_from_start if self.session.headless and not at else plan_of)(data, self.session.version)
         self.heard.sent += data
-        if not self.session.headless:
-            dues = tuple(Due(at + due.start, due.cls, due.reply) for due in plan.dues) if at else plan.dues
-            self.heard.plan = Plan(self.heard.plan.dues + dues, plan.rule, plan.is_cut)
+        dues = tuple(Due(at + due.start, due.cls, due.reply) for due in plan.dues) if at else plan.dues
+        self.heard.plan = Plan(self.heard.plan.dues + dues, plan.rule, plan.is_cut)
 
     def _leave(self, stream: Stream) -> None:
         """Send what is left and reset the connection."""
@@ -243,10 +247,12 @@ class _Line:
     def _send(self, stream: Stream, data: memoryview) -> None:
         """Send bytes, the first of them in pieces where the session is to be cut up."""
         at, size = 0, self.session.cut
-        for _ in range(PIECES if size else 0):
+        for number in range(PIECES if size else 0):
             if at < len(data):
                 stream.send(data[at : at + size])
                 at += size
+                if number < PAUSES:
+                    time.sleep(PAUSE)
         stream.send(data[at:])
 
     def _read(self, stream: Stream, until: int) -> None:

@@ -33,7 +33,8 @@ from ggml_rpc_ref.fuzz.reproduce import SHRINK_SECONDS, Reproducer
 from ggml_rpc_ref.fuzz.seeds import sessions_of
 from ggml_rpc_ref.fuzz.session import Buffer, Session, Step
 from ggml_rpc_ref.fuzz.watch import Death, Usage, Watched
-from ggml_rpc_ref.spec.messages import GetTensor, command_name
+from ggml_rpc_ref.server.tensor_cache import THRESHOLD
+from ggml_rpc_ref.spec.messages import GetTensor, SetTensor, SetTensorHash, command_name
 
 RECENT: Final = 16
 """Sessions before a death that may have caused it."""
@@ -50,7 +51,7 @@ LOOK_FOR_LEAKS: Final = 10
 LOOKS: Final = 3
 PATIENCE: Final = 5.0
 """Times the timeout after which a server that is not ours to start is given up: it ends the campaign."""
-SETTLING: Final = 2.0
+SETTLING: Final = 10.0
 """Seconds that the device's memory may take to be free again: a server may see late that its client has left."""
 DYING: Final = 1.0
 """Seconds that a dying process may take."""
@@ -58,7 +59,7 @@ LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02
 """Seconds that are waited for a death after a session that is had once more, by how it ended."""
 MOST_WAITS: Final = 200
 """How often it is looked whether a server waits for the rest of what it must refuse: each time costs half a second."""
-REFUSALS: Final = 0.2
+REFUSALS: Final = 0.5
 """The part of the sessions that a server ended early of which the model is asked whether it was right to."""
 MODEL_SHARE: Final = 0.3
 """The part of the time that may go into asking the model."""
@@ -128,6 +129,7 @@ class Campaign:
         self._free: int | None = None
         self._edges = 0
         self._waits, self._rng = 0, Random(self.options.seed)
+        self._kept: set[int] = set()
 
     def run(self) -> Iterator[Event]:
         """Yield what happens. The last event is `Ended`, an interrupt (KeyboardInterrupt) included.
@@ -305,7 +307,11 @@ class Campaign:
     def _model(self, session: Session, heard: Sequence[Heard]) -> list[Suspicion]:
         begun = time.monotonic()
         said = self.model.have(session)
+        digests = hashes_of(session)
         found = [one for one in against(session, heard, said) if not one.unless_new or self._takes_alike(session)]
+        if digests & self._kept:
+            found = [one for one in found if one.rule != "data.hash-miss"]
+        self._kept |= digests
         for one in said:
             if one.crash is not None:
                 words = f"{type(one.crash).__name__} in our own server: {one.crash}"
@@ -485,6 +491,14 @@ def _unanswered(heard: Heard) -> str:
         if left < 0:
             return command_name(due.cls)
     return ""
+
+
+def hashes_of(session: Session) -> set[int]:
+    """Return the hashes that a session asks for which uploads as much as servers keep: another session may find them later."""
+    messages = [step.origin or step.message for step in session.steps]
+    if not any(isinstance(message, SetTensor) and len(message.data) > THRESHOLD for message in messages):
+        return set()
+    return {message.hash for message in messages if isinstance(message, SetTensorHash)}
 
 
 def worst(heard: Sequence[Heard]) -> End:

@@ -26,6 +26,10 @@ USUAL: Final[dict[Callable[[Client], None], float]] = {
 }
 """Act to how often it is chosen."""
 _CHOICE: Final = USUAL | ACTS
+BY_NAME: Final[dict[str, Callable[[Client], None]]] = {act.__name__: act for act in _CHOICE}
+"""Name to act: what a session may be about, beside the ops."""
+ACT_WEIGHTS: Final[dict[str, float]] = {act.__name__: weight**0.5 for act, weight in _CHOICE.items()}
+"""Name of an act to how often a session is about it: the rare ones less rarely than among others."""
 
 
 class Generator(Material):
@@ -54,7 +58,7 @@ class Generator(Material):
 
         Args:
             seed: any.
-            focus: name of an op: a short session that computes it; "": a session of anything.
+            focus: name of an op or of an act: a short session that computes the op or does that; "": a session of anything.
         """
         rng = Random(f"{seed}/{focus}/{self.version}")
         connections = self.clients if rng.random() < 0.1 and not focus else 1
@@ -74,8 +78,10 @@ class Generator(Material):
 
 
 def _talk(client: Client, focus: str) -> list[Step]:
-    """Return what a client says: a graph of one op, or a few acts."""
-    if focus:
+    """Return what a client says: a graph of one op, one act, or a few acts."""
+    if focus in BY_NAME:
+        BY_NAME[focus](client)
+    elif focus:
         client.compute(focus)
     else:
         for act in client.rng.choices(list(_CHOICE), list(_CHOICE.values()), k=client.rng.randint(1, 5)):

@@ -27,11 +27,12 @@ from ggml_rpc_ref.net.meeting import Met
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.connection import NEED_DATA, Connection, DataBegins, Request, Role
 from ggml_rpc_ref.protocol.fnv import fnv1a
+from ggml_rpc_ref.protocol.order import Order
 from ggml_rpc_ref.server import handlers
 from ggml_rpc_ref.server.communicator import Meeting
 from ggml_rpc_ref.server.plan import make_plan
 from ggml_rpc_ref.server.tensor_cache import THRESHOLD
-from ggml_rpc_ref.spec.messages import CAPS_SIZE, NO_REPLY, CommInit, Message, carries_data
+from ggml_rpc_ref.spec.messages import CAPS_SIZE, NO_REPLY, CommInit, Hello, Message, carries_data
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 MEMORY: Final = 2**27
@@ -115,6 +116,14 @@ class Meetings(Meeting):
         return Met(channel, peer.says[:first])
 
 
+After = Callable[[handlers.Session, bytes], None]
+"""Does something more with a connection's share of a server."""
+
+
+def nothing_more(session: handlers.Session, sent: bytes) -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a message got.
@@ -170,8 +179,13 @@ class Inside:
         self.host = handlers.Host(self.devices, version=version, make_plan=partial(make_plan, max_steps=max_steps))
         self.version = version
 
-    def have(self, session: Session) -> list[Said]:
-        """Have a session; return what each of its connections got."""
+    def have(self, session: Session, after: After = nothing_more) -> list[Said]:
+        """Have a session; return what each of its connections got.
+
+        Args:
+            session: any.
+            after: told of each connection's share of the server before it is closed, and of what the connection was sent.
+        """
         numbers: dict[int, tuple[int, int]] = {}
         said: list[Said] = []
         kept: Any = Kept()
@@ -179,17 +193,19 @@ class Inside:
             for index in range(session.connections):
                 ours = stack.enter_context(handlers.Session(self.host))
                 ours.meeting, ours.tensors = Meetings(session.peers), kept
-                line = Line(ours, self.version)
+                line, sent = Line(ours, self.version), list[bytes]()
                 if not session.headless:
                     line.hello(session.caps)
                     line.allocate([buffer for buffer in session.buffers if buffer.connection == index], numbers)
                 for data, buffer in pieces_of(session, index, numbers):
                     line.receive(data)
+                    sent.append(data)
                     if buffer is not None and not (line.is_over or line.said.left):
                         line.allocate([buffer], numbers)
                     elif buffer is not None:
                         break
                 said.append(line.said)
+                after(ours, b"".join(sent))
                 if session.apart:
                     ours.close()
         return said
@@ -225,11 +241,21 @@ def bytes_of(session: Session, connection: int, numbers: Numbers) -> bytes:
 
 
 class Line:
-    """One connection of it: bytes in, answers out. Never raises."""
+    """One connection of it: bytes in, answers out. Never raises.
 
-    def __init__(self, session: handlers.Session, version: Version) -> None:
+    Args:
+        session: its share of the server.
+        version: the protocol version.
+        is_open: whether HELLO has been said.
+    """
+
+    def __init__(self, session: handlers.Session, version: Version, *, is_open: bool = False) -> None:
         self.said, self._session, self._version = Said(), session, version
-        self._connection = Connection(Role.SERVER, version)
+        order: Order[Any] = Order(version)
+        if is_open:
+            order.ask(Hello, hello(version))
+            order.answer()
+        self._connection = Connection(Role.SERVER, version, order=order)
         self._fed = 0
 
     def hello(self, caps: bytes = b"") -> None:

@@ -31,17 +31,22 @@ from ggml_rpc_ref.fuzz.finds import Find, as_json, text_of
 from ggml_rpc_ref.fuzz.generate import Generator
 from ggml_rpc_ref.fuzz.inside import Inside, Line, Said, bytes_of
 from ggml_rpc_ref.fuzz.judge import Kind, against, suspicions
-from ggml_rpc_ref.fuzz.plan import plan_of
+from ggml_rpc_ref.fuzz.plan import HEAD, plan_of
 from ggml_rpc_ref.fuzz.replay import load
 from ggml_rpc_ref.fuzz.seeds import sessions_of
 from ggml_rpc_ref.fuzz.session import Session
+from ggml_rpc_ref.fuzz.variants import variants
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.server.handlers import Session as ServerSession
 from ggml_rpc_ref.spec.messages import Hello, HelloReply
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 Reader = Callable[[Path], object]
 FILES: Final = 0.05
 """The part of the rounds that go to the decoder and the readers of files."""
+VARIANTS: Final = 500
+CLOCK: Final = 16
+"""Rounds between two looks at the time that was used, which on some systems takes as long as a round."""
 CUT_UP: Final = 0.05
 """The part of the sessions that are had a second time, cut up."""
 
@@ -69,7 +74,8 @@ class Sums:
 
     Attributes:
         seconds: of processor.
-        sessions, messages: that our server had.
+        sessions, messages: that our server had; of a message that is a variant it has the state that the session left.
+        variants: how many of the messages are variants.
         files: that were read.
         outcomes: rule by which a session ended, or "accepted", to how often.
     """
@@ -77,13 +83,14 @@ class Sums:
     seconds: float = 0.0
     sessions: int = 0
     messages: int = 0
+    variants: int = 0
     files: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
 
     def add_to(self, path: Path) -> None:
         """Add these to the sums that a file keeps, one entry for each version of the program's file format."""
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"schema_version": 1}
-        for name in ("seconds", "sessions", "messages", "files"):
+        for name in ("seconds", "sessions", "messages", "variants", "files"):
             content[name] = round(content.get(name, 0) + getattr(self, name), 1)
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -98,6 +105,7 @@ class Ourselves:
         readers: name to what reads a file of any kind, and raises nothing but Misuse or Unsupported where it is damaged.
         samples: kind of file to its suffix and content, beside those that are made of sessions.
         make: makes the backend of each device; every session is then had with the oracle too, and compared. None: the oracle alone.
+        variants: of the messages of each connection, which are said after them.
     """
 
     def __init__(
@@ -108,7 +116,9 @@ class Ourselves:
         readers: Mapping[str, Reader] | None = None,
         samples: Mapping[str, tuple[str, Any]] | None = None,
         make: Callable[[HostMemory], Backend] | None = None,
+        variants: int = VARIANTS,
     ) -> None:
+        self.variants = variants
         self.version, self.rng, self.readers = version, Random(seed), dict(READERS if readers is None else readers)
         self.samples = dict(samples or {})
         self.inside = Inside(version, devices, make=make or Oracle)
@@ -124,15 +134,18 @@ class Ourselves:
             seconds: how long.
             most: messages after which to end; 0: any number.
         """
-        begun, used = time.monotonic(), time.process_time()
+        begun, used, rounds = time.monotonic(), time.process_time(), 0
         with tempfile.TemporaryDirectory(prefix="ggml-rpc-ref-fuzz-") as directory:
             while time.monotonic() - begun < seconds and not (most and self.sums.messages >= most):
                 session = self.chooser.next()
                 found = self._file(session, Path(directory) / "file") if self.rng.random() < FILES else self._session(session)
-                self.sums.seconds = time.process_time() - used
+                rounds += 1
+                if rounds % CLOCK == 0:
+                    self.sums.seconds = time.process_time() - used
                 for defect in found:
                     if self._is_new(defect):
                         yield defect
+        self.sums.seconds = time.process_time() - used
 
     def _is_new(self, defect: Defect) -> bool:
         known = self.defects.setdefault(defect.key, defect)
@@ -143,9 +156,11 @@ class Ourselves:
 
     def _session(self, session: Session) -> Iterator[Defect]:
         what = "; ".join(f"{note.target}: {note.what}" for note in session.notes) + f" (seed {session.seed})"
-        said = self.inside.have(session)
+        crashes: list[Defect] = []
+        said = self.inside.have(session, lambda ours, sent: crashes.extend(self._varied(ours, sent, what)))
         self.sums.sessions += 1
         self.sums.messages += len(session.steps)
+        yield from crashes
         self.sums.outcomes.update(one.violation.rule if one.violation else "accepted" for one in said)
         for one in said:
             if one.crash is not None:
@@ -156,6 +171,21 @@ class Ourselves:
             yield Defect(("not given back",), "memory was not given back at the end of a session", what)
         if self.rng.random() < CUT_UP and session.connections == 1 and self._differs_cut_up(session):
             yield Defect(("segmentation",), "a session means something else where it is cut up", what)
+
+    def _varied(self, ours: ServerSession, sent: bytes, what: str) -> Iterator[Defect]:
+        """Say variants of what a connection was sent to what it has left; yield what is raised that is no Violation."""
+        line = Line(ours, self.version, is_open=True)
+        for data in variants(self.rng, messages_of(sent, self.version), self.version, self.variants):
+            line.receive(data)
+            self.sums.messages += 1
+            self.sums.variants += 1
+            if line.said.crash is not None:
+                yield defect_of(line.said.crash, f"{data.hex()} after {what}")
+            if line.said.violation is not None:
+                self.sums.outcomes[line.said.violation.rule] += 1
+            if line.is_over or line.said.left:
+                line = Line(ours, self.version, is_open=True)
+            line.said.answers.clear()
 
     def _compared(self, session: Session, said: Sequence[Said], right: Sequence[Said], what: str) -> Iterator[Defect]:
         """Yield what the backend computes otherwise than the oracle, or refuses otherwise."""
@@ -169,8 +199,6 @@ class Ourselves:
 
     def _differs_cut_up(self, session: Session) -> bool:
         """Whether a session without buffers of its own gets other answers where it comes in pieces."""
-        from ggml_rpc_ref.server.handlers import Session as ServerSession
-
         data = bytes_of(session, 0, {})
         whole, pieces = (ServerSession(self.inside.host) for _ in range(2))
         with whole, pieces:
@@ -227,6 +255,15 @@ def defect_of(error: Exception, what: str) -> Defect:
     ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "ggml_rpc_ref" in frame.filename]
     where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
     return Defect((type(error).__name__, where), f"{type(error).__name__} at {where}: {error}", what)
+
+
+def messages_of(sent: bytes, version: Version) -> list[bytes]:
+    """Return the whole, well-framed messages at the beginning of bytes."""
+    found = []
+    for due in plan_of(sent, version).dues:
+        _, size = codec.REQUEST_HEAD.unpack_from(sent, due.start)
+        found.append(sent[due.start : due.start + HEAD + size])
+    return found
 
 
 def heard_of(sent: bytes, said: Said, version: Version = DEFAULT) -> Heard:

@@ -9,7 +9,7 @@ from typing import Final
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.order import awaited
-from ggml_rpc_ref.spec.messages import REQUESTS, DeviceCount, GetAlignment, Hello, Message, by_number, fields
+from ggml_rpc_ref.spec.messages import REQUESTS, DeviceCount, GetAlignment, Hello, HelloReply, Message, by_number, fields
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 HEAD: Final = codec.REQUEST_HEAD.size
@@ -80,6 +80,22 @@ def plan_of(data: bytes, version: Version = DEFAULT) -> Plan:
         dues.append(Due(at, row.cls, _reply_size(row.cls, data, at + HEAD, version)))
         at += HEAD + size
     return Plan(tuple(dues))
+
+
+def plan_from_start(data: bytes, version: Version = DEFAULT) -> Plan:
+    """Return how bytes are read with which a connection begins: by HELLO, or not at all."""
+    size = codec.minimum_size(Hello, version)
+    head = codec.request_head(Hello, size, version)
+    if data[:1] != head[:1]:
+        return Plan((), "session.hello-first")
+    if len(data) >= HEAD and not data.startswith(head):
+        return Plan((), "frame.size-fixed")
+    if len(data) < HEAD + size:
+        return Plan((), is_cut=True)
+    rest = plan_of(data[HEAD + size :], version)
+    dues = (Due(due.start + HEAD + size, due.cls, due.reply) for due in rest.dues)
+    reply = codec.REPLY_HEAD.size + codec.minimum_size(HelloReply, version)
+    return Plan((Due(0, Hello, reply), *dues), rest.rule, rest.is_cut)
 
 
 def _reply_size(cls: type, data: bytes, payload: int, version: Version) -> int:

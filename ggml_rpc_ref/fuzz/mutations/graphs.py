@@ -70,7 +70,8 @@ def wide(rng: Random, session: Session) -> Note | None:
         rows += [row for row in sources if int(row["ne"][0]) == old and not row["view_src"]]
     else:
         # the result of a window that moves over an image is made longer by zeros around that
-        edit.node["op_params"][padding] += more * (int(edit.node["op_params"][step]) if step is not None else 1) // 2
+        zeros = int(edit.node["op_params"][padding]) + more * (int(edit.node["op_params"][step]) if step is not None else 1) // 2
+        edit.node["op_params"][padding] = signed(zeros & 0xFFFFFFFF)  # the step may be any number by now
         more -= more % 2
     end = buffer.size
     for row in rows:

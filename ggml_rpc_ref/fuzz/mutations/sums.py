@@ -8,7 +8,8 @@ from typing import Any
 
 from ggml_rpc_ref.fuzz.mutations.table import insert, mutation, odd, pick, put
 from ggml_rpc_ref.fuzz.session import Note, Session
-from ggml_rpc_ref.spec.messages import CAPS_SIZE, CommAllreduce, CommFree, CommInit, command_name
+from ggml_rpc_ref.spec.dtypes import types
+from ggml_rpc_ref.spec.messages import CAPS_SIZE, MAX_DIMS, CommAllreduce, CommFree, CommInit, RpcTensor, command_name
 
 
 @mutation("sum.field")
@@ -56,6 +57,41 @@ def peer(rng: Random, session: Session) -> Note | None:
             new, what = replace(old, leaves=True), "leaves once all is said"
     session.peers = (*session.peers[:at], new, *session.peers[at + 1 :])
     return Note("sum.peer", "the other server", what)
+
+
+@mutation("sum.tensor")
+def tensor(rng: Random, session: Session) -> Note | None:
+    """Sum a tensor that no server can sum: of another type, with gaps, of other dimensions, or in no buffer."""
+    index = pick(rng, session, CommAllreduce)
+    if index is None:
+        return None
+    message: Any = session.steps[index].message
+    old: RpcTensor = message.tensor
+    size = old.nb[0]
+    match rng.randrange(5):
+        case 0:
+            other = rng.choice([*types(session.version), odd(rng, old.type)])
+            new, what = replace(old, type=other), f"type {old.type} -> {other}"
+        case 1:
+            nb = rng.choice(((2 * size, *old.nb[1:]), (0, *old.nb[1:]), (size, odd(rng, old.nb[1]), *old.nb[2:]), (size,) * 4))
+            new, what = replace(old, nb=nb), f"nb {old.nb} -> {nb}"
+        case 2:
+            # as many elements, but not one after the other
+            half = old.ne[0] // 2
+            new = replace(old, ne=(half, 2, 1, 1), nb=(2 * size, size, old.nb[2], old.nb[3]))
+            what = "its elements taken in turns from two rows"
+        case 3:
+            new, what = replace(old, buffer=0), "in no buffer"
+        case _:
+            axis, dims = rng.randrange(MAX_DIMS), list(old.ne)
+            dims[axis] = odd(rng, dims[axis])
+            a, b, c, d = dims
+            ne = (a, b, c, d)
+            new, what = replace(old, ne=ne), f"ne {old.ne} -> {ne}"
+    if new == old:
+        return None
+    put(session, index, replace(message, tensor=new))
+    return Note("sum.tensor", "COMM_ALLREDUCE", what)
 
 
 @mutation("sum.order")
