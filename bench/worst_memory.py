@@ -7,7 +7,11 @@ largest operand has 2^28 elements, so name some ops, or measure at a smaller sca
 counts, CPU seconds, and the shape. Shapes whose operands and grant are above --most are left out, and counted. Exit status 1 if an
 op exceeds its grant.
 
-bench/worst_memory.json keeps what --into wrote: a row for each op, with the day, the machine and the scale.
+bench/worst_memory.json keeps what --into wrote: for each op, version and scale a row with the day and the machine. `worst` is the
+shape that needed the largest share of what it is granted, `slowest` the one whose steps took longest: `granted` and `peak` are
+bytes, `steps` what the plan counts, `seconds` of the processor. Every op has a row at a 1024th of full size (`scale` 1024); those
+with `scale` 1 are the worst and the slowest shape found there, at full size. An op without such a row was not measured at full
+size: its worst shapes have more than 2^31 steps there (quantising), or took longer than the machine of that day had.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from ggml_rpc_ref.fuzz import (
 from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
 from ggml_rpc_ref.fuzz.finds import as_json, script_of, steps_of
 from ggml_rpc_ref.fuzz.inside import Inside
+from ggml_rpc_ref.fuzz.introduce import introduce
 from ggml_rpc_ref.fuzz.jobs import Merged
 from ggml_rpc_ref.fuzz.judge import against, replies_of, suspicions
 from ggml_rpc_ref.fuzz.marks import marks, restored
@@ -47,9 +48,9 @@ from ggml_rpc_ref.fuzz.plan import Due, Plan, plan_from_start, plan_of, sentinel
 from ggml_rpc_ref.fuzz.replay import Player, load
 from ggml_rpc_ref.fuzz.reproduce import Reproducer, smaller
 from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Buffer, Note, Peer, Step
-from ggml_rpc_ref.fuzz.watch import Watched
+from ggml_rpc_ref.fuzz.watch import Usage, Watched
 from ggml_rpc_ref.golden import play, verify
-from ggml_rpc_ref.net.stream import free_port
+from ggml_rpc_ref.net.stream import free_port, parse_endpoint
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import handlers
@@ -72,6 +73,7 @@ from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, PROFILES, Version
 from tests.support.command import run_command
 from tests.support.sabotage import SABOTAGES, InProcess, Sabotage
+from tests.support.versions import HELLO_0, answers, says, serving
 
 SPOKEN = [version for version in PROFILES if op_table(version)]
 
@@ -553,6 +555,12 @@ def test_a_server_that_can_not_be_reached_is_one_sentence() -> None:
         list(Campaign(gone).run())
 
 
+def test_a_server_of_an_unknown_version_is_one_sentence_with_ours() -> None:
+    sentence = r"127\S+ speaks protocol 200\.2\.0, and this program 1\.0\.0, "
+    with serving(answers(HELLO_0, says(200, 2, 0))) as (endpoint, _), pytest.raises(ConnectionError, match=sentence):
+        introduce(parse_endpoint(endpoint), 5.0)
+
+
 def test_the_command_says_what_it_found(tmp_path: Path) -> None:
     done = run_command("fuzz", "--max-time", 0.3, "--json", "--finds", tmp_path / "finds")
     assert done.returncode == 0, done
@@ -716,6 +724,31 @@ def test_memory_that_stays_taken_is_found(tmp_path: Path) -> None:
 
     (find,) = finds_on(InProcess(tmp_path, Sabotage(session=Leaky)), plain=True, ops=("ADD",))
     assert (find.kind, find.rule) == (Kind.LEAK, "session.frees")
+
+
+@pytest.mark.parametrize(("each", "kind"), [(Usage(seconds=2.0), Kind.SLOW), (Usage(now=2**30, peak=2**30), Kind.MEMORY)], ids=str)
+def test_what_costs_too_much_is_found_where_it_took_its_time(tmp_path: Path, each: Usage, kind: Kind) -> None:
+    used = Usage(now=1, peak=1)
+
+    class Costly(handlers.Session):
+        def handle(self, message: object) -> object:
+            nonlocal used
+            if isinstance(message, Graph):
+                time.sleep(0.1)
+                used = Usage(used.now + each.now, used.peak + each.peak, used.seconds + each.seconds)
+            return super().handle(message)
+
+    class Looking(Watched):
+        def usage(self) -> Usage:
+            return used
+
+        def forget_peak(self) -> None:
+            """Do nothing: what it uses is made up."""
+
+    server = InProcess(tmp_path, Sabotage(session=Costly))
+    options = Options(max_time=8.0, plain=True, ops=("ADD",), shrink=0.0, tries=1)
+    found = (event.find for event in Campaign(Looking(lambda: server, spares=0), options).run() if isinstance(event, Found))
+    assert next(found).kind is kind
 
 
 class Restarted(InProcess):

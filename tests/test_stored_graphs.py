@@ -11,6 +11,7 @@ from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.server import stored_graphs
 from ggml_rpc_ref.server.budget import ARRIVING, KEPT, Budget
 from ggml_rpc_ref.server.memory import Buffer, Memory
 from ggml_rpc_ref.server.stored_graphs import StoredGraphs
@@ -137,8 +138,10 @@ def test_one_without_uids_is_never_given_up() -> None:
     assert ids_found(graphs, 0) == [0]
 
 
+@pytest.mark.parametrize("at_once", [2**16, 100])
 @pytest.mark.parametrize("version", [SEVEN, EIGHT], ids=str)
-def test_the_same_graph_again_needs_no_new_plan(version: Version) -> None:
+def test_the_same_graph_again_needs_no_new_plan(version: Version, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_graphs, "AT_ONCE", at_once)
     graphs = StoredGraphs(Budget(2**20), version)
     uid = 5 if version == EIGHT else 0
     assert graphs.take(graph(uid)) is None
