@@ -7,15 +7,18 @@ Each round has the same sessions; the number of messages a second is in `extra_i
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.servers import genuine
 from ggml_rpc_ref.fuzz import Generator
-from ggml_rpc_ref.fuzz.converse import End, Speaker, opened
+from ggml_rpc_ref.fuzz.converse import End, Speaker, allocated, opened
 from ggml_rpc_ref.fuzz.inside import Inside
+from ggml_rpc_ref.fuzz.ourselves import Ourselves
 from ggml_rpc_ref.fuzz.plan import plan_of
-from ggml_rpc_ref.fuzz.session import Session
+from ggml_rpc_ref.fuzz.session import Buffer, Session
 from ggml_rpc_ref.net.stream import Endpoint, open_stream, parse_endpoint
 
 SESSIONS = 100
@@ -42,6 +45,9 @@ def one_by_one(endpoint: Endpoint, session: Session) -> None:
     with open_stream(*endpoint) as stream:
         numbers = opened(stream, session.buffers, session.version)
         for step in session.steps:
+            if isinstance(step.message, Buffer):
+                numbers |= allocated(stream, [step.message], session.version)
+                continue
             data = step.packet(session.version).rendered(numbers)
             stream.send(data)
             for due in plan_of(data, session.version).dues:
@@ -78,6 +84,18 @@ def test_in_process(benchmark: BenchmarkFixture, sessions: list[Session]) -> Non
 
     benchmark(have_all)
     benchmark.extra_info["messages_a_second"] = messages_of(sessions) / benchmark.stats.stats.median
+
+
+def test_ourselves(benchmark: BenchmarkFixture) -> None:
+    """What `fuzz --inside` does of servers: sessions are made, changed, had and followed by their variants."""
+    own = Ourselves(readers={})
+
+    def have_some() -> None:
+        assert list(own.run(60.0, own.sums.messages + 20_000)) == []
+
+    before, used = own.sums.messages, time.process_time()
+    benchmark.pedantic(have_some, rounds=5)
+    benchmark.extra_info["messages_a_second_of_processor"] = (own.sums.messages - before) / (time.process_time() - used)
 
 
 def test_making_sessions(benchmark: BenchmarkFixture) -> None:

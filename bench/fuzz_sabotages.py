@@ -1,6 +1,6 @@
 """How long the fuzzer takes to find each of the sabotaged servers of the tests, none of which it is told of.
 
-    .venv/bin/python -m bench.fuzz_sabotages [--messages 60000] [--jobs 2] [NAME…]
+    .venv/bin/python -m bench.fuzz_sabotages [--messages 200000] [--jobs 2] [NAME…]
 
 Each server runs in a process of its own, with the fuzzer in it, under the options of `ggml-rpc-ref fuzz`. The table is
 bench/fuzz_sabotages.json: name to the messages before the first find, seconds and seconds of processor (of fuzzer and server
@@ -66,7 +66,7 @@ def main() -> None:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--messages", type=int, default=60_000)
+    parser.add_argument("--messages", type=int, default=200_000)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", default="0")
     arguments = parser.parse_args()
@@ -77,8 +77,13 @@ def main() -> None:
         for name, row in pool.imap_unordered(measured, tasks):
             table["rows"][name] = row
             print(f"{name}: {'NOT found' if row is None else row}", flush=True)
+            write(table, arguments.messages)  # after each: what was measured is kept where the rest is not
+
+
+def write(table: dict[str, Any], messages: int) -> None:
+    """Write the table."""
     load = Path("/proc/loadavg").read_text().split()[0]
-    table["date"], table["messages"], table["load"] = time.strftime("%Y-%m-%d"), arguments.messages, float(load)
+    table["date"], table["messages"], table["load"] = time.strftime("%Y-%m-%d"), messages, float(load)
     table["rows"] = {name: table["rows"][name] for name in every() if name in table["rows"]}
     TABLE.write_text(json.dumps(table, indent=1) + "\n")
 

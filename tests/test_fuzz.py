@@ -47,7 +47,7 @@ from ggml_rpc_ref.fuzz.plan import Due, Plan, plan_from_start, plan_of, sentinel
 from ggml_rpc_ref.fuzz.replay import Player, load
 from ggml_rpc_ref.fuzz.reproduce import Reproducer, smaller
 from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Buffer, Note, Peer, Step
-from ggml_rpc_ref.fuzz.watch import Watched
+from ggml_rpc_ref.fuzz.watch import Usage, Watched
 from ggml_rpc_ref.golden import play, verify
 from ggml_rpc_ref.net.stream import free_port
 from ggml_rpc_ref.protocol import codec
@@ -715,6 +715,31 @@ def test_memory_that_stays_taken_is_found(tmp_path: Path) -> None:
 
     (find,) = finds_on(InProcess(tmp_path, Sabotage(session=Leaky)), plain=True, ops=("ADD",))
     assert (find.kind, find.rule) == (Kind.LEAK, "session.frees")
+
+
+@pytest.mark.parametrize(("each", "kind"), [(Usage(seconds=2.0), Kind.SLOW), (Usage(now=2**30, peak=2**30), Kind.MEMORY)], ids=str)
+def test_what_costs_too_much_is_found_where_it_took_its_time(tmp_path: Path, each: Usage, kind: Kind) -> None:
+    used = Usage(now=1, peak=1)
+
+    class Costly(handlers.Session):
+        def handle(self, message: object) -> object:
+            nonlocal used
+            if isinstance(message, Graph):
+                time.sleep(0.1)
+                used = Usage(used.now + each.now, used.peak + each.peak, used.seconds + each.seconds)
+            return super().handle(message)
+
+    class Looking(Watched):
+        def usage(self) -> Usage:
+            return used
+
+        def forget_peak(self) -> None:
+            """Do nothing: what it uses is made up."""
+
+    server = InProcess(tmp_path, Sabotage(session=Costly))
+    options = Options(max_time=8.0, plain=True, ops=("ADD",), shrink=0.0, tries=1)
+    found = (event.find for event in Campaign(Looking(lambda: server, spares=0), options).run() if isinstance(event, Found))
+    assert next(found).kind is kind
 
 
 class Restarted(InProcess):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
+from ggml_rpc_ref.commands.readers import READERS, SAMPLES
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fuzz import ourselves
 from ggml_rpc_ref.fuzz import strategies as rpc
@@ -28,6 +29,7 @@ from ggml_rpc_ref.fuzz.plan import plan_of
 from ggml_rpc_ref.fuzz.session import Session
 from ggml_rpc_ref.fuzz.variants import LONGEST, variants
 from ggml_rpc_ref.fuzz.watch import Watched
+from ggml_rpc_ref.models.gguf_file import ModelFile
 from ggml_rpc_ref.net.stream import open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
@@ -84,7 +86,7 @@ def test_a_lie_is_written_as_it_is_read(tmp_path: Path) -> None:
     lies = all_lies()
     assert [parse_lie(str(lie)) for lie in lies] == lies
     assert len(lies) == len(answered()) * (len(LIES) + 2)
-    with pytest.raises(Misuse, match="is no lie"):
+    with pytest.raises(Misuse, match="is not a lie"):
         parse_lie("white@HELLO#1")
     with pytest.raises(Misuse, match="where it is to connect"):
         next(iter(fuzz_client(["true"], 1.0)))
@@ -215,6 +217,20 @@ def test_our_own_code_bears_damaged_files(monkeypatch: pytest.MonkeyPatch) -> No
     own = Ourselves(seed="files")
     assert [str(defect) for defect in own.run(1.5)] == []
     assert own.sums.files > 0
+
+
+def test_a_gguf_is_among_the_files_that_are_damaged(tmp_path: Path) -> None:
+    suffix, content = SAMPLES["GGUF"]
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(content)
+    READERS["run"](path)
+    file = ModelFile(path)
+    assert (file.architecture, list(file.weights), file.vocabulary is None) == ("gemma3", ["norm.weight", "out.weight"], False)
+    # what fuzzing found: these were looked up without a question
+    for missing in (b"tokenizer.ggml.scores", b"tokenizer.ggml.bos_token_id"):
+        path.write_bytes(content.replace(missing, missing[:-1] + b"X"))
+        with pytest.raises(Misuse, match="can't be read as a GGUF"):
+            ModelFile(path)
 
 
 def test_variants_change_numbers_of_messages_in_place() -> None:

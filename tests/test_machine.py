@@ -107,6 +107,13 @@ def test_every_page_is_there_before_it_is_handed_out(size: int) -> None:
     assert not data.any()
 
 
+@pytest.mark.parametrize("size", [0, 1, 100, 3 * MIB, 33 * MIB + 1])
+def test_memory_begins_at_a_cache_line(size: int) -> None:
+    data = machine.resident(size)
+    assert data.__array_interface__["data"][0] % 64 == 0
+    assert data.shape == (size,)
+
+
 def test_what_the_machine_has_not_is_refused() -> None:
     memory = HostMemory(2**50)
     assert memory.allocate(machine.available()) is None

@@ -15,7 +15,7 @@ from tests.mutation import mutants
 from tests.mutation.__main__ import EQUIVALENT, survivors
 from tests.mutation.forked import Zygote
 from tests.mutation.killing import Killer
-from tests.mutation.reach import Question, find_out
+from tests.mutation.reach import Question, Reach, find_out
 
 CODE = """
 LIMIT = 5
@@ -24,7 +24,13 @@ def f(a, b=3):
     if a < b and a:
         raise ValueError(f"text {a + 1}")
     log.info("not this %d", 4)
-    return a + 2
+    checkpoint()
+    for rows in slabs(a, 4 * b):
+        rows[b + CHUNK] = b
+    if 4 * a <= SLAB_BYTES:
+        return -b
+    node.require(a > b, f"more than {b + 1}", 6, at=a if b else 7)
+    return a.reshape(-1, 8) + 2
 def cost(node):
     return 3 * node
 """
@@ -42,11 +48,15 @@ def test_each_change_is_made_once_and_nothing_else() -> None:
         "`a < b and a` with Or",
         "`a < b` with LtE",
         "without `raise ValueError(f'text {a + 1}')`",
-        "`a + 2` with Sub",
+        "`b + CHUNK` with Sub",
+        "without `node.require(a > b, f'more than {b + 1}', 6, at=a if b else `",
+        "`a > b` with GtE",
+        "`a.reshape(-1, 8) + 2` with Sub",
+        "9 for 8",
         "3 for 2",
     ]
-    texts = {changed(number) for number in range(6)}
-    assert len(texts) == 6
+    texts = {changed(number) for number in range(10)}
+    assert len(texts) == 10
     assert ast.unparse(ast.parse(CODE)) not in texts
     assert "if a <= b and a:" in changed(2)
     assert "        pass" in changed(3)
@@ -69,7 +79,7 @@ FATES = {
 @pytest.fixture(scope="module")
 def killer() -> Iterator[Killer]:
     with Zygote() as zygote:
-        yield Killer(zygote, ASKED, find_out(ASKED))
+        yield Killer(zygote, ASKED, Reach.of(list(find_out(ASKED))))
 
 
 @pytest.mark.parametrize("key", FATES)

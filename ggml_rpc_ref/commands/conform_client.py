@@ -55,6 +55,9 @@ def conform_client(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Also write the report as .json, .xml (JUnit), .sarif or .html; may be repeated."),
     ] = None,
+    reproduce: Annotated[
+        Path | None, typer.Option(metavar="DIRECTORY", help="Write a file for `replay` and a script, a server, for each failure.")
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show what was sent and received, and what the client printed.")
     ] = False,
@@ -74,7 +77,7 @@ def conform_client(
     program = _program(command, name, len(listen or []), wait)
     version = parse_version(proto) if proto else None
     how = Options(timeout, version, addresses, repeat, jobs if command else 1)
-    writing = Writing(tuple(report or ()), write_expect)
+    writing = Writing(tuple(report or ()), write_expect, reproduce)
     options = JudgingOptions(expect=expect, as_json=as_json, verbose=verbose, repeat=repeat, writing=writing)
     with servers_unlogged():
         raise typer.Exit(report_on(program.name, cases, judge(program, cases, how), options, CLIENT_CASES))

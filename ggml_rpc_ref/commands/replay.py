@@ -15,8 +15,18 @@ from ggml_rpc_ref.errors import Misuse
 
 
 def replay(
-    find: Annotated[Path, typer.Argument(metavar="FILE", help="What `fuzz --finds` or `conform --reproduce` wrote.")],
+    find: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="What `fuzz --finds`, `conform --reproduce` or `conform-client --reproduce` wrote."),
+    ],
     target: Annotated[str, typer.Argument(metavar="[HOST:PORT]", help="A server that is running.")] = "",
+    client: Annotated[
+        str,
+        typer.Option(
+            metavar="'CMD … {endpoint}'",
+            help="Of `conform-client`: the client, to which the server's part is played; {endpoint2} too.",
+        ),
+    ] = "",
     spawn: Spawn = "",
     times: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How often to play it.")] = 1,
     timeout: Annotated[float, typer.Option(min=0.1, max=600, metavar="SECONDS", help="How long an answer may take.")] = 5.0,
@@ -26,11 +36,17 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Play a find of `fuzz` or a failure of `conform` again; 0: the fault is gone, 1: it is there, 4: it crashes or hangs."""
-    from ggml_rpc_ref.commands.failure import is_failure, replay_failure
+    from ggml_rpc_ref.commands.failure import is_failure, is_of_client, replay_failure, replay_to_client
     from ggml_rpc_ref.commands.fuzz import check_target
     from ggml_rpc_ref.fuzz import watched
     from ggml_rpc_ref.fuzz.replay import load
 
+    if is_of_client(find):
+        if target or spawn or not client:
+            raise Misuse(f"{find} is played to a client: give its command with --client 'CMD … {{endpoint}}'")
+        raise typer.Exit(replay_to_client(find, client, times, timeout, as_json=as_json))
+    if client:
+        raise Misuse(f"{find} is played to a server, not to a client")
     if not target and not spawn:
         raise Misuse("replay needs a server: HOST:PORT of one that runs, or --spawn 'CMD … {port}'")
     check_target(target, i_own_this_target)

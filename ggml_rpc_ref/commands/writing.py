@@ -13,7 +13,8 @@ from ggml_rpc_ref.commands.output import print_error
 from ggml_rpc_ref.errors import Misuse
 
 if TYPE_CHECKING:
-    from ggml_rpc_ref.conformance import Expected, Report
+    from ggml_rpc_ref.conformance import Expected, Report, Result
+    from ggml_rpc_ref.spec.versions import Version
 
 FORMS = (".json", ".xml", ".sarif", ".html")
 """The endings of reports' names, each a form."""
@@ -109,8 +110,7 @@ def write_file(path: Path, text: str) -> None:
 
 
 def _write_reproducers(directory: Path, report: Report) -> None:
-    from ggml_rpc_ref.conformance import NO_FAULT, Verdict
-    from ggml_rpc_ref.golden import reproducer
+    from ggml_rpc_ref.conformance import NO_FAULT
 
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -120,13 +120,34 @@ def _write_reproducers(directory: Path, report: Report) -> None:
     for result in report.results:
         if result.verdict in NO_FAULT or report.facts is None:
             continue
-        about = f"{result.case.doc} {result.verdict}: {result.detail}"
-        lost = result.verdict is Verdict.CRASH or bool(result.death)
         name = result.case.id.replace("/", "--")
         try:
-            made = reproducer.make(result.record, result.case.id, about, deadly=lost, version=report.facts.version)
+            text, script = (_of_client if report.party == "client" else _of_server)(result, report.facts.version, f"{name}.py")
         except Misuse as reason:
             print_error(f"no reproducer: {reason}")
             continue
-        write_file(directory / f"{name}.json", made.text())
-        write_file(directory / f"{name}.py", reproducer.as_python(made, f"{name}.py"))
+        if text:
+            write_file(directory / f"{name}.json", text)
+        write_file(directory / f"{name}.py", script)
+
+
+def _of_server(result: Result, version: Version, name: str) -> tuple[str, str]:
+    """Return a reproducer's file and script."""
+    from ggml_rpc_ref.conformance import Verdict
+    from ggml_rpc_ref.golden import reproducer
+
+    lost = result.verdict is Verdict.CRASH or bool(result.death)
+    made = reproducer.make(result.record, result.case.id, _about(result), deadly=lost, version=version)
+    return made.text(), reproducer.as_python(made, name)
+
+
+def _of_client(result: Result, version: Version, name: str) -> tuple[str, str]:
+    """Return the file, "" where it could not be told whether a client does the same again, and the script of a server."""
+    from ggml_rpc_ref.conformance.clients import reproducer
+
+    made = reproducer.make(result.record, result.case.id, _about(result), str(result.verdict))
+    return made.text() if made.ended else "", reproducer.as_python(made, name)
+
+
+def _about(result: Result) -> str:
+    return f"{result.case.doc} {result.verdict}: {result.detail}"

@@ -129,7 +129,7 @@ class Said(NamedTuple):
     """A piece of a case's conversation.
 
     Attributes:
-        connection: its number within the case, from 1.
+        connection: its number within the case, from 1; 0: of none, how a client ended.
         verb: "sent" or "got".
         what: the messages that were sent; "FIN" or "RST"; how the connection stands after what was received ("end", "nothing").
         data: the bytes.

@@ -6,6 +6,7 @@ is kept here; the next tasks are told what is known. A worker that dies loses it
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from ggml_rpc_ref.fuzz.events import Began, Count, Ended, Event, Found, Progress
 from ggml_rpc_ref.fuzz.finds import Find, Key, Store, bare
 from ggml_rpc_ref.fuzz.jobs import Goal, Merged
 
+log = logging.getLogger(__name__)
 PIECE: Final = 20.0
 """Seconds of a task."""
 LOOK: Final = 0.5
@@ -88,6 +90,7 @@ def _pieces(client: Any, goal: Goal, merged: Merged) -> Iterator[Event]:
                 yield from _taken(merged, its, future.result(), time.monotonic() - begun)
             else:
                 failures += 1  # its worker died: what it had found in this piece is lost, no other piece
+                log.warning("a piece of the campaign is lost, and the others go on: %s", future.exception(), extra={"piece": its})
                 merged.why = merged.why if failures < ATTEMPTS else f"{failures} tasks in a row failed: {future.exception()}"
         if failures >= ATTEMPTS:
             return

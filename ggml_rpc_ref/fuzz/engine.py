@@ -48,6 +48,10 @@ LEAK: Final = 384 * 2**20
 """Bytes that the server may grow over many sessions."""
 LOOK_FOR_LEAKS: Final = 10
 """Sessions between two looks at the device's free memory."""
+MOMENT: Final = 0.05
+"""Seconds below which a session can't have cost too much: to fill that much memory takes longer."""
+LOOK_FOR_COSTS: Final = 16
+"""Sessions between two looks at what the server's process uses, where they took no longer."""
 LOOKS: Final = 3
 PATIENCE: Final = 5.0
 """Times the timeout after which a server that is not ours to start is given up: it ends the campaign."""
@@ -127,6 +131,7 @@ class Campaign:
         self._idle = Usage()
         self._rejected: dict[Key, int] = {}
         self._free: int | None = None
+        self._is_renewed = False
         self._edges = 0
         self._waits, self._rng = 0, Random(self.options.seed)
         self._kept: set[int] = set()
@@ -236,7 +241,11 @@ class Campaign:
         self._waits += sum(one.waits for one in heard)
         if seen.death is None:
             seen.is_new = self._is_new(session, heard)
-            seen.suspicions = [*suspicions(session, heard), *self._costs(session, before, ends), *self._leaks()]
+            seen.suspicions = [
+                *suspicions(session, heard),
+                *self._costs(session, before, ends, sum(one.seconds for one in heard)),
+                *self._leaks(),
+            ]
             if self._is_for_the_model(session, heard) or model:
                 seen.suspicions += self._model(session, heard)
         return seen
@@ -261,9 +270,9 @@ class Campaign:
         self.count.states[state] += 1
         return is_new
 
-    def _costs(self, session: Session, before: Usage, ends: set[End]) -> Iterator[Suspicion]:
+    def _costs(self, session: Session, before: Usage, ends: set[End], seconds: float) -> Iterator[Suspicion]:
         """Yield what a session cost out of all proportion to its bytes."""
-        after = self._idle = self.server.usage()
+        after = self._idle = self.server.usage() if seconds > MOMENT or not self.count.sessions % LOOK_FOR_COSTS else before
         if End.SILENT in ends or not after.now:
             return
         subject = session.notes[-1].target if session.notes else ""
@@ -277,7 +286,11 @@ class Campaign:
 
     def _leaks(self) -> Iterator[Suspicion]:
         """Yield that memory is missing between two sessions, where what a device has free stands still then."""
+        # a device that did not say the same each time while nobody used it will not do so now
         if self._free is None or self.count.sessions % LOOK_FOR_LEAKS:
+            return
+        if self._is_renewed:  # asked only now: most servers that follow a dead one die before
+            self._free, self._is_renewed = self._free_now(), False
             return
         end, free = time.monotonic() + SETTLING, self._free_now()
         while free is not None and free < self._free and time.monotonic() < end:
@@ -471,8 +484,7 @@ class Campaign:
             raise ConnectionError(f"the server could not be started again after this: {why}: {error}") from None
         # both belong to the process: a new one may give its devices another share of the machine's memory, as ours does
         self._idle = self.server.usage()
-        # a device that did not say the same each time while nobody used it will not do so now
-        self._free = None if self._free is None else self._free_now()
+        self._is_renewed = True
 
 
 def outcome_of(heard: Heard) -> str:

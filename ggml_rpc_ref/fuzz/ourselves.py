@@ -232,7 +232,7 @@ class Ourselves:
         if kind in self.samples:
             suffix, content = self.samples[kind]
             path = path.with_suffix(suffix)
-            path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+            path.write_bytes(content if isinstance(content, bytes) else _text(content).encode())
         else:
             suffix, write = WRITERS[kind]
             path = path.with_suffix(suffix)
@@ -248,6 +248,10 @@ class Ourselves:
                 pass  # said in a sentence
             except Exception as error:
                 yield defect_of(error, f"{name}: {what}")
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else json.dumps(content)
 
 
 def defect_of(error: Exception, what: str) -> Defect:

@@ -74,7 +74,7 @@ class Watched:
         self._ready: list[tuple[threading.Thread, Target, list[BaseException]]] = []
         self._child: int | None = None
         self._forks = False
-        self._printed, self._seen = "", 0
+        self._printed, self._seen, self._born = "", 0, 0
 
     @property
     def restartable(self) -> bool:
@@ -93,12 +93,12 @@ class Watched:
 
     def _look_for_child(self) -> None:
         """Take note of the process that serves, where the server forks: at one of its first connections, if at all."""
-        self._child = None
+        self._child, self._born = None, 0
         if isinstance(self.target, Spawned) and self.target.environ.get(preload.FORK):
             for _ in range(5):
                 with contextlib.suppress(ConnectionError, TimeoutError):
                     version_of(self.target.endpoint, 1.0)
-                if (child := preload.serving(printed(self.target))) is not None:
+                if (child := self._new_child(self.target)) is not None:
                     self._child = child
                     break
                 time.sleep(0.02)
@@ -160,13 +160,27 @@ class Watched:
             os.kill(old, signal.SIGKILL)  # where it died by itself it is no longer there, and its parent has waited for it
         end = time.monotonic() + FORKING
         while time.monotonic() < end:
-            if (child := preload.serving(printed(target))) not in (old, None):
+            if (child := self._new_child(target)) not in (old, None):
                 self._child = child
                 self.starts += 1
                 self._forget_output()
                 return True
             time.sleep(0.001)
         return False
+
+    def _new_child(self, target: Spawned) -> int | None:
+        """Return the process that has begun to serve since the last one was found; None where none has.
+
+        What was printed before is not read again: after some thousand deaths it is megabytes.
+        """
+        with target.log.open("rb") as file:
+            file.seek(self._born)
+            data = file.read()
+        lines = data[: data.rfind(b"\n") + 1]  # the last one may not have come to its end
+        child = preload.serving(lines.decode(errors="replace"))
+        if child is not None:
+            self._born += len(lines)
+        return child
 
     def stop(self) -> None:
         """End all of them."""
@@ -247,8 +261,3 @@ class Watched:
         """Let the most memory used begin anew."""
         with contextlib.suppress(OSError):
             Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-
-
-def printed(target: Spawned) -> str:
-    """Return all that a server has printed since it was started."""
-    return target.log.read_text(errors="replace")

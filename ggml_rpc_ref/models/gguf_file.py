@@ -35,14 +35,18 @@ class ModelFile:
     """
 
     def __init__(self, path: Path) -> None:
-        reader = _reader(path)
         self.path = path
-        self._fields: dict[str, Any] = {
-            name: field.contents() for name, field in reader.fields.items() if field.types and field.types[0].name != "ARRAY"
-        }
-        self.architecture = str(self._fields.get("general.architecture", ""))
-        self.weights = {tensor.name: _weight(tensor, path) for tensor in reader.tensors}
-        self.vocabulary = _vocabulary(reader.fields)
+        kind = _reader_type(path)
+        try:
+            reader = kind(path)
+            self._fields: dict[str, Any] = {
+                name: field.contents() for name, field in reader.fields.items() if field.types and field.types[0].name != "ARRAY"
+            }
+            self.architecture = str(self._fields.get("general.architecture", ""))
+            self.weights = {tensor.name: _weight(tensor, path) for tensor in reader.tensors}
+            self.vocabulary = _vocabulary(reader.fields)
+        except _DAMAGED as error:
+            raise Misuse(f"{path} can't be read as a GGUF: {error or type(error).__name__}") from None
 
     def number(self, key: str, default: float | None = None) -> float:
         """Return a number of the architecture's metadata.
@@ -60,7 +64,12 @@ class ModelFile:
         return int(self.number(key))
 
 
-def _reader(path: Path) -> Any:
+_DAMAGED = (OSError, ValueError, KeyError, IndexError, OverflowError, TypeError, AttributeError, struct.error)
+"""What a damaged file may raise in the package and in what is made of it here: no such type, a text for a number."""
+
+
+def _reader_type(path: Path) -> Any:
+    """Return the package's reader, with arrays read in one piece."""
     try:
         from gguf import GGUFReader, GGUFValueType
     except ImportError:
@@ -88,10 +97,7 @@ def _reader(path: Path) -> Any:
                 raise ValueError(f"an array of {kind.name}")
             return 12 + size, [values], [0], [GGUFValueType.ARRAY, kind]
 
-    try:
-        return Reader(path)
-    except (OSError, ValueError, KeyError, IndexError, OverflowError, struct.error) as error:
-        raise Misuse(f"{path} can't be read as a GGUF: {error}") from None
+    return Reader
 
 
 def _strings(data: Any, start: int, count: int) -> tuple[list[bytes], int]:

@@ -43,7 +43,7 @@ def require_multipliable(node: Node, a: Tensor, b: Tensor) -> None:
     """Refuse operands that cannot be multiplied: rows of different length, matrices that do not broadcast (ggml_can_mul_mat)."""
     node.require(a.ne[0] == b.ne[0], f"rows of the same length, {a.ne[0]}", b.ne[0], at=b)
     for dim in (2, 3):
-        node.require(a.ne[dim] > 0 and b.ne[dim] % a.ne[dim] == 0, f"ne[{dim}] a multiple of {a.ne[dim]}", b.ne[dim], at=b)
+        node.require(a.ne[dim] > 0 and b.ne[dim] % a.ne[dim] == 0, f"ne[{dim}] a multiple of src0's {a.ne[dim]}", b.ne[dim], at=b)
 
 
 def shape(node: Node) -> None:

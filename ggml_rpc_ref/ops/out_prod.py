@@ -23,12 +23,12 @@ TYPES = tuple(name for name in WEIGHTS if name not in ("F16", "BF16"))
 def shape(node: Node) -> None:
     """Refuse operands of different k, matrices that do not broadcast, a result of other dimensions or with gaps."""
     a, b = node.source(0), node.source(1)
-    node.require(a.ne[1] == b.ne[1], f"{a.ne[1]} rows", b.ne[1], at=b)
+    node.require(a.ne[1] == b.ne[1], f"{a.ne[1]} rows as in src0", b.ne[1], at=b)
     for dim in (2, 3):
         n, shared = b.ne[dim], a.ne[dim]
         node.require(shared > 0 and n % shared == 0, f"ne[{dim}] a multiple of {shared}", n, at=b)
         one = n == shared or a.dtype.name == "F32"
-        node.require(one, f"ne[{dim}] of {shared}, as {a.dtype.name} does not broadcast", n, at=b)
+        node.require(one, f"ne[{dim}] of {shared} as in src0, as {a.dtype.name} does not broadcast", n, at=b)
     want = (a.ne[0], b.ne[0], b.ne[2], b.ne[3])
     node.require(node.dst.ne == want and node.dst.is_contiguous, f"a contiguous result of ne {want}", node.dst.ne)
     require_whole_block_rows(node, a, node.dst)

@@ -23,7 +23,7 @@ def shape(node: Node) -> None:
     a, b = node.source(0), node.source(1)
     n = a.ne[0]
     node.require(a.ne[1] == n, "a square matrix", a.ne, at=a)
-    node.require(b.ne[1:] == (n, *a.ne[2:]), f"src1.ne (k, {n}, {a.ne[2]}, {a.ne[3]})", b.ne, at=b)
+    node.require(b.ne[1:] == (n, *a.ne[2:]), f"src1.ne (k, {n}, {a.ne[2]}, {a.ne[3]}) by src0", b.ne, at=b)
     node.require(node.dst.ne == b.ne, f"ne {b.ne} as src1", node.dst.ne)
     for tensor in (a, b, node.dst):
         node.require(_has_dense_matrices(tensor), "matrices without gaps", tensor.nb, at=tensor)

@@ -13,9 +13,10 @@ from typing import Any
 
 import tests.mutation
 from tests.mutation.forked import Zygote
+from tests.mutation.inside import Inside
 from tests.mutation.killing import Killer
 from tests.mutation.mutants import MODULES, Mutant, mutants
-from tests.mutation.reach import known, mark_of, questions
+from tests.mutation.reach import known, mark_of_modules, over_the_wire, questions
 
 HERE = Path(__file__).parent
 REASONS = HERE / "survivors.json"
@@ -41,17 +42,21 @@ def survivors(score: Path) -> list[Mutant]:
 def judge(sample: list[Mutant], results: Path, share: tuple[int, int], limit: float) -> None:
     """Judge one share of the mutants that have no result yet; each result is a line, written as it is found."""
     done = {row["key"] for row in read(results)}
-    asked = questions()
-    reach = known(results.with_suffix(".reach.json"), asked)
-    mark, end = mark_of(asked), time.monotonic() + limit
+    everything = questions()
+    asked = over_the_wire(everything)
+    mark, end = mark_of_modules(), time.monotonic() + limit
+    reach = known(results.with_suffix(".reach.json"), asked, limit)
+    if reach is None:
+        print("not all is known yet of what the cases reach: run it again", file=sys.stderr)
+        return
     with Zygote() as zygote, results.open("a") as file:
-        killer = Killer(zygote, asked, reach)
+        killer = Killer(zygote, asked, reach, Inside(everything))
         for number, mutant in enumerate(sample):
             if number % share[1] != share[0] or mutant.key in done:
                 continue
             if time.monotonic() > end:
                 return
-            if mark_of(asked) != mark:
+            if mark_of_modules() != mark:
                 print("the code has changed since the beginning: run this in a checkout that nobody touches", file=sys.stderr)
                 return
             fate = killer.fate(mutant)

@@ -11,8 +11,10 @@ from ggml_rpc_ref.conformance.runner import Judging, WrongVersion, introduce
 from ggml_rpc_ref.conformance.serving import Serving
 from ggml_rpc_ref.spec.versions import Version
 from tests.mutation.forked import Forked, Zygote
+from tests.mutation.inside import Inside
 from tests.mutation.mutants import Mutant
 from tests.mutation.reach import Question, Reach
+from tests.mutation.zygote import same_closures
 
 TIMEOUT = 4.0
 """Seconds that an answer may take; a hang is confirmed with more."""
@@ -54,16 +56,22 @@ class Killer:
         zygote: what servers are forked from.
         asked: all questions.
         reach: which lines they reach.
+        inside: what judges without a server, where that is possible; None: nothing.
     """
 
-    def __init__(self, zygote: Zygote, asked: list[Question], reach: Reach) -> None:
+    def __init__(self, zygote: Zygote, asked: list[Question], reach: Reach, inside: Inside | None = None) -> None:
         self._zygote, self._asked, self._reach, self._kills = zygote, asked, reach, Counter[int]()
+        self._inside = inside
 
     def fate(self, mutant: Mutant) -> Fate:
         """Return what becomes of a mutant."""
         line = f"{mutant.module}:{mutant.line}"
         reaching = self._reach.by_line.get(line, [])
-        imported = line in self._zygote.imported
+        imported = line in self._zygote.imported or not same_closures(mutant.module, mutant.number)
+        if self._inside is not None and not imported:
+            by, verdict, shown = self._inside.killer(mutant)
+            if by:
+                return Fate(mutant.key, mutant.line, by, verdict, shown, len(reaching))
         chosen = self._order([index for index in reaching if self._reach.usable[index]], everything=imported)
         if not chosen:
             return Fate(mutant.key, mutant.line, "", "", 0, len(reaching))

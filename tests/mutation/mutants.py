@@ -25,8 +25,15 @@ def _below(folder: str) -> list[str]:
     return [path.relative_to(ROOT / PACKAGE).as_posix() for path in paths]
 
 
-ORACLE = [name for folder in ("ops", "ops/shared", "blocks") for name in _below(folder) if name != "ops/compare.py"]
-"""What computes; without what only judges."""
+NEVER_SERVED = {"compare", "permute", "reshape", "transpose", "view", "shared/views"}
+"""Pages of `ops/` that no request reaches: what judges results, and view ops, whose nodes compute nothing and are not looked at."""
+ORACLE = [
+    name
+    for folder in ("ops", "ops/shared", "blocks")
+    for name in _below(folder)
+    if name.removeprefix("ops/").removesuffix(".py") not in NEVER_SERVED
+]
+"""What computes."""
 MODULES = (
     *(f"server/{name}.py" for name in SERVER),
     *(f"protocol/{name}.py" for name in PROTOCOL),
@@ -39,6 +46,12 @@ MODULES = (
 
 UNSEEN = frozenset({"__repr__", "__str__", "state", "as_json", "description"})
 """Functions whose result no peer sees."""
+PORTIONS = {"AT_ONCE", "BLOCK_BYTES", "CHUNK", "COLUMNS", "HANDED_OVER", "IN_PLACE", "MOST_PRODUCTS", "PART", "SHORT"}
+PORTIONS |= {"SLAB_BYTES", "SLAB_ELEMENTS"}
+"""Constants that say how much is done at a time, or from which size on by another way that comes to the same: an expression that
+compares or divides by one decides how long something takes, and how much memory. The loops over the portions are mutated."""
+BY_PORTIONS = {"slabs", "row_blocks", "rows_per_slab"}
+"""Functions whose arguments say how much is done at a time."""
 ESTIMATE = "cost"
 """In the name of a function that estimates memory and work, which only the budget reads; tests/test_cost.py measures them."""
 
@@ -92,7 +105,9 @@ class Mutant:
 class Changer(ast.NodeTransformer):
     """Walks through a module and makes the change with one number; with none it only counts.
 
-    What a message says is left alone, and so are defaults, annotations, docstrings and what is logged.
+    What a message says is left alone (of a condition that a node is required to meet, all but the condition), and so are defaults,
+    annotations, docstrings, what is logged, where a computation may be stopped early (`checkpoint`), how much is computed at a time
+    (PORTIONS), and the length -1 that numpy's reshape works out, for which -2 is the same.
 
     Attributes:
         made: each change that there is, as (line, function, what).
@@ -127,6 +142,25 @@ class Changer(ast.NodeTransformer):
         match node:
             case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="log")))) | ast.JoinedStr() | ast.Assert():
                 return node
+            case ast.Expr(value=ast.Call(func=ast.Name(id="checkpoint"))):
+                return node
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in BY_PORTIONS:
+                return node
+            case ast.stmt() if portions := [name for name, value in ast.iter_fields(node) if _is_portion(value)]:
+                kept = {name: getattr(node, name) for name in portions}
+                for name in portions:
+                    setattr(node, name, ast.Constant(None))
+                super().generic_visit(node)
+                for name, value in kept.items():
+                    setattr(node, name, value)
+                return node
+            case ast.Call(func=ast.Attribute(attr="require"), args=[condition, *words]):
+                node.args = [self.visit(condition), *words]
+                return node
+            case ast.Call(func=ast.Attribute(attr="reshape")):
+                node.func = self.visit(node.func)
+                node.args = [self._length(argument) for argument in node.args]
+                return node
             case ast.Raise():
                 return self._left_out(node) or node
             case ast.Expr(value=ast.Call()):
@@ -146,6 +180,13 @@ class Changer(ast.NodeTransformer):
                     return ast.copy_location(ast.Constant(number + 1), node)
         return super().generic_visit(node)
 
+    def _length(self, node: ast.expr) -> ast.expr:
+        """Visit what reshape gets: lengths, or one tuple of them."""
+        if isinstance(node, ast.Tuple):
+            node.elts = [self._length(entry) for entry in node.elts]
+            return node
+        return node if _is_rest(node) else self.visit(node)
+
     def _left_out(self, node: ast.stmt) -> ast.Pass | None:
         return ast.copy_location(ast.Pass(), node) if self._chosen(node, f"without `{_short(node)}`") else None
 
@@ -156,6 +197,26 @@ class Changer(ast.NodeTransformer):
 
 def _short(node: ast.AST) -> str:
     return ast.unparse(node)[:60]
+
+
+def _is_portion(value: object) -> bool:
+    """Whether a field of a statement is an expression that says how much is done at a time."""
+    if not isinstance(value, ast.expr):
+        return False
+    for part in ast.walk(value):
+        match part:
+            case ast.BinOp(left=ast.Name(id=name), op=ast.FloorDiv()) if name in PORTIONS:
+                return True
+            case ast.BinOp(left=ast.Attribute(attr=name), op=ast.FloorDiv()) if name in PORTIONS:
+                return True
+            case ast.Compare(comparators=[ast.Name(id=name) | ast.Attribute(attr=name)]) if name in PORTIONS:
+                return True
+    return False
+
+
+def _is_rest(node: ast.expr) -> bool:
+    """Whether it is -1."""
+    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and getattr(node.operand, "value", None) == 1
 
 
 def _is_text(node: ast.AST) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from ggml_rpc_ref.conformance import CASES, NO_FAULT, Case, Options, Verdict
@@ -60,9 +62,25 @@ def questions() -> list[Question]:
     return found
 
 
+def over_the_wire(asked: list[Question]) -> list[Question]:
+    """Return those that servers are asked: of the op vectors, all of which are tried without a server, every sixth."""
+    vectors = [question for question in asked if question.case.id.startswith("ops/")]
+    left_out = {question.id for number, question in enumerate(vectors) if number % 6}
+    return [question for question in asked if question.id not in left_out]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found out about a question: the lines that it reaches, how long it takes, whether the unchanged server passes it."""
+
+    lines: list[str]
+    seconds: float
+    usable: bool
+
+
 @dataclass(slots=True)
 class Reach:
-    """What was found out.
+    """What was found out about all questions.
 
     Attributes:
         by_line: line to the indices of the questions that reach it.
@@ -74,27 +92,34 @@ class Reach:
     seconds: list[float]
     usable: list[bool]
 
+    @classmethod
+    def of(cls, found: Sequence[Found]) -> Reach:
+        """Return what was found out about each question, by line."""
+        by_line: dict[str, list[int]] = {}
+        for index, one in enumerate(found):
+            for line in one.lines:
+                by_line.setdefault(line, []).append(index)
+        return cls(by_line, [one.seconds for one in found], [one.usable for one in found])
 
-def find_out(asked: list[Question]) -> Reach:
-    """Put every question to a traced server."""
-    reach = Reach({}, [], [])
+
+def find_out(asked: Sequence[Question]) -> Iterator[Found]:
+    """Put questions to a traced server, one after another."""
     with Zygote() as zygote:
         targets, judges = dict[str, Forked](), dict[Version, Judging]()
-        for index, question in enumerate(asked):
-            target = targets.setdefault(str(question.request), Forked(zygote, {"trace": True, **question.request}))
-            if question.version not in judges:
-                judges[question.version] = _judge(target, question.version)
-            began = time.monotonic()
-            result = judges[question.version].judge(question.case)
-            reach.seconds.append(round(time.monotonic() - began, 4))
-            reach.usable.append(result.verdict is Verdict.PASS and reach.seconds[-1] < SLOW)
-            for line in target.lines():
-                reach.by_line.setdefault(line, []).append(index)
-            if result.verdict not in NO_FAULT:
-                print(f"not used: {question.id} {result.verdict} {result.detail[:150]}", file=sys.stderr)
-        for target in targets.values():
-            target.stop()
-    return reach
+        try:
+            for question in asked:
+                target = targets.setdefault(str(question.request), Forked(zygote, {"trace": True, **question.request}))
+                if question.version not in judges:
+                    judges[question.version] = _judge(target, question.version)
+                began = time.monotonic()
+                result = judges[question.version].judge(question.case)
+                seconds = round(time.monotonic() - began, 4)
+                if result.verdict not in NO_FAULT:
+                    print(f"not used: {question.id} {result.verdict} {result.detail[:150]}", file=sys.stderr)
+                yield Found(sorted(target.lines()), seconds, result.verdict is Verdict.PASS and seconds < SLOW)
+        finally:
+            for target in targets.values():
+                target.stop()
 
 
 def _judge(target: Forked, version: Version) -> Judging:
@@ -104,22 +129,38 @@ def _judge(target: Forked, version: Version) -> Judging:
     return Judging(Serving(target, facts, TIMEOUT), Options(timeout=TIMEOUT, profile="", owned=True))
 
 
-def known(path: Path, asked: list[Question]) -> Reach:
-    """Return what the file says if it is of this code and these questions; else find out and write it."""
-    mark = mark_of(asked)
-    if path.exists():
-        content = json.loads(path.read_text())
-        if content["mark"] == mark:
-            return Reach(content["by_line"], content["seconds"], content["usable"])
-    reach = find_out(asked)
-    content = {"mark": mark, "by_line": reach.by_line, "seconds": reach.seconds, "usable": reach.usable}
-    path.write_text(json.dumps(content))
-    return reach
+def known(path: Path, asked: list[Question], limit: float = float("inf")) -> Reach | None:
+    """Return what the file says of these questions, if it is of this code; what it lacks is found out and written to it.
+
+    Args:
+        path: the file.
+        asked: the questions.
+        limit: seconds after which nothing more is found out.
+
+    Returns:
+        What they reach; None where the time was not enough: ask again, it goes on.
+    """
+    mark, end = mark_of_modules(), time.monotonic() + limit
+    found = _read(path, mark)
+    missing = [question for question in asked if question.id not in found]
+    with contextlib.closing(find_out(missing)) as findings:
+        for question, one in zip(missing, findings if missing else (), strict=False):
+            found[question.id] = one
+            if time.monotonic() > end:
+                break
+    if missing:
+        path.write_text(json.dumps({"mark": mark, "found": {id: astuple(one) for id, one in found.items()}}))
+    return Reach.of([found[question.id] for question in asked]) if all(question.id in found for question in asked) else None
 
 
-def mark_of(asked: list[Question]) -> str:
-    """Return what a result depends on: the questions and the text of the modules."""
-    digest = hashlib.sha256("\n".join(question.id for question in asked).encode())
+def _read(path: Path, mark: str) -> dict[str, Found]:
+    content = json.loads(path.read_text()) if path.exists() else {}
+    return {id: Found(*one) for id, one in content["found"].items()} if content.get("mark") == mark else {}
+
+
+def mark_of_modules() -> str:
+    """Return what the lines that a question reaches depend on: the text of the modules."""
+    digest = hashlib.sha256()
     for module in MODULES:
         digest.update((ROOT / PACKAGE / module).read_bytes())
     return digest.hexdigest()

@@ -115,6 +115,12 @@ def change(module: str, number: int) -> None:
             thing.cache_clear()
 
 
+def same_closures(module: str, number: int) -> bool:
+    """Whether each function of a changed module takes the same variables of those around it, so that it can be put in place."""
+    was = {(it.co_qualname, it.co_firstlineno): it.co_freevars for it in _codes(code(module, -1))}
+    return all(was.get((it.co_qualname, it.co_firstlineno)) == it.co_freevars for it in _codes(code(module, number)))
+
+
 def _module_name(module: str) -> str:
     return f"{PACKAGE}/{module}".removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 

@@ -29,11 +29,12 @@ from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, MAX_SRC, Buf
 )
 def nodes_that_do_not_fit(subject: Subject, op: str) -> None:
     """Nodes of op {} whose dimensions, strides or parameters do not fit it, each a good one but for one change: refused."""
-    lacking = True
+    lacking, asked = [], 0
     for good, rows in groupby(unfit(op, subject.facts.version), key=lambda one: one.good):
+        asked += 1
         if not _computes(subject, op, good):
+            lacking.append(good.id)
             continue
-        lacking = False
         for one in rows:
             peer = subject.connect()
             try:
@@ -44,7 +45,8 @@ def nodes_that_do_not_fit(subject: Subject, op: str) -> None:
                 ) from None
             peer.close()
     if lacking:
-        raise NotJudged(f"it refuses {op}, as a server may (graph.op-supported)")
+        which = "" if len(lacking) == asked else f" with the operands of {', '.join(lacking)}"
+        raise NotJudged(f"it refuses {op}{which}, as a server may (graph.op-supported)")
 
 
 def _computes(subject: Subject, op: str, good: Case) -> bool:

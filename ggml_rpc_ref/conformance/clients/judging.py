@@ -13,11 +13,12 @@ from ggml_rpc_ref.conformance.case import Case
 from ggml_rpc_ref.conformance.clients.bench import Bench, Play, playing
 from ggml_rpc_ref.conformance.clients.heard import Run
 from ggml_rpc_ref.conformance.clients.program import Program
+from ggml_rpc_ref.conformance.clients.reproducer import ENDED, outcome_of
 from ggml_rpc_ref.conformance.clients.script import HONEST
 from ggml_rpc_ref.conformance.diagnosis import WORKING, Ability, Diagnosis, State
 from ggml_rpc_ref.conformance.events import Diagnosed, Ended, Event, Introduced, Result, Started
 from ggml_rpc_ref.conformance.parallel import spread, spread_over_one
-from ggml_rpc_ref.conformance.peer import Facts
+from ggml_rpc_ref.conformance.peer import Facts, Said
 from ggml_rpc_ref.conformance.runner import ask
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, SEVERITY
 from ggml_rpc_ref.protocol import codec
@@ -167,10 +168,16 @@ def judge_one(bench: Bench, case: Case) -> Result:
     result = ask(case, mine)
     if result.verdict not in NO_FAULT and mine.last is not None:
         ended = mine.last.ended
-        result = replace(
-            result, record=mine.last.record(), server_said=ended.lines, death=ended.death if _is_death(ended.status) else ""
-        )
+        death = ended.death if _is_death(ended.status) else ""
+        result = replace(result, record=(*mine.last.record(), *_reaction(mine.last)), server_said=ended.lines, death=death)
     return replace(result, duration=time.monotonic() - begun)
+
+
+def _reaction(run: Run) -> Iterator[Said]:
+    """Yield how the client ended, where what it does about a reply is the matter, and not what its requests hold."""
+    how = outcome_of(run.ended)
+    if how and run.told and not any(run.violations()):
+        yield Said(0, "got", f"{ENDED}{how}", b"")
 
 
 def _is_death(status: int | None) -> bool:

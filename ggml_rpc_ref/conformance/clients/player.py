@@ -22,6 +22,7 @@ from ggml_rpc_ref.backends import Stopped
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.conformance.clients.heard import Asked, Conversation
+from ggml_rpc_ref.conformance.clients.reproducer import CUT, REFUSED, SECOND
 from ggml_rpc_ref.conformance.clients.script import EACH_BYTE, Change, End, Script
 from ggml_rpc_ref.conformance.peer import SHOWN_BYTES, Said
 from ggml_rpc_ref.errors import Violation
@@ -39,6 +40,8 @@ from ggml_rpc_ref.spec.versions import Version
 MEMORY: Final = 2**31
 """Bytes of each device."""
 READ: Final = 2**18
+KEPT: Final = 2**16
+"""Bytes of a reply up to which it is kept for a reproducer."""
 GAP: Final = 0.0005
 """Seconds between two pieces of a reply that is cut: more than the peer's kernel takes to hand over the first."""
 SINGLY: Final = 64
@@ -156,6 +159,8 @@ class _Talk:
         self._is_over = False  # nothing more can be answered, because we have ended our sending
         self._has_to_send = False  # a SET_TENSOR_HASH was answered with 0, and no SET_TENSOR has come since
         self._is_fresh = True  # what is read now has come since a fault was told
+        if server.number:
+            self._note("got", SECOND)
 
     def hang_up(self) -> None:
         """End the connection from another thread."""
@@ -189,7 +194,11 @@ class _Talk:
     def _answer_all(self, session: Session) -> None:
         data = bytearray()
         while True:
-            event = self._connection.next_event()
+            try:
+                event = self._connection.next_event()
+            except Violation as broken:
+                self._note("got", f"{REFUSED}{broken.rule}")
+                raise
             match event:
                 case Request(message):
                     self._take(session, message, memoryview(b""))
@@ -312,7 +321,9 @@ class _Talk:
             self._note("sent", "", data)
 
     def _note(self, verb: str, what: str, data: bytes = b"") -> None:
-        self._talk.record.append(Said(self._talk.number, verb, what, data[: SHOWN_BYTES + 1]))
+        if len(data) > KEPT:
+            what, data = f"{CUT}{len(data)} bytes", data[: SHOWN_BYTES + 1]
+        self._talk.record.append(Said(self._talk.number, verb, what, data))
 
 
 def _pieces(data: bytes, cut: int) -> list[bytes]:

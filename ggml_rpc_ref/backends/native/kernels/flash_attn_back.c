@@ -6,6 +6,8 @@
 #include "rowwise.h"
 #include "sums.h"
 
+#define EACH_OF_4 _Pragma("GCC unroll 4") for (int v = 0; v < 4; v++)
+
 /* Where a source's gradient begins in the result, each padded to 16 bytes. */
 static int64_t begin_of(const struct geometry *g, int slot)
 {
@@ -13,6 +15,51 @@ static int64_t begin_of(const struct geometry *g, int slot)
     for (int before = 0; before < slot; before++)
         begin += parts_of(4 * elements(&g->src[before]), 16) * 4;
     return begin;
+}
+
+/* sum += the sum over i of factor[i] * row[i]; rows lie `row_step` bytes apart, factors `factor_step`. */
+static void add_rows(float *sum, const uint8_t *row, int64_t row_step, const uint8_t *factor, int64_t factor_step, int64_t n,
+                     int64_t length)
+{
+    int64_t j = 0;
+    for (; j + 4 * LANES <= length; j += 4 * LANES) {
+        f32x16 s[4];
+        EACH_OF_4 s[v] = load16(sum + j + v * LANES);
+        for (int64_t i = 0; i < n; i++) {
+            f32x16 times = splat(*(const f32 *)(factor + i * factor_step));
+            const uint8_t *x = row + i * row_step + 4 * j;
+            EACH_OF_4 s[v] = fma16(load16(x + 4 * v * LANES), times, s[v]);
+        }
+        EACH_OF_4 store16(sum + j + v * LANES, s[v]);
+    }
+    for (int64_t left = length - j; left > 0; j += LANES, left -= LANES) {
+        f32x16 s = load_part(sum + j, left);
+        for (int64_t i = 0; i < n; i++)
+            s = fma16(load_part(row + i * row_step + 4 * j, left), splat(*(const f32 *)(factor + i * factor_step)), s);
+        store_part(sum + j, s, left);
+    }
+}
+
+/* to[i] += factor[i] * row, for n rows that lie `stride` floats apart. */
+static void add_to_rows(float *to, int64_t stride, const float *row, const uint8_t *factor, int64_t factor_step, int64_t n, int64_t length)
+{
+    int64_t j = 0;
+    for (; j + 4 * LANES <= length; j += 4 * LANES) {
+        f32x16 x[4];
+        EACH_OF_4 x[v] = load16(row + j + v * LANES);
+        for (int64_t i = 0; i < n; i++) {
+            f32x16 times = splat(*(const f32 *)(factor + i * factor_step));
+            float *at = to + i * stride + j;
+            EACH_OF_4 store16(at + v * LANES, fma16(x[v], times, load16(at + v * LANES)));
+        }
+    }
+    for (int64_t left = length - j; left > 0; j += LANES, left -= LANES) {
+        f32x16 x = load_part(row + j, left);
+        for (int64_t i = 0; i < n; i++) {
+            float *at = to + i * stride + j;
+            store_part(at, fma16(x, splat(*(const f32 *)(factor + i * factor_step)), load_part(at, left)), left);
+        }
+    }
 }
 
 /* One query: its weights and the gradient of its scores go to `weight` and `score`; n keys are seen. */
@@ -26,10 +73,7 @@ static void attend(const struct node *node, const float *q, const uint8_t *gradi
     float top = largest_of(weight, n), factor = (float)(1 / sum_of_exponentials(weight, n, top));
     MAP1(weight, weight, n, exp16(x - top) * factor);
     memset(score, 0, (size_t)(4 * n));
-    for (int64_t c = 0; c < v->ne[1]; c++) {
-        f32x16 factor = splat(*(const f32 *)(gradient + c * step));
-        MAP2(score, score, (const float *)row_at(v, node->src[2], c, shared.i2, shared.i3), n, fma16(y, factor, x));
-    }
+    add_rows(score, row_at(v, node->src[2], 0, shared.i2, shared.i3), v->nb[1], gradient, step, v->ne[1], n);
     float mean = (float)sum_of_products(weight, score, n);
     MAP2(score, weight, score, n, x * (y - mean) * scale);
 }
@@ -48,15 +92,9 @@ static void add_query(const struct node *node, int64_t query, int64_t head, stru
     float *to_k = (float *)node->dst + begin_of(g, 1) + matrix * k->ne[1] * d;
     float *to_v = (float *)node->dst + begin_of(g, 2) + matrix * k->ne[1] * d;
     memset(to_q, 0, (size_t)(4 * d));
-    for (int64_t i = 0; i < seen; i++, to_k += d) {
-        f32x16 factor = splat(score[i]);
-        MAP2(to_q, to_q, (const float *)row_at(k, node->src[1], i, shared.i2, shared.i3), d, fma16(y, factor, x));
-        MAP2(to_k, to_k, row, d, fma16(y, factor, x));
-    }
-    for (int64_t c = 0; c < d; c++, to_v += v->ne[0]) {
-        f32x16 factor = splat(*(const f32 *)(gradient + c * out->nb[0]));
-        MAP2(to_v, to_v, weight, seen, fma16(y, factor, x));
-    }
+    add_rows(to_q, row_at(k, node->src[1], 0, shared.i2, shared.i3), k->nb[1], (const uint8_t *)score, 4, seen, d);
+    add_to_rows(to_k, d, row, (const uint8_t *)score, 4, seen, d);
+    add_to_rows(to_v, v->ne[0], weight, gradient, out->nb[0], d, seen);
 }
 
 static void add_heads(const struct node *node, int64_t first, int64_t last, const struct work *work)

@@ -16,30 +16,55 @@ static void smallest_and_largest(const float *x, int n, float *low, float *high)
     }
 }
 
-/* The low byte of (x * factor + shift) cut to an integer, at most `most` as a signed byte. */
-static inline uint8_t level(float x, float factor, float shift, int most)
+/* Towards zero; -2^31 for NaN and what does not fit. */
+static inline i32x16 truncated16(f32x16 v)
 {
-    int8_t q = (int8_t)truncated(x * factor + shift);
-    return (uint8_t)(q < most ? q : most);
+#if defined(__AVX512F__)
+    return (i32x16)_mm512_cvttps_epi32((__m512)v);
+#elif defined(__AVX2__)
+    return (i32x16)_mm256_cvttps_epi32((__m256)v);
+#else
+    i32x16 whole;
+    for (int i = 0; i < LANES; i++)
+        whole[i] = truncated(v[i]);
+    return whole;
+#endif
+}
+
+/* 32 levels: the low byte of ((x - low) * factor + shift) cut to an integer, at most `most` as a signed byte. */
+static inline void find_levels(const float *x, float low, float factor, float shift, int most, uint8_t *level)
+{
+    for (int i = 0; i < 32; i += LANES) {
+        i32x16 whole = truncated16((load16(x + i) - low) * factor + shift) << 24 >> 24, larger = whole > most;
+        store_levels((int8_t *)level + i, (larger & most) | (whole & ~larger));
+    }
+}
+
+static void put_nibbles(const uint8_t *level, uint8_t *to)
+{
+    for (int i = 0; i < 16; i++)
+        to[i] = (uint8_t)(level[i] | level[16 + i] << 4);
 }
 
 static void quantise_q4_0(const float *x, uint8_t *to)
 {
-    float d = largest(x, 32) / -8, factor = inverse(d);
+    float d = largest(x, 32) / -8;
+    uint8_t level[32];
+    find_levels(x, 0, inverse(d), 8.5f, 15, level);
     put16(to, to_half(d));
-    for (int i = 0; i < 16; i++)
-        to[2 + i] = (uint8_t)(level(x[i], factor, 8.5f, 15) | level(x[16 + i], factor, 8.5f, 15) << 4);
+    put_nibbles(level, to + 2);
 }
 
 static void quantise_q4_1(const float *x, uint8_t *to)
 {
     float low, high;
     smallest_and_largest(x, 32, &low, &high);
-    float d = (high - low) / 15, factor = inverse(d);
+    float d = (high - low) / 15;
+    uint8_t level[32];
+    find_levels(x, low, inverse(d), 0.5f, 15, level);
     put16(to, to_half(d));
     put16(to + 2, to_half(low));
-    for (int i = 0; i < 16; i++)
-        to[4 + i] = (uint8_t)(level(x[i] - low, factor, 0.5f, 15) | level(x[16 + i] - low, factor, 0.5f, 15) << 4);
+    put_nibbles(level, to + 4);
 }
 
 static void put_five_bits(const uint8_t *levels, uint8_t *high, uint8_t *low)
@@ -54,10 +79,9 @@ static void put_five_bits(const uint8_t *levels, uint8_t *high, uint8_t *low)
 
 static void quantise_q5_0(const float *x, uint8_t *to)
 {
-    float d = largest(x, 32) / -16, factor = inverse(d);
+    float d = largest(x, 32) / -16;
     uint8_t levels[32];
-    for (int i = 0; i < 32; i++)
-        levels[i] = level(x[i], factor, 16.5f, 31);
+    find_levels(x, 0, inverse(d), 16.5f, 31, levels);
     put16(to, to_half(d));
     put_five_bits(levels, to + 2, to + 6);
 }
@@ -66,10 +90,9 @@ static void quantise_q5_1(const float *x, uint8_t *to)
 {
     float low, high;
     smallest_and_largest(x, 32, &low, &high);
-    float d = (high - low) / 31, factor = inverse(d);
+    float d = (high - low) / 31;
     uint8_t levels[32];
-    for (int i = 0; i < 32; i++) /* unsigned and without a limit, unlike Q4_1 */
-        levels[i] = (uint8_t)truncated((x[i] - low) * factor + 0.5f);
+    find_levels(x, low, inverse(d), 0.5f, 127, levels); /* without a limit, unlike Q4_1 */
     put16(to, to_half(d));
     put16(to + 2, to_half(low));
     put_five_bits(levels, to + 4, to + 8);

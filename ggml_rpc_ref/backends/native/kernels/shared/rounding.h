@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "half.h"
+#include "vector.h"
 
 static inline void put16(uint8_t *p, uint16_t x) { memcpy(p, &x, 2); }
 
@@ -15,11 +16,17 @@ static inline float inverse(float x) { return x != 0 ? 1.0f / x : 0; }
 /* The first element of largest magnitude; 0 where there is none but NaN. */
 static inline float largest(const float *x, int n)
 {
-    float magnitude = 0, element = 0;
-    for (int i = 0; i < n; i++)
-        if (fabsf(x[i]) > magnitude) {
-            magnitude = fabsf(x[i]);
-            element = x[i];
-        }
-    return element;
+    f32x16 most = splat(0);
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        f32x16 size = (f32x16)((i32x16)load16(x + i) & 0x7FFFFFFF);
+        most = choose(size > most, size, most);
+    }
+    float magnitude = max16(most);
+    for (; i < n; i++)
+        magnitude = fabsf(x[i]) > magnitude ? fabsf(x[i]) : magnitude;
+    for (i = 0; magnitude > 0 && i < n; i++)
+        if (fabsf(x[i]) == magnitude)
+            return x[i];
+    return 0;
 }

@@ -134,7 +134,7 @@ void tile_rows(int32_t type, const uint8_t *rows, int64_t stride, int count, int
     float(*part)[PART] = (float(*)[PART])(to + padded(k) * 64);
     memset(part, 0, sizeof *part * TILE_ROWS);
     int size = type_size[type];
-    for (int64_t i = 0; i < k; i += PART) {
+    for (int64_t i = tile_floats_at_once(type, rows, stride, count, k, t.values); i < k; i += PART) {
         int64_t n = min64(PART, k - i);
         for (int r = 0; r < count; r++)
             dequantise_row(type, rows + r * stride + i * size, part[r], n);

@@ -167,3 +167,9 @@ static int64_t tile_at_once(int32_t type, const uint8_t *rows, int64_t stride, i
     (void)type, (void)rows, (void)stride, (void)count, (void)k, (void)t;
     return 0;
 }
+
+static int64_t tile_floats_at_once(int32_t type, const uint8_t *rows, int64_t stride, int count, int64_t k, float *to)
+{
+    (void)type, (void)rows, (void)stride, (void)count, (void)k, (void)to;
+    return 0;
+}

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "tile_layout.h"
+#include "vector.h"
 
 /* Columns from which on unpacking pays, as measured. */
 #define TILES_FROM_FLOATS 8
@@ -114,6 +115,22 @@ static int64_t tile_at_once(int32_t type, const uint8_t *rows, int64_t stride, i
     }
 }
 
+/* Rows of F32, F16 or BF16, sixteen elements at a time; returns how many are done. */
+static int64_t tile_floats_at_once(int32_t type, const uint8_t *rows, int64_t stride, int count, int64_t k, float *to)
+{
+    const int size = type == GGML_TYPE_F32 ? 4 : 2;
+    int64_t done = 0;
+    for (; done + 16 <= k; done += 16) {
+        __m512i in[16], out[16];
+        for (int r = 0; r < 16; r++)
+            in[r] = r < count ? (__m512i)load_floats(rows + r * stride + done * size, type) : _mm512_setzero_si512();
+        transpose(in, out);
+        for (int c = 0; c < 16; c++)
+            _mm512_storeu_si512(to + (done + c) * 16, out[c]);
+    }
+    return done;
+}
+
 /* n words of each of sixteen rows, which lie `stride` bytes apart, to [n][16], and an offset added to each byte; n is a multiple of 8. */
 static void interleave(const uint8_t *from, int64_t stride, int64_t n, int offset, uint8_t *to)
 {
@@ -152,12 +169,20 @@ static inline __attribute__((always_inline)) void multiply_blocks(const struct t
     }
 }
 
+/* Two sums of each column: eight would leave no time between one addition and the next. */
 static void multiply_floats(const float *row, const float *column, int64_t k, __m512 *sum)
 {
-    for (int64_t i = 0; i < k; i++, row += 16, column += 8) {
-        __m512 w = _mm512_loadu_ps(row);
+    __m512 other[TILE_COLUMNS];
+    EACH other[j] = _mm512_setzero_ps();
+    int64_t i = 0;
+    for (; i + 2 <= k; i += 2, row += 32, column += 16) {
+        __m512 w = _mm512_loadu_ps(row), next = _mm512_loadu_ps(row + 16);
         EACH sum[j] = _mm512_fmadd_ps(w, _mm512_set1_ps(column[j]), sum[j]);
+        EACH other[j] = _mm512_fmadd_ps(next, _mm512_set1_ps(column[8 + j]), other[j]);
     }
+    if (i < k)
+        EACH sum[j] = _mm512_fmadd_ps(_mm512_loadu_ps(row), _mm512_set1_ps(column[j]), sum[j]);
+    EACH sum[j] = _mm512_add_ps(sum[j], other[j]);
 }
 
 static void multiply(int32_t type, const struct tile *t, const struct columns *c, int64_t k, float (*to)[TILE_ROWS])

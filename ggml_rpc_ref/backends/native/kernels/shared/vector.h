@@ -35,7 +35,19 @@ static inline void store16(void *p, f32x16 v) { memcpy(p, &v, sizeof v); }
 
 static inline f32x16 splat(float x) { return x - (f32x16){0}; }
 
-/* The first n floats, n < LANES; the others are 0. */
+/* The first n floats, n < LANES; the others are 0. What is masked is not touched. */
+#if defined(__AVX512F__) && LANES == 16
+static inline f32x16 load_some(const void *p, int64_t n) { return (f32x16)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+static inline void store_some(void *p, f32x16 v, int64_t n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
+#elif defined(__AVX2__) && LANES == 8
+static inline __m256i first_lanes(int64_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static inline f32x16 load_some(const void *p, int64_t n) { return (f32x16)_mm256_maskload_ps(p, first_lanes(n)); }
+static inline void store_some(void *p, f32x16 v, int64_t n) { _mm256_maskstore_ps(p, first_lanes(n), (__m256)v); }
+#else
 static inline f32x16 load_some(const void *p, int64_t n)
 {
     f32x16 v = {0};
@@ -44,6 +56,7 @@ static inline f32x16 load_some(const void *p, int64_t n)
 }
 
 static inline void store_some(void *p, f32x16 v, int64_t n) { memcpy(p, &v, n * sizeof(float)); }
+#endif
 
 /* A vector of the n floats that are left of a row, however many; lanes beyond them are 0, and are not stored. */
 static inline f32x16 load_part(const void *p, int64_t n) { return n >= LANES ? load16(p) : load_some(p, n); }
