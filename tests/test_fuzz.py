@@ -35,6 +35,7 @@ from ggml_rpc_ref.fuzz import (
 from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
 from ggml_rpc_ref.fuzz.finds import as_json, script_of, steps_of
 from ggml_rpc_ref.fuzz.inside import Inside
+from ggml_rpc_ref.fuzz.introduce import introduce
 from ggml_rpc_ref.fuzz.jobs import Merged
 from ggml_rpc_ref.fuzz.judge import against, replies_of, suspicions
 from ggml_rpc_ref.fuzz.marks import marks, restored
@@ -49,7 +50,7 @@ from ggml_rpc_ref.fuzz.reproduce import Reproducer, smaller
 from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Buffer, Note, Peer, Step
 from ggml_rpc_ref.fuzz.watch import Usage, Watched
 from ggml_rpc_ref.golden import play, verify
-from ggml_rpc_ref.net.stream import free_port
+from ggml_rpc_ref.net.stream import free_port, parse_endpoint
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import handlers
@@ -72,6 +73,7 @@ from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, PROFILES, Version
 from tests.support.command import run_command
 from tests.support.sabotage import SABOTAGES, InProcess, Sabotage
+from tests.support.versions import HELLO_0, answers, says, serving
 
 SPOKEN = [version for version in PROFILES if op_table(version)]
 
@@ -550,6 +552,12 @@ def test_a_server_that_can_not_be_reached_is_one_sentence() -> None:
     gone = Watched(lambda: Given(Endpoint("127.0.0.1", free_port())), spares=0)
     with pytest.raises(ConnectionError, match="can't connect"):
         list(Campaign(gone).run())
+
+
+def test_a_server_of_an_unknown_version_is_one_sentence_with_ours() -> None:
+    sentence = r"127\S+ speaks protocol 200\.2\.0, and this program 1\.0\.0, "
+    with serving(answers(HELLO_0, says(200, 2, 0))) as (endpoint, _), pytest.raises(ConnectionError, match=sentence):
+        introduce(parse_endpoint(endpoint), 5.0)
 
 
 def test_the_command_says_what_it_found(tmp_path: Path) -> None:

@@ -297,7 +297,7 @@ def test_whatever_is_asked_next_names_the_server(what: str) -> None:
             graph = scheduler.graph()
             graph.mul_mat(weight, weight)
             asked: dict[str, Callable[[], Any]] = {
-                "write": lambda: [weight.write(np.zeros((8, 8), np.float32)) for _ in range(3)],
+                "write": lambda: list(map(weight.write, [np.zeros((8, 8), np.float32)] * 3)),
                 "split by memory": lambda: scheduler.weights({"blk.0.v": np.ones((2, 2), np.float32)}),
                 "explain": lambda: scheduler.explain(graph),
                 "a state": lambda: scheduler.state("F32", (8, 8), on=a),
