@@ -64,7 +64,7 @@ def test_plan_anew(benchmark: Any, planned: tuple[Scheduler, ScheduledGraph]) ->
     scheduler, graph = planned
     for backend in scheduler.backends:
         assert backend.alignment  # asked of each server once, not for each plan
-    in_cpu_time(benchmark, lambda: place(make_plan(graph.nodes, scheduler.backends, scheduler._channels)))
+    in_cpu_time(benchmark, lambda: place(make_plan(graph.nodes, scheduler.backends, scheduler._channels), scheduler._guard))
 
 
 def test_plan_again(benchmark: Any, planned: tuple[Scheduler, ScheduledGraph]) -> None:

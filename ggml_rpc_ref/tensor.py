@@ -63,7 +63,7 @@ def extent(dtype: DType, ne: Quad, nb: Quad) -> int:
         return 0
     # written out, because a server asks this for each tensor of each request
     (ne0, ne1, ne2, ne3), (nb0, nb1, nb2, nb3) = ne, nb
-    # nb[0] is a block's size; multiplied first, as ggml_nbytes does: the two orders differ where ne[0] is no whole number of blocks
+    # nb[0] is a block's size; multiplied first, as ggml_nbytes does: the two orders differ where ne[0] is not whole blocks
     row = dtype.size + (ne0 - 1) * nb0 if dtype.block == 1 else ne0 * nb0 // dtype.block
     return row + (ne1 - 1) * nb1 + (ne2 - 1) * nb2 + (ne3 - 1) * nb3
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ggml_rpc_ref
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.commands.main import main
+from ggml_rpc_ref.models.gemma3 import Gemma3
 from tests.support import tiny_models
 
 
@@ -148,6 +151,61 @@ def test_run_refuses_a_model_that_is_too_large_before_anything_is_sent(model: Pa
         assert "bytes free and needs" in ran.stderr
         assert "do not fit" in ran.stderr
         assert small.state()["devices"][0]["free"] == 2**18
+
+
+@pytest.mark.parametrize(
+    ("proto", "options", "sentence"),
+    [
+        ("1.0.0", ["--tensor-split", "1"], "speaks 1.0.0, which has no SET_ROWS: it can't keep keys and values"),
+        ("3.6.1", ["--tensor-split", "0,0"], "each must be 0 or more, and one of them more than 0"),
+    ],
+)
+def test_what_can_be_known_before_is_refused_before_anything_is_uploaded(
+    proto: str, options: list[str], sentence: str, model: Path, command: Command
+) -> None:
+    with ggml_rpc_ref.Server("oracle", memory=2**26, proto=proto) as server:
+        ran = command(
+            "run", str(model), "--rpc", server.endpoint, "--prompt", "ab", "-d", "oracle", "-n", "2", "-c", "256", *options
+        )
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+    assert sentence in ran.stderr
+
+
+def test_run_says_how_to_go_on_without_a_server(model: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text so far stays, and the sentence begins on a line of its own."""
+    with ggml_rpc_ref.Server(memory=2**26) as one, ggml_rpc_ref.Server(memory=2**26) as two:
+        real, fed = Gemma3.feed, list[int]()
+
+        def feed(self: Gemma3, tokens: Sequence[int]) -> Any:
+            fed.append(len(tokens))
+            if len(fed) == 3:
+                two.stop()
+            return real(self, tokens)
+
+        monkeypatch.setattr(Gemma3, "feed", feed)
+        both = [one.endpoint, two.endpoint]
+        ran = command(
+            "run",
+            str(model),
+            "--rpc",
+            ",".join(both),
+            "--prompt",
+            "ab",
+            "-d",
+            "oracle",
+            "-n",
+            "9",
+            "-c",
+            "256",
+            "--tensor-split",
+            "1,1",
+        )
+    assert ran.returncode == 3
+    assert ran.stdout.endswith("\n")
+    last = ran.stderr.splitlines()[-1]
+    assert f"{both[1]} is gone: " in last
+    assert re.search(r"lost are \d+ tensors \(.*\), \d+ bytes; nothing of this computation counts", last)
+    assert last.endswith(f"; run again with --rpc {both[0]}")
 
 
 def test_run_needs_a_model_it_can_build(tmp_path: Path, command: Command) -> None:

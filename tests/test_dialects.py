@@ -60,6 +60,7 @@ def test_no_version_of_upstreams_is_taken_for_a_fork() -> None:
 
 def test_what_a_command_means_elsewhere_is_said() -> None:
     assert list(meanings(23)) == ["SYNCHRONIZE in a fork in the manner of qvac-fabric"]
+    assert list(meanings(20)) == ["GET_SNAPSHOT in forks that batch or push tensors"]
     assert list(meanings(16)) == []
     order = Order[None](Version(3, 6, 1), from_start=False)
     with pytest.raises(Violation, match=r"defines none of this number; it is REGISTER_PEER in mesh-llm; it is SET_TENSOR_BATCH, "):

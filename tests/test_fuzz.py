@@ -35,6 +35,7 @@ from ggml_rpc_ref.fuzz import (
 from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
 from ggml_rpc_ref.fuzz.finds import as_json, script_of, steps_of
 from ggml_rpc_ref.fuzz.inside import Inside
+from ggml_rpc_ref.fuzz.introduce import introduce
 from ggml_rpc_ref.fuzz.jobs import Merged
 from ggml_rpc_ref.fuzz.judge import against, replies_of, suspicions
 from ggml_rpc_ref.fuzz.marks import marks, restored
@@ -49,7 +50,7 @@ from ggml_rpc_ref.fuzz.reproduce import Reproducer, smaller
 from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Buffer, Note, Peer, Step
 from ggml_rpc_ref.fuzz.watch import Usage, Watched
 from ggml_rpc_ref.golden import play, verify
-from ggml_rpc_ref.net.stream import free_port
+from ggml_rpc_ref.net.stream import free_port, parse_endpoint
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import handlers
@@ -72,6 +73,7 @@ from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, PROFILES, Version
 from tests.support.command import run_command
 from tests.support.sabotage import SABOTAGES, InProcess, Sabotage
+from tests.support.versions import HELLO_0, answers, says, serving
 
 SPOKEN = [version for version in PROFILES if op_table(version)]
 
@@ -114,9 +116,10 @@ def test_numbers_of_a_graph_are_found_in_every_version() -> None:
         assert sent.count(struct.pack("<Q", 0xAAAA)) == sent.count(struct.pack("<Q", 0xBBBB)) == 2, version
 
 
+@pytest.mark.parametrize("notes", [[], [Note("CPY", "changed", "for the test")]])
 @pytest.mark.parametrize(("meets", "found"), [(False, True), (True, False)])
-def test_a_copy_of_bytes_is_judged_unless_other_results_are_among_them(meets: bool, found: bool) -> None:
-    """Of a changed session: a result over the copy's source is right within a tolerance, and its bytes may be others."""
+def test_a_copy_of_bytes_is_judged_unless_other_results_are_among_them(meets: bool, found: bool, notes: list[Note]) -> None:
+    """A result over the copy's source is right within a tolerance, and its bytes may be others, in a changed session or not."""
     numbers = {name: number for number, name in enumerate(op_table(DEFAULT))}
     tensors = np.zeros(4, codec.layout(RpcTensor, DEFAULT))
     tensors["id"], tensors["ne"], tensors["flags"] = [1, 2, 3, 4], 1, FLAG_COMPUTE
@@ -130,7 +133,7 @@ def test_a_copy_of_bytes_is_judged_unless_other_results_are_among_them(meets: bo
     steps = [Step(0, Graph(0, np.array([2, 4], "<u8"), tensors)), Step(0, read)]
     wanted, got = bytes(256), bytearray(256)
     got[70] = 1
-    session = Session("test", steps=steps, notes=[Note("CPY", "changed", "for the test")])
+    session = Session("test", steps=steps, notes=notes)
     assert ("node CPY" in differs(session, steps[1], wanted, bytes(got))) is found
 
 
@@ -550,6 +553,12 @@ def test_a_server_that_can_not_be_reached_is_one_sentence() -> None:
     gone = Watched(lambda: Given(Endpoint("127.0.0.1", free_port())), spares=0)
     with pytest.raises(ConnectionError, match="can't connect"):
         list(Campaign(gone).run())
+
+
+def test_a_server_of_an_unknown_version_is_one_sentence_with_ours() -> None:
+    sentence = r"127\S+ speaks protocol 200\.2\.0, and this program 1\.0\.0, "
+    with serving(answers(HELLO_0, says(200, 2, 0))) as (endpoint, _), pytest.raises(ConnectionError, match=sentence):
+        introduce(parse_endpoint(endpoint), 5.0)
 
 
 def test_the_command_says_what_it_found(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_lie_is_written_as_it_is_read(tmp_path: Path) -> None:
     lies = all_lies()
     assert [parse_lie(str(lie)) for lie in lies] == lies
     assert len(lies) == len(answered()) * (len(LIES) + 2)
-    with pytest.raises(Misuse, match="is no lie"):
+    with pytest.raises(Misuse, match="is not a lie"):
         parse_lie("white@HELLO#1")
     with pytest.raises(Misuse, match="where it is to connect"):
         next(iter(fuzz_client(["true"], 1.0)))

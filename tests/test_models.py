@@ -90,6 +90,15 @@ def test_the_check_before_an_upload_counts_the_caches(small: Path) -> None:
             assert backends[0].memory().free == room
 
 
+def test_nothing_is_uploaded_where_proportions_do_not_fit(small: Path) -> None:
+    """To this machine's backend neither, which may be a GPU."""
+    arrived: list[str] = []
+    with ggml_rpc_ref.Scheduler([ggml_rpc_ref.local("oracle", memory=2**26)]) as scheduler:
+        with pytest.raises(Misuse, match="3 proportions do not fit 0 servers' devices"):
+            Gemma3(scheduler, ModelFile(small), [1, 2, 3], 256, lambda device, name, size: arrived.append(name))
+        assert arrived == []
+
+
 def test_this_machine_uses_the_mapped_file_where_it_is(small: Path) -> None:
     """The embeddings, more than its memory, take none of it; what is written to them is not written to the file."""
     before = small.read_bytes()

@@ -31,7 +31,7 @@ from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
 from ggml_rpc_ref.ops.op import Node, Op
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.op_changes import OP_CHANGES
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, VIEW_OPS, op_table
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, GLU_OPS, UNARY_OPS, VIEW_OPS, op_table
 from ggml_rpc_ref.spec.versions import NEWEST, PROFILES
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 from tests.support.seeds import SEED
@@ -277,6 +277,73 @@ def test_enough_of_what_is_drawn_is_computed(name: str) -> None:
     op = ops_of(NEWEST)[name]
     drawn = [draw(op, 1000 * number) for number in range(8)]
     assert sum(found is not None and native(HERE[0], 2).supports(found[0]) for found in drawn) >= 4
+
+
+def f32(*ne: int, fill: str = "normal") -> Operand:
+    return Operand("F32", ne, fill=fill)
+
+
+def f16(*ne: int, fill: str = "normal") -> Operand:
+    return Operand("F16", ne, fill=fill)
+
+
+def pooled(x: int, kernel: int, stride: int, padding: int) -> int:
+    return (x + 2 * padding - kernel) // stride + 1
+
+
+def long_nodes() -> Iterator[tuple[str, Case]]:
+    """Yield nodes whose rows fill several registers and leave a rest, where kernels take another way than in small ones."""
+    for kind, fill in ((0, "normal"), (1, "normal"), (0, "special")):
+        for k, s, p in ((2, 1, 0), (3, 1, 1), (2, 2, 0), (4, 2, 1), (3, 3, 0), (5, 4, 2)):
+            long, tall, values = pooled(600, k, s, p), pooled(9, k, s, p), {"op": kind, "k0": k, "s0": s, "p0": p}
+            yield "POOL_1D", Case("long", f32(long, 3), (f32(600, 3, fill=fill),), values)
+            both_ways = {**values, "k1": k, "s1": s, "p1": p}
+            yield "POOL_2D", Case("long", f32(long, tall, 2), (f32(600, 9, 2, fill=fill),), both_ways)
+    yield "SSM_CONV", Case("long", f32(37, 35, 2), (f32(38, 37, 2), f32(4, 37)), {})
+    for kernel in (f32(7, 3, 5), f16(7, 3, 5)):
+        yield "CONV_TRANSPOSE_1D", Case("long", f32(74 * 2 + 7, 3), (kernel, f32(75, 5)), {"s0": 2, "p0": 0, "d0": 1})
+    sources = (f32(72, 68, 2), f32(72, 68, 2), f32(68, 72, 2), f32(72, 68, 2))
+    yield "FLASH_ATTN_BACK", Case("long", f32(3 * 72 * 68 * 2), sources, {"masked": 0})
+    for size in (64, 72):
+        stream, state = f32(size, 2, 3), f32(size * size * 2, 1)
+        decay, small = f32(size, 2, 3, fill="uniform:0:1"), f32(size, 2, 3, fill="normal:0.1")
+        yield "RWKV_WKV7", Case("long", f32(2 * size, 3 + size), (stream, decay, stream, stream, small, small, state), {})
+        gates = (f32(1, 2, 3, fill="uniform:-2:0"), f32(1, 2, 3, fill="uniform:0:1"))
+        yield "GATED_DELTA_NET", Case("long", f32(2 * size, 3 + size), (small, small, stream, *gates, state), {})
+    for fill in ("normal", "values:1,3,2,3,1", "values:1", "special"):
+        yield "ARGMAX", Case("long", Operand("I32", (300,)), (f32(35, 300, fill=fill),), {})
+    for dtype, length in (("Q4_0", 96), ("Q4_1", 96), ("Q8_0", 96), ("Q4_K", 512), ("BF16", 75), ("F16", 75)):
+        indices = Operand("I32", (7,), fill="index:5")
+        fill = "normal" if dtype in ("BF16", "F16") else "blocks"
+        yield "GET_ROWS", Case("long", f32(length, 7), (Operand(dtype, (length, 5), fill=fill), indices), {})
+    for dtype in ("F32", "F16", "BF16"):
+        yield "MUL_MAT", Case("long", f32(37, 11), (Operand(dtype, (75, 37)), f32(75, 11)), {})
+    for queries, heads, shared in ((1, 8, 2), (1, 6, 2), (2, 7, 1), (9, 4, 2)):
+        for of in (f32, f16):
+            keys, values = of(72, 150, shared), of(90, 150, shared)
+            operands = (f32(72, queries, heads), keys, values, f16(150, queries, fill="mask"))
+            yield "FLASH_ATTN_EXT", Case("long", f32(90, heads, queries), operands, {"scale": 0.1})
+    for kind in range(len(UNARY_OPS)):
+        for fill in ("normal:5", "uniform:-1:1", "special"):
+            yield "UNARY", Case("long", f32(101, 2), (f32(101, 2, fill=fill),), {"kind": kind})
+    for kind in range(GLU_OPS.index("GEGLU_QUICK") + 1):
+        yield "GLU", Case("long", f32(101, 2), (f32(101, 2, fill="normal:3"), f32(101, 2)), {"kind": kind})
+    for fill in ("uniform:0:50", "special"):
+        yield "LOG", Case("long", f32(101, 2), (f32(101, 2, fill=fill),), {})
+    yield "SUM", Case("long", f32(1), (f32(101, 70),), {})
+    yield "GET_ROWS_BACK", Case("long", f32(300, 9), (f32(300, 20), Operand("I32", (20,), fill="index:9")), {})
+
+
+@pytest.mark.parametrize("variant", HERE)
+def test_long_rows(variant: str) -> None:
+    wrong = []
+    for name, case in long_nodes():
+        op = OPS[name]
+        dst, src = recipes.build(name, case)
+        assert native(variant).supports(op.check(dst, src, op.pack(case.params))), case
+        if found := both(native(variant), op, dst, src, op.pack(case.params)):
+            wrong.append(f"{name} {case.dst.ne} {case.params}: {found}")
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("name", ["ADD_ID", "GET_ROWS_BACK", "SSM_SCAN"])

@@ -144,9 +144,13 @@ def test_hello_s_size_is_a_hint_of_the_version(start: Version, size: int, versio
 
 @pytest.mark.parametrize(
     ("by_hello", "size", "words"),
-    [((), 24, "protocol 3.6.1 has 0 bytes; clients of 4.0.0 to 8.0.0 send 24"), (PROFILES, 23, "no version known here"),
-     ((V1_0_0, DEFAULT), 24, "clients of 4.0.0"), (PROFILES, 2**64 - 1, "no version known here sends 18")],
-)  # fmt: skip
+    [
+        ((), 24, "protocol 3.6.1 has 0 bytes; clients of 4.0.0 to 8.0.0 send 24"),
+        (PROFILES, 23, "protocol 3.6.1 has 0 bytes, 4.0.0 has 24; no version known here"),
+        ((V1_0_0, DEFAULT), 24, "clients of 4.0.0"),
+        (PROFILES, 2**64 - 1, "no version known here sends 18"),
+    ],
+)
 def test_a_hello_that_nobody_here_says_is_refused(by_hello: Iterable[Version], size: int, words: str) -> None:
     order: Order[object] = Order(by_hello=by_hello)
     with pytest.raises(Violation, match=words) as caught:

@@ -207,6 +207,19 @@ def test_each_line_of_the_readme_runs(server: ggml_rpc_ref.Server) -> None:
         assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
 
 
+def test_each_name_of_the_table_says_its_counterpart() -> None:
+    """In its docstring, where `help` shows it to whoever knows the C header."""
+    rows = re.findall(r"^\| `(ggml_\w+)\(.*\)` \| `(.+?)` \|", README.read_text(), re.M)
+    assert len(rows) == 10
+    for counterpart, line in rows:
+        (name,) = (
+            name
+            for name in ggml_rpc_ref.__all__
+            if re.search(rf"\b{name}\(", line) and (name != "local" or "Scheduler" not in line)
+        )
+        assert re.search(rf"\b{counterpart}\b", getattr(ggml_rpc_ref, name).__doc__), name
+
+
 def answering(endpoint: str) -> registry.RpcBackend:
     """Return the backend of a server that is just starting."""
     for _ in range(1000):

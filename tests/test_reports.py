@@ -188,8 +188,8 @@ def test_what_is_overdue_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"verdict": "FAIL", "reason": "x", "review_by": "soon"}, "has a review_by that is no day like 2027-01-31"),
-        ({"verdict": "FAIL", "reason": "x", "review_by": 7}, "has a review_by that is no day"),
+        ({"verdict": "FAIL", "reason": "x", "review_by": "soon"}, "has a review_by that is not a day like 2027-01-31"),
+        ({"verdict": "FAIL", "reason": "x", "review_by": 7}, "has a review_by that is not a day"),
         ({"verdict": "FAIL", "reason": "x", "until": "y"}, "has 'until', which means nothing here"),
     ],
 )

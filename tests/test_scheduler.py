@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 import ggml_rpc_ref
 from ggml_rpc_ref.client.devices import Device
+from ggml_rpc_ref.client.scheduler import scheduler as scheduler_module
 from ggml_rpc_ref.client.scheduler.graph import ScheduledGraph
 from ggml_rpc_ref.client.scheduler.layout import Need, lay_out
 from ggml_rpc_ref.client.scheduler.splitting import by_split
@@ -93,15 +95,38 @@ def test_the_same_bits_on_any_number_of_servers(count: int) -> None:
         assert len(used) == min(count, LAYERS)
 
 
-def test_two_devices_of_one_server_copy_there() -> None:
+def forbidden(*_: Any, **__: Any) -> None:
+    raise AssertionError("this was not to be called")
+
+
+def test_two_devices_of_one_server_copy_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """COPY_TENSOR: nothing of the graph passes through this machine but its inputs."""
     with servers(1, "oracle,oracle") as backends, ggml_rpc_ref.Scheduler([*backends, here()]) as scheduler:
         graph, x, hidden = network(scheduler, [1, 1])
         x.write(values(1))
-        graph.compute()
+        with monkeypatch.context() as patch:
+            patch.setattr(Device, "read", forbidden)
+            graph.compute()
         np.testing.assert_allclose(hidden.numpy(), by_numpy(values(1)), rtol=2e-4)
         copies = [row for split in scheduler.explain(graph).splits for row in split.inputs if row.source != "the caller's array"]
         assert [(row.name, row.how) for row in copies] == [(name, "within the server, from") for name in ("rms_norm", "hidden-3")]
+
+
+def test_a_graph_that_is_computed_again_is_not_planned_or_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is memory asked for: only inputs, and what passes from one server to the other, is sent."""
+    with servers(2) as (a, b), ggml_rpc_ref.Scheduler([a, b, here()]) as scheduler:
+        graph, x, hidden = network(scheduler, [1, 1])
+        x.write(values(2))
+        graph.compute()
+        sent = [backend.client._stream.sent for backend in (a, b)]
+        monkeypatch.setattr(scheduler_module, "make_plan", forbidden)
+        monkeypatch.setattr(Device, "alloc", forbidden)
+        x.write(values(1))
+        graph.compute()
+        np.testing.assert_allclose(hidden.numpy(), by_numpy(values(1)), rtol=2e-4)
+        # each gets two tensors, at most 384 bytes, after a record of 296 and 17 more; a graph has that record for each node
+        for before, backend in zip(sent, (a, b), strict=True):
+            assert backend.client._stream.sent - before < 4 * 296 + 2 * 4 * WIDTH * ROWS + 1024
 
 
 def test_an_input_is_copied_once_to_each_backend() -> None:
@@ -153,6 +178,41 @@ def test_independent_splits_run_at_the_same_time() -> None:
         chain, y, _ = network(scheduler, [1, 1, 1])
         y.write(values(1))
         assert not scheduler.explain(chain).parallel
+
+
+def meeting(of: str, devices: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the first call of a method on each of these devices wait until it has been called on all of them."""
+    barrier, real, came = threading.Barrier(len(devices)), getattr(Device, of), set[int]()
+
+    def met(self: Device, *arguments: Any) -> Any:
+        if self in devices and id(self) not in came:
+            came.add(id(self))
+            barrier.wait(60)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Device, of, met)
+
+
+def test_two_servers_compute_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither gets an answer before the other has been asked; a third one needs what both have computed."""
+    with servers(3) as (a, b, c), ggml_rpc_ref.Scheduler([a, b, c, here()]) as scheduler:
+        places = dict(zip("abc", (a, b, c), strict=True))
+        weights = scheduler.weights(dict.fromkeys(places, np.eye(8, dtype=np.float32)), lambda name: places[name])
+        graph = scheduler.graph()
+        x = graph.input("F32", (8, 2), "x")
+        left, right = graph.mul_mat(weights["a"], x), graph.mul_mat(weights["b"], x)
+        both = graph.add(graph.mul_mat(weights["c"], left), right)
+        x.write(np.ones((2, 8), np.float32))
+        meeting("compute", [a, b], monkeypatch)
+        graph.compute()
+        np.testing.assert_array_equal(both.numpy(), np.full((2, 8), 2, np.float32))
+
+
+def test_two_servers_get_weights_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with servers(2) as (a, b), ggml_rpc_ref.Scheduler([a, b, here()]) as scheduler:
+        meeting("write", [a, b], monkeypatch)
+        weights = scheduler.weights({n: np.eye(8, dtype=np.float32) for n in "ab"}, lambda name: a if name == "a" else b)
+        np.testing.assert_array_equal(weights["b"].numpy(), np.eye(8))
 
 
 def test_a_state_stays_on_its_server_from_graph_to_graph() -> None:
@@ -248,6 +308,45 @@ def test_explanations_are_text_json_and_dot() -> None:
         assert f's0 -> s1 [label="hidden-4, {4 * WIDTH * ROWS} bytes"];' in explained.to_dot()
 
 
+def test_an_arrow_comes_from_the_split_that_computed_it() -> None:
+    """Most nodes of a graph have no name of their own, and are called as their op: here one in each of six splits."""
+    with servers(2) as (a, b), ggml_rpc_ref.Scheduler([a, b, here()]) as scheduler:
+        graph, x, _ = network(scheduler, lambda name: (a, b)[int(name[4]) % 2])
+        x.write(values(1))
+        explained = scheduler.explain(graph)
+        rows = [(row.name, row.split, number) for number, split in enumerate(explained.splits) for row in split.inputs]
+        assert [row for row in rows if row[0] == "rms_norm"] == [("rms_norm", number, number + 1) for number in range(LAYERS - 1)]
+        assert {row[1] for row in rows if row[0] in ("x", "shared")} == {None}
+        arrows = re.findall(r"(s\d) -> (s\d)", explained.to_dot())
+        assert sorted(arrows) == sorted(2 * [(f"s{number}", f"s{number + 1}") for number in range(LAYERS - 1)])
+
+
+def test_an_arrow_of_a_view_comes_from_what_it_shows() -> None:
+    """A cache that one server writes and another reads: the view is no more than a place in it."""
+    with servers(2) as (a, b), ggml_rpc_ref.Scheduler([a, b, here()]) as scheduler:
+        cache = scheduler.state("F32", (4, 6), "cache", on=a)
+        weight = scheduler.weights({"w": np.eye(4, dtype=np.float32)}, lambda name: b)["w"]
+        graph = scheduler.graph()
+        rows, at = graph.input("F32", (4, 1), "rows"), graph.input("I64", (1,), "at")
+        seen = graph.view(graph.set_rows(rows, at, cache), 4, 3, nb=(4, 16, 96, 96), name="seen")
+        graph.mul_mat(weight, seen)
+        rows.write(np.ones((1, 4), np.float32))
+        at.write(np.zeros(1, np.int64))
+        assert [(row.name, row.split) for row in scheduler.explain(graph).splits[1].inputs] == [("seen", 0)]
+
+
+def test_memory_of_two_backends_of_one_kind_is_added() -> None:
+    one, two = here(), here()
+    with ggml_rpc_ref.Scheduler([one, two]) as scheduler:
+        weights = scheduler.weights({n: np.eye(8, dtype=np.float32) for n in "ab"}, lambda name: one if name == "a" else two)
+        graph = scheduler.graph()
+        x = graph.input("F32", (8, 1), "x")
+        graph.mul_mat(weights["b"], graph.mul_mat(weights["a"], x))
+        x.write(np.ones((1, 8), np.float32))
+        # on each a row of 8 floats that comes in, and one that comes out
+        assert scheduler.explain(graph).memory == {"oracle": 4 * 8 * 4}
+
+
 # ------------------------------------------------------------------------------------------------------------ what it refuses
 
 
@@ -257,6 +356,14 @@ def test_backends_that_do_not_fit() -> None:
             ggml_rpc_ref.Scheduler([a])
         with pytest.raises(Misuse, match=r"RPC0\[127.0.0.1:\d+\] is listed twice"):
             ggml_rpc_ref.Scheduler([a, a, here()])
+        other_name = a.client.endpoint.replace("127.0.0.1", "localhost")
+        with pytest.raises(Misuse, match=r"localhost:\d+ is the same server as 127.0.0.1:\d+: list it once"):
+            ggml_rpc_ref.Scheduler([a, ggml_rpc_ref.rpc_init(other_name), here()])
+        with (
+            ggml_rpc_ref.Scheduler([a, here()]) as scheduler,
+            pytest.raises(Misuse, match="is the same server as"),
+        ):
+            scheduler.add(ggml_rpc_ref.rpc_init(other_name))
         with pytest.raises(Misuse, match="18 backends: a scheduler takes at most 16 beside"):
             ggml_rpc_ref.Scheduler([here() for _ in range(18)])
 

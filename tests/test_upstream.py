@@ -1028,3 +1028,13 @@ def test_the_genuine_client_that_aborts_leaves_its_last_words(gemma_model: Path)
 def test_the_genuine_client_says_what_it_can_not_do(wishes: dict[str, object], words: str, gemma_model: Path) -> None:
     with pytest.raises(upstream.Failed, match=words):
         upstream.generate("3.6.1", **{"rpc": None, "prompt": CAPITAL} | wishes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("version", "word"), [("3.6.1", "-"), ("4.0.3", "-"), ("5.0.0", "MEMSET_TENSOR"), ("8.0.0", "MEMSET_TENSOR")]
+)
+def test_a_genuine_client_sets_bytes_where_its_version_has_the_message(version: str, word: str, tmp_path: Path) -> None:
+    """The libraries have the function in every version; before the message came, it aborts."""
+    package = PACKAGES[Version.parse(version)]
+    build = upstream.Build(version, package, tmp_path, Path("/python"), tmp_path)
+    assert upstream.client_command(build, ["a:1", "b:2"])[-3:] == [word, "a:1", "b:2"]

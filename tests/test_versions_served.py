@@ -201,7 +201,7 @@ def log_of(caplog: pytest.LogCaptureFixture, proto: str, *sent: bytes) -> str:
     [
         ("3.6.1", 24, ["protocol 3.6.1 has 0 bytes; clients of 4.0.0 to 8.0.0 send 24", "run `serve --proto auto:3.6.1,8.0.0`"]),
         ("7.0.0", 0, ["protocol 7.0.0 has 24 bytes; clients of 1.0.0 to 3.6.1 send 0", "run `serve --proto auto:7.0.0,3.6.1`"]),
-        ("auto", 25, ["no version known here sends 25"]),
+        ("auto", 25, ["protocol 3.6.1 has 0 bytes, 8.0.0 has 24; no version known here sends 25"]),
     ],
 )
 def test_a_hello_of_another_size_is_refused_with_what_it_suggests(

@@ -238,7 +238,7 @@ def search_iq4(x: Values, reach: np.int8, tries: int) -> tuple[Values, Levels]:
     codes, sum_xq, sum_qq = fit_iq4(x, weights, f32(1) / (largest / f32(reach)))
     scale = np.where(sum_qq > 0, sum_xq / sum_qq, f32(0))
     best = scale * sum_xq
-    # quantize_row_iq4_nl_ref passes ntry = -1, whose loop is empty; int(), because -127 - 7 is no int8
+    # quantize_row_iq4_nl_ref passes ntry = -1, whose loop is empty; int(), because -127 - 7 does not fit in int8
     for step in range(-tries, tries + 1) if tries else ():
         _, sum_xq, sum_qq = fit_iq4(x, weights, f32(step + int(IQ4_LEVELS[0])) / largest)
         better = (sum_qq > 0) & (sum_xq * sum_xq > best * sum_qq)

@@ -99,6 +99,11 @@ class Channel:
         return str(self._stream.endpoint)
 
     @property
+    def peer(self) -> str:
+        """The address that the server's name had, as "host:port"."""
+        return self._stream.peer
+
+    @property
     def version(self) -> Version:
         """The protocol version whose layouts are spoken."""
         return self._connection.version

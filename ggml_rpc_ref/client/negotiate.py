@@ -52,7 +52,7 @@ def _sentence(refusals: list[str], own: Version | None) -> str:
     reason = "a server that does not take clients from this address, or is full, does so"
     if own is None:
         tried = " nor ".join(f"one of {codec.minimum_size(Hello, form)} bytes ({_speakers(form)})" for form in forms())
-        return f"{refusals[-1]}; it answers no form of HELLO, neither {tried}: {reason}, and one that is no ggml RPC server"
+        return f"{refusals[-1]}; it answers no form of HELLO, neither {tried}: {reason}, and one that is not a ggml RPC server"
     others = " or ".join(_speakers(form) for form in forms() if codec.minimum_size(Hello, form) != codec.minimum_size(Hello, own))
     return f"{refusals[-1]}; a server of {others} does so, and one that does not take clients from this address, or is full"
 

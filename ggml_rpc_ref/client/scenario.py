@@ -63,7 +63,7 @@ def run(endpoints: Sequence[str], version: Version | None = None, timeout: float
 def _look(device: Device) -> None:
     alignment = device.alignment
     if alignment < 1 or alignment & (alignment - 1):
-        raise Violation("device.alignment", "alignment", alignment, "it is no power of two")
+        raise Violation("device.alignment", "alignment", alignment, "it is not a power of two")
     if device.max_size < 1:
         raise Violation("device.max-size", "max_size", device.max_size)
     device.memory()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +36,7 @@ def run(
     explain: Annotated[bool, typer.Option("--explain", help="Show the splits of the last graph, on standard error.")] = False,
 ) -> None:
     """Run a model over several servers from Python, greedily: an example of the scheduler (models/gemma3.py)."""
+    from ggml_rpc_ref.client.scheduler.lost import ServerLost
     from ggml_rpc_ref.client.scheduler.scheduler import Scheduler
     from ggml_rpc_ref.commands.parsing import distinct_endpoints, proportions
     from ggml_rpc_ref.models.gemma3 import Gemma3
@@ -49,22 +50,34 @@ def run(
     tokens = file.vocabulary.encode(prompt)
     if len(tokens) + n_predict > n_ctx:
         raise Misuse(f"a prompt of {len(tokens)} tokens and {n_predict} more do not fit in a context of {n_ctx}: give -c")
-    backends = [*_devices(distinct_endpoints(rpc.split(",")) if rpc else [], timeout), local(device, threads=threads)]
-    with Scheduler(backends) as scheduler:
-        made = Gemma3(scheduler, file, split, n_ctx, _progress(sum(_sizes(file))))
-        begun = time.monotonic()
-        _print_tokens(file, made.generate(tokens, n_predict))
-        seconds = time.monotonic() - begun
-        print(f"{made.position} tokens in {seconds:.1f} s", file=sys.stderr)
-        if explain:
-            print(made.explain(), file=sys.stderr)
+    endpoints = distinct_endpoints(rpc.split(",")) if rpc else []
+    try:
+        with Scheduler([*_devices(endpoints, timeout), local(device, threads=threads)]) as scheduler:
+            made = Gemma3(scheduler, file, split, n_ctx, _progress(sum(_sizes(file))))
+            begun = time.monotonic()
+            _print_tokens(file, made.generate(tokens, n_predict))
+            seconds = time.monotonic() - begun
+            print(f"{made.position} tokens in {seconds:.1f} s", file=sys.stderr)
+            if explain:
+                print(made.explain(), file=sys.stderr)
+    except ServerLost as lost:
+        # here nobody goes on: the keys and values of what was said are gone with the server
+        others = ",".join(endpoint for endpoint in endpoints if endpoint != lost.endpoint)
+        raise ConnectionError(f"{lost.what}; run again {f'with --rpc {others}' if others else 'without --rpc'}") from lost
 
 
 def _devices(endpoints: list[str], timeout: float) -> list[Device]:
     """Return every device of every server; all are asked before anything is sent to one."""
-    from ggml_rpc_ref.client.registry import rpc_add_server
+    from ggml_rpc_ref.client.device_info import count_devices
+    from ggml_rpc_ref.client.registry import rpc_init
 
-    return [row.backend for endpoint in endpoints for row in rpc_add_server(endpoint, timeout=timeout).devices]
+    firsts = [rpc_init(endpoint, timeout=timeout) for endpoint in endpoints]
+    counts = [count_devices(first.client) for first in firsts]
+    return [
+        rpc_init(first.endpoint, index, timeout=timeout)
+        for first, count in zip(firsts, counts, strict=True)
+        for index in range(count)
+    ]
 
 
 def _sizes(file: ModelFile) -> list[int]:
@@ -76,10 +89,10 @@ def _sizes(file: ModelFile) -> list[int]:
 
 
 def _progress(total: int) -> Callable[[Device, str, int], None]:
-    """Return what is told of each weight that has arrived: it prints a line for each tenth of all bytes."""
+    """Return what is called for each weight that has arrived: it prints a line for each tenth of all bytes."""
     lock, state = threading.Lock(), {"done": 0, "shown": 0}
 
-    def told(device: Device, name: str, size: int) -> None:
+    def progress(device: Device, name: str, size: int) -> None:
         with lock:
             state["done"] += size
             tenth = min(10, state["done"] * 10 // total)
@@ -87,17 +100,19 @@ def _progress(total: int) -> Callable[[Device, str, int], None]:
                 state["shown"] = tenth
                 print(f"upload: {state['done'] / 2**20:.0f} MiB, {name} to {device.name}", file=sys.stderr, flush=True)
 
-    return told
+    return progress
 
 
-def _print_tokens(file: ModelFile, tokens: object) -> None:
+def _print_tokens(file: ModelFile, tokens: Iterable[int]) -> None:
     """Print tokens as they come, whole characters only."""
     import codecs
 
     assert file.vocabulary is not None
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for token in tokens:  # type: ignore[attr-defined]
-        if token in file.vocabulary.ends:
-            break
-        print(decoder.decode(file.vocabulary.decode([token])), end="", flush=True)
-    print(decoder.decode(b"", final=True))
+    try:
+        for token in tokens:
+            if token in file.vocabulary.ends:
+                break
+            print(decoder.decode(file.vocabulary.decode([token])), end="", flush=True)
+    finally:  # what a failure says begins on a line of its own
+        print(decoder.decode(b"", final=True))

@@ -120,7 +120,7 @@ def _day(path: Path, where: str, text: Any) -> date | None:
     try:
         return date.fromisoformat(text)
     except (ValueError, TypeError):
-        raise _other_form(path, f"{where} has a review_by that is no day like 2027-01-31") from None
+        raise _other_form(path, f"{where} has a review_by that is not a day like 2027-01-31") from None
 
 
 def _other_form(path: Path, problem: str) -> Misuse:

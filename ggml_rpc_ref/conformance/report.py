@@ -51,7 +51,7 @@ def outcome(report: Report, expected: Mapping[str, Expected] | None = None) -> O
         return Outcome.TOOL_FAILED
     if verdicts & {Verdict.CRASH, Verdict.HANG}:
         return Outcome.CRASHED
-    # what a broken command kept from being judged is no success; a file of expected failures says it of the command's own case
+    # what a broken command kept from being judged is not a success; a file of expected failures says it of the command's own case
     waits = expected is None and any(r.waits_for and r.verdict is Verdict.SKIP for r in report.results)
     # of a client that fails with an honest server some cases pass, because of what it had not come to
     waits |= report.diagnosis is not None and bool(report.diagnosis.trouble)

@@ -32,7 +32,7 @@ DATA_SHOWN: Final = 64
 
 
 def announced(conversation: Conversation) -> Version | None:
-    """Return the version that the server's first reply announces; None where that is no reply to HELLO that can be read."""
+    """Return the version that the server's first reply announces; None where that is not a reply to HELLO that can be read."""
     stream = conversation.sides.get(Role.SERVER)
     if stream is None:
         return None

@@ -22,7 +22,7 @@ STYLE = """
 }
 """
 SIGNS = {"works": ("✓", "all"), "refused": ("–", "none"), "closed": ("–", "none"), "broken": ("✗", "few")}
-"""Outcome of a pair to its sign and colour: a version that is refused is no fault."""
+"""Outcome of a pair to its sign and colour: a version that is refused is not a fault."""
 MOST = 0.95
 """Of a section's cases; from so many on that pass the cell is not red."""
 

@@ -29,6 +29,8 @@ MOST_CHANGES: Final = 4
 MOST_STEPS: Final = 40
 TRIES: Final = 12
 """Mutations that are tried on a session until one has something to change."""
+OFTEN: Final = {"geometry.wide": 3.0}
+"""Mutations that are tried more often than others: what costs much is looked for on purpose, as hardly any other leads there."""
 LEAST: Final = 0.5
 """How often these are tried in the order of how seldom a session about the same op or act got them: one that can only change what
 few sessions have, such as a sum with another server, would else hardly ever be the one."""
@@ -144,7 +146,7 @@ class Chooser:
                 return
 
     def _weight(self, name: str) -> float:
-        return 1.0 + min(4.0, self.news[name, ""] / 4)
+        return OFTEN.get(name, 1.0) + min(4.0, self.news[name, ""] / 4)
 
     def _is_stale(self, notes: Sequence[Note]) -> bool:
         """Whether to leave out a session since its like has killed often: a death costs as much as hundreds of sessions."""

@@ -146,7 +146,7 @@ class Said:
     Attributes:
         answers: of the messages that were accepted, in order.
         violation: why it was ended; None where it was not.
-        crash: an exception that is no Violation: a defect of ours.
+        crash: an exception that is not a Violation: a defect of ours.
         left: bytes that were no whole message.
     """
 
@@ -259,7 +259,7 @@ class Line:
         self._fed = 0
 
     def hello(self, caps: bytes = b"") -> None:
-        """Say HELLO, which is no part of the answers."""
+        """Say HELLO, which is not part of the answers."""
         self.receive(codec.encode_request(hello(self._version, caps), self._version))
         self.said.answers.clear()
         self._fed = 0

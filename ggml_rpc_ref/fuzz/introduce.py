@@ -12,6 +12,7 @@ from ggml_rpc_ref.fuzz.converse import opened
 from ggml_rpc_ref.fuzz.session import Buffer
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
+from ggml_rpc_ref.protocol.negotiation import not_spoken
 from ggml_rpc_ref.spec.messages import (
     DeviceCount,
     DeviceCountReply,
@@ -52,7 +53,7 @@ def introduce(endpoint: Endpoint, timeout: float) -> Introduction:
     """
     version = version_of(endpoint, timeout)
     if version not in PROFILES:
-        raise ConnectionError(f"{endpoint} speaks protocol {version}, which is not known here")
+        raise ConnectionError(f"{endpoint} {not_spoken(version)}")
     try:
         with open_stream(*endpoint, timeout=timeout) as stream:
             opened(stream, (), version)

@@ -84,7 +84,7 @@ class Kind(StrEnum):
     SLOW = "slow"
     LEAK = "leak"
     DEFECT = "defect"
-    """An exception that is no Violation, in our own server."""
+    """An exception that is not a Violation, in our own server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +324,7 @@ def _differs(session: Session, step: Step | None, request: Any, wanted: bytes, r
             return f"{size} bytes were given in place of {request.size}" if handle and size < request.size else ""
         case GetAlignment():
             alignment = int.from_bytes(reply, "little")
-            return "" if alignment and not alignment & alignment - 1 else f"an alignment of {alignment} is no power of two"
+            return "" if alignment and not alignment & alignment - 1 else f"an alignment of {alignment} is not a power of two"
         case GetMaxSize():
             return "" if any(reply) else "a largest size of 0"
         case GetDeviceMemory():

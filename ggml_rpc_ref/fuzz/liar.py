@@ -97,7 +97,7 @@ def parse_lie(text: str, version: Version = DEFAULT) -> Lie:
     name, _, rest = text.partition("@")
     command, _, number = rest.partition("#")
     if name not in (*LIES, "drip", "silence") or command not in answered(version) or not (number or "1").isdigit():
-        raise Misuse(f"{text!r} is no lie: write NAME@COMMAND#NUMBER with one of {', '.join([*LIES, 'drip', 'silence'])}")
+        raise Misuse(f"{text!r} is not a lie: write NAME@COMMAND#NUMBER with one of {', '.join([*LIES, 'drip', 'silence'])}")
     return Lie(name, command, int(number or 1))
 
 
@@ -134,7 +134,7 @@ class Liar:
         """End the server.
 
         Raises:
-            Exception: where something went wrong in it that is no lie.
+            Exception: where something went wrong in it that is not a lie.
         """
         self._player.stop()
         if self._player.defect is not None:

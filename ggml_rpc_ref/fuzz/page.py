@@ -123,7 +123,7 @@ def _step(step: Step, version: Version) -> str:
 
 
 def explained(step: Step, version: Version) -> Iterator[str]:
-    """Yield the fields of what a step sends, with their offsets, a line each; bytes where it is no message."""
+    """Yield the fields of what a step sends, with their offsets, a line each; bytes where it is not a message."""
     data = step.packet(version).template
     if isinstance(step.message, Graph):
         yield from _graph(step.message, version)

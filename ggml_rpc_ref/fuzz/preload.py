@@ -151,7 +151,7 @@ _REPORTED: Final = re.compile(r"^ *#\d+ 0x[0-9a-f]+ in (.+?) \(?((?:/|<)\S+)", r
 _REPORTERS: Final = re.compile(
     r"/libsanitizer/|/(?:python[\d.]*|libpython\S*|libffi\S*|_ctypes\S*|libc\.\S*|libasan\S*|libubsan\S*|ld-\S*)\+0x"
 )
-"""Frames that are no part of the server: the sanitizer itself, and the Python that a genuine build runs in."""
+"""Frames that are not part of the server: the sanitizer itself, and the Python that a genuine build runs in."""
 
 
 def build(directory: Path) -> Path | None:

@@ -25,7 +25,7 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files.conversation import Exactly, Named, Piece, Repeated, expand, piece_as_json, piece_from_json, size_of
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.messages import Hello
+from ggml_rpc_ref.spec.messages import REQUESTS, BufferGetBase, Hello
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
 
 FORM: Final = "ggml-rpc-ref reproducer"
@@ -165,14 +165,19 @@ def _moves(record: Iterable[Any]) -> Iterator[Move]:
                 yield Move(number, "got", tuple(pieces), "" if end else what, "nothing" if end.startswith("nothing") else end)
 
 
+_HEAD, _HANDLE = codec.REQUEST_HEAD, struct.Struct("<Q")
+_ASKS_BASE: Final = REQUESTS[BufferGetBase].number
+
+
 def _handles_asked_about(data: bytes) -> list[int]:
     """Return the handles in the BUFFER_GET_BASE requests of a piece that begins with a message."""
-    found, at = [], 0
-    while at + 9 <= len(data):
-        command, (size,) = data[at], struct.unpack_from("<Q", data, at + 1)
-        if command == 3 and size == 8 and at + 17 <= len(data):
-            found.append(struct.unpack_from("<Q", data, at + 9)[0])
-        at += 9 + size
+    found, at = list[int](), 0
+    while at + _HEAD.size <= len(data):
+        command, size = _HEAD.unpack_from(data, at)
+        at += _HEAD.size
+        if command == _ASKS_BASE and size == _HANDLE.size <= len(data) - at:
+            found += _HANDLE.unpack_from(data, at)
+        at += size
     return found
 
 

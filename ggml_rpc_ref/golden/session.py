@@ -78,7 +78,7 @@ def make(path: Path, labels: Labels) -> Session:
     """Return the session vector of a recording; of a damaged one up to the damage.
 
     Raises:
-        Damaged: for a file that is no recording.
+        Damaged: for a file that is not a recording.
         Misuse: for one that can't be read, holds no message, or those of several protocol versions, and for labels that can't be.
     """
     for word in (labels.id, *labels.flags):

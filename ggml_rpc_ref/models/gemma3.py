@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.client.scheduler.explain import Explanation
 from ggml_rpc_ref.client.scheduler.graph import ScheduledGraph
 from ggml_rpc_ref.client.scheduler.scheduler import Scheduler
@@ -25,6 +26,7 @@ from ggml_rpc_ref.client.scheduler.weights import Uploaded
 from ggml_rpc_ref.client.tensors import RemoteTensor
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.models.gguf_file import ModelFile
+from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.tensor import Array
 
 CELLS = 256
@@ -36,6 +38,7 @@ WINDOWED_BASE = 10000.0
 PRECISE = 10
 """GGML_PREC_F32."""
 F16_BYTES = 2
+WRITES_CACHE = "SET_ROWS"
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 
@@ -105,12 +108,12 @@ class Step:
         sizes, weights = self._model.sizes, self._model.weights
         x = graph.scale(graph.get_rows(weights[EMBEDDING], self.tokens), math.sqrt(sizes.width))
         for layer in range(sizes.layers):
-            heard = self._attention(graph, layer, self._normed(graph, x, f"blk.{layer}.attn_norm"))
+            attn_out = self._attention(graph, layer, self._normed(graph, x, f"blk.{layer}.attn_norm"))
             if layer == sizes.layers - 1:  # what follows is wanted for the last token alone
-                heard, x = graph.get_rows(heard, self.last), graph.get_rows(x, self.last)
-            x = graph.add(self._normed(graph, heard, f"blk.{layer}.post_attention_norm"), x)
-            thought = self._forward(graph, layer, self._normed(graph, x, f"blk.{layer}.ffn_norm"))
-            x = graph.add(self._normed(graph, thought, f"blk.{layer}.post_ffw_norm"), x)
+                attn_out, x = graph.get_rows(attn_out, self.last), graph.get_rows(x, self.last)
+            x = graph.add(self._normed(graph, attn_out, f"blk.{layer}.post_attention_norm"), x)
+            ffn_out = self._forward(graph, layer, self._normed(graph, x, f"blk.{layer}.ffn_norm"))
+            x = graph.add(self._normed(graph, ffn_out, f"blk.{layer}.post_ffw_norm"), x)
         return graph.mul_mat(weights[OUTPUT], self._normed(graph, x, "output_norm"), name="logits")
 
     def _normed(self, graph: ScheduledGraph, x: RemoteTensor, name: str) -> RemoteTensor:
@@ -123,20 +126,20 @@ class Step:
         def projected(name: str, heads: int) -> RemoteTensor:
             return graph.reshape(graph.mul_mat(weights[f"blk.{layer}.attn_{name}.weight"], x), sizes.head, heads, count)
 
-        def turned(name: str, heads: int) -> RemoteTensor:
+        def rotated(name: str, heads: int) -> RemoteTensor:
             normed = self._normed(graph, projected(name, heads), f"blk.{layer}.attn_{name}_norm")
             base = sizes.base if is_global else WINDOWED_BASE
             how = {"n_ctx_orig": sizes.trained, "freq_base": base, "beta_fast": 32.0, "beta_slow": 1.0}
             return graph.op("ROPE", [normed, self.positions], params={"n_dims": sizes.head, "mode": "neox", **how})
 
-        query = graph.scale(turned("q", sizes.heads), 1 / math.sqrt(sizes.head))
-        keys, values = turned("k", sizes.heads_kv), projected("v", sizes.heads_kv)
+        query = graph.scale(rotated("q", sizes.heads), 1 / math.sqrt(sizes.head))
+        keys, values = rotated("k", sizes.heads_kv), projected("v", sizes.heads_kv)
         seen_keys, seen_values = (
             self._cached(graph, *pair) for pair in zip(self._model.caches[layer], (keys, values), strict=True)
         )
         mask = self.masks[0 if is_global else 1]
-        heard = graph.flash_attn_ext(graph.permute(query, 0, 2, 1, 3), seen_keys, seen_values, mask, scale=1.0, prec=PRECISE)
-        return graph.mul_mat(weights[f"blk.{layer}.attn_output.weight"], graph.reshape(heard, sizes.head * sizes.heads, count))
+        attn_out = graph.flash_attn_ext(graph.permute(query, 0, 2, 1, 3), seen_keys, seen_values, mask, scale=1.0, prec=PRECISE)
+        return graph.mul_mat(weights[f"blk.{layer}.attn_output.weight"], graph.reshape(attn_out, sizes.head * sizes.heads, count))
 
     def _cached(self, graph: ScheduledGraph, cache: RemoteTensor, new: RemoteTensor) -> RemoteTensor:
         """Write new rows into a cache, and return all that the graph looks at, by heads."""
@@ -160,7 +163,7 @@ class Gemma3:
         file: the model.
         split: which backend has which layers, as `Scheduler.weights` takes it.
         n_ctx: tokens that prompt and continuation may have together.
-        told: called with backend, name and bytes for each weight that has arrived.
+        progress: called with backend, name and bytes for each weight that has arrived.
 
     Raises:
         Misuse: where the file is no such model, and as `Scheduler.weights`.
@@ -176,19 +179,25 @@ class Gemma3:
         file: ModelFile,
         split: Split = MEMORY,
         n_ctx: int = 1024,
-        told: Uploaded = lambda device, name, size: None,
+        progress: Uploaded = lambda device, name, size: None,
     ) -> None:
         self.scheduler, self.sizes, self.position = scheduler, Sizes.of(file), 0
         self.n_ctx = -(-n_ctx // CELLS) * CELLS
         given = dict(file.weights)
         # the matrix of the output is that of the embeddings again, which lies on this machine
         given.setdefault(OUTPUT, given[EMBEDDING])
-        here = {EMBEDDING: given.pop(EMBEDDING)}
-        self.weights = scheduler.weights(here, lambda name: scheduler.backends[-1], told=told)
+        chosen, here = scheduler.choose(split, given), scheduler.backends[-1]
+
+        def backend_of(name: str) -> Device:
+            return here if name == EMBEDDING else chosen(name)
+
         row = self.sizes.head * self.sizes.heads_kv
         pairs = [[f"blk.{layer}.attn_{which}.weight" for which in "kv"] for layer in range(self.sizes.layers)]
         caches = {name: F16_BYTES * row * self.n_ctx for pair in pairs for name in pair}
-        self.weights |= scheduler.weights(given, split, beside=caches, told=told)
+        for backend in map(backend_of, caches):
+            if WRITES_CACHE not in op_table(backend.version):
+                raise Misuse(f"{backend.name} speaks {backend.version}, which has no {WRITES_CACHE}: it can't keep keys and values")
+        self.weights = scheduler.weights(given, backend_of, reserve=caches, progress=progress)
         self.caches = [
             [scheduler.state("F16", (row, self.n_ctx), f"cache of {name}", on=self.weights[name]) for name in pair]
             for pair in pairs

@@ -227,12 +227,15 @@ class Stream:
         timeout: seconds that a call may take, plus one for each MiB that it moves.
 
     Attributes:
+        peer: the address that the endpoint's name had, as text; the endpoint itself where there is none.
         sent: bytes sent so far.
         received: bytes received so far.
     """
 
     def __init__(self, sock: socket.socket, endpoint: Endpoint, timeout: float) -> None:
-        self.endpoint, self.timeout = endpoint, timeout
+        self.endpoint, self.timeout, self.peer = endpoint, timeout, str(endpoint)
+        with contextlib.suppress(OSError, TypeError):  # it has gone again, or is not a socket with addresses
+            self.peer = str(Endpoint(*sock.getpeername()[:2]))
         self.sent = self.received = 0
         self._socket = sock
 

@@ -19,7 +19,7 @@ from ggml_rpc_ref.tensor import F32Array, Tensor
 
 
 def shape(node: Node) -> None:
-    """Refuse further dimensions, gaps, rows that are no whole number of taps, a result of other dimensions or type."""
+    """Refuse further dimensions, gaps, rows that are not a whole number of taps, a result of other dimensions or type."""
     columns, dst = node.source(0), node.dst
     stride, channels, cut = (node.i32(name) for name in ("s0", "oc", "p0"))
     node.require(stride > 0 and channels > 0 and cut >= 0, "s0 > 0, oc > 0 and p0 >= 0", (stride, channels, cut))

@@ -25,7 +25,7 @@ TYPES = (*FLOATS, *WRITABLE_BLOCKS, "I32")
 
 
 def shape(node: Node) -> None:
-    """Refuse dimensions that do not fit together, gaps within rows, a src2 that dst is no view of."""
+    """Refuse dimensions that do not fit together, gaps within rows, a src2 that dst is not a view of."""
     src0, src1, src2, dst = node.source(0), node.source(1), node.optional(2), node.dst
     n, m, r2, r3 = src0.ne
     _, r, s, _ = src1.ne

@@ -70,7 +70,7 @@ def _check_strides(node: Node) -> None:
 
 
 def shape_in_turn(node: Node) -> None:
-    """Refuse what `shape` does, and groups whose number is no power of 2."""
+    """Refuse what `shape` does, and groups whose number is not a power of 2."""
     shape(node)
     groups = node.source(B).ne[1]
     node.require(groups & (groups - 1) == 0, "a power of 2 of groups", groups, at=node.source(B))

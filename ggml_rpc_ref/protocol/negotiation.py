@@ -76,10 +76,15 @@ def agree(reply: HelloReply, form: Version, own: Version | None = None) -> Agree
         return Agreed(announced, own)
     version = readable(announced)
     if version is None:
-        fork = recognised(announced)
-        who = f", as {fork.name} does, which {fork.differs}; this program speaks" if fork else ", and this program"
-        raise Unsupported(f"it speaks protocol {announced}{who} {spoken()}")
+        raise Unsupported(f"it {not_spoken(announced)}")
     return Agreed(announced, version)
+
+
+def not_spoken(announced: Version) -> str:
+    """Return half a sentence about a server whose version is none of ours, and about ours."""
+    fork = recognised(announced)
+    who = f", as {fork.name} does, which {fork.differs}; this program speaks" if fork else ", and this program"
+    return f"speaks protocol {announced}{who} {spoken()}"
 
 
 def readable(announced: Version) -> Version | None:

@@ -155,9 +155,16 @@ class Order(Generic[T]):
         spoken = next((version for version in self._by_hello if version in theirs), None)
         if spoken is None:
             who = f"clients of {theirs[0]} to {theirs[-1]} send" if theirs else "no version known here sends"
-            detail = f"protocol {self._version} has {own} bytes; {who} {size}"
+            detail = f"{self._hello_sizes()}; {who} {size}"
             raise Violation("frame.size-fixed", "Hello size", size, detail)
         self.agree(spoken)
+
+    def _hello_sizes(self) -> str:
+        """Return which sizes of HELLO are taken, with a version for each."""
+        # reversed: of several versions with one size, the first counts, the current one before all
+        taken = {codec.minimum_size(Hello, version): version for version in reversed((self._version, *self._by_hello))}
+        (size, version), *others = sorted(taken.items())
+        return f"protocol {version} has {size} bytes" + "".join(f", {other} has {theirs}" for theirs, other in others)
 
     # ------------------------------------------------------------------------------------------------------- requests
 

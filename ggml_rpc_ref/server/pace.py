@@ -2,7 +2,7 @@
 
 A limit on silence alone lets a peer hold a connection for ever by sending, or reading, a byte now and then. So the time is cut into
 windows as long as the silence allowed, and in each of them the peer must move some bytes or finish the message. Nothing is carried
-over from one window to the next: what the system's socket buffers take at once is no credit for the minutes that follow.
+over from one window to the next: what the system's socket buffers take at once is not a credit for the minutes that follow.
 """
 
 from __future__ import annotations

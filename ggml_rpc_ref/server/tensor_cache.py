@@ -5,7 +5,7 @@ Directory, file names and contents are those of llama.cpp's `rpc-server -c`, so 
 (it is written under another name and renamed), is served only if its bytes still have its hash, and the least recently used files
 make room for new ones (SEC-39, SEC-40; llama.cpp #28789: 1.4 TB in a day, truncated files served as complete).
 
-FNV-1a is no protection against intent: bytes with a given hash are made in 0.03 s (issue 9). Whoever may upload can therefore put
+FNV-1a does not protect against intent: bytes with a given hash are made in 0.03 s (issue 9). Whoever may upload can therefore put
 bytes of his own under another's hash before the other uploads, and whoever knows a hash can have what lies under it. Two things
 limit that. Where an upload differs from the file of its hash, neither is kept from then on. And a cache can be divided by client
 address (`for_client`), so that a client meets only what came from its own.

@@ -86,7 +86,7 @@ DIALECTS: tuple[Dialect, ...] = (
         "mesh-llm",
         (Announced(3, 7, 0),),
         "moves tensors between servers",
-        commands={17: "REGISTER_PEER", 18: "PUSH_TENSOR_TO_PEER"},
+        commands={17: "REGISTER_PEER", 18: "PUSH_TENSOR_TO_PEER", 19: "PEER_TENSOR_DATA"},
     ),
     Dialect("a fork of qvac-fabric", (Announced(4, 4, 3), Announced(4, 11, 3)), "has its own numbers within major version 4"),
     Dialect("unslothai/llama.cpp", (Announced(5, 2), Announced(5, 3)), "adds GET_TENSORS, and in 5.3 peers"),
@@ -115,6 +115,8 @@ DIALECTS: tuple[Dialect, ...] = (
         commands={
             17: "SET_TENSOR_BATCH, SET_TENSOR_FROM_LOCAL_FILE or PUSH_TENSOR",
             18: "EVENT_RECORD, SYNCHRONIZE or GRAPH_FORGET",
+            19: "SNAPSHOT_TENSOR",
+            20: "GET_SNAPSHOT",
         },
     ),
     Dialect(

@@ -1,6 +1,6 @@
 """The genuine client doing everything that it can do with a server, or with two; a script for the interpreter that runs a build.
 
-    python -I genuine_client.py LIBRARIES ENDPOINT [ENDPOINT2]
+    python -I genuine_client.py LIBRARIES MEMSET_TENSOR|- ENDPOINT [ENDPOINT2]
 
 Compares what comes back, ends with 0 where all of it is right, and with 1 and a sentence where not, or where the client gives up a
 server. Mostly the client ends its own process where it does not like what it hears, as llama.cpp does. A second server gets tensors
@@ -23,7 +23,9 @@ LARGE = 10 * 2**20 + 4
 COUNTS_DEVICES = "ggml_backend_rpc_add_server"
 """The function that came together with several devices of a server."""
 GETS_ROWS = "ggml_backend_tensor_get_2d"
-"""The function that came together with MEMSET_TENSOR, or later: clients before have no way to set bytes, and abort."""
+"""The function by which rows are read."""
+SETS_BYTES = "MEMSET_TENSOR"
+"""The word for a build whose client has this message: the function is in every build, and aborts where the client has not."""
 
 
 class InitParams(ctypes.Structure):
@@ -61,8 +63,8 @@ class Libraries:
 class Device:
     """One device of a server."""
 
-    def __init__(self, libraries: Libraries, endpoint: str, number: int) -> None:
-        self.lib, self.endpoint, self._number = libraries, endpoint.encode(), c_uint32(number)
+    def __init__(self, libraries: Libraries, endpoint: str, number: int, *, sets_bytes: bool) -> None:
+        self.lib, self.endpoint, self._number, self._sets_bytes = libraries, endpoint.encode(), c_uint32(number), sets_bytes
         # until DEVICE_COUNT came there is no second argument, and one too many does no harm
         self._type = libraries.pointer("ggml_backend_rpc_buffer_type", self.endpoint, self._number)
         self.backend = libraries.pointer("ggml_backend_rpc_init", self.endpoint, self._number)
@@ -174,7 +176,7 @@ class Device:
         self.write(source, values)
         self.lib.call("ggml_backend_tensor_copy", None, source, target)
         expect(self.read(target, 24), values, "a copy")
-        if self.lib.has(GETS_ROWS):
+        if self._sets_bytes:
             self.lib.call("ggml_backend_tensor_memset", None, target, c_uint8(0), c_size_t(8), c_size_t(8))
             expect(self.read(target, 4), [0.0, 1.0, 0.0, 0.0], "a tensor of which bytes were set")
         self.lib.call("ggml_backend_buffer_clear", None, buffer, c_uint8(0))
@@ -279,13 +281,13 @@ def give_up(reason: str) -> None:
     sys.exit(1)
 
 
-def main(directory: str, *endpoints: str) -> None:
-    """Do everything."""
+def main(directory: str, able: str, *endpoints: str) -> None:
+    """Do everything that the build is able to do."""
     libraries = Libraries(directory)
     devices = []
     for endpoint in dict.fromkeys(endpoints):
         count = device_count(libraries, endpoint)
-        devices += [Device(libraries, endpoint, number) for number in range(min(count, 4))]
+        devices += [Device(libraries, endpoint, number, sets_bytes=able == SETS_BYTES) for number in range(min(count, 4))]
     for device in devices:
         device.memory()
         device.compute()

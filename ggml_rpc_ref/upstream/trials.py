@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from ggml_rpc_ref.spec.messages import MemsetTensor, by_number
+from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.upstream.builds import Build, find
 from ggml_rpc_ref.upstream.process import environment
 
@@ -58,8 +60,10 @@ def client_command(build: Build, endpoints: Sequence[str]) -> list[str]:
 
     It compares what comes back, and ends with 0 where all of it is right; mostly it ends by SIGABRT where a server is wrong.
     """
+    # its libraries do not say: they have the function earlier than the message
+    sets_bytes = any(row.cls is MemsetTensor for row in by_number(Version.parse(build.protocol)).values())
     # -I: nothing of ours, and nothing that is installed elsewhere, can be imported there
-    return [str(build.python), "-I", str(WHOLE), str(build.libraries), *endpoints]
+    return [str(build.python), "-I", str(WHOLE), str(build.libraries), "MEMSET_TENSOR" if sets_bytes else "-", *endpoints]
 
 
 def become_client(name: str, endpoints: Sequence[str]) -> NoReturn:

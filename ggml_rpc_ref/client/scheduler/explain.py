@@ -23,12 +23,13 @@ class NodeRow:
 
 @dataclass(frozen=True, slots=True)
 class InputRow:
-    """What is copied before a split: its name, bytes, from where, and how."""
+    """What is copied before a split: its name, bytes, from where, how, and the number of the split that computed it, if one did."""
 
     name: str
     size: int
     source: str
     how: str
+    split: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +82,13 @@ class Explanation:
 
     def to_dot(self) -> str:
         """Return the splits as a graph in Graphviz's language: a box for each, an arrow for each tensor that is copied."""
-        made = {node.name: number for number, split in enumerate(self.splits) for node in split.nodes}
         lines = ["digraph splits {", "  rankdir=LR; node [shape=box];"]
         for number, split in enumerate(self.splits):
             names = [f"{node.op} {node.name}" for node in split.nodes if not node.is_view]
             shown = names if len(names) <= 6 else [*names[:3], f"… {len(names) - 5} more", *names[-2:]]
             lines.append(f"  s{number} [label={_quoted(f'{number}: {split.backend}', *shown)}];")
             for row in split.inputs:
-                origin = f"s{made[row.name]}" if row.name in made else _quoted(row.source)
+                origin = _quoted(row.source) if row.split is None else f"s{row.split}"
                 lines.append(f"  {origin} -> s{number} [label={_quoted(f'{row.name}, {row.size} bytes')}];")
         return "\n".join([*lines, "}"])
 
@@ -100,7 +100,10 @@ def _quoted(*lines: str) -> str:
 def explanation(plan: Plan) -> Explanation:
     """Return what a plan says."""
     names = [backend.name for backend in plan.backends]
-    memory = {name: size for name, size in zip(names, plan.sizes, strict=True) if size}
+    memory = dict[str, int]()
+    for name, size in zip(names, plan.sizes, strict=True):
+        if size:
+            memory[name] = memory.get(name, 0) + size  # two of this machine may be of one kind
     return Explanation(tuple(_split(plan, split, names) for split in plan.splits), memory, plan.parallel)
 
 
@@ -126,4 +129,14 @@ def _input(plan: Plan, split: Split, tensor: int, names: list[str]) -> InputRow:
     else:
         how = "within the server, from" if home.client is there.client else "through this machine, from"
         source = names[plan.home(tensor)]
-    return InputRow(wanted.name or f"an array {wanted.shape}", wanted.nbytes, source, how)
+    return InputRow(wanted.name or f"an array {wanted.shape}", wanted.nbytes, source, how, _computed_in(plan, tensor))
+
+
+def _computed_in(plan: Plan, tensor: int) -> int | None:
+    """Return the number of the split that computes a tensor, or what a view shows; names do not say it: they repeat."""
+    graph = plan.graph
+    while tensor < graph.n and graph.is_view[tensor] and graph.src[tensor]:
+        tensor = graph.src[tensor][0]
+    if tensor >= graph.n:
+        return None
+    return next(number for number, split in enumerate(plan.splits) if split.first <= tensor < split.last)

@@ -31,6 +31,9 @@ class Owner(Protocol):
     def read(self, tensor: RemoteTensor, offset: int, size: int) -> Array:
         """Read bytes of a tensor."""
 
+    def write(self, tensor: RemoteTensor, data: Array, offset: int) -> None:
+        """Write bytes of a weight or a state."""
+
 
 class Anywhere:
     """What scheduled tensors have in place of a device: they are on whichever backend the scheduler chooses.
@@ -102,8 +105,8 @@ class Anywhere:
         """Keep bytes of an input until a graph is computed; write those of a weight or state where it lies."""
         flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
         match tensor.owner.buffer:
-            case Placed(tensor=there):
-                there.device.write(there, flat, tensor.view_offs + offset)
+            case Placed():
+                self.owner.write(tensor, flat, offset)
             case Input() as kept:
                 if kept.data is None or not kept.data.flags.writeable:
                     kept.data = np.zeros(tensor.owner.nbytes, np.uint8)

@@ -11,6 +11,7 @@ from ggml_rpc_ref.client.graph import SIZED_BY_THE_SERVER
 from ggml_rpc_ref.client.scheduler.assign import Assigned, Indexed, assign, index
 from ggml_rpc_ref.client.scheduler.layout import Need, lay_out
 from ggml_rpc_ref.client.scheduler.leaves import Placed
+from ggml_rpc_ref.client.scheduler.lost import Guard
 from ggml_rpc_ref.client.scheduler.splits import Split, cut
 from ggml_rpc_ref.client.tensors import RemoteTensor
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE
@@ -153,11 +154,11 @@ def _has_independent_splits(plan: Plan, channels: Sequence[Channel]) -> bool:
 # --------------------------------------------------------------------------------------------------------------- memory
 
 
-def place(plan: Plan) -> None:
+def place(plan: Plan, guard: Guard) -> None:
     """Make the tensors on each backend, and lay out its compute buffer.
 
     Raises:
-        Misuse, ConnectionError, TimeoutError: where a server is asked for a size.
+        What the guard makes of a server that is gone: servers are asked for sizes.
     """
     for split in plan.splits:
         for tensor in (*split.inputs, *split.written):
@@ -167,11 +168,13 @@ def place(plan: Plan) -> None:
         for node in range(split.first, split.last):
             if not plan.graph.is_view[node]:
                 plan.on(split.backend, node)
+    laid_out = []
     for backend, device in enumerate(plan.backends):
-        needs = sorted(_needs(plan, backend), key=lambda need: need.begins)
-        offsets, size = lay_out(needs, device.alignment) if needs else ({}, 0)
-        plan.offsets.append(offsets)
-        plan.sizes.append(size)
+        with guard(device):
+            needs = sorted(_needs(plan, backend), key=lambda need: need.begins)
+            laid_out.append(lay_out(needs, device.alignment) if needs else ({}, 0))
+    # only now: a plan with some of its sizes would be taken for one that has all
+    plan.offsets, plan.sizes = [offsets for offsets, _ in laid_out], [size for _, size in laid_out]
 
 
 def _needs(plan: Plan, backend: int) -> Iterator[Need]:

@@ -7,26 +7,20 @@ which joins two since 8.0.0, adds, and rounds large tensors to BF16 on its way.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ggml_rpc_ref.client.buffers import RemoteBuffer
 from ggml_rpc_ref.client.channel import Channel
-from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.client.graph import Graph
 from ggml_rpc_ref.client.scheduler.leaves import Input
-from ggml_rpc_ref.client.scheduler.lost import ServerLost
+from ggml_rpc_ref.client.scheduler.lost import Guard
 from ggml_rpc_ref.client.scheduler.plan import Plan, is_padded
 from ggml_rpc_ref.client.scheduler.splits import Split
-from ggml_rpc_ref.errors import Misuse, Violation
+from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.protocol.graph import Graph as WireGraph
 from ggml_rpc_ref.tensor import Array
-
-GONE = (ConnectionError, TimeoutError, Violation)
-"""What a request ends with when its server is of no more use."""
-Guard = Callable[[Device], contextlib.AbstractContextManager[None]]
-"""Says, in one error, that a server is gone."""
 
 
 @dataclass(slots=True)
@@ -41,11 +35,12 @@ class Buffers:
     held: dict[int, RemoteBuffer] = field(default_factory=dict)
     generation: int = 0
 
-    def fit(self, plan: Plan) -> None:
+    def fit(self, plan: Plan, guard: Guard) -> None:
         """Have buffers that are large enough for a plan.
 
         Raises:
             Misuse: where a backend has no room.
+            What the guard makes of a server that is gone.
         """
         for backend, size in enumerate(plan.sizes):
             has = self.held.get(backend)
@@ -58,7 +53,8 @@ class Buffers:
                 )
             self.held.pop(backend, None)  # given back first: there may be no room for both
             self.generation += 1
-            self.held[backend] = device.alloc(size)
+            with guard(device):
+                self.held[backend] = device.alloc(size)
 
 
 @dataclass(slots=True)
@@ -76,22 +72,24 @@ class Bound:
     messages: list[WireGraph]
 
 
-def bind(plan: Plan, buffers: Buffers) -> Bound:
-    """Give a plan's tensors their addresses, and write the messages."""
+def bind(plan: Plan, buffers: Buffers, guard: Guard) -> Bound:
+    """Give a plan's tensors their addresses, and write the messages; servers are asked where buffers lie."""
     for backend, offsets in enumerate(plan.offsets):
         for tensor, offset in offsets.items():
             made = plan.there[backend][tensor]
             made.buffer, made.offset = buffers.held[backend], offset
             if is_padded(made):
-                plan.backends[backend].init_tensor(made)
-    return Bound(plan, buffers.generation, [_message(plan, split) for split in plan.splits])
+                with guard(plan.backends[backend]):
+                    plan.backends[backend].init_tensor(made)
+    return Bound(plan, buffers.generation, [_message(plan, split, guard) for split in plan.splits])
 
 
-def _message(plan: Plan, split: Split) -> WireGraph:
+def _message(plan: Plan, split: Split, guard: Guard) -> WireGraph:
     graph = Graph(plan.backends[split.backend])
     computed = [node for node in range(split.first, split.last) if not plan.graph.is_view[node]]
     graph.nodes = [plan.there[split.backend][node] for node in computed]
-    return graph.encode()
+    with guard(plan.backends[split.backend]):
+        return graph.encode()
 
 
 class Running:
@@ -107,7 +105,7 @@ class Running:
         self._bound, self._plan, self._channels, self._guard = bound, bound.plan, channels, guard
         # by split and tensor: a state may be handed over again after it has changed
         splits = enumerate(self._plan.splits)
-        self._handed: dict[tuple[int, int], Future[Array]] = {(n, t): Future() for n, split in splits for t in split.exports}
+        self._exported: dict[tuple[int, int], Future[Array]] = {(n, t): Future() for n, split in splits for t in split.exports}
 
     def run(self, pool: ThreadPoolExecutor | None) -> None:
         """Compute every split: in order, or each connection's in order and the connections at the same time.
@@ -117,24 +115,24 @@ class Running:
         """
         numbers = range(len(self._plan.splits))
         if pool is None:
-            self._some(numbers)
+            self._run_splits(numbers)
             return
         by_channel: dict[int, list[int]] = {}
         for number in numbers:
             by_channel.setdefault(id(self._channels[self._plan.splits[number].backend]), []).append(number)
-        running = [pool.submit(self._some, some) for some in by_channel.values()]
+        running = [pool.submit(self._run_splits, some) for some in by_channel.values()]
         # every thread is waited for: a split that still ran would write into memory that the next computation uses
         failures = [failure for one in running if (failure := one.exception()) is not None]
         if failures:
             raise next((f for f in failures if not isinstance(f, _Abandoned)), failures[0])
 
-    def _some(self, numbers: Sequence[int]) -> None:
+    def _run_splits(self, numbers: Sequence[int]) -> None:
         try:
             for number in numbers:
                 self._split(number)
         except BaseException:
             # whoever waits for what will not come is told so
-            for future in self._handed.values():
+            for future in self._exported.values():
                 with contextlib.suppress(Exception):
                     future.set_exception(_Abandoned())
             raise
@@ -142,7 +140,7 @@ class Running:
     def _split(self, number: int) -> None:
         split = self._plan.splits[number]
         for tensor in (*split.inputs, *split.written):
-            self._bring(tensor, split)
+            self._copy_input(tensor, split)
         device = self._plan.backends[split.backend]
         with self._guard(device):
             device.compute(self._bound.messages[number])
@@ -150,9 +148,9 @@ class Running:
                 # another device of the same server may be the one that has it
                 home = self._plan.home(tensor)
                 made = self._plan.on(home, tensor)
-                self._handed[number, tensor].set_result(self._plan.backends[home].read(made, 0, made.nbytes))
+                self._exported[number, tensor].set_result(self._plan.backends[home].read(made, 0, made.nbytes))
 
-    def _bring(self, tensor: int, split: Split) -> None:
+    def _copy_input(self, tensor: int, split: Split) -> None:
         """Copy a tensor to a backend: from the caller's array, within one server, or from backend to backend through here."""
         plan, backend, device = self._plan, split.backend, self._plan.backends[split.backend]
         target = plan.there[backend][tensor]
@@ -166,7 +164,7 @@ class Running:
                     if device.copy(source, target):
                         return
             if tensor in split.makers:
-                data = self._handed[split.makers[tensor], tensor].result()
+                data = self._exported[split.makers[tensor], tensor].result()
             else:
                 with self._guard(plan.backends[home]):
                     data = plan.backends[home].read(source, 0, source.nbytes)
@@ -183,28 +181,3 @@ def _of_caller(plan: Plan, tensor: int) -> Array:
     assert isinstance(owner.buffer, Input)
     assert owner.buffer.data is not None
     return owner.buffer.data[wanted.view_offs : wanted.view_offs + wanted.nbytes]
-
-
-def guarded(lost: Callable[[Device, Exception], Exception], ended: Callable[[Device], str]) -> Guard:
-    """Return a guard that raises what `lost` makes of a failure of a server's.
-
-    Args:
-        lost: returns the error to raise.
-        ended: returns why the connection that a device's buffers belong to is over; nothing while it is not. A backend would
-            connect anew, where handles of its old buffers may mean others.
-    """
-
-    @contextlib.contextmanager
-    def guard(device: Device) -> Iterator[None]:
-        try:
-            if reason := ended(device):
-                raise ConnectionError(reason)
-            yield
-        except ServerLost:
-            raise
-        except GONE as error:
-            if device.is_local:
-                raise
-            raise lost(device, error) from error
-
-    return guard

@@ -14,21 +14,22 @@ Counterpart of ggml_backend_sched_new and its company, ggml-backend.h.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import numpy as np
 
+from ggml_rpc_ref.client.channel import Channel
 from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.client.scheduler.explain import Explanation, explanation
 from ggml_rpc_ref.client.scheduler.graph import Anywhere, ScheduledGraph
 from ggml_rpc_ref.client.scheduler.leaves import Input, Placed, kept
-from ggml_rpc_ref.client.scheduler.lost import ServerLost
+from ggml_rpc_ref.client.scheduler.lost import ServerLost, guarded
 from ggml_rpc_ref.client.scheduler.plan import Plan, make_plan, place
-from ggml_rpc_ref.client.scheduler.run import Bound, Buffers, Running, bind, guarded
+from ggml_rpc_ref.client.scheduler.run import Bound, Buffers, Running, bind
 from ggml_rpc_ref.client.scheduler.splitting import MEMORY, Split, by_split
-from ggml_rpc_ref.client.scheduler.weights import Uploaded, Wanted, Weight, bring
+from ggml_rpc_ref.client.scheduler.weights import Uploaded, Wanted, Weight, upload
 from ggml_rpc_ref.client.tensors import RemoteTensor
 from ggml_rpc_ref.client.words import DTypeLike, as_array
 from ggml_rpc_ref.errors import Misuse
@@ -43,13 +44,16 @@ MOST_BACKENDS = 16 + 1
 class Scheduler:
     """Spreads graphs over backends: each node goes where its weights lie, else where its neighbours or sources are.
 
+    Counterpart of ggml_backend_sched_new, ggml-backend.h.
+
     Args:
         backends: by preference, as `rpc_init` and `local` return them; the last is one of this machine, which has what the others
             can't compute, and the caller's data.
         timeout: seconds that one answer of a server may take; None: as each backend has it.
 
     Raises:
-        Misuse: for a backend listed twice, more than 16 servers' devices, a last one that is not of this machine.
+        Misuse: for a backend listed twice, a server under two names, more than 16 servers' devices, a last one that is not of this
+            machine.
 
     Attributes:
         backends: as given, without those that were taken out.
@@ -59,22 +63,22 @@ class Scheduler:
         self.backends = list(backends)
         _require_backends(self.backends)
         self._timeout = timeout
-        self._connect()
+        self._guard = guarded(self._lost, self._ended)
+        # held, so that a connection does not end between two buffers
+        self._channels = [self._connected(backend) for backend in self.backends]
+        _require_different_servers(self.backends, self._channels)
         remote = {backend.version for backend in self.backends if not backend.is_local}
         self._anywhere = Anywhere(self, remote.pop() if len(remote) == 1 else NEWEST)
         self._buffers, self._changes = Buffers(), 0
         self._leaves: list[RemoteTensor] = []  # weights and states
-        self._split: Split = MEMORY
         self._computed: tuple[ScheduledGraph, Plan] | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._guard = guarded(self._lost, self._ended)
 
-    def _connect(self) -> None:
-        # held, so that a connection does not end between two buffers
-        self._channels = [backend.client for backend in self.backends]
+    def _connected(self, backend: Device) -> Channel:
+        channel = backend.client
         if self._timeout is not None:
-            for channel in self._channels:
-                channel.timeout = self._timeout
+            channel.timeout = self._timeout
+        return channel
 
     def __enter__(self) -> Self:
         return self
@@ -100,8 +104,8 @@ class Scheduler:
         given: Mapping[str, Weight | Any],
         split: Split = MEMORY,
         *,
-        beside: Mapping[str, int] | None = None,
-        told: Uploaded = lambda device, name, size: None,
+        reserve: Mapping[str, int] | None = None,
+        progress: Uploaded = lambda device, name, size: None,
     ) -> dict[str, RemoteTensor]:
         """Upload weights, to all servers at the same time; nodes that use one are computed where it lies.
 
@@ -109,29 +113,42 @@ class Scheduler:
             given: name to an array, or to a `Weight` in a file.
             split: which backend has which: proportions as llama.cpp's --tensor-split, one for each of `backends` with or without
                 the last; "memory", by the free memory of the servers; or a function from the name to a backend.
-            beside: bytes that states will need beside a weight, by its name: counted when it is checked whether all fits.
-            told: called with backend, name and bytes for each weight that has arrived, from several threads.
+            reserve: bytes that states will need beside a weight, by its name: counted when it is checked whether all fits.
+            progress: called with backend, name and bytes for each weight that has arrived, from several threads.
 
         Raises:
             Misuse: before anything is sent, for proportions that do not fit, a type that a version lacks, too little memory.
             ServerLost: where a server goes meanwhile.
         """
-        self._split = split
-        where = by_split(split, self.backends, given)
-        states = beside or {}
-        wanted = [self._wanted(name, value, self.backends[where(name)], states.get(name, 0)) for name, value in given.items()]
-        bring(wanted, self._guard, told)
+        chosen, states = self.choose(split, given), reserve or {}
+        wanted = [self._wanted(name, value, chosen(name), states.get(name, 0)) for name, value in given.items()]
+        # known before they have arrived, so that a server that goes meanwhile is said to have lost those that had
+        before = len(self._leaves)
         self._leaves += [one.leaf for one in wanted]
+        try:
+            upload(wanted, self._guard, progress)
+        except BaseException:
+            del self._leaves[before:]
+            raise
         self._changes += 1
         return {one.leaf.name: one.leaf for one in wanted}
 
-    def _wanted(self, name: str, value: Any, device: Device, beside: int) -> Wanted:
+    def choose(self, split: Split, names: Iterable[str]) -> Callable[[str], Device]:
+        """Return which backend each of these weights goes to, by its name, before anything is sent.
+
+        Raises:
+            Misuse, ServerLost: as `weights`.
+        """
+        where = by_split(split, self.backends, names, self._guard)
+        return lambda name: self.backends[where(name)]
+
+    def _wanted(self, name: str, value: Any, device: Device, reserve: int) -> Wanted:
         if not isinstance(value, Weight):
             array = np.ascontiguousarray(as_array(value, f"the weight {name}"))
             made = self._anywhere.tensor(array[:0] if array.ndim else array)  # for the type alone
             value = Weight(made.dtype, array.shape[::-1], kept(array))
         leaf = self._anywhere.leaf(value.dtype, value.ne, name)
-        return Wanted(leaf, device, Placed(leaf, weights=True, source=value.source), beside)
+        return Wanted(leaf, device, Placed(leaf, weights=True, source=value.source), reserve)
 
     def state(self, dtype: DTypeLike, ne: Sequence[int], name: str = "", *, on: Device | RemoteTensor) -> RemoteTensor:
         """Return a tensor that begins as zeros and that graphs write into, a KV cache for instance.
@@ -152,7 +169,7 @@ class Scheduler:
             device = on.buffer.backend
         if not isinstance(device, Device) or device not in self.backends:
             raise Misuse(f"on = {on!r}: it must be one of the scheduler's backends, or a weight")
-        bring([Wanted(leaf, device, Placed(leaf, state=True))], self._guard, lambda device, name, size: None)
+        upload([Wanted(leaf, device, Placed(leaf, state=True))], self._guard, lambda device, name, size: None)
         self._leaves.append(leaf)
         return leaf
 
@@ -167,11 +184,15 @@ class Scheduler:
 
         Raises:
             Misuse: where a node can be computed nowhere, or an input has no data.
+            ServerLost: where a server is known to be gone.
         """
         key = (self._changes, len(graph.nodes), len(graph.kept))
         known = graph.plan
         if isinstance(known, _Known) and known.key == key:
             return known.plan
+        for backend in self.backends:
+            with self._guard(backend):
+                _ = backend.version  # on which it hangs what it can compute
         plan = make_plan(graph.nodes, self.backends, self._channels, graph.kept)
         graph.plan = _Known(key, plan)
         return plan
@@ -200,15 +221,26 @@ class Scheduler:
                 with self._guard(backend):
                     _ = backend.alignment, backend.max_size
             if not plan.sizes:
-                place(plan)
-            self._buffers.fit(plan)
-            known.bound = bind(plan, self._buffers)
+                place(plan, self._guard)
+            self._buffers.fit(plan, self._guard)
+            known.bound = bind(plan, self._buffers, self._guard)
         return known.bound
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(MOST_BACKENDS, "scheduler")
         return self._pool
+
+    def write(self, tensor: RemoteTensor, data: Array, offset: int) -> None:
+        """Write bytes, uint8, into a weight or a state.
+
+        Raises:
+            ServerLost: where its server is gone.
+        """
+        there = tensor.owner.buffer
+        assert isinstance(there, Placed)
+        with self._guard(there.backend):
+            there.backend.write(there.tensor, data, tensor.view_offs + offset)
 
     def read(self, tensor: RemoteTensor, offset: int, size: int) -> Array:
         """Read bytes of a tensor, uint8: of an input, a weight, a state, or a result of the graph that was computed last.
@@ -237,16 +269,16 @@ class Scheduler:
         """Return the splits of a graph: which node is where and why, and what is copied; `str`, `to_json`, `to_dot` show it.
 
         Raises:
-            Misuse: as `plan`.
+            Misuse, ServerLost: as `plan`.
         """
         plan = self.plan(graph)
         if not plan.sizes:
-            place(plan)
+            place(plan, self._guard)
         return explanation(plan)
 
     # -------------------------------------------------------------------------------------------------- servers that come and go
 
-    def without(self, server: str | Device) -> Self:
+    def without(self, server: str | Device, split: Split = MEMORY) -> Self:
         """Go on without a server: what lay there is uploaded again to the others, or to this machine where there is none.
 
         Weights come from their arrays and files; states begin as zeros, so what was computed into them must be computed again.
@@ -254,9 +286,11 @@ class Scheduler:
 
         Args:
             server: its endpoint, or one of its devices; all its devices are taken out.
+            split: which of the other backends has what lay there, as `weights` takes it.
 
         Raises:
             Misuse: where it is none of the scheduler's, the others have too little memory, or one of its tensors has no source.
+            ServerLost: where another turns out to be gone, too: take both out, in any order.
         """
         where = server.client.endpoint if isinstance(server, Device) and server.is_local else _endpoint(server)
         gone = [backend for backend in self.backends if not backend.is_local and _endpoint(backend) == where]
@@ -264,21 +298,21 @@ class Scheduler:
             raise Misuse(f"{where} is not a server of this scheduler: it has {', '.join(b.name for b in self.backends)}")
         staying = [backend for backend in self.backends if backend not in gone]
         moved = [leaf for leaf in self._leaves if isinstance(leaf.buffer, Placed) and leaf.buffer.backend in gone]
-        self._bring_again(moved, staying)
-        self.backends = staying
-        self._begin_again()
+        self._upload_again(moved, staying, split)
+        self._begin_again(staying)
         return self
 
-    def _bring_again(self, leaves: Sequence[RemoteTensor], backends: Sequence[Device]) -> None:
-        weights = [leaf.name for leaf in leaves]
-        where = by_split(MEMORY, backends, weights)
+    def _upload_again(self, leaves: Sequence[RemoteTensor], backends: Sequence[Device], split: Split) -> None:
+        if split == MEMORY:  # another server that is known to be gone, too, has none
+            backends = [backend for backend in backends if not self._ended(backend)]
+        where = by_split(split, backends, [leaf.name for leaf in leaves], self._guard)
         wanted = []
         for leaf in leaves:
             placed = leaf.buffer
             assert isinstance(placed, Placed)
             device = backends[where(leaf.name)]
             wanted.append(Wanted(leaf, device, Placed(placed.tensor, placed.weights, placed.source, placed.state)))
-        bring(wanted, self._guard, lambda device, name, size: None)
+        upload(wanted, self._guard, lambda device, name, size: None)
 
     def add(self, backend: Device) -> Self:
         """Add a backend before the last one, for instance a server that is back; weights stay where they are.
@@ -288,19 +322,21 @@ class Scheduler:
         """
         added = [*self.backends[:-1], backend, self.backends[-1]]
         _require_backends(added)
-        self.backends = added
-        self._begin_again()
+        self._begin_again(added)
         return self
 
-    def _begin_again(self) -> None:
+    def _begin_again(self, backends: Sequence[Device]) -> None:
+        # connections are kept, so that another server that is gone, too, can still be taken out
+        held = {id(backend): channel for backend, channel in zip(self.backends, self._channels, strict=False)}
+        channels = [held.get(id(backend)) or self._connected(backend) for backend in backends]
+        _require_different_servers(backends, channels)
+        self.backends, self._channels = list(backends), channels
         self._buffers, self._computed = Buffers(generation=self._buffers.generation + 1), None
-        self._connect()
         self._changes += 1
 
     def _ended(self, device: Device) -> str:
-        return next(
-            (channel.ended for backend, channel in zip(self.backends, self._channels, strict=False) if backend is device), ""
-        )
+        ends = (channel.ended for backend, channel in zip(self.backends, self._channels, strict=False) if backend is device)
+        return next(ends, "")
 
     def _lost(self, device: Device, error: Exception) -> ServerLost:
         endpoint, self._computed = _endpoint(device), None
@@ -332,6 +368,16 @@ def _require_backends(backends: Sequence[Device]) -> None:
         raise Misuse(f"{twice.name} is listed twice")
     if len(backends) > MOST_BACKENDS:
         raise Misuse(f"{len(backends)} backends: a scheduler takes at most {MOST_BACKENDS - 1} beside this machine")
+
+
+def _require_different_servers(backends: Sequence[Device], channels: Sequence[Channel]) -> None:
+    """Refuse a server that is listed under two names: what is free there would be counted twice."""
+    known: dict[str, str] = {}
+    for backend, channel in zip(backends, channels, strict=True):
+        if not backend.is_local:
+            first = known.setdefault(channel.peer, _endpoint(backend))
+            if first != _endpoint(backend):
+                raise Misuse(f"{_endpoint(backend)} is the same server as {first}: list it once")
 
 
 def _device(tensor: RemoteTensor) -> Device:

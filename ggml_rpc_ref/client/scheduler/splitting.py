@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from bisect import bisect_right
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 
 from ggml_rpc_ref.client.devices import Device
+from ggml_rpc_ref.client.scheduler.lost import Guard
 from ggml_rpc_ref.errors import Misuse
 
 Split = Sequence[float] | str | Callable[[str], Device]
@@ -19,13 +21,19 @@ MEMORY = "memory"
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
 
-def by_split(split: Split, backends: Sequence[Device], names: Iterable[str]) -> Where:
+def by_split(
+    split: Split,
+    backends: Sequence[Device],
+    names: Iterable[str],
+    guard: Guard = lambda device: contextlib.nullcontext(),
+) -> Where:
     """Return which backend each weight goes to.
 
     Args:
         split: see `Split`.
         backends: by preference; the last is this machine, which has only what proportions or function give it.
         names: of all weights, from which the number of layers follows.
+        guard: what to do while a server is asked for its free memory.
 
     Raises:
         Misuse: for proportions that do not fit the backends, and what is none of the three.
@@ -40,9 +48,14 @@ def by_split(split: Split, backends: Sequence[Device], names: Iterable[str]) -> 
             return numbers[id(backend)]
 
         return chosen
-    shares = [float(b.memory().free) for b in backends[:-1]] or [1.0] if split == MEMORY else _proportions(split, backends)
+    shares = [_free(b, guard) for b in backends[:-1]] or [1.0] if split == MEMORY else _proportions(split, backends)
     layers = 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)
     return lambda name: _share_of(name, layers, shares)
+
+
+def _free(backend: Device, guard: Guard) -> float:
+    with guard(backend):
+        return float(backend.memory().free)
 
 
 def _proportions(split: object, backends: Sequence[Device]) -> list[float]:

@@ -11,8 +11,8 @@ import numpy as np
 from ggml_rpc_ref.client.buffers import RemoteBuffer
 from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.client.scheduler.leaves import Placed, Source
+from ggml_rpc_ref.client.scheduler.lost import Guard
 from ggml_rpc_ref.client.scheduler.plan import is_padded
-from ggml_rpc_ref.client.scheduler.run import Guard
 from ggml_rpc_ref.client.tensors import RemoteTensor
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.dtypes import DType, type_count
@@ -44,13 +44,13 @@ class Wanted:
         leaf: the scheduled tensor.
         device: where.
         placed: what is known of it: whether it is a weight, what fills it.
-        beside: bytes that will be wanted on the same backend later.
+        reserve: bytes that will be wanted on the same backend later.
     """
 
     leaf: RemoteTensor
     device: Device
     placed: Placed
-    beside: int = 0
+    reserve: int = 0
 
     @property
     def name(self) -> str:
@@ -59,10 +59,10 @@ class Wanted:
 
 
 Uploaded = Callable[[Device, str, int], None]
-"""Is told of each weight that has arrived: the backend, its name, its bytes."""
+"""Called for each weight that has arrived: the backend, its name, its bytes."""
 
 
-def bring(wanted: Sequence[Wanted], guard: Guard, told: Uploaded) -> None:
+def upload(wanted: Sequence[Wanted], guard: Guard, progress: Uploaded) -> None:
     """Allocate memory for leaves and fill it, on all servers at the same time.
 
     Raises:
@@ -82,13 +82,13 @@ def bring(wanted: Sequence[Wanted], guard: Guard, told: Uploaded) -> None:
     if complaints:
         raise Misuse("; ".join(complaints))
     with ThreadPoolExecutor(max(1, len(by_device)), "upload") as pool:
-        running = [pool.submit(_bring_to, some[0].device, some, guard, told) for some in by_device.values()]
+        running = [pool.submit(_upload_to, some[0].device, some, guard, progress) for some in by_device.values()]
     failures = [failure for one in running if (failure := one.exception()) is not None]
     if failures:
         raise failures[0]
     for one in here:
         one.leaf.buffer = one.placed
-        told(one.device, one.name, one.leaf.nbytes)
+        progress(one.device, one.name, one.leaf.nbytes)
 
 
 def _is_in_place(wanted: Wanted) -> bool:
@@ -122,23 +122,23 @@ def _lacking(device: Device, wanted: Sequence[Wanted]) -> list[str]:
             raise Misuse(f"{device.name} speaks {device.version}, which has no type {one.leaf.dtype.name} for {one.name}")
         if one.leaf.nbytes > device.max_size:
             raise Misuse(f"{one.name} has {one.leaf.nbytes} bytes, and {device.name} has no buffers over {device.max_size}")
-    beside = sum(one.beside for one in wanted)
-    needed, room = beside + sum(one.leaf.nbytes for one in wanted), free
+    reserved = sum(one.reserve for one in wanted)
+    needed, room = reserved + sum(one.leaf.nbytes for one in wanted), free
     for one in wanted:
-        room -= one.leaf.nbytes + one.beside
+        room -= one.leaf.nbytes + one.reserve
         if room < 0:
             missing.append(one.name)
     if not missing:
         return []
     some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-    states = f" ({beside} of them for states)" if beside else ""
+    states = f" ({reserved} of them for states)" if reserved else ""
     return [f"{device.name} has {free} bytes free and needs {needed}{states}, {needed - free} too many: {some} do not fit"]
 
 
-def _bring_to(device: Device, wanted: Sequence[Wanted], guard: Guard, told: Uploaded) -> None:
+def _upload_to(device: Device, wanted: Sequence[Wanted], guard: Guard, progress: Uploaded) -> None:
     with guard(device):
         for buffer_of in _portions(device, wanted):
-            _fill(device, buffer_of, told)
+            _fill(device, buffer_of, progress)
 
 
 def _portions(device: Device, wanted: Sequence[Wanted]) -> Iterable[list[tuple[Wanted, int, int]]]:
@@ -157,7 +157,7 @@ def _portions(device: Device, wanted: Sequence[Wanted]) -> Iterable[list[tuple[W
         yield portion
 
 
-def _fill(device: Device, portion: Sequence[tuple[Wanted, int, int]], told: Uploaded) -> None:
+def _fill(device: Device, portion: Sequence[tuple[Wanted, int, int]], progress: Uploaded) -> None:
     _, offset, size = portion[-1]
     buffer: RemoteBuffer = device.alloc(offset + size)
     if any(one.placed.source is None for one, _, _ in portion):
@@ -169,6 +169,6 @@ def _fill(device: Device, portion: Sequence[tuple[Wanted, int, int]], told: Uplo
             device.init_tensor(tensor)
         if one.placed.source is not None:
             device.write(tensor, one.placed.source())
-            told(device, one.name, tensor.nbytes)
+            progress(device, one.name, tensor.nbytes)
         # only now: until its bytes are there, a graph must not take it for data
         one.leaf.buffer = one.placed

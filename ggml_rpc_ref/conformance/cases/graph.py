@@ -449,7 +449,7 @@ def no_nodes(subject: Subject) -> None:
 
 @case("graph.op-known/of-a-leaf")
 def unknown_op_of_a_leaf(subject: Subject) -> None:
-    """A valid graph whose leaf, which is no node, has an op that no table has: accepted, and the node computed."""
+    """A valid graph whose leaf, which is not a node, has an op that no table has: accepted, and the node computed."""
     arena, left, total = _sum(subject)
     arena.change(left, op=len(op_table(subject.facts.version)) + 1)
     arena.compute(total)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from ggml_rpc_ref.conformance import marks
 from ggml_rpc_ref.conformance.arena import Arena, tensor_in
 from ggml_rpc_ref.conformance.case import case
-from ggml_rpc_ref.conformance.peer import Peer, Subject
+from ggml_rpc_ref.conformance.peer import Buffer, Peer, Subject
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, require
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
@@ -278,42 +279,39 @@ def _settled(peer: Peer) -> int:
 # ------------------------------------------------------------------------------------------------------------ isolated
 
 
-@case(
-    "session.isolated/{}",
-    each={
-        "buffer-get-base": 3,
-        "free-buffer": 4,
-        "buffer-clear": 5,
-        "set-tensor": 6,
-        "set-tensor-hash": 7,
-        "get-tensor": 8,
-        "copy-tensor": 9,
-        "graph-compute": 10,
-    },
-)
-def foreign_handle(subject: Subject, number: int) -> None:
-    """{} that names a live buffer of another connection: refused."""
+NAMING: dict[str, Callable[[Buffer], Message]] = {
+    "buffer-get-base": lambda buffer: BufferGetBase(remote_ptr=buffer.remote_ptr),
+    "free-buffer": lambda buffer: FreeBuffer(remote_ptr=buffer.remote_ptr),
+    "buffer-clear": lambda buffer: BufferClear(remote_ptr=buffer.remote_ptr, value=1),
+    "set-tensor": lambda buffer: SetTensor(tensor=tensor_in(buffer), offset=0, data=bytes(64)),
+    "set-tensor-hash": lambda buffer: SetTensorHash(tensor=tensor_in(buffer), offset=0, hash=1),
+    "get-tensor": lambda buffer: GetTensor(tensor=tensor_in(buffer), offset=0, size=64),
+    "copy-tensor": lambda buffer: CopyTensor(src=tensor_in(buffer), dst=tensor_in(buffer)),
+}
+"""Requests that name a buffer."""
+
+
+def _buffer_of_another(subject: Subject) -> Buffer:
+    """Return the second of two: a server may number the buffers of each connection from 1 on, and ours has one of its own where a
+    graph needs it."""
     other = subject.connect()
-    # the second: a server may number the buffers of each connection from 1 on, and ours has one of its own where a graph needs it
-    theirs = [other.alloc(4096) for _ in range(2)][1]
-    peer = subject.connect_second()
-    tensor = tensor_in(theirs)
-    if number == 10:
-        arena = Arena(peer)
-        stranger = arena.add(tensor)
-        arena.refuses(arena.node("ADD", [stranger, stranger], [16]))
-        return
-    peer.refuses(
-        {
-            3: BufferGetBase(remote_ptr=theirs.remote_ptr),
-            4: FreeBuffer(remote_ptr=theirs.remote_ptr),
-            5: BufferClear(remote_ptr=theirs.remote_ptr, value=1),
-            6: SetTensor(tensor=tensor, offset=0, data=bytes(64)),
-            7: SetTensorHash(tensor=tensor, offset=0, hash=1),
-            8: GetTensor(tensor=tensor, offset=0, size=64),
-            9: CopyTensor(src=tensor, dst=tensor),
-        }[number]
-    )
+    return [other.alloc(4096) for _ in range(2)][1]
+
+
+@case("session.isolated/{}", each=NAMING)
+def foreign_handle(subject: Subject, naming: Callable[[Buffer], Message]) -> None:
+    """{} that names a live buffer of another connection: refused."""
+    theirs = _buffer_of_another(subject)
+    subject.connect_second().refuses(naming(theirs))
+
+
+@case("session.isolated/graph-compute")
+def foreign_operand(subject: Subject) -> None:
+    """GRAPH_COMPUTE that names a live buffer of another connection: refused."""
+    theirs = _buffer_of_another(subject)
+    arena = Arena(subject.connect_second())
+    stranger = arena.add(tensor_in(theirs))
+    arena.refuses(arena.node("ADD", [stranger, stranger], [16]))
 
 
 @case("session.isolated/graph", since=marks.request_since(GraphRecompute))

@@ -30,7 +30,7 @@ BROKEN_BY: Final[tuple[tuple[str, str], ...]] = (
 
 
 def rule_of(violation: Violation) -> str:
-    """Return the rule for clients that one who must be refused has broken; "" for what is no fault of theirs."""
+    """Return the rule for clients that one who must be refused has broken; "" for what is not their fault."""
     if violation.rule in OURS:
         return ""
     if violation.field == "Hello size":

@@ -20,7 +20,7 @@ RANGES: Final = ("offset", "size", "n_copies", "stride", "hash", "value", "cache
 
 
 def _with_field(rng: Random, session: Session, *names: str) -> tuple[int, Any, str] | None:
-    """Return (index, message, field) of a random step that is no graph and has one of the fields."""
+    """Return (index, message, field) of a random step that is not a graph and has one of the fields."""
     found = []
     for index, step in enumerate(session.steps):
         if not isinstance(step.message, Graph | Packet | Buffer):

@@ -45,7 +45,7 @@ def exchange(rng: Random, session: Session) -> Note | None:
 def drop(rng: Random, session: Session) -> Note | None:
     """Leave out a message: an upload, so that a graph computes on what is there, or any other."""
     index = pick(rng, session, SetTensor) if rng.random() < 0.6 else rng.randrange(len(session.steps)) if session.steps else None
-    # the buffers must be cleared at the start: what they hold before is no server's fault
+    # the buffers must be cleared at the start: what they hold before is not the server's fault
     if index is None or len(session.steps) < 2 or isinstance(session.steps[index].message, BufferClear):
         return None
     gone = session.steps.pop(index)

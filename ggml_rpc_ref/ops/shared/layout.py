@@ -26,7 +26,7 @@ def require_contiguous(node: Node, *tensors: Tensor) -> None:
 
 
 def require_types(node: Node, table: Collection[tuple[str, ...]], what: str) -> None:
-    """Refuse types that are no row of a table, and name the first operand whose type goes with none of those before it.
+    """Refuse types that are not a row of a table, and name the first operand whose type goes with none of those before it.
 
     Args:
         node: the node.
