@@ -91,7 +91,7 @@ def _block_cases() -> Iterator[Case]:
 
 
 def _edges() -> Iterator[float]:
-    """Rows of 256 in which a search for a scale has nothing to find, or finds equals: zeros, constants, halves, one among nearly none."""
+    """Rows of 256 in which a search for a scale finds nothing, or equals: zeros, constants, halves, one among nearly none."""
     yield from (0.0 for _ in range(256))
     yield from (1.0 for _ in range(256))
     yield from (-1.0 for _ in range(256))
