@@ -116,9 +116,10 @@ def test_numbers_of_a_graph_are_found_in_every_version() -> None:
         assert sent.count(struct.pack("<Q", 0xAAAA)) == sent.count(struct.pack("<Q", 0xBBBB)) == 2, version
 
 
+@pytest.mark.parametrize("notes", [[], [Note("CPY", "changed", "for the test")]])
 @pytest.mark.parametrize(("meets", "found"), [(False, True), (True, False)])
-def test_a_copy_of_bytes_is_judged_unless_other_results_are_among_them(meets: bool, found: bool) -> None:
-    """Of a changed session: a result over the copy's source is right within a tolerance, and its bytes may be others."""
+def test_a_copy_of_bytes_is_judged_unless_other_results_are_among_them(meets: bool, found: bool, notes: list[Note]) -> None:
+    """A result over the copy's source is right within a tolerance, and its bytes may be others, in a changed session or not."""
     numbers = {name: number for number, name in enumerate(op_table(DEFAULT))}
     tensors = np.zeros(4, codec.layout(RpcTensor, DEFAULT))
     tensors["id"], tensors["ne"], tensors["flags"] = [1, 2, 3, 4], 1, FLAG_COMPUTE
@@ -132,7 +133,7 @@ def test_a_copy_of_bytes_is_judged_unless_other_results_are_among_them(meets: bo
     steps = [Step(0, Graph(0, np.array([2, 4], "<u8"), tensors)), Step(0, read)]
     wanted, got = bytes(256), bytearray(256)
     got[70] = 1
-    session = Session("test", steps=steps, notes=[Note("CPY", "changed", "for the test")])
+    session = Session("test", steps=steps, notes=notes)
     assert ("node CPY" in differs(session, steps[1], wanted, bytes(got))) is found
 
 

@@ -112,7 +112,7 @@ def _node(
         return "", bytes_
     if mismatch is None or _is_extreme(wanted) or op.writes or _is_order(session, tensor):
         return "", bytes_
-    if mismatch.kind == "bytes" and session.notes and _meets_numbers(session, record):
+    if mismatch.kind == "bytes" and _meets_numbers(session, record):
         return "", bytes_
     shared = ", which shares bytes with a source" if _overlaps(session, record) else ""
     return f"node {op.name}{shared}: {mismatch}", bytes_
@@ -146,12 +146,12 @@ def _is_order(session: Session, tensor: Tensor) -> bool:
 
 
 def _meets_numbers(session: Session, record: Any) -> bool:
-    """Whether bytes of other nodes' results may be among those of a node's result or sources, as a mutation may have it.
+    """Whether bytes of other nodes' results may be among those of a node's result or sources.
 
-    Those are right within a tolerance only, and a copy of them as whole numbers is not the same byte by byte: a CPY of I8 over
-    the result of a GATED_LINEAR_ATTN, for one.
+    Those are right within a tolerance only, and a copy of them as whole numbers is not the same byte by byte: where a mutation has
+    it so, and where a buffer is written by a CPY and its graph computed again, a CPY of I8 over the result of a GATED_DELTA_NET.
     """
-    if any(isinstance(step.message, CopyTensor) for step in session.steps):
+    if session.notes and any(isinstance(step.message, CopyTensor) for step in session.steps):
         return True  # which bytes are where then is not followed
     graphs = [step.message for step in session.steps if isinstance(step.message, Graph)]
     mine = [record, *(source for graph in graphs for source in graph.tensors[np.isin(graph.tensors["id"], record["src"])])]

@@ -1,8 +1,10 @@
 """Memory that a kernel can't leave unseen: each operand between two pages that nobody may touch, sources on pages nobody may write.
 
     python -m tests.support.guarded avx2        # compute every recorded case so, and name each before it begins
+    python -m tests.support.guarded avx2 odd    # each operand at an odd address instead, as a client may place it
 
-A read or write outside ends the process, so tests run this in one of its own.
+A read or write outside ends the process, so tests run this in one of its own. What C leaves undefined at odd addresses shows with
+sanitizers only: `.ci/sanitize`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import mmap
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
@@ -57,26 +60,35 @@ class Guarded:
             self.protect(PAGE, size - PAGE, READ)
 
 
-def guarded(tensor: Tensor, *, at_end: bool) -> Guarded:
-    """Return a copy of a tensor that ends where an untouchable page begins, or begins where one ends."""
+class Place(Enum):
+    """Where between its pages a tensor lies."""
+
+    BEGIN = "begin"
+    END = "end"
+    ODD = "odd"
+    """A byte after the first."""
+
+
+def guarded(tensor: Tensor, place: Place) -> Guarded:
+    """Return a copy of a tensor that begins where an untouchable page ends, or a byte later, or ends where one begins."""
     assert tensor.storage is not None
     assert tensor.storage.data is not None
-    inner = -(-max(tensor.nbytes, 1) // PAGE) * PAGE
+    inner = -(-(tensor.nbytes + 1) // PAGE) * PAGE
     pages = mmap.mmap(-1, inner + 2 * PAGE)
-    begin = PAGE + (inner - tensor.nbytes if at_end else 0)
+    begin = PAGE + {Place.BEGIN: 0, Place.END: inner - tensor.nbytes, Place.ODD: 1}[place]
     data = np.frombuffer(pages, np.uint8)
     data[begin : begin + tensor.nbytes] = tensor.storage.data[tensor.offset : tensor.offset + tensor.nbytes]
     return Guarded(pages, tensor.at(PlainStorage(data), begin, tensor.name))
 
 
-def enclosed(node: Node, *, at_end: bool) -> Node:
+def enclosed(node: Node, place: Place) -> Node:
     """Return the node with each tensor enclosed; tensors in one memory stay in one, enclosed by the largest of them."""
     tensors = [tensor for tensor in (node.dst, *node.src) if tensor is not None]
     written = {id(tensor.storage) for tensor in written_tensors(node)}
     homes: dict[int, tuple[Tensor, Guarded]] = {}
     for tensor in sorted(tensors, key=lambda tensor: -tensor.nbytes):
         if id(tensor.storage) not in homes:
-            homes[id(tensor.storage)] = tensor, guarded(tensor, at_end=at_end)
+            homes[id(tensor.storage)] = tensor, guarded(tensor, place)
 
     def moved(tensor: Tensor | None) -> Tensor | None:
         if tensor is None:
@@ -102,19 +114,19 @@ def recorded_nodes() -> Iterator[tuple[str, Node]]:
                         yield f"{name} {case.id}", op.check(dst, src, op.pack(case.params))
 
 
-def main(variant: str) -> None:
-    """Compute every case that the variant has a kernel for, at both ends of its pages."""
+def main(variant: str, *places: str) -> None:
+    """Compute every case that the variant has a kernel for, at both ends of its pages or where it is said."""
     backend = Native(HostMemory(0), threads=1, variant=variant)
     count = 0
     for name, node in recorded_nodes():
         if backend.supports(node):
-            for at_end in (True, False):
+            for place in [Place(place) for place in places or ("end", "begin")]:
                 sys.stdout.write(f"{name}\n")
                 sys.stdout.flush()
-                backend.compile([Step(enclosed(node, at_end=at_end), backend.name)])(never)
+                backend.compile([Step(enclosed(node, place), backend.name)])(never)
             count += 1
     sys.stdout.write(f"{count} cases\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

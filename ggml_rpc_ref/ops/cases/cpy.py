@@ -81,5 +81,21 @@ def _block_cases() -> Iterator[Case]:
     yield _case("q8_0-to-q8_0-gaps", Operand("Q8_0", (64, 3)), "Q8_0", (32, 6), (34, 68, 408, 408))
     yield _case("iq3_s-to-iq3_s", Operand("IQ3_S", (256, 2), fill="blocks"), "IQ3_S")
     yield _case("f32-special-to-q8_0", Operand("F32", (32, 8), fill="values:0,-0.0,1e-40,1e-20,127,-128,1e4,3e4"), "Q8_0")
+    edges = Operand("F32", (256, 7), fill=f"values:{','.join(map(str, _edges()))}")
+    for dtype in WRITABLE_BLOCKS:
+        # of a block without magnitude IQ4_NL's codes are what upstream's array held before: quantize_row_iq4_nl_impl skips it
+        if dtype != "IQ4_NL":
+            yield _case(f"f32-edges-to-{dtype}".lower(), edges, dtype)
     for dtype in WRITABLE_BLOCKS:  # sums of squares below 1, which a search for a scale compares with 0
         yield _case(f"f32-small-to-{dtype}".lower(), Operand("F32", (256, 2), fill="normal:1e-3"), dtype)
+
+
+def _edges() -> Iterator[float]:
+    """Rows of 256 in which a search for a scale finds nothing, or equals: zeros, constants, halves, one among nearly none."""
+    yield from (0.0 for _ in range(256))
+    yield from (1.0 for _ in range(256))
+    yield from (-1.0 for _ in range(256))
+    yield from (step % 32 / 2 - 8 for step in range(256))
+    yield from (float(step) for step in range(256))
+    yield from (-100.0 if step % 32 == 5 else 1e-9 for step in range(256))
+    yield from (1e-20 if step % 2 else -1e-20 for step in range(256))

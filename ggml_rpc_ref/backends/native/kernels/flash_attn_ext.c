@@ -134,7 +134,7 @@ static void scale_row(float *y, int64_t n, float factor)
 }
 
 /* The result of a query: its sum divided by the weights', a sink's weight included. */
-static void finish(const struct node *node, const struct gathered *so_far, float *sum, int64_t dv, int64_t head, float *dst)
+static void finish(const struct node *node, const struct gathered *so_far, float *sum, int64_t dv, int64_t head, f32 *dst)
 {
     float total = so_far->total, factor = 1, top = so_far->top;
     if (so_far->seen && top == -INFINITY) { /* scores of -inf throughout have no softmax, even with a sink */
@@ -155,9 +155,9 @@ static void finish(const struct node *node, const struct gathered *so_far, float
         dst[i] = sum[i] * factor;
 }
 
-static float *result_of(const struct node *node, int64_t head, int64_t query, int64_t i3)
+static f32 *result_of(const struct node *node, int64_t head, int64_t query, int64_t i3)
 {
-    return (float *)row_at(&node->of->dst, node->dst, head, query, i3);
+    return (f32 *)row_at(&node->of->dst, node->dst, head, query, i3);
 }
 
 /* A query of a head. */
@@ -568,7 +568,7 @@ static void attend_columns(const struct node *node, const struct sizes *s, int64
     memset(q, 0, 4 * COLUMNS * s->dk);
     memset(sum, 0, 4 * COLUMNS * stride);
     for (int c = 0; c < count; c++) {
-        const float *row = (const float *)row_at(&g->src[0], node->src[0], column[c].query, column[c].head, i3);
+        const f32 *row = (const f32 *)row_at(&g->src[0], node->src[0], column[c].query, column[c].head, i3);
         for (int64_t i = 0; i < s->dk; i++)
             q[i * COLUMNS + c] = row[i];
         so_far[c] = (struct gathered){-INFINITY, 0, false};

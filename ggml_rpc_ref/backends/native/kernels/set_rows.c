@@ -22,7 +22,7 @@ static void put_rows(const struct node *node, int64_t first, int64_t last, const
             if (!in_range(index, g->dst.ne[1], work))
                 return;
             const uint8_t *row = row_at(x, node->src[0], i, j, k);
-            const float *values = is_f32(x) ? (const float *)row + column : value;
+            const f32 *values = is_f32(x) ? (const f32 *)row + column : value;
             if (!is_f32(x))
                 read_piece(x, row, column, n, value);
             uint8_t *to = row_at(&g->dst, node->dst, index, j, k);

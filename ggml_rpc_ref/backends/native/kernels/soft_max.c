@@ -5,7 +5,7 @@
 #include "rowwise.h"
 
 /* dst = scale * a + slope * mask; returns the largest. dst may be a. */
-static float weigh(float *dst, const float *a, int64_t n, float scale, const uint8_t *mask, int32_t mask_type, float slope)
+static float weigh(f32 *dst, const f32 *a, int64_t n, float scale, const uint8_t *mask, int32_t mask_type, float slope)
 {
     if (!mask) {
         MAP1(dst, a, n, x * scale);

@@ -22,7 +22,7 @@ static f32x16 xielu16(const struct geometry *g, f32x16 x)
         dst[i] = EXPRESSION;          \
     }
 
-static void apply(const struct geometry *g, float *dst, const float *a, int64_t n)
+static void apply(const struct geometry *g, f32 *dst, const f32 *a, int64_t n)
 {
     switch (unary_kind(g)) {
     case GGML_UNARY_OP_ABS: EACH(fabsf(x)) break;

@@ -55,7 +55,7 @@ static inline f32x16 tanh16(f32x16 x)
    Cephes library), and ln 2 in two parts for each unit of the exponent. */
 static inline f32x16 log_of_normal16(f32x16 x)
 {
-    i32x16 shifted = (i32x16)x - 0x3F3504F3, exponent = shifted >> 23; /* sqrt(1/2) */
+    i32x16 shifted = (i32x16)((u32x16)x - 0x3F3504F3), exponent = shifted >> 23; /* sqrt(1/2) */
     f32x16 f = (f32x16)((shifted & 0x007FFFFF) + 0x3F3504F3) - 1.0f, n = __builtin_convertvector(exponent, f32x16), z = f * f;
     f32x16 p = splat(7.0376836292e-2f);
     p = fma16(p, f, splat(-1.1514610310e-1f));

@@ -65,7 +65,7 @@ static bool round_short(const float *x, int8_t *level, float *scale)
 }
 
 /* 256 elements as Q8_K has them: the element of largest magnitude becomes -127. */
-static bool round_long(const float *x, int8_t *level, float *scale)
+static bool round_long(const f32 *x, int8_t *level, float *scale)
 {
     float largest = largest_magnitude(x, 256);
     if (largest == INFINITY)

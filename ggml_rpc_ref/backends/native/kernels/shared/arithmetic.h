@@ -6,7 +6,7 @@
 #include "pieces.h"
 #include "rowwise.h"
 
-static void repeat_along(float *dst, const float *a, const float *b, int64_t n, int64_t length)
+static void repeat_along(float *dst, const float *a, const f32 *b, int64_t n, int64_t length)
 {
     if (length == n) {
         MAP2(dst, a, b, n, ARITHMETIC(x, y));
@@ -27,7 +27,7 @@ static void compute_rows(const struct node *node, int64_t first, int64_t last, c
         struct place p = place_of(&g->dst, row);
         float *dst = (float *)row_at(&g->dst, node->dst, p.i1, p.i2, p.i3);
         const float *a = (const float *)row_at(&g->src[0], node->src[0], p.i1, p.i2, p.i3);
-        repeat_along(dst, a, (const float *)repeated_row(&g->src[1], node->src[1], p), g->dst.ne[0], g->src[1].ne[0]);
+        repeat_along(dst, a, (const f32 *)repeated_row(&g->src[1], node->src[1], p), g->dst.ne[0], g->src[1].ne[0]);
     }
 }
 

@@ -487,7 +487,7 @@ bool can_dequantise(int32_t type)
     return block_types[type].unpack || type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
 }
 
-void dequantise_row(int32_t type, const uint8_t *row, float *to, int64_t n)
+void dequantise_row(int32_t type, const uint8_t *row, f32 *to, int64_t n)
 {
     const struct block_type *blocks = &block_types[type];
     if (type == GGML_TYPE_F32) {

@@ -27,7 +27,7 @@ struct block_type {
 extern const struct block_type block_types[TYPES];
 
 /* A row of any type to float32; the length is a whole number of blocks. */
-void dequantise_row(int32_t type, const uint8_t *row, float *to, int64_t n);
+void dequantise_row(int32_t type, const uint8_t *row, f32 *to, int64_t n);
 
 /* A row of a block type to levels, and a scale and (where the type has them) a minimum for each group. */
 void unpack_levels(int32_t type, const uint8_t *row, int64_t k, int8_t *level, float *scale, float *minimum);

@@ -152,7 +152,7 @@ static const float *as_floats(const struct layout *l, const uint8_t *from, int64
     return scratch;
 }
 
-static void put_int32(const float *x, uint8_t *to, int64_t step, int64_t n)
+static void put_int32(const f32 *x, uint8_t *to, int64_t step, int64_t n)
 {
     for (int64_t i = 0; i < n; i++, to += step) {
         int32_t whole = fabsf(x[i]) < 0x1p31f ? (int32_t)x[i] : INT32_MIN;

@@ -3,8 +3,7 @@
 #include "half.h"
 #include "kernel.h"
 
-/* Numbers in a client's memory, which may begin at any byte. */
-typedef float f32 __attribute__((aligned(1), may_alias));
+/* As `f32`: numbers in a client's memory, which may begin at any byte. */
 typedef int32_t i32 __attribute__((aligned(1), may_alias));
 typedef int64_t i64 __attribute__((aligned(1), may_alias));
 typedef uint16_t u16 __attribute__((aligned(1), may_alias));

@@ -4,7 +4,7 @@
 #include "vector.h"
 
 /* NaN is passed over here, but not by the sum. -inf for no elements. */
-static inline float largest_of(const float *x, int64_t n)
+static inline float largest_of(const f32 *x, int64_t n)
 {
     f32x16 largest = splat(-INFINITY);
     int64_t i = 0;

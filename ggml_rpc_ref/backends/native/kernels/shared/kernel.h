@@ -9,6 +9,9 @@
 
 #include "declared.h"
 
+/* A float32 in a client's memory, which may begin at any byte: to read or write one as a float there is undefined. */
+typedef float f32 __attribute__((aligned(1), may_alias));
+
 /* What the threads that compute a phase have. */
 struct work {
     uint8_t *shared;      /* scratch memory of the node, 64-byte aligned */

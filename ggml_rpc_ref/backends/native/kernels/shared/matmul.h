@@ -27,7 +27,7 @@ bool can_multiply(const struct geometry *g);
 struct batch {
     int count;
     uint8_t *row[TILE_COLUMNS];
-    float *to[TILE_COLUMNS];
+    f32 *to[TILE_COLUMNS];
 };
 
 /* Bytes of a batch once it is prepared, and of the scratch memory that each thread needs. */

@@ -168,7 +168,7 @@ static void quantise_q8_1(const float *x, uint8_t *to)
     put16(to + 2, to_half(d * (float)sum));
 }
 
-static void each_f16(const float *x, uint8_t *to, int64_t n)
+static void each_f16(const f32 *x, uint8_t *to, int64_t n)
 {
     int64_t i = 0;
 #if defined(__AVX512F__)
@@ -224,8 +224,10 @@ bool can_quantise(int32_t type)
     return block_of(type) || type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
 }
 
-void quantise_row(int32_t type, const float *x, uint8_t *to, int64_t n)
+void quantise_row(int32_t type, const f32 *x, uint8_t *to, int64_t n)
 {
+    float copy[256];
+    bool anywhere = (uintptr_t)x % sizeof *copy != 0; /* x may begin at any byte of a client's memory */
     block_function function = block_of(type);
     if (type == GGML_TYPE_F32)
         memcpy(to, x, (size_t)n * sizeof *x);
@@ -235,6 +237,9 @@ void quantise_row(int32_t type, const float *x, uint8_t *to, int64_t n)
         for (int64_t i = 0; i < n; i++)
             put16(to + 2 * i, to_bf16(x[i]));
     else
-        for (int64_t i = 0; i < n; i += type_block[type], to += type_size[type])
-            function(x + i, to);
+        for (int64_t i = 0; i < n; i += type_block[type], to += type_size[type]) {
+            if (anywhere)
+                memcpy(copy, x + i, (size_t)type_block[type] * sizeof *copy);
+            function(anywhere ? copy : (const float *)x + i, to);
+        }
 }

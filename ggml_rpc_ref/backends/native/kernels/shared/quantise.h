@@ -7,4 +7,4 @@
 bool can_quantise(int32_t type);
 
 /* A row of n floats, a whole number of blocks. */
-void quantise_row(int32_t type, const float *x, uint8_t *to, int64_t n);
+void quantise_row(int32_t type, const f32 *x, uint8_t *to, int64_t n);

@@ -3,6 +3,7 @@
    ROPE and ROPE_BACK have the same parameters, so one set of functions reads both. */
 #include "rotation.h"
 
+#include "elements.h"
 #include "half.h"
 #include "vector.h"
 
@@ -69,7 +70,7 @@ static void angles(const struct geometry *g, const struct node *node, int64_t to
             power[axis] *= step;
     }
     if (present(&g->src[2])) {
-        const float *factors = (const float *)node->src[2];
+        const f32 *factors = (const f32 *)node->src[2];
         for (int64_t pair = 0; pair < pairs_of(g); pair++)
             theta[pair] /= factors[pair];
     }
@@ -132,7 +133,7 @@ static void turn_tokens(const struct node *node, int64_t first, int64_t last, co
 
 /* ------------------------------------------------------------------------------------------------------------- rows */
 
-static void turn_far(float *dst, const float *a, int64_t n, const float *cosine, const float *sine)
+static void turn_far(f32 *dst, const f32 *a, int64_t n, const float *cosine, const float *sine)
 {
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) {
@@ -169,7 +170,7 @@ static void turn_near(float *dst, const float *a, int64_t n, const float *cosine
     }
 }
 
-static void turn_halves(uint16_t *dst, const uint16_t *a, int64_t n, const float *cosine, const float *sine, bool near)
+static void turn_halves(u16 *dst, const u16 *a, int64_t n, const float *cosine, const float *sine, bool near)
 {
     for (int64_t i = 0; i < n; i++) {
         int64_t p = near ? 2 * i : i, q = near ? 2 * i + 1 : n + i;

@@ -18,6 +18,7 @@
 #endif
 typedef float f32x16 __attribute__((vector_size(4 * LANES)));
 typedef int32_t i32x16 __attribute__((vector_size(4 * LANES)));
+typedef uint32_t u32x16 __attribute__((vector_size(4 * LANES))); /* their sums and differences wrap */
 /* Half as many, so that their doubles fill a register. */
 typedef float half_floats __attribute__((vector_size(2 * LANES)));
 typedef int32_t half_integers __attribute__((vector_size(2 * LANES)));
