@@ -9,9 +9,8 @@ op exceeds its grant.
 
 bench/worst_memory.json keeps what --into wrote: for each op, version and scale a row with the day and the machine. `worst` is the
 shape that needed the largest share of what it is granted, `slowest` the one whose steps took longest: `granted` and `peak` are
-bytes, `steps` what the plan counts, `seconds` of the processor. Every op has a row at a 1024th of full size (`scale` 1024); those
-with `scale` 1 are the worst and the slowest shape found there, at full size. An op without such a row was not measured at full
-size: its worst shapes have more than 2^31 steps there (quantising), or took longer than the machine of that day had.
+bytes, `steps` what the plan counts, `seconds` of the processor. Every op has a row at a 1024th of full size (`scale` 1024) and one
+at full size (`scale` 1), there of the shapes that were worst and slowest before.
 """
 
 from __future__ import annotations
