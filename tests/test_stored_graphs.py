@@ -181,6 +181,15 @@ def test_the_same_graph_has_no_plan_any_more_once_a_buffer_is_freed_or_the_table
     assert len(graphs) == MAX_STORED_GRAPHS
 
 
+@pytest.mark.parametrize(("version", "uid", "found"), [(SEVEN, 0, False), (EIGHT, 1, True)], ids=str)
+def test_a_large_graph_is_not_kept_to_be_compared(version: Version, uid: int, found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with a uid is kept in any case: its plan may have to be made again."""
+    monkeypatch.setattr(stored_graphs, "COMPARED", SIZE - 1)
+    graphs = StoredGraphs(Budget(2**20), version)
+    store(graphs, uid)
+    assert (graphs.take(graph(uid)) is not None) is found
+
+
 def test_a_plan_that_was_given_up_is_made_again_for_the_same_graph() -> None:
     graphs = StoredGraphs(Budget(2 * (KEPT + ARRIVING) * SIZE - 2), EIGHT)
     store(graphs, 1)
