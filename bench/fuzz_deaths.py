@@ -2,10 +2,10 @@
 
     .venv/bin/python -m bench.fuzz_deaths 3.6.1 [--jobs 2] [--seconds 600] [--coverage] [--no-feedback] [--finds DIRECTORY]
 
-The table is bench/fuzz_deaths.json: for each version how many different deaths (by signal and place) and other finds, when the n-th
-death was found, how many steps its session has and had before it was made smaller, how often it was seen again, messages a second,
-edges where the server counts them (`upstream install VERSION --coverage`). Where a server dies, and the sessions that make it, stay
-in DIRECTORY, a temporary one by default: they are for its makers.
+It writes bench/fuzz_deaths.json, of which no measured row is kept yet: for each version how many different deaths (by signal and
+place) and other finds, when the n-th death was found, how many steps its session has and had before it was made smaller, how often
+it was seen again, messages a second, edges where the server counts them (`upstream install VERSION --coverage`). Where a server
+dies, and the sessions that make it, stay in DIRECTORY, a temporary one by default: they are for its makers.
 """
 
 from __future__ import annotations
