@@ -29,6 +29,7 @@ from ggml_rpc_ref.conformance.peer import Said
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.channel import Channel, Waited
 from ggml_rpc_ref.net.listening import Listener
+from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import REQUESTS
 
 FORM: Final = "ggml-rpc-ref reproducer of a client"
@@ -45,7 +46,7 @@ ENDED: Final = "the client ended "
 """How a record begins what it says at its end, of no connection: how the client's process ended."""
 REFUSED: Final = "a message that breaks "
 """How a record begins what it says of a message that was refused before it was taken."""
-HEAD: Final = 9
+HEAD: Final = codec.REQUEST_HEAD.size
 """Bytes before a message: its command and its length."""
 CHUNK: Final = 2**16
 TICK: Final = 0.1
