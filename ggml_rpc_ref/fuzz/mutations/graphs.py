@@ -47,7 +47,7 @@ def resize(rng: Random, session: Session) -> Note | None:
         return None
     axis, dtype = rng.randrange(MAX_DIMS), BY_NUMBER[int(edit.record["type"])]
     old = int(edit.record["ne"][axis])
-    new = rng.choice((0, 1, 2, max(1, old - 1), old + 1, old * 2, max(1, old // 2), old + dtype.block, odd(rng, old)))
+    new = rng.choice((0, 1, 2, max(1, old - 1), old + 1, old * 2, max(1, old // 2), old + dtype.block, odd(rng, old))) & 0xFFFFFFFF
     edit.record["ne"][axis] = new
     a, b, c, d = edit.record["ne"].tolist()
     edit.record["nb"] = np.array(contiguous_nb(dtype, (a, b, c, d)), dtype=object) & 0xFFFFFFFF
@@ -78,7 +78,10 @@ def wide(rng: Random, session: Session) -> Note | None:
         dtype = BY_NUMBER.get(int(row["type"]))
         if dtype is None or dtype.block > 1024:
             return None
-        row["ne"][0] = old + more - more % dtype.block
+        length = old + more - more % dtype.block
+        if length >= 2**32:  # another mutation has been here
+            return None
+        row["ne"][0] = length
         a, b, c, d = row["ne"].tolist()
         nb = contiguous_nb(dtype, (a, b, c, d))
         if not 0 < nb[3] * d < MOST_WIDE:
@@ -171,7 +174,7 @@ def view_offs(rng: Random, session: Session) -> Note | None:
 def _some_id(edit: Editor) -> int:
     """Return an id worth linking to."""
     rng, own = edit.rng, int(edit.node["id"])
-    return rng.choice((0, own, int(edit.other()["id"]), int(edit.other()["id"]), own + 1, UNKNOWN, 2**64 - 1))
+    return rng.choice((0, own, int(edit.other()["id"]), int(edit.other()["id"]), wrap(own + 1), UNKNOWN, 2**64 - 1))
 
 
 @mutation("links.src")
