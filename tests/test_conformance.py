@@ -242,7 +242,9 @@ NEVER_ANSWER = {"frame.size-bounded", "session.survives"}
 @pytest.mark.parametrize("rule", SABOTAGES)
 def test_the_rule_that_a_server_breaks_is_named_and_no_other(rule: str, tmp_path: Path) -> None:
     sabotage = SABOTAGES[rule]
-    chosen = {case.id: case for case in (*one_of_each(sabotage.version), *(case for case in quick() if case.rule.id == rule))}
+    # half of the other rules: each is asked about half of the sabotaged servers
+    others = one_of_each(sabotage.version)[list(SABOTAGES).index(rule) % 2 :: 2]
+    chosen = {case.id: case for case in (*others, *(case for case in quick() if case.rule.id == rule))}
     report = judge(InProcess(tmp_path, sabotage), list(chosen.values()), sabotage.timeout)
     assert broken_rules(report) == {rule}, said(report)
     assert exit_code(report) == (4 if rule in NEVER_ANSWER else 0 if RULES[rule].level == "SHOULD" else 1)
