@@ -197,7 +197,7 @@ SENSITIVE = (
 )
 """Where odd servers were accused wrongly, and one of each other kind."""
 STEP = {"small-memory": 2, "rounds-differently": 2, "few-types": 2, "few-ops": 2, "only-products": 1, "whole-pages": 2}
-STEP |= {"basic-types": 3}
+STEP |= {"basic-types": 3, "flushes-to-zero": 16, "wide-alignment": 16, "resets": 16, "other-transports": 16}
 """Of these cases one in so many is run, otherwise one in eight: the whole suite has been, by hand, on each of these servers."""
 
 
