@@ -20,7 +20,7 @@ from functools import cache
 from typing import Any, Final, Self
 
 from ggml_rpc_ref.backends import Backend, Cancelled, never
-from ggml_rpc_ref.backends.memory import DeviceMemory
+from ggml_rpc_ref.backends.memory import DeviceMemory, HostMemory
 from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
@@ -221,12 +221,14 @@ class Session:
 
     def placed(self, message: Upload, region: Area) -> object:
         """Take note that all data of a request are in their place, and return its reply, as `handle` does."""
-        if self.tensors is not None and isinstance(message, SetTensor) and isinstance(region, Region) and self._may_keep(message):
+        if self.tensors is not None and isinstance(message, SetTensor) and isinstance(region, Region) and self.keeps(message):
             self.tensors.save(region.read())
         return self.done(type(message))
 
-    def _may_keep(self, message: SetTensor) -> bool:
-        return message.cache_flag != 0 or not has_field(SetTensor, "cache_flag", self.version)
+    def keeps(self, message: SetTensor) -> bool:
+        """Whether the data of a request go to the tensor cache as well."""
+        wished = message.cache_flag != 0 or not has_field(SetTensor, "cache_flag", self.version)
+        return wished and self.tensors is not None
 
     def source(self, message: Download) -> Area:
         """Return where the bytes lie that a request asks for.
@@ -302,6 +304,12 @@ class Session:
     def done(self, request: type) -> object:
         """Return the reply of a request that only acknowledges it, if it has one in this version."""
         return _acknowledgement(request, self.version)
+
+    @property
+    def changes(self) -> tuple[int, ...]:
+        """Counts that stay the same for as long as its buffers and stored graphs do, and what is to be told of changed bytes."""
+        watching = [device.memory.watching for device in self.host.devices if isinstance(device.memory, HostMemory)]
+        return (self.memory.changes, self.stored.changes, *watching)
 
     def close(self) -> None:
         """Free every buffer, forget every graph and leave every other server: the connection is over."""
