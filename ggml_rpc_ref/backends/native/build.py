@@ -171,7 +171,6 @@ def again_builder() -> FFI:
 
 plain = builder("plain")
 fnv = hash_builder()
-again = again_builder()
 if "avx2" in VARIANTS:
     avx2 = builder("avx2")
     avx512 = builder("avx512")
