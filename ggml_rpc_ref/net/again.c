@@ -13,6 +13,10 @@
 
 #include "again.h"
 
+#ifndef MSG_NOSIGNAL /* Python ignores SIGPIPE in any case */
+#define MSG_NOSIGNAL 0
+#endif
+
 #define HEAD 9
 #define MARKED 256 /* bytes of a request that its mark depends on, beside its last eight */
 
