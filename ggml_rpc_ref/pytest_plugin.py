@@ -16,6 +16,10 @@
     def test_something_of_mine(ggml_rpc_play):
         assert "GRAPH_COMPUTE" in ggml_rpc_play().commands()
 
+    def test_another_one_of_mine(ggml_rpc_server):
+        server = ggml_rpc_server(Script(devices=2))
+        assert my_client.count_devices(server.endpoint) == 2
+
     pytest --ggml-rpc-client './my-client {endpoint}' --ggml-rpc-client-only 'frame.*'
 
 The package's entry point in pytest11 loads it. Each case is a test with its id, and with the markers `ggml_rpc_must` or
@@ -26,6 +30,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     from ggml_rpc_ref.conformance.clients.bench import Bench
     from ggml_rpc_ref.conformance.clients.heard import Run
     from ggml_rpc_ref.conformance.clients.program import Program
+    from ggml_rpc_ref.conformance.clients.scripted import Scripted
     from ggml_rpc_ref.conformance.events import Result
     from ggml_rpc_ref.conformance.peer import Peer, Subject
     from ggml_rpc_ref.conformance.runner import Judging
@@ -61,6 +67,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--ggml-rpc-client", metavar="CMD…{endpoint}", default="", help="judge this client; it is run once a case")
     group.addoption(
         "--ggml-rpc-client-only", metavar="PATTERN", action="append", default=[], help="only these cases; as conform-client --only"
+    )
+    group.addoption(
+        "--ggml-rpc-client-skip", metavar="PATTERN", action="append", default=[], help="not these cases; as conform-client --skip"
     )
     group.addoption(
         "--ggml-rpc-client-timeout", metavar="SECONDS", type=float, default=20.0, help="how long a run of the client may take"
@@ -98,7 +107,7 @@ def _of_clients(config: pytest.Config) -> list[Case]:
     from ggml_rpc_ref.conformance import select
     from ggml_rpc_ref.conformance.clients.cases import CLIENT_CASES
 
-    return select(config.getoption("--ggml-rpc-client-only"), (), CLIENT_CASES)
+    return select(config.getoption("--ggml-rpc-client-only"), config.getoption("--ggml-rpc-client-skip"), CLIENT_CASES)
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:
@@ -209,6 +218,26 @@ def ggml_rpc_play(ggml_rpc_bench: Bench) -> Callable[..., Run]:
 
     bench = ggml_rpc_bench
     return lambda script=HONEST: bench.play(bench.program, script, script.version or bench.version, bench.timeout)
+
+
+@pytest.fixture
+def ggml_rpc_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Scripted]]:
+    """Starts a server for a client that the test calls itself: an honest one, or that of a `Script`; it ends with the test.
+
+    `ggml_rpc_server(script, version="8.0.0")` returns one with `endpoint`, and `heard()`: what the client has sent.
+    """
+    from ggml_rpc_ref.conformance.clients.script import HONEST, Script
+    from ggml_rpc_ref.conformance.clients.scripted import Scripted
+    from ggml_rpc_ref.spec.versions import Version
+
+    with ExitStack() as running:
+
+        def start(script: Script = HONEST, version: str = "") -> Scripted:
+            spoken = Version.parse(version) if version else None
+            cache = tmp_path_factory.mktemp("ggml-rpc-cache") if script.has_cache else None
+            return running.enter_context(Scripted(script, spoken, cache))
+
+        yield start
 
 
 def _judge_client(bench: Bench, case: Case) -> Result:

@@ -28,7 +28,9 @@ settings.load_profile("suite")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Give the whole suite a process for each processor, unless the command line says how many (`-n 0`: this one alone).
+    """Give the whole suite three processes for two processors, unless the command line says how many (`-n 0`: this one alone).
+
+    A third of what the tests of two processes take is waiting: for time-outs of servers and clients that say nothing.
 
     A named file or test stays in this process, where output and debuggers are at hand. Before pytest-xdist reads the option.
     """
@@ -38,8 +40,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     undecided = getattr(option, "numprocesses", 0) is None and option.dist == "no" and not option.tx
     attended = option.usepdb or option.trace or option.collectonly or option.capture == "no"
     if undecided and not attended and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
-        option.numprocesses, option.dist = len(os.sched_getaffinity(0)), "worksteal"
-        # there is a process for each processor already: numpy's threads would wait for one another, and they wait by spinning
+        option.numprocesses, option.dist = len(os.sched_getaffinity(0)) * 3 // 2 or 1, "worksteal"
+        # there is more than a process for each processor: numpy's threads would wait for one another, and they wait by spinning
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 

@@ -259,13 +259,20 @@ def test_a_broken_gguf_has_a_sentence(tmp_path: Path, content: bytes) -> None:
         Files([tmp_path / "none"])
 
 
-def test_a_gguf_that_is_read_without_end_has_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An array of 2^40 numbers is announced: the package reads on and on behind the end of the file."""
-    monkeypatch.setattr(omitted, "LONGEST", 1)
-    array = struct.pack("<QsIIQ", 1, b"a", 9, 4, 2**40)
+@pytest.mark.parametrize(("kind", "why"), [(4, "an array of 1099511627776 UINT32 runs past"), (8, ""), (9, "")])
+def test_a_gguf_with_an_array_beyond_its_end_has_a_sentence(tmp_path: Path, kind: int, why: str) -> None:
+    """Of numbers, of texts, of arrays."""
+    array = struct.pack("<QsIIQ", 1, b"a", 9, kind, 2**40)
     (tmp_path / "endless.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + array + bytes(64))
-    with pytest.raises(Misuse, match=r"endless\.gguf is not a complete GGUF"):
+    with pytest.raises(Misuse, match=rf"endless\.gguf is not a complete GGUF: .*{why}"):
         Files([tmp_path / "endless.gguf"])
+
+
+def test_a_gguf_that_is_read_for_long_has_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(omitted, "LONGEST", 0.01)
+    (tmp_path / "slow.gguf").write_bytes(b"GGUF")
+    with pytest.raises(Misuse, match=r"slow\.gguf is not a complete GGUF: reading it did not end within 0\.01 s"):
+        Files([tmp_path / "slow.gguf"])
 
 
 # --------------------------------------------------------------------------------------------------------- the command

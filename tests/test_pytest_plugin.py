@@ -76,10 +76,34 @@ def test_each_case_for_clients_is_a_test_too() -> None:
     found = outcomes(done.stdout)
     assert done.returncode == 0, done.stdout
     assert (found["session.says-hello/first-and-once"], found["test_it_counts_the_devices"]) == ("PASSED", "PASSED")
-    done = run("--ggml-rpc-client", f"{client} careless", "tests/test_my_client.py")
+    done = run("--ggml-rpc-client", f"{client} careless", "--ggml-rpc-client-skip", "session.*", "tests/test_my_client.py")
+    assert not [id for id in outcomes(done.stdout) if id.startswith("session.")]
+    assert outcomes(done.stdout)["test_it_ends_with_an_error_where_the_server_leaves"] == "FAILED"
     assert "FAILED" in {found for id, found in outcomes(done.stdout).items() if id.startswith("frame.reply-missing/")}, done.stdout
     assert "frame.reply-missing (MUST): " in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_functions_of_a_client_are_tested_without_a_command() -> None:
+    done = run("tests/test_my_client.py", "-k", "function")
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
+
+
+def test_a_defect_of_the_scripted_server_is_no_fault_of_the_client(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import socket\n"
+        "from ggml_rpc_ref.conformance.clients.script import answering\n"
+        "def test_it(ggml_rpc_server):\n"
+        "    server = ggml_rpc_server(answering('HELLO', lambda request, reply: 1 // 0))\n"
+        "    host, port = server.endpoint.split(':')\n"
+        "    with socket.create_connection((host, int(port))) as peer:\n"
+        "        peer.sendall(bytes([14]) + bytes(8))\n"
+        "        assert peer.recv(1) == b''\n"
+    )
+    done = run("--rootdir", str(tmp_path), str(tmp_path))
+    assert "1 passed, 1 error" in done.stdout, done.stdout
+    assert "ZeroDivisionError" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from ggml_rpc_ref.conformance import (
     written,
 )
 from ggml_rpc_ref.conformance.peer import Facts, Said
+from ggml_rpc_ref.conformance.printed import shown_lines
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.versions import V3_6_1
 
@@ -121,6 +122,39 @@ def test_the_page_stands_alone_and_holds_every_case() -> None:
     assert page.tags.count("script") == 1
     assert "<script>alert(1)</script>" not in text
     assert "1 sent HELLO 9 bytes 0e0000000000000000" in text
+
+
+def test_the_page_offers_the_verdicts_that_there_are() -> None:
+    runs = [run_of("one"), run_of("other")]
+    text = html.render(runs)
+    boxes = re.findall(r'class="filter" value="(\w+)".*?<span class="soft">(\d+)</span>', text)
+    assert dict(boxes) == {"PASS": "1", "SKIP": "1", "FAIL": "2", "CRASH": "1"}
+
+
+def test_how_it_died_is_said_once() -> None:
+    run = run_of("one")
+    (died,) = (case for case in run["cases"] if case["verdict"] == "CRASH")
+    assert html.render([run]).count("killed by SIGSEGV") == 1
+    died["actual"] = "the server died: killed by SIGSEGV"
+    assert html.render([run]).count("killed by SIGSEGV") == 1
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        ("/a/b/ggml.c:12: GGML_ASSERT(x) failed\n", ["ggml.c:12: GGML_ASSERT(x) failed"]),
+        (
+            "/" + "a" * 300 + "/ggml.c:12: GGML_ASSERT(x) failed",
+            ["ggml.c:12: GGML_ASSERT(x) failed"],
+        ),  # the path is not what is kept
+        ("y" * 200, ["y" * 200]),
+        ("y" * 201, ["y" * 200 + "…"]),
+        ("\x1b[31mred\x1b[0m\r\n \n\x00\n", ["[31mred[0m"]),
+        ("/" * 60000, ["/" * 200 + "…"]),  # in time: a line may be as long as all that is read
+    ],
+)
+def test_what_was_printed_is_shown_so_that_it_can_be_read(printed: str, shown: list[str]) -> None:
+    assert shown_lines(printed) == shown
 
 
 # ------------------------------------------------------------------------------------------------------------ differences

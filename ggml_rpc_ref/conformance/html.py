@@ -60,9 +60,17 @@ def render(runs: Sequence[Run]) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     source = resources.files("ggml_rpc_ref.conformance").joinpath("report.html.j2").read_text(encoding="utf-8")
     faults = [verdict.value for verdict in SEVERITY if verdict not in NO_FAULT]
+    parts = list(_parts(runs))
     return environment.from_string(source).render(
-        runs=runs, parts=list(_parts(runs)), verdicts=[v.value for v in SEVERITY], faults=faults, abilities=list(_abilities(runs))
+        runs=runs, parts=parts, verdicts=_verdicts(parts), faults=faults, abilities=list(_abilities(runs))
     )
+
+
+def _verdicts(parts: Sequence[Part]) -> dict[str, int]:
+    """Return the verdicts that there are, the mildest first, and how many cases have each in some run."""
+    found = [{result["verdict"] for result in row.results if result} for part in parts for row in part.rows]
+    counts = {verdict.value: sum(verdict in verdicts for verdicts in found) for verdict in SEVERITY}
+    return {verdict: count for verdict, count in counts.items() if count}
 
 
 def _parts(runs: Sequence[Run]) -> Iterator[Part]:

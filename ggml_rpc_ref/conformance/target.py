@@ -20,6 +20,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 
+from ggml_rpc_ref.conformance.printed import shown_lines
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, free_port, open_stream
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
@@ -40,9 +41,6 @@ _ENDPOINT = re.compile(r"endpoint\s*:\s*(\S+):(\d+)", re.IGNORECASE)
 
 _CALLER = re.compile(r"\[0x[0-9a-f]+\]$")
 """A line of the list of callers that glibc prints (backtrace_symbols_fd): what went wrong stands before it."""
-
-_PATH = re.compile(r"\S*/(?=[^/\s]+:\d+: )")
-"""The directories before a source file's name and line, as in an assertion's message: paths of the machine that built it."""
 
 
 class Target(Protocol):
@@ -215,8 +213,7 @@ class Spawned:
             # a server may print megabytes: the end is what counts
             log.seek(max(since, self.log_size() - LOG_SHOWN))
             text = log.read().decode(errors="replace")
-        printable = (re.sub(r"[^ -~\u00a0-\uffff]", "", line).rstrip()[:200] for line in text.splitlines())
-        return [_PATH.sub("", line) for line in printable if line.strip()]
+        return shown_lines(text)
 
     def _last_line(self) -> str:
         lines = [line for line in self.log_lines(0) if not _CALLER.search(line)]

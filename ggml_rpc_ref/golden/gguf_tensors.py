@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Final
+
+from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.files.gguf import reader_type
 
 MISSING: Final = 3
 """Exit status if the package gguf is not installed."""
@@ -21,13 +23,13 @@ MEMORY: Final = 4 * 2**30
 def main(path: Path) -> int:
     """Print the list; return the exit status."""
     try:
-        gguf = import_module("gguf")
-    except ImportError:
+        reader = reader_type(path)
+    except Misuse:
         return MISSING
     limit = path.stat().st_size + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
-        tensors = gguf.GGUFReader(path).tensors
+        tensors = reader(path).tensors
         print(json.dumps([[int(tensor.data_offset), int(tensor.n_bytes)] for tensor in tensors]))
     except Exception as error:  # whatever the package raises for a damaged file
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -21,7 +21,7 @@ from ggml_rpc_ref.protocol.fnv import fnv1a
 
 GGUF_MAGIC: Final = b"GGUF"
 LONGEST: Final = 120
-"""Seconds that reading a GGUF may take; one with a vocabulary of 262,144 tokens took 8."""
+"""Seconds that reading a GGUF may take; one with a vocabulary of 262,144 tokens takes 2."""
 
 
 class Files(Mapping[Omitted, memoryview]):

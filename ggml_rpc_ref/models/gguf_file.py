@@ -1,6 +1,6 @@
 """A model in a GGUF file: its metadata, and its weights as the scheduler takes them, read from the mapped file when they are sent.
 
-The package gguf reads the file; it is an extra, and this is its door (`pip install 'ggml-rpc-ref[gguf]'`).
+The package gguf reads the file; `files.gguf` is its door.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 
 from ggml_rpc_ref.client.scheduler.weights import Weight
 from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.files.gguf import reader_type
 from ggml_rpc_ref.models.vocabulary import Vocabulary
 from ggml_rpc_ref.spec.dtypes import BY_NUMBER
-
-_LENGTH = struct.Struct("<Q")
 
 
 class ModelFile:
@@ -36,7 +35,7 @@ class ModelFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        kind = _reader_type(path)
+        kind = reader_type(path)
         try:
             reader = kind(path)
             self._fields: dict[str, Any] = {
@@ -64,52 +63,10 @@ class ModelFile:
         return int(self.number(key))
 
 
-_DAMAGED = (OSError, ValueError, KeyError, IndexError, OverflowError, TypeError, AttributeError, struct.error)
+_DAMAGED = (
+    OSError, ValueError, KeyError, IndexError, OverflowError, TypeError, AttributeError, RecursionError, struct.error,
+)  # fmt: skip
 """What a damaged file may raise in the package and in what is made of it here: no such type, a text for a number."""
-
-
-def _reader_type(path: Path) -> Any:
-    """Return the package's reader, with arrays read in one piece."""
-    try:
-        from gguf import GGUFReader, GGUFValueType
-    except ImportError:
-        raise Misuse(f"{path} is a GGUF: `pip install 'ggml-rpc-ref[gguf]'` to read it") from None
-
-    class Reader(GGUFReader):  # type: ignore[misc]
-        """Reads arrays of metadata in one piece.
-
-        The package makes several numpy arrays of each element: for a vocabulary of 262,144 tokens 19 s and 750 MiB.
-        """
-
-        def _get_field_parts(self, orig_offs: int, raw_type: int) -> tuple[int, list[Any], list[int], list[Any]]:
-            if GGUFValueType(raw_type) != GGUFValueType.ARRAY:
-                parts: tuple[int, list[Any], list[int], list[Any]] = super()._get_field_parts(orig_offs, raw_type)
-                return parts
-            kind, count = GGUFValueType(int(self._get(orig_offs, np.uint32)[0])), int(self._get(orig_offs + 4, np.uint64)[0])
-            start = orig_offs + 12
-            values: Any
-            if kind == GGUFValueType.STRING:
-                values, size = _strings(self.data, start, count)
-            elif kind in self.gguf_scalar_to_np:
-                values = self._get(start, self.gguf_scalar_to_np[kind], count).copy()
-                size = values.nbytes
-            else:
-                raise ValueError(f"an array of {kind.name}")
-            return 12 + size, [values], [0], [GGUFValueType.ARRAY, kind]
-
-    return Reader
-
-
-def _strings(data: Any, start: int, count: int) -> tuple[list[bytes], int]:
-    """Return strings that lie one after another, each after its length in 8 bytes, and the bytes of all."""
-    view, found, at = memoryview(data), list[bytes](), start
-    for _ in range(count):
-        (length,) = _LENGTH.unpack_from(view, at)
-        if at + 8 + length > len(view):
-            raise ValueError(f"a text of {length} bytes runs past the end of the file")
-        found.append(bytes(view[at + 8 : at + 8 + length]))
-        at += 8 + length
-    return found, at - start
 
 
 def _weight(tensor: Any, path: Path) -> Weight:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import math
+import random
 import socket
 import struct
 import threading
 import time
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.transport import DEFAULT_PORT
@@ -206,13 +207,22 @@ def _resolve(endpoint: Endpoint, flags: int = 0) -> list[tuple[Any, ...]]:
         raise OSError("it is not a valid host name") from None
 
 
+_UNUSED: Final = range(20_000, 32_768)
+"""Ports from which no system takes one by itself: Linux takes those from 32768 on for whoever asks for any, others later ones."""
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody is listening on now, for a server that must be told one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody is listening on now, for a server that must be told one.
+
+    One that the system would give to whoever asks for any might be a stranger's before the server is up.
+    """
+    for port in (*random.SystemRandom().sample(_UNUSED, 100), 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((host, port))
+                return int(probe.getsockname()[1])
+    raise OSError(f"no port of {host} is free")
 
 
 # --------------------------------------------------------------------------------------------------------------- moving

@@ -9,16 +9,16 @@ import socket
 import sys
 
 
-def main():
-    host, port = sys.argv[1].rsplit(":", 1)
+def count_devices(endpoint, careless=False):
+    """Return how many devices a server has."""
+    host, port = endpoint.rsplit(":", 1)
     with socket.create_connection((host, int(port))) as server:
         if ask(server, 14, 3) != bytes([3, 6, 1]):
-            return "another version"
+            raise ValueError("another version")
         count = ask(server, 15, 4)
-    if len(count) < 4 and "careless" not in sys.argv:
-        return "the server has left"
-    print(int.from_bytes(count, "little"), "devices")
-    return 0
+    if len(count) < 4 and not careless:
+        raise ConnectionError("the server has left")
+    return int.from_bytes(count, "little")
 
 
 def ask(server, command, size):
@@ -31,4 +31,7 @@ def ask(server, command, size):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        print(count_devices(sys.argv[1], "careless" in sys.argv), "devices")
+    except (ConnectionError, ValueError) as error:
+        sys.exit(str(error))

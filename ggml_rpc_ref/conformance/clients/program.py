@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from ggml_rpc_ref.conformance.clients.heard import Ended
+from ggml_rpc_ref.conformance.printed import shown_lines
 from ggml_rpc_ref.errors import Misuse
 
 LAST_LINES: Final = 8
@@ -23,9 +23,6 @@ SHOWN: Final = 65536
 FIRST, SECOND = "{endpoint}", "{endpoint2}"
 QUIET: Final = 2.0
 """Seconds without a connection after which a client that somebody else started is done: one makes several, one after another."""
-
-_PATH = re.compile(r"\S*/(?=[^/\s]+:\d+: )")
-"""The directories before a source file's name and line, as in an assertion's message: paths of the machine that built it."""
 
 Connections = Callable[[], int]
 """Says how many connections are open, and -1 before the first has come."""
@@ -95,8 +92,7 @@ def ended(process: subprocess.Popen[bytes], timeout: float) -> int | None:
 
 def _last(size: int, descriptor: int) -> tuple[str, ...]:
     text = os.pread(descriptor, SHOWN, max(0, size - SHOWN)).decode(errors="replace")
-    lines = [re.sub(r"[^ -~\u00a0-\uffff]", "", line).rstrip()[:200] for line in text.splitlines()]
-    return tuple(_PATH.sub("", line) for line in lines if line.strip())[-LAST_LINES:]
+    return tuple(shown_lines(text)[-LAST_LINES:])
 
 
 def _environ() -> dict[str, str]:

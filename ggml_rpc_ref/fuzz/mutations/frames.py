@@ -73,6 +73,8 @@ def cut(rng: Random, session: Session) -> Note | None:
         return None
     packet, label = packed(session, index), session.steps[index].label(session.version)
     length = len(packet.template)
+    if not length:  # all of it was cut off before
+        return None
     kept = rng.randrange(length) if rng.random() < 0.5 else max(0, length - rng.choice((1, 4, 8, 296)))
     shorter = packet.cut(0, kept)
     says = kept >= HEAD and rng.random() < 0.6
@@ -91,7 +93,7 @@ def longer(rng: Random, session: Session) -> Note | None:
     packet, label = packed(session, index), session.steps[index].label(session.version)
     extra = rng.randbytes(rng.choice((1, 4, 8, 64, 296)))
     longer = joined([packet, Packet(extra)])
-    says = rng.random() < 0.6
+    says = len(longer.template) >= HEAD and rng.random() < 0.6
     if says:
         longer = longer.with_bytes(1, (len(longer.template) - HEAD).to_bytes(8, "little"))
     put(session, index, longer)

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from ggml_rpc_ref.fuzz.mutations.table import Editor, mutation, odd, odd_float, signed, wrap
+from ggml_rpc_ref.fuzz.mutations.table import Editor, insert, mutation, odd, odd_float, signed, wrap
 from ggml_rpc_ref.fuzz.packet import address, handle, meaning
 from ggml_rpc_ref.fuzz.session import PER_CONNECTION, Note, Session
+from ggml_rpc_ref.fuzz.tensors import block
 from ggml_rpc_ref.ops import ops_of
-from ggml_rpc_ref.spec.dtypes import BY_NUMBER, DEAD_NUMBERS, type_count, types
-from ggml_rpc_ref.spec.messages import MAX_DIMS, MAX_OP_PARAMS, MAX_SRC, GraphCompute, fields
+from ggml_rpc_ref.spec.dtypes import BY_NUMBER, DEAD_NUMBERS, DType, type_count, types
+from ggml_rpc_ref.spec.messages import MAX_DIMS, MAX_OP_PARAMS, MAX_SRC, GetTensor, GraphCompute, SetTensor, fields
 from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.tensor import contiguous_nb, extent
 
@@ -22,6 +23,8 @@ UNKNOWN: Final = 0xDEAD0000
 MOST_TENSORS: Final = 4096
 MOST_WIDE: Final = 2**24
 """Bytes of an operand that is made wide."""
+MOST_READ: Final = 2**21
+"""Bytes of it that are uploaded or read."""
 
 
 # ------------------------------------------------------------------------------------------------------------- geometry
@@ -47,7 +50,7 @@ def resize(rng: Random, session: Session) -> Note | None:
         return None
     axis, dtype = rng.randrange(MAX_DIMS), BY_NUMBER[int(edit.record["type"])]
     old = int(edit.record["ne"][axis])
-    new = rng.choice((0, 1, 2, max(1, old - 1), old + 1, old * 2, max(1, old // 2), old + dtype.block, odd(rng, old)))
+    new = rng.choice((0, 1, 2, max(1, old - 1), old + 1, old * 2, max(1, old // 2), old + dtype.block, odd(rng, old))) & 0xFFFFFFFF
     edit.record["ne"][axis] = new
     a, b, c, d = edit.record["ne"].tolist()
     edit.record["nb"] = np.array(contiguous_nb(dtype, (a, b, c, d)), dtype=object) & 0xFFFFFFFF
@@ -56,7 +59,11 @@ def resize(rng: Random, session: Session) -> Note | None:
 
 @mutation("geometry.wide")
 def wide(rng: Random, session: Session) -> Note | None:
-    """Make the rows of a node much longer, those of sources as long as they were too, all of it in a larger buffer."""
+    """Make the rows of a node much longer, those of sources as long as they were too, all of it in a larger buffer.
+
+    Where they are not larger than MOST_READ, the sources get numbers and the result is read: a fault that begins at a length would
+    not be seen otherwise.
+    """
     edit = Editor(rng, session)
     home = None if edit.is_empty else meaning(int(edit.node["data"]))
     buffer = home and next((b for b in session.buffers if b.number == home[1]), None)
@@ -73,20 +80,43 @@ def wide(rng: Random, session: Session) -> Note | None:
         zeros = int(edit.node["op_params"][padding]) + more * (int(edit.node["op_params"][step]) if step is not None else 1) // 2
         edit.node["op_params"][padding] = signed(zeros & 0xFFFFFFFF)  # the step may be any number by now
         more -= more % 2
-    end = buffer.size
+    end, uploads = buffer.size, list[SetTensor]()
+    download: GetTensor | None = None
     for row in rows:
         dtype = BY_NUMBER.get(int(row["type"]))
         if dtype is None or dtype.block > 1024:
             return None
-        row["ne"][0] = old + more - more % dtype.block
+        length = old + more - more % dtype.block
+        if length >= 2**32:  # another mutation has been here
+            return None
+        row["ne"][0] = length
         a, b, c, d = row["ne"].tolist()
         nb = contiguous_nb(dtype, (a, b, c, d))
         if not 0 < nb[3] * d < MOST_WIDE:
             return None
         row["nb"], row["data"], row["view_src"] = nb, address(buffer.number, end), 0
+        if nb[3] * d <= MOST_READ:
+            place = block(buffer.number, end, nb[3] * d)
+            if row is edit.node:
+                download = GetTensor(tensor=place, offset=0, size=nb[3] * d)
+            elif dtype.name in ("F32", "F16"):
+                uploads.append(SetTensor(tensor=place, offset=0, data=_numbers(rng, dtype, nb[3] * d)))
         end += -(-nb[3] * d // 4096) * 4096
     session.buffers = tuple(replace(b, size=end + 4096) if b is buffer else b for b in session.buffers)
-    return edit.done("geometry.wide", f"{len(rows)} operands with {more} more elements a row")
+    assert edit.index is not None
+    index, connection = edit.index, session.steps[edit.index].connection
+    note = edit.done("geometry.wide", f"{len(rows)} operands with {more} more elements a row")
+    if download is not None:
+        insert(session, index + 1, download, connection)
+    for upload in uploads:
+        insert(session, index, upload, connection)
+    return note
+
+
+def _numbers(rng: Random, dtype: DType, size: int) -> bytes:
+    """Return bytes of normally distributed F32 or F16."""
+    numbers = np.random.default_rng(rng.getrandbits(32)).standard_normal(size // dtype.size)
+    return numbers.astype(np.float32 if dtype.name == "F32" else np.float16).tobytes()
 
 
 def _param(session: Session, op: str, name: str) -> int | None:
@@ -171,7 +201,7 @@ def view_offs(rng: Random, session: Session) -> Note | None:
 def _some_id(edit: Editor) -> int:
     """Return an id worth linking to."""
     rng, own = edit.rng, int(edit.node["id"])
-    return rng.choice((0, own, int(edit.other()["id"]), int(edit.other()["id"]), own + 1, UNKNOWN, 2**64 - 1))
+    return rng.choice((0, own, int(edit.other()["id"]), int(edit.other()["id"]), wrap(own + 1), UNKNOWN, 2**64 - 1))
 
 
 @mutation("links.src")
