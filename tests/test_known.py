@@ -370,8 +370,7 @@ def test_a_known_download_that_nobody_reads_is_ended(way: str, caplog: pytest.Lo
         for _ in range(2):
             client.read(x, size)
         client.send(frame(GET, x + struct.pack("<QQ", 0, size)))
-        assert eventually(lambda: not server.connections)
-    assert eventually(lambda: "in the middle of a reply" in caplog.text)
+        assert eventually(lambda: "in the middle of a reply" in caplog.text)
 
 
 def test_a_connection_that_waits_in_c_is_idle(way: str) -> None:
@@ -388,7 +387,7 @@ def test_a_connection_that_waits_in_c_for_too_long_is_ended(way: str, caplog: py
         for _ in range(3):
             client.in_step()
         assert client.closed()
-    assert eventually(lambda: "idle for 1 s" in caplog.text)
+        assert eventually(lambda: "idle for 1 s" in caplog.text)
 
 
 def test_requests_are_logged_one_by_one_if_so_wished(way: str, caplog: pytest.LogCaptureFixture) -> None:
