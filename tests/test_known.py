@@ -363,7 +363,7 @@ def test_a_known_download_waits_for_its_reader(way: str) -> None:
 def test_a_known_download_that_nobody_reads_is_ended(way: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "ggml_rpc_ref")
     size = 2**24
-    with served(limits=Limits(stall=0.2), memory=2**25) as (server, client):
+    with served(limits=Limits(stall=0.2), memory=2**25) as (_, client):
         ptr, base = client.alloc(size)
         x = tensor(ptr, base, size // 4)
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**14)
