@@ -68,15 +68,21 @@ class Known:
             return None
         return cls(session, room)
 
+    def refresh(self) -> None:
+        """Forget all answers where what they follow from has changed; after each message that Python has answered.
+
+        At once, and not before C waits again: the next message may ask for the memory of a buffer that is kept here.
+        """
+        if self._changes != self._session.changes:
+            self._changes = self._session.changes
+            self.answers.clear()
+
     def wait(self, descriptor: int) -> Ending:
         """Answer what is known; see `Answers.wait`.
 
         Raises:
             OSError: the socket's.
         """
-        if self._changes != self._session.changes:
-            self._changes = self._session.changes
-            self.answers.clear()
         ending = self.answers.wait(descriptor)
         if ending is Ending.FAILED:
             raise OSError(self.answers.error, os.strerror(self.answers.error))
@@ -103,10 +109,6 @@ class Known:
                 self._seen.clear()
             self._seen.add(number)
             return
-        # what answering it has changed holds from here on; nothing that was known before does
-        if self._changes != self._session.changes:
-            self._changes = self._session.changes
-            self.answers.clear()
         found = self._again(message, reply, area)
         if found is not None:
             self.answers.put(request, found)

@@ -327,6 +327,7 @@ class Served:
         self._connection.note_request(request_class(message), message)
         self._connection.receive(known.answers.take())
         plan.go_on(outcome, session.cancelled)
+        known.refresh()
         self._work.computing += time.perf_counter() - begun
         self._reply(session.done(request_class(message)))
 
@@ -374,6 +375,8 @@ class Served:
         else:
             region, reply = None, session.handle(message)
             self._count(message, reply, time.perf_counter() - begun)
+            if self._known is not None:
+                self._known.refresh()
             first = self._reply(reply)
         self._debug(message, begun)
         return first, region
