@@ -338,6 +338,48 @@ def test_a_known_graph_stops_when_the_server_does(way: str, monkeypatch: pytest.
         assert client.closed()
 
 
+@pytest.mark.parametrize("version", ["1.0.0", "3.6.1"])
+def test_a_known_upload_comes_in_pieces(version: str, way: str) -> None:
+    """More than is received at once, with a pause in between; in 1.0.0 it is answered."""
+    size = 300_000
+    with served(version) as (server, client):
+        ptr, base = client.alloc(size)
+        x = tensor(ptr, base, size // 4)
+        for turn in range(1, TIMES + 1):
+            data = np.random.default_rng(turn).bytes(size)
+            request = frame(SET, x + struct.pack("<Q", 0) + data)
+            for part in (request[:1], request[1:9], request[9:200], request[200:100_000], request[100_000:]):
+                client.send(part)
+                time.sleep(0.01 * (turn == TIMES))
+            if client.facts.set_reply:
+                assert client.receive(8) == bytes(8)
+            assert client.read(x, size) == data
+        client.in_step()
+        received = 9 + (9 + len(client.on()) + 8) + 17 + TIMES * (313 + size + 321) + (9 + len(client.on()))
+        (one,) = server.conversations()
+        assert eventually(lambda: one.work.received == received)
+
+
+@pytest.mark.parametrize("cut", [1, 100, 1000])
+@pytest.mark.parametrize("how", ["stops", "leaves"])
+def test_a_known_request_that_is_not_sent_whole(how: str, cut: int, way: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ggml_rpc_ref")
+    with served(limits=Limits(stall=0.2)) as (server, client):
+        ptr, base = client.alloc(4096)
+        x = tensor(ptr, base, 1024)
+        for _ in range(TIMES):
+            client.write(x, bytes(4096))
+            client.in_step()
+        client.send(frame(SET, x + bytes(8) + bytes(4096))[:cut])
+        if how == "leaves":
+            client.socket.shutdown(socket.SHUT_WR)
+        assert client.closed()
+        wanted = {"leaves": "it closed the connection", "stops": "nothing came for 0.2 s"}[how]
+        assert eventually(lambda: f"{wanted} in the middle of a message" in caplog.text)
+        with connected(server.endpoint, FACTS["3.6.1"]) as second:
+            second.in_step()
+
+
 def test_a_known_download_waits_for_its_reader(way: str) -> None:
     """What the socket does not take in time, Python sends on; a reader that takes long between its bytes gets all of them."""
     size = 2**24

@@ -5,6 +5,7 @@
    What is put down for a request holds for as long as Python leaves it here; nothing is decided in this file but whether bytes are
    equal. It knows one thing of the format: a request begins with a command (u8) and the size of its payload (u64). */
 #include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,6 +19,7 @@
 #endif
 
 #define HEAD 9
+#define PATIENCE 0.005 /* seconds for the rest of a request: stock clients send command, size and payload one by one */
 #define MARKED 256 /* bytes of a request that its mark depends on, beside its last eight */
 
 static double now(void)
@@ -44,27 +46,52 @@ uint64_t mark_of(const uint8_t *request, int64_t length)
     return mark;
 }
 
-/* Which request the bytes begin with, if it is known and has come whole; else -1. */
+enum { UNKNOWN = -1, INCOMPLETE = -2 };
+
+/* Which request the bytes begin with. INCOMPLETE: more of them may say so. Of a request that carries data these need not be there. */
 static int find(const struct answers *all)
 {
     const uint8_t *bytes = all->room + all->at;
     int64_t there = all->end - all->at;
     if (there < HEAD)
-        return -1;
+        return INCOMPLETE;
     int64_t fixed = all->fixed[bytes[0]];
     uint64_t payload = word(bytes + 1);
-    if (payload > (uint64_t)(there - HEAD))
-        return -1;
+    if (!fixed && payload > (uint64_t)(all->capacity - HEAD))
+        return UNKNOWN;
     int64_t length = fixed ? fixed : HEAD + (int64_t)payload;
     if (length > there)
-        return -1;
+        return INCOMPLETE;
     uint64_t mark = mark_of(bytes, length);
     for (int i = 0; i < all->count; i++) {
         const struct answer *one = all->answer + i;
         if (all->mark[i] == mark && one->length == length && !memcmp(one->request, bytes, length))
             return i;
     }
-    return -1;
+    return UNKNOWN;
+}
+
+/* Receive more of a request that is incomplete, which the next bytes mostly follow at once; 0: Python waits for them, since only
+   there it is known how long a peer may take. */
+static int64_t receive_more(struct answers *all, int fd, double until)
+{
+    memmove(all->room, all->room + all->at, all->end - all->at);
+    all->end -= all->at;
+    all->at = 0;
+    for (;;) {
+        ssize_t got = recv(fd, all->room + all->end, all->capacity - all->end, MSG_DONTWAIT);
+        if (got > 0) {
+            all->received += got;
+            all->end += got;
+            return got;
+        }
+        if (!got || (errno != EAGAIN && errno != EINTR))
+            return got;
+        double left = until - now();
+        struct pollfd one = {.fd = fd, .events = POLLIN};
+        if (left <= 0 || poll(&one, 1, 1 + (int)(left * 1e3)) == 0)
+            return 0;
+    }
 }
 
 /* Send a reply and the data after it in one call; what is left of them stays in `answers`. */
@@ -103,10 +130,16 @@ static int answer(struct answers *all, int which, int fd)
             return RUNNING;
         }
     } else {
-        if (one->destination_size)
-            memcpy(one->destination, all->room + all->at + one->length, one->destination_size);
-        all->at += one->length + one->destination_size;
+        int64_t there = all->end - all->at - one->length;
+        int64_t count = there < one->destination_size ? there : one->destination_size;
+        if (count)
+            memcpy(one->destination, all->room + all->at + one->length, count);
+        all->at += one->length + count;
         all->messages++;
+        if (count < one->destination_size) {
+            all->gone = count;
+            return TAKING;
+        }
     }
     return one->reply_size ? reply(all, one, fd) : ANSWERED;
 }
@@ -133,6 +166,18 @@ int answer_all(struct answers *all, int fd)
             all->end = got;
         }
         int which = find(all);
+        if (which == INCOMPLETE) {
+            double until = now() + PATIENCE;
+            int64_t got = 1;
+            while (which == INCOMPLETE && got > 0 && now() < until) {
+                got = receive_more(all, fd, until);
+                which = find(all);
+            }
+            if (got < 0) {
+                all->error = errno;
+                return FAILED;
+            }
+        }
         if (which < 0)
             return OTHER_BYTES;
         int outcome = answer(all, which, fd);

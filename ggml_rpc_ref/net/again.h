@@ -22,13 +22,13 @@ struct answers {
     int32_t count;
     int32_t which;           /* the one that was answered last */
     int32_t error;           /* errno; after RUNNING what `run` has returned */
-    int64_t gone;            /* after UNSENT: bytes of the reply that have gone */
+    int64_t gone;            /* bytes that have gone: after UNSENT of the reply, after TAKING of the data to their destination */
     int64_t messages, received, sent, graphs; /* since the connection began */
     double computing;        /* seconds of all `run` */
     double idle_since;       /* the clock when it began to wait for a request; 0: it does not */
 };
 
-enum ending { ANSWERED, OTHER_BYTES, ENDED, WAITED, FAILED, UNSENT, RUNNING };
+enum ending { ANSWERED, OTHER_BYTES, ENDED, WAITED, FAILED, UNSENT, RUNNING, TAKING };
 
 uint64_t mark_of(const uint8_t *request, int64_t length);
 int answer_all(struct answers *all, int fd);

@@ -40,6 +40,8 @@ class Ending(IntEnum):
     """Part of a reply has not gone: `Answers.unsent`."""
     RUNNING = 6
     """A function has not done all; `Answers.error` is what it returned."""
+    TAKING = 7
+    """Of a request's data only the first bytes have come, and gone to their destination."""
 
 
 class Call(NamedTuple):
@@ -92,6 +94,7 @@ class Answers:
         self._known: dict[bytes, int] = {}
         self._each: list[Again] = []
         self._views: list[list[Any]] = []
+        self._calls: list[int] = []
         self._size = 0
 
     def __len__(self) -> int:
@@ -121,7 +124,7 @@ class Answers:
 
     @property
     def gone(self) -> int:
-        """After UNSENT: bytes of the reply and its data that have gone."""
+        """Bytes that have gone: after UNSENT of the reply and its data, after TAKING of the data that came."""
         return int(self._all.gone)
 
     @property
@@ -158,6 +161,14 @@ class Answers:
         self._marks[at] = self._lib.mark_of(one.request, one.length)
         self._each[at : at + 1], self._views[at : at + 1] = [answer], [views]
         self._all.count = len(self._each)
+        if answer.call is not None:
+            self._calls.append(at)
+
+    def clear_calls(self) -> None:
+        """Call nothing any more; the requests keep their places, since they will mostly be put down again."""
+        for at in self._calls:
+            self._table[at].length, self._each[at] = 0, Again()  # no request has so few bytes
+        self._calls.clear()
 
     def clear(self) -> None:
         """Know nothing."""
@@ -165,3 +176,4 @@ class Answers:
         self._known.clear()
         self._each.clear()
         self._views.clear()
+        self._calls.clear()

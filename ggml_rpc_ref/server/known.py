@@ -5,8 +5,9 @@ nothing but these bytes and what `Session.changes` counts, what the handler has 
 a buffer to send or to write, or the plan to run. So a client that computes the same graph for each token, or asks the same question
 for each tensor, waits for the interpreter twice.
 
-All of it is forgotten as soon as a buffer or a stored graph comes or goes, before the next request is read. Nothing here knows a
-rule of the protocol: a request that would be refused is never put down, and one that differs in a single bit goes to its handler.
+All of it is forgotten as soon as a buffer comes or goes, and plans as soon as a stored graph does, before the next request is
+read. Nothing here knows a rule of the protocol: a request that would be refused is never put down, and one that differs in a single
+bit goes to its handler.
 """
 
 from __future__ import annotations
@@ -73,9 +74,11 @@ class Known:
 
         At once, and not before C waits again: the next message may ask for the memory of a buffer that is kept here.
         """
-        if self._changes != self._session.changes:
-            self._changes = self._session.changes
+        before, self._changes = self._changes, self._session.changes
+        if before.buffers != self._changes.buffers:
             self.answers.clear()
+        elif before.graphs != self._changes.graphs:
+            self.answers.clear_calls()
 
     def wait(self, descriptor: int) -> Ending:
         """Answer what is known; see `Answers.wait`.

@@ -165,7 +165,8 @@ class Served:
         self._opened = False
         self._room = bytearray(READ)
         self._known: Known | None = None  # None before HELLO, and where C is not to answer
-        self._first: memoryview | None = None  # what C has handed on, up to the end of its first message
+        self._batch: memoryview | None = None  # what C has handed on, as long as no more has been received after it
+        self._at = 0  # where in it the message begins that is read next
         self._pace: Pace | None = None  # of the message that is arriving
         self._idle_since: float | None = self._work.opened  # None while a message arrives or is answered
         self._next_look, self._finished = 0.0, 0.0  # when to look at the peer again; since when it has ended its sending
@@ -282,23 +283,19 @@ class Served:
                 connection.receive(self._next_bytes(session))
             elif isinstance(event, Request):
                 self._pace = None
-                request = self._first_request()
-                reply, area = self._answer(session, event.message)
-                if request is not None and self._known is not None:
-                    self._known.learn(request, event.message, reply, area)
+                request = self._request()
+                self._learn(request, event.message, *self._answer(session, event.message))
             elif isinstance(event, DataBegins):
                 # moves the data itself; the DataEnds that comes next needs no answer and falls through
-                request = self._first_request()
-                reply, area = self._receive_data(session, event.message, event.size)
-                if request is not None and self._known is not None:
-                    self._known.learn(request, event.message, reply, area)
+                request = self._request()
+                self._learn(request, event.message, *self._receive_data(session, event.message, event.size))
 
     def _next_bytes(self, session: Session) -> memoryview:
         """Return what comes next, once it is more than C answers."""
         if self._known is not None and self._connection.idle:
-            self._first = self._answer_known(session, self._known)
-            return self._first
-        self._first = None
+            self._batch, self._at = self._answer_known(session, self._known), 0
+            return self._batch
+        self._batch = None
         view = memoryview(self._room)
         count = self._receive_message(session, view)
         if not count:
@@ -315,11 +312,26 @@ class Served:
                     self._check_deadlines()
                 case Ending.UNSENT:
                     self._send(*known.unsent())
+                case Ending.TAKING:
+                    self._take_rest(known)
                 case Ending.RUNNING:
                     self._go_on(session, known)
                     return NOTHING
                 case _:
                     raise _Ended("it closed the connection")
+
+    def _take_rest(self, known: Known) -> None:
+        """Receive the rest of the data of a request of which C has received the first, and reply."""
+        self._begin()
+        last, at = known.answers.last, known.answers.gone
+        for room in last.owner.receive():
+            while at < len(room):
+                count = self._receive(room[at:], all_of_it=True)
+                if not count:
+                    raise _Ended("it closed the connection in the middle of a message")
+                at += count
+        self._pace = None
+        self._send(last.reply)
 
     def _go_on(self, session: Session, known: Known) -> None:
         """Finish a graph that C has begun; what the peer has sent after it is received first, since it says what it waits for."""
@@ -331,10 +343,18 @@ class Served:
         self._work.computing += time.perf_counter() - begun
         self._reply(session.done(request_class(message)))
 
-    def _first_request(self) -> bytes | None:
-        """Return the bytes of the message that has just been read, without its data, where it came whole and first from C."""
-        first, self._first = self._first, None
-        return None if first is None else bytes(first[: len(first) - self._connection.buffered])
+    def _request(self) -> bytes | None:
+        """Return the bytes of the message that has just been read, without its data, where all of them came from C at once."""
+        if self._batch is None:
+            return None
+        end = len(self._batch) - self._connection.buffered
+        return bytes(self._batch[self._at : end])
+
+    def _learn(self, request: bytes | None, message: Message, reply: bytes, area: Area | None) -> None:
+        """Let C answer a request when it comes again."""
+        if request is not None and self._batch is not None and self._known is not None:
+            self._known.learn(request, message, reply, area)
+            self._at = len(self._batch) - self._connection.buffered
 
     def _receive_message(self, session: Session, room: memoryview) -> int:
         """Receive more of a message, or wait for the next one."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from ggml_rpc_ref.backends import Backend, Cancelled, never
 from ggml_rpc_ref.backends.memory import DeviceMemory, HostMemory
@@ -145,6 +145,18 @@ class Host:
     def versions(self) -> tuple[Version, ...]:
         """Every version that is spoken, the usual one first."""
         return (self.version, *self.others)
+
+
+class Changes(NamedTuple):
+    """Counts of what has changed.
+
+    Attributes:
+        buffers: which there are, and whether somebody is to be told when bytes of theirs change.
+        graphs: which are stored.
+    """
+
+    buffers: tuple[int, ...]
+    graphs: int
 
 
 class Session:
@@ -306,10 +318,10 @@ class Session:
         return _acknowledgement(request, self.version)
 
     @property
-    def changes(self) -> tuple[int, ...]:
-        """Counts that stay the same for as long as its buffers and stored graphs do, and what is to be told of changed bytes."""
+    def changes(self) -> Changes:
+        """What has changed so far of what answers follow from."""
         watching = [device.memory.watching for device in self.host.devices if isinstance(device.memory, HostMemory)]
-        return (self.memory.changes, self.stored.changes, *watching)
+        return Changes((self.memory.changes, *watching), self.stored.changes)
 
     def close(self) -> None:
         """Free every buffer, forget every graph and leave every other server: the connection is over."""
