@@ -259,6 +259,7 @@ class Campaign:
             ]
             if self._is_for_the_model(session, heard) or model:
                 seen.suspicions += self._model(session, heard)
+        self._kept |= hashes_kept(session)
         return seen
 
     def _refused(self, session: Session) -> list[bool]:
@@ -331,11 +332,9 @@ class Campaign:
     def _model(self, session: Session, heard: Sequence[Heard]) -> list[Suspicion]:
         begun = time.monotonic()
         said = self.model.have(session)
-        digests = hashes_of(session)
         found = [one for one in against(session, heard, said) if not one.unless_new or self._takes_alike(session)]
-        if digests & self._kept:
+        if hashes_asked(session) & self._kept:
             found = [one for one in found if one.rule != "data.hash-miss"]
-        self._kept |= digests
         for one in said:
             if one.crash is not None:
                 words = f"{type(one.crash).__name__} in our own server: {one.crash}"
@@ -516,12 +515,17 @@ def _unanswered(heard: Heard) -> str:
     return ""
 
 
-def hashes_of(session: Session) -> set[int]:
-    """Return the hashes that a session asks for which uploads as much as servers keep: another session may find them later."""
-    messages = [step.origin or step.message for step in session.steps]
-    if not any(isinstance(message, SetTensor) and len(message.data) > THRESHOLD for message in messages):
-        return set()
+def hashes_asked(session: Session) -> set[int]:
+    """Return the hashes that a session asks for, or asked for before it was changed."""
+    messages = (step.origin or step.message for step in session.steps)
     return {message.hash for message in messages if isinstance(message, SetTensorHash)}
+
+
+def hashes_kept(session: Session) -> set[int]:
+    """Return those of them that another session may find later: this one uploads as much as servers keep."""
+    messages = (step.origin or step.message for step in session.steps)
+    is_large = any(isinstance(message, SetTensor) and len(message.data) > THRESHOLD for message in messages)
+    return hashes_asked(session) if is_large else set()
 
 
 def worst(heard: Sequence[Heard]) -> End:
