@@ -192,11 +192,12 @@ def test_what_another_server_speaks_is_guessed(answer: bytes, said: str) -> None
 SENSITIVE = (
     *("frame.reply-order", "frame.segmentation/*e*", "session.hello-once", "session.frees", "session.survives/h*"),
     *("session.isolated/free*", "buffer.*", "device.max-size", "data.round-trip", "graph.computes"),
-    *("graph.recompute", "graph.op-supported", "tensor.empty/in-graph"),
+    *("graph.recompute", "graph.op-supported", "tensor.empty/in-graph", "comm.sum", "comm.init"),
     *("graph.deep/chain-of-1000", "graph.deep/users-first"),
 )
 """Where odd servers were accused wrongly, and one of each other kind."""
 STEP = {"small-memory": 2, "rounds-differently": 2, "few-types": 2, "few-ops": 2, "only-products": 1, "whole-pages": 2}
+STEP |= {"basic-types": 3, "flushes-to-zero": 16, "wide-alignment": 16, "resets": 16, "other-transports": 16}
 """Of these cases one in so many is run, otherwise one in eight: the whole suite has been, by hand, on each of these servers."""
 
 

@@ -68,6 +68,7 @@ from ggml_rpc_ref.spec.messages import (
     Hello,
     RpcTensor,
     SetTensor,
+    SetTensorHash,
 )
 from ggml_rpc_ref.spec.opcodes import op_table
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, PROFILES, Version
@@ -488,6 +489,26 @@ SEEN_BY = {
     "session.frees": ("order.stale",),
 }
 """Some rules, each with the mutation that shows a server breaking it; `fuzz` itself tries all on all (bench/ has the times)."""
+
+
+def test_data_that_an_earlier_session_uploaded_are_found_and_that_is_right(tmp_path: Path) -> None:
+    """Also where that session was not compared with the model, and where this one's upload has been changed into something else."""
+    server = InProcess(tmp_path)
+    campaign = Campaign(Watched(lambda: server, spares=0), Options(max_time=60.0))
+    events = campaign.run()
+    next(events)
+    session = campaign.generator.session("x", "hashed")
+    large = [step for step in session.steps if isinstance(step.message, SetTensor) and len(step.message.data) > 10 * 2**20]
+    asks = [step for step in session.steps if isinstance(step.message, SetTensorHash)]
+    assert len(large) == len(asks) == 1
+    without = [step for step in session.steps if step not in large]
+    after = replace(session, steps=without, notes=[Note("order.leave", "SET_TENSOR", "left out")])
+    assert {found.rule for found in campaign._have(after, model=True).suspicions} == set()  # nobody has it yet
+    assert {found.rule for found in campaign._have(session).suspicions} == set()
+    assert {found.rule for found in campaign._have(after, model=True).suspicions} == set()
+    campaign._kept.clear()
+    assert {found.rule for found in campaign._have(after, model=True).suspicions} == {"data.hash-miss"}  # as far as it knows
+    events.close()
 
 
 OF = {"graph.computes": "MUL_MAT", "graph.cost": "CONV_2D"}

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import dask
 import pytest
 from dask.distributed import Client, LocalCluster
 
-from ggml_rpc_ref.fuzz import Ended, Found, Goal, Options, Progressed, Store, campaign
+from ggml_rpc_ref.fuzz import Ended, Found, Generator, Goal, Options, Progressed, Store, campaign
+from ggml_rpc_ref.fuzz.choose import Chooser
+from ggml_rpc_ref.fuzz.events import PASSED_ON, Learned
+from ggml_rpc_ref.fuzz.jobs import Merged
 from tests.support.sabotage import SABOTAGES, InProcess
 
 # a task whose worker dies is lost, not had again by another one; and a worker must be able to start servers
@@ -35,6 +39,61 @@ class Killer(threading.Thread):
                     self.killed = self.pids[address]
                     os.kill(self.killed, signal.SIGKILL)
             time.sleep(0.05)
+
+
+class Done:
+    """A task that has been had at once, in this process."""
+
+    status = "finished"
+
+    def __init__(self, result: campaign.Piece) -> None:
+        self._result = result
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> campaign.Piece:
+        return self._result
+
+
+class Here:
+    """A cluster of one worker that is this process; it notes what its tasks were told."""
+
+    def __init__(self) -> None:
+        self.told: list[Goal] = []
+
+    def scheduler_info(self) -> dict[str, Any]:
+        return {"workers": ["here"]}
+
+    def submit(self, function: Any, goal: Goal, known: Any, **_: Any) -> Done:
+        self.told.append(goal)
+        return Done(function(goal, known))
+
+
+def test_a_task_goes_on_from_what_the_others_have_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that led to something new, and the outcomes that are new no more."""
+    monkeypatch.setattr(campaign, "PIECE", 0.7)
+    monkeypatch.setattr(campaign, "LOOK", 0.0)
+    server, here = InProcess(tmp_path, SABOTAGES["graph.node-unique"]), Here()
+    server.start()
+    try:
+        goal = Goal(endpoint=f"{server.endpoint.host}:{server.endpoint.port}", options=Options(max_time=2.0, shrink=0.0, tries=1))
+        merged = Merged(Store(), 1)
+        list(campaign._pieces(here, goal, merged))
+    finally:
+        server.stop()
+    first, *others = here.told
+    assert first.before == Learned()
+    assert others
+    for earlier, later in pairwise(here.told):
+        assert later.before.states > earlier.before.states
+        kept = {(s.seed, *(note.what for note in s.notes)) for s in later.before.corpus}
+        assert len(kept) == len(later.before.corpus) <= PASSED_ON
+    seeds = {session.seed.split("/")[1] for session in others[-1].before.corpus}
+    assert seeds >= {str(number) for number in range(len(others))}  # of every task before
+    chooser = Chooser(Generator(), "x", corpus=others[-1].before.corpus)
+    known = {session.seed for session in others[-1].before.corpus}
+    assert sum(chooser.next().seed in known for _ in range(200)) > 5
 
 
 def test_a_campaign_outlives_a_worker_that_is_killed(

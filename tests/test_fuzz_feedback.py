@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ggml_rpc_ref import upstream
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fuzz import Campaign, Generator, Options, preload
 from ggml_rpc_ref.fuzz.choose import Chooser
@@ -143,6 +144,20 @@ def test_edges_are_counted_across_processes(library: Path, tmp_path: Path) -> No
     run_branches(library, 200, other)
     assert other.taken | edges.taken == edges.taken
     assert edges.taken.bit_count() == edges.count
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="coverage.c is for Linux")
+def test_a_library_with_much_thread_local_storage_can_be_loaded(library: Path, tmp_path: Path) -> None:
+    """As libggml-cpu has it where it is built for AMX: a table of 64 KiB."""
+    (tmp_path / "g.c").write_text("__thread char table[67000]; int g(int n) { return table[n] = 7; }")
+    line = ["cc", "-fPIC", "-shared", "-fsanitize-coverage=trace-pc", "g.c", library.parent / instruments.OBJECT, "-o", "libg.so"]
+    subprocess.run(line, cwd=tmp_path, timeout=60, check=True)
+    program = [sys.executable, "-c", f"import ctypes; print(ctypes.CDLL({str(tmp_path / 'libg.so')!r}).g(3))"]
+    given = {"PATH": "/usr/bin:/bin", instruments.TUNABLES: "glibc.malloc.check=0"}
+    bare = subprocess.run(program, env=given, capture_output=True, text=True, timeout=60, check=False)
+    assert "static TLS" in bare.stderr
+    where = instruments.environment(upstream.Instrument.COVERAGE, tmp_path, given)
+    assert subprocess.run(program, env=where, capture_output=True, text=True, timeout=60, check=True).stdout == "7\n"
 
 
 def test_what_takes_new_edges_is_changed_further(tmp_path: Path) -> None:

@@ -31,11 +31,11 @@ PROMPTS = {
 TOP = 64
 
 
-Said = dict[str, upstream.Generation]
+Generations = dict[str, upstream.Generation]
 """A generation for each of PROMPTS."""
 
 
-def generate(endpoint: str, model: Path, like: Said | None = None) -> Said:
+def generate(endpoint: str, model: Path, like: Generations | None = None) -> Generations:
     """Load the model once and continue every prompt, feeding what was said before where that is given."""
     runs = [(prompt, None if like is None else like[which].tokens) for which, prompt in PROMPTS.items()]
     said = upstream.generate_each("3.6.1", rpc=endpoint, model=model, runs=runs, n_predict=STEPS, top=TOP)

@@ -892,6 +892,7 @@ def test_an_address_has_so_many_places(host: Host, caplog: pytest.LogCaptureFixt
         assert logged(caplog, "2 connections of its address are open")
         other = from_address(server, "127.0.0.2", stack)
         assert all(map(is_served, (*busy, other)))
+        assert all_idle(server)  # before the next one comes: the one idle longest is the one that goes
         idle = from_address(server, "127.0.0.2", stack)
         assert is_served(idle)
         assert all_idle(server)

@@ -615,7 +615,7 @@ def test_a_sanitized_server_gets_the_library_that_must_be_loaded_first(tmp_path:
     assert found["LD_PRELOAD"] == "/lib/libasan.so.8 /own.so"
     assert found["UBSAN_OPTIONS"] == "x"
     assert "handle_abort=2" in found["ASAN_OPTIONS"]
-    assert instruments.environment(upstream.Instrument.COVERAGE, tmp_path, given) == given
+    assert instruments.environment(None, tmp_path, given) == given
 
 
 def test_cmake_and_ninja_are_fetched_where_there_are_none(source_world: SourceWorld, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "DeviceFault",
     "Form",
     "Forming",
+    "InC",
     "Places",
     "Repeatable",
     "Run",
@@ -99,6 +100,21 @@ class Repeatable(Protocol):
 
     def __call__(self, cancelled: Cancelled = never) -> None:
         """Compute all steps; see `Run`."""
+
+
+@runtime_checkable
+class InC(Protocol):
+    """A run that C can begin by itself when its graph comes again (`net.again`)."""
+
+    def in_c(self) -> tuple[int, int] | None:
+        """Return a function and its argument, as addresses; None while Python has to look before each run.
+
+        `int function(void *)` returns 0 when all is computed, a negative number when nothing is and Python has to look, and else
+        what `go_on` takes.
+        """
+
+    def go_on(self, outcome: int, cancelled: Cancelled = never) -> None:
+        """Go on from where C has come to; see `Run`."""
 
 
 class Form(Protocol):

@@ -142,6 +142,11 @@ class HostAllocation:
         if self.memory is not None and self.memory.changed is not None:
             self.memory.changed(self, start, stop)
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody has to be told now when bytes change (`written`)."""
+        return self.memory is not None and self.memory.changed is not None and self.memory.watches(self)
+
     def free(self) -> None:
         """Give the memory back."""
         # what a backend keeps of these bytes holds this object, and so the bytes, until it is told that they have changed
@@ -180,6 +185,8 @@ class HostMemory:
 
     Attributes:
         changed: called with each range of bytes that has changed; for a backend that keeps something made from them.
+        watches: whether that backend keeps something made from an allocation's bytes.
+        watching: how often it has begun to do so.
         give_way: asks that backend to give back what it keeps; returns whether it has.
     """
 
@@ -188,6 +195,8 @@ class HostMemory:
     ) -> None:
         self.total, self._make, self._spare, self._used, self._lock = total, make, spare, 0, Lock()
         self.changed: Callable[[HostAllocation, int, int], None] | None = None
+        self.watches: Callable[[HostAllocation], bool] = lambda allocation: True
+        self.watching = 0
         self.give_way: Callable[[], bool] = lambda: False
 
     @property

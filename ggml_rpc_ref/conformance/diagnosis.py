@@ -416,6 +416,8 @@ def apply(found: Diagnosis, facts: Facts, profile: str) -> None:
         verdict = Verdict.UNSUPPORTED if lacks else Verdict.SKIP
         reason = f"it has no {name}" if lacks else f"waits for {name}, which {ability.said}"
         facts.useless[name] = NotJudged(reason, verdict, name)
+    lacking = (BY_NAME[name] for name, it in found.types.items() if it.state is State.LACKING and name not in BASIC_TYPES)
+    facts.lacking = frozenset(dtype.number for dtype in lacking)
     looked = {words: kind(sum) for words, sum in GRAPHS.items()}
     works = {looked[words] for words, it in found.ops.items() if it.state is State.WORKS}
     facts.refused = frozenset(looked[words] for words, it in found.ops.items() if it.state is State.LACKING) - works

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -55,6 +55,8 @@ T = TypeVar("T")
 Literal = bytes | bytearray | memoryview
 """Bytes, which are sent as they are; messages are encoded."""
 
+TENSOR_FIELDS = ("tensor", "src", "dst", "srcs", "tensors")
+"""Fields of requests that hold tensors, one or several."""
 REFUSAL = "the connection to be closed without a reply byte"
 SHOWN_BYTES = 48
 """Bytes of a message that a transcript shows."""
@@ -85,6 +87,7 @@ class Facts:
         useless: command that does not work to why, as the diagnosis found; cases that need it are not judged.
         slowest: seconds that its slowest answer took.
         refused: ops that it refuses in graphs of one node, each with the types of its sources, as the diagnosis found.
+        lacking: numbers of the types of which it refuses tensors, as the diagnosis found, but for those that all must have.
     """
 
     version: Version
@@ -97,6 +100,7 @@ class Facts:
     useless: dict[str, NotJudged] = field(default_factory=dict)
     slowest: float = 0.0
     refused: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
+    lacking: frozenset[int] = frozenset()
 
     @property
     def spoken(self) -> str:
@@ -156,7 +160,7 @@ class Subject:
         judges: the command that the case is about, which is sent whether or not it was found to work.
         peers: the connections opened so far.
         record: everything that was sent and received.
-        lacks: an op of a graph that was sent of which the diagnosis found that the server refuses it; "": none.
+        lacks: an op of a graph that was sent, or a type, of which the diagnosis found that the server refuses it; "": none.
     """
 
     endpoint: Endpoint
@@ -317,6 +321,8 @@ class Peer:
         self.need(*(type(w) for w in what if not isinstance(w, Literal)))
         for graph in (w for w in what if isinstance(w, GraphCompute)):
             self.note_ops(graph)
+        if self.subject.facts.lacking:
+            self._note_types(what)
         data = b"".join(bytes(w) if isinstance(w, Literal) else codec.encode_request(cast(Message, w), self.version) for w in what)
         self._note("sent", data, ", ".join(map(_label, what)))
         try:
@@ -339,6 +345,13 @@ class Peer:
             found = tuple(types.get(id, "") for id in node.src if id)
             if any((names[node.op], found[:count]) in facts.refused for count in range(len(found) + 1)):
                 self.subject.lacks = names[node.op]
+
+    def _note_types(self, what: Sequence[object]) -> None:
+        """Take note of a type that the server is known to lack."""
+        for found in (getattr(message, name, ()) for message in what for name in TENSOR_FIELDS):
+            for tensor in found if isinstance(found, tuple) else (found,):
+                if isinstance(tensor, RpcTensor) and tensor.type in self.subject.facts.lacking:
+                    self.subject.lacks = f"the type {BY_NUMBER[tensor.type].name}"
 
     def need(self, *requests: type) -> None:
         """Say which requests are about to be sent; for cases that send them as literal bytes.
@@ -392,6 +405,10 @@ class Peer:
         facts.slowest = max(facts.slowest, time.monotonic() - began)
         self._note("got", data, what)
         return data
+
+    def has_answer(self) -> bool:
+        """Whether something has come that was not read yet, or the end."""
+        return self._stream.has_unread()
 
     def take_end(self) -> None:
         """Require that the server, which has answered everything, ends the connection after our FIN without another byte."""

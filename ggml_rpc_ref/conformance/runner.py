@@ -333,7 +333,7 @@ def ask(case: Case, subject: Any) -> Result:
         return Result(case, reason.verdict, case.rule.id, actual=reason.reason, waits_for=reason.command)
     except Broken as broken:
         if broken.refused and isinstance(subject, Subject) and subject.lacks:
-            why = f"it refuses {subject.lacks}, as a server may (graph.op-supported)"
+            why = f"it refuses {subject.lacks}, as a server may (graph.op-supported)"  # an op, or a type
             return Result(case, Verdict.UNSUPPORTED, case.rule.id, actual=why)
         return Result(case, broken.verdict, broken.rule or case.rule.id, broken.expected, broken.actual)
     except Exception as error:  # a defect of ours must neither end the run nor look like the server's

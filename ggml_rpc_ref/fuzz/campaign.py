@@ -1,7 +1,8 @@
 """A campaign over many machines: pieces of it are tasks of a Dask cluster (extra `dask`).
 
 Each task is a campaign of some seconds with sessions of its own, on a server that the worker starts. What it finds comes back and
-is kept here; the next tasks are told what is known. A worker that dies loses its piece and nothing else.
+is kept here, with the sessions that led to something new; the next tasks are told what is known and go on from those sessions. A
+worker that dies loses its piece and nothing else.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ggml_rpc_ref.cluster import cluster
 from ggml_rpc_ref.errors import Misuse
-from ggml_rpc_ref.fuzz.events import Began, Count, Ended, Event, Found, Progressed
+from ggml_rpc_ref.fuzz.events import Began, Count, Ended, Event, Found, Learned, Progressed
 from ggml_rpc_ref.fuzz.finds import Find, Key, Store, bare
 from ggml_rpc_ref.fuzz.jobs import Goal, Merged
 
@@ -26,26 +27,41 @@ LOOK: Final = 0.5
 ATTEMPTS: Final = 5
 """Tasks in a row that may fail before the campaign is given up."""
 
-Piece = tuple[Began | None, list[Find], Count, str]
+
+@dataclass(slots=True)
+class Piece:
+    """What became of a task.
+
+    Attributes:
+        began: what it met; None: nothing.
+        finds: what it found.
+        count: what it did.
+        why: why it ended early.
+        learned: what the next tasks go on from.
+    """
+
+    began: Began | None = None
+    finds: list[Find] = field(default_factory=list)
+    count: Count = field(default_factory=Count)
+    why: str = ""
+    learned: Learned = field(default_factory=Learned)
 
 
 def piece(goal: Goal, known: tuple[Key, ...]) -> Piece:
-    """Have a campaign; return what was met, what was found, what was done, and why it ended early. Runs on a worker."""
-    began: Began | None = None
-    finds: list[Find] = []
-    count, why = Count(), ""
+    """Have a campaign; return what became of it. Runs on a worker."""
+    done = Piece()
     try:
         for event in goal.campaign(Store(known=dict.fromkeys(known))):
             match event:
                 case Began():
-                    began = event
+                    done.began = event
                 case Found(find):
-                    finds.append(bare(find))
-                case Ended(count, why):
-                    pass
+                    done.finds.append(bare(find))
+                case Ended():
+                    done.count, done.why, done.learned = event.count, event.why, event.learned
     except (ConnectionError, TimeoutError, Misuse) as error:
-        why = str(error)
-    return began, finds, count, why
+        done.why = str(error)
+    return done
 
 
 def run_on(address: str, goal: Goal, store: Store, workers: int = 2) -> Iterator[Event]:
@@ -76,18 +92,20 @@ def _pieces(client: Any, goal: Goal, merged: Merged) -> Iterator[Event]:
     """Keep every worker busy until the time is over, and yield what comes of it."""
     begun, number, failures = time.monotonic(), 0, 0
     running: dict[Any, int] = {}
+    learned = goal.before
     while (left := goal.options.max_time - (time.monotonic() - begun)) > 0 or running:
         while left > 0 and failures < ATTEMPTS and len(running) < max(1, len(client.scheduler_info()["workers"])):
             part = goal.part(number)
             number += 1
-            part = replace(part, options=replace(part.options, max_time=min(PIECE, left)))
+            part = replace(part, options=replace(part.options, max_time=min(PIECE, left)), before=learned)
             running[client.submit(piece, part, tuple(merged.store.known), pure=False, retries=0)] = number
         time.sleep(LOOK)
         for future in [future for future in running if future.done()]:
             its = running.pop(future)
             if future.status == "finished":
-                failures = 0
-                yield from _taken(merged, its, future.result(), time.monotonic() - begun)
+                failures, done = 0, future.result()
+                learned = learned.plus(done.learned)
+                yield from _taken(merged, its, done, time.monotonic() - begun)
             else:
                 failures += 1  # its worker died: what it had found in this piece is lost, no other piece
                 log.warning("a piece of the campaign is lost, and the others go on: %s", future.exception(), extra={"piece": its})
@@ -97,13 +115,12 @@ def _pieces(client: Any, goal: Goal, merged: Merged) -> Iterator[Event]:
 
 
 def _taken(merged: Merged, number: int, done: Piece, seconds: float) -> Iterator[Event]:
-    began, finds, count, why = done
-    if began is None:
-        merged.why = merged.why or why
+    if done.began is None:
+        merged.why = merged.why or done.why
         return
-    yield from merged.take(number, began)
-    for find in finds:
+    yield from merged.take(number, done.began)
+    for find in done.finds:
         find.seconds = seconds
         yield from merged.take(number, Found(find))
-    count.seconds = seconds
-    yield from merged.take(number, Progressed(count, 0))
+    done.count.seconds = seconds
+    yield from merged.take(number, Progressed(done.count, 0))

@@ -62,9 +62,17 @@ class Chooser:
         seed: of all choices.
         mutations: names of those to use; empty: all.
         seeds: sessions to have first, as they are.
+        corpus: sessions that led to something new elsewhere, to be changed further.
     """
 
-    def __init__(self, generator: Generator, seed: str, mutations: Sequence[str] = (), seeds: Sequence[Session] = ()) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        seed: str,
+        mutations: Sequence[str] = (),
+        seeds: Sequence[Session] = (),
+        corpus: Sequence[Session] = (),
+    ) -> None:
         self.generator, self.seed = generator, seed
         self.names = list(mutations or MUTATIONS)
         self.rng = Random(seed)
@@ -75,7 +83,7 @@ class Chooser:
         self.news: Counter[Pair] = Counter()
         self.fresh, self.again, self._is_again = Yield(), Yield(), False
         self.made = 0
-        self.corpus: deque[Session] = deque(maxlen=KEPT)
+        self.corpus: deque[Session] = deque(corpus, maxlen=KEPT)
         self.seeds = deque(seeds)
         self._weights: list[float] = []
 
@@ -110,13 +118,15 @@ class Chooser:
         """Take note of whether the last session led to something new."""
         (self.again if self._is_again else self.fresh).note(is_new=is_new)
 
-    def keep(self, session: Session) -> None:
-        """Keep a session that led to something new, unless it has been changed too often already."""
-        if len(session.notes) < MOST_CHANGES and len(session.steps) < MOST_STEPS:
-            self.corpus.append(session)
-            self._weights.clear()
-            for note in session.notes:
-                self.news[note.mutation, ""] += 1
+    def keep(self, session: Session) -> bool:
+        """Keep a session that led to something new; False where it has been changed too often already."""
+        if len(session.notes) >= MOST_CHANGES or len(session.steps) >= MOST_STEPS:
+            return False
+        self.corpus.append(session)
+        self._weights.clear()
+        for note in session.notes:
+            self.news[note.mutation, ""] += 1
+        return True
 
     def _focus(self) -> str:
         """Return what a session is about: an op, an act, or "" for anything."""

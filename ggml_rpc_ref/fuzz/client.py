@@ -214,10 +214,15 @@ class Client:
         self.say(self.make(GetAllocSize, device=0, tensor=dst, srcs=srcs))
 
     def download(self, index: int, placed: Sequence[tuple[Part, int, Any]]) -> None:
-        """Read what parts must leave."""
-        for part, offset, _ in placed:
+        """Read what parts must leave: all bytes, and perhaps a source by itself, as a tensor of its own type."""
+        for part, offset, records in placed:
             size = len(part.image)
             self.say(GetTensor(tensor=block(self.number(index), offset, size), offset=0, size=size), part)
+            if part.kept and self.rng.random() < 0.3:
+                at = self.rng.choice(part.kept)
+                source = part.tensors[at]
+                data = part.image[source.offset : source.offset + source.nbytes].tobytes()
+                self.say(GetTensor(tensor=tensor_of(records[at]), offset=0, size=source.nbytes), data)
 
     def ask(self) -> None:
         """Ask what changes nothing."""

@@ -20,7 +20,7 @@ from typing import Final
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fuzz.choose import Chooser
 from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
-from ggml_rpc_ref.fuzz.events import Began, Count, Ended, Event, Found, Progressed
+from ggml_rpc_ref.fuzz.events import PASSED_ON, Began, Count, Ended, Event, Found, Learned, Progressed
 from ggml_rpc_ref.fuzz.finds import Find, Key, Store, key_of, key_of_death
 from ggml_rpc_ref.fuzz.generate import Generator
 from ggml_rpc_ref.fuzz.inside import Inside
@@ -52,6 +52,8 @@ MOMENT: Final = 0.05
 """Seconds below which a session can't have cost too much: to fill that much memory takes longer."""
 LOOK_FOR_COSTS: Final = 16
 """Sessions between two looks at what the server's process uses, where they took no longer."""
+MOST_PASSED_ON: Final = 2**18
+"""Bytes of a session that is passed on to other parts of the campaign."""
 LOOKS: Final = 3
 PATIENCE: Final = 5.0
 """Times the timeout after which a server that is not ours to start is given up: it ends the campaign."""
@@ -121,10 +123,14 @@ class Campaign:
         server: watched; started and stopped here.
         options: how.
         store: of the finds; those in it are known.
+        before: what other parts of the same campaign have learned.
     """
 
-    def __init__(self, server: Watched, options: Options | None = None, store: Store | None = None) -> None:
+    def __init__(
+        self, server: Watched, options: Options | None = None, store: Store | None = None, before: Learned | None = None
+    ) -> None:
         self.server, self.options, self.store = server, options or Options(), store or Store()
+        self._before, self._new = before or Learned(), deque[Session](maxlen=PASSED_ON)
         self.count, self._begun = Count(), time.monotonic()
         self._recent: deque[Session] = deque(maxlen=RECENT)
         self._modelling, self._reproducing = 0.0, 0.0
@@ -160,14 +166,19 @@ class Campaign:
             self.server.stop()
         self._tick()
         self._look_at_edges()
-        yield Ended(self.count, why, is_interrupted)
+        yield Ended(self.count, why, is_interrupted, self._learned())
+
+    def _learned(self) -> Learned:
+        """Return what is worth passing on: sessions with large uploads are not."""
+        small = [s for s in self._new if sum(len(step.packet(s.version).template) for step in s.steps) <= MOST_PASSED_ON]
+        return Learned(tuple(small), frozenset(self.count.states))
 
     def _meet(self) -> None:
         self.facts = introduce(self.server.target.endpoint, self.options.timeout)
         version, devices = self.facts.version, self.facts.devices
         self.generator = Generator(version, devices, ops=self.options.ops)
         seeds = sessions_of(map(Path, self.options.seeds), version, devices)
-        self.chooser = Chooser(self.generator, self.options.seed, self.options.mutations, seeds)
+        self.chooser = Chooser(self.generator, self.options.seed, self.options.mutations, seeds, self._before.corpus)
         if self.options.plain:
             self.chooser.names = []
         self.model = Inside(version, devices)
@@ -248,6 +259,7 @@ class Campaign:
             ]
             if self._is_for_the_model(session, heard) or model:
                 seen.suspicions += self._model(session, heard)
+        self._kept |= hashes_kept(session)
         return seen
 
     def _refused(self, session: Session) -> list[bool]:
@@ -263,9 +275,9 @@ class Campaign:
         grown = ((self._idle.peak >> 20) or 1).bit_length()
         state = f"{target}: {self.server.said}; 2^{grown} MiB; " + ", ".join(outcome_of(one) for one in heard)
         edges = self.server.edges.count if self.server.edges else 0
-        is_new = edges > self._edges or not self.count.states[state]
-        if is_new and self.options.feedback:
-            self.chooser.keep(session)
+        is_new = edges > self._edges or not (self.count.states[state] or state in self._before.states)
+        if is_new and self.options.feedback and self.chooser.keep(session):
+            self._new.append(session)
         self._edges = edges
         self.count.states[state] += 1
         return is_new
@@ -320,11 +332,9 @@ class Campaign:
     def _model(self, session: Session, heard: Sequence[Heard]) -> list[Suspicion]:
         begun = time.monotonic()
         said = self.model.have(session)
-        digests = hashes_of(session)
         found = [one for one in against(session, heard, said) if not one.unless_new or self._takes_alike(session)]
-        if digests & self._kept:
+        if hashes_asked(session) & self._kept:
             found = [one for one in found if one.rule != "data.hash-miss"]
-        self._kept |= digests
         for one in said:
             if one.crash is not None:
                 words = f"{type(one.crash).__name__} in our own server: {one.crash}"
@@ -505,12 +515,17 @@ def _unanswered(heard: Heard) -> str:
     return ""
 
 
-def hashes_of(session: Session) -> set[int]:
-    """Return the hashes that a session asks for which uploads as much as servers keep: another session may find them later."""
-    messages = [step.origin or step.message for step in session.steps]
-    if not any(isinstance(message, SetTensor) and len(message.data) > THRESHOLD for message in messages):
-        return set()
+def hashes_asked(session: Session) -> set[int]:
+    """Return the hashes that a session asks for, or asked for before it was changed."""
+    messages = (step.origin or step.message for step in session.steps)
     return {message.hash for message in messages if isinstance(message, SetTensorHash)}
+
+
+def hashes_kept(session: Session) -> set[int]:
+    """Return those of them that another session may find later: this one uploads as much as servers keep."""
+    messages = (step.origin or step.message for step in session.steps)
+    is_large = any(isinstance(message, SetTensor) and len(message.data) > THRESHOLD for message in messages)
+    return hashes_asked(session) if is_large else set()
 
 
 def worst(heard: Sequence[Heard]) -> End:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from ggml_rpc_ref.fuzz.finds import Find
 from ggml_rpc_ref.fuzz.session import Session
 from ggml_rpc_ref.spec.versions import Version
+
+PASSED_ON: Final = 256
+"""Sessions of a corpus that are passed on from one part of a campaign to others."""
 
 
 @dataclass(slots=True)
@@ -70,6 +74,25 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Learned:
+    """What one part of a campaign has learned, for the parts that come after it, on whatever machine.
+
+    Attributes:
+        corpus: sessions that led to something new, to be changed further.
+        states: outcomes that were seen; they are new no more.
+    """
+
+    corpus: tuple[Session, ...] = ()
+    states: frozenset[str] = frozenset()
+
+    def plus(self, other: Learned) -> Learned:
+        """Return both; of the sessions the newest, each once."""
+        both = (*self.corpus, *other.corpus)
+        sessions = {(session.seed, *(note.what for note in session.notes)): session for session in both}
+        return Learned(tuple(sessions.values())[-PASSED_ON:], self.states | other.states)
+
+
+@dataclass(frozen=True, slots=True)
 class Began:
     """The target runs and has answered."""
 
@@ -101,6 +124,7 @@ class Ended:
     count: Count
     why: str = ""
     is_interrupted: bool = False
+    learned: Learned = Learned()
 
 
 Event = Began | Found | Progressed | Ended

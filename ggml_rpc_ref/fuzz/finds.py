@@ -14,7 +14,7 @@ from ggml_rpc_ref.errors import Damaged, Misuse
 from ggml_rpc_ref.files import conversation
 from ggml_rpc_ref.files.conversation import Anything, AtLeast, Binding, Exactly, Named, Near, Piece, Step
 from ggml_rpc_ref.fuzz.converse import hello
-from ggml_rpc_ref.fuzz.inside import Inside, Said
+from ggml_rpc_ref.fuzz.inside import Handled, Inside
 from ggml_rpc_ref.fuzz.judge import Kind, Suspicion
 from ggml_rpc_ref.fuzz.marks import marks, told
 from ggml_rpc_ref.fuzz.numbers import placed, results
@@ -219,7 +219,7 @@ def steps_of(sessions: Sequence[Session], *, judged: bool = False) -> Iterator[S
         first += session.connections
 
 
-def _session_steps(session: Session, said: Sequence[Said], index: int, first: int, judged: bool) -> Iterator[Step]:
+def _session_steps(session: Session, said: Sequence[Handled], index: int, first: int, judged: bool) -> Iterator[Step]:
     closing: list[int] = []
     for connection, one in enumerate(said):
         number = first + connection
@@ -257,7 +257,7 @@ def _allocation(buffer: Buffer, number: int, version: Version, index: int) -> It
     yield Step(number, "receive", (Exactly(codec.REPLY_HEAD.pack(8)), Named(name(own, ADDRESS))), "BUFFER_GET_BASE")
 
 
-def _talk(session: Session, connection: int, said: Said, numbers: tuple[int, int], judged: bool) -> Generator[Step, None, bool]:
+def _talk(session: Session, connection: int, said: Handled, numbers: tuple[int, int], judged: bool) -> Generator[Step, None, bool]:
     """Yield the steps of one connection; return whether it ends with a refusal."""
     (number, index), version = numbers, session.version
     at, answered = 0, list(said.answers)

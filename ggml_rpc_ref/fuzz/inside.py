@@ -140,8 +140,8 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Said:
-    """What a connection got.
+class Handled:
+    """How our server handled a connection.
 
     Attributes:
         answers: of the messages that were accepted, in order.
@@ -179,7 +179,7 @@ class Inside:
         self.host = handlers.Host(self.devices, version=version, make_plan=partial(make_plan, max_steps=max_steps))
         self.version = version
 
-    def have(self, session: Session, after: After = nothing_more) -> list[Said]:
+    def have(self, session: Session, after: After = nothing_more) -> list[Handled]:
         """Have a session; return what each of its connections got.
 
         Args:
@@ -187,7 +187,7 @@ class Inside:
             after: told of each connection's share of the server before it is closed, and of what the connection was sent.
         """
         numbers: dict[int, tuple[int, int]] = {}
-        said: list[Said] = []
+        said: list[Handled] = []
         kept: Any = Kept()
         with ExitStack() as stack:
             for index in range(session.connections):
@@ -250,7 +250,7 @@ class Line:
     """
 
     def __init__(self, session: handlers.Session, version: Version, *, is_open: bool = False) -> None:
-        self.said, self._session, self._version = Said(), session, version
+        self.said, self._session, self._version = Handled(), session, version
         order: Order[Any] = Order(version)
         if is_open:
             order.ask(Hello, hello(version))

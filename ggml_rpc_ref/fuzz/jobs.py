@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fuzz.engine import Campaign, Options
-from ggml_rpc_ref.fuzz.events import Began, Count, Ended, Event, Found, Progressed
+from ggml_rpc_ref.fuzz.events import Began, Count, Ended, Event, Found, Learned, Progressed
 from ggml_rpc_ref.fuzz.finds import Key, Store, bare
 from ggml_rpc_ref.fuzz.targets import watched
 
@@ -30,6 +30,7 @@ class Goal:
         memory: bytes of address space that a server which is started may have; 0: any.
         fork: whether a server that died may be followed by a fork.
         options: how.
+        before: what other parts of the campaign have learned.
     """
 
     spawn: str = ""
@@ -37,11 +38,12 @@ class Goal:
     memory: int = 0
     fork: bool = True
     options: Options = field(default_factory=Options)
+    before: Learned = field(default_factory=Learned)
 
     def campaign(self, store: Store) -> Iterator[Event]:
         """Yield the events of one campaign."""
         with watched(self.spawn, self.endpoint, self.memory, fork=self.fork) as server:
-            yield from Campaign(server, self.options, store).run()
+            yield from Campaign(server, self.options, store, self.before).run()
 
     def part(self, number: int) -> Goal:
         """Return the goal of one of several workers, from 0: other sessions; the first has those that exist already."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from ggml_rpc_ref.fuzz.converse import End, Heard
-from ggml_rpc_ref.fuzz.inside import Said
+from ggml_rpc_ref.fuzz.inside import Handled
 from ggml_rpc_ref.fuzz.numbers import differs
 from ggml_rpc_ref.fuzz.packet import Packet, meaning
 from ggml_rpc_ref.fuzz.parts import Part
@@ -228,14 +228,14 @@ def _is_written(steps: Sequence[Step], number: int) -> bool:
 # ----------------------------------------------------------------------------------------------------- against the model
 
 
-def against(session: Session, heard: Sequence[Heard], said: Sequence[Said]) -> Iterator[Suspicion]:
+def against(session: Session, heard: Sequence[Heard], said: Sequence[Handled]) -> Iterator[Suspicion]:
     """Yield where a server did otherwise than the model with the same session."""
     for connection, (one, right) in enumerate(zip(heard, said, strict=False)):
         for found in _compared(session, connection, one, right):
             yield replace(found, connection=connection)
 
 
-def _compared(session: Session, connection: int, heard: Heard, said: Said) -> Iterator[Suspicion]:
+def _compared(session: Session, connection: int, heard: Heard, said: Handled) -> Iterator[Suspicion]:
     if said.crash is not None or heard.end in (End.LOST, End.LEFT):
         return
     replies, broken = replies_of(heard)
@@ -271,7 +271,7 @@ def _broken(session: Session, connection: int, number: int, rule: str) -> str:
 
 
 def _replies_compared(
-    session: Session, connection: int, said: Said, asked: Sequence[int], replies: Sequence[bytes]
+    session: Session, connection: int, said: Handled, asked: Sequence[int], replies: Sequence[bytes]
 ) -> Iterator[Suspicion]:
     steps = session.spoken(connection)
     aligned = not any(isinstance(step.message, Packet) for step in steps)

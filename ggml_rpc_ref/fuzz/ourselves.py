@@ -29,7 +29,7 @@ from ggml_rpc_ref.fuzz.choose import Chooser
 from ggml_rpc_ref.fuzz.converse import End, Heard
 from ggml_rpc_ref.fuzz.finds import Find, as_json, text_of
 from ggml_rpc_ref.fuzz.generate import Generator
-from ggml_rpc_ref.fuzz.inside import Inside, Line, Said, bytes_of
+from ggml_rpc_ref.fuzz.inside import Handled, Inside, Line, bytes_of
 from ggml_rpc_ref.fuzz.judge import Kind, against, suspicions
 from ggml_rpc_ref.fuzz.plan import HEAD, plan_of
 from ggml_rpc_ref.fuzz.replay import load
@@ -187,7 +187,7 @@ class Ourselves:
                 line = Line(ours, self.version, is_open=True)
             line.said.answers.clear()
 
-    def _compared(self, session: Session, said: Sequence[Said], right: Sequence[Said], what: str) -> Iterator[Defect]:
+    def _compared(self, session: Session, said: Sequence[Handled], right: Sequence[Handled], what: str) -> Iterator[Defect]:
         """Yield what the backend computes otherwise than the oracle, or refuses otherwise."""
         heard = [heard_of(bytes_of(session, connection, {}), one, self.version) for connection, one in enumerate(said)]
         for found in (*suspicions(session, heard), *against(session, heard, right)):
@@ -270,7 +270,7 @@ def messages_of(sent: bytes, version: Version) -> list[bytes]:
     return found
 
 
-def heard_of(sent: bytes, said: Said, version: Version = DEFAULT) -> Heard:
+def heard_of(sent: bytes, said: Handled, version: Version = DEFAULT) -> Heard:
     """Return what a connection in this process got as if it had been heard."""
     replies = b"".join(answer.reply for answer in said.answers)
     end = End.CLOSED if said.violation else End.DONE
@@ -306,7 +306,7 @@ def damaged(rng: Random, data: bytes) -> bytes:
     return bytes(out)
 
 
-ODD: Final[tuple[Any, ...]] = (
+ODD_VALUES: Final[tuple[Any, ...]] = (
     None,
     True,
     -1,
@@ -330,7 +330,7 @@ def damaged_tree(rng: Random, content: Any) -> Any:
     """Return JSON with one value of it changed, left out, or put twice."""
     places = list(_places(content))
     if not places:
-        return rng.choice(ODD)
+        return rng.choice(ODD_VALUES)
     home, key = rng.choice(places)
     match rng.randrange(4):
         case 0:
@@ -340,7 +340,7 @@ def damaged_tree(rng: Random, content: Any) -> Any:
         case 2:
             home[key] = json.loads(json.dumps(rng.choice(places)[0]))
         case _:
-            home[key] = rng.choice(ODD)
+            home[key] = rng.choice(ODD_VALUES)
     return content
 
 

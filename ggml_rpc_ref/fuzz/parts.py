@@ -63,6 +63,15 @@ class Part:
     expected: npt.NDArray[np.uint8] | None = None
     _right: set[bytes] = field(default_factory=set)
 
+    @property
+    def kept(self) -> list[int]:
+        """Indices of the sources that the node leaves as they are."""
+        if ops_of(self.version)[self.op].writes:
+            return []
+        *sources, dst = self.tensors
+        first, last = dst.offset, dst.offset + dst.nbytes
+        return [at for at, t in enumerate(sources) if t.nbytes and not (t.offset < last and first < t.offset + t.nbytes)]
+
     def placed(self, buffer: int, offset: int, first_id: int) -> npt.NDArray[Any]:
         """Return its records in a buffer, with made-up addresses.
 

@@ -49,6 +49,11 @@ class Channel:
         self._poll = select.poll()
         self._poll.register(sock, PEER_FINISHED)  # errors and hang-ups are reported in any case
 
+    @property
+    def descriptor(self) -> int:
+        """The socket's number, for what waits on it in C; it stays this object's."""
+        return self._socket.fileno()
+
     def set_up(self, receive_timeout: float | None = None, send_timeout: float | None = None) -> None:
         """Make the socket block, send small messages at once, and time out in the kernel.
 

@@ -14,6 +14,7 @@ import contextlib
 import ipaddress
 import math
 import random
+import selectors
 import socket
 import struct
 import threading
@@ -350,6 +351,12 @@ class Stream:
         """Say that nothing more will be sent (FIN); receiving goes on."""
         with contextlib.suppress(OSError):  # the peer was faster
             self._socket.shutdown(socket.SHUT_WR)
+
+    def has_unread(self) -> bool:
+        """Whether something can be received now: bytes, or the peer's end."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def wait_closed(self, timeout: float | None = None) -> Ending:
         """Wait until the peer ends the connection, in whatever way; never raises."""

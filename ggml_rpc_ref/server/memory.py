@@ -167,12 +167,15 @@ class Memory:
         devices: the memory of each of the server's devices.
         version: the protocol version, for the types that it knows.
         max_buffers: live buffers at the same time.
+
+    Attributes:
+        changes: how often a buffer has come or gone.
     """
 
     def __init__(self, devices: Sequence[DeviceMemory], version: Version = DEFAULT, max_buffers: int = MAX_BUFFERS) -> None:
         self._devices, self._version, self._types = devices, version, types(version)
         self._empty_anywhere = RULES["tensor.empty-anywhere"].present(version)
-        self._max_buffers = max_buffers
+        self._max_buffers, self.changes = max_buffers, 0
         self._buffers: dict[int, Buffer] = {}
         # up to 2^46 lies in what every 64-bit user process has; a client may do signed arithmetic on it
         self._next_base = (2**40 + secrets.randbits(44)) // PAGE * PAGE
@@ -204,6 +207,7 @@ class Memory:
         # up to the next page, and one page more: the address just past a buffer is never the next one's first
         self._next_base += (size + 2 * PAGE - 1) // PAGE * PAGE
         self._buffers[remote_ptr] = buffer
+        self.changes += 1
         return buffer
 
     def buffer(self, remote_ptr: int, rule: str = "buffer.known", field: str = "remote_ptr") -> Buffer:
@@ -230,6 +234,7 @@ class Memory:
         """
         buffer = self.buffer(remote_ptr)
         del self._buffers[remote_ptr]
+        self.changes += 1
         buffer.allocation.free()
         return buffer
 

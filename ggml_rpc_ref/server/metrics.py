@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -28,6 +28,17 @@ class Work:
     computing: float = 0.0
     cache_hits: int = 0
     opened: float = field(default_factory=time.monotonic)
+
+    def plus(self, messages: int, received: int, sent: int, graphs: int, computing: float) -> Work:
+        """Return this and so much more."""
+        return replace(
+            self,
+            messages=self.messages + messages,
+            received=self.received + received,
+            sent=self.sent + sent,
+            graphs=self.graphs + graphs,
+            computing=self.computing + computing,
+        )
 
     @property
     def seconds(self) -> float:

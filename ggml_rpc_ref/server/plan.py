@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ggml_rpc_ref.backends import Backend, Cancelled, Run, Step, never
+from ggml_rpc_ref.backends import Backend, Cancelled, InC, Run, Step, never
 from ggml_rpc_ref.backends.oracle import by_oracle
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.protocol.graph import Graph
@@ -54,6 +54,15 @@ class Plan:
         """
         assert self.compiled is not None
         self.compiled(cancelled)
+
+    def in_c(self) -> tuple[int, int] | None:
+        """Return how C runs it again; None where Python has to (`backends.InC`)."""
+        return self.compiled.in_c() if isinstance(self.compiled, InC) else None
+
+    def go_on(self, outcome: int, cancelled: Cancelled = never) -> None:
+        """Go on from where C has come to; raises as `run`."""
+        assert isinstance(self.compiled, InC)
+        self.compiled.go_on(outcome, cancelled)
 
     def dismantle(self) -> None:
         """Give the memory back in parts; it can't be run after that.

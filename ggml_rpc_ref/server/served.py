@@ -4,7 +4,8 @@ How a request travels: bytes from the peer's `Channel` into its `Connection`, wh
 `Session`, which answers it; the reply's bytes from the connection back to the channel. No message is treated in a special way but
 HELLO, whose size decides between the versions that the server speaks, and those whose data move past the codec: SET_TENSOR's are
 received straight into the buffer, GET_TENSOR's are sent from it. The kernel's timeouts wake a waiting connection to check its
-deadlines.
+deadlines. Between messages C waits, where it was compiled, and answers by itself what has been answered before (`known`); bytes
+that it does not know, and whatever goes less than smoothly, take the way described.
 
 Whatever a peer does ends at most its own connection: its buffers are freed, then its socket is closed, and then one line in the log
 says why and what it did; in this order, so that a log that nobody reads holds nothing else up. A graph that is being computed stops
@@ -21,15 +22,18 @@ from typing import Any, ClassVar, Final, Protocol
 
 from ggml_rpc_ref.backends import DeviceFault, Stopped
 from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.net.again import Ending
 from ggml_rpc_ref.net.channel import Channel, Peer, Waited
 from ggml_rpc_ref.protocol.connection import MAX_GRAPH_SIZE, NEED_DATA, Connection, DataBegins, Request, Role
-from ggml_rpc_ref.protocol.graph import Graph
+from ggml_rpc_ref.protocol.graph import Graph, request_class
 from ggml_rpc_ref.protocol.order import Order
 from ggml_rpc_ref.server import advice
 from ggml_rpc_ref.server.communicator import Meeting
 from ggml_rpc_ref.server.handlers import Host, Session
+from ggml_rpc_ref.server.known import Known
 from ggml_rpc_ref.server.metrics import Work
 from ggml_rpc_ref.server.pace import SLOWEST, Pace
+from ggml_rpc_ref.server.session import Area
 from ggml_rpc_ref.spec.messages import (
     NO_REPLY,
     GraphCompute,
@@ -146,7 +150,6 @@ class Served:
     Attributes:
         address: the peer's address.
         origin: what the address counts as.
-        work: what it has done so far.
         ended_for: why the server has ended it, where it has.
         over: whether its end has been seen to: it takes no place any more, though it may still have to be logged.
     """
@@ -154,14 +157,18 @@ class Served:
     def __init__(self, server: Owner, channel: Channel, name: str) -> None:
         self.name, self.address = name, name.rpartition(":")[0]
         self.origin = origin(self.address)
-        self.work, self.ended_for, self.over = Work(), "", False
+        self._work, self.ended_for, self.over = Work(), "", False
         self._server, self._limits, self._channel = server, server.limits, channel
         order: Order[Any] = Order(server.host.version, by_hello=server.host.versions)
         self._connection = server.connection_type(Role.SERVER, server.host.version, server.limits.graph_size, order)
         self._session: Session | None = None
         self._opened = False
+        self._room = bytearray(READ)
+        self._known: Known | None = None  # None before HELLO, and where C is not to answer
+        self._batch: memoryview | None = None  # what C has handed on, as long as no more has been received after it
+        self._at = 0  # where in it the message begins that is read next
         self._pace: Pace | None = None  # of the message that is arriving
-        self._idle_since: float | None = self.work.opened  # None while a message arrives or is answered
+        self._idle_since: float | None = self._work.opened  # None while a message arrives or is answered
         self._next_look, self._finished = 0.0, 0.0  # when to look at the peer again; since when it has ended its sending
 
     def converse(self) -> None:
@@ -237,6 +244,11 @@ class Served:
     # ------------------------------------------------------------------------------------------------------ seen from outside
 
     @property
+    def work(self) -> Work:
+        """What it has done so far."""
+        return self._work if self._known is None else self._work.plus(*self._known.answers.counts)
+
+    @property
     def buffers(self) -> int:
         """How many live buffers it has."""
         return 0 if self._session is None else len(self._session.memory)
@@ -244,8 +256,8 @@ class Served:
     def idle(self, now: float) -> float:
         """Return for how long neither a message has been arriving nor one has been answered, in seconds."""
         # read once: the connection's thread may set it to None between a test and its use
-        since = self._idle_since
-        return 0.0 if since is None else now - since
+        since = self._idle_since or (self._known and self._known.answers.idle_since)
+        return now - since if since else 0.0
 
     def state(self, now: float) -> dict[str, Any]:
         """Return what it does now and what it has done, as `Server.state` lists it."""
@@ -264,20 +276,85 @@ class Served:
     # -------------------------------------------------------------------------------------------------------- answering
 
     def _answer_all(self, session: Session) -> None:
-        connection, room = self._connection, memoryview(bytearray(READ))
+        connection = self._connection
         while True:
             event = connection.next_event()
             if event is NEED_DATA:
-                count = self._receive_message(session, room)
-                if not count:
-                    raise _Ended("it closed the connection")
-                connection.receive(room[:count])
+                connection.receive(self._next_bytes(session))
             elif isinstance(event, Request):
                 self._pace = None
-                self._answer(session, event.message)
+                request = self._request()
+                self._learn(request, event.message, *self._answer(session, event.message))
             elif isinstance(event, DataBegins):
                 # moves the data itself; the DataEnds that comes next needs no answer and falls through
-                self._receive_data(session, event.message, event.size)
+                request = self._request()
+                self._learn(request, event.message, *self._receive_data(session, event.message, event.size))
+
+    def _next_bytes(self, session: Session) -> memoryview:
+        """Return what comes next, once it is more than C answers."""
+        if self._known is not None and self._connection.idle:
+            self._batch, self._at = self._answer_known(session, self._known), 0
+            return self._batch
+        self._batch = None
+        view = memoryview(self._room)
+        count = self._receive_message(session, view)
+        if not count:
+            raise _Ended("it closed the connection")
+        return view[:count]
+
+    def _answer_known(self, session: Session, known: Known) -> memoryview:
+        """Let C answer what it knows; return the first bytes that it does not, if there are any."""
+        while True:
+            match known.wait(self._channel.descriptor):
+                case Ending.OTHER_BYTES:
+                    return known.answers.take()
+                case Ending.WAITED:
+                    self._check_deadlines()
+                case Ending.UNSENT:
+                    self._send(*known.unsent())
+                case Ending.TAKING:
+                    self._take_rest(known)
+                case Ending.RUNNING:
+                    self._go_on(session, known)
+                    return NOTHING
+                case _:
+                    raise _Ended("it closed the connection")
+
+    def _take_rest(self, known: Known) -> None:
+        """Receive the rest of the data of a request of which C has received the first, and reply."""
+        self._begin()
+        last, at = known.answers.last, known.answers.gone
+        for room in last.owner.receive():
+            while at < len(room):
+                count = self._receive(room[at:], all_of_it=True)
+                if not count:
+                    raise _Ended("it closed the connection in the middle of a message")
+                at += count
+        self._pace = None
+        self._send(last.reply)
+
+    def _go_on(self, session: Session, known: Known) -> None:
+        """Finish a graph that C has begun; what the peer has sent after it is received first, since it says what it waits for."""
+        begun, outcome, (message, plan) = time.perf_counter(), known.answers.error, known.answers.last.owner
+        self._connection.note_request(request_class(message), message)
+        self._connection.receive(known.answers.take())
+        plan.go_on(outcome, session.cancelled)
+        known.refresh()
+        self._work.computing += time.perf_counter() - begun
+        self._reply(session.done(request_class(message)))
+
+    def _request(self) -> bytes | None:
+        """Return the bytes of the message that has just been read, without its data, where all of them came from C at once."""
+        if self._batch is None:
+            return None
+        end = len(self._batch) - self._connection.buffered
+        return bytes(self._batch[self._at : end])
+
+    def _learn(self, request: bytes | None, message: Message, reply: bytes, area: Area | None) -> None:
+        """Let C answer a request when it comes again."""
+        if request is not None and self._batch is not None and self._known is not None:
+            self._known.learn(request, message, reply, area)
+            self._at = len(self._batch) - self._connection.buffered
 
     def _receive_message(self, session: Session, room: memoryview) -> int:
         """Receive more of a message, or wait for the next one."""
@@ -296,17 +373,19 @@ class Served:
         if self._pace is None:
             self._pace = Pace(self._limits.stall, self._limits.slowest)
 
-    def _answer(self, session: Session, message: Message) -> None:
+    def _answer(self, session: Session, message: Message) -> tuple[bytes, Area | None]:
+        """Answer a request; return the reply, or what of it came before the data, and where these lie."""
         if not self._opened:  # the connection lets no other request through before HELLO, whose size has decided the version
             self._opened = True
             session.speak(self._connection.version)
-        self.work.messages += 1
+            self._known = Known.of(session, self._room, log)
+        self._work.messages += 1
         begun = time.perf_counter()
         # the reply due tells a request whose answer is data (GET_TENSOR), not its class
         due = self._connection.order.oldest
         if due is not None and due.request is message and carries_data(due.reply):
             region = session.source(message)
-            head = self._connection.send_with_data(due.reply(data=b""), region.size)
+            first = head = self._connection.send_with_data(due.reply(data=b""), region.size)
             for data in region.pieces():
                 # the head goes in one call with the first piece
                 self._send(head, data)
@@ -314,17 +393,20 @@ class Served:
             if head:  # a region of no bytes has no pieces (data.empty)
                 self._send(head)
         else:
-            reply = session.handle(message)
+            region, reply = None, session.handle(message)
             self._count(message, reply, time.perf_counter() - begun)
-            self._reply(reply)
+            if self._known is not None:
+                self._known.refresh()
+            first = self._reply(reply)
         self._debug(message, begun)
+        return first, region
 
     def _count(self, message: Any, reply: Any, seconds: float) -> None:
         if isinstance(message, COMPUTING):
-            self.work.graphs += 1
-            self.work.computing += seconds
+            self._work.graphs += 1
+            self._work.computing += seconds
         elif isinstance(reply, SetTensorHashReply):
-            self.work.cache_hits += reply.result
+            self._work.cache_hits += reply.result
 
     def _debug(self, message: Any, begun: float, size: int | None = None) -> None:
         """Log a request that has been answered, with the time that it took; SET_TENSOR's includes receiving its data."""
@@ -336,12 +418,13 @@ class Served:
             took = (time.perf_counter() - begun) * 1000
             log.debug("%s: %s%s in %.3g ms", self.name, name, detail, took, extra={"event": "message", "peer": self.name})
 
-    def _reply(self, reply: Any) -> None:
-        if reply is not NO_REPLY:
-            self._send(self._connection.send(reply))
+    def _reply(self, reply: Any) -> bytes:
+        sent = b"" if reply is NO_REPLY else self._connection.send(reply)
+        self._send(sent)
+        return sent
 
-    def _receive_data(self, session: Session, message: SetTensor | SetTensor2d, size: int) -> None:
-        """Receive the data of a request into the buffer."""
+    def _receive_data(self, session: Session, message: SetTensor | SetTensor2d, size: int) -> tuple[bytes, Area]:
+        """Receive the data of a request into the buffer; return the reply, and where they are."""
         begun = time.perf_counter()
         region = session.destination(message, size)
         for room in region.receive():
@@ -353,9 +436,10 @@ class Served:
                 self._connection.data_placed(count)
                 at += count
         self._pace = None
-        self.work.messages += 1
-        self._reply(session.placed(message, region))
+        self._work.messages += 1
+        reply = self._reply(session.placed(message, region))
         self._debug(message, begun, size)
+        return reply, region
 
     # ----------------------------------------------------------------------------------------------------------- moving
 
@@ -369,7 +453,7 @@ class Served:
                 continue
             if not count and not self._connection.idle:
                 raise _Ended("it closed the connection in the middle of a message")
-            self.work.received += count
+            self._work.received += count
             if self._pace is not None:
                 self._pace.moved(count)
             if self._pace is not None or not self._opened:
@@ -378,7 +462,7 @@ class Served:
 
     def _check_deadlines(self) -> None:
         if not self._opened:
-            if self.work.seconds > self._limits.hello:
+            if self._work.seconds > self._limits.hello:
                 raise _Ended(f"no HELLO came within {self._limits.hello:g} s")
         elif self._pace is not None:
             if complaint := self._pace.complaint("came"):
@@ -395,7 +479,7 @@ class Served:
                 count = self._channel.send_some(head, data)
             except Waited:
                 count = 0
-            self.work.sent += count
+            self._work.sent += count
             if count == len(head) + len(data):  # the usual reply goes at once, and has no deadline to check
                 return
             # one assignment: the right side needs the length that the head had before

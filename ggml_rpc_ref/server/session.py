@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from ggml_rpc_ref.backends import Backend, Cancelled, never
-from ggml_rpc_ref.backends.memory import DeviceMemory
+from ggml_rpc_ref.backends.memory import DeviceMemory, HostMemory
 from ggml_rpc_ref.errors import Unsupported, Violation
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
@@ -147,6 +147,18 @@ class Host:
         return (self.version, *self.others)
 
 
+class Changes(NamedTuple):
+    """Counts of what has changed.
+
+    Attributes:
+        buffers: which there are, and whether somebody is to be told when bytes of theirs change.
+        graphs: which are stored.
+    """
+
+    buffers: tuple[int, ...]
+    graphs: int
+
+
 class Session:
     """One connection's share of a server: what its requests refer to.
 
@@ -221,12 +233,14 @@ class Session:
 
     def placed(self, message: Upload, region: Area) -> object:
         """Take note that all data of a request are in their place, and return its reply, as `handle` does."""
-        if self.tensors is not None and isinstance(message, SetTensor) and isinstance(region, Region) and self._may_keep(message):
+        if self.tensors is not None and isinstance(message, SetTensor) and isinstance(region, Region) and self.keeps(message):
             self.tensors.save(region.read())
         return self.done(type(message))
 
-    def _may_keep(self, message: SetTensor) -> bool:
-        return message.cache_flag != 0 or not has_field(SetTensor, "cache_flag", self.version)
+    def keeps(self, message: SetTensor) -> bool:
+        """Whether the data of a request go to the tensor cache as well."""
+        wished = message.cache_flag != 0 or not has_field(SetTensor, "cache_flag", self.version)
+        return wished and self.tensors is not None
 
     def source(self, message: Download) -> Area:
         """Return where the bytes lie that a request asks for.
@@ -302,6 +316,12 @@ class Session:
     def done(self, request: type) -> object:
         """Return the reply of a request that only acknowledges it, if it has one in this version."""
         return _acknowledgement(request, self.version)
+
+    @property
+    def changes(self) -> Changes:
+        """What has changed so far of what answers follow from."""
+        watching = [device.memory.watching for device in self.host.devices if isinstance(device.memory, HostMemory)]
+        return Changes((self.memory.changes, *watching), self.stored.changes)
 
     def close(self) -> None:
         """Free every buffer, forget every graph and leave every other server: the connection is over."""

@@ -94,6 +94,7 @@ class StoredGraphs:
 
     Attributes:
         memory: what the stored graphs, and one that is arriving, have of the budget.
+        changes: how often a plan has come, gone, or been made again.
     """
 
     def __init__(self, budget: Budget, version: Version) -> None:
@@ -102,7 +103,7 @@ class StoredGraphs:
         # None: the graph was dropped and its uid still counts
         self._stored: dict[int, dict[int, _Stored | None]] = {}
         self._taken: _Stored | None = None
-        self._clock = 0
+        self._clock = self.changes = 0
 
     def __len__(self) -> int:
         """How many graphs can be computed again; may be asked for by another thread."""
@@ -134,6 +135,7 @@ class StoredGraphs:
             Violation: as `arriving`.
         """
         graphs = self._stored.setdefault(graph.device, {})
+        self.changes += 1
         if not self._by_uid:
             _clear(graphs)
         elif graph.uid:
@@ -172,6 +174,7 @@ class StoredGraphs:
             kept = graph if self._by_uid or _size(graph) <= COMPARED else None
             stored = _Stored(plan.buffers, _size(graph), self._now(), plan, kept, spare=self._by_uid)
             self._stored[graph.device][graph.uid] = stored
+            self.changes += 1
         # this only lowers what is held, since KEPT < ARRIVING: it can't be refused after the graph has been computed
         self.arriving(0)
 
@@ -200,7 +203,17 @@ class StoredGraphs:
         assert stored.plan is not None
         return stored.plan
 
+    def plan(self, device: int, uid: int) -> Runnable | None:
+        """Return the plan of a stored graph, which is not made again for it; None where there is none."""
+        stored = self._stored.get(device, {}).get(uid)
+        return None if stored is None else stored.plan
+
+    def is_full(self, device: int) -> bool:
+        """Whether the next graph of a device drops all that are stored."""
+        return self._by_uid and len(self._stored.get(device, {})) >= MAX_STORED_GRAPHS
+
     def _make_again(self, stored: _Stored, make_plan: Callable[[Graph], Runnable]) -> None:
+        self.changes += 1
         self.arriving(stored.size)
         stored.graph = Graph.decode(zlib.decompress(stored.packed), self._version)
         stored.plan, stored.packed = make_plan(stored.graph), b""
@@ -210,6 +223,7 @@ class StoredGraphs:
 
     def drop(self, buffer: Buffer) -> None:
         """Drop every graph that uses a buffer (graph.recompute-freed)."""
+        self.changes += 1
         for graphs in self._stored.values():
             for uid, stored in graphs.items():
                 if stored is not None and buffer in stored.buffers:
@@ -218,6 +232,7 @@ class StoredGraphs:
 
     def clear(self) -> None:
         """Drop every graph and give all memory back."""
+        self.changes += 1
         for graphs in self._stored.values():
             _clear(graphs)
         self._stored.clear()
@@ -241,6 +256,7 @@ class StoredGraphs:
         # level 1: a third of level 6's time; tensor records shrink to a tenth in either
         oldest.packed = zlib.compress(oldest.graph.encode(self._version), 1)
         oldest.give_up()
+        self.changes += 1
         return True
 
     def _now(self) -> int:

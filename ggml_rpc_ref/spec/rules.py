@@ -185,7 +185,7 @@ _ROWS = (
     _client("graph.status", "MUST", "A client takes no results from a graph that was answered with another status than 0.", "raises Unsupported", until=V3_5_0),
     _client("graph.recompute-sent", "MUST", "A client sends GRAPH_RECOMPUTE only for a graph that the server still has by its rules: the device's last one, or since 8.0.0 the one under that uid.", "does so", since=V3_5_0),
     # ------------------------------------------------------------------------------------------------- comm
-    Rule("comm.init", "MUST", "COMM_INIT with world 2 makes rank 0 listen on the port and rank 1 connect to it; each sends its 24 bytes of conn_caps, and then both answer 1.", "does so", since=V8_0_0),
+    Rule("comm.init", "MUST", "COMM_INIT with world 2 makes rank 0 listen on the port and rank 1 connect to it; each sends its 24 bytes of conn_caps, and then both answer 1. A server that makes no pairs answers 0.", "does so", since=V8_0_0),
     Rule("comm.init-fails", "MUST", "A COMM_INIT that can't be met (a device, world or rank that is none, a port that can't be bound, a peer that does not come) is answered with 0, and the connection goes on.", "answers 0: rank 1 after 5 s, rank 0 after 30 s without a peer", since=V8_0_0),
     Rule("comm.init-again", "MUST", "COMM_INIT on a device that has a communicator already is answered with 1 and changes nothing.", "answers 1", since=V8_0_0),
     Rule("comm.needed", "MUST", "A server refuses COMM_ALLREDUCE on a device that has no communicator.", _REFUSE, since=V8_0_0),

@@ -32,6 +32,11 @@ OPTIONS: Final = {
     "UBSAN_OPTIONS": "print_stacktrace=1:abort_on_error=1",
 }
 """Every death is reported with its stack (2: no handler of others may prevent it); a refused allocation is none."""
+TUNABLES: Final = "GLIBC_TUNABLES"
+STATIC_TLS: Final = "glibc.rtld.optional_static_tls=1048576"
+"""What `coverage.c` counts with lies in static thread-local storage, and with it all that its library has of that: 67,073 bytes in
+libggml-cpu where it is built for AMX. For libraries that are loaded later glibc keeps 512, and then it "cannot allocate memory in
+static TLS block"."""
 
 
 class Instrument(StrEnum):
@@ -76,7 +81,9 @@ def environment(instrument: Instrument | None, root: Path, given: dict[str, str]
         root: its directory.
         given: the environment that a plain build would get.
     """
-    if instrument is not Instrument.SANITIZE:
+    if instrument is Instrument.COVERAGE:
+        return given | {TUNABLES: ":".join(filter(None, (given.get(TUNABLES), STATIC_TLS)))}
+    if instrument is None:
         return given
     runtime = root / RUNTIME
     first = [runtime.read_text().strip()] if runtime.exists() else []

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -30,8 +33,20 @@ from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server.handlers import Device, Host, Session
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.server.session import Upload
-from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, AllocBuffer, BufferClear, CopyTensor, SetTensorHash
+from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.messages import (
+    FLAG_COMPUTE,
+    AllocBuffer,
+    BufferClear,
+    CommInit,
+    CommInitReply,
+    CopyTensor,
+    GetAlignmentReply,
+    HelloReply,
+    SetTensorHash,
+)
 from ggml_rpc_ref.spec.opcodes import op_table
+from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES
 
 
 class Rounding(Oracle):
@@ -45,6 +60,17 @@ class Rounding(Oracle):
         dst = step.node.dst
         if dst.dtype.name == "F32" and step.node.op.tolerance != EXACT:
             dst.store(dst.values() * (1 + 5e-7))
+
+
+class Flushing(Rounding):
+    """Takes what is too small for a normal float32 for 0, as graphics cards do."""
+
+    def _shift(self, step: Step) -> None:
+        (step.compute or self._compute(step.node))()
+        dst = step.node.dst
+        if dst.dtype.name == "F32" and step.node.op.tolerance != EXACT:
+            values = dst.values()
+            dst.store(np.where(np.abs(values) < np.finfo(np.float32).tiny, np.float32(0), values))
 
 
 class OneDevice(Session):
@@ -102,6 +128,45 @@ class Rounded(OneDevice):
         return super().handle(message)
 
 
+class BasicTypes(OneDevice):
+    """Has no types but those without which no graph can be computed."""
+
+    TYPES: ClassVar = [BY_NAME[name].number for name in ("F32", "F16", "I32")]
+
+    def region(self, wire: Any, offset: int, size: int, rule: str = "data.in-tensor") -> Any:
+        if self.placed_tensor(wire)[0].dtype.number not in self.TYPES:
+            raise Violation("tensor.type-known", "type", wire.type)
+        return super().region(wire, offset, size, rule)
+
+    def handle(self, message: object) -> object:
+        if isinstance(message, Graph) and not np.isin(message.tensors["type"], self.TYPES).all():
+            raise Violation("graph.op-supported", "type", 0)
+        return super().handle(message)
+
+
+class WideAlignment(OneDevice):
+    """Wants addresses that are multiples of 4,096."""
+
+    def handle(self, message: object) -> object:
+        reply = super().handle(message)
+        return GetAlignmentReply(alignment=4096) if isinstance(reply, GetAlignmentReply) else reply
+
+
+class Declining(OneDevice):
+    """Makes no pair with another server: it neither listens nor connects."""
+
+    def handle(self, message: object) -> object:
+        return CommInitReply(ok=0) if isinstance(message, CommInit) else super().handle(message)
+
+
+class Capable(OneDevice):
+    """Says in HELLO that it could do more than TCP."""
+
+    def handle(self, message: object) -> object:
+        reply = super().handle(message)
+        return replace(reply, conn_caps=b"\x01" * 24, padding=7) if isinstance(reply, HelloReply) else reply
+
+
 class Meddling(OneDevice):
     """Does something else in place of one kind of request."""
 
@@ -156,6 +221,12 @@ CONFORMING: dict[str, type[Session]] = {
     "few-types": FewTypes,
     "few-ops": FewOps,
     "only-products": OnlyProducts,
+    "basic-types": BasicTypes,
+    "flushes-to-zero": OneDevice,
+    "wide-alignment": WideAlignment,
+    "resets": OneDevice,
+    "makes-no-pair": Declining,
+    "other-transports": Capable,
 }
 """Behaviour to session."""
 
@@ -219,17 +290,48 @@ class Relay:
                     end.shutdown(socket.SHUT_RDWR)
 
 
+class Resetting(Relay):
+    """Ends what the server ends with a reset, which may overtake replies, unless the client has ended its sending."""
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self.server) as server, selectors.DefaultSelector() as both:
+            for one in (client, server):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                both.register(one, selectors.EVENT_READ)
+            with contextlib.suppress(OSError):
+                while True:
+                    for key, _ in both.select():
+                        data = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                        if data:
+                            (server if key.fileobj is client else client).sendall(data)
+                        elif key.fileobj is client:
+                            both.unregister(client)
+                            server.shutdown(socket.SHUT_WR)
+                        else:
+                            if client.fileno() in both.get_map():
+                                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                            return
+
+
+BACKENDS = {"rounds-differently": Rounding, "flushes-to-zero": Flushing}
+NEWEST = {"makes-no-pair", "other-transports"}
+"""What there is only in the newest version."""
+
+
 def main() -> None:
     port, behaviour = int(sys.argv[1]), sys.argv[2]
     session = (CONFORMING | FAULTY)[behaviour]
     memory = HostMemory(2**17 if behaviour in ("small-memory", "no-memory-left") else 2**28)
     taken = memory.allocate(2**17) if behaviour == "no-memory-left" else None
     assert taken is not None or behaviour != "no-memory-left"
-    backend = Rounding(memory) if behaviour == "rounds-differently" else Oracle(memory)
-    own = free_port() if behaviour == "trickles" or behaviour.startswith("one-client") else port
+    backend = BACKENDS.get(behaviour, Oracle)(memory)
+    own = free_port() if behaviour in ("trickles", "resets") or behaviour.startswith("one-client") else port
+    version = max(PROFILES) if behaviour in NEWEST else DEFAULT
     kind = type("Odd", (Server,), {"session_type": session})
-    with kind(Host([Device("odd", behaviour, backend)]), "127.0.0.1", own) as server:
-        if own != port:
+    with kind(Host([Device("odd", behaviour, backend)], version=version), "127.0.0.1", own) as server:
+        if behaviour == "resets":
+            Resetting(parse_endpoint(server.endpoint), port).serve()
+        elif own != port:
             clients = behaviour.rpartition("-")[2] if behaviour.startswith("one-client") else "many"
             Relay(parse_endpoint(server.endpoint), port, 1 if behaviour == "trickles" else 65536, clients).serve()
         signal.sigwait({signal.SIGTERM, signal.SIGINT})

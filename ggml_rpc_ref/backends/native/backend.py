@@ -85,9 +85,9 @@ class Native:
         self.variant, self.threads = self.library.variant, threads or max(1, (os.cpu_count() or 2) // 2)
         self.pool = self.library.ffi.gc(self.library.lib.pool_new(self.threads), self.library.lib.pool_free)
         self.geometries = Geometries(self.library, self.threads)
-        self.packed = Packed(copies, self.library, self.pool) if copies else None
+        self.packed = Packed(copies, self.library, self.pool, memory) if copies else None
         if self.packed is not None:
-            memory.changed, memory.give_way = self.packed.drop, self.packed.give_way
+            memory.changed, memory.watches, memory.give_way = self.packed.drop, self.packed.knows, self.packed.give_way
 
     @property
     def description(self) -> str:
@@ -195,6 +195,7 @@ class _Stretch:
         self._asked, self._copies = -1, list[Bytes]()  # `Packed.changes` when everything was known; what the nodes point to
         self._library, self._pool = owner.library, owner.pool
         self._first = self._library.ffi.cast("struct node *", self._library.ffi.from_buffer(packed))
+        self._again: Any = None  # `struct again`, once C has been asked for
 
     def form(self) -> _Form:
         """Return what the next stretch may have in common with this one; see `Repeatable`."""
@@ -202,18 +203,35 @@ class _Stretch:
 
     def __call__(self, cancelled: Cancelled = never) -> None:
         """Compute the nodes; see `Run`."""
-        ffi, lib = self._library.ffi, self._library.lib
         self._find_copies()
-        run = ffi.new("struct run *", {"nodes": self._first, "count": len(self._packed)})
+        run = self._library.ffi.new("struct run *", {"nodes": self._first, "count": len(self._packed)})
+        self._compute(run, self._library.lib.TIME_IS_UP, cancelled)
+
+    def in_c(self) -> tuple[int, int] | None:
+        """Return how C runs this again; see `InC`."""
+        packed, ffi = self._owner.packed, self._library.ffi
+        if self._writes or (packed is not None and self._asked != packed.changes):
+            return None
+        if self._again is None:
+            run = {"nodes": self._first, "count": len(self._packed)}
+            self._again = ffi.new("struct again *", {"pool": self._pool, "run": run, "nanoseconds": SLICE, "known": self._asked})
+            self._again.changes = ffi.NULL if packed is None else packed.counter
+        function = ffi.cast("uintptr_t", ffi.addressof(self._library.lib, "run_again"))
+        return int(function), int(ffi.cast("uintptr_t", self._again))
+
+    def go_on(self, outcome: int, cancelled: Cancelled = never) -> None:
+        """Go on from where C has come to; see `InC`."""
+        self._compute(self._library.ffi.addressof(self._again, "run"), outcome, cancelled)
+
+    def _compute(self, run: Any, outcome: int, cancelled: Cancelled) -> None:
+        lib = self._library.lib
         try:
-            while True:
+            while outcome != lib.DONE:
+                if outcome != lib.TIME_IS_UP:
+                    self._refuse(self._nodes()[run.node], outcome == lib.BAD_INDEX)
                 if cancelled():
                     raise Stopped
                 outcome = lib.run_some(self._pool, run, SLICE)
-                if outcome == lib.DONE:
-                    return
-                if outcome != lib.TIME_IS_UP:
-                    self._refuse(self._nodes()[run.node], outcome == lib.BAD_INDEX)
         finally:
             lib.run_end(self._pool, run)
             for written, start, stop in self._writes:
@@ -235,6 +253,8 @@ class _Stretch:
             self._packed["packed"][weight.node] = 0 if copy is None else copy.__array_interface__["data"][0]
         if not any(again for _, again in found):
             self._asked = before
+            if self._again is not None:
+                self._again.known = before
 
     def _refuse(self, node: Node, index: bool) -> None:
         """Raise the Violation for a node that a kernel gave up."""

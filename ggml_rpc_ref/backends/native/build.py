@@ -153,6 +153,22 @@ def hash_builder() -> FFI:
     return ffi
 
 
+def again_builder() -> FFI:
+    """Return cffi's description of the module that answers known requests; neither is it a kernel."""
+    ffi, here = FFI(), Path("ggml_rpc_ref/net")
+    ffi.cdef((here / "again.h").read_text(encoding="utf-8"))
+    ffi.set_source(
+        "ggml_rpc_ref.net._again",
+        '#include <stdint.h>\n#include "again.h"',
+        sources=["ggml_rpc_ref/net/again.c"],
+        include_dirs=[here.as_posix()],
+        extra_compile_args=["-O2", "-g0"],
+        depends=["ggml_rpc_ref/net/again.h"],
+        optional=True,
+    )
+    return ffi
+
+
 plain = builder("plain")
 fnv = hash_builder()
 if "avx2" in VARIANTS:

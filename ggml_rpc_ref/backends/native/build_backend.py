@@ -34,7 +34,7 @@ class Backend(_BuildMetaBackend):  # type: ignore[misc]
         """Run what a setup.py would; the arguments are in sys.argv."""
         build = runpy.run_path(BUILD)
         setup(
-            cffi_modules=[f"{BUILD}:{name}" for name in (*build["VARIANTS"], "fnv")],
+            cffi_modules=[f"{BUILD}:{name}" for name in (*build["VARIANTS"], "fnv", "again_builder")],
             libraries=[build["common"]()],
             cmdclass={"build_clib": BuildCommon},
             options={"build_ext": {"parallel": True}},

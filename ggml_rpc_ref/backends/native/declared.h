@@ -54,13 +54,23 @@ struct run {
     int64_t scratch_size;
 };
 
-enum outcome { DONE, TIME_IS_UP, BAD_INDEX, NO_MEMORY };
+enum outcome { NOT_BEGUN = -1, DONE, TIME_IS_UP, BAD_INDEX, NO_MEMORY };
+
+/* A run that is begun again by who knows nothing of kernels (net/again.c), by the address of `run_again` and its own. */
+struct again {
+    struct pool *pool;
+    struct run run;
+    int64_t nanoseconds;      /* that a call may take */
+    const int64_t *changes;   /* counts what may have changed that the nodes point to; or NULL */
+    int64_t known;            /* `changes` when they were pointed to it */
+};
 
 struct pool;
 struct pool *pool_new(int threads);
 void pool_free(struct pool *pool);
 int run_some(struct pool *pool, struct run *run, int64_t nanoseconds);
 void run_end(struct pool *pool, struct run *run);
+int run_again(void *again);
 int plan_geometry(struct geometry *geometry);
 int64_t bytes_packed(const struct geometry *geometry); /* of its weights; 0: they are multiplied as they are */
 void pack_weights(struct pool *pool, const struct geometry *geometry, uint8_t *weights, uint8_t *to);

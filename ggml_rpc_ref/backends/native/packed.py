@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import numpy as np
 
 from ggml_rpc_ref.backends import machine
-from ggml_rpc_ref.backends.memory import HostAllocation
+from ggml_rpc_ref.backends.memory import HostAllocation, HostMemory
 from ggml_rpc_ref.backends.native.geometry import Geometry
 from ggml_rpc_ref.backends.native.library import Library
 from ggml_rpc_ref.tensor import Bytes
@@ -32,16 +32,23 @@ class Packed:
         limit: bytes that they may have together.
         library: the kernels.
         pool: the threads.
+        memory: what the allocations are of.
 
     Attributes:
-        changes: how often one has gone; what `find` has said before that is to be asked for again.
+        counter: `changes`, where C looks at it: what `find` has said before it counted is to be asked for again.
     """
 
-    def __init__(self, limit: int, library: Library, pool: Any) -> None:
-        self.limit, self.changes = limit, 0
+    def __init__(self, limit: int, library: Library, pool: Any, memory: HostMemory) -> None:
+        self.limit, self._memory = limit, memory
+        self.counter = library.ffi.new("int64_t *")
         self._library, self._pool, self._lock = library, pool, Lock()
         self._copies: WeakKeyDictionary[HostAllocation, dict[Place, Bytes | None]] = WeakKeyDictionary()  # None: seen once
         self._written: WeakSet[HostAllocation] = WeakSet()
+
+    @property
+    def changes(self) -> int:
+        """How often one has gone."""
+        return int(self.counter[0])
 
     @property
     def used(self) -> int:
@@ -63,6 +70,7 @@ class Packed:
         with self._lock:
             copies = self._copies.setdefault(allocation, {})
             if place not in copies:
+                self._memory.watching += not copies
                 copies[place] = None
                 return None, True
             if (copy := copies[place]) is not None:
@@ -81,6 +89,10 @@ class Packed:
         with self._lock:
             self._copies.setdefault(allocation, {})[place] = copy
         return copy
+
+    def knows(self, allocation: HostAllocation) -> bool:
+        """Whether weights of an allocation have been seen, so that changes of its bytes have to be told (`drop`)."""
+        return allocation in self._copies
 
     def drop(self, allocation: HostAllocation, start: int, stop: int) -> None:
         """Forget the copies of an allocation of which any bytes have changed: a client writes its weights, then reads them."""
@@ -104,7 +116,7 @@ class Packed:
             return self.changes > before
 
     def _forget(self, allocation: HostAllocation) -> None:
-        self.changes += any(copy is not None for copy in self._copies.pop(allocation, {}).values())
+        self.counter[0] += any(copy is not None for copy in self._copies.pop(allocation, {}).values())
 
 
 def _address(data: Bytes) -> int:

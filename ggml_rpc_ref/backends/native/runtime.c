@@ -330,6 +330,19 @@ void run_end(struct pool *pool, struct run *run)
     run->scratch_size = 0;
 }
 
+/* Compute all nodes of a `struct again`; unless that is DONE, or NOT_BEGUN, its run is for the caller to go on with or to end. */
+int run_again(void *of)
+{
+    struct again *again = of;
+    if (again->changes && *again->changes != again->known)
+        return NOT_BEGUN;
+    again->run.node = again->run.phase = again->run.unit = 0;
+    int outcome = run_some(again->pool, &again->run, again->nanoseconds);
+    if (outcome == DONE)
+        run_end(again->pool, &again->run);
+    return outcome;
+}
+
 /* Whether each phase takes less than handing it out is worth. */
 static bool is_small(const struct geometry *g)
 {

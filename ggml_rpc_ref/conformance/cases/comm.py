@@ -23,6 +23,8 @@ CAPS = bytes(24)
 """What each side says first: no transport but TCP."""
 BF16_FROM = 32768
 """Elements of F32 from which on both send theirs as BF16."""
+TICK = 0.05
+"""Seconds after which a wait for the other rank looks whether it has been declined."""
 RANKS = {"rank-0": 0, "rank-1": 1}
 INIT, SUM = "comm.init", "comm.sum"
 """The rules that a case about another one may come upon on its way."""
@@ -47,7 +49,11 @@ def _joined(peer: Peer, rank: int) -> Iterator[Stream]:
 
 @contextlib.contextmanager
 def _met(peer: Peer, rank: int) -> Iterator[Stream]:
-    """Send COMM_INIT and yield the connection, on which nothing has been said."""
+    """Send COMM_INIT and yield the connection, on which nothing has been said.
+
+    Raises:
+        NotJudged: where it is answered with 0 before the other rank is met: a server need not make pairs.
+    """
     if rank == 0:
         port = free_port()
         peer.send(_init(0, port))
@@ -56,10 +62,33 @@ def _met(peer: Peer, rank: int) -> Iterator[Stream]:
         return
     with Door(peer.local_host) as door:
         peer.send(_init(1, door.port, peer.local_host))
-        with _lost_is_broken("rank 1 to connect to rank 0's port", INIT), _near(peer, "it may have no way to this machine"):
-            other = door.accept(peer.subject.timeout)
+        other = _come(peer, door)
         with other:
             yield other
+
+
+def _come(peer: Peer, door: Door) -> Stream:
+    """Wait for the server to connect as rank 1."""
+    timeout = peer.subject.timeout
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            other = door.accept(TICK)
+        except DeadlineMissed:
+            _must_not_decline(peer, 1)
+            if time.monotonic() > end:
+                nobody = f"nobody connected to port {door.port} within {timeout:g} s"
+                with _near(peer, "it may have no way to this machine"):
+                    raise Broken("rank 1 to connect to rank 0's port", nobody, INIT, Verdict.HANG) from None
+        else:
+            other.timeout = timeout
+            return other
+
+
+def _must_not_decline(peer: Peer, rank: int) -> None:
+    """Judge no further where COMM_INIT has been answered with 0."""
+    if peer.has_answer() and peer.reply(_init(rank, 0)).ok == 0:
+        raise NotJudged("it makes no pair with another server: COMM_INIT is answered with 0")
 
 
 def _reached(peer: Peer, port: int) -> Stream:
@@ -69,6 +98,7 @@ def _reached(peer: Peer, port: int) -> Stream:
         try:
             return open_stream(peer.subject.endpoint.host, port, peer.subject.timeout)
         except (ConnectionError, TimeoutError) as error:
+            _must_not_decline(peer, 0)
             if time.monotonic() > end:
                 with _near(peer, f"port {port} may be taken on its machine, or out of reach from here"):
                     raise Broken("rank 0 to listen on the port", str(error), INIT) from None

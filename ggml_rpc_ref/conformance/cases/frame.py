@@ -498,7 +498,7 @@ def large_data(subject: Subject) -> None:
     """SET_TENSOR of 3 MiB in pieces of 65,521 bytes, then GET_TENSOR: the same bytes come back."""
     peer = subject.connect()
     size = 3 * 2**20
-    tensor = tensor_in(peer.alloc(size), [size], "I8")
+    tensor = tensor_in(peer.alloc(size), [size // 4])
     data = bytes(range(256)) * (size // 256)
     request = SetTensor(tensor=tensor, offset=0, data=data)
     piece = codec.encode_request(request, peer.version)
