@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import hashlib
 import json
@@ -22,6 +23,7 @@ from ggml_rpc_ref import upstream
 from ggml_rpc_ref.commands import conform as command
 from ggml_rpc_ref.conformance import Case, Given, Verdict, from_command, run
 from ggml_rpc_ref.conformance.events import Report, Result
+from ggml_rpc_ref.conformance.verdict import Broken
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.golden import play, play_ops
 from ggml_rpc_ref.net.stream import parse_endpoint
@@ -30,6 +32,7 @@ from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.dtypes import BY_NAME, BY_NUMBER
 from ggml_rpc_ref.spec.messages import RpcTensor
+from ggml_rpc_ref.spec.opcodes import VIEW_OPS
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, Version
 from ggml_rpc_ref.tensor import PlainStorage, Tensor, extent
 from tests.support.sabotage import SABOTAGES, InProcess, Sabotage
@@ -222,7 +225,8 @@ IN_PART: dict[str, Any] = GOOD | {
 
 @pytest.mark.parametrize("alignment", [64, 256])
 def test_memories_lie_apart_and_aligned(alignment: int) -> None:
-    row = GOOD | {"dst": operand([2, 2, 1, 1], [4, 12, 24, 24])}
+    left = base64.b64encode(zlib.compress(f32(11, 22, 0, 13, 24))).decode()
+    row = GOOD | {"dst": operand([2, 2, 1, 1], [4, 12, 24, 24]), "expected": {"dst": left}}
     image = play_ops.Image.of(play_ops.Vector(Path("none"), "ADD", row, Tolerance()), alignment)
     assert list(image.starts) == ["dst", "src0", "src1"]
     contents = [b"\xff" * 20, f32(1, 2, 3, 4), f32(10, 20)]
@@ -234,6 +238,27 @@ def test_memories_lie_apart_and_aligned(alignment: int) -> None:
         assert len(rest) >= start + len(content) + 64
         rest = rest[:start]
     assert set(rest) == {0xA5}
+
+
+SAME_BEFORE = {
+    *("ARGMAX/n1", "ARGSORT/falling-n1", "COUNT_EQUAL/empty", "COUNT_EQUAL/none", "CPY/f32-small-to-nvfp4", "DUP/in-place"),
+    *("SET_ROWS/no-rows", "TOP_K/n1-k1"),
+}
+"""Vectors whose result holds before the node what it must hold after it: zeros, for the most part."""
+
+
+def test_a_server_that_computes_nothing_passes_no_vector() -> None:
+    """Where the genuine server left NaN, too: what an element holds before is never what it must become."""
+    passed = set()
+    for case in every_case():
+        (vector,) = case.run.args  # type: ignore[attr-defined]
+        if 0 in vector.row["dst"]["ne"] or vector.op in VIEW_OPS:
+            continue
+        image = play_ops.Image.of(vector, 64)
+        with contextlib.suppress(Broken):
+            play_ops.judge(vector, image, image.data)
+            passed.add(case.id.removeprefix("ops/"))
+    assert passed == SAME_BEFORE
 
 
 EXACT = {"rtol": 0.0, "atol": 0.0, "nmse": 0.0, "reason": "no rounding"}

@@ -25,6 +25,7 @@ from ggml_rpc_ref.conformance.peer import Buffer, Peer, Subject
 from ggml_rpc_ref.conformance.verdict import Broken, NotJudged, Verdict
 from ggml_rpc_ref.golden import operands
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes, outlier
+from ggml_rpc_ref.ops.op import FLOATS
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import FLAG_COMPUTE, MAX_OP_PARAMS, MAX_SRC, GetAlignment, GraphCompute, RpcTensor
@@ -36,6 +37,8 @@ GUARD, GUARD_BYTE = 64, 0xA5
 """How many bytes lie before and after each memory, and their value."""
 UNWRITTEN: Final = 0xFF
 """The value of the bytes of a dst whose contents don't matter: NaN in floats, so that an element that was not computed shows."""
+OTHERWISE: Final = 0x3C
+"""Their value where the genuine server left NaN, or bytes of that value: about 0.01 in F32 and BF16, and 1 in F16."""
 COMPUTES: Final = "graph.computes"
 PATIENCE: Final = 4.0
 """The factor on the usual deadline for an answer: a reference server computes in Python."""
@@ -127,7 +130,7 @@ class Image:
                 raise NotJudged(f"the vector is damaged: {name} {error}; see `ggml-rpc-ref vectors verify`", Verdict.SKIP) from None
             data += bytes([GUARD_BYTE]) * (GUARD + -(len(data) + GUARD) % alignment)
             starts[name] = len(data)
-            data += bytes([UNWRITTEN]) * operands.size(operand) if content is None else content
+            data += _unwritten(vector, name, operand) if content is None else content
         data += bytes([GUARD_BYTE]) * MARGIN
         return cls(bytes(data), starts)
 
@@ -135,6 +138,20 @@ class Image:
         """Return the offset of an operand's first element in the buffer."""
         operand = vector.named[name]
         return int(self.starts[operand.get("alias", name)] + operand["offset"])
+
+
+def _unwritten(vector: Vector, name: str, operand: Any) -> bytes:
+    """Return what a memory holds that the node overwrites: no element is what it must become."""
+    found, recorded = np.full(operands.size(operand), UNWRITTEN, np.uint8), operands.after(vector.row, name)
+    if recorded is None:
+        return found.tobytes()
+    expected, room = (_tensor(operand, memory, operand["offset"]) for memory in (np.frombuffer(recorded, np.uint8), found))
+    if operand["type"] in FLOATS:
+        bits = np.dtype(f"u{room.array.itemsize}")
+        room.array.view(bits)[np.isnan(expected.values())] = int.from_bytes(bytes([OTHERWISE]) * bits.itemsize)
+    else:
+        found[np.frombuffer(recorded, np.uint8) == UNWRITTEN] = OTHERWISE
+    return found.tobytes()
 
 
 # --------------------------------------------------------------------------------------------------------- on the server

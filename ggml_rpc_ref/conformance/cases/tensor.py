@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ggml_rpc_ref.conformance import marks
-from ggml_rpc_ref.conformance.arena import Arena, quad, tensor_in
+from ggml_rpc_ref.conformance.arena import Arena, nbytes, quad, tensor_in
 from ggml_rpc_ref.conformance.case import case
 from ggml_rpc_ref.conformance.peer import Buffer, Peer, Subject
 from ggml_rpc_ref.conformance.verdict import Broken, require
@@ -205,6 +205,27 @@ def second_of_its_kind_behind(subject: Subject) -> None:
     total = arena.node("ADD", [numbers, numbers], [4])
     second = arena.add(replace(numbers, data=arena.buffer.base + arena.buffer.size - 15))
     arena.refuses(arena.change(total, src=(numbers.id, numbers.id, second.id)))
+
+
+KINDS: dict[str, tuple[str, tuple[int, int, int, int]]] = {
+    "rows": ("F32", (4, 2, 1, 1)),
+    "matrices": ("F32", (4, 1, 2, 1)),
+    "in-dimension-3": ("F32", (4, 1, 1, 2)),
+    "blocks": ("Q8_0", (64, 1, 1, 1)),
+    "rows-of-blocks": ("Q8_0", (32, 2, 1, 1)),
+}
+"""Words to a type and dimensions, each with its end in another place than the others'."""
+
+
+@case("tensor.in-buffer/graph-second-of-its-kind-{}", each=KINDS, may_crash=True)
+def second_of_a_kind_behind(subject: Subject, kind: tuple[str, tuple[int, int, int, int]]) -> None:
+    """GRAPH_COMPUTE with two sources of the same type, ne and nb, {}, the second ending one byte behind its buffer: refused."""
+    type, ne = kind
+    arena = Arena(subject.connect())
+    numbers, first = arena.leaf([4], [1.0, 2.0, 3.0, 4.0]), arena.leaf(ne, type=type)
+    total = arena.node("ADD", [numbers, numbers], [4])
+    second = arena.add(replace(first, data=arena.buffer.base + arena.buffer.size - nbytes(first) + 1))
+    arena.refuses(arena.change(total, src=(numbers.id, numbers.id, first.id, second.id)))
 
 
 @case("tensor.in-buffer/other-buffers-address", may_crash=True)

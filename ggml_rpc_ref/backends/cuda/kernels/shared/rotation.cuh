@@ -60,7 +60,8 @@ DEVICE void turn_of(const struct geometry *g, int64_t token, int64_t pair, float
 DEVICE void rotate_rows(const struct geometry *node, bool back)
 {
     const struct geometry &g = *node;
-    int64_t n = rope_n_dims(&g) / 2;
+    /* in some versions the first elements of a row are not turned */
+    int64_t n = rope_n_dims(&g) / 2, offset = has_change(&g, back ? CHANGE_ROPE_BACK_OFFSET : CHANGE_ROPE_OFFSET) ? rope_n_offs(&g) : 0;
     bool near = rope_mode(&g) == NORMAL;
     int32_t type = g.dst.type, size = type_size[type];
     float step = (float)pow((double)rope_freq_base(&g), (double)(-2.0f / (float)rope_n_dims(&g)));
@@ -69,7 +70,7 @@ DEVICE void rotate_rows(const struct geometry *node, bool back)
         const uint8_t *from = at_place(&g.src[0], p);
         uint8_t *to = at_place(&g.dst, p);
         SHARE(pair, n) {
-            int64_t first = near ? 2 * pair : pair, second = near ? 2 * pair + 1 : n + pair;
+            int64_t first = offset + (near ? 2 * pair : pair), second = first + (near ? 1 : n);
             float cosine, sine, x = load(type, from + first * size), y = load(type, from + second * size);
             turn_of(&g, p.i2, pair, step, &cosine, &sine);
             if (back)
@@ -77,6 +78,9 @@ DEVICE void rotate_rows(const struct geometry *node, bool back)
             store(type, to + first * size, x * cosine - y * sine);
             store(type, to + second * size, x * sine + y * cosine);
         }
-        SHARE(i, g.dst.ne[0] - 2 * n) store(type, to + (2 * n + i) * size, load(type, from + (2 * n + i) * size));
+        SHARE(i, g.dst.ne[0] - 2 * n) {
+            int64_t other = i < offset ? i : 2 * n + i;
+            store(type, to + other * size, load(type, from + other * size));
+        }
     }
 }
