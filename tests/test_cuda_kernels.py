@@ -31,10 +31,12 @@ from ggml_rpc_ref.ops.shared.matmul import WEIGHTS
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, V2_0_0, Version
+from ggml_rpc_ref.tensor import Tensor, contiguous_nb
 from tests.support.gpu import compile_kernels, library
 from tests.support.gpu.devices import Card
 from tests.support.gpu.judge import free, judge, kernels_of, moved
 from tests.support.seeds import SEED
+from tests.test_native_ops import draw
 
 FORWARD, BACKWARD, SHUFFLED = 0, 1, 2 + SEED
 ORDERS = (FORWARD, BACKWARD, SHUFFLED)
@@ -100,6 +102,23 @@ def test_results_are_the_oracles(name: str, order: int) -> None:
         except AssertionError as error:
             raise AssertionError(f"{case.id}: {error}") from None
     assert taken == COMPUTED[name]
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_any_shape_layout_place_and_value(name: str) -> None:
+    """What test_native_ops.py draws: other lengths, gaps, dimensions in another order, odd numbers, results over a source."""
+    op = ops_of(NEWEST)[name]
+    for number in range(4):
+        if (drawn := draw(op, 1000 * number + SEED)) is None:
+            continue
+        node, case = drawn
+        try:
+            judge(backend(ORDERS[number % len(ORDERS)]), node, case.tolerance)
+        except AssertionError as error:
+            raise AssertionError(f"{case}: {error}") from None
+        except Violation:  # an index that is out of range now
+            with pytest.raises(Violation, match=r"graph\.index"):
+                op.oracle(node)
 
 
 IN_TURN = [
@@ -261,6 +280,26 @@ def test_an_older_card_gets_kernels_that_it_can_run(monkeypatch: pytest.MonkeyPa
         plan = PLANNERS["MUL_MAT"](product, Limits(capability, 4))
         assert plan is not None
         assert tuple(call.kernel for call in plan.calls) == kernels
+
+
+@pytest.mark.parametrize(
+    ("name", "dst", "src"),
+    [
+        ("CUMSUM", (2**25,), [(2**25,)]),
+        ("REPEAT_BACK", (1,), [(2**25,)]),
+        ("SOLVE_TRI", (1, 2**14), [(2**14, 2**14), (1, 2**14)]),
+        ("OUT_PROD", (1, 1), [(1, 2**28), (1, 2**28)]),
+        ("GET_ROWS_BACK", (1, 4), [(1, 2**25), (2**25,)]),
+    ],
+)
+def test_what_one_thread_would_compute_for_long_is_the_oracles(name: str, dst: tuple[int, ...], src: list[tuple[int, ...]]) -> None:
+    """A launch can't be stopped; numpy on a processor is faster than one thread of a GPU."""
+    for shrunk in (1, 64):
+        sizes = [tuple(max(1, n // shrunk) if n > 4 else n for n in ne) for ne in (dst, *src)]
+        quads = [Operand("F32", ne).quad for ne in sizes]
+        tensors = [Tensor(BY_NAME["F32"], ne, contiguous_nb(BY_NAME["F32"], ne)) for ne in quads]
+        node = Node(tensors[0], tuple(tensors[1:]), bytes(64), ops_of(DEFAULT)[name])
+        assert (PLANNERS[name](node, Limits(90, 4)) is None) == (shrunk == 1)
 
 
 def test_every_kernel_is_one_that_some_case_needs() -> None:

@@ -159,19 +159,33 @@ def set_rows(node: Node, _: Limits) -> Plan | None:
     return each("set_rows", node.source(0).nelements // node.dst.dtype.block) if known else None
 
 
-def each_block(node: Node, _: Limits) -> Plan | None:
-    """A thread for each block of the result, or element of a plain type."""
-    return each(node.op.name.lower(), node.dst.nelements // node.dst.dtype.block)
+MOST_ALONE: Final = 2**24
+"""Elementary steps (`Op.cost`) that a thread computes for its results: a launch can't be stopped, and one thread alone is slow."""
+
+
+def is_long(node: Node, threads: int) -> bool:
+    """Whether each of so many threads would compute for long."""
+    return node.op.cost(node).steps > max(1, threads) * MOST_ALONE
+
+
+def each_of(node: Node, count: int) -> Plan | None:
+    """Return the plan of a kernel with a thread for each of so many results; None where each of them takes long."""
+    return None if is_long(node, count) else each(node.op.name.lower(), count)
 
 
 def each_element(node: Node, _: Limits) -> Plan | None:
     """A thread for each element of the result, of every type that the op has."""
-    return each(node.op.name.lower(), node.dst.nelements)
+    return each_of(node, node.dst.nelements)
+
+
+def each_block(node: Node, _: Limits) -> Plan | None:
+    """A thread for each block of the result, or element of a plain type."""
+    return each_of(node, node.dst.nelements // node.dst.dtype.block)
 
 
 def each_row(node: Node, _: Limits) -> Plan | None:
     """A thread for each row of the result."""
-    return each(node.op.name.lower(), node.dst.nrows if node.dst.nelements else 0)
+    return each_of(node, node.dst.nrows if node.dst.nelements else 0)
 
 
 def into_region(node: Node, _: Limits) -> Plan | None:
@@ -217,13 +231,15 @@ def each_window_then_element(node: Node, _: Limits) -> Plan | None:
     if not node.dst.nelements:
         return Plan(())
     windows = 0 if node.i32("op") else node.source(0).nelements
+    if is_long(node, min(node.dst.nelements, windows or node.dst.nelements)):
+        return None
     find = (Call("pool_2d_back_find", blocks(windows)),) if windows else ()
     return Plan((*find, Call("pool_2d_back", blocks(node.dst.nelements))), 8 * windows)
 
 
 def each_column(node: Node, _: Limits) -> Plan | None:
     """SOLVE_TRI: a thread for each column of the result."""
-    return each("solve_tri", node.dst.ne[0] * node.dst.ne[2] * node.dst.ne[3] if node.dst.nelements else 0)
+    return each_of(node, node.dst.ne[0] * node.dst.ne[2] * node.dst.ne[3] if node.dst.nelements else 0)
 
 
 def each_value(state: int) -> Planner:
@@ -231,7 +247,7 @@ def each_value(state: int) -> Planner:
 
     def planner(node: Node, _: Limits) -> Plan | None:
         size, heads = node.source(0).ne[:2]
-        return each(node.op.name.lower(), size * heads * node.source(state).ne[1] if node.dst.nelements else 0)
+        return each_of(node, size * heads * node.source(state).ne[1] if node.dst.nelements else 0)
 
     return planner
 
@@ -239,13 +255,13 @@ def each_value(state: int) -> Planner:
 def gated_delta_net(node: Node, _: Limits) -> Plan | None:
     """GATED_DELTA_NET: a thread for each value of each head and sequence."""
     size, heads, _tokens, sequences = node.source(2).ne
-    return each("gated_delta_net", size * heads * sequences if node.dst.nelements else 0)
+    return each_of(node, size * heads * sequences if node.dst.nelements else 0)
 
 
 def ssm_scan(node: Node, _: Limits) -> Plan | None:
     """SSM_SCAN: a thread for each channel of each head and sequence."""
     dim, heads, _tokens, sequences = node.source(1).ne
-    return each("ssm_scan", dim * heads * sequences if node.dst.nelements else 0)
+    return each_of(node, dim * heads * sequences if node.dst.nelements else 0)
 
 
 def flash_attn_back(node: Node, _: Limits) -> Plan | None:
@@ -258,7 +274,7 @@ def flash_attn_back(node: Node, _: Limits) -> Plan | None:
 
 def each_token(node: Node, _: Limits) -> Plan | None:
     """DSV4_HC_COMB: a thread for each token."""
-    return each(node.op.name.lower(), node.dst.ne[2])
+    return each_of(node, node.dst.ne[2])
 
 
 def argmax(node: Node, _: Limits) -> Plan | None:
@@ -292,10 +308,10 @@ def group_norm(node: Node, _: Limits) -> Plan | None:
 
 def get_rows_back(node: Node, _: Limits) -> Plan | None:
     """GET_ROWS_BACK: zeros, then a thread for each column."""
-    if not node.dst.nelements:
-        return Plan(())
-    clear = Call("get_rows_back_clear", blocks(node.dst.nelements))
-    return Plan((clear, Call("get_rows_back", blocks(node.dst.ne[0]))))
+    add = each_of(node, node.dst.ne[0] if node.dst.nelements else 0)
+    if add is None or not add.calls:
+        return add
+    return Plan((Call("get_rows_back_clear", blocks(node.dst.nelements)), *add.calls))
 
 
 PACKED = frozenset({"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"})
