@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,12 @@ from ggml_rpc_ref.backends.cuda.device import Launch  # noqa: E402
 from ggml_rpc_ref.backends.cuda.geometry import GEOMETRY  # noqa: E402
 from ggml_rpc_ref.backends.cuda.memory import PIECE  # noqa: E402
 from ggml_rpc_ref.errors import Misuse  # noqa: E402
-from ggml_rpc_ref.ops import OPS  # noqa: E402
+from ggml_rpc_ref.ops import ops_of  # noqa: E402
 from ggml_rpc_ref.ops.cases import cases_of, recipes  # noqa: E402
 from ggml_rpc_ref.ops.cases.case import Case, Operand  # noqa: E402
 from ggml_rpc_ref.ops.op import Node  # noqa: E402
+from ggml_rpc_ref.ops.tolerance import Tolerance  # noqa: E402
+from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, V2_0_0, Version  # noqa: E402
 from tests.support.gpu.judge import free, judge, moved  # noqa: E402
 
 PYCUDA = "pycuda==2026.1"
@@ -77,14 +80,26 @@ Part = Callable[[Cuda, float], Row]
 # ---------------------------------------------------------------------------------------------------------------- right
 
 
-def node_of(name: str, case: Case) -> Node:
-    return OPS[name].check(*recipes.build(name, case), OPS[name].pack(case.params))
+def node_of(name: str, case: Case, version: Version = DEFAULT) -> Node:
+    op = ops_of(version)[name]
+    return op.check(*recipes.build(name, case), op.pack(case.params))
+
+
+def cases_with_elements(name: str) -> Iterator[tuple[Case, Version]]:
+    """Yield the cases of an op that compute something; those that other versions have with the newest or oldest of them."""
+    known = set()
+    for version in (DEFAULT, NEWEST, V2_0_0):
+        for case in cases_of(name, version):
+            if case.id not in known and 0 not in case.dst.quad:
+                yield case, version
+            known.add(case.id)
 
 
 def vectors(backend: Cuda, seconds: float) -> Row:
     """Every op vector's input against the oracle."""
-    nodes = ((f"{name} {case.id}", name, case) for name in sorted(backend.KERNELS) for case in cases_of(name))
-    return judged("op vectors", backend, (item for item in nodes if 0 not in item[2].dst.quad), seconds)
+    found = ((name, case, version) for name in sorted(backend.KERNELS) for case, version in cases_with_elements(name))
+    nodes = ((f"{name} {case.id}", node_of(name, case, version), case.tolerance) for name, case, version in found)
+    return judged("op vectors", backend, nodes, seconds)
 
 
 def shapes(backend: Cuda, seconds: float) -> Row:
@@ -93,15 +108,15 @@ def shapes(backend: Cuda, seconds: float) -> Row:
     return judged("random shapes", backend, (draw(rng, number) for number in range(4000)), seconds)
 
 
-def judged(part: str, backend: Cuda, cases: Iterator[tuple[str, str, Case]], seconds: float) -> Row:
-    """Judge cases until they or the time end."""
+def judged(part: str, backend: Cuda, nodes: Iterator[tuple[str, Node, Tolerance | None]], seconds: float) -> Row:
+    """Judge nodes until they or the time end."""
     begun, taken, left, wrong, cut = time.monotonic(), 0, 0, list[str](), False
-    for what, name, case in cases:
+    for what, node, tolerance in nodes:
         if time.monotonic() - begun > seconds:
             cut = True
             break
         try:
-            if judge(backend, node_of(name, case), case.tolerance):
+            if judge(backend, node, tolerance):
                 taken += 1
             else:
                 left += 1
@@ -114,10 +129,10 @@ def judged(part: str, backend: Cuda, cases: Iterator[tuple[str, str, Case]], sec
     return Row(part, "wrong" if wrong or not taken else "right", text, figures=figures)
 
 
-def draw(rng: np.random.Generator, number: int) -> tuple[str, str, Case]:
-    """Return a random case of an op that a model's graph is made of."""
+def draw(rng: np.random.Generator, number: int) -> tuple[str, Node, None]:
+    """Return a random node of an op that a model's graph is made of."""
     name = ["MUL_MAT", "MUL_MAT_ID", "FLASH_ATTN_EXT", "ADD", "RMS_NORM", "SOFT_MAX"][number % 6]
-    return f"{name} number {number}", name, DRAWN[name](rng)
+    return f"{name} number {number}", node_of(name, DRAWN[name](rng)), None
 
 
 def one(rng: np.random.Generator, *choices: Any) -> Any:
@@ -241,8 +256,8 @@ def sanitizer(device: str) -> Part:
 def sample(backend: Cuda) -> bool:
     """Compute one case of each op, for compute-sanitizer."""
     for name in sorted(backend.KERNELS):
-        for case in [case for case in cases_of(name) if 0 not in case.dst.quad][:2]:
-            judge(backend, node_of(name, case), case.tolerance)
+        for case, version in islice(cases_with_elements(name), 2):
+            judge(backend, node_of(name, case, version), case.tolerance)
     return True
 
 

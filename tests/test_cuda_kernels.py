@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,24 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from ggml_rpc_ref.backends import DeviceFault
-from ggml_rpc_ref.backends.cuda import compiler
+from ggml_rpc_ref.backends import DeviceFault, Step, never
+from ggml_rpc_ref.backends.cuda import compiler, launches
 from ggml_rpc_ref.backends.cuda.backend import Cuda
 from ggml_rpc_ref.backends.cuda.device import PREFIX
 from ggml_rpc_ref.backends.cuda.launches import PLANNERS, Limits
 from ggml_rpc_ref.blocks import CAN_QUANTISE
-from ggml_rpc_ref.ops import OPS
+from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.ops import ops_of
 from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.op import FLOATS, Node
 from ggml_rpc_ref.ops.shared.matmul import WEIGHTS
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, V2_0_0, Version
 from tests.support.gpu import compile_kernels, library
 from tests.support.gpu.devices import Card
-from tests.support.gpu.judge import judge
+from tests.support.gpu.judge import free, judge, kernels_of, moved
 from tests.support.seeds import SEED
 
 FORWARD, BACKWARD, SHUFFLED = 0, 1, 2 + SEED
@@ -44,8 +45,9 @@ def backend(order: int) -> Cuda:
     return Card(order).backend
 
 
-def node_of(name: str, case: Case) -> Node:
-    return OPS[name].check(*recipes.build(name, case), OPS[name].pack(case.params))
+def node_of(name: str, case: Case, version: Version = DEFAULT) -> Node:
+    op = ops_of(version)[name]
+    return op.check(*recipes.build(name, case), op.pack(case.params))
 
 
 def f32(*ne: int, fill: str = "normal") -> Operand:
@@ -57,15 +59,29 @@ CHANGING = [Case(f"to {t}", Operand(t, (64, 3)), (f32(64, 3),)) for t in ("F16",
 MORE = {"DUP": CHANGING}
 
 
-def cases(name: str) -> Iterator[Case]:
-    """Yield the cases of an op that compute something."""
-    return (case for case in (*cases_of(name), *MORE.get(name, ())) if 0 not in case.dst.quad)
+@cache
+def cases(name: str) -> tuple[tuple[Case, Version], ...]:
+    """Return the cases of an op that compute something; those that other versions have with the newest or oldest of them."""
+    found = {case.id: (case, DEFAULT) for case in (*cases_of(name), *MORE.get(name, ()))}
+    for version in (NEWEST, V2_0_0):
+        found = {case.id: (case, version) for case in cases_of(name, version)} | found
+    return tuple((case, version) for case, version in found.values() if 0 not in case.dst.quad)
 
 
 COMPUTED = {
-    "ADD": 30, "CONT": 20, "COS": 14, "CPY": 133, "DIV": 31, "DUP": 13, "FLASH_ATTN_EXT": 81, "GET_ROWS": 34, "GLU": 55, "LOG": 14,
-    "MUL": 30, "MUL_MAT": 131, "MUL_MAT_ID": 73, "RMS_NORM": 10, "ROPE": 58, "ROPE_BACK": 18, "SCALE": 16, "SET_ROWS": 19,
-    "SIN": 14, "SOFT_MAX": 40, "SQR": 14, "SQRT": 14, "SUB": 30, "UNARY": 207,
+    "ACC": 14, "ADD": 49, "ADD1": 18, "ADD_ID": 10, "ADD_REL_POS": 10, "ARANGE": 9, "ARGMAX": 18, "ARGSORT": 22, "CLAMP": 22,
+    "COL2IM_1D": 26, "CONCAT": 32, "CONT": 20, "CONV_2D": 25, "CONV_2D_DW": 23, "CONV_3D": 19, "CONV_TRANSPOSE_1D": 21,
+    "CONV_TRANSPOSE_2D": 28, "COS": 14, "COUNT_EQUAL": 10, "CPY": 137, "CROSS_ENTROPY_LOSS": 12, "CROSS_ENTROPY_LOSS_BACK": 8,
+    "CUMSUM": 8, "DIAG": 6, "DIAG_MASK_INF": 11, "DIAG_MASK_ZERO": 11, "DIV": 31, "DSV4_HC_COMB": 14, "DSV4_HC_POST": 12,
+    "DSV4_HC_PRE": 15, "DUP": 13, "FILL": 12, "FLASH_ATTN_BACK": 12, "FLASH_ATTN_EXT": 84, "GATED_DELTA_NET": 36,
+    "GATED_LINEAR_ATTN": 13, "GET_REL_POS": 9, "GET_ROWS": 36, "GET_ROWS_BACK": 11, "GLU": 78, "GROUP_NORM": 12, "IM2COL": 30,
+    "IM2COL_3D": 20, "IM2COL_BACK": 19, "L2_NORM": 20, "LEAKY_RELU": 13, "LIGHTNING_INDEXER": 40, "LOG": 14, "MEAN": 10,
+    "MUL": 30, "MUL_MAT": 152, "MUL_MAT_ID": 77, "NORM": 20, "OPT_STEP_ADAMW": 9, "OPT_STEP_SGD": 8, "OUT_PROD": 46, "PAD": 36,
+    "PAD_REFLECT_1D": 10, "POOL_1D": 23, "POOL_2D": 30, "POOL_2D_BACK": 22, "REPEAT": 15, "REPEAT_BACK": 11, "RMS_NORM": 10,
+    "RMS_NORM_BACK": 10, "ROLL": 23, "ROPE": 80, "ROPE_BACK": 24, "RWKV_WKV6": 11, "RWKV_WKV7": 6, "SCALE": 20, "SET": 29,
+    "SET_ROWS": 25, "SILU_BACK": 8, "SIN": 14, "SOFT_MAX": 40, "SOFT_MAX_BACK": 9, "SOLVE_TRI": 13, "SQR": 14, "SQRT": 14,
+    "SSM_CONV": 10, "SSM_SCAN": 24, "SUB": 30, "SUM": 26, "SUM_ROWS": 10, "TIMESTEP_EMBEDDING": 21, "TOP_K": 10, "TRI": 21,
+    "UNARY": 219, "UPSCALE": 90, "WIN_PART": 9, "WIN_UNPART": 14,
 }  # fmt: skip
 """Op to how many of its cases the GPU computes; the oracle has the others."""
 
@@ -78,12 +94,75 @@ def test_every_file_of_kernels_is_used_and_counted() -> None:
 @pytest.mark.parametrize("name", COMPUTED)
 def test_results_are_the_oracles(name: str, order: int) -> None:
     taken = 0
-    for case in cases(name):
+    for case, version in cases(name):
         try:
-            taken += judge(backend(order), node_of(name, case), case.tolerance)
+            taken += judge(backend(order), node_of(name, case, version), case.tolerance)
         except AssertionError as error:
             raise AssertionError(f"{case.id}: {error}") from None
     assert taken == COMPUTED[name]
+
+
+IN_TURN = [
+    "ARGMAX", "ARGSORT", "COUNT_EQUAL", "CROSS_ENTROPY_LOSS", "CROSS_ENTROPY_LOSS_BACK", "FLASH_ATTN_BACK", "GROUP_NORM", "L2_NORM",
+    "MEAN", "NORM", "RMS_NORM_BACK", "ROLL", "SOFT_MAX_BACK", "SUM", "SUM_ROWS", "TOP_K",
+]  # fmt: skip
+"""An op of one thread a result, and those whose blocks compute rows or groups, or leave parts."""
+
+
+@pytest.mark.parametrize("name", IN_TURN)
+def test_few_blocks_compute_all_in_turn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there are more rows than a launch has blocks: what the row before left in shared memory has been read."""
+    for limit, few in (("MOST_BLOCKS", 2), ("MOST_PARTS", 2), ("RANKS", 0)):
+        monkeypatch.setattr(launches, limit, few)
+    card = Card(SHUFFLED)
+    taken = sum(judge(card.backend, node_of(name, case, version), case.tolerance) for case, version in cases(name))
+    card.gpu.close()
+    assert taken == COMPUTED[name]
+
+
+BAD_INDEX = {
+    "ADD_ID": (Case("", f32(8, 3, 2), (f32(8, 3, 2), f32(8, 5), Operand("I32", (3, 2), fill="index:5"))), 2, 5),
+    "GET_ROWS": (Case("", f32(8, 3), (f32(8, 5), Operand("I32", (3,), fill="index:5"))), 1, 5),
+    "GET_ROWS_BACK": (Case("", f32(8, 5), (f32(8, 3), Operand("I32", (3,), fill="index:5"))), 1, 5),
+    "MUL_MAT_ID": (Case("", f32(8, 2, 3), (f32(4, 8, 5), f32(4, 2, 3), Operand("I32", (2, 3), fill="index:5"))), 2, 5),
+    "SET_ROWS": (Case("", f32(8, 5), (f32(8, 3), Operand("I32", (3,), fill="index:5"))), 1, 5),
+    "SSM_SCAN": (
+        Case(
+            "", f32(2 * 3 * 2 * 3 + 4 * 2 * 3 * 3),
+            (f32(4, 2, 3, 5), f32(2, 3, 2, 3), f32(3, 2, 3), f32(1, 3), f32(4, 1, 2, 3), f32(4, 1, 2, 3),
+             Operand("I32", (3,), fill="index:5")),
+        ), 6, 5,
+    ),
+}  # fmt: skip
+"""Op to a case, the slot of its indices, and how many rows there are."""
+
+
+@pytest.mark.parametrize("beyond", [-1, 0], ids=["negative", "beyond"])
+@pytest.mark.parametrize("name", BAD_INDEX)
+def test_an_index_out_of_range_is_refused(name: str, beyond: int) -> None:
+    """In the oracle's words; and no kernel reads what the index names."""
+    case, slot, count = BAD_INDEX[name]
+    node = node_of(name, case)
+    bad = count if beyond == 0 else -1
+    node.source(slot).array[..., -1] = bad
+    there = moved(node, backend(BACKWARD))
+    try:
+        assert backend(BACKWARD).supports(there)
+        with pytest.raises(Violation, match=rf"graph.index.*src\[{slot}\].*{bad}.*need 0 <= index < {count}"):
+            backend(BACKWARD).compile([Step(there, "cuda")])(never)
+    finally:
+        free(there)
+
+
+def test_momenta_that_share_memory_are_the_oracles() -> None:
+    """Which of two threads writes last is nobody's to say."""
+    case = next(case for case in cases_of("OPT_STEP_ADAMW") if case.dst.quad[0] > 1)
+    node = node_of("OPT_STEP_ADAMW", case)
+    assert kernels_of(backend(FORWARD), node)
+    first = node.source(2)
+    shifted = first.at(first.storage, first.offset + 4, "second")
+    tangled = Node(node.dst, (*node.src[:3], shifted, *node.src[4:]), node.op_params, node.op)
+    assert not kernels_of(backend(FORWARD), tangled)
 
 
 # ------------------------------------------------------------------------------------------------------- kernels that are wrong
@@ -101,7 +180,13 @@ SABOTAGES = {
     "weights of the tile before": ("MUL_MAT", "mul_mat.cu", "__syncthreads();\n#pragma unroll\n", "#pragma unroll\n"),
     "rows of a fragment exchanged": ("MUL_MAT", "mul_mat.cu", "group + 8 * (q % 2)]", "group + 8 * (1 - q % 2)]"),
     "a read beyond the end": ("ADD", "shared/elementwise.cuh", "at_repeated(&g.src[1], p));", "at_repeated(&g.src[1], p) + 4096);"),
-    "misaligned": ("SCALE", "scale.cu", "f32_at(at_place(&g.src[0], p))", "f32_at(at_place(&g.src[0], p) + 1)"),
+    "a window too many": ("POOL_2D_BACK", "shared/pooling.cuh", "beyond / w->stride + 1", "beyond / w->stride"),
+    "a part forgotten": ("SUM", "shared/parts.cuh", "SHARE(i, g->more[0])", "SHARE(i, g->more[0] - 1)"),
+    "places that are not yet exchanged": ("ARGSORT", "shared/ranking.cuh", "{\n            __syncthreads();\n", "{\n"),
+    "ranks that are not all sorted": ("TOP_K", "shared/ranking.cuh", "    __syncthreads();\n    return r;", "    return r;"),
+    "the last of each warp": ("ARGMAX", "shared/kernel.cuh", "    __syncthreads();\n    int64_t most", "    int64_t most"),
+    "a state that another thread has changed": ("RWKV_WKV7", "rwkv_wkv7.cu", "w.state + w.own * w.size", "w.state"),
+    "misaligned": ("SCALE", "scale.cu", "at_place(&g.src[0], p))", "at_place(&g.src[0], p) + 1)"),
 }  # fmt: skip
 """What is wrong, to the op, the file, what stands in it, and what stands there instead."""
 
@@ -119,8 +204,8 @@ def test_a_wrong_kernel_is_found(what: str, tmp_path: Path) -> None:
 
 def _is_wrong(op: str, backend: Cuda) -> bool:
     try:
-        for case in cases(op):
-            judge(backend, node_of(op, case), case.tolerance)
+        for case, version in cases(op):
+            judge(backend, node_of(op, case, version), case.tolerance)
     except (AssertionError, DeviceFault):
         return True
     return False
@@ -182,7 +267,7 @@ def test_every_kernel_is_one_that_some_case_needs() -> None:
     """A kernel that nothing plans would be proven by nothing. Types that no vector has are taken by the test above."""
     exported = subprocess.run(["nm", "-D", "--defined-only", str(library())], capture_output=True, text=True, check=True).stdout
     there = {name.removeprefix(PREFIX) for line in exported.splitlines() if (name := line.split()[-1]).startswith(PREFIX)}
-    planned = {kernel for name in COMPUTED for case in cases(name) for kernel in _planned(node_of(name, case))}
+    planned = {kernel for name in COMPUTED for case in cases(name) for kernel in _planned(node_of(name, *case))}
     products = [(t, n) for t in WEIGHTS for n in (1, 3, 21)]
     for weights, n in products:
         planned |= set(
@@ -232,6 +317,117 @@ def test_elementwise_of_any_shape(op: str, n: int, rows: int, a: int, b: int, re
 def test_rows_of_any_length(op: str, n: int, rows: int, heads: int, fill: str) -> None:
     params = {"eps": 1e-6} if op == "RMS_NORM" else {"scale": 0.25, "max_bias": 0.0}
     agrees(op, f32(n, rows, heads), f32(n, rows, heads, fill=fill), **params)
+
+
+OF_ROWS = {
+    "NORM": {"eps": 1e-6}, "L2_NORM": {"eps": 1e-6}, "CUMSUM": {}, "SUM_ROWS": {}, "MEAN": {}, "ARGMAX": {}, "TOP_K": {},
+    "ARGSORT": {"order": 0}, "SOFT_MAX_BACK": {"scale": 0.5}, "RMS_NORM_BACK": {"eps": 1e-6},
+    "GROUP_NORM": {"n_groups": 3, "eps": 1e-6},
+}  # fmt: skip
+"""Op to parameters."""
+
+
+@seed(SEED)
+@DRAWN
+@given(st.sampled_from(list(OF_ROWS)), st.one_of(LENGTHS, st.integers(200, 400)), st.integers(1, 5), FEW, st.data())
+def test_more_rows_of_any_length(op: str, n: int, rows: int, heads: int, data: st.DataObject) -> None:
+    fill = data.draw(st.sampled_from(["permutation", "normal", *(["special"] if op in ("ARGMAX", "CUMSUM", "SUM_ROWS") else [])]))
+    src: tuple[Operand, ...] = (f32(n, rows, heads, fill=fill),)
+    dst = f32(n, rows, heads)
+    if op in ("SUM_ROWS", "MEAN"):
+        dst = f32(1, rows, heads)
+    elif op == "ARGMAX":
+        src, dst = (f32(n, rows, fill=fill),), Operand("I32", (rows,))
+    elif op in ("ARGSORT", "TOP_K"):
+        dst = Operand("I32", (data.draw(st.integers(1, n)) if op == "TOP_K" else n, rows, heads))
+    elif op.endswith("_BACK"):
+        src += (f32(n, rows, heads),)
+    agrees(op, dst, *src, **OF_ROWS[op])
+
+
+@seed(SEED)
+@DRAWN
+@given(
+    op=st.sampled_from(["ACC", "SET"]), ne=st.tuples(*[st.integers(1, 6)] * 4), order=st.permutations([1, 2, 3]),
+    inplace=st.booleans(), data=st.data(),
+)  # fmt: skip
+def test_regions_that_lie_anyhow(op: str, ne: tuple[int, ...], order: list[int], inplace: bool, data: st.DataObject) -> None:
+    """Every other row, columns of matrices as matrices of rows: each dimension of the region runs along one of the result."""
+    along, part, nb, offset = [0, *order], [], [], 0
+    size = [4 * int(np.prod(ne[:dim])) for dim in range(4)]
+    for dim in along:
+        step = data.draw(st.integers(1, 2)) if dim else 1
+        first = data.draw(st.integers(0, ne[dim] - 1))
+        part.append(data.draw(st.integers(1, (ne[dim] - 1 - first) // step + 1)))
+        nb.append(step * size[dim])
+        offset += first * size[dim]
+    params = {"nb1": nb[1], "nb2": nb[2], "nb3": nb[3], "offset": offset, "inplace": int(inplace)}
+    agrees(op, f32(*ne), f32(*ne), f32(*part), **params)
+
+
+@seed(SEED)
+@DRAWN
+@given(
+    op=st.sampled_from(["CONV_2D", "IM2COL", "IM2COL_BACK", "CONV_2D_DW", "POOL_2D", "POOL_2D_BACK"]),
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(FEW, FEW),
+    padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    dilation=st.tuples(FEW, FEW),
+    channels=st.tuples(FEW, FEW, FEW),
+    kind=st.integers(0, 1),
+)
+def test_windows_of_any_shape(
+    op: str,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    channels: tuple[int, int, int],
+    kind: int,
+) -> None:
+    pools, (inputs, outputs, images) = op.startswith("POOL"), channels
+    reach = [k if pools else d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    size = tuple(max(n, r) for n, r in zip(size, reach, strict=True))  # so that at least one window fits
+    fit = [(n + 2 * p - r) // s + 1 for n, p, r, s in zip(size, padding, reach, stride, strict=True)]
+    params = {f"{word}{axis}": pair[axis] for word, pair in (("s", stride), ("p", padding)) for axis in (0, 1)}
+    params |= (
+        {f"k{axis}": kernel[axis] for axis in (0, 1)} | {"op": kind} if pools else {f"d{axis}": dilation[axis] for axis in (0, 1)}
+    )
+    image, taps = f32(*size, inputs, images), kernel[0] * kernel[1]
+    match op:
+        case "CONV_2D":
+            agrees(op, f32(*fit, outputs, images), f32(*kernel, inputs, outputs), image, **params)
+        case "CONV_2D_DW":
+            agrees(op, f32(*fit, inputs, images), f32(*kernel, 1, inputs), image, **params)
+        case "IM2COL":
+            agrees(op, f32(taps * inputs, *fit, images), f32(*kernel, inputs, outputs), image, **params, is_2D=1)
+        case "IM2COL_BACK":
+            agrees(op, image, f32(taps * inputs, *fit, images), f32(*kernel, inputs, outputs), **params, is_2D=1)
+        case "POOL_2D":
+            agrees(op, f32(*fit, inputs, images), image, **params)
+        case _:
+            agrees(op, image, f32(*fit, inputs, images), image, **params)
+
+
+@seed(SEED)
+@DRAWN
+@given(
+    op=st.sampled_from(["RWKV_WKV6", "RWKV_WKV7", "GATED_LINEAR_ATTN", "GATED_DELTA_NET"]), size=st.integers(1, 40), heads=FEW,
+    tokens=st.integers(1, 4), sequences=FEW,
+)  # fmt: skip
+def test_recurrences_of_any_shape(op: str, size: int, heads: int, tokens: int, sequences: int) -> None:
+    """Small numbers: what a state takes in must not outgrow float32."""
+    stream, rows = f32(size, heads, tokens * sequences, fill="normal:0.2"), (tokens + size) * sequences
+    state, params = f32(size * size * heads, sequences, fill="normal:0.2"), {"scale": 0.5} if op == "GATED_LINEAR_ATTN" else {}
+    src = [stream] * {"RWKV_WKV6": 5, "RWKV_WKV7": 6, "GATED_LINEAR_ATTN": 4}.get(op, 0)
+    if op == "RWKV_WKV6":
+        src[3] = f32(size * heads)
+    if op == "GATED_DELTA_NET":
+        value = f32(size, heads, tokens, sequences, fill="normal:0.2")
+        src = [value, value, value, f32(1, heads, tokens, sequences), f32(1, heads, tokens, sequences, fill="uniform:0:1")]
+    agrees(op, f32(size * heads, rows), *src, state, **params)
 
 
 @seed(SEED)

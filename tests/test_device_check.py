@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench import device_check
-from ggml_rpc_ref.backends.cuda import compiler
+from ggml_rpc_ref.backends.cuda import Cuda, compiler
 from tests.support.gpu import compile_kernels
 from tests.support.gpu.devices import Card
 
@@ -37,7 +37,7 @@ def test_a_wrong_kernel_is_a_wrong_row_and_the_rest_goes_on(tmp_path: Path) -> N
     kernels = shutil.copytree(compiler.DIRECTORY, tmp_path / "kernels")
     (kernels / "scale.cu").write_text((kernels / "scale.cu").read_text().replace("x * factor :", "x + factor :"))
     card = Card(path=compile_kernels(tmp_path / "wrong.so", kernels, ["scale"]))
-    scales = [(f"SCALE {case.id}", "SCALE", case) for case in islice(device_check.cases_of("SCALE"), 3)]
+    scales = [(f"SCALE {case.id}", device_check.node_of("SCALE", case), None) for case in islice(device_check.cases_of("SCALE"), 3)]
 
     def broken(*_: object) -> device_check.Row:
         raise ValueError("oh")
@@ -50,6 +50,12 @@ def test_a_wrong_kernel_is_a_wrong_row_and_the_rest_goes_on(tmp_path: Path) -> N
     assert [row.state for row in rows] == ["wrong", "wrong"]
     assert "wrong, the first: SCALE" in rows[0].text
     assert rows[1].text == "ValueError: oh"
+
+
+def test_every_op_with_a_kernel_is_checked() -> None:
+    """Those too that only the newest version has."""
+    assert [name for name in Cuda.KERNELS if next(device_check.cases_with_elements(name), None) is None] == []
+    assert len(Cuda.KERNELS) == 92
 
 
 def test_what_there_is_no_time_for_is_said() -> None:

@@ -35,13 +35,14 @@ from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
 from ggml_rpc_ref.blocks import CAN_QUANTISE
 from ggml_rpc_ref.derive import declarations, grids, numbers
 from ggml_rpc_ref.errors import Misuse, Violation
-from ggml_rpc_ref.ops import OPS, cost
+from ggml_rpc_ref.ops import OPS, cost, ops_of
 from ggml_rpc_ref.ops.cases import cases_of, recipes
 from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
 from ggml_rpc_ref.ops.op import FLOATS, WRITABLE_BLOCKS, Node
 from ggml_rpc_ref.ops.shared.matmul import VEC_DOT_TYPE, WEIGHTS
 from ggml_rpc_ref.spec.dtypes import BY_NAME
+from ggml_rpc_ref.spec.versions import Version
 from ggml_rpc_ref.tensor import PlainStorage, Tensor, allocate
 from tests.support.seeds import SEED
 
@@ -503,6 +504,24 @@ def test_quantising_is_the_oracles_bit_for_bit(dtype: str, variant: str) -> None
         found = memory(copy.dst).copy()
         copy.op.oracle(copy)
         assert np.array_equal(found, memory(copy.dst)), fill
+
+
+@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize(("dtype", "size"), [("F32", 4), ("F16", 2)])
+@pytest.mark.parametrize("ne0", [511, 512, 2051])
+def test_fill_ends_with_its_row(ne0: int, dtype: str, size: int, variant: str) -> None:
+    """Long rows have an instruction of their own; what lies between rows stays as it is."""
+    row, op = size * (ne0 + 3), ops_of(Version(8, 0, 0))["FILL"]
+    case = Case("made here", Operand(dtype, (ne0, 3), (size, row, 3 * row, 3 * row)), (Operand(dtype, (ne0, 3)),), {"c": -1.7})
+    filled = op.check(*recipes.build("FILL", case), op.pack(case.params))
+    start, found = filled.dst.offset, memory(filled.dst)
+    found[:] = 0x55
+    compute(native(variant), filled)
+    value = np.array(-1.7, np.float32 if size == 4 else np.float16).tobytes()
+    wanted = np.full(len(found), 0x55, np.uint8)
+    for at in range(start, start + 3 * row, row):
+        wanted[at : at + size * ne0] = np.frombuffer(value * ne0, np.uint8)
+    assert np.array_equal(found, wanted)
 
 
 # --------------------------------------------------------------------------------- shapes and layouts, against the oracle

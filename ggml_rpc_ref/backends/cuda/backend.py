@@ -41,8 +41,17 @@ MOST_KINDS: Final = 4096
 OUTCOME: Final = 256
 """Bytes before the scratch memory of a plan; the first four are the word that says whether an index was out of range."""
 
-CHANGES: frozenset[str] = frozenset()
-"""Ids in `spec.op_changes` that the kernels know; nodes of an op with another change are the oracle's."""
+CHANGES = frozenset({
+    "CLAMP.strides", "CONCAT.blocks", "CONCAT.rows", "CONV_2D_DW.f16", "CONV_TRANSPOSE_2D.images", "DSV4_HC_POST.no-comb",
+    "DSV4_HC_PRE.scale", "FILL.f16", "FLASH_ATTN_EXT.hidden", "GATED_DELTA_NET.snapshots", "GLU.bf16", "IM2COL.kernel",
+    "IM2COL_3D.kernel", "IM2COL_BACK.f16", "L2_NORM.strides", "MUL_MAT.f16-activations", "MUL_MAT.hint", "NORM.strides",
+    "OUT_PROD.f16", "PAD.before", "POOL_1D.nan", "POOL_2D.nan", "ROPE.offset", "ROPE_BACK.offset", "SCALE.bf16", "SET_ROWS.f16",
+    "SSM_SCAN.groups", "SSM_SCAN.snapshots", "TIMESTEP_EMBEDDING.odd", "UNARY.bf16",
+})  # fmt: skip
+"""Ids in `spec.op_changes` that the kernels know; nodes of an op with another change are the oracle's.
+
+Where a change is of types or strides, a kernel knows it by taking them; where it is of the meaning, by `changes` of its geometry.
+"""
 MISSING: Any = object()
 
 
@@ -103,7 +112,8 @@ class Cuda:
         if node.op.name not in self.KERNELS or not CHANGES.issuperset(node.op.changes):
             return False
         tensors = [tensor for tensor in (node.dst, *node.src) if tensor is not None]
-        return all(map(self._is_here, tensors)) and not disturbed(node) and self._kind(node) is not None
+        apart = not disturbed(node) and not _tangled(node)
+        return all(map(self._is_here, tensors)) and apart and self._kind(node) is not None
 
     def _is_here(self, tensor: Tensor) -> bool:
         storage: object = tensor.storage
@@ -111,7 +121,7 @@ class Cuda:
         return here and is_aligned(tensor)
 
     def _kind(self, node: Node) -> Kind | None:
-        key = (node.op.name, node.op_params, *[t and (t.dtype.number, t.ne, t.nb) for t in (node.dst, *node.src)])
+        key = (node.op.name, node.op.changes, node.op_params, *[t and (t.dtype.number, t.ne, t.nb) for t in (node.dst, *node.src)])
         found: Kind | None = self._kinds.get(key, MISSING)
         if found is MISSING:
             if len(self._kinds) >= MOST_KINDS:
@@ -218,6 +228,18 @@ def _launches(node: Node, kind: Kind, outcome: int, number: int) -> Iterator[Lau
     for call in kind.plan.calls:
         packed = argument(kind.layout, addresses, call.more, outcome + OUTCOME, outcome, number)
         yield Launch(node.op.name.lower(), call.kernel, call.grid, call.block, call.shared, packed)
+
+
+def _tangled(node: Node) -> bool:
+    """Whether a source that the op updates shares bytes with another one: threads would read there what others have written."""
+    for slot in node.op.writes:
+        one = node.source(slot)
+        for other, two in enumerate(node.src):
+            if two is None or other == slot or two.storage is not one.storage:
+                continue
+            if one.offset < two.offset + two.nbytes and two.offset < one.offset + one.nbytes:
+                return True
+    return False
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ggml_rpc_ref.ops.op import MAX_SRC, OP_PARAMS_BYTES, Node
+from ggml_rpc_ref.spec.op_changes import OP_CHANGES
 from ggml_rpc_ref.tensor import Array, Tensor
 
 OPERAND = np.dtype([("ne", "<i8", 4), ("nb", "<i8", 4), ("type", "<i4"), ("unused", "<i4"), ("data", "<u8")])
@@ -15,12 +16,14 @@ OPERAND = np.dtype([("ne", "<i8", 4), ("nb", "<i8", 4), ("type", "<i4"), ("unuse
 GEOMETRY = np.dtype(
     [
         ("op_params", "<i4", OP_PARAMS_BYTES // 4), ("dst", OPERAND), ("src", OPERAND, MAX_SRC), ("more", "<i8", 4),
-        ("scratch", "<u8"), ("outcome", "<u8"), ("step", "<i4"), ("unused", "<i4"),
+        ("scratch", "<u8"), ("outcome", "<u8"), ("step", "<i4"), ("unused", "<i4"), ("changes", "<u8"),
     ]
 )  # fmt: skip
 """`struct geometry`."""
 NOTHING = -1
 """The type of a source that is not there."""
+BITS = {change: 1 << number for number, change in enumerate(OP_CHANGES)}
+"""Id in `spec.op_changes` to the bit of it in `changes`."""
 
 
 def layout_of(node: Node) -> Array | None:
@@ -28,6 +31,7 @@ def layout_of(node: Node) -> Array | None:
     packed = np.zeros(1, GEOMETRY)
     packed["op_params"][0] = np.frombuffer(node.op_params, "<i4")
     packed["src"]["type"] = NOTHING
+    packed["changes"] = sum(BITS[change] for change in node.op.changes)
     try:
         _describe(packed["dst"][0], node.dst)
         for slot, source in enumerate(node.src):

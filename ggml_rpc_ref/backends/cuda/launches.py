@@ -12,7 +12,7 @@ from typing import Final
 
 from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, Node
 from ggml_rpc_ref.spec.opcodes import kinds
-from ggml_rpc_ref.spec.versions import DEFAULT
+from ggml_rpc_ref.spec.versions import NEWEST
 from ggml_rpc_ref.tensor import Tensor
 
 THREADS: Final = 256
@@ -79,9 +79,9 @@ def blocks(count: int, threads: int = THREADS) -> tuple[int, int, int]:
     return (min(-(-count // threads), MOST_BLOCKS), 1, 1)
 
 
-def each(kernel: str, count: int) -> Plan:
+def each(kernel: str, count: int, more: tuple[int, ...] = ()) -> Plan:
     """Return the plan of a kernel with a thread for each result."""
-    return Plan((Call(kernel, blocks(count)),) if count else ())
+    return Plan((Call(kernel, blocks(count), more=more),) if count else ())
 
 
 def rows(kernel: str, node: Node, shared: int = 0) -> Plan:
@@ -113,8 +113,8 @@ def elementwise(node: Node, _: Limits) -> Plan | None:
 
 
 def one_of_the_kinds(node: Node, limits: Limits) -> Plan | None:
-    """UNARY and GLU: the kinds of the running text's version."""
-    return elementwise(node, limits) if node.kind in kinds(node.op.name, DEFAULT) else None
+    """UNARY and GLU: the kinds of the newest version."""
+    return elementwise(node, limits) if node.kind in kinds(node.op.name, NEWEST) else None
 
 
 def by_rows(node: Node, _: Limits) -> Plan | None:
@@ -122,12 +122,17 @@ def by_rows(node: Node, _: Limits) -> Plan | None:
     return rows(node.op.name.lower(), node) if node.dst.dtype.name == "F32" == node.source(0).dtype.name else None
 
 
-def rotation(node: Node, _: Limits) -> Plan | None:
-    """ROPE and ROPE_BACK: all modes but vision."""
-    return None if node.i32("mode") == VISION else rows(node.op.name.lower(), node)
+def each_row_of_float(node: Node, _: Limits) -> Plan | None:
+    """ROPE and ROPE_BACK: a block for each row, of F32 or F16."""
+    return rows(node.op.name.lower(), node)
 
 
-VISION: Final = 24
+def adding(node: Node, limits: Limits) -> Plan | None:
+    """ADD and ADD1: floats, and block types to the types of `WRITTEN` and I32."""
+    if not node.source(0).dtype.is_quantised:
+        return elementwise(node, limits)
+    known = node.dst.dtype.name in (*WRITTEN, "I32")
+    return each(f"{node.op.name.lower()}_blocks", node.dst.nelements // node.dst.dtype.block) if known else None
 
 
 def copying(node: Node, _: Limits) -> Plan | None:
@@ -152,6 +157,145 @@ def set_rows(node: Node, _: Limits) -> Plan | None:
     """SET_ROWS: a thread for each block of a row that is written."""
     known = node.dst.dtype.name in WRITTEN
     return each("set_rows", node.source(0).nelements // node.dst.dtype.block) if known else None
+
+
+def each_block(node: Node, _: Limits) -> Plan | None:
+    """A thread for each block of the result, or element of a plain type."""
+    return each(node.op.name.lower(), node.dst.nelements // node.dst.dtype.block)
+
+
+def each_element(node: Node, _: Limits) -> Plan | None:
+    """A thread for each element of the result, of every type that the op has."""
+    return each(node.op.name.lower(), node.dst.nelements)
+
+
+def each_row(node: Node, _: Limits) -> Plan | None:
+    """A thread for each row of the result."""
+    return each(node.op.name.lower(), node.dst.nrows if node.dst.nelements else 0)
+
+
+def into_region(node: Node, _: Limits) -> Plan | None:
+    """ACC and SET: a thread for each element of the result, where the region's dimensions lie one inside the other."""
+    part, dst = node.source(1), node.dst
+    # along a dimension of length 1 a stride may be anything
+    nb = [stride if n > 1 else 0 for n, stride in zip(part.ne, (4, *(node.i32(f"nb{dim}") for dim in (1, 2, 3))), strict=True)]
+    order = sorted(range(4), key=lambda dim: nb[dim])
+    extent = 4
+    for dim in order:
+        if part.ne[dim] > 1:
+            if nb[dim] < extent:
+                return None
+            extent += (part.ne[dim] - 1) * nb[dim]
+    # src1 may be the result's own memory if the region is, element for element
+    if nb != sorted(nb) and 1 not in part.ne and (part.ne, part.nb) == (dst.ne, dst.nb):
+        return None
+    return each(node.op.name.lower(), dst.nelements, tuple(reversed(order)))
+
+
+MOST_PARTS: Final = 1024
+"""Blocks that each leave a part of one number."""
+
+
+def _parts(node: Node, count: int) -> Plan:
+    name, most = node.op.name.lower(), min(count, MOST_PARTS)
+    last = Call(name, (1, 1, 1), more=(most,))
+    return Plan((*([Call(f"{name}_parts", (most, 1, 1))] if most else []), last), 8 * most)
+
+
+def one_number(node: Node, _: Limits) -> Plan | None:
+    """SUM and COUNT_EQUAL: a number from all elements."""
+    return _parts(node, -(-node.source(0).nelements // THREADS))
+
+
+def one_number_of_rows(node: Node, _: Limits) -> Plan | None:
+    """CROSS_ENTROPY_LOSS: a number from all rows."""
+    return _parts(node, node.source(0).nrows)
+
+
+def each_window_then_element(node: Node, _: Limits) -> Plan | None:
+    """POOL_2D_BACK: a thread for each window, unless it is a mean, then one for each element."""
+    if not node.dst.nelements:
+        return Plan(())
+    windows = 0 if node.i32("op") else node.source(0).nelements
+    find = (Call("pool_2d_back_find", blocks(windows)),) if windows else ()
+    return Plan((*find, Call("pool_2d_back", blocks(node.dst.nelements))), 8 * windows)
+
+
+def each_column(node: Node, _: Limits) -> Plan | None:
+    """SOLVE_TRI: a thread for each column of the result."""
+    return each("solve_tri", node.dst.ne[0] * node.dst.ne[2] * node.dst.ne[3] if node.dst.nelements else 0)
+
+
+def each_value(state: int) -> Planner:
+    """Return the planner of an op with a state per head in that slot: a thread for each value of each head and sequence."""
+
+    def planner(node: Node, _: Limits) -> Plan | None:
+        size, heads = node.source(0).ne[:2]
+        return each(node.op.name.lower(), size * heads * node.source(state).ne[1] if node.dst.nelements else 0)
+
+    return planner
+
+
+def gated_delta_net(node: Node, _: Limits) -> Plan | None:
+    """GATED_DELTA_NET: a thread for each value of each head and sequence."""
+    size, heads, _tokens, sequences = node.source(2).ne
+    return each("gated_delta_net", size * heads * sequences if node.dst.nelements else 0)
+
+
+def ssm_scan(node: Node, _: Limits) -> Plan | None:
+    """SSM_SCAN: a thread for each channel of each head and sequence."""
+    dim, heads, _tokens, sequences = node.source(1).ne
+    return each("ssm_scan", dim * heads * sequences if node.dst.nelements else 0)
+
+
+def flash_attn_back(node: Node, _: Limits) -> Plan | None:
+    """FLASH_ATTN_BACK: a block for each query, then a thread for each element of the gradients."""
+    count, keys = node.source(0).nrows if node.source(0).nelements else 0, node.source(1).ne[1]
+    scores = (Call("flash_attn_back_scores", (min(count, MOST_BLOCKS), 1, 1)),) if count else ()
+    gradients = each("flash_attn_back", node.dst.nelements)
+    return Plan((*scores, *gradients.calls), 8 * count * keys)
+
+
+def each_token(node: Node, _: Limits) -> Plan | None:
+    """DSV4_HC_COMB: a thread for each token."""
+    return each(node.op.name.lower(), node.dst.ne[2])
+
+
+def argmax(node: Node, _: Limits) -> Plan | None:
+    """ARGMAX: a block for each row of the source."""
+    count = node.dst.nelements
+    return Plan((Call("argmax", (min(count, MOST_BLOCKS), 1, 1)),) if count else ())
+
+
+RANKS: Final = 2**25
+"""Bytes of ranks that the blocks of a launch have together, unless one row needs more."""
+
+
+def ranking(node: Node, _: Limits) -> Plan | None:
+    """ARGSORT and TOP_K: a block for each row, whose ranks are sorted in scratch memory."""
+    if not node.dst.nelements:
+        return Plan(())
+    size = 1 << (node.source(0).ne[0] - 1).bit_length()
+    count = max(1, min(node.dst.nrows, MOST_BLOCKS, RANKS // (8 * size)))
+    call = Call(node.op.name.lower(), (count, 1, 1), max(WARP, min(THREADS, size)), more=(size,))
+    return Plan((call,), 8 * size * count)
+
+
+def group_norm(node: Node, _: Limits) -> Plan | None:
+    """GROUP_NORM: a block for each group of channels."""
+    if not node.dst.nelements:
+        return Plan(())
+    channels = -(-node.dst.ne[2] // node.i32("n_groups"))
+    groups = -(-node.dst.ne[2] // channels)
+    return Plan((Call("group_norm", (min(groups * node.dst.ne[3], MOST_BLOCKS), 1, 1), more=(channels, groups)),))
+
+
+def get_rows_back(node: Node, _: Limits) -> Plan | None:
+    """GET_ROWS_BACK: zeros, then a thread for each column."""
+    if not node.dst.nelements:
+        return Plan(())
+    clear = Call("get_rows_back_clear", blocks(node.dst.nelements))
+    return Plan((clear, Call("get_rows_back", blocks(node.dst.ne[0]))))
 
 
 PACKED = frozenset({"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"})
@@ -231,18 +375,46 @@ def flash_attn_ext(node: Node, _: Limits) -> Plan | None:
     return Plan((Call("flash_attn_ext_naive", (min(count, MOST_BLOCKS), 1, 1), threads, 4 * (dv + threads)),) if count else ())
 
 
+def _for(planner: Planner, ops: str) -> dict[str, Planner]:
+    return dict.fromkeys(ops.split(), planner)
+
+
 PLANNERS: Mapping[str, Planner] = MappingProxyType(
-    dict.fromkeys(("ADD", "SUB", "MUL", "DIV", "SQR", "SQRT", "LOG", "SIN", "COS", "SCALE"), elementwise)
-    | dict.fromkeys(("UNARY", "GLU"), one_of_the_kinds)
-    | dict.fromkeys(("RMS_NORM", "SOFT_MAX"), by_rows)
-    | dict.fromkeys(("DUP", "CPY", "CONT"), copying)
-    | dict.fromkeys(("ROPE", "ROPE_BACK"), rotation)
+    _for(adding, "ADD ADD1")
+    | _for(elementwise, "SUB MUL DIV SQR SQRT LOG SIN COS SCALE CLAMP LEAKY_RELU SILU_BACK")
+    | _for(one_of_the_kinds, "UNARY GLU")
+    | _for(each_element, "ADD_ID REPEAT REPEAT_BACK PAD PAD_REFLECT_1D ROLL ARANGE FILL DIAG DIAG_MASK_INF DIAG_MASK_ZERO TRI")
+    | _for(each_element, "OUT_PROD UPSCALE TIMESTEP_EMBEDDING OPT_STEP_ADAMW OPT_STEP_SGD")
+    | _for(each_element, "IM2COL IM2COL_3D IM2COL_BACK COL2IM_1D CONV_2D CONV_3D CONV_2D_DW CONV_TRANSPOSE_1D CONV_TRANSPOSE_2D")
+    | _for(each_element, "POOL_1D POOL_2D WIN_PART WIN_UNPART GET_REL_POS ADD_REL_POS SSM_CONV")
+    | _for(each_element, "LIGHTNING_INDEXER DSV4_HC_PRE DSV4_HC_POST")
+    | _for(each_row, "CUMSUM")
+    | _for(each_block, "CONCAT")
+    | _for(by_rows, "RMS_NORM SOFT_MAX NORM L2_NORM RMS_NORM_BACK SOFT_MAX_BACK SUM_ROWS MEAN CROSS_ENTROPY_LOSS_BACK")
+    | _for(one_number, "SUM COUNT_EQUAL")
+    | _for(one_number_of_rows, "CROSS_ENTROPY_LOSS")
+    | _for(into_region, "ACC SET")
+    | _for(ranking, "ARGSORT TOP_K")
+    | _for(copying, "DUP CPY CONT")
+    | _for(each_row_of_float, "ROPE ROPE_BACK")
     | {
+        "ARGMAX": argmax,
+        "DSV4_HC_COMB": each_token,
+        "FLASH_ATTN_BACK": flash_attn_back,
+        "FLASH_ATTN_EXT": flash_attn_ext,
+        "GATED_DELTA_NET": gated_delta_net,
+        "GATED_LINEAR_ATTN": each_value(4),
         "GET_ROWS": get_rows,
-        "SET_ROWS": set_rows,
+        "GET_ROWS_BACK": get_rows_back,
+        "GROUP_NORM": group_norm,
         "MUL_MAT": mul_mat,
         "MUL_MAT_ID": mul_mat_id,
-        "FLASH_ATTN_EXT": flash_attn_ext,
+        "POOL_2D_BACK": each_window_then_element,
+        "RWKV_WKV6": each_value(5),
+        "RWKV_WKV7": each_value(6),
+        "SET_ROWS": set_rows,
+        "SOLVE_TRI": each_column,
+        "SSM_SCAN": ssm_scan,
     }
 )
 """Op to what chooses its kernels."""

@@ -46,6 +46,19 @@ def field(rng: Random, session: Session) -> Note | None:
     return _note("range.field", message, f"{name} {old} -> {new}")
 
 
+@mutation("range.none")
+def none(rng: Random, session: Session) -> Note | None:
+    """Move nothing: a size or a number of rows of 0, and no data."""
+    found = (rng.random() < 0.7 and _with_field(rng, session, "n_copies")) or _with_field(rng, session, "n_copies", "size")
+    if not found:
+        return None
+    index, message, name = found
+    name = rng.choice(("n_copies", "size")) if hasattr(message, "n_copies") else name
+    data = {"data": b""} if hasattr(message, "data") else {}
+    put(session, index, replace(message, **{name: 0}, **data))
+    return _note("range.none", message, f"{name} {getattr(message, name)} -> 0")
+
+
 @mutation("range.wrap")
 def range_wrap(rng: Random, session: Session) -> Note | None:
     """Choose an offset that wraps round 2^64 to just before the tensor, or to another address in the buffer."""

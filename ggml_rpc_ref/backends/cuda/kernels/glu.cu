@@ -16,6 +16,10 @@ template <typename real> DEVICE real gate(const struct geometry *g, float x, flo
     case GGML_GLU_OP_SWIGLU: return silu((real)x) * y;
     case GGML_GLU_OP_GEGLU_QUICK: return gelu_quick((real)x) * y;
     case GGML_GLU_OP_GEGLU_ERF: return gelu_erf((real)x) * y;
+    case GGML_GLU_OP_SWIGLU_CLAMP: { /* the exponential is rounded to float32, in which it overflows below -88.7 */
+        double a = at_most(x, glu_limit(g));
+        return (real)(a / (1 + (double)(float)exp(-a)) * within(y, glu_limit(g)));
+    }
     default: { /* SWIGLU_OAI */
         double a = at_most(x, glu_limit(g)), b = within(y, glu_limit(g));
         return (real)(a / (1 + exp(-(double)glu_alpha(g) * a)) * (b + 1));

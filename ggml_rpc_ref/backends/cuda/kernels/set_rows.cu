@@ -25,7 +25,12 @@ KERNEL(set_rows)
         bool last = true;
         for (int64_t later = p.i1 + 1; later < x->ne[1]; later++)
             last &= index_of(index, later, p.i2, p.i3) != row;
-        if (last)
-            quantise_block(g.dst.type, (const float *)at(x, p.i0 * block, p.i1, p.i2, p.i3), at(&g.dst, 0, row, p.i2, p.i3) + p.i0 * size);
+        if (!last)
+            continue;
+        const uint8_t *from = at(x, p.i0 * block, p.i1, p.i2, p.i3);
+        float values[MOST_QUANTISED];
+        for (int k = 0; k < block; k++)
+            values[k] = load(x->type, from + k * x->nb[0]);
+        quantise_block(g.dst.type, values, at(&g.dst, 0, row, p.i2, p.i3) + p.i0 * size);
     }
 }

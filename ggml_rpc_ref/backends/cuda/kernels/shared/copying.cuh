@@ -11,18 +11,7 @@ DEVICE void move_elements(const struct geometry *node)
     int block = type_block[to->type], size = type_size[to->type];
     int64_t a[4] = {from->ne[0] / block, from->ne[1], from->ne[2], from->ne[3]};
     int64_t b[4] = {to->ne[0] / block, to->ne[1], to->ne[2], to->ne[3]};
-    EACH(i, elements_of(to) / block) {
-        const uint8_t *p = at_place(from, place_in(a, i));
-        uint8_t *q = at_place(to, place_in(b, i));
-        switch (size) {
-        case 2: *(uint16_t *)q = *(const uint16_t *)p; break;
-        case 4: *(uint32_t *)q = *(const uint32_t *)p; break;
-        case 8: *(uint64_t *)q = *(const uint64_t *)p; break;
-        default:
-            for (int k = 0; k < size; k++)
-                q[k] = p[k];
-        }
-    }
+    EACH(i, elements_of(to) / block) move(at_place(to, place_in(b, i)), at_place(from, place_in(a, i)), size);
 }
 
 /* Another type: a thread for each element of a plain result. src0 may be of blocks. */

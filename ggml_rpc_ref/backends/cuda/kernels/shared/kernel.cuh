@@ -31,6 +31,7 @@ struct geometry {
     int32_t *outcome;  /* 0, or 1 + the number of the step that found an index out of range */
     int32_t step;      /* this node's number */
     int32_t unused;
+    uint64_t changes;  /* meanings of some versions that the op has (`enum change`): bit n for number n */
 };
 
 #include "numbers.h"
@@ -90,6 +91,9 @@ DEVICE void bad_index(const struct geometry *g) { atomicCAS(g->outcome, 0, g->st
 struct place {
     int64_t i0, i1, i2, i3;
 };
+
+/* Whether the op has a meaning of some versions (`spec.op_changes`). */
+DEVICE bool has_change(const struct geometry *g, int change) { return g->changes >> change & 1; }
 
 DEVICE bool present(const struct operand *t) { return t->type >= 0; }
 DEVICE int64_t rows_of(const struct operand *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
@@ -166,6 +170,19 @@ DEVICE void store(int32_t type, uint8_t *p, float x)
     }
 }
 
+/* An element (or block) byte for byte: a float would change I32, and NaN. */
+DEVICE void move(uint8_t *to, const uint8_t *from, int size)
+{
+    switch (size) {
+    case 2: *(uint16_t *)to = *(const uint16_t *)from; break;
+    case 4: *(uint32_t *)to = *(const uint32_t *)from; break;
+    case 8: *(uint64_t *)to = *(const uint64_t *)from; break;
+    default:
+        for (int k = 0; k < size; k++)
+            to[k] = from[k];
+    }
+}
+
 /* The steepness of a head's ALiBi slope; 1 where there is none. */
 DEVICE float slope_of(int64_t head, int64_t heads, float max_bias)
 {
@@ -233,4 +250,20 @@ DEVICE float block_max(float x, double *part)
     for (int warp = 0; warp < (int)blockDim.x / WARP; warp++)
         top = larger(top, (float)part[warp]);
     return top;
+}
+
+/* The largest of a number of 64 bits over all threads of a block. */
+DEVICE int64_t block_last(int64_t x, double *part)
+{
+    for (int step = WARP / 2; step; step /= 2)
+        x = max64(x, __shfl_xor_sync(ALL, x, step));
+    int64_t *last = (int64_t *)part;
+    __syncthreads();
+    if (threadIdx.x % WARP == 0)
+        last[threadIdx.x / WARP] = x;
+    __syncthreads();
+    int64_t most = last[0];
+    for (int warp = 1; warp < (int)blockDim.x / WARP; warp++)
+        most = max64(most, last[warp]);
+    return most;
 }

@@ -116,6 +116,8 @@ DEVICE void quantise_bytes(const float *x, uint8_t *to, bool with_sum)
         put16(to + 2, to_half(d * (float)(int32_t)sum));
 }
 
+#define MOST_QUANTISED 32 /* elements of the blocks that are written here */
+
 /* One block of a type, or one number of a plain one. */
 DEVICE void quantise_block(int32_t type, const float *x, uint8_t *to)
 {

@@ -22,6 +22,19 @@ DEVICE int axis_of(const struct geometry *g, int64_t pair)
     return axis;
 }
 
+/* In vision mode: whose powers begin anew at a pair, since its section does; -1: none. Of several sections that begin at one place
+   only the first one's, as upstream's chain of `else if` has it. */
+DEVICE int restarted(const struct geometry *g, int64_t pair)
+{
+    int64_t sum = 0, begin = 0;
+    for (int axis = 0; axis < 4; axis++)
+        sum += rope_sections(g, axis);
+    for (int axis = 0; axis < 4; begin += rope_sections(g, axis), axis++)
+        if (pair % sum == begin)
+            return axis;
+    return -1;
+}
+
 DEVICE float correction(const struct geometry *g, float beta)
 {
     float turns = (float)rope_n_ctx_orig(g) / (beta * 2.0f * 3.14159265f);
@@ -41,9 +54,9 @@ DEVICE float ramp(const struct geometry *g, int64_t pair)
 DEVICE void turn_of(const struct geometry *g, int64_t token, int64_t pair, float step, float *cosine, float *sine)
 {
     int64_t axis = rope_mode(g) & MROPE ? axis_of(g, pair) : 0;
-    float theta = (float)i32_at(g->src[1].data + 4 * (axis * g->dst.ne[2] + token)), factor = rope_attn_factor(g);
-    for (int64_t i = 0; i < pair; i++)
-        theta *= step;
+    float start = (float)i32_at(g->src[1].data + 4 * (axis * g->dst.ne[2] + token)), factor = rope_attn_factor(g), theta = start;
+    for (int64_t i = 1; i <= pair; i++)
+        theta = rope_mode(g) == VISION && restarted(g, i) == axis ? start : theta * step;
     if (present(&g->src[2]))
         theta /= f32_at(g->src[2].data + 4 * pair);
     float angle = theta * rope_freq_scale(g);
@@ -60,7 +73,8 @@ DEVICE void turn_of(const struct geometry *g, int64_t token, int64_t pair, float
 DEVICE void rotate_rows(const struct geometry *node, bool back)
 {
     const struct geometry &g = *node;
-    int64_t n = rope_n_dims(&g) / 2;
+    /* in some versions the first elements of a row are not turned */
+    int64_t n = rope_n_dims(&g) / (rope_mode(&g) == VISION ? 1 : 2), offset = has_change(&g, back ? CHANGE_ROPE_BACK_OFFSET : CHANGE_ROPE_OFFSET) ? rope_n_offs(&g) : 0;
     bool near = rope_mode(&g) == NORMAL;
     int32_t type = g.dst.type, size = type_size[type];
     float step = (float)pow((double)rope_freq_base(&g), (double)(-2.0f / (float)rope_n_dims(&g)));
@@ -69,7 +83,7 @@ DEVICE void rotate_rows(const struct geometry *node, bool back)
         const uint8_t *from = at_place(&g.src[0], p);
         uint8_t *to = at_place(&g.dst, p);
         SHARE(pair, n) {
-            int64_t first = near ? 2 * pair : pair, second = near ? 2 * pair + 1 : n + pair;
+            int64_t first = offset + (near ? 2 * pair : pair), second = first + (near ? 1 : n);
             float cosine, sine, x = load(type, from + first * size), y = load(type, from + second * size);
             turn_of(&g, p.i2, pair, step, &cosine, &sine);
             if (back)
@@ -77,6 +91,9 @@ DEVICE void rotate_rows(const struct geometry *node, bool back)
             store(type, to + first * size, x * cosine - y * sine);
             store(type, to + second * size, x * sine + y * cosine);
         }
-        SHARE(i, g.dst.ne[0] - 2 * n) store(type, to + (2 * n + i) * size, load(type, from + (2 * n + i) * size));
+        SHARE(i, g.dst.ne[0] - 2 * n) {
+            int64_t other = i < offset ? i : 2 * n + i;
+            store(type, to + other * size, load(type, from + other * size));
+        }
     }
 }
