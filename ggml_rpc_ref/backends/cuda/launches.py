@@ -122,12 +122,17 @@ def by_rows(node: Node, _: Limits) -> Plan | None:
     return rows(node.op.name.lower(), node) if node.dst.dtype.name == "F32" == node.source(0).dtype.name else None
 
 
-def rotation(node: Node, _: Limits) -> Plan | None:
-    """ROPE and ROPE_BACK: all modes but vision."""
-    return None if node.i32("mode") == VISION else rows(node.op.name.lower(), node)
+def each_row_of_float(node: Node, _: Limits) -> Plan | None:
+    """ROPE and ROPE_BACK: a block for each row, of F32 or F16."""
+    return rows(node.op.name.lower(), node)
 
 
-VISION: Final = 24
+def adding(node: Node, limits: Limits) -> Plan | None:
+    """ADD and ADD1: floats, and block types to the types of `WRITTEN` and I32."""
+    if not node.source(0).dtype.is_quantised:
+        return elementwise(node, limits)
+    known = node.dst.dtype.name in (*WRITTEN, "I32")
+    return each(f"{node.op.name.lower()}_blocks", node.dst.nelements // node.dst.dtype.block) if known else None
 
 
 def copying(node: Node, _: Limits) -> Plan | None:
@@ -375,7 +380,8 @@ def _for(planner: Planner, ops: str) -> dict[str, Planner]:
 
 
 PLANNERS: Mapping[str, Planner] = MappingProxyType(
-    _for(elementwise, "ADD SUB MUL DIV SQR SQRT LOG SIN COS SCALE ADD1 CLAMP LEAKY_RELU SILU_BACK")
+    _for(adding, "ADD ADD1")
+    | _for(elementwise, "SUB MUL DIV SQR SQRT LOG SIN COS SCALE CLAMP LEAKY_RELU SILU_BACK")
     | _for(one_of_the_kinds, "UNARY GLU")
     | _for(each_element, "ADD_ID REPEAT REPEAT_BACK PAD PAD_REFLECT_1D ROLL ARANGE FILL DIAG DIAG_MASK_INF DIAG_MASK_ZERO TRI")
     | _for(each_element, "OUT_PROD UPSCALE TIMESTEP_EMBEDDING OPT_STEP_ADAMW OPT_STEP_SGD")
@@ -390,7 +396,7 @@ PLANNERS: Mapping[str, Planner] = MappingProxyType(
     | _for(into_region, "ACC SET")
     | _for(ranking, "ARGSORT TOP_K")
     | _for(copying, "DUP CPY CONT")
-    | _for(rotation, "ROPE ROPE_BACK")
+    | _for(each_row_of_float, "ROPE ROPE_BACK")
     | {
         "ARGMAX": argmax,
         "DSV4_HC_COMB": each_token,

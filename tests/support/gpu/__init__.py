@@ -10,6 +10,7 @@ that computes the same (kernels/shared/mma.cuh).
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -66,11 +67,14 @@ def library() -> Path:
     folder = Path(tempfile.gettempdir()) / f"ggml-rpc-ref-emulated-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     kept = folder / f"{digest}.so"
-    if not kept.exists():
-        for other in folder.glob("*.so"):
-            other.unlink(missing_ok=True)
-        made = compile_kernels(folder / f"{digest}.{os.getpid()}.so")
-        made.rename(kept)
+    # one process compiles, the others wait for what it makes
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            for other in folder.glob("*.so"):
+                other.unlink(missing_ok=True)
+            made = compile_kernels(folder / f"{digest}.{os.getpid()}.so")
+            made.rename(kept)
     return kept
 
 

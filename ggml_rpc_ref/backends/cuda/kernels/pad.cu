@@ -1,11 +1,16 @@
-/* PAD: a border around a tensor: zeros, or (circular) repetitions of the tensor. A negative padding cuts off. */
+/* PAD: a border around a tensor: zeros, or (circular) repetitions of the tensor. A negative padding cuts off.
+
+   In some versions there are no parameters: zeros follow in every dimension. */
 #include "kernel.cuh"
 
 /* The index in the source; -1 outside. */
 DEVICE int64_t source_index(const struct geometry *g, int dim, int64_t i)
 {
-    int64_t n = g->src[0].ne[dim], from = i - pad_padding(g, 2 * dim);
-    if (pad_circular(g))
+    int64_t n = g->src[0].ne[dim], from = i;
+    bool behind = has_change(g, CHANGE_PAD_BEFORE);
+    if (!behind)
+        from -= pad_padding(g, 2 * dim);
+    if (!behind && pad_circular(g))
         return (from % n + n) % n;
     return from < n ? from : -1;
 }

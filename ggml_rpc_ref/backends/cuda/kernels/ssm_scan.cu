@@ -8,6 +8,13 @@ enum { STATE, X, DT, A, B, C, IDS };
 /* ln(1 + e^x), or x above 20, rounded to float32 at each step. */
 DEVICE float softplus(float x) { return x > 20 ? x : (float)log((double)(1.0f + (float)exp((double)x))); }
 
+/* Groups have heads in a row; in some versions they get them in turn. */
+DEVICE int64_t group_of(const struct geometry *g, int64_t head)
+{
+    int64_t groups = g->src[B].ne[1];
+    return has_change(g, CHANGE_SSM_SCAN_GROUPS) ? head % groups : head / (g->src[STATE].ne[2] / groups);
+}
+
 KERNEL(ssm_scan)
 {
     const struct operand *src = g.src;
@@ -15,7 +22,7 @@ KERNEL(ssm_scan)
     int64_t snapshots = has_change(&g, CHANGE_SSM_SCAN_SNAPSHOTS) ? ssm_scan_snapshots(&g) : 1;
     int64_t all = n * dim * heads * src[X].ne[3]; /* elements of all states */
     EACH(i, dim * heads * src[X].ne[3]) {
-        int64_t channel = i % dim, head = i / dim % heads, sequence = i / dim / heads, group = head / (heads / src[B].ne[1]);
+        int64_t channel = i % dim, head = i / dim % heads, sequence = i / dim / heads, group = group_of(&g, head);
         int32_t slot = i32_at(at(&src[IDS], sequence, 0, 0, 0));
         if (slot < 0 || slot >= src[STATE].ne[3]) {
             bad_index(&g);

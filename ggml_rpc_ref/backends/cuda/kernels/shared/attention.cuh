@@ -52,5 +52,6 @@ DEVICE float last_factor(const struct geometry *g, const struct query *q, float 
         factor = weight_of(top, higher);
         total = total * factor + weight_of(sink, higher);
     }
-    return total == 0 ? 0 : factor / total;
+    float of_none = has_change(g, CHANGE_FLASH_ATTN_EXT_HIDDEN) ? NAN : 0; /* before that change, 0 / 0 */
+    return total == 0 ? of_none : factor / total;
 }

@@ -29,10 +29,10 @@ DEVICE int64_t last_over(const struct windows *w, int64_t index, int64_t outputs
     return begin < 0 ? -1 : min64(outputs - 1, begin / w->stride);
 }
 
-/* What a window's result becomes with one more element: any later element replaces a NaN. */
-DEVICE float pooled(int kind, float result, float x)
+/* What a window's result becomes with one more element: any later element replaces a NaN, or in some versions NaN is passed over. */
+DEVICE float pooled(int kind, bool passes_nan, float result, float x)
 {
     if (kind == POOL_MEAN)
         return result + x;
-    return x < result ? result : x;
+    return x < result || (passes_nan && isnan(x)) ? result : x;
 }

@@ -22,6 +22,19 @@ DEVICE int axis_of(const struct geometry *g, int64_t pair)
     return axis;
 }
 
+/* In vision mode: whose powers begin anew at a pair, since its section does; -1: none. Of several sections that begin at one place
+   only the first one's, as upstream's chain of `else if` has it. */
+DEVICE int restarted(const struct geometry *g, int64_t pair)
+{
+    int64_t sum = 0, begin = 0;
+    for (int axis = 0; axis < 4; axis++)
+        sum += rope_sections(g, axis);
+    for (int axis = 0; axis < 4; begin += rope_sections(g, axis), axis++)
+        if (pair % sum == begin)
+            return axis;
+    return -1;
+}
+
 DEVICE float correction(const struct geometry *g, float beta)
 {
     float turns = (float)rope_n_ctx_orig(g) / (beta * 2.0f * 3.14159265f);
@@ -41,9 +54,9 @@ DEVICE float ramp(const struct geometry *g, int64_t pair)
 DEVICE void turn_of(const struct geometry *g, int64_t token, int64_t pair, float step, float *cosine, float *sine)
 {
     int64_t axis = rope_mode(g) & MROPE ? axis_of(g, pair) : 0;
-    float theta = (float)i32_at(g->src[1].data + 4 * (axis * g->dst.ne[2] + token)), factor = rope_attn_factor(g);
-    for (int64_t i = 0; i < pair; i++)
-        theta *= step;
+    float start = (float)i32_at(g->src[1].data + 4 * (axis * g->dst.ne[2] + token)), factor = rope_attn_factor(g), theta = start;
+    for (int64_t i = 1; i <= pair; i++)
+        theta = rope_mode(g) == VISION && restarted(g, i) == axis ? start : theta * step;
     if (present(&g->src[2]))
         theta /= f32_at(g->src[2].data + 4 * pair);
     float angle = theta * rope_freq_scale(g);
@@ -61,7 +74,7 @@ DEVICE void rotate_rows(const struct geometry *node, bool back)
 {
     const struct geometry &g = *node;
     /* in some versions the first elements of a row are not turned */
-    int64_t n = rope_n_dims(&g) / 2, offset = has_change(&g, back ? CHANGE_ROPE_BACK_OFFSET : CHANGE_ROPE_OFFSET) ? rope_n_offs(&g) : 0;
+    int64_t n = rope_n_dims(&g) / (rope_mode(&g) == VISION ? 1 : 2), offset = has_change(&g, back ? CHANGE_ROPE_BACK_OFFSET : CHANGE_ROPE_OFFSET) ? rope_n_offs(&g) : 0;
     bool near = rope_mode(&g) == NORMAL;
     int32_t type = g.dst.type, size = type_size[type];
     float step = (float)pow((double)rope_freq_base(&g), (double)(-2.0f / (float)rope_n_dims(&g)));
