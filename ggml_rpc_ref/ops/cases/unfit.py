@@ -669,6 +669,7 @@ _ROWS: list[tuple[Any, ...]] = [
     ("FLASH_ATTN_EXT", "mask-heads", {"src3": {"ne": (0, 3, 2)}}, "a mask of at least 17 x 3"),
     ("FLASH_ATTN_EXT", "mask-heads", {"src3": {"ne": (16, 3, 2)}}, "a mask of at least 17 x 3"),
     ("FLASH_ATTN_EXT", "mask-heads", {"src3": {"ne": (17, 2, 2)}}, "a mask of at least 17 x 3"),
+    ("FLASH_ATTN_EXT", "queries-67-f32", {"src3": {"ne": (1, 67)}}, "a mask of at least 70 x 67"),
     ("FLASH_ATTN_EXT", "mask-heads", {"src3": {"ne": (17, 3, 0)}}, "ne[2] of the mask to divide 4"),
     # --- GATED_DELTA_NET, more
     ("GATED_DELTA_NET", "snapshots-no-tokens", {"params": {"snapshots": 2}}, "ne (16, 32, 1, 1)"),
