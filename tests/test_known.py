@@ -383,7 +383,7 @@ def test_a_known_request_that_is_not_sent_whole(how: str, cut: int, way: str, ca
 def test_a_known_download_waits_for_its_reader(way: str) -> None:
     """What the socket does not take in time, Python sends on; a reader that takes long between its bytes gets all of them."""
     size = 2**24
-    with served(limits=Limits(stall=0.4), memory=2**25) as (_, client):
+    with served(limits=Limits(stall=2), memory=2**25) as (_, client):
         ptr, base = client.alloc(size)
         x = tensor(ptr, base, size // 4)
         data = np.random.default_rng(1).bytes(size)
@@ -392,12 +392,12 @@ def test_a_known_download_waits_for_its_reader(way: str) -> None:
         for _ in range(2):
             assert client.read(x, size) == data
         client.send(frame(GET, x + struct.pack("<QQ", 0, size)))
-        time.sleep(0.25)
+        time.sleep(0.8)
         assert client.receive(8) == struct.pack("<Q", size)
         parts = []
         while sum(map(len, parts)) < size:
             parts.append(client.receive(min(2**22, size - sum(map(len, parts)))))
-            time.sleep(0.05)
+            time.sleep(0.02)
         assert b"".join(parts) == data
         client.in_step()
 

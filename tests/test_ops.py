@@ -208,11 +208,13 @@ class Mutant:
         return geometry(self.case.dst), tuple(None if operand is None else geometry(operand) for operand in self.case.src)
 
     def could_come(self) -> bool:
-        """Whether memory checks before an op's own rules, for whole blocks in their place, let this pass, and a test has room."""
+        """Whether memory checks before an op's own rules, for whole blocks in their place, let this pass, and it can be made."""
         tensors = [geometry(operand) for operand in self.operands]
+        # numbers can be made only in the types that can be written
+        made = all(o.fill in ("bits", "blocks") or o.dtype not in BLOCKS or o.dtype in WRITABLE_BLOCKS for o in self.operands)
         whole = all(t.ne[0] % t.dtype.block == 0 and (t.dtype.block == 1 or t.nb[0] >= t.dtype.size) for t in tensors)
         small = all(max(*t.ne, t.nelements) <= MOST_ELEMENTS and t.nbytes <= MOST_BYTES for t in tensors)
-        return whole and small and self._dst_fits()
+        return made and whole and small and self._dst_fits()
 
     def is_tame(self, *, elementwise: bool) -> bool:
         """Whether its numbers are the case's: others may overflow or tie, and then the order of work decides what comes out.

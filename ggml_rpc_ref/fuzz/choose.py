@@ -19,10 +19,14 @@ ABOUT_AN_ACT: Final = 0.15
 """The part of the sessions that are about one act: among many others the rare ones would hardly ever be the one that is changed."""
 PLAIN: Final = 0.04
 """The part of the sessions that are not mutated."""
+PLAIN_ACTS: Final = 0.25
+"""That part of those about one act: it is known what each of their replies must be, and one that hides a fault is rare."""
 KEPT: Final = 512
 """Sessions that are kept to be changed further."""
 AGAIN: Final = (0.05, 0.6)
 """The least and the largest part of the sessions that begin with one of those; in between by which kind led to something new."""
+SHARPNESS: Final = 4
+"""How far the better kind is preferred: as long as new sessions lead to something new twice as often, nearly all are new ones."""
 FORGETTING: Final = 0.99
 """What the yield of a kind of session weighs after another one of it: the easy finds of the beginning say little later on."""
 MOST_CHANGES: Final = 4
@@ -97,7 +101,7 @@ class Chooser:
             focus = self._focus()
             self.asked[focus] += 1
             session = self._from_corpus() or self.generator.session(f"{self.seed}/{self.made}", focus)
-            if not self.names or self.rng.random() < PLAIN:
+            if not self.names or self.rng.random() < (PLAIN_ACTS if focus in ACT_WEIGHTS else PLAIN):
                 return session
             for _ in range(self.rng.choice((1, 1, 1, 1, 2, 3))):
                 self._mutate(session)
@@ -107,7 +111,8 @@ class Chooser:
 
     def _from_corpus(self) -> Session | None:
         """Return, now and then, a copy of a session that led to something new, to be changed further."""
-        part = self.again.rate / (self.again.rate + self.fresh.rate)
+        again, fresh = self.again.rate**SHARPNESS, self.fresh.rate**SHARPNESS
+        part = again / (again + fresh)
         self._is_again = bool(self.corpus) and self.rng.random() < min(max(part, AGAIN[0]), AGAIN[1])
         if not self._is_again:
             return None

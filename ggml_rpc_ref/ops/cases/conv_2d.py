@@ -50,3 +50,5 @@ def cases() -> Iterator[Case]:
     yield _case("images-permuted", (3, 2, 3, 2), (7, 5, 3, 2), nb=(12, 84, 4, 420))
     yield _case("result-permuted", (3, 2, 3, 2), (7, 5, 3, 2), dst_nb=(8, 40, 4, 160))
     yield _case("one-element", (1, 1, 2, 1), (1, 1, 2, 1))
+    for kernel_type in ("F32", "F16"):
+        yield _case(f"one-weight-{kernel_type.lower()}", (1, 1, 1, 1), (5, 3, 1, 2), kernel_type=kernel_type)

@@ -48,6 +48,9 @@ def cases() -> Iterator[Case]:
         yield _case(f"kernel-larger-than-the-image-{order}", (5, 7), (3, 2, 2, 1), p=(2, 3), channels_first=first)
     yield _case("one-channel", (3, 3), (6, 5, 1, 2), p=(1, 1))
     yield _case("64-channels-cwhn", (3, 3), (4, 3, 64, 1), p=(1, 1), channels_first=True)
+    # the stride of a dimension of length 1 may be any that is not larger than the columns'
+    case = _case("kernel-of-one-plane-cwhn", (3, 2), (6, 5, 3, 1), channels_first=True)
+    yield replace(case, src=(Operand("F32", (3, 2, 1, 3), (12, 36, 4, 4)), case.src[1]))
     yield from since("CONV_2D_DW.f16", _later())
 
 

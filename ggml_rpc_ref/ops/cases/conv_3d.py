@@ -51,3 +51,4 @@ def cases() -> Iterator[Case]:
     yield _case("volumes-permuted", (3, 2, 2), (5, 4, 3), (2, 2, 2), nb=(4, 240, 80, 20))
     yield _case("result-permuted", (3, 2, 2), (5, 4, 3), (2, 2, 2), dst_nb=(4, 96, 48, 12))
     yield _case("one-element", (1, 1, 1), (1, 1, 1), (2, 1, 1))
+    yield _case("one-weight", (1, 1, 1), (5, 3, 2), (1, 2, 1))

@@ -88,6 +88,10 @@ def _block_cases() -> Iterator[Case]:
             yield _case(f"f32-edges-to-{dtype}".lower(), edges, dtype)
     for dtype in WRITABLE_BLOCKS:  # sums of squares below 1, which a search for a scale compares with 0
         yield _case(f"f32-small-to-{dtype}".lower(), Operand("F32", (256, 2), fill="normal:1e-3"), dtype)
+    for dtype in ("MXFP4", "NVFP4"):  # the smallest scales of the latter that are no subnormal numbers
+        yield _case(f"f32-tenths-to-{dtype}".lower(), Operand("F32", (256, 2), fill="normal:6e-2"), dtype)
+    for dtype in WRITABLE_BLOCKS:  # beyond the largest scale of a type whose scales have few bits
+        yield _case(f"f32-large-to-{dtype}".lower(), Operand("F32", (256, 2), fill="normal:1e4"), dtype)
 
 
 def _edges() -> Iterator[float]:

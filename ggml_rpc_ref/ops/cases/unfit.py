@@ -120,6 +120,12 @@ _ROWS: list[tuple[Any, ...]] = [
         "nb[1] > nb[0] > nb[2] == 4",
     ),
     ("CONV_2D_DW", "plain-cwhn", {"src0": {"nb": (12, 36, 999, 4)}}, "nb[1] >= nb[0] >= nb[2]"),
+    (
+        "CONV_2D_DW",
+        "plain-cwhn",
+        {"src0": {"ne": (3, 1, 1, 3), "nb": (12, 8, 12, 4)}, "dst": {"ne": (8, 11, 3, 2), "nb": (12, 96, 4, 1056)}},
+        "a kernel with nb[1] >= nb[0] >= nb[2]",
+    ),
     # --- CONV_TRANSPOSE_1D
     ("CONV_TRANSPOSE_1D", "stride-2", {"src0": {"ne": (3, 2, 4, 2)}}, "a kernel of three dimensions"),
     ("CONV_TRANSPOSE_1D", "stride-2", {"src1": {"ne": (7, 4, 2)}}, "a src1 of two"),
@@ -237,6 +243,7 @@ _ROWS: list[tuple[Any, ...]] = [
     ("WIN_PART", "fits", {"params": {"npx": 3}}, "npx, npy == 2, 3"),
     ("WIN_PART", "fits", {"params": {"npy": 2}}, "npx, npy == 2, 3"),
     ("WIN_PART", "fits", {"dst": {"ne": (5, 4, 4, 7)}}, "need ne (5, 4, 4, 6)"),
+    ("WIN_PART", "larger-than-the-image", {"dst": {"ne": (3, 7, 7, 2)}}, "need ne (3, 7, 7, 1)"),
     ("WIN_PART", "fits", {"src0": {"nb": (4, 24, 192, 2304)}}, "src0 contiguous"),
     ("WIN_PART", "fits", {"dst": {"nb": (4, 20, 84, 336)}}, "dst contiguous"),
     # --- WIN_UNPART
@@ -660,6 +667,9 @@ _ROWS: list[tuple[Any, ...]] = [
     ("FLASH_ATTN_EXT", "sinks", {"src4": {"ne": (0,)}}, "4 sinks, one per head"),
     ("FLASH_ATTN_EXT", "sinks", {"src4": {"ne": (4, 0)}}, "a sink for every head"),
     ("FLASH_ATTN_EXT", "mask-heads", {"src3": {"ne": (0, 3, 2)}}, "a mask of at least 17 x 3"),
+    ("FLASH_ATTN_EXT", "mask-heads", {"src3": {"ne": (16, 3, 2)}}, "a mask of at least 17 x 3"),
+    ("FLASH_ATTN_EXT", "mask-heads", {"src3": {"ne": (17, 2, 2)}}, "a mask of at least 17 x 3"),
+    ("FLASH_ATTN_EXT", "queries-67-f32", {"src3": {"ne": (1, 67)}}, "a mask of at least 70 x 67"),
     ("FLASH_ATTN_EXT", "mask-heads", {"src3": {"ne": (17, 3, 0)}}, "ne[2] of the mask to divide 4"),
     # --- GATED_DELTA_NET, more
     ("GATED_DELTA_NET", "snapshots-no-tokens", {"params": {"snapshots": 2}}, "ne (16, 32, 1, 1)"),
@@ -717,10 +727,12 @@ _ROWS: list[tuple[Any, ...]] = [
     ("OPT_STEP_ADAMW", "n1", {"dst": {"ne": (2, 3, 2, 2)}}, "the weight's ne (1, 3, 2, 2) and nb (4, 4, 12, 24)"),
     ("OPT_STEP_ADAMW", "n1", {"src0": {"nb": (8, 8, 24, 48)}}, "src0.nb[0] == 4 (dense rows)"),
     ("OPT_STEP_ADAMW", "n1", {"src4": {"ne": (0,)}}, "7 settings without gaps"),
+    ("OPT_STEP_ADAMW", "n1", {"src4": {"ne": (8,)}}, "7 settings without gaps"),
     # --- OPT_STEP_SGD, more
     ("OPT_STEP_SGD", "n1", {"dst": {"ne": (2, 3, 2, 2)}}, "the weight's ne (1, 3, 2, 2) and nb (4, 4, 12, 24)"),
     ("OPT_STEP_SGD", "n1", {"src0": {"nb": (8, 8, 24, 48)}}, "src0.nb[0] == 4 (dense rows)"),
     ("OPT_STEP_SGD", "n1", {"src2": {"ne": (0,)}}, "2 settings without gaps"),
+    ("OPT_STEP_SGD", "n1", {"src2": {"ne": (3,)}}, "2 settings without gaps"),
     # --- OUT_PROD, more
     ("OUT_PROD", "m1-n1-k1", {"dst": {"ne": (2,)}}, "a contiguous result of ne (1, 1, 1, 1)"),
     ("OUT_PROD", "q8_0", {"src1": {"ne": (3, 5, 0)}}, "ne[2] of 1 as in src0, as Q8_0 does not broadcast"),
@@ -792,6 +804,7 @@ _ROWS: list[tuple[Any, ...]] = [
     ("SOFT_MAX", "sinks-large", {"src2": {"nb": (8, 48, 48, 48)}}, "src2.nb[0] == 4 (dense rows)"),
     ("SOFT_MAX", "n7", {"params": {"max_bias": 1.0}}, "a mask where max_bias > 0"),
     ("SOFT_MAX", "alibi-f32-6", {"src1": {"ne": (0, 3)}}, "a mask of at least 17 x 3"),
+    ("SOFT_MAX", "alibi-f32-6", {"src1": {"ne": (17, 2)}}, "a mask of at least 17 x 3"),
     ("SOFT_MAX", "alibi-f32-6", {"src1": {"ne": (34, 3)}}, "a mask of 17 columns"),
     ("SOFT_MAX", "alibi-f32-6", {"src1": {"ne": (17, 3, 0)}}, "ne[2] of the mask to divide 6"),
     ("SOFT_MAX", "sinks-large", {"src2": {"ne": (0,)}}, "6 sinks, one per head"),
