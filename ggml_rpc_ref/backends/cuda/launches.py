@@ -155,7 +155,7 @@ def get_rows(node: Node, _: Limits) -> Plan | None:
 
 def set_rows(node: Node, _: Limits) -> Plan | None:
     """SET_ROWS: a thread for each block of a row that is written."""
-    known = node.dst.dtype.name in WRITTEN
+    known = node.dst.dtype.name in (*WRITTEN, "I32")
     return each("set_rows", node.source(0).nelements // node.dst.dtype.block) if known else None
 
 
@@ -288,9 +288,11 @@ RANKS: Final = 2**25
 
 
 def ranking(node: Node, _: Limits) -> Plan | None:
-    """ARGSORT and TOP_K: a block for each row, whose ranks are sorted in scratch memory."""
+    """ARGSORT and TOP_K: a block for each row, whose ranks are sorted in scratch memory; of some versions a thread for each row."""
     if not node.dst.nelements:
         return Plan(())
+    if "ARGSORT.ties" in node.op.changes:
+        return None if is_long(node, node.dst.nrows) else each("argsort_exchange", node.dst.nrows)
     size = 1 << (node.source(0).ne[0] - 1).bit_length()
     count = max(1, min(node.dst.nrows, MOST_BLOCKS, RANKS // (8 * size)))
     call = Call(node.op.name.lower(), (count, 1, 1), max(WARP, min(THREADS, size)), more=(size,))

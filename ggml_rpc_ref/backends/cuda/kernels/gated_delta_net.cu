@@ -1,6 +1,6 @@
 /* GATED_DELTA_NET: linear attention by the delta rule. A thread for each value of each head and sequence has a row of the state,
    keys innermost, which no other one touches, and walks through the tokens; the state is where the final one is wanted. In some
-   versions those after some tokens before the last one are kept behind it. */
+   versions those after some tokens before the last one are kept too: behind it, or in slots of which the last is the newest. */
 #include "kernel.cuh"
 
 enum { Q, K, V, GATE, BETA, STATE };
@@ -16,13 +16,14 @@ KERNEL(gated_delta_net)
 {
     const struct operand *v = &g.src[V], *gate = &g.src[GATE];
     int64_t size = v->ne[0], heads = v->ne[1], tokens = v->ne[2];
-    int64_t snapshots = has_change(&g, CHANGE_GATED_DELTA_NET_SNAPSHOTS) ? gated_delta_net_snapshots(&g) : 1;
-    int64_t all = size * size * heads * v->ne[3]; /* elements of all states */
+    bool slots = has_change(&g, CHANGE_GATED_DELTA_NET_STATE_SLOTS);
+    int64_t snapshots = slots ? g.src[STATE].ne[1] : has_change(&g, CHANGE_GATED_DELTA_NET_SNAPSHOTS) ? gated_delta_net_snapshots(&g) : 1;
+    int64_t one = size * size * heads, all = one * v->ne[3]; /* elements of a sequence's states, and of all */
     float scale = 1.0f / sqrtf((float)size);
     EACH(i, size * heads * v->ne[3]) {
         int64_t value = i % size, head = i / size % heads, sequence = i / size / heads;
-        float *state = (float *)g.dst.data + elements_of(v) + i * size;
-        const float *before = (const float *)g.src[STATE].data + i * size;
+        float *state = (float *)g.dst.data + elements_of(v) + (slots ? (snapshots - 1) * all : 0) + i * size;
+        const float *before = (const float *)g.src[STATE].data + (slots ? sequence * (snapshots - 1) * one : 0) + i * size;
         for (int64_t j = 0; j < size && (tokens || snapshots == 1); j++)
             state[j] = before[j];
         for (int64_t t = 0; t < tokens; t++) {
@@ -41,7 +42,7 @@ KERNEL(gated_delta_net)
             ((float *)g.dst.data)[((sequence * tokens + t) * heads + head) * size + value] = out * scale;
             int64_t age = tokens - 1 - t;
             for (int64_t j = 0; j < size && age > 0 && age < snapshots; j++)
-                state[age * all + j] = state[j];
+                state[(slots ? -age : age) * all + j] = state[j];
         }
     }
 }
