@@ -113,6 +113,13 @@ def test_results_are_the_oracles(name: str, order: int) -> None:
     assert taken == COMPUTED[name]
 
 
+@pytest.mark.parametrize("order", [0, 1])
+def test_an_exchange_sort_passes_over_nan(order: int) -> None:
+    """No recorded case of the versions that sort so has one."""
+    case = Case("made here", Operand("I32", (100, 5)), (f32(100, 5, fill="special"),), {"order": order})
+    assert judge(backend(FORWARD), node_of("ARGSORT", case, V2_0_0))
+
+
 @pytest.mark.parametrize("name", COMPUTED)
 def test_any_shape_layout_place_and_value(name: str) -> None:
     """What test_native_ops.py draws: other lengths, gaps, dimensions in another order, odd numbers, results over a source."""
