@@ -208,6 +208,65 @@ def test_what_an_address_means_follows_the_buffers(way: str, caplog: pytest.LogC
     assert eventually(lambda: refusals(caplog) == ["tensor.in-buffer"]), caplog.text
 
 
+@pytest.mark.parametrize("version", FACTS)
+def test_a_size_is_known_by_what_it_follows_from(version: str, way: str) -> None:
+    """As a stock client asks, for tensors that differ in ids, names, ops and parameters: and never by less than that."""
+    rng = np.random.default_rng(7)
+    free = [*range(8), *range(52, 220), *range(228, 296)]  # id; op to view_offs; name and what comes after it
+    with served(version) as (server, client):
+        ptr, base = client.alloc(4096)
+        sources = [tensor(ptr, base + 64 * at, 4 + at, id=at + 2) for at in range(3)] if client.facts.sources else []
+
+        def ask(x: bytes, others: list[bytes]) -> bytes:
+            records = bytearray(b"".join((x, *others)) + bytes(296 * (7 if client.facts.sources else 0)))
+            for start in range(0, 296 * (1 + len(others)), 296):
+                for at in free:
+                    records[start + at] = rng.integers(1, 256)
+            return client.ask(frame(ALLOC_SIZE, client.on() + bytes(records)))
+
+        def other(at: int, change: tuple[int, bytes]) -> list[bytes]:
+            return [x[: change[0]] + change[1] + x[change[0] + len(change[1]) :] if at == n else x for n, x in enumerate(sources)]
+
+        for turn in range(40):
+            ne = 4 + 4 * (turn % 3)
+            assert ask(tensor(ptr, base, ne), sources) == struct.pack("<Q", 4 * ne)
+            assert ask(tensor(0, 0, ne), other(1, (12, bytes(8)))) == struct.pack("<Q", 4 * ne)
+        # the same but for the type: ggml_nbytes of 7 I32 a byte apart is 4 + 6 * 1
+        assert ask(tensor(ptr, base, 7, type=I32), sources) == struct.pack("<Q", 10)
+        assert (answered(server) > 60) == (way == "C")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "rule"),
+    [
+        (8, struct.pack("<I", 999), "tensor.type-known"),
+        (20, struct.pack("<I", 17), "tensor.in-buffer"),
+        (36, struct.pack("<I", 8), "tensor.in-buffer"),
+        (220, None, "tensor.in-buffer"),
+    ],
+    ids=["type", "ne", "nb", "data"],
+)
+@pytest.mark.parametrize("slot", [1, 10])
+def test_a_source_that_was_absent_is_looked_at(
+    slot: int, place: int, value: bytes | None, rule: str, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With id 0 a record may hold anything; what was answered then says nothing of the same record with an id."""
+    caplog.set_level(logging.INFO, "ggml_rpc_ref")
+    with served() as (_, client):
+        ptr, base = client.alloc(64)
+        value = value or struct.pack("<Q", base + 4)
+        source = tensor(ptr, base, 16, id=0)
+        source = source[:place] + value + source[place + len(value) :]
+        records = [tensor(ptr, base, 16), *[bytes(296)] * 10]
+        records[slot] = source
+        for _ in range(TIMES):
+            assert client.ask(frame(ALLOC_SIZE, client.on() + b"".join(records))) == struct.pack("<Q", 64)
+        records[slot] = struct.pack("<Q", 9) + source[8:]
+        client.send(frame(ALLOC_SIZE, client.on() + b"".join(records)))
+        assert client.closed()
+    assert eventually(lambda: refusals(caplog) == [rule]), caplog.text
+
+
 def test_another_graph_takes_the_place_of_a_known_one(way: str) -> None:
     """RECOMPUTE is the same bytes for both."""
     with served() as (_, client):

@@ -3,7 +3,7 @@
    its bytes that is not answered here is where Python goes on, as if it had received them itself.
 
    What is put down for a request holds for as long as Python leaves it here; nothing is decided in this file but whether bytes are
-   equal. It knows one thing of the format: a request begins with a command (u8) and the size of its payload (u64). */
+   equal, those that matter. It knows one thing of the format: a request begins with a command (u8) and the size of its payload (u64). */
 #include <errno.h>
 #include <poll.h>
 #include <stdint.h>
@@ -49,7 +49,7 @@ uint64_t mark_of(const uint8_t *request, int64_t length)
 enum { UNKNOWN = -1, INCOMPLETE = -2 };
 
 /* Which request the bytes begin with. INCOMPLETE: more of them may say so. Of a request that carries data these need not be there. */
-static int find(const struct answers *all)
+static int find(struct answers *all)
 {
     const uint8_t *bytes = all->room + all->at;
     int64_t there = all->end - all->at;
@@ -62,6 +62,12 @@ static int find(const struct answers *all)
     int64_t length = fixed ? fixed : HEAD + (int64_t)payload;
     if (length > there)
         return INCOMPLETE;
+    if (all->masked[bytes[0]] == length) {
+        const uint8_t *mask = all->mask[bytes[0]];
+        for (int64_t i = 0; i < length; i++)
+            all->key[i] = bytes[i] & mask[i];
+        bytes = all->key;
+    }
     uint64_t mark = mark_of(bytes, length);
     for (int i = 0; i < all->count; i++) {
         const struct answer *one = all->answer + i;

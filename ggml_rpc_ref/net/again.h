@@ -1,6 +1,6 @@
 /* A request that has been answered, and how it is answered again. */
 struct answer {
-    const uint8_t *request;  /* its bytes, those of its data apart */
+    const uint8_t *request;  /* its bytes, those of its data apart; 0 where they don't matter */
     int64_t length;
     uint8_t *destination;    /* where its data belong */
     int64_t destination_size;
@@ -17,6 +17,9 @@ struct answers {
     uint8_t *room;           /* where bytes are received; those from `at` to `end` have not been answered */
     int64_t capacity, at, end;
     int32_t fixed[256];      /* by command, where it carries data: bytes of its head and of its fields before them */
+    const uint8_t *mask[256];/* by command: 255 where a byte of a request matters, else 0; none: all do */
+    int32_t masked[256];     /* bytes of these */
+    uint8_t *key;            /* room for the longest */
     struct answer *answer;
     uint64_t *mark;          /* `mark_of` each request */
     int32_t count;

@@ -1,8 +1,9 @@
 """Requests that are answered again without the interpreter, where the package was installed with a C compiler (again.c).
 
-What is put down here says how one request, byte by byte, is answered: with the same bytes, with bytes of memory, by writing its
-data to memory, or by calling a function in C. C waits for bytes, answers what it knows, and hands on the first bytes that it does
-not. What a request means, and for how long an answer holds, is not known here: see `server.known`.
+What is put down here says how one request is answered, known by its bytes or by those of them that matter: with the same bytes,
+with bytes of memory, by writing its data to memory, or by calling a function in C. C waits for bytes, answers what it knows, and
+hands on the first bytes that it does not. What a request means, and for how long an answer holds, is not known here: see
+`server.known`.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from enum import IntEnum
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 try:
     compiled: Any = import_module("ggml_rpc_ref.net._again")
 except ImportError:
     compiled = None
 """again.c as a module; None where it was not built."""
 
-MOST: Final = 64
+MOST: Final = 128
 """Requests that are known at the same time; a client has some dozen that come again, and each message is compared with all."""
 
-MOST_BYTES: Final = 2**16
+MOST_BYTES: Final = 2**18
 """Bytes of all of these requests together."""
 
 
@@ -79,9 +82,10 @@ class Answers:
     Args:
         room: where bytes are received.
         fixed: by command number of the requests that carry data: bytes of the head and of the fields before the data.
+        masks: by command number of the requests that are known again by some of their bytes: 255 for those, 0 for the others.
     """
 
-    def __init__(self, room: bytearray, fixed: Mapping[int, int]) -> None:
+    def __init__(self, room: bytearray, fixed: Mapping[int, int], masks: Mapping[int, bytes] | None = None) -> None:
         ffi, self._lib = compiled.ffi, compiled.lib
         self._ffi, self._room = ffi, memoryview(room)
         self._table, self._marks = ffi.new("struct answer[]", MOST), ffi.new("uint64_t[]", MOST)
@@ -91,6 +95,11 @@ class Answers:
         self._all.answer, self._all.mark = self._table, self._marks
         for command, size in fixed.items():
             self._all.fixed[command] = size
+        self._masks = dict(masks or {})
+        self._all.key = self._key = ffi.new("uint8_t[]", max(map(len, self._masks.values()), default=1))
+        self._held = [ffi.from_buffer("uint8_t[]", mask) for mask in self._masks.values()]
+        for command, held in zip(self._masks, self._held, strict=True):
+            self._all.mask[command], self._all.masked[command] = held, len(held)
         self._known: dict[bytes, int] = {}
         self._each: list[Again] = []
         self._views: list[list[Any]] = []
@@ -140,6 +149,13 @@ class Answers:
 
     # ---------------------------------------------------------------------------------------------------------- what is known
 
+    def what_matters(self, request: bytes) -> bytes:
+        """Return a request with zeros for the bytes that do not matter."""
+        mask = self._masks.get(request[0], b"")
+        if len(mask) != len(request):
+            return request
+        return (np.frombuffer(request, np.uint8) & np.frombuffer(mask, np.uint8)).tobytes()
+
     def put(self, request: bytes, answer: Again) -> None:
         """Put down how a request is answered; what was known of it before is replaced. Where there is no room all else goes.
 
@@ -147,6 +163,7 @@ class Answers:
             request: all of its bytes; of one that carries data those before them.
             answer: how.
         """
+        request = self.what_matters(request)
         if request not in self._known:
             if len(self._each) == MOST or self._size + len(request) > MOST_BYTES:
                 self.clear()

@@ -17,6 +17,8 @@ import os
 from functools import cache
 from typing import Any, Final, Self
 
+import numpy as np
+
 from ggml_rpc_ref.net import again
 from ggml_rpc_ref.net.again import Again, Answers, Call, Ending
 from ggml_rpc_ref.protocol import codec
@@ -34,6 +36,7 @@ from ggml_rpc_ref.spec.messages import (
     GraphRecompute,
     InitTensor,
     Message,
+    RpcTensor,
     SetTensor,
     by_number,
     carries_data,
@@ -55,7 +58,7 @@ class Known:
     """
 
     def __init__(self, session: Session, room: bytearray) -> None:
-        self.answers = Answers(room, _fixed(session.version))
+        self.answers = Answers(room, _fixed(session.version), _masks(session.version))
         self._session, self._changes = session, session.changes
         self._seen: set[int] = set()
 
@@ -106,7 +109,7 @@ class Known:
             reply: what was sent, its data apart.
             area: where its data have gone to, or its reply's have come from.
         """
-        number = hash(request)
+        number = hash(self.answers.what_matters(request))
         if number not in self._seen:  # what comes once does not repay it
             if len(self._seen) >= SEEN:
                 self._seen.clear()
@@ -117,6 +120,8 @@ class Known:
             self.answers.put(request, found)
 
     def _again(self, message: Message, reply: bytes, area: Area | None) -> Again | None:
+        if isinstance(message, GetAllocSize) and not all(map(_is_checked_or_empty, message.srcs)):
+            return None
         if isinstance(message, LASTING):
             return Again(reply)
         if isinstance(message, Graph | GraphRecompute):
@@ -137,6 +142,31 @@ class Known:
             return None
         call = plan.in_c()
         return None if call is None else Again(reply, call=Call(*call), owner=(message, plan))
+
+
+def _is_checked_or_empty(source: RpcTensor) -> bool:
+    """Whether a source of GET_ALLOC_SIZE would be accepted with any id: an absent one, whose id is 0, is not looked at."""
+    return source.id != 0 or not any((source.type, source.buffer, source.data, *source.ne, *source.nb))
+
+
+@cache
+def _masks(version: Version) -> dict[int, bytes]:
+    """Return which bytes of GET_ALLOC_SIZE its answer follows from (`handlers.get_alloc_size`).
+
+    A stock client asks for each tensor of a graph, 597 times for one model: these differ in ids and names, which do not matter.
+    """
+    record = np.zeros((), codec.layout(RpcTensor, version))
+    places = {name: np.arange(dtype.itemsize) + offset for name, (dtype, offset, *_) in (record.dtype.fields or {}).items()}
+    matters = np.zeros(record.nbytes, np.uint8)
+    for name in ("type", "buffer", "ne", "nb", "data"):
+        matters[places[name]] = 255
+    found = {}
+    for number, row in by_number(version).items():
+        if row.cls is GetAllocSize:
+            size = codec.REQUEST_HEAD.size + codec.minimum_size(GetAllocSize, version)
+            count = size // record.nbytes  # the tensor, and its sources where the version has them
+            found[number] = bytes([255] * (size - count * record.nbytes)) + matters.tobytes() * count
+    return found
 
 
 @cache

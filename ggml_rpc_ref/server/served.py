@@ -344,11 +344,14 @@ class Served:
         self._reply(session.done(request_class(message)))
 
     def _request(self) -> bytes | None:
-        """Return the bytes of the message that has just been read, without its data, where all of them came from C at once."""
+        """Return the bytes of the message that has just been read, without its data, where all of them came from C at once.
+
+        None where they did not, or came behind a graph that Python went on with (`_go_on`).
+        """
         if self._batch is None:
             return None
         end = len(self._batch) - self._connection.buffered
-        return bytes(self._batch[self._at : end])
+        return bytes(self._batch[self._at : end]) or None
 
     def _learn(self, request: bytes | None, message: Message, reply: bytes, area: Area | None) -> None:
         """Let C answer a request when it comes again."""
