@@ -245,14 +245,14 @@ def _judge_client(bench: Bench, case: Case) -> Result:
 
     if not case.present(bench.version):
         pytest.skip(f"no case for clients of {bench.version}")
-    return _told(judge_one(bench, case), case)
+    return _in_order(judge_one(bench, case), case)
 
 
 def _judge(judging: Judging, case: Case) -> Result:
-    return _told(judging.repeated(case), case)
+    return _in_order(judging.repeated(case), case)
 
 
-def _told(result: Result, case: Case) -> Result:
+def _in_order(result: Result, case: Case) -> Result:
     """Return a result that is in order, and end the test as its verdict says otherwise."""
     from ggml_rpc_ref.conformance import NO_FAULT, Verdict
 

@@ -16,7 +16,7 @@ from ggml_rpc_ref.conformance.clients import reproducer
 from ggml_rpc_ref.conformance.clients.cases import CLIENT_CASES
 from ggml_rpc_ref.conformance.clients.judging import Options, judge
 from ggml_rpc_ref.conformance.events import Report
-from ggml_rpc_ref.conformance.peer import Said
+from ggml_rpc_ref.conformance.peer import TranscriptPiece
 from ggml_rpc_ref.errors import Misuse
 from tests.support.mini_client import Here, Mini
 from tests.support.sabotage_clients import SABOTAGED
@@ -92,10 +92,10 @@ sys.exit({status})
 def test_replay_runs_a_command_and_tells_whether_it_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hello = "0e" + 8 * "00"
     record = [
-        Said(1, "got", "HELLO", b""),
-        Said(1, "sent", "", b"\x01"),
-        Said(1, "got", "end", b""),
-        Said(0, "got", "the client ended well", b""),
+        TranscriptPiece(1, "got", "HELLO", b""),
+        TranscriptPiece(1, "sent", "", b"\x01"),
+        TranscriptPiece(1, "got", "end", b""),
+        TranscriptPiece(0, "got", "the client ended well", b""),
     ]
     path = tmp_path / "failure.json"
     path.write_text(reproducer.make(record, "an.id/here", "It says so.", "FAIL").text())
@@ -110,7 +110,7 @@ def test_replay_runs_a_command_and_tells_whether_it_is_the_same(tmp_path: Path, 
 
 def test_what_is_too_large_or_no_reproducer_is_said() -> None:
     with pytest.raises(Misuse, match="a reply is too large for a reproducer"):
-        reproducer.make([Said(1, "sent", f"{reproducer.CUT}100000 bytes", b"1")], "an.id/here", "", "FAIL")
+        reproducer.make([TranscriptPiece(1, "sent", f"{reproducer.CUT}100000 bytes", b"1")], "an.id/here", "", "FAIL")
     for text in (
         "{}",
         "[]",

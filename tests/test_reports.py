@@ -30,7 +30,7 @@ from ggml_rpc_ref.conformance import (
     surprises,
     written,
 )
-from ggml_rpc_ref.conformance.peer import Facts, Said
+from ggml_rpc_ref.conformance.peer import Facts, TranscriptPiece
 from ggml_rpc_ref.conformance.printed import shown_lines
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.versions import V3_6_1
@@ -47,7 +47,7 @@ def result(id: str, verdict: Verdict, **fields: Any) -> Result:
 
 
 def report(name: str = "a server") -> Report:
-    record = (Said(1, "sent", "HELLO", b"\x0e" + bytes(8)), Said(1, "got", "end", b""))
+    record = (TranscriptPiece(1, "sent", "HELLO", b"\x0e" + bytes(8)), TranscriptPiece(1, "got", "end", b""))
     results = [
         result("data.copy/same-buffer", Verdict.PASS),
         result("data.copy/onto-itself", Verdict.FAIL, record=record, server_said=(EVIL,)),

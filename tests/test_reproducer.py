@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ggml_rpc_ref.conformance import CASES, Options, run
-from ggml_rpc_ref.conformance.peer import Said
+from ggml_rpc_ref.conformance.peer import TranscriptPiece
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files.conversation import Exactly, Named, Repeated
 from ggml_rpc_ref.golden import reproducer
@@ -23,19 +23,19 @@ u64 = lambda number: number.to_bytes(8, "little")  # noqa: E731
 
 PATTERN = bytes(range(256)) * 64
 RECORD = [
-    Said(1, "sent", "HELLO", bytes.fromhex("0e 0000000000000000")),
-    Said(1, "got", "the reply to HELLO", u64(3)),
-    Said(1, "got", "the reply to HELLO", bytes([3, 6, 1])),
-    Said(1, "sent", "ALLOC_BUFFER", bytes.fromhex("00 0c00000000000000 00000000 0010000000000000")),
-    Said(1, "got", "the reply to ALLOC_BUFFER", u64(16)),
-    Said(1, "got", "the reply to ALLOC_BUFFER", u64(HANDLE) + u64(4096)),
-    Said(1, "sent", "BUFFER_GET_BASE", bytes.fromhex("03 0800000000000000") + u64(HANDLE)),
-    Said(1, "got", "the reply to BUFFER_GET_BASE", u64(8)),
-    Said(1, "got", "the reply to BUFFER_GET_BASE", u64(BASE)),
+    TranscriptPiece(1, "sent", "HELLO", bytes.fromhex("0e 0000000000000000")),
+    TranscriptPiece(1, "got", "the reply to HELLO", u64(3)),
+    TranscriptPiece(1, "got", "the reply to HELLO", bytes([3, 6, 1])),
+    TranscriptPiece(1, "sent", "ALLOC_BUFFER", bytes.fromhex("00 0c00000000000000 00000000 0010000000000000")),
+    TranscriptPiece(1, "got", "the reply to ALLOC_BUFFER", u64(16)),
+    TranscriptPiece(1, "got", "the reply to ALLOC_BUFFER", u64(HANDLE) + u64(4096)),
+    TranscriptPiece(1, "sent", "BUFFER_GET_BASE", bytes.fromhex("03 0800000000000000") + u64(HANDLE)),
+    TranscriptPiece(1, "got", "the reply to BUFFER_GET_BASE", u64(8)),
+    TranscriptPiece(1, "got", "the reply to BUFFER_GET_BASE", u64(BASE)),
     # an address within the buffer at an odd place, one just behind it, one far away, and data of one pattern
-    Said(1, "sent", "3 literal bytes", b"abc" + u64(BASE + 100) + u64(BASE + 4097) + u64(BASE + 2**30) + PATTERN),
-    Said(1, "sent", "FIN", b""),
-    Said(1, "got", "end", b"xy"),
+    TranscriptPiece(1, "sent", "3 literal bytes", b"abc" + u64(BASE + 100) + u64(BASE + 4097) + u64(BASE + 2**30) + PATTERN),
+    TranscriptPiece(1, "sent", "FIN", b""),
+    TranscriptPiece(1, "got", "end", b"xy"),
 ]
 
 
@@ -76,7 +76,7 @@ def test_another_file_is_refused(text: str) -> None:
 def test_what_is_too_large_is_refused() -> None:
     noise = b"".join((n * 2654435761 % 2**32).to_bytes(4, "little") for n in range(2**20 + 1))
     with pytest.raises(Misuse, match="too large for a reproducer, more than 4 MiB"):
-        reproducer.make([Said(1, "sent", "x", noise)], "a/b", "About.")
+        reproducer.make([TranscriptPiece(1, "sent", "x", noise)], "a/b", "About.")
 
 
 @pytest.mark.parametrize("rule", ["data.copy", "device.index", "frame.complete"])

@@ -16,7 +16,7 @@ from typing import assert_never
 
 from ggml_rpc_ref.conformance.case import CASES, Case
 from ggml_rpc_ref.conformance.diagnosis import Diagnosis
-from ggml_rpc_ref.conformance.peer import TRANSCRIPT_LINES, Facts, Said
+from ggml_rpc_ref.conformance.peer import TRANSCRIPT_LINES, Facts, TranscriptPiece
 from ggml_rpc_ref.conformance.verdict import Verdict
 from ggml_rpc_ref.spec.rules import Party
 
@@ -47,7 +47,7 @@ class Result:
     expected: str = ""
     actual: str = ""
     duration: float = 0.0
-    record: tuple[Said, ...] = ()
+    record: tuple[TranscriptPiece, ...] = ()
     server_said: tuple[str, ...] = ()
     death: str = ""
     waits_for: str = ""

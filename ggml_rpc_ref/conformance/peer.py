@@ -129,7 +129,7 @@ class Buffer:
     device: int = 0
 
 
-class Said(NamedTuple):
+class TranscriptPiece(NamedTuple):
     """A piece of a case's conversation.
 
     Attributes:
@@ -168,7 +168,7 @@ class Subject:
     facts: Facts
     judges: str = ""
     peers: list[Peer] = field(default_factory=list)
-    record: list[Said] = field(default_factory=list)
+    record: list[TranscriptPiece] = field(default_factory=list)
     lacks: str = ""
 
     @property
@@ -566,7 +566,7 @@ class Peer:
         return reply.data
 
     def _note(self, verb: str, data: bytes, what: str) -> None:
-        self.subject.record.append(Said(self._number, verb, what, data))
+        self.subject.record.append(TranscriptPiece(self._number, verb, what, data))
 
 
 def is_silent(request: object, version: Version) -> bool:

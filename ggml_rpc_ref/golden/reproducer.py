@@ -1,6 +1,6 @@
 """Reproducers: what was sent when a fault was found, as a file that `replay` plays and as a script that needs Python only.
 
-    made = reproducer.make(record, id="data.copy/onto-itself", about="…")   # record: the pieces of a conversation, as `Said`
+    made = reproducer.make(record, id="data.copy/onto-itself", about="…")   # record: of `TranscriptPiece`
     print(made.as_json())
     print(reproducer.as_python(made))
     outcome = reproducer.replay(made, Endpoint("127.0.0.1", 50052), timeout=5.0)
@@ -132,7 +132,8 @@ def make(record: Iterable[Any], id: str, about: str, *, deadly: bool = False, ve
     """Return the reproducer of a conversation.
 
     Args:
-        record: its pieces in order, with `connection`, `verb` ("sent", "got"), `what` and `data`, as `conformance.peer.Said` has.
+        record: its pieces in order, with `connection`, `verb` ("sent", "got"), `what` and `data`, as a `TranscriptPiece` of
+            `conformance.peer` has them.
         id: the case's.
         about: see `Reproducer`.
         deadly: see `Reproducer`.

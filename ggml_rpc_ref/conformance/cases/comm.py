@@ -278,13 +278,13 @@ def sum_of_another_connection(subject: Subject) -> None:
     peer.refuses(CommAllreduce(device=0, tensor=tensor_in(peer.alloc(4096))))
 
 
-ODD: dict[str, Callable[[RpcTensor], RpcTensor]] = {
+UNADDABLE: dict[str, Callable[[RpcTensor], RpcTensor]] = {
     "in-no-buffer": lambda tensor: replace(tensor, buffer=0, data=0),
     "with-gaps": lambda tensor: replace(tensor, ne=(4, 2, 1, 1), nb=(4, 32, 64, 64)),
 }
 
 
-@case("comm.tensor/{}", each=ODD, may_crash=True)
+@case("comm.tensor/{}", each=UNADDABLE, may_crash=True)
 def odd_tensor(subject: Subject, change: Callable[[RpcTensor], RpcTensor]) -> None:
     """COMM_ALLREDUCE of a tensor that can't be added, {}: refused."""
     peer = subject.connect()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ggml_rpc_ref.conformance.clients.script import Script
-from ggml_rpc_ref.conformance.peer import Said
+from ggml_rpc_ref.conformance.peer import TranscriptPiece
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.protocol.graph import Graph, request_class
 from ggml_rpc_ref.spec.messages import Hello, Message, command_name
@@ -76,7 +76,7 @@ class Conversation:
     violation: Violation | None = None
     is_cut: bool = False
     told_at: float = 0.0
-    record: list[Said] = field(default_factory=list)
+    record: list[TranscriptPiece] = field(default_factory=list)
 
     @property
     def opened(self) -> bool:
@@ -172,7 +172,7 @@ class Run:
         """Return what came on a connection that could not go on."""
         return [asked for asked in self.asked() if asked.after_fault]
 
-    def record(self) -> tuple[Said, ...]:
+    def record(self) -> tuple[TranscriptPiece, ...]:
         """Return what was said on all connections."""
         return tuple(said for talk in self.conversations for said in talk.record)
 

@@ -18,7 +18,7 @@ from ggml_rpc_ref.conformance.clients.script import HONEST
 from ggml_rpc_ref.conformance.diagnosis import WORKING, Ability, Diagnosis, State
 from ggml_rpc_ref.conformance.events import Diagnosed, Ended, Event, Introduced, Result, Started
 from ggml_rpc_ref.conformance.parallel import spread, spread_over_one
-from ggml_rpc_ref.conformance.peer import Facts, Said
+from ggml_rpc_ref.conformance.peer import Facts, TranscriptPiece
 from ggml_rpc_ref.conformance.runner import ask
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, SEVERITY
 from ggml_rpc_ref.protocol import codec
@@ -173,11 +173,11 @@ def judge_one(bench: Bench, case: Case) -> Result:
     return replace(result, duration=time.monotonic() - begun)
 
 
-def _reaction(run: Run) -> Iterator[Said]:
+def _reaction(run: Run) -> Iterator[TranscriptPiece]:
     """Yield how the client ended, where what it does about a reply is the matter, and not what its requests hold."""
     how = outcome_of(run.ended)
     if how and run.told and not any(run.violations()):
-        yield Said(0, "got", f"{ENDED}{how}", b"")
+        yield TranscriptPiece(0, "got", f"{ENDED}{how}", b"")
 
 
 def _is_death(status: int | None) -> bool:

@@ -24,7 +24,7 @@ from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.conformance.clients.heard import Asked, Conversation
 from ggml_rpc_ref.conformance.clients.reproducer import CUT, REFUSED, SECOND
 from ggml_rpc_ref.conformance.clients.script import EACH_BYTE, Change, End, Script
-from ggml_rpc_ref.conformance.peer import SHOWN_BYTES, Said
+from ggml_rpc_ref.conformance.peer import SHOWN_BYTES, TranscriptPiece
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.net.channel import Channel, Waited
 from ggml_rpc_ref.net.listening import Listener
@@ -323,7 +323,7 @@ class _Talk:
     def _note(self, verb: str, what: str, data: bytes = b"") -> None:
         if len(data) > KEPT:
             what, data = f"{CUT}{len(data)} bytes", data[: SHOWN_BYTES + 1]
-        self._talk.record.append(Said(self._talk.number, verb, what, data))
+        self._talk.record.append(TranscriptPiece(self._talk.number, verb, what, data))
 
 
 def _pieces(data: bytes, cut: int) -> list[bytes]:

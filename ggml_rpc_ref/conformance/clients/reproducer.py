@@ -25,7 +25,7 @@ from typing import Any, Final
 from ggml_rpc_ref.conformance.clients.heard import Ended
 from ggml_rpc_ref.conformance.clients.program import Program
 from ggml_rpc_ref.conformance.clients.script import End
-from ggml_rpc_ref.conformance.peer import Said
+from ggml_rpc_ref.conformance.peer import TranscriptPiece
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.channel import Channel, Waited
 from ggml_rpc_ref.net.listening import Listener
@@ -109,7 +109,7 @@ def outcome_of(ended: Ended) -> str:
     return "by a signal" if ended.status < 0 else "well" if ended.status == 0 else "with an error"
 
 
-def make(record: Iterable[Said], id: str, about: str, verdict: str) -> Reproducer:
+def make(record: Iterable[TranscriptPiece], id: str, about: str, verdict: str) -> Reproducer:
     """Return the reproducer of a run.
 
     Raises:
