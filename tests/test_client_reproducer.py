@@ -18,7 +18,7 @@ from ggml_rpc_ref.conformance.clients.judging import Options, judge
 from ggml_rpc_ref.conformance.events import Report
 from ggml_rpc_ref.conformance.peer import TranscriptPiece
 from ggml_rpc_ref.errors import Misuse
-from tests.support.mini_client import Here, Mini
+from tests.support.mini_client import APART, Here, Mini
 from tests.support.sabotage_clients import SABOTAGED
 
 RULES = ["frame.reply-checked", "frame.reply-missing", "session.version-accepted", "session.lives", "graph.status", "comm.refused"]
@@ -63,13 +63,14 @@ def test_the_script_is_a_server_that_says_what_came(tmp_path: Path) -> None:
     path.write_text(reproducer.as_python(made, path.name))
     assert len(reproducer.SCRIPT.splitlines()) <= 40
     line = [sys.executable, "-u", str(path), "0", "0"]
+    script = path.read_text().replace("127.0.0.1", APART)
     path.write_text(
-        path.read_text().replace("]\n\n\ndef serve", "]\nprint(*(s.getsockname()[1] for s in servers), flush=True)\n\n\ndef serve")
+        script.replace("]\n\n\ndef serve", "]\nprint(*(s.getsockname()[1] for s in servers), flush=True)\n\n\ndef serve")
     )
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         ports = server.stdout.readline().split()
-        Here(it.kind, it.version).run([f"127.0.0.1:{port}" for port in ports], 20.0, None)
+        Here(it.kind, it.version).run([f"{APART}:{port}" for port in ports], 20.0, None)
         out = server.stdout.read()
         assert server.wait(20) == 0
     recorded = [words for line in made.lines for words in line.requests]

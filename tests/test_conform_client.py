@@ -31,7 +31,7 @@ from ggml_rpc_ref.server import communicator
 from ggml_rpc_ref.spec.rules import FOR_CLIENTS
 from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, V8_0_0, Version
 from tests.support import requirements
-from tests.support.mini_client import Died, Here, Link, Mini
+from tests.support.mini_client import APART, Died, Here, Link, Mini
 from tests.support.sabotage_clients import SABOTAGED
 
 HERE = Path(__file__).parent
@@ -45,10 +45,6 @@ FEW = [
     "data.hash-asked/no-cache", "data.hash-large", "data.copy-refused", "graph.status/failed", "comm.refused",
 ]  # fmt: skip
 """One or a few cases of each rule: of those that differ in the command alone, one."""
-
-
-APART = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-"""Where servers listen without strangers: other tests' clients try ports of 127.0.0.1 again whose servers have gone."""
 
 
 def judged(

@@ -5,6 +5,7 @@ It speaks by the tables and by `Connection`, and shares nothing else with the cl
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Thread
@@ -53,6 +54,8 @@ from ggml_rpc_ref.spec.versions import Version, accepts
 
 LARGE = 10 * 2**20 + 4
 PATIENCE = 20.0
+APART = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+"""Where servers listen without strangers: other tests' clients try ports of 127.0.0.1 again whose servers have gone."""
 
 
 class Died(Exception):  # noqa: N818  (how a process ends)
