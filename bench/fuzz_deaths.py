@@ -2,16 +2,17 @@
 
     .venv/bin/python -m bench.fuzz_deaths 3.6.1 [--jobs 2] [--seconds 600] [--coverage] [--no-feedback] [--finds DIRECTORY]
 
-It writes bench/fuzz_deaths.json, of which no measured row is kept yet: for each version how many different deaths (by signal and
-place) and other finds, when the n-th death was found, how many steps its session has and had before it was made smaller, how often
-it was seen again, messages a second, edges where the server counts them (`upstream install VERSION --coverage`). Where a server
-dies, and the sessions that make it, stay in DIRECTORY, a temporary one by default: they are for its makers.
+It writes bench/fuzz_deaths.json: for each version how many different deaths (by signal and place) and other finds, when the n-th
+death was found, how many steps its session has and had before it was made smaller, how often it was seen again, messages a second,
+edges where the server counts them (`upstream install VERSION --coverage`). Where a server dies, and the sessions that make it, stay
+in DIRECTORY, a temporary one by default: they are for its makers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -88,7 +89,9 @@ def main() -> None:
     table: dict[str, Any] = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     ways = [word for word, is_so in (("coverage", arguments.coverage), ("no feedback", arguments.no_feedback)) if is_so]
     table[", ".join([arguments.version, *ways])] = row
-    TABLE.write_text(json.dumps(table, indent=1) + "\n")
+    # a find on a line
+    rows = re.sub(r'\{\s+"signal".*?\}', lambda find: re.sub(r"\s+", " ", find[0]), json.dumps(table, indent=1), flags=re.DOTALL)
+    TABLE.write_text(rows + "\n")
 
 
 if __name__ == "__main__":
