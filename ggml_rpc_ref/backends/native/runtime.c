@@ -231,6 +231,11 @@ static void compute_phase(struct pool *pool, struct job *job)
 /* Bytes of scratch memory that a node needs. */
 static int64_t scratch_of(const struct geometry *g, int threads) { return aligned(g->shared) + threads * aligned(g->own); }
 
+/* Where scratch memory of no bytes lies: an operation on no bytes wants an address all the same (C11 7.24.1). */
+static _Alignas(64) uint8_t nothing[64];
+
+static uint8_t *scratch_memory(const struct run *run) { return run->scratch ? run->scratch : nothing; }
+
 /* Get the scratch memory that the largest node needs, once for a run: fresh pages cost more than most nodes. */
 static bool make_room(struct pool *pool, struct run *run)
 {
@@ -275,7 +280,7 @@ int run_some(struct pool *pool, struct run *run, int64_t nanoseconds)
         const struct node *node = run->nodes + run->node;
         const struct geometry *g = node->of;
         if (g->small) { /* most nodes of a token: no counter, and a look at the clock now and then */
-            run_small(node, run->scratch, &outcome);
+            run_small(node, scratch_memory(run), &outcome);
             if (atomic_load_explicit(&outcome, memory_order_relaxed) != DONE)
                 return BAD_INDEX;
             if ((++run->node & 63) == 0 && run->node < run->count && now() > deadline)
@@ -283,7 +288,7 @@ int run_some(struct pool *pool, struct run *run, int64_t nanoseconds)
             continue;
         }
         struct job job = {.node = node, .phase = &g->phase[run->phase], .deadline = deadline, .outcome = &outcome,
-                          .scratch = run->scratch, .shared = aligned(g->shared), .own = aligned(g->own)};
+                          .scratch = scratch_memory(run), .shared = aligned(g->shared), .own = aligned(g->own)};
         atomic_init(&job.next, run->unit);
         compute_phase(pool, &job);
         if (atomic_load(&outcome) == BAD_INDEX)
