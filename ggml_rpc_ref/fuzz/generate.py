@@ -28,7 +28,7 @@ USUAL: Final[dict[Callable[[Client], None], float]] = {
 _CHOICE: Final = USUAL | ACTS
 BY_NAME: Final[dict[str, Callable[[Client], None]]] = {act.__name__: act for act in _CHOICE}
 """Name to act: what a session may be about, beside the ops."""
-ACT_WEIGHTS: Final[dict[str, float]] = {act.__name__: weight**0.5 for act, weight in _CHOICE.items()}
+ACT_WEIGHTS: Final[dict[str, float]] = {act.__name__: weight**0.25 for act, weight in _CHOICE.items()}
 """Name of an act to how often a session is about it: the rare ones less rarely than among others."""
 
 
