@@ -7,7 +7,7 @@ for each tensor, waits for the interpreter twice.
 
 All of it is forgotten as soon as a buffer comes or goes, and plans as soon as a stored graph does, before the next request is
 read. Nothing here knows a rule of the protocol: a request that would be refused is never put down, and one that differs in a single
-bit goes to its handler.
+bit goes to its handler. Of GET_ALLOC_SIZE, whose answer follows from few of its bytes, the others may differ (`_masks`).
 """
 
 from __future__ import annotations
