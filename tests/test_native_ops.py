@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from ggml_rpc_ref.backends import disturbed
+from ggml_rpc_ref.backends.changes import CHANGES
 from ggml_rpc_ref.backends.native import Native, unavailable
-from ggml_rpc_ref.backends.native.backend import CHANGES
 from ggml_rpc_ref.backends.native.library import kernel_ops
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import OPS, ops_of

@@ -21,6 +21,7 @@ from ggml_rpc_ref.backends import (
     one_after_the_other,
     out_of_memory,
 )
+from ggml_rpc_ref.backends.changes import CHANGES
 from ggml_rpc_ref.backends.cuda.device import Launch, Recorded
 from ggml_rpc_ref.backends.cuda.geometry import argument, layout_of
 from ggml_rpc_ref.backends.cuda.launches import PLANNERS, Limits, Plan, is_aligned
@@ -40,19 +41,6 @@ MOST_KINDS: Final = 4096
 """Kinds of nodes that are remembered."""
 OUTCOME: Final = 256
 """Bytes before the scratch memory of a plan; the first four are the word that says whether an index was out of range."""
-
-CHANGES = frozenset({
-    "ARGSORT.ties", "CLAMP.strides", "CONCAT.blocks", "CONCAT.rows", "CONV_2D_DW.f16", "CONV_TRANSPOSE_2D.images",
-    "DSV4_HC_POST.no-comb", "DSV4_HC_PRE.scale", "FILL.f16", "FLASH_ATTN_EXT.hidden", "GATED_DELTA_NET.snapshots",
-    "GATED_DELTA_NET.state-slots", "GLU.bf16", "IM2COL.kernel", "IM2COL_3D.kernel", "IM2COL_BACK.f16", "L2_NORM.strides",
-    "MUL_MAT.f16-activations", "MUL_MAT.hint", "NORM.strides", "OUT_PROD.f16", "PAD.before", "POOL_1D.nan", "POOL_2D.nan",
-    "ROPE.offset", "ROPE_BACK.offset", "SCALE.bf16", "SET_ROWS.f16", "SSM_SCAN.groups", "SSM_SCAN.snapshots",
-    "TIMESTEP_EMBEDDING.odd", "UNARY.bf16",
-})  # fmt: skip
-"""Ids in `spec.op_changes` that the kernels know; nodes of an op with another change are the oracle's.
-
-Where a change is of types or strides, a kernel knows it by taking them; where it is of the meaning, by `changes` of its geometry.
-"""
 MISSING: Any = object()
 
 
