@@ -8,17 +8,33 @@ hands on the first bytes that it does not. What a request means, and for how lon
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from enum import IntEnum
 from importlib import import_module
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import module_from_spec
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-try:
-    compiled: Any = import_module("ggml_rpc_ref.net._again")
-except ImportError:
-    compiled = None
+VARIABLE: Final = "GGML_RPC_REF_AGAIN"
+"""Environment variable with the path of a module that was compiled apart (`backends/native/build.py`), to use in its place."""
+
+
+def _compiled() -> Any:
+    try:
+        if VARIABLE not in os.environ:
+            return import_module("ggml_rpc_ref.net._again")
+        loader = ExtensionFileLoader("_again", os.environ[VARIABLE])
+        module = module_from_spec(ModuleSpec("_again", loader, origin=loader.path))
+        loader.exec_module(module)
+    except ImportError:
+        return None
+    return module
+
+
+compiled: Any = _compiled()
 """again.c as a module; None where it was not built."""
 
 MOST: Final = 128

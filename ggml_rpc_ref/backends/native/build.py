@@ -5,8 +5,8 @@ first used. A module that can't be compiled, for want of a compiler or of its fl
 
     python ggml_rpc_ref/backends/native/build.py avx2 DIRECTORY
 
-compiles one variant with AddressSanitizer and UndefinedBehaviorSanitizer into a directory, and prints the variables with which
-Python loads it in the place of the others: `.ci/sanitize` has a run of it.
+compiles one variant, and `net/again.c`, with AddressSanitizer and UndefinedBehaviorSanitizer into a directory, and prints the
+variables with which Python loads them in the place of the others: `.ci/sanitize` has a run of it.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def sanitized(variant: str, directory: Path) -> dict[str, str]:
     table, module = directory / f"_{variant}.c", directory / f"_{variant}.so"
     with contextlib.redirect_stdout(sys.stderr):  # cffi says what it writes
         builder(variant, alone=True).emit_c_code(str(table))
-    flags = [*FLAGS, *VARIANTS[variant], "-fPIC", f"-I{sysconfig.get_paths()['include']}", *SANITIZED]
+    flags = [*FLAGS, *VARIANTS[variant], "-fPIC", "-Iggml_rpc_ref/net", f"-I{sysconfig.get_paths()['include']}", *SANITIZED]
 
     def compile_one(source: Path) -> str:
         made = directory / f"{source.as_posix().replace('/', '-')}.o"
@@ -129,6 +129,12 @@ def sanitized(variant: str, directory: Path) -> dict[str, str]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compile_one, [table, *sources()]))
     subprocess.run([*compiler, "-shared", *objects, "-o", str(module), "-pthread", "-lm", *SANITIZED], check=True)
+    # what reads a peer's bytes in C, in the same way
+    answering, answers = directory / "_again.c", directory / "_again.so"
+    with contextlib.redirect_stdout(sys.stderr):
+        again_builder().emit_c_code(str(answering))
+    both = [compile_one(answering), compile_one(Path("ggml_rpc_ref/net/again.c"))]
+    subprocess.run([*compiler, "-shared", *both, "-o", str(answers), *SANITIZED], check=True)
     runtime = subprocess.run([*compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
     return {
         "LD_PRELOAD": runtime,
@@ -136,6 +142,7 @@ def sanitized(variant: str, directory: Path) -> dict[str, str]:
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "GGML_RPC_REF_NATIVE": str(module.resolve()),
+        "GGML_RPC_REF_AGAIN": str(answers.resolve()),
     }
 
 
