@@ -35,6 +35,17 @@ name = "ours"
 [[servers]]
 endpoint = "127.0.0.1:9"
 """
+CLIENTS = f"""
+[[servers]]
+name = "a client"
+client = "{sys.executable} -m ggml_rpc_ref.client.scenario {{endpoint}} --as 2.0.0"
+only = ["frame.requests", "tensor.zero-filled"]
+
+[[servers]]
+name = "no client"
+client = "/nowhere/client {{endpoint}}"
+only = ["frame.requests"]
+"""
 
 
 def conform(*words: str) -> tuple[int, str, str]:
@@ -77,6 +88,19 @@ def test_several_servers_have_one_report_and_a_second_run_goes_on(tmp_path: Path
     assert rows(json.loads(data.read_text())) == found
 
 
+def test_clients_are_judged_beside_servers(tmp_path: Path) -> None:
+    file, data = tmp_path / "fleet.toml", tmp_path / "fleet.json"
+    file.write_text(FLEET.partition("[[servers]]\nendpoint")[0] + CLIENTS)
+    jsonschema.validate(tomllib.loads(file.read_text()), json.loads((SCHEMAS / "targets.json").read_text()))
+    code, printed, _ = conform("--targets", str(file), "--report", str(data))
+    assert code == 3
+    assert "a client: conformant; protocol 2.0.0, 3 cases: 3 PASS" in printed
+    assert "no client: unreachable; can't start /nowhere/client" in printed
+    content = json.loads(data.read_text())
+    jsonschema.validate(content, json.loads((SCHEMAS / "fleet.json").read_text()))
+    assert [row["report"]["target"]["party"] for row in content["servers"]] == ["server", "server", "client", "client"]
+
+
 def test_a_result_is_of_no_use_once_it_is_judged_otherwise(tmp_path: Path) -> None:
     kept, member = fleet.Kept(tmp_path), Member("a", only=("device.count",))
     row = fleet.row_of(member, fleet.Outcome.CONFORMANT, "")
@@ -112,7 +136,11 @@ def test_a_failure_is_heard_unless_it_is_expected(tmp_path: Path) -> None:
         ("[[servers]]\njobs = 0", "timeout is to be above 0, jobs and repeat at least 1"),
         ("[[servers]]\nendpoint = 'a:b'", "server 1 (a:b): "),
         ("[[servers]]\nspawn = 'rpc-server'", "must hold {port}"),
-        ("[[servers]]\nendpoint = '127.0.0.1:1'\nspawn = 'x {port}'", "either endpoint or spawn"),
+        ("[[servers]]\nendpoint = '127.0.0.1:1'\nspawn = 'x {port}'", "one of endpoint, spawn and client"),
+        ("[[servers]]\nclient = 'x {endpoint}'\nspawn = 'x {port}'", "one of endpoint, spawn and client"),
+        ("[[servers]]\nclient = 'x'", "must hold {endpoint}"),
+        ("[[servers]]\nclient = 'x \"{endpoint}'", "No closing quotation"),
+        ("[[servers]]\nclient = 'x {endpoint}'\nonly = ['device.index']", "no case and no rule matches 'device.index'"),
         ("[[servers]]\nprofile = 'most'", "--profile most: there is full"),
         ("[[servers]]\nversion = '9.9.9'", "version 9.9.9: known are 1.0.0"),
         ("[[servers]]\nonly = ['device.nothing']", "device.nothing"),

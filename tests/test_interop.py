@@ -1,4 +1,4 @@
-"""The interop matrix: a small one is made here; the picture of the full one is drawn from its data, whose rules exist."""
+"""The interop matrix of servers and clients: a small one is made here; of the full one the picture is drawn from its data."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ggml_rpc_ref.conformance import interop
 from ggml_rpc_ref.derive.interop import picture
 from ggml_rpc_ref.spec.rules import RULES
 from ggml_rpc_ref.spec.versions import PROFILES
+from tests.support.command import run_command
 
 BENCH = Path(__file__).parent.parent / "bench"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -23,10 +24,12 @@ SVG = "{http://www.w3.org/2000/svg}"
 def test_a_small_matrix_of_our_own_ends(tmp_path: Path) -> None:
     files = [tmp_path / f"matrix.{form}" for form in ("json", "html", "svg")]
     words = ["interop", "--ours-only", "--version", "2.0.0", "--only", "device.index", "--only", "buffer.alloc-size/1"]
+    words += ["--only", "frame.requests/*"]
     for file in files:
         words += ["--report", str(file)]
     done = subprocess.run([sys.executable, "-m", "ggml_rpc_ref", *words], capture_output=True, text=True, timeout=300, check=False)
-    assert (done.returncode, done.stdout) == (0, "ours 2.0.0: conformant; protocol 2.0.0, 1 cases: 1 PASS\n")
+    said = [f"{name}: conformant; protocol 2.0.0, 1 cases: 1 PASS\n" for name in ("ours 2.0.0", "ours 2.0.0, client")]
+    assert (done.returncode, done.stdout) == (0, "".join(said))
     matrix = json.loads(files[0].read_text())
     (row,) = matrix["servers"]
     assert (row["whose"], row["protocol"], row["levels"], row["sections"]) == (
@@ -35,6 +38,8 @@ def test_a_small_matrix_of_our_own_ends(tmp_path: Path) -> None:
         {"MUST": [1, 1]},
         {"buffer": [1, 1]},
     )
+    (client,) = matrix["clients"]
+    assert (client["whose"], client["protocol"], client["sections"]) == ("ours", "2.0.0", {"frame": [1, 1]})
     (pair,) = matrix["pairs"]
     assert (pair["server"], pair["speaks"], pair["client"], pair["outcome"]) == ("ours", "2.0.0", "2.0.0", "works")
     assert "ours 2.0.0" in files[1].read_text()
@@ -45,6 +50,14 @@ def case(rule: str, verdict: str, level: str = "MUST") -> dict[str, Any]:
     return {"rule": rule, "broken_rule": rule, "verdict": verdict, "level": level}
 
 
+def test_patterns_that_match_no_client_judge_none() -> None:
+    done = run_command("interop", "--ours-only", "--version", "2.0.0", "--only", "buffer.alloc-size/1")
+    assert (done.returncode, done.stdout) == (0, "ours 2.0.0: conformant; protocol 2.0.0, 1 cases: 1 PASS\n")
+    wrong = run_command("interop", "--ours-only", "--only", "buffer.alloc-size/1", "--only", "nobody.knows")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "no case and no rule matches 'nobody.knows'" in wrong.stderr
+
+
 def test_a_server_comes_down_to_shares_and_broken_rules() -> None:
     cases = [
         case("data.copy", "PASS"),
@@ -53,8 +66,8 @@ def test_a_server_comes_down_to_shares_and_broken_rules() -> None:
         case("data.in-tensor", "CRASH") | {"broken_rule": "session.survives"},
         case("session.concurrent", "FAIL", "SHOULD"),
     ]
-    report = {"cases": cases, "counts": {}, "target": {"protocol": "3.6.1", "device_count": 1}}
-    row = interop.server({"name": "a", "exit_status": 4, "error": "", "report": report})
+    report = {"cases": cases, "counts": {}, "target": {"party": "server", "protocol": "3.6.1", "device_count": 1}}
+    row = interop.row_of({"name": "a", "exit_status": 4, "error": "", "report": report})
     assert row["levels"] == {"MUST": [1, 3], "SHOULD": [0, 1]}
     assert row["sections"] == {"data": [1, 3], "session": [0, 1]}
     assert row["broken"] == {"session.concurrent": "FAIL", "session.survives": "CRASH"}

@@ -59,7 +59,7 @@ def conform(
     targets: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Judge the servers that this file names (TOML or JSON); the options here hold for all of them."
+            metavar="FILE", help="Judge the servers and clients that this file names (TOML or JSON); the options here hold for all."
         ),
     ] = None,
     at_once: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="With --targets: N servers at a time.")] = 4,
@@ -94,7 +94,15 @@ def conform(
         if target or spawn or name or write_expect or reproduce:
             raise Misuse("--targets names the servers: HOST:PORT, --spawn, --name, --write-expect and --reproduce are for one")
         common = Member(
-            "", "", "", own, timeout, jobs, repeat, profile, i_own_this_target, str(expect or ""), _words(only), _words(skip)
+            version=own,
+            timeout=timeout,
+            jobs=jobs,
+            repeat=repeat,
+            profile=profile,
+            owned=i_own_this_target,
+            expect=str(expect or ""),
+            only=_words(only),
+            skip=_words(skip),
         )
         members = read(targets, common)
         raise typer.Exit(judge_fleet(members, Crew(at_once, dask, keep, tuple(report or ()), as_json)))

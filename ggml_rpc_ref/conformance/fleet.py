@@ -1,4 +1,4 @@
-"""Many servers: a file that names them, a judge of each in a process of its own or on a cluster, one report of all.
+"""Many servers and clients: a file that names them, a judge of each in a process of its own or on a cluster, one report of all.
 
     [defaults]
     timeout = 10
@@ -12,6 +12,9 @@
     spawn = "rpc-server -H 127.0.0.1 -p {port}"
     expect = "known.json"
 
+    [[servers]]
+    client = "my-client {endpoint}"
+
 As TOML, or with the same names as JSON. What a server does not say, the defaults say. schema/targets.json describes the form.
 """
 
@@ -20,18 +23,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import ggml_rpc_ref
-from ggml_rpc_ref.conformance.case import CASES
+from ggml_rpc_ref.conformance.case import CASES, Case
 from ggml_rpc_ref.conformance.choosing import select
+from ggml_rpc_ref.conformance.clients import judging as of_clients
+from ggml_rpc_ref.conformance.clients.cases import CLIENT_CASES
+from ggml_rpc_ref.conformance.clients.program import Command
 from ggml_rpc_ref.conformance.diagnosis import check_profile
-from ggml_rpc_ref.conformance.events import CaseEnded, Report
+from ggml_rpc_ref.conformance.events import CaseEnded, Event, Report
 from ggml_rpc_ref.conformance.expect import Expected, load
 from ggml_rpc_ref.conformance.report import SCHEMA_VERSION, Outcome, as_json, outcome
 from ggml_rpc_ref.conformance.runner import Options, judge
@@ -42,21 +49,25 @@ from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.spec.versions import PROFILES, Version
 
+ANSWERS = 4
+"""A client asks for many answers in a run; `conform-client` grants it as many times what `conform` grants an answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One server of a fleet, and how it is judged; what is meant by each option, `conform --help` says.
+    """One server of a fleet, or one client, and how it is judged; what is meant by each option, `conform --help` says.
 
     Attributes:
         name: what reports call it; unique in the fleet.
         endpoint: HOST:PORT of a running one.
-        spawn: the command that starts one; with neither our own is started.
-        version: judge it as a client of this protocol version; "": as the version that it announces.
-        timeout: seconds that one answer may take.
+        spawn: the command that starts one; with neither this nor `client` our own is started.
+        client: the command of a client instead, judged as `conform-client` does: we play the server, {endpoint} becomes where.
+        version: judge it as a client of this protocol version; "": as the version that it announces. Of a client, what it speaks.
+        timeout: seconds that one answer may take; a client's run may take ANSWERS times that.
         jobs: cases at a time.
         repeat: how often each case is run.
-        profile: what is asked of it.
-        owned: whether cases that may crash it are put to it on another machine.
+        profile: what is asked of it; of a server alone.
+        owned: whether cases that may crash it are put to it on another machine; of a server alone.
         expect: the file of its expected failures, "" for none.
         only: patterns of the cases that are put to it; none: all.
         skip: patterns of those that are not.
@@ -65,6 +76,7 @@ class Member:
     name: str = ""
     endpoint: str = ""
     spawn: str = ""
+    client: str = ""
     version: str = ""
     timeout: float = 5.0
     jobs: int = 1
@@ -77,18 +89,20 @@ class Member:
 
     def check(self) -> None:
         """Raise Misuse where it can't be judged as it stands."""
-        if self.endpoint and self.spawn:
-            raise Misuse("give either endpoint or spawn, not both")
+        if (self.endpoint, self.spawn, self.client).count("") < 2:
+            raise Misuse("give one of endpoint, spawn and client, not several")
         if self.endpoint:
             parse_endpoint(self.endpoint)
         if self.spawn:
             from_command(self.spawn)
+        if self.client:
+            self.program()
         if self.version and self.own not in PROFILES:
             raise Misuse(f"version {self.version}: known are {', '.join(map(str, PROFILES))}")
         if self.timeout <= 0 or self.jobs < 1 or self.repeat < 1:
             raise Misuse("timeout is to be above 0, jobs and repeat at least 1")
         check_profile(self.profile)
-        select(self.only, self.skip)
+        self.chosen()
         if self.expect:
             load(Path(self.expect))
 
@@ -109,15 +123,35 @@ class Member:
         found.name = self.name
         return found
 
+    def program(self) -> Command:
+        """Return the client.
+
+        Raises:
+            Misuse: where its command can't be read, or does not hold {endpoint}.
+        """
+        try:
+            return Command(shlex.split(self.client), self.name)
+        except ValueError as error:
+            raise Misuse(f"client {self.client!r}: {error}") from None
+
+    @property
+    def known(self) -> Mapping[str, Case]:
+        """All cases for what it is."""
+        return CLIENT_CASES if self.client else CASES
+
+    def chosen(self) -> list[Case]:
+        """Return the cases that are put to it."""
+        return select(self.only, self.skip, self.known)
+
     def options(self) -> Options:
-        """Return how it is judged."""
+        """Return how it is judged, where it is a server."""
         return Options(self.timeout, self.owned, self.profile, self.repeat, self.jobs, self.own)
 
     @property
     def mark(self) -> str:
         """What its result depends on, beside the server: a result with another mark is of no use any more."""
         known = Path(self.expect).read_text(encoding="utf-8") if self.expect else ""
-        said = json.dumps([asdict(self), known, ggml_rpc_ref.__version__, list(CASES)])
+        said = json.dumps([asdict(self), known, ggml_rpc_ref.__version__, list(self.known)])
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
@@ -157,7 +191,7 @@ def read(path: Path, defaults: Member | None = None) -> list[Member]:
         raise Misuse(f"{path} is not a fleet: it has a list `servers`, and perhaps `defaults`")
     base = _member(path, "defaults", content.get("defaults", {}), defaults or Member())
     members = [_member(path, f"server {number}", row, base) for number, row in enumerate(rows, 1)]
-    named = [replace(member, name=member.name or member.endpoint or member.spawn or "ggml-rpc-ref serve") for member in members]
+    named = [replace(member, name=member.name or _command_or_address(member)) for member in members]
     for number, member in enumerate(named, 1):
         try:
             member.check()
@@ -166,6 +200,10 @@ def read(path: Path, defaults: Member | None = None) -> list[Member]:
         if member.name in {other.name for other in named[: number - 1]}:
             raise Misuse(f"{path}, server {number}: another one is called {member.name}; give each a `name`")
     return named
+
+
+def _command_or_address(member: Member) -> str:
+    return member.endpoint or member.spawn or member.client or "ggml-rpc-ref serve"
 
 
 def _member(path: Path, where: str, row: Any, base: Member) -> Member:
@@ -187,20 +225,20 @@ def _member(path: Path, where: str, row: Any, base: Member) -> Member:
 
 
 def judge_member(member: Member, heard: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
-    """Judge one server from beginning to end, and return its row of the fleet's report.
+    """Judge one server or client from beginning to end, and return its row of the fleet's report.
 
-    A server that can't be reached has a row that says so; an interrupt (KeyboardInterrupt) ends the run, and the row holds what was
-    judged before.
+    One that can't be reached, or started, has a row that says so; an interrupt (KeyboardInterrupt) ends the run, and the row holds
+    what was judged before.
 
     Args:
-        member: the server.
+        member: the server or client.
         heard: gets a line for each failure that was not expected, as it is found.
     """
     expected = load(Path(member.expect)) if member.expect else None
     known: Mapping[str, Expected] = expected or {}
-    report, error = Report(target=member.name), ""
+    report, error = Report(target=member.name, known=member.known), ""
     try:
-        for event in judge(member.target(), select(member.only, member.skip), member.options()):
+        for event in _judged(member):
             report.take(event)
             if isinstance(event, CaseEnded) and event.result.verdict not in NO_FAULT and not is_expected(event.result, known):
                 heard(f"{event.result.verdict} {event.result.case.id}: {event.result.detail}")
@@ -212,9 +250,16 @@ def judge_member(member: Member, heard: Callable[[str], object] = lambda _: None
     return row_of(member, status, error, as_json(report, status, expected))
 
 
+def _judged(member: Member) -> Iterator[Event]:
+    if not member.client:
+        return judge(member.target(), member.chosen(), member.options())
+    how = of_clients.Options(ANSWERS * member.timeout, member.own, repeat=member.repeat, jobs=member.jobs)
+    return of_clients.judge(member.program(), member.chosen(), how)
+
+
 def row_of(member: Member, status: Outcome, error: str, report: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return a server's row of the fleet's report."""
-    run = dict(report) if report else as_json(Report(target=member.name), status)
+    """Return the row of a server or client in the fleet's report."""
+    run = dict(report) if report else as_json(Report(target=member.name, party="client" if member.client else "server"), status)
     return {"name": member.name, "mark": member.mark, "exit_status": int(status), "error": error, "report": run | {"error": error}}
 
 

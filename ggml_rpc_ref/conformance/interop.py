@@ -1,6 +1,6 @@
-"""What a fleet's report comes down to: for each server how many cases pass, by level and by section, and the rules that it breaks.
+"""What a fleet's report comes down to: for each server and client how many cases pass, by level and section, and what it breaks.
 
-The interop matrix is this for every server that can be had, beside how clients of each version get on with servers of each.
+The interop matrix is this for all that can be had, beside how clients of each version get on with servers of each.
 """
 
 from __future__ import annotations
@@ -21,25 +21,28 @@ def matrix(fleet: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], whose: 
     """Return the matrix.
 
     Args:
-        fleet: the report of all servers, as `fleet.fleet_as_json` returns it.
+        fleet: the report of all servers and clients, as `fleet.fleet_as_json` returns it.
         pairs: how clients get on with servers, as the rows of spec/skew.json.
-        whose: name of a server to whose it is: "ours", or a package.
+        whose: name of a server or client to whose it is: "ours", or a package.
     """
+    rows = [row_of(row) | {"whose": whose[row["name"]]} for row in fleet["servers"]]
     return {
         "schema_version": VERSION,
         "tool": {"name": "ggml-rpc-ref", "version": ggml_rpc_ref.__version__},
         "started": fleet["started"],
-        "servers": [server(row) | {"whose": whose[row["name"]]} for row in fleet["servers"]],
+        "servers": [row for row in rows if row["party"] == "server"],
+        "clients": [row for row in rows if row["party"] == "client"],
         "pairs": list(pairs),
     }
 
 
-def server(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a server's row of a fleet's report comes down to."""
+def row_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the row of a server or client in a fleet's report comes down to."""
     cases = row["report"]["cases"]
     target = row["report"]["target"]
     return {
         "name": row["name"],
+        "party": target["party"],
         "protocol": target["protocol"],
         "devices": target["device_count"],
         "exit_status": row["exit_status"],

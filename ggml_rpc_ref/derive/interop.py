@@ -1,4 +1,4 @@
-"""The interop matrix as a picture: servers down, sections of the rules and versions of clients across."""
+"""The interop matrix as a picture: servers, then clients, down; sections of the rules and versions of clients across."""
 
 from __future__ import annotations
 
@@ -29,34 +29,56 @@ MOST = 0.95
 
 def picture(matrix: Mapping[str, Any]) -> str:
     """Return the SVG of a matrix as `conformance.interop.matrix` returns it."""
-    servers = matrix["servers"]
-    sections = [name for name in SECTIONS if any(name in row["sections"] for row in servers)]
+    servers, clients = matrix["servers"], matrix.get("clients", [])
+    sections = [name for name in SECTIONS if any(name in row["sections"] for row in (*servers, *clients))]
     width = 2 * EDGE + NAME + CELL * (len(sections) + 1) + EDGE + CLIENT * len(PROFILES)
-    height = 2 * EDGE + HEAD + ROW * len(servers)
-    title = "Servers judged by the conformance suite, and how clients of each version get on with them"
+    below = EDGE + HEAD + ROW * len(servers)  # where the clients begin
+    height = below + EDGE + (HEAD + ROW * len(clients) if clients else 0)
+    title = "Servers and clients judged by the conformance suite, and how clients of each version get on with servers"
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
         f"<title>{title}, {matrix['started'][:10]}</title>",
         f"<style>{STYLE}</style>",
         f'<rect class="ground" width="{width}" height="{height}"/>',
-        *_head(sections),
-        *(line for number, row in enumerate(servers) for line in _row(matrix, row, sections, EDGE + HEAD + ROW * number)),
+        *_head("Servers: cases that pass, of those that could be judged", sections, EDGE),
+        *_versions(sections),
+        *(line for number, row in enumerate(servers) for line in _server(matrix, row, sections, EDGE + HEAD + ROW * number)),
+        *(_head("Clients: the same, by the rules that bind clients", sections, below) if clients else ()),
+        *(line for number, row in enumerate(clients) for line in _shares(row, sections, below + HEAD + ROW * number)),
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _head(sections: list[str]) -> Iterator[str]:
-    clients = EDGE + NAME + CELL * (len(sections) + 1) + EDGE
-    yield f'<text class="head" x="{EDGE}" y="{EDGE + 14}">Cases that pass, of those that could be judged</text>'
-    yield f'<text class="head" x="{clients}" y="{EDGE + 14}">Clients of each version: ✓ works, ✗ breaks, – refused</text>'
+def _head(words: str, sections: list[str], y: int) -> Iterator[str]:
+    yield f'<text class="head" x="{EDGE}" y="{y + 14}">{words}</text>'
     for column, name in enumerate((*sections, "all")):
-        yield _text(EDGE + NAME + CELL * column + CELL / 2, EDGE + HEAD - 10, name, "number soft")
+        yield _text(EDGE + NAME + CELL * column + CELL / 2, y + HEAD - 10, name, "number soft")
+
+
+def _versions(sections: list[str]) -> Iterator[str]:
+    """Yield the head of the part that shows how clients of each version get on with the servers."""
+    start = _start(sections)
+    yield f'<text class="head" x="{start}" y="{EDGE + 14}">Clients of each version: ✓ works, ✗ breaks, – refused</text>'
     for column, version in enumerate(PROFILES):
-        yield _text(clients + CLIENT * column + CLIENT / 2, EDGE + HEAD - 10, str(version), "number soft")
+        yield _text(start + CLIENT * column + CLIENT / 2, EDGE + HEAD - 10, str(version), "number soft")
 
 
-def _row(matrix: Mapping[str, Any], row: Mapping[str, Any], sections: list[str], y: int) -> Iterator[str]:
+def _start(sections: list[str]) -> int:
+    return EDGE + NAME + CELL * (len(sections) + 1) + EDGE
+
+
+def _server(matrix: Mapping[str, Any], row: Mapping[str, Any], sections: list[str], y: int) -> Iterator[str]:
+    yield from _shares(row, sections, y)
+    for column, version in enumerate(() if row["error"] else PROFILES):
+        outcomes = [pair["outcome"] for pair in matrix["pairs"] if _is_of(pair, row) and pair["client"] == str(version)]
+        # several clients of one version: ours and genuine ones
+        worst = max(outcomes, key=list(SIGNS).index, default="")
+        yield from _cell(_start(sections) + CLIENT * column, y, CLIENT, *SIGNS.get(worst, ("", "none")))
+
+
+def _shares(row: Mapping[str, Any], sections: list[str], y: int) -> Iterator[str]:
+    """Yield the name of a server or client and how many cases of each section pass, or why it was not judged."""
     yield f'<text x="{EDGE}" y="{y + 16}">{escape(row["name"])}</text>'
     if row["error"]:
         yield f'<text class="soft" x="{EDGE + NAME}" y="{y + 16}">{escape(row["error"][:90])}</text>'
@@ -65,12 +87,6 @@ def _row(matrix: Mapping[str, Any], row: Mapping[str, Any], sections: list[str],
     for column, (passed, judged) in enumerate([*(row["sections"].get(name, (0, 0)) for name in sections), everything]):
         colour = "none" if not judged else "all" if passed == judged else "most" if passed >= MOST * judged else "few"
         yield from _cell(EDGE + NAME + CELL * column, y, CELL, f"{passed}/{judged}" if judged else "", colour)
-    start = EDGE + NAME + CELL * (len(sections) + 1) + EDGE
-    for column, version in enumerate(PROFILES):
-        outcomes = [pair["outcome"] for pair in matrix["pairs"] if _is_of(pair, row) and pair["client"] == str(version)]
-        # several clients of one version: ours and genuine ones
-        worst = max(outcomes, key=list(SIGNS).index, default="")
-        yield from _cell(start + CLIENT * column, y, CLIENT, *SIGNS.get(worst, ("", "none")))
 
 
 def _is_of(pair: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
