@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from ggml_rpc_ref.fuzz import (
     Progressed,
     Session,
     Store,
+    engine,
     mutate,
 )
 from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
@@ -63,6 +65,8 @@ from ggml_rpc_ref.spec.messages import (
     DeviceCount,
     FreeBuffer,
     GetAlignment,
+    GetDeviceMemory,
+    GetDeviceMemoryReply,
     GetTensor,
     GraphRecompute,
     Hello,
@@ -773,6 +777,58 @@ def test_memory_that_stays_taken_is_found(tmp_path: Path) -> None:
 
     (find,) = finds_on(InProcess(tmp_path, Sabotage(session=Leaky)), plain=True, ops=("ADD",))
     assert (find.kind, find.rule) == (Kind.LEAK, "session.frees")
+
+
+class Small(InProcess):
+    """A server of little memory; each of its connections gives back late what it had, or never."""
+
+    restartable = True
+    starts = 0
+
+    def __init__(self, cache: Path, memory: int, seconds: float) -> None:
+        class Late(handlers.Session):
+            def handle(self, message: object) -> object:
+                # so that its memory is not counted by what it says
+                return (
+                    GetDeviceMemoryReply(free_mem=2**30, total_mem=2**30)
+                    if isinstance(message, GetDeviceMemory)
+                    else super().handle(message)
+                )
+
+            def close(self) -> None:
+                if seconds:
+                    Timer(seconds, super().close).start()
+                else:
+                    super().close()
+
+        self._cache, self._late, self._memory = cache, Sabotage(session=Late), memory
+        super().__init__(cache, self._late, memory=memory)
+
+    def start(self) -> None:
+        """Begin to listen, with all memory free."""
+        if self.starts:
+            self.stop()
+            super().__init__(self._cache, self._late, memory=self._memory)
+        self.starts += 1
+        super().start()
+
+
+@pytest.mark.parametrize(
+    ("memory", "seconds", "found"),
+    [(2**14, 0.0, 0), (2**17, 0.3, 0), (2**17, 3600.0, 1)],
+    ids=["less than a session wants", "given back late", "given back never"],
+)
+def test_what_lacks_memory_is_not_accused_of_it_but_of_keeping_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, seconds: float, found: int
+) -> None:
+    monkeypatch.setattr(engine, "SETTLING", 1.0)
+    server = Small(tmp_path, memory, seconds)
+    options = Options(max_time=30.0, max_messages=600, plain=True, ops=("ADD",), shrink=0.0, tries=1)
+    campaign = Campaign(Watched(lambda: server, spares=0), options)
+    finds = [event.find for event in campaign.run() if isinstance(event, Found)]
+    assert [(find.kind, find.rule) for find in finds] == [(Kind.LEAK, "session.frees")] * found
+    # it had been refused memory, or this proves nothing
+    assert any("no room" in state for state in campaign.count.states)
 
 
 @pytest.mark.parametrize(("each", "kind"), [(Usage(seconds=2.0), Kind.SLOW), (Usage(now=2**30, peak=2**30), Kind.MEMORY)], ids=str)

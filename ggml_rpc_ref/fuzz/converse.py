@@ -50,6 +50,18 @@ AT_LEAST: Final = 0.5
 """Seconds within which a server ends a connection on which it must refuse a message that has not come to its end."""
 
 
+class NoRoom(Exception):  # noqa: N818
+    """A server answered an allocation with (0, 0).
+
+    Attributes:
+        size: the bytes that were asked for.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"it had no room for {size} bytes")
+        self.size = size
+
+
 class End(StrEnum):
     """How a connection ended."""
 
@@ -63,6 +75,8 @@ class End(StrEnum):
     """Neither an answer nor an end came in time."""
     WAITED = "waited"
     """It waited for another server, and ended the connection after our end."""
+    NO_ROOM = "no room"
+    """The server had no memory for a buffer of the session, which breaks no rule: with one buffer less it is another session."""
     LOST = "lost"
     """No connection could be opened, or HELLO and the allocations at the start were not answered."""
 
@@ -152,6 +166,8 @@ class _Line:
         try:
             self.stream = open_stream(*self.speaker.endpoint, timeout=self.speaker.timeout)
             return {} if self.session.headless else opened(self.stream, self.buffers, self.session.version, self.session.caps)
+        except NoRoom as refused:
+            self.heard.end, self.heard.detail = End.NO_ROOM, str(refused)
         except Violation as violation:
             self.heard.rule, self.heard.detail = violation.rule, str(violation)
         except (PeerClosed, DeadlineMissed, ConnectionError) as error:
@@ -165,6 +181,8 @@ class _Line:
             return
         try:
             self._say(self.stream, numbers)
+        except NoRoom as refused:
+            self.heard.end, self.heard.detail = End.NO_ROOM, str(refused)
         except Violation as violation:
             self.heard.rule, self.heard.detail = violation.rule, str(violation)
         except PeerClosed:
@@ -291,7 +309,8 @@ def opened(stream: Stream, buffers: Sequence[Buffer], version: Version, caps: by
     """Say HELLO and allocate buffers on a new connection; return buffer number to (remote_ptr, base_ptr).
 
     Raises:
-        Violation: for an answer of another shape, another version, or a buffer that is not given.
+        NoRoom: where a buffer is not given.
+        Violation: for an answer of another shape, or another version.
         PeerClosed, DeadlineMissed: where no answer comes.
     """
     requests = [codec.encode_request(hello(version, caps), version)]
@@ -313,7 +332,7 @@ def allocated(stream: Stream, buffers: Sequence[Buffer], version: Version) -> di
     """Allocate buffers where no reply is awaited; return buffer number to (remote_ptr, base_ptr).
 
     Raises:
-        Violation, PeerClosed, DeadlineMissed: as `opened`.
+        NoRoom, Violation, PeerClosed, DeadlineMissed: as `opened`.
     """
     stream.send(b"".join(codec.encode_request(buffer.request(version), version) for buffer in buffers))
     return _numbers(stream, buffers, version)
@@ -331,6 +350,8 @@ def _numbers(stream: Stream, buffers: Sequence[Buffer], version: Version) -> dic
 
 def _allocated(reply: AllocBufferReply, buffer: Buffer) -> int:
     """Return the handle of a buffer that was given."""
+    if not reply.remote_ptr and not reply.remote_size:
+        raise NoRoom(buffer.size)
     if not reply.remote_ptr or reply.remote_size < buffer.size:
         raise Violation("buffer.alloc-size", "remote_size", reply.remote_size, f"{buffer.size} bytes were asked for")
     return reply.remote_ptr

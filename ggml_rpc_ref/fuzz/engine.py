@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -61,7 +61,9 @@ SETTLING: Final = 10.0
 """Seconds that the device's memory may take to be free again: a server may see late that its client has left."""
 DYING: Final = 1.0
 """Seconds that a dying process may take."""
-LATE: Final = {End.DONE: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02, End.LEFT: 0.3, End.WAITED: 0.02}
+LATE: Final = {
+    End.DONE: 0.0, End.NO_ROOM: 0.0, End.CLOSED: 0.02, End.SILENT: 0.02, End.LOST: 0.02, End.LEFT: 0.3, End.WAITED: 0.02,
+}  # fmt: skip
 """Seconds that are waited for a death after a session that is had once more, by how it ended."""
 MOST_WAITS: Final = 200
 """How often it is looked whether a server waits for the rest of what it must refuse: each time costs half a second."""
@@ -137,6 +139,7 @@ class Campaign:
         self._idle = Usage()
         self._rejected: dict[Key, int] = {}
         self._free: int | None = None
+        self._lacking = 2**64  # so many bytes for a session's buffers even a fresh server has not
         self._is_renewed = False
         self._edges = 0
         self._waits, self._rng = 0, Random(self.options.seed)
@@ -257,7 +260,9 @@ class Campaign:
                 *self._costs(session, before, ends, sum(one.seconds for one in heard)),
                 *self._leaks(),
             ]
-            if self._is_for_the_model(session, heard) or model:
+            if End.NO_ROOM in ends:
+                seen.suspicions += self._without_room(session)
+            elif self._is_for_the_model(session, heard) or model:
                 seen.suspicions += self._model(session, heard)
         self._kept |= hashes_kept(session)
         return seen
@@ -314,6 +319,33 @@ class Campaign:
             words = f"{self._free - free} bytes of the device are not free again after their connections have ended"
             self._free = free  # what is lost once is told once
             yield Suspicion(Kind.LEAK, "session.frees", words)
+
+    def _without_room(self, session: Session) -> Iterator[Suspicion]:
+        """Yield that memory for a session's buffers is not given after all others have ended, where a fresh server gives it.
+
+        No server must have memory for everything, and it may see late that a client has left.
+        """
+        wanted = sum(buffer.size for buffer in session.all_buffers)
+        if not self.server.restartable or wanted >= self._lacking or self._gets_room(session, SETTLING):
+            return
+        recent = list(self._recent)
+        self._renew("it has no room")
+        self._recent.extend(recent)
+        if self._gets_room(session):
+            words = f"{wanted} bytes for buffers are not given after all connections have ended; a fresh server gives them"
+            yield Suspicion(Kind.LEAK, "session.frees", words)
+        else:
+            self._lacking = wanted
+
+    def _gets_room(self, session: Session, patience: float = 0.0) -> bool:
+        """Whether a session's buffers can be allocated, now or after so many seconds at the most."""
+        bare = replace(session, steps=[step for step in session.steps if isinstance(step.message, Buffer)])
+        end = time.monotonic() + patience
+        while any(one.end is End.NO_ROOM for one in self._speaker().have(bare)):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.05)
+        return True
 
     def _free_now(self) -> int | None:
         """Return what device 0 has free while nobody uses it; None where that is what the machine has, which others change."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ggml_rpc_ref.errors import Violation
-from ggml_rpc_ref.fuzz.converse import opened
+from ggml_rpc_ref.fuzz.converse import NoRoom, opened
 from ggml_rpc_ref.fuzz.session import Buffer
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
@@ -135,7 +135,7 @@ def shown_address(endpoint: Endpoint, version: Version, timeout: float, pid: int
             numbers = opened(stream, [Buffer(n, size) for n, size in enumerate((64, 2**20, 2**22))], version)
             # read while the buffers are there: large ones are mapped only then
             mapped = [[int(end, 16) for end in line.split(" ", 1)[0].split("-")] for line in maps.read_text().splitlines()]
-    except (Violation, OSError):
+    except (NoRoom, Violation, OSError):
         return 0
     shown = [number for pair in numbers.values() for number in pair]
     return next((number for number in shown if any(start <= number < end for start, end in mapped)), 0)

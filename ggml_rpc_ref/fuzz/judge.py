@@ -143,7 +143,12 @@ def is_complete(heard: Heard) -> bool:
 
 
 def suspicions(session: Session, heard: Sequence[Heard]) -> Iterator[Suspicion]:
-    """Yield what is wrong without asking a model: framing, silence, and what a well-formed session got."""
+    """Yield what is wrong without asking a model: framing, silence, and what a well-formed session got.
+
+    Nothing of a session that lacked a buffer: what it says is not what it was meant to be.
+    """
+    if any(one.end is End.NO_ROOM for one in heard):
+        return
     for connection, one in enumerate(heard):
         for found in _one(session, connection, one):
             yield replace(found, connection=connection)
