@@ -770,6 +770,28 @@ def test_what_a_fresh_buffer_holds_is_its_own_rule() -> None:
     assert [(one.kind, one.rule) for one in found] == [(Kind.WRONG, "buffer.clean"), (Kind.WRONG, "data.round-trip")]
 
 
+def test_what_answers_late_after_much_was_sent_does_not_hang(tmp_path: Path) -> None:
+    class Slow(handlers.Session):
+        def handle(self, message: object) -> object:
+            if isinstance(message, BufferClear):
+                time.sleep(1.5)
+            return super().handle(message)
+
+    def ends(size: int) -> list[End]:
+        tensor = RpcTensor(
+            id=1, ne=(size, 1, 1, 1), nb=(1, size, size, size), type=BY_NAME["I8"].number, buffer=handle(0), data=address(0)
+        )
+        said = SetTensor(tensor=tensor, offset=0, data=bytes(size)), BufferClear(remote_ptr=handle(0), value=0)
+        steps = [Step(0, message) for message in said]
+        return [one.end for one in speaker.have(Session("x", DEFAULT, buffers=(Buffer(0, size),), steps=steps))]
+
+    server = InProcess(tmp_path, Sabotage(session=Slow))
+    server.start()
+    speaker = Speaker(server.endpoint, timeout=0.5)
+    assert (ends(4), ends(3 * 2**20)) == ([End.SILENT], [End.DONE])
+    server.stop()
+
+
 def test_memory_that_stays_taken_is_found(tmp_path: Path) -> None:
     class Leaky(handlers.Session):
         def close(self) -> None:

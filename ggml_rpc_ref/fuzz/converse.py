@@ -19,7 +19,7 @@ from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.fuzz.other import Other
 from ggml_rpc_ref.fuzz.plan import Due, Plan, plan_from_start, plan_of, sentinel
 from ggml_rpc_ref.fuzz.session import Buffer, Session
-from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
+from ggml_rpc_ref.net.stream import SLOWEST, DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
@@ -112,7 +112,7 @@ class Speaker:
 
     Attributes:
         endpoint: where it listens.
-        timeout: seconds that an answer may take.
+        timeout: seconds that an answer may take, and more the more was sent before it (`stream.SLOWEST`).
         one_client: whether it serves one connection after the other only.
     """
 
@@ -275,7 +275,11 @@ class _Line:
 
     def _read(self, stream: Stream, until: int) -> None:
         while len(self.received) < until:
-            self.received += stream.receive(AT_ONCE)
+            self.received += stream.receive(AT_ONCE, timeout=self._patience())
+
+    def _patience(self) -> float:
+        """Return the seconds that an answer may take: more after a graph of 100,000 nodes than after one of three."""
+        return self.speaker.timeout + self.sent / SLOWEST
 
     def _drain(self) -> None:
         """Take what had come before the connection ended."""
@@ -292,7 +296,7 @@ class _Line:
             early = self.stream.wait_closed(AT_LEAST)
             self.heard.waits, self.heard.replies = not early.closed, self.heard.replies + early.leftover
         self.stream.finish_sending()
-        ending = self.stream.wait_closed(self.speaker.timeout)
+        ending = self.stream.wait_closed(self._patience())
         self.heard.replies += ending.leftover
         if not ending.closed and self.heard.end is End.DONE:
             self.heard.end, self.heard.detail = End.SILENT, "it did not end the connection after our end"

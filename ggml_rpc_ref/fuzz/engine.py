@@ -33,6 +33,7 @@ from ggml_rpc_ref.fuzz.reproduce import SHRINK_SECONDS, Reproducer
 from ggml_rpc_ref.fuzz.seeds import sessions_of
 from ggml_rpc_ref.fuzz.session import Buffer, Session, Step
 from ggml_rpc_ref.fuzz.watch import Death, Usage, Watched
+from ggml_rpc_ref.net.stream import SLOWEST
 from ggml_rpc_ref.server.tensor_cache import THRESHOLD
 from ggml_rpc_ref.spec.messages import GetTensor, SetTensor, SetTensorHash, command_name
 
@@ -41,7 +42,7 @@ RECENT: Final = 16
 PROGRESS: Final = 1.0
 """Seconds between two `Progressed`."""
 TOO_SLOW: Final = 1.5
-"""Seconds of processor that a session may take: its messages are small."""
+"""Seconds of processor that a session may take, beyond what its bytes may (`stream.SLOWEST`)."""
 TOO_MUCH: Final = 512 * 2**20
 """Bytes of memory that a session may make the server take beyond what it is sent."""
 LEAK: Final = 384 * 2**20
@@ -296,7 +297,7 @@ class Campaign:
             return
         subject = session.notes[-1].target if session.notes else ""
         sent = sum(len(step.packet(session.version).template) for step in session.steps)
-        if (took := after.seconds - before.seconds) > TOO_SLOW:
+        if (took := after.seconds - before.seconds) > TOO_SLOW + sent / SLOWEST:
             yield Suspicion(Kind.SLOW, "graph.cost", f"{sent} bytes made it compute for {took:.1f} s", subject=subject)
         if (grown := after.peak - max(before.peak, before.now)) > TOO_MUCH + 4 * sent:
             self.server.forget_peak()
