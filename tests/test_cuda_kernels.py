@@ -114,7 +114,7 @@ def test_results_are_the_oracles(name: str, order: int) -> None:
 
 
 @pytest.mark.parametrize("order", [0, 1])
-def test_an_exchange_sort_passes_over_nan(order: int) -> None:
+def test_an_exchange_sort_leaves_nan_where_it_is(order: int) -> None:
     """No recorded case of the versions that sort so has one."""
     case = Case("made here", Operand("I32", (100, 5)), (f32(100, 5, fill="special"),), {"order": order})
     assert judge(backend(FORWARD), node_of("ARGSORT", case, V2_0_0))

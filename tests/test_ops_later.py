@@ -28,6 +28,7 @@ from ggml_rpc_ref.ops.cases.case import Case, Operand
 from ggml_rpc_ref.ops.compare import compare_tensors
 from ggml_rpc_ref.ops.op import Op
 from ggml_rpc_ref.ops.shared import slabs
+from ggml_rpc_ref.ops.shared.sorting import exchanged
 from ggml_rpc_ref.ops.tolerance import Tolerance
 from ggml_rpc_ref.spec.op_changes import OP_CHANGES, WITNESSES
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, PROFILES, Version
@@ -158,6 +159,31 @@ def test_every_case_of_a_version_is_accepted_there(version: Version) -> None:
 def test_the_running_text_has_no_change() -> None:
     assert [op.name for op in OPS.values() if op.changes] == []
     assert "COL2IM_1D" not in OPS
+
+
+NAN = np.nan
+SORTED_BY_2_0_0 = [
+    ((NAN, 3, 1, 2), (0, 2, 3, 1), (0, 1, 3, 2)),
+    ((3, NAN, 1, 2), (2, 1, 3, 0), (0, 1, 3, 2)),
+    ((3, 1, NAN, 2), (1, 3, 2, 0), (0, 3, 2, 1)),
+    ((3, 1, 2, NAN), (1, 2, 0, 3), (0, 2, 1, 3)),
+    ((NAN, NAN, 2, 1), (0, 1, 3, 2), (0, 1, 2, 3)),
+    ((NAN, 1, NAN, 0), (0, 3, 2, 1), (0, 1, 2, 3)),
+    ((2, NAN, 1, NAN), (2, 1, 0, 3), (0, 1, 2, 3)),
+    ((NAN, NAN, NAN, NAN), (0, 1, 2, 3), (0, 1, 2, 3)),
+    ((5, 4, NAN, 3), (3, 1, 2, 0), (0, 1, 2, 3)),
+    ((1, 2, NAN, 3), (0, 1, 2, 3), (3, 1, 2, 0)),
+]
+"""Rows with NaN, and what the genuine server of 2.0.0 (llama-cpp-python 0.3.16) made of them: rising, falling."""
+
+
+@pytest.mark.parametrize(("row", "rising", "falling"), SORTED_BY_2_0_0)
+def test_an_exchange_sort_leaves_nan_where_the_genuine_one_does(
+    row: tuple[float, ...], rising: tuple[int, ...], falling: tuple[int, ...]
+) -> None:
+    values = np.array(row, np.float32)
+    assert tuple(exchanged(values, falling=False)) == rising
+    assert tuple(exchanged(values, falling=True)) == falling
 
 
 def test_kinds_are_numbered_as_the_version_does() -> None:

@@ -15,11 +15,16 @@ def ranked(rows: F32Array, falling: bool) -> Array:
 
 
 def exchanged(row: F32Array, falling: bool) -> Array:
-    """Return the indices of a row as upstream's exchange sort leaves them: each place takes every smaller element that follows."""
+    """Return the indices of a row as upstream's exchange sort leaves them: each place takes every smaller element that follows.
+
+    Nothing is smaller than NaN, and NaN than nothing, so a place that holds one keeps it. Seen with the genuine 2.0.0.
+    """
     values, order = -row if falling else row, np.arange(len(row))
     for place in range(len(row)):
         checkpoint()
         rest = values[order[place:]]
+        if np.isnan(rest[0]):
+            continue
         # the places whose element is below all before it, one exchange each: every one of them gets the element of the one before
         below = np.flatnonzero(rest[1:] < np.fmin.accumulate(rest)[:-1]) + 1
         turns = place + np.concatenate(([0], below))

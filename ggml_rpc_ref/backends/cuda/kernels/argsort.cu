@@ -15,15 +15,15 @@ KERNEL(argsort_exchange)
         for (int64_t i = 0; i < g.dst.ne[0]; i++)
             dst[i] = (int32_t)i;
         for (int64_t i = 0; i < g.dst.ne[0]; i++) {
-            float least = sign * f32_at(x + 4 * dst[i]); /* a NaN is passed over: what follows is compared with the least before it */
+            float least = sign * f32_at(x + 4 * dst[i]); /* nothing is smaller than NaN: a place that holds one keeps it */
             for (int64_t k = i + 1; k < g.dst.ne[0]; k++) {
                 float value = sign * f32_at(x + 4 * dst[k]);
                 if (value < least) {
                     int32_t moved = dst[i];
                     dst[i] = dst[k];
                     dst[k] = moved;
+                    least = value;
                 }
-                least = value < least || isnan(least) ? value : least;
             }
         }
     }

@@ -5,7 +5,7 @@
 
 #define MOST_EXCHANGED 4096 /* elements of a row: a longer one would hold a run up, the oracle can be stopped in it */
 
-/* A NaN is passed over: what follows it is compared with the smallest before it. */
+/* Nothing is smaller than NaN: a place that holds one keeps it. */
 static void exchange(const f32 *x, int64_t n, bool falling, int32_t *order)
 {
     float sign = falling ? -1.0f : 1.0f;
@@ -19,8 +19,8 @@ static void exchange(const f32 *x, int64_t n, bool falling, int32_t *order)
                 int32_t moved = order[place];
                 order[place] = order[i];
                 order[i] = moved;
+                least = value;
             }
-            least = value < least || least != least ? value : least;
         }
     }
 }
