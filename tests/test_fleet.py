@@ -89,16 +89,19 @@ def test_several_servers_have_one_report_and_a_second_run_goes_on(tmp_path: Path
 
 
 def test_clients_are_judged_beside_servers(tmp_path: Path) -> None:
-    file, data = tmp_path / "fleet.toml", tmp_path / "fleet.json"
+    file, data, page = (tmp_path / name for name in ("fleet.toml", "fleet.json", "fleet.html"))
     file.write_text(FLEET.partition("[[servers]]\nendpoint")[0] + CLIENTS)
     jsonschema.validate(tomllib.loads(file.read_text()), json.loads((SCHEMAS / "targets.json").read_text()))
-    code, printed, _ = conform("--targets", str(file), "--report", str(data))
+    code, printed, _ = conform("--targets", str(file), "--report", str(data), "--report", str(page))
     assert code == 3
     assert "a client: conformant; protocol 2.0.0, 3 cases: 3 PASS" in printed
     assert "no client: unreachable; can't start /nowhere/client" in printed
     content = json.loads(data.read_text())
     jsonschema.validate(content, json.loads((SCHEMAS / "fleet.json").read_text()))
     assert [row["report"]["target"]["party"] for row in content["servers"]] == ["server", "server", "client", "client"]
+    text = page.read_text()
+    assert ">server or client<" in text
+    assert 'data-label="protocol">2.0.0<' in text  # without a number of devices
 
 
 def test_a_result_is_of_no_use_once_it_is_judged_otherwise(tmp_path: Path) -> None:
