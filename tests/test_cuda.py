@@ -15,8 +15,8 @@ from ggml_rpc_ref.backends.cuda import compiler, driver, launches
 from ggml_rpc_ref.backends.cuda.backend import OUTCOME, PART, Cuda
 from ggml_rpc_ref.backends.cuda.device import Launch
 from ggml_rpc_ref.backends.cuda.geometry import GEOMETRY
-from ggml_rpc_ref.backends.cuda.launches import Plan
 from ggml_rpc_ref.backends.cuda.memory import PIECE, PIECES
+from ggml_rpc_ref.backends.cuda.plans import Plan
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.client.client import connect
 from ggml_rpc_ref.client.scheduler.scheduler import Scheduler

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from ggml_rpc_ref.backends import DeviceFault, Step, never
 from ggml_rpc_ref.backends.cuda import backend as cuda
-from ggml_rpc_ref.backends.cuda import compiler, launches
+from ggml_rpc_ref.backends.cuda import compiler, launches, plans
 from ggml_rpc_ref.backends.cuda.backend import Cuda
 from ggml_rpc_ref.backends.cuda.device import PREFIX
-from ggml_rpc_ref.backends.cuda.launches import PLANNERS, Limits
+from ggml_rpc_ref.backends.cuda.launches import PLANNERS
+from ggml_rpc_ref.backends.cuda.plans import Limits
 from ggml_rpc_ref.blocks import CAN_QUANTISE
 from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.ops import ops_of
@@ -147,8 +148,8 @@ IN_TURN = [
 @pytest.mark.parametrize("name", IN_TURN)
 def test_few_blocks_compute_all_in_turn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where there are more rows than a launch has blocks: what the row before left in shared memory has been read."""
-    for limit, few in (("MOST_BLOCKS", 2), ("MOST_PARTS", 2), ("RANKS", 0)):
-        monkeypatch.setattr(launches, limit, few)
+    for module, limit, few in ((plans, "MOST_BLOCKS", 2), (launches, "MOST_PARTS", 2), (launches, "RANKS", 0)):
+        monkeypatch.setattr(module, limit, few)
     card = Card(SHUFFLED)
     taken = sum(judge(card.backend, node_of(name, case, version), case.tolerance) for case, version in cases(name))
     card.gpu.close()

@@ -1,7 +1,8 @@
 """CUDA kernels: nodes recorded once and run again as one piece of work of a GPU.
 
     kernels/<op>.cu     the op of that name: the kernel that teaches, then the fast ones
-    launches.py         which of them compute a node, and with how many threads
+    launches.py         which of them compute a node; products.py and attention.py where there are several to choose from
+    plans.py            what such an answer is made of
     geometry.py         what a kernel is told of its node
     backend.py          a graph as recorded launches
     memory.py           buffers in device memory, and what happens when a device is lost

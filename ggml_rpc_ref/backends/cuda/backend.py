@@ -24,8 +24,9 @@ from ggml_rpc_ref.backends import (
 from ggml_rpc_ref.backends.changes import CHANGES
 from ggml_rpc_ref.backends.cuda.device import Launch, Recorded
 from ggml_rpc_ref.backends.cuda.geometry import argument, layout_of
-from ggml_rpc_ref.backends.cuda.launches import PLANNERS, Limits, Plan, is_aligned
+from ggml_rpc_ref.backends.cuda.launches import PLANNERS, is_aligned
 from ggml_rpc_ref.backends.cuda.memory import CudaAllocation, CudaMemory
+from ggml_rpc_ref.backends.cuda.plans import Limits, Plan
 from ggml_rpc_ref.backends.oracle import by_oracle
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.ops.cost import granted

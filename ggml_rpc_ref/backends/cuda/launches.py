@@ -5,90 +5,33 @@ A node's geometry decides, never its addresses, so an answer serves every node o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from ggml_rpc_ref.backends.cuda.attention import flash_attn_back, flash_attn_ext
+from ggml_rpc_ref.backends.cuda.plans import (
+    THREADS,
+    WARP,
+    Call,
+    Limits,
+    Plan,
+    Planner,
+    blocks,
+    each,
+    each_of,
+    in_turn,
+    is_long,
+    rows,
+)
+from ggml_rpc_ref.backends.cuda.products import mul_mat, mul_mat_id
 from ggml_rpc_ref.ops.op import FLOATS, READABLE_BLOCKS, Node
 from ggml_rpc_ref.spec.opcodes import kinds
 from ggml_rpc_ref.spec.versions import NEWEST
 from ggml_rpc_ref.tensor import Tensor
 
-THREADS: Final = 256
-"""Threads of a block, unless a kernel wants others."""
-WARP: Final = 32
-"""Threads that a GPU runs in step."""
-MOST_BLOCKS: Final = 2**16
-"""Blocks of a launch whose threads take several results each where there are more."""
 WRITTEN = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 """Types that `quantise_block` of kernels/shared/quantise.cuh writes and clients ask for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One kernel of a node.
-
-    Attributes:
-        kernel: its name.
-        grid: blocks along x, y and z.
-        block: threads of a block.
-        shared: bytes of dynamic shared memory.
-        more: `more` of its argument.
-    """
-
-    kernel: str
-    grid: tuple[int, int, int]
-    block: int = THREADS
-    shared: int = 0
-    more: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a node is computed.
-
-    Attributes:
-        calls: its kernels, in order; none for a node that has nothing to compute.
-        scratch: bytes of scratch memory that they need.
-    """
-
-    calls: tuple[Call, ...]
-    scratch: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a GPU is able to do, as far as the choice of kernels depends on it.
-
-    Attributes:
-        capability: compute capability times ten.
-        processors: multiprocessors.
-    """
-
-    capability: int
-    processors: int
-
-
-Planner = Callable[[Node, Limits], Plan | None]
-"""Returns the kernels for a node; None where there is none for its types or layout."""
-
-
-def blocks(count: int, threads: int = THREADS) -> tuple[int, int, int]:
-    """Return a grid with a thread for each of so many results."""
-    return (min(-(-count // threads), MOST_BLOCKS), 1, 1)
-
-
-def each(kernel: str, count: int, more: tuple[int, ...] = ()) -> Plan:
-    """Return the plan of a kernel with a thread for each result."""
-    return Plan((Call(kernel, blocks(count), more=more),) if count else ())
-
-
-def rows(kernel: str, node: Node, shared: int = 0) -> Plan:
-    """Return the plan of a kernel with a block for each row of the result."""
-    count = node.dst.nrows if node.dst.nelements else 0
-    threads = min(THREADS, -(-max(t.ne[0] for t in (node.dst, node.source(0))) // WARP) * WARP)
-    return Plan((Call(kernel, (min(count, MOST_BLOCKS), 1, 1), threads, shared),) if count else ())
 
 
 def is_aligned(tensor: Tensor) -> bool:
@@ -157,20 +100,6 @@ def set_rows(node: Node, _: Limits) -> Plan | None:
     """SET_ROWS: a thread for each block of a row that is written."""
     known = node.dst.dtype.name in (*WRITTEN, "I32")
     return each("set_rows", node.source(0).nelements // node.dst.dtype.block) if known else None
-
-
-MOST_ALONE: Final = 2**24
-"""Elementary steps (`Op.cost`) that a thread computes for its results: a launch can't be stopped, and one thread alone is slow."""
-
-
-def is_long(node: Node, threads: int) -> bool:
-    """Whether each of so many threads would compute for long."""
-    return node.op.cost(node).steps > max(1, threads) * MOST_ALONE
-
-
-def each_of(node: Node, count: int) -> Plan | None:
-    """Return the plan of a kernel with a thread for each of so many results; None where each of them takes long."""
-    return None if is_long(node, count) else each(node.op.name.lower(), count)
 
 
 def each_element(node: Node, _: Limits) -> Plan | None:
@@ -264,14 +193,6 @@ def ssm_scan(node: Node, _: Limits) -> Plan | None:
     return each_of(node, dim * heads * sequences if node.dst.nelements else 0)
 
 
-def flash_attn_back(node: Node, _: Limits) -> Plan | None:
-    """FLASH_ATTN_BACK: a block for each query, then a thread for each element of the gradients."""
-    count, keys = node.source(0).nrows if node.source(0).nelements else 0, node.source(1).ne[1]
-    scores = (Call("flash_attn_back_scores", (min(count, MOST_BLOCKS), 1, 1)),) if count else ()
-    gradients = each("flash_attn_back", node.dst.nelements)
-    return Plan((*scores, *gradients.calls), 8 * count * keys)
-
-
 def each_token(node: Node, _: Limits) -> Plan | None:
     """DSV4_HC_COMB: a thread for each token."""
     return each_of(node, node.dst.ne[2])
@@ -280,7 +201,7 @@ def each_token(node: Node, _: Limits) -> Plan | None:
 def argmax(node: Node, _: Limits) -> Plan | None:
     """ARGMAX: a block for each row of the source."""
     count = node.dst.nelements
-    return Plan((Call("argmax", (min(count, MOST_BLOCKS), 1, 1)),) if count else ())
+    return Plan((Call("argmax", in_turn(count)),) if count else ())
 
 
 RANKS: Final = 2**25
@@ -294,9 +215,9 @@ def ranking(node: Node, _: Limits) -> Plan | None:
     if "ARGSORT.ties" in node.op.changes:
         return None if is_long(node, node.dst.nrows) else each("argsort_exchange", node.dst.nrows)
     size = 1 << (node.source(0).ne[0] - 1).bit_length()
-    count = max(1, min(node.dst.nrows, MOST_BLOCKS, RANKS // (8 * size)))
-    call = Call(node.op.name.lower(), (count, 1, 1), max(WARP, min(THREADS, size)), more=(size,))
-    return Plan((call,), 8 * size * count)
+    grid = in_turn(max(1, min(node.dst.nrows, RANKS // (8 * size))))
+    call = Call(node.op.name.lower(), grid, max(WARP, min(THREADS, size)), more=(size,))
+    return Plan((call,), 8 * size * grid[0])
 
 
 def group_norm(node: Node, _: Limits) -> Plan | None:
@@ -305,7 +226,7 @@ def group_norm(node: Node, _: Limits) -> Plan | None:
         return Plan(())
     channels = -(-node.dst.ne[2] // node.i32("n_groups"))
     groups = -(-node.dst.ne[2] // channels)
-    return Plan((Call("group_norm", (min(groups * node.dst.ne[3], MOST_BLOCKS), 1, 1), more=(channels, groups)),))
+    return Plan((Call("group_norm", in_turn(groups * node.dst.ne[3]), more=(channels, groups)),))
 
 
 def get_rows_back(node: Node, _: Limits) -> Plan | None:
@@ -314,83 +235,6 @@ def get_rows_back(node: Node, _: Limits) -> Plan | None:
     if add is None or not add.calls:
         return add
     return Plan((Call("get_rows_back_clear", blocks(node.dst.nelements)), *add.calls))
-
-
-PACKED = frozenset({"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"})
-"""Types with a `take` in kernels/shared/packed.cuh."""
-FEW: Final = 8
-"""Rows of src1 that `mul_mat_few` multiplies with the same weights."""
-TILE: Final = 64
-"""Rows of weights, and of src1, of a block that uses tensor cores."""
-TENSOR_CORES: Final = 80
-"""The least compute capability whose tensor cores take BF16."""
-
-
-def mul_mat(node: Node, limits: Limits) -> Plan | None:
-    """MUL_MAT: rounded rows for one or a few rows of src1 and weights in blocks, tensor cores for many, else a warp a result."""
-    w, x = node.source(0), node.source(1)
-    if not node.dst.nelements:
-        return Plan(())
-    if x.dtype.name == "F32" and w.ne[0] > 0 and x.ne[2] * x.ne[3] < MOST_BLOCKS:
-        if w.dtype.name in PACKED and x.ne[1] <= FEW:
-            return _rounded(node)
-        if x.ne[1] > FEW and w.dtype.name != "F32" and limits.capability >= TENSOR_CORES:
-            return _tiled(node)
-    return Plan((Call("mul_mat_naive", blocks(node.dst.nelements * WARP)),))
-
-
-def rounded_bytes(k: int, count: int) -> int:
-    """Return the scratch memory for so many rounded rows (`rounded_size` of kernels/shared/rounded.cuh), and their words."""
-    return count * (-(-(k + k // 32 * 4 + k // 16 * 4) // 16) * 16 + 4)
-
-
-def _warps(k: int) -> int:
-    """Return how many warps of four share a row of weights: each thread has half a dozen sixteens to do, as far as the row goes."""
-    return 1 if k < 4096 else 2 if k < 8192 else 4
-
-
-def _rounded(node: Node) -> Plan:
-    w, x = node.source(0), node.source(1)
-    name, columns = ("vec", 1) if x.ne[1] == 1 else ("few", FEW)
-    grid = (-(-w.ne[1] * _warps(x.ne[0]) // 4), -(-x.ne[1] // columns), x.ne[2] * x.ne[3])
-    multiply = Call(f"mul_mat_{name}_{w.dtype.name.lower()}", grid, 4 * WARP, 0, (_warps(x.ne[0]),))
-    return Plan((Call("mul_mat_round", (min(x.nrows, MOST_BLOCKS), 1, 1)), multiply), rounded_bytes(x.ne[0], x.nrows))
-
-
-def _tiled(node: Node) -> Plan | None:
-    w, x = node.source(0), node.source(1)
-    half, count = w.dtype.name == "F16", x.nrows
-    grid = (-(-w.ne[1] // TILE), -(-x.ne[1] // TILE), x.ne[2] * x.ne[3])
-    if max(grid[1:]) >= MOST_BLOCKS:
-        return Plan((Call("mul_mat_naive", blocks(node.dst.nelements * WARP)),))
-    narrow = Call("mul_mat_narrow", (min(count, MOST_BLOCKS), 1, 1), more=(int(half),))
-    multiply = Call("mul_mat_f16" if half else "mul_mat_bf16", grid, 4 * WARP)
-    return Plan((narrow, multiply), count * (-(-x.ne[0] // 32) * 64 + 4))
-
-
-def mul_mat_id(node: Node, _: Limits) -> Plan | None:
-    """MUL_MAT_ID: the indices are checked; then rounded rows for weights in blocks, else a warp for each result."""
-    w, x, dst = node.source(0), node.source(1), node.dst
-    check = Call("mul_mat_id_check", blocks(node.source(2).nelements))
-    if not node.source(2).nelements:
-        return Plan(())
-    if not dst.nelements:
-        return Plan((check,))
-    fits = max(dst.ne[1:3]) < MOST_BLOCKS and x.dtype.name == "F32" and w.ne[0] > 0
-    if w.dtype.name not in PACKED or not fits:
-        return Plan((check, Call("mul_mat_id_naive", blocks(dst.nelements * WARP))))
-    grid = (-(-w.ne[1] * _warps(x.ne[0]) // 4), dst.ne[1], dst.ne[2])
-    multiply = Call(f"mul_mat_id_{w.dtype.name.lower()}", grid, 4 * WARP, 0, (_warps(x.ne[0]),))
-    round_ = Call("mul_mat_id_round", (min(x.nrows, MOST_BLOCKS), 1, 1))
-    return Plan((check, round_, multiply), rounded_bytes(x.ne[0], x.nrows))
-
-
-def flash_attn_ext(node: Node, _: Limits) -> Plan | None:
-    """FLASH_ATTN_EXT: a block for each query of each head."""
-    dv, threads, count = node.source(2).ne[0], 128, node.dst.nrows if node.dst.nelements else 0
-    if 4 * (dv + threads) > 48 * 1024:
-        return None
-    return Plan((Call("flash_attn_ext_naive", (min(count, MOST_BLOCKS), 1, 1), threads, 4 * (dv + threads)),) if count else ())
 
 
 def _for(planner: Planner, ops: str) -> dict[str, Planner]:

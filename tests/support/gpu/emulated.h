@@ -269,6 +269,56 @@ static inline void emulated_mma(float d[4], const uint32_t a[4], const uint32_t 
     }
 }
 
+/* The twin of ldmatrix (`kernels/shared/mma.cuh`): each lane brings the row of 16 bytes that it points to. */
+static inline void emulated_load_matrices(uint32_t r[4], const uint16_t *row, bool transposed)
+{
+    uint16_t mine[8];
+    if ((uintptr_t)row % 16)
+        fault("a row of a matrix at a misaligned address");
+    memcpy(mine, row, sizeof mine);
+    char (*all)[PAYLOAD] = together(0xffffffffu, mine, sizeof mine);
+    int group = lane_now() / 4, pair = lane_now() % 4 * 2;
+    for (int i = 0; i < 4; i++) {
+        uint16_t two[2];
+        for (int k = 0; k < 2; k++) {
+            int y = transposed ? pair + k : group, x = transposed ? group : pair + k;
+            memcpy(&two[k], all[8 * i + y] + 2 * x, 2);
+        }
+        r[i] = two[0] | (uint32_t)two[1] << 16;
+    }
+}
+
+/* The twin of cp.async (`kernels/shared/async.cuh`): a copy is made when its thread waits for it, as late as a GPU may make it. */
+enum { MOST_COPIES = 64 };
+
+static struct {
+    void *to[MOST_COPIES];
+    const void *from[MOST_COPIES];
+    int count;
+} later[MOST_THREADS];
+
+static inline void emulated_copy_later(void *to, const void *from)
+{
+    auto *mine = &later[emulated.current];
+    if (((uintptr_t)to | (uintptr_t)from) % 16)
+        fault("a copy into shared memory at a misaligned address");
+    if (mine->count == MOST_COPIES)
+        fault("more copies into shared memory than the emulation keeps");
+    mine->to[mine->count] = to;
+    mine->from[mine->count++] = from;
+}
+
+static inline void emulated_wait_for_copies()
+{
+    auto *mine = &later[emulated.current];
+    for (int i = 0; i < mine->count; i++)
+        memcpy(mine->to[i], mine->from[i], 16);
+    mine->count = 0;
+}
+
+/* The twin of a prefetch: the address must be one that could be read. */
+static inline void emulated_touch(const void *p) { (void)*(const volatile char *)p; }
+
 /* -------------------------------------------------------------------------------------------------------------- launch */
 
 /* Where the linker has put all shared memory; hidden, so that each library finds its own. */
@@ -337,6 +387,8 @@ static void run_block(int kind)
     emulated.alive = emulated.threads;
     emulated.at_barrier = 0;
     memset(emulated.fiber, 0, sizeof emulated.fiber[0] * (size_t)emulated.threads);
+    for (int i = 0; i < emulated.threads; i++)
+        later[i].count = 0;
     for (int w = 0; w < warps; w++)
         emulated.warp[w].arrived = 0;
     while (emulated.alive && !emulated.fault) {

@@ -26,6 +26,31 @@ DEVICE struct query query_of(const struct geometry *g, int64_t row)
     return found;
 }
 
+/* Kernels that divide the keys among blocks count rows of dst together that meet the same keys and values: more[1] successive heads
+   of a batch entry. Number `row` of group `group`, as dst's rows are counted. */
+DEVICE int64_t row_of_group(const struct geometry *g, int64_t group, int64_t row)
+{
+    int64_t heads = g->src[0].ne[2], queries = g->src[0].ne[1], together = g->more[1], of_entry = heads / together;
+    return (group / of_entry * queries + row / together) * heads + group % of_entry * together + row % together;
+}
+
+/* What a block leaves of its part of the keys for each of its rows, in scratch memory; the weighted sum of values is behind it. */
+struct partial {
+    float top, total;
+    int32_t seen, strange; /* whether any key is not hidden; whether the row must be computed by itself */
+};
+
+DEVICE struct partial *partial_of(const struct geometry *g, int64_t part, int64_t row)
+{
+    int64_t size = sizeof(struct partial) + 4 * ((g->src[2].ne[0] + 7) / 8 * 8);
+    return (struct partial *)(g->scratch + (part * rows_of(&g->dst) + row) * size);
+}
+
+DEVICE float *sum_of(struct partial *p) { return (float *)(p + 1); }
+
+/* What was summed so far, once there is a larger score: a factor of 0 hides infinities of V too. */
+DEVICE float scaled(float sum, float factor) { return factor != 0 ? sum * factor : 0; }
+
 /* What is added to the score of a key; -inf: the key is hidden. */
 DEVICE float bias_of(const struct query *q, int64_t key) { return q->mask ? q->slope * f16_at(q->mask + 2 * key) : 0; }
 

@@ -78,10 +78,13 @@ DEVICE uint16_t to_bf16(float x)
 
 /* The prefix, because there are functions called cos, log, sin and sqrt already. */
 #if defined(EMULATED)
-#define KERNEL(name) extern "C" __global__ void kernel_##name(const struct geometry &g)
+#define ARGUMENT const struct geometry &g
 #else
-#define KERNEL(name) extern "C" __global__ void kernel_##name(const __grid_constant__ struct geometry g)
+#define ARGUMENT const __grid_constant__ struct geometry g
 #endif
+#define KERNEL(name) extern "C" __global__ void kernel_##name(ARGUMENT)
+/* So many threads a block; with so few registers that so many blocks fit a multiprocessor. */
+#define BOUNDED_KERNEL(name, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) kernel_##name(ARGUMENT)
 
 /* The step has met an index out of range. */
 DEVICE void bad_index(const struct geometry *g) { atomicCAS(g->outcome, 0, g->step + 1); }
