@@ -47,7 +47,7 @@ from ggml_rpc_ref.ops.cases.case import Case, Operand  # noqa: E402
 from ggml_rpc_ref.ops.op import Node  # noqa: E402
 from ggml_rpc_ref.ops.tolerance import Tolerance  # noqa: E402
 from ggml_rpc_ref.spec.versions import DEFAULT, NEWEST, V2_0_0, V4_0_0, Version  # noqa: E402
-from tests.support.gpu.judge import free, judge, moved  # noqa: E402
+from tests.support.gpu.judge import free, judge, kernels_of, moved  # noqa: E402
 
 PYCUDA = "pycuda==2026.1"
 NEEDED = ("pytools", "platformdirs", "mako", "markupsafe", "typing-extensions", "siphash24")
@@ -310,7 +310,8 @@ def figures(scale: int = 1) -> Iterator[tuple[str, Part]]:
             yield f"{weights} × vector, {k} × {rows // scale}", _vector(weights, k, rows // scale)
     for weights in ("F16", "BF16"):
         yield f"{weights} product, {8192 // scale}³", _square(weights, 8192 // scale)
-    yield f"attention over {32768 // scale} keys", _attention(32768 // scale)
+    yield f"attention over {32768 // scale} keys", _attention(32768 // scale, 2**30 // scale**2)
+    yield f"attention of {512 // scale} queries over {4096 // scale}", _prompt(4096 // scale, 512 // scale)
     yield "upload", _upload
 
 
@@ -360,15 +361,49 @@ def cublas(weights: str, n: int) -> float:
     return 2 * n**3 / best
 
 
-def _attention(keys: int) -> Part:
+def copying_rate(backend: Cuda, size: int) -> float:
+    """Return the bytes that the device's memory reads and writes in a second while it copies so many; the least time of three."""
+    one, other = backend.memory.allocate(size), backend.memory.allocate(size)
+    if one is None or other is None:
+        raise MemoryError(f"no room for two times {size} bytes")
+    best = float("inf")
+    for _ in range(4):  # the first one warms up
+        begun = time.perf_counter()
+        one.copy(0, other, 0, size)
+        best = min(best, time.perf_counter() - begun)
+    one.free()
+    other.free()
+    return 2 * size / best
+
+
+def attending(keys: int, queries: int) -> Node:
+    """Return attention of 32 heads of 128 elements, four of which share keys and values."""
+    dk, heads, shared = 128, 32, 8
+    kv = Operand("F16", (dk, keys, shared), fill="zeros")
+    src = f32(dk, queries, heads), kv, kv, Operand("F16", (keys, queries), fill="zeros")
+    params = {"scale": 0.1, "max_bias": 0.0, "logit_softcap": 0.0}
+    return node_of("FLASH_ATTN_EXT", Case("", f32(dk, heads, queries), src, params))
+
+
+def _attention(keys: int, copied: int) -> Part:
+    """A token's attention, beside what the device's memory is able to: reading and writing while it copies."""
+
     def measure(backend: Cuda, _: float) -> Row:
-        dk, heads, shared = 128, 32, 8
-        kv = Operand("F16", (dk, keys, shared), fill="zeros")
-        src = f32(dk, 1, heads), kv, kv, Operand("F16", (keys, 1), fill="zeros")
-        params = {"scale": 0.1, "max_bias": 0.0, "logit_softcap": 0.0}
-        node = node_of("FLASH_ATTN_EXT", Case("", f32(dk, heads, 1), src, params))
-        rate = 2 * node.source(1).nbytes / timed(backend, node, 10, 3)
-        return Row("", "measured", f"{rate / 1e9:.0f} GB/s of keys and values, {heads} heads", figures={"bytes_per_second": rate})
+        node = attending(keys, 1)
+        rate, most = 2 * node.source(1).nbytes / timed(backend, node, 10, 3), copying_rate(backend, copied)
+        what = f"{rate / 1e9:.0f} GB/s of keys and values by {kernels_of(backend, node)[0]}"
+        text = f"{what}, {rate / most:.2f} of a copy's rate in this run"
+        return Row("", "measured", text, figures={"bytes_per_second": rate, "copying": most})
+
+    return measure
+
+
+def _prompt(keys: int, queries: int) -> Part:
+    def measure(backend: Cuda, _: float) -> Row:
+        node = attending(keys, queries)
+        rate = 4 * queries * keys * 32 * 128 / timed(backend, node, 2, 3)
+        text = f"{rate / 1e12:.1f} TFLOP/s by {kernels_of(backend, node)[0]}"
+        return Row("", "measured", text, figures={"flops": rate})
 
     return measure
 

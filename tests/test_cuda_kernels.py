@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from ggml_rpc_ref.backends import DeviceFault, Step, never
+from ggml_rpc_ref.backends.cuda import attention, compiler, launches, plans
 from ggml_rpc_ref.backends.cuda import backend as cuda
-from ggml_rpc_ref.backends.cuda import compiler, launches, plans
 from ggml_rpc_ref.backends.cuda.backend import Cuda
 from ggml_rpc_ref.backends.cuda.device import PREFIX
 from ggml_rpc_ref.backends.cuda.launches import PLANNERS
@@ -209,7 +209,6 @@ SABOTAGES = {
     "one row too few": ("MUL_MAT", "mul_mat.cu", "i < elements_of(&g.dst); i", "i < elements_of(&g.dst) - 1; i"),
     "wrong stride": ("GET_ROWS", "get_rows.cu", "at(table, 0, index, p.i2, p.i3)", "at(table, 0, index, p.i3, p.i2)"),
     "missing mask": ("SOFT_MAX", "soft_max.cu", "present(mask) ? at(mask", "0 ? at(mask"),
-    "what was summed is not scaled": ("FLASH_ATTN_EXT", "flash_attn_ext.cu", "total = total * factor + (", "total = total + ("),
     "overwritten before all have read": ("SOFT_MAX", "shared/kernel.cuh", "__syncthreads(); /* what the last", "/* what the last"),
     "a barrier that a thread misses": ("RMS_NORM", "shared/kernel.cuh", "warp_sum_double(x);", "x; if (threadIdx.x) return 0;"),
     "minimum left out": ("MUL_MAT", "shared/rounded.cuh", " - s.minimum * x[c].sum[unit];", ";"),
@@ -329,6 +328,9 @@ def test_every_kernel_is_one_that_some_case_needs() -> None:
         planned |= set(
             _planned(node_of("MUL_MAT", Case("", f32(4, n), (Operand(weights, (256, 4), fill=fill_of(weights)), f32(256, n)))))
         )
+    for n in attention.TILE_HEADS:
+        kv = Operand("F16", (n, 4))
+        planned |= set(_planned(node_of("FLASH_ATTN_EXT", Case("", f32(n, 1, 64), (f32(n, 64), kv, kv), {"scale": 1.0}))))
     assert there == planned
 
 

@@ -52,6 +52,17 @@ def test_a_wrong_kernel_is_a_wrong_row_and_the_rest_goes_on(tmp_path: Path) -> N
     assert rows[1].text == "ValueError: oh"
 
 
+def test_attention_is_timed_by_its_fast_kernels_beside_a_copy() -> None:
+    card = Card(limit=2**28)
+    chosen = [("a token", device_check._attention(256, 2**16), 1.0), ("a prompt", device_check._prompt(64, 4), 1.0)]
+    token, prompt = device_check.check(card.backend, chosen, 600)
+    assert (token.state, prompt.state) == ("measured", "measured")
+    assert "by flash_attn_ext_few_4, " in token.text
+    assert token.text.endswith(f"{token.figures['bytes_per_second'] / token.figures['copying']:.2f} of a copy's rate in this run")
+    assert prompt.text.endswith("by flash_attn_ext_tile_128")
+    assert prompt.figures["flops"] > 0
+
+
 def test_every_op_with_a_kernel_is_checked() -> None:
     """Those too that only the newest version has."""
     assert [name for name in Cuda.KERNELS if next(device_check.cases_with_elements(name), None) is None] == []

@@ -46,17 +46,13 @@ DEVICE void multiply_keys(const struct operand *k, const uint8_t *head, int firs
     int lane = threadIdx.x % TO_A_KEY;
 #pragma unroll 1
     for (int slot = threadIdx.x / TO_A_KEY; slot < KEYS_AT_ONCE; slot += COUNT * SLOTS) {
-        const uint8_t *key[COUNT];
         float product[COUNT][ROWS] = {};
-#pragma unroll
-        for (int u = 0; u < COUNT; u++)
-            key[u] = row_of_key(k, head, first + slot + u * SLOTS, end);
 #pragma unroll 1
         for (int unit = lane; unit < length / 8; unit += TO_A_KEY) {
             float x[COUNT][8];
 #pragma unroll
             for (int u = 0; u < COUNT; u++)
-                eight(k, key[u], unit, x[u]);
+                eight(k, row_of_key(k, head, first + slot + u * SLOTS, end), unit, x[u]);
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
                 const float4 *q = (const float4 *)(queries + r * length + 8 * unit);

@@ -1,7 +1,7 @@
 /* What every kernel includes: what a node is, how to reach its elements, and the arithmetic that all share.
 
    Each kernel is a function of one argument, the node (`struct geometry`); Python packs it (`backends/cuda/geometry.py`) and says
-   how many threads there are (`launches/`). Sums are as written: the compiler is told not to fuse products and sums, so that
+   how many threads there are (`launches.py`). Sums are as written: the compiler is told not to fuse products and sums, so that
    rounding is the same here, on a processor, and in numpy; where a fused one is wanted it says fmaf. */
 #pragma once
 #include <math.h>

@@ -36,7 +36,7 @@ DEVICE uint32_t two_halves(float low, float high)
     __half2 both = __floats2half2_rn(low, high);
     return *(const uint32_t *)&both;
 }
-#else /* launches.py asks for these from compute capability 8.0 on only */
+#else /* planners ask for these from compute capability 8.0 on only */
 DEVICE void mma_f16(float *, const uint32_t *, const uint32_t *) { __trap(); }
 DEVICE void mma_bf16(float *, const uint32_t *, const uint32_t *) { __trap(); }
 DEVICE void load_matrices(uint32_t *, const uint16_t *) { __trap(); }
