@@ -221,12 +221,12 @@ def test_the_declarations_are_those_of_the_rows() -> None:
 
 
 def test_an_unknown_variant_is_named() -> None:
-    with pytest.raises(Misuse, match="GGML_RPC_REF_NATIVE names 'mmx': choose from avx512, avx2, plain"):
+    with pytest.raises(Misuse, match=f"GGML_RPC_REF_NATIVE names 'mmx': choose from {', '.join(VARIANTS)}"):
         Native(HostMemory(0), variant="mmx")
 
 
 def test_a_module_that_is_not_there_says_why() -> None:
-    assert load("neon") == "not built, because there was no C compiler when this was installed"
+    assert load("mmx") == "not built, because there was no C compiler when this was installed"
 
 
 @pytest.mark.parametrize("made_from", [None, lambda: "0123456789abcdef"])
@@ -310,7 +310,7 @@ def packing(variant: str, weights: str = "Q8_0", rows: int = 37, columns: int = 
 
 PACKED = ("Q8_0", "Q5_0", "Q4_0")
 """Types that are packed."""
-PACKING = {name: group for name, group in {"avx512": 16, "avx2": 8}.items() if name in HERE}
+PACKING = {name: group for name, group in {"avx512": 16, "avx2": 8, "dotprod": 8, "neon": 8}.items() if name in HERE}
 """Variants that pack, and how many rows they lay side by side."""
 
 

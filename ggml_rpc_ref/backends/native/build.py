@@ -46,7 +46,14 @@ FLAGS = [
 
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]
 AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl", "vnni", "vbmi")), "-mprefer-vector-width=512"]
-VARIANTS = {"plain": [], "avx2": AVX2, "avx512": AVX512} if platform.machine() in ("x86_64", "AMD64") else {"plain": []}
+X86_64 = {"plain": [], "avx2": AVX2, "avx512": AVX512}
+NEON = ["-DNEON"]
+"""Every 64-bit ARM has NEON, and compilers say so always: what the kernels do with it by name waits for a word of ours."""
+AARCH64 = {"plain": [], "neon": NEON, "dotprod": [*NEON, "-march=armv8.2-a+dotprod"]}
+PROCESSORS = {"x86_64": X86_64, "AMD64": X86_64, "aarch64": AARCH64, "arm64": {"plain": [], "neon": NEON}}
+"""Variant to compiler flags, by Python's name of the processor; `library.PROCESSORS` has the same names. "arm64" is macOS's, whose
+compilers take what `dotprod` has for granted."""
+VARIANTS: dict[str, list[str]] = PROCESSORS.get(platform.machine(), {"plain": []})
 
 
 def kernel_names() -> list[str]:
@@ -176,11 +183,8 @@ def again_builder() -> FFI:
     return ffi
 
 
-plain = builder("plain")
 fnv = hash_builder()
-if "avx2" in VARIANTS:
-    avx2 = builder("avx2")
-    avx512 = builder("avx512")
+globals().update({variant: builder(variant) for variant in VARIANTS})  # each by its name, as `cffi_modules` wants it
 
 if __name__ == "__main__":
     print("\n".join(f"{name}={value}" for name, value in sanitized(sys.argv[1], Path(sys.argv[2])).items()))

@@ -61,24 +61,32 @@ class Geometries:
 
     def _plan(self, node: Node) -> Geometry | None:
         ffi, lib = self._library.ffi, self._library.lib
-        sources = [*node.src, *[None] * (MAX_SRC - len(node.src))]
-        values = {
-            "op": op_numbers()[node.op.name],
-            "n_src": len(node.src),
-            "changes": sum(1 << change_numbers()[change] for change in node.op.changes),
-            "dst": _layout(node.dst),
-            "src": [_layout(t) for t in sources],
-        }
-        try:
-            struct = ffi.new("struct geometry *", values)
-        except OverflowError:  # strides of 2^63 and more, along dimensions of length 1
+        struct = described(ffi, node)
+        if struct is None:
             return None
-        ffi.memmove(struct.op_params, node.op_params, len(node.op_params))
         if not lib.plan_geometry(struct):
             return None
         if _scratch(struct, self._threads) > granted(node):
             return None
         return Geometry(struct, int(ffi.cast("uintptr_t", struct)), int(lib.bytes_packed(struct)))
+
+
+def described(ffi: Any, node: Node) -> Any | None:
+    """Return a node's `struct geometry *`, not planned; None where it has no place for the node's strides."""
+    sources = [*node.src, *[None] * (MAX_SRC - len(node.src))]
+    values = {
+        "op": op_numbers()[node.op.name],
+        "n_src": len(node.src),
+        "changes": sum(1 << change_numbers()[change] for change in node.op.changes),
+        "dst": _layout(node.dst),
+        "src": [_layout(t) for t in sources],
+    }
+    try:
+        struct = ffi.new("struct geometry *", values)
+    except OverflowError:  # strides of 2^63 and more, along dimensions of length 1
+        return None
+    ffi.memmove(struct.op_params, node.op_params, len(node.op_params))
+    return struct
 
 
 def _scratch(struct: Any, threads: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from functools import cache
 from importlib import import_module
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
@@ -17,8 +18,11 @@ DIRECTORY = Path(__file__).parent
 """Where the sources of the kernels lie."""
 VARIABLE = "GGML_RPC_REF_NATIVE"
 """Environment variable that names the variant to use instead of the best, or the path of a module compiled apart (`build.py`)."""
-VARIANTS = ("avx512", "avx2", "plain")
-"""Sets of instructions, the fastest first (`build.py`)."""
+X86_64, AARCH64 = ("avx512", "avx2", "plain"), ("dotprod", "neon", "plain")
+PROCESSORS = {"x86_64": X86_64, "AMD64": X86_64, "aarch64": AARCH64, "arm64": ("neon", "plain")}
+"""Sets of instructions, the fastest first, by Python's name of the processor (`build.py` has the same)."""
+VARIANTS = PROCESSORS.get(platform.machine(), ("plain",))
+"""Those of this one."""
 
 
 class Library(NamedTuple):

@@ -10,6 +10,9 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <time.h>
+#if defined(__ARM_FEATURE_DOTPROD) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 #include "kernel.h"
 #include "matmul.h"
@@ -383,6 +386,10 @@ int runs_here(void)
 #elif defined(__AVX2__)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
+#elif defined(__ARM_FEATURE_DOTPROD) && defined(__linux__)
+    /* bits 20 and 8 of the kernel's list (its "ARM64 ELF hwcaps"): products of bytes, and the atomic operations of ARMv8.1, which a
+       compiler that may use ARMv8.2 makes use of as well; headers of old systems have no names for them */
+    return (getauxval(AT_HWCAP) >> 20 & getauxval(AT_HWCAP) >> 8 & 1) != 0;
 #endif
     return 1;
 }

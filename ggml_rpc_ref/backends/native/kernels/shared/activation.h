@@ -118,11 +118,13 @@ static inline f32x16 gelu_erf16(f32x16 x)
 
 /* Towards zero, down and up; to the nearest, halves away from zero. */
 #if defined(__AVX512F__) && LANES == 16
-#define WHOLE16(mode, function) (f32x16) _mm512_roundscale_ps((__m512)x, mode)
+#define WHOLE16(mode, neon, function) (f32x16) _mm512_roundscale_ps((__m512)x, mode)
 #elif defined(__AVX2__) && LANES == 8
-#define WHOLE16(mode, function) (f32x16) _mm256_round_ps((__m256)x, mode)
+#define WHOLE16(mode, neon, function) (f32x16) _mm256_round_ps((__m256)x, mode)
+#elif defined(NEON)
+#define WHOLE16(mode, neon, function) (f32x16) neon((float32x4_t)x)
 #else
-#define WHOLE16(mode, function) each_lane(x, function)
+#define WHOLE16(mode, neon, function) each_lane(x, function)
 static inline f32x16 each_lane(f32x16 x, float (*function)(float))
 {
     for (int k = 0; k < LANES; k++)
@@ -130,9 +132,9 @@ static inline f32x16 each_lane(f32x16 x, float (*function)(float))
     return x;
 }
 #endif
-static inline f32x16 trunc16(f32x16 x) { return WHOLE16(0x0B, truncf); }
-static inline f32x16 floor16(f32x16 x) { return WHOLE16(0x09, floorf); }
-static inline f32x16 ceil16(f32x16 x) { return WHOLE16(0x0A, ceilf); }
+static inline f32x16 trunc16(f32x16 x) { return WHOLE16(0x0B, vrndq_f32, truncf); }
+static inline f32x16 floor16(f32x16 x) { return WHOLE16(0x09, vrndmq_f32, floorf); }
+static inline f32x16 ceil16(f32x16 x) { return WHOLE16(0x0A, vrndpq_f32, ceilf); }
 static inline f32x16 round16(f32x16 x)
 {
     f32x16 whole = trunc16(x), more = choose(magnitude16(x - whole) >= splat(0.5f), splat(1.0f), splat(0));

@@ -1,7 +1,8 @@
-/* See dot.h. The first function of each kind is the plain one; those for AVX2 and AVX-512 compute the same sums in other orders.
+/* See dot.h. The first function of each kind is the plain one; those for AVX2 and AVX-512, and in dot_neon.h, compute the same sums
+   in other orders.
 
-   The processors multiply unsigned by signed bytes, four (or two) products at a time. Weights are made unsigned by their offset,
-   and what that adds, the offset times the sum of the activations, is taken off again; or by giving their signs to the
+   AVX2 and AVX-512 multiply unsigned by signed bytes, four (or two) products at a time. Weights are made unsigned by their
+   offset, and what that adds, the offset times the sum of the activations, is taken off again; or by giving their signs to the
    activations. */
 #include "dot.h"
 
@@ -309,22 +310,8 @@ static float dot_q6_k(const uint8_t *row, const struct activations *a, int64_t k
     return TOTAL - 32 * sum8(offsets);
 }
 
-dot_function dot_of(int32_t type)
-{
-    switch (type) {
-    case GGML_TYPE_Q8_0: return dot_q8_0;
-    case GGML_TYPE_Q4_0: return dot_q4_0;
-    case GGML_TYPE_Q5_0: return dot_q5_0;
-    case GGML_TYPE_Q4_1: return dot_q4_1;
-    case GGML_TYPE_Q5_1: return dot_q5_1;
-    case GGML_TYPE_IQ4_NL: return dot_iq4_nl;
-    case GGML_TYPE_Q4_K: return dot_q4_k;
-    case GGML_TYPE_Q5_K: return dot_q5_k;
-    case GGML_TYPE_Q6_K: return dot_q6_k;
-    default: return NULL;
-    }
-}
-
+#elif defined(NEON)
+#include "dot_neon.h"
 #else
 
 float dot_levels(const struct block_type *type, const struct weights *w, const struct activations *a, int64_t k)
@@ -342,10 +329,24 @@ float dot_levels(const struct block_type *type, const struct weights *w, const s
     return total;
 }
 
+#endif
+
 dot_function dot_of(int32_t type)
 {
+#if defined(__AVX2__) || defined(NEON)
+    switch (type) {
+    case GGML_TYPE_Q8_0: return dot_q8_0;
+    case GGML_TYPE_Q4_0: return dot_q4_0;
+    case GGML_TYPE_Q5_0: return dot_q5_0;
+    case GGML_TYPE_Q4_1: return dot_q4_1;
+    case GGML_TYPE_Q5_1: return dot_q5_1;
+    case GGML_TYPE_IQ4_NL: return dot_iq4_nl;
+    case GGML_TYPE_Q4_K: return dot_q4_k;
+    case GGML_TYPE_Q5_K: return dot_q5_k;
+    case GGML_TYPE_Q6_K: return dot_q6_k;
+    default: break;
+    }
+#endif
     (void)type;
     return NULL;
 }
-
-#endif

@@ -50,6 +50,11 @@ static inline uint16_t to_half(float f)
         return (uint16_t)(sign | 0x7E00);
 #if defined(__F16C__)
     return (uint16_t)_cvtss_sh(f, 0);
+#elif defined(__aarch64__)
+    __fp16 x = (__fp16)f;
+    uint16_t half;
+    memcpy(&half, &x, sizeof half);
+    return half;
 #else
     if (magnitude >= 0x47800000) /* 2^16 and more */
         return (uint16_t)(sign | 0x7C00);

@@ -6,8 +6,7 @@
        scales  [R rows], F16 */
 #include "packed.h"
 
-#if defined(__AVX2__)
-#include <immintrin.h>
+#if defined(__AVX2__) || defined(NEON)
 
 #define EACH_WORD(i, n) _Pragma("GCC unroll 8") for (int i = 0; i < (n); i++)
 
@@ -34,6 +33,8 @@ static struct packed packed_at(int32_t type, const uint8_t *memory, int64_t k)
 
 #if defined(__AVX512VNNI__)
 #include "packed_avx512.h"
+#elif defined(NEON)
+#include "packed_neon.h"
 #else
 #include "packed_avx2.h"
 #endif

@@ -1,5 +1,6 @@
 /* Packed weights with AVX2: eight rows in a register. */
 #pragma once
+#include <immintrin.h>
 
 #define OFFSET_Q8_0 0 /* added to levels, which stay signed */
 #define AHEAD 4096 /* bytes; Zen 1 reads 14 GB/s so, 8 with the processor's own prefetching alone */

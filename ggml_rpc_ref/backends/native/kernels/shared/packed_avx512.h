@@ -1,5 +1,6 @@
 /* Packed weights with AVX-512: sixteen rows in a register, four products in an instruction (vpdpbusd) that adds them to 32 bits. */
 #pragma once
+#include <immintrin.h>
 
 #define OFFSET_Q8_0 128 /* added to levels: the instruction wants them unsigned */
 #define AHEAD 4096      /* bytes */

@@ -23,6 +23,9 @@ static inline i32x16 truncated16(f32x16 v)
     return (i32x16)_mm512_cvttps_epi32((__m512)v);
 #elif defined(__AVX2__)
     return (i32x16)_mm256_cvttps_epi32((__m256)v);
+#elif defined(NEON) /* which makes 0 of NaN, and the nearest integer there is of the others */
+    i32x16 fits = (f32x16)((i32x16)v & 0x7FFFFFFF) < splat(0x1p31f);
+    return ((i32x16)vcvtq_s32_f32((float32x4_t)v) & fits) | (INT32_MIN & ~fits);
 #else
     i32x16 whole;
     for (int i = 0; i < LANES; i++)
@@ -98,8 +101,6 @@ static void quantise_q5_1(const float *x, uint8_t *to)
     put_five_bits(levels, to + 4, to + 8);
 }
 
-static inline uint8_t saturated(int32_t level) { return (uint8_t)(int8_t)(level < -128 ? -128 : level > 127 ? 127 : level); }
-
 /* What MAXPS does: the second operand unless the first is greater. */
 static inline float maxps(float a, float b) { return a > b ? a : b; }
 
@@ -132,7 +133,37 @@ static inline float avx_levels(const float *x, uint8_t *levels, int32_t *sum)
     *sum = (int32_t)((uint32_t)_mm_cvtsi128_si32(part) + (uint32_t)_mm_extract_epi32(part, 1));
     return largest;
 }
+#elif defined(NEON)
+static inline float32x4_t maxps4(float32x4_t a, float32x4_t b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+
+static inline float avx_levels(const float *x, uint8_t *levels, int32_t *sum)
+{
+    float32x4_t m[2];
+    for (int i = 0; i < 2; i++) {
+        m[i] = vabsq_f32(vld1q_f32(x + 4 * i));
+        for (int j = 1; j < 4; j++)
+            m[i] = maxps4(m[i], vabsq_f32(vld1q_f32(x + 8 * j + 4 * i)));
+    }
+    float32x4_t four = maxps4(m[1], m[0]), two = maxps4(four, vextq_f32(four, four, 2));
+    float most = maxps(vgetq_lane_f32(two, 0), vgetq_lane_f32(two, 1)), factor = most != 0 ? 127.0f / most : 0;
+    i32x16 total = {0};
+    for (int i = 0; i < 32; i += 16) {
+        int16x4_t narrow[4];
+        for (int j = 0; j < 4; j++) {
+            f32x16 nearest = (f32x16)vrndnq_f32(vmulq_n_f32(vld1q_f32(x + i + 4 * j), factor));
+            i32x16 whole = truncated16(nearest);
+            total = (i32x16)((u32x16)total + (u32x16)whole);
+            narrow[j] = vqmovn_s32((int32x4_t)whole);
+        }
+        int8x8_t low = vqmovn_s16(vcombine_s16(narrow[0], narrow[1])), high = vqmovn_s16(vcombine_s16(narrow[2], narrow[3]));
+        vst1q_s8((int8_t *)levels + i, vcombine_s8(low, high));
+    }
+    *sum = vaddvq_s32((int32x4_t)total);
+    return most;
+}
 #else
+static inline uint8_t saturated(int32_t level) { return (uint8_t)(int8_t)(level < -128 ? -128 : level > 127 ? 127 : level); }
+
 static inline float avx_levels(const float *x, uint8_t *levels, int32_t *sum)
 {
     float m[8];
@@ -165,7 +196,7 @@ static void quantise_q8_1(const float *x, uint8_t *to)
     int32_t sum;
     float d = avx_levels(x, to + 4, &sum) / 127.0f;
     put16(to, to_half(d));
-    put16(to + 2, to_half(d * (float)sum));
+    put16(to + 2, to_half(d == d ? made(d * (float)sum) : d));
 }
 
 static void each_f16(const f32 *x, uint8_t *to, int64_t n)
@@ -184,6 +215,13 @@ static void each_f16(const f32 *x, uint8_t *to, int64_t n)
         if (_mm256_movemask_ps(_mm256_cmp_ps(v, v, _CMP_UNORD_Q)))
             break; /* NaN: one by one */
         _mm_storeu_si128((__m128i *)(to + 2 * i), _mm256_cvtps_ph(v, 0));
+    }
+#elif defined(NEON)
+    for (; i + LANES <= n; i += LANES) {
+        f32x16 v = load16(x + i);
+        if (any(v != v))
+            break; /* NaN: one by one */
+        vst1_u8(to + 2 * i, vreinterpret_u8_f16(vcvt_f16_f32((float32x4_t)v)));
     }
 #endif
     for (; i < n; i++)

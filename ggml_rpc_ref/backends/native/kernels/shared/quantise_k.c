@@ -36,6 +36,8 @@ static inline i32x16 held(i32x16 v, int low, int high)
     return (i32x16)_mm256_min_epi32(_mm256_max_epi32((__m256i)v, _mm256_set1_epi32(low)), _mm256_set1_epi32(high));
 #elif defined(__AVX512F__) && LANES == 16
     return (i32x16)_mm512_min_epi32(_mm512_max_epi32((__m512i)v, _mm512_set1_epi32(low)), _mm512_set1_epi32(high));
+#elif defined(NEON)
+    return (i32x16)vminq_s32(vmaxq_s32((int32x4_t)v, vdupq_n_s32(low)), vdupq_n_s32(high));
 #else
     i32x16 below = v < low, above = v > high;
     return (below & low) | (above & high) | (v & ~(below | above));

@@ -172,11 +172,11 @@ static float search(const float *x, float reach, int tries)
 {
     float most = largest(x, 32), products, squares;
     fit(x, 1 / (most / reach), &products, &squares);
-    float scale = squares > 0 ? products / squares : 0, best = scale * products;
+    float scale = squares > 0 ? made(products / squares) : 0, best = scale * products;
     for (int step = -tries; tries && step <= tries; step++) {
         fit(x, (float)(step - 127) / most, &products, &squares);
         if (squares > 0 && products * products > best * squares) {
-            scale = products / squares;
+            scale = made(products / squares);
             best = scale * products;
         }
     }

@@ -155,6 +155,8 @@ static inline f32x16 exchanged(f32x16 v)
     return (f32x16)_mm512_permute_ps((__m512)v, 0xB1);
 #elif defined(__AVX2__)
     return (f32x16)_mm256_permute_ps((__m256)v, 0xB1);
+#elif defined(NEON)
+    return (f32x16)vrev64q_f32((float32x4_t)v);
 #else
     typedef uint64_t pairs __attribute__((vector_size(4 * LANES)));
     return (f32x16)((pairs)v << 32 | (pairs)v >> 32);

@@ -10,6 +10,10 @@ static inline void put16(uint8_t *p, uint16_t x) { memcpy(p, &x, 2); }
 /* C's cast as x86-64 does it: towards zero; -2^31 for NaN and what does not fit. */
 static inline int32_t truncated(float x) { return fabsf(x) < 0x1p31f ? (int32_t)x : INT32_MIN; }
 
+/* The result of an operation on numbers. Where there is none, as of infinity less infinity, x86-64 makes a NaN with its sign set and
+   ARM one without; what becomes part of a block is x86-64's. */
+static inline float made(float x) { return x == x ? x : as_float(0xFFC00000); }
+
 /* 1 / x, and 0 for 0. */
 static inline float inverse(float x) { return x != 0 ? 1.0f / x : 0; }
 

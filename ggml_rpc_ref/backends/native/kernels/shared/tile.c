@@ -1,10 +1,12 @@
 /* See tile.h. */
 #include "tile.h"
 
-#if defined(__AVX2__)
+#if defined(__AVX2__) || defined(NEON)
 
 #if defined(__AVX512VNNI__)
 #include "tile_avx512.h"
+#elif defined(NEON)
+#include "tile_neon.h"
 #else
 #include "tile_avx2.h"
 #endif

@@ -4,7 +4,7 @@
 #include "kernel.h"
 #include "half.h"
 
-#if defined(__aarch64__)
+#if defined(NEON)
 #include <arm_neon.h>
 #endif
 
@@ -77,7 +77,7 @@ static inline f32x16 fma16(f32x16 a, f32x16 b, f32x16 c)
     return (f32x16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__FMA__) && LANES == 8
     return (f32x16)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#elif defined(__aarch64__) && LANES == 4
+#elif defined(NEON)
     return (f32x16)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return a * b + c;
@@ -90,6 +90,8 @@ static inline f32x16 sqrt16(f32x16 v)
     return (f32x16)_mm512_sqrt_ps((__m512)v);
 #elif defined(__AVX2__) && LANES == 8
     return (f32x16)_mm256_sqrt_ps((__m256)v);
+#elif defined(NEON)
+    return (f32x16)vsqrtq_f32((float32x4_t)v);
 #else
     for (int i = 0; i < LANES; i++)
         v[i] = sqrtf(v[i]);
@@ -104,9 +106,11 @@ static inline f32x16 load_f16(const void *p)
     return (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256(p));
 #elif defined(__F16C__) && LANES == 8
     return (f32x16)_mm256_cvtph_ps(_mm_loadu_si128(p));
+#elif defined(NEON)
+    return (f32x16)vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));
 #else
     uint16_t bits[LANES];
-    f32x16 v;
+    f32x16 v = {0};
     memcpy(bits, p, sizeof bits);
     for (int i = 0; i < LANES; i++)
         v[i] = from_half(bits[i]);
@@ -139,6 +143,10 @@ static inline f32x16 load_levels(const int8_t *p)
     return (f32x16)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
 #elif defined(__AVX2__) && LANES == 8
     return (f32x16)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
+#elif defined(NEON)
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    return (f32x16)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four))))));
 #else
     typedef int8_t bytes __attribute__((vector_size(LANES)));
     bytes levels;
@@ -152,6 +160,11 @@ static inline void store_levels(int8_t *p, i32x16 v)
 {
 #if defined(__AVX512F__) && LANES == 16
     _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8((__m512i)v));
+#elif defined(NEON)
+    int8x16_t bytes = vreinterpretq_s8_s32((int32x4_t)v); /* the lowest byte of each: every second one, twice */
+    bytes = vuzp1q_s8(bytes, bytes);
+    int32_t four = vgetq_lane_s32(vreinterpretq_s32_s8(vuzp1q_s8(bytes, bytes)), 0);
+    memcpy(p, &four, sizeof four);
 #else
     typedef int8_t bytes __attribute__((vector_size(LANES)));
     bytes narrow = __builtin_convertvector(v, bytes);
@@ -165,6 +178,8 @@ static inline doubles widened(half_floats v)
     return (doubles)_mm512_cvtps_pd((__m256)v);
 #elif defined(__AVX2__) && LANES == 8
     return (doubles)_mm256_cvtps_pd((__m128)v);
+#elif defined(NEON)
+    return (doubles)vcvt_f64_f32((float32x2_t)v);
 #else
     return __builtin_convertvector(v, doubles);
 #endif
@@ -191,6 +206,8 @@ static inline f32x16 choose(i32x16 mask, f32x16 a, f32x16 b)
 {
 #if defined(__AVX2__) && LANES == 8
     return (f32x16)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)mask);
+#elif defined(NEON)
+    return (f32x16)vbslq_f32((uint32x4_t)mask, (float32x4_t)a, (float32x4_t)b);
 #else
     return (f32x16)(((i32x16)a & mask) | ((i32x16)b & ~mask));
 #endif
@@ -203,6 +220,8 @@ static inline bool any(i32x16 mask)
     return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
 #elif defined(__AVX2__) && LANES == 8
     return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#elif defined(NEON)
+    return vmaxvq_u32((uint32x4_t)mask) != 0;
 #else
     int32_t found = 0;
     for (int i = 0; i < LANES; i++)
@@ -242,6 +261,25 @@ static inline float max16(f32x16 v)
     __m128 four = larger4(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     __m128 two = larger4(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(larger4(two, _mm_movehdup_ps(two)));
+}
+#elif defined(NEON)
+/* As above: the same sums as below. */
+static inline float sum16(f32x16 v)
+{
+    float32x2_t two = vadd_f32(vget_low_f32((float32x4_t)v), vget_high_f32((float32x4_t)v));
+    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+
+static inline float32x2_t larger2(float32x2_t x, float32x2_t y)
+{
+    return vbsl_f32(vorr_u32(vcgt_f32(x, y), vmvn_u32(vceq_f32(y, y))), x, y);
+}
+
+/* The largest lane; NaN lanes are passed over unless all are. */
+static inline float max16(f32x16 v)
+{
+    float32x2_t two = larger2(vget_low_f32((float32x4_t)v), vget_high_f32((float32x4_t)v));
+    return vget_lane_f32(larger2(two, vrev64_f32(two)), 0);
 }
 #else
 static inline float sum16(f32x16 v)
