@@ -28,9 +28,10 @@ from hypothesis import strategies as st
 from ggml_rpc_ref.backends import Step, Stopped, never
 from ggml_rpc_ref.backends.half import ThroughFloat32
 from ggml_rpc_ref.backends.memory import HostAllocation, HostMemory
-from ggml_rpc_ref.backends.native import DIRECTORY, Native, backend, unavailable
+from ggml_rpc_ref.backends.native import DIRECTORY, Native, backend, detail, unavailable
 from ggml_rpc_ref.backends.native.library import VARIANTS, Library, kernel_ops, load
 from ggml_rpc_ref.backends.native.sources import fingerprint
+from ggml_rpc_ref.backends.registry import BACKENDS
 from ggml_rpc_ref.backends.upstream_cpu import UpstreamCpu
 from ggml_rpc_ref.blocks import CAN_QUANTISE
 from ggml_rpc_ref.derive import declarations, grids, numbers
@@ -223,6 +224,15 @@ def test_the_declarations_are_those_of_the_rows() -> None:
 def test_an_unknown_variant_is_named() -> None:
     with pytest.raises(Misuse, match=f"GGML_RPC_REF_NATIVE names 'mmx': choose from {', '.join(VARIANTS)}"):
         Native(HostMemory(0), variant="mmx")
+
+
+def test_the_variant_that_is_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GGML_RPC_REF_NATIVE", "plain")
+    others = [name for name in HERE if name != "plain"]
+    assert detail() == "variant plain" + f", and {' and '.join(others)} if asked for" * bool(others)
+    assert BACKENDS["native"].detail() == detail()
+    monkeypatch.setenv("GGML_RPC_REF_NATIVE", "mmx")
+    assert not BACKENDS["native"].detail()
 
 
 def test_a_module_that_is_not_there_says_why() -> None:

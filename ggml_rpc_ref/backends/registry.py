@@ -1,7 +1,8 @@
 """The backends there are: what the command line offers, what a server makes, and what SPEC.md's support matrix shows.
 
 A row names its module, which is imported only when something is asked of the row: a backend may need a compiler or a driver that
-this machine lacks. Each such module has the class, and may have `unavailable()`, which says why the backend can't be used here.
+this machine lacks. Each such module has the class, and may have `unavailable()`, which says why the backend can't be used here, and
+`detail()`, which says what it computes with.
 """
 
 from __future__ import annotations
@@ -46,6 +47,12 @@ class Row:
             return ""
         reason: str = module.unavailable() if self.index is None else module.unavailable(self.index)
         return reason
+
+    def detail(self) -> str:
+        """Return what it computes with here, where its module has a choice; else nothing."""
+        module: Any = None if self.unavailable() else self._module()
+        detail: str = module.detail() if hasattr(module, "detail") else ""
+        return detail
 
     def kernels(self) -> Mapping[str, Any]:
         """Return the ops that it computes itself."""

@@ -21,6 +21,7 @@ def backends(as_json: Annotated[bool, typer.Option("--json", help="Print one JSO
             "name": row.name,
             "description": row.doc,
             "unavailable": row.unavailable() or None,
+            "detail": row.detail() or None,
             "ops": len(computed & row.kernels().keys()),
         }
         for row in ROWS
@@ -30,4 +31,5 @@ def backends(as_json: Annotated[bool, typer.Option("--json", help="Print one JSO
         return
     for row in rows:
         state = row["unavailable"] or f"computes {row['ops']} of {len(computed)} ops itself, the oracle the rest"
-        typer.echo(f"{row['name']}: {row['description']}; {state}")
+        detail = f"; {row['detail']}" if row["detail"] else ""
+        typer.echo(f"{row['name']}: {row['description']}; {state}{detail}")

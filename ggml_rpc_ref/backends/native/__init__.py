@@ -14,6 +14,6 @@ kernel has found one out of range.
 from __future__ import annotations
 
 from ggml_rpc_ref.backends.native.backend import Native
-from ggml_rpc_ref.backends.native.library import DIRECTORY, VARIABLE, unavailable
+from ggml_rpc_ref.backends.native.library import DIRECTORY, VARIABLE, detail, unavailable
 
-__all__ = ["DIRECTORY", "VARIABLE", "Native", "unavailable"]
+__all__ = ["DIRECTORY", "VARIABLE", "Native", "detail", "unavailable"]

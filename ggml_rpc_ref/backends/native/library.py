@@ -106,3 +106,10 @@ def unavailable() -> str:
     """Return why no module can be used here; nothing where one can."""
     found = _choose(os.environ.get(VARIABLE, ""))
     return found if isinstance(found, str) else ""
+
+
+def detail() -> str:
+    """Return which variant is used here, and which others could be."""
+    used = library().variant
+    others = [name for name, found in variants().items() if isinstance(found, Library) and name != used]
+    return f"variant {used}, and {' and '.join(others)} if asked for" if others else f"variant {used}"
