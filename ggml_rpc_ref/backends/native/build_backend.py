@@ -7,10 +7,14 @@ a setup.py (its guide "Build System Support", on in-tree backends).
 from __future__ import annotations
 
 import runpy
+from copy import copy
+from pathlib import Path
+from typing import Any
 
 from setuptools import setup
 from setuptools.build_meta import _BuildMetaBackend
 from setuptools.command.build_clib import build_clib
+from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
 BUILD = "ggml_rpc_ref/backends/native/build.py"
@@ -27,6 +31,17 @@ class BuildCommon(build_clib):  # type: ignore[misc]
             self.warn(f"the C kernels are not built: {error}")
 
 
+class BuildEach(build_ext):  # type: ignore[misc]
+    """Compiles each module in a directory of its own: variants are made from the same sources, side by side, and setuptools names
+    objects by the source alone."""
+
+    def build_extension(self, ext: Any) -> None:
+        """Compile a module."""
+        own = copy(self)
+        own.build_temp = str(Path(self.build_temp) / ext.name)
+        super(BuildEach, own).build_extension(ext)
+
+
 class Backend(_BuildMetaBackend):  # type: ignore[misc]
     """Setuptools' build backend, which compiles each variant of the kernels as well."""
 
@@ -36,7 +51,7 @@ class Backend(_BuildMetaBackend):  # type: ignore[misc]
         setup(
             cffi_modules=[f"{BUILD}:{name}" for name in (*build["VARIANTS"], "fnv", "again_builder")],
             libraries=[build["common"]()],
-            cmdclass={"build_clib": BuildCommon},
+            cmdclass={"build_clib": BuildCommon, "build_ext": BuildEach},
             options={"build_ext": {"parallel": True}},
         )
 
