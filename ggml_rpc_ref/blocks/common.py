@@ -103,6 +103,11 @@ def to_half(values: Values) -> npt.NDArray[np.float16]:
     return halves
 
 
+def made(values: Values) -> Values:
+    """Return results of operations on numbers, with x86-64's NaN where there is none: ARM makes one whose sign is not set."""
+    return np.where(np.isnan(values), np.copysign(f32(np.nan), f32(-1)), values)
+
+
 # ---- float to integer ----
 
 

@@ -56,6 +56,7 @@ from ggml_rpc_ref.blocks.common import (
     f32,
     inverse,
     largest_magnitude,
+    made,
     nearest_int,
     nibbles,
     ordered_sum,
@@ -236,13 +237,13 @@ def search_iq4(x: Values, reach: np.int8, tries: int) -> tuple[Values, Levels]:
     weights = x * x
     # upstream's id = 1 / d: it rounds twice where reach / largest would round once
     codes, sum_xq, sum_qq = fit_iq4(x, weights, f32(1) / (largest / f32(reach)))
-    scale = np.where(sum_qq > 0, sum_xq / sum_qq, f32(0))
+    scale = np.where(sum_qq > 0, made(sum_xq / sum_qq), f32(0))
     best = scale * sum_xq
     # quantize_row_iq4_nl_ref passes ntry = -1, whose loop is empty; int(), because -127 - 7 does not fit in int8
     for step in range(-tries, tries + 1) if tries else ():
         _, sum_xq, sum_qq = fit_iq4(x, weights, f32(step + int(IQ4_LEVELS[0])) / largest)
         better = (sum_qq > 0) & (sum_xq * sum_xq > best * sum_qq)
-        scale = np.where(better, sum_xq / sum_qq, scale)
+        scale = np.where(better, made(sum_xq / sum_qq), scale)
         best = np.where(better, scale * sum_xq, best)
     zero = magnitude < SMALLEST_MAGNITUDE
     return np.where(zero, f32(0), scale), np.where(zero, np.uint8(8), codes)

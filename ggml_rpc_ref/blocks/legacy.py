@@ -46,6 +46,7 @@ from ggml_rpc_ref.blocks.common import (
     inverse,
     largest_magnitude,
     low_byte,
+    made,
     nibbles,
     pack_nibbles,
     scaled,
@@ -159,7 +160,7 @@ def quantise_q8_1(values: Values) -> Blocks:
     blocks = np.empty(len(values), Q8_1)
     blocks["d"] = to_half(d)
     # before saturation and in int32, which wraps (numpy would add in 64 bits): hsum_i32_8 runs before packs_epi32
-    blocks["s"] = to_half(d * levels.sum(axis=0, dtype=np.int32).astype(f32))
+    blocks["s"] = to_half(np.where(np.isnan(d), d, made(d * levels.sum(axis=0, dtype=np.int32).astype(f32))))
     blocks["qs"] = np.clip(levels, -128, 127).T
     return blocks
 
