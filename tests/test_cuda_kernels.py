@@ -38,7 +38,7 @@ from tests.support.gpu import compile_kernels, library
 from tests.support.gpu.devices import Card
 from tests.support.gpu.judge import free, judge, kernels_of, moved
 from tests.support.seeds import SEED
-from tests.test_native_ops import draw
+from tests.test_native_ops import ACTIVATIONS, draw, edge_node
 
 FORWARD, BACKWARD, SHUFFLED = 0, 1, 2 + SEED
 ORDERS = (FORWARD, BACKWARD, SHUFFLED)
@@ -78,12 +78,12 @@ COMPUTED = {
     "CONV_TRANSPOSE_2D": 28, "COS": 14, "COUNT_EQUAL": 10, "CPY": 137, "CROSS_ENTROPY_LOSS": 12, "CROSS_ENTROPY_LOSS_BACK": 8,
     "CUMSUM": 8, "DIAG": 6, "DIAG_MASK_INF": 11, "DIAG_MASK_ZERO": 11, "DIV": 31, "DSV4_HC_COMB": 14, "DSV4_HC_POST": 12,
     "DSV4_HC_PRE": 15, "DUP": 13, "FILL": 12, "FLASH_ATTN_BACK": 12, "FLASH_ATTN_EXT": 84, "GATED_DELTA_NET": 48,
-    "GATED_LINEAR_ATTN": 13, "GET_REL_POS": 9, "GET_ROWS": 36, "GET_ROWS_BACK": 11, "GLU": 78, "GROUP_NORM": 12, "IM2COL": 30,
+    "GATED_LINEAR_ATTN": 13, "GET_REL_POS": 9, "GET_ROWS": 36, "GET_ROWS_BACK": 11, "GLU": 89, "GROUP_NORM": 12, "IM2COL": 30,
     "IM2COL_3D": 20, "IM2COL_BACK": 19, "L2_NORM": 20, "LEAKY_RELU": 13, "LIGHTNING_INDEXER": 40, "LOG": 14, "MEAN": 10,
-    "MUL": 30, "MUL_MAT": 152, "MUL_MAT_ID": 77, "NORM": 20, "OPT_STEP_ADAMW": 9, "OPT_STEP_SGD": 8, "OUT_PROD": 46, "PAD": 36,
+    "MUL": 30, "MUL_MAT": 152, "MUL_MAT_ID": 77, "NORM": 21, "OPT_STEP_ADAMW": 9, "OPT_STEP_SGD": 8, "OUT_PROD": 46, "PAD": 36,
     "PAD_REFLECT_1D": 10, "POOL_1D": 23, "POOL_2D": 30, "POOL_2D_BACK": 22, "REPEAT": 15, "REPEAT_BACK": 11, "RMS_NORM": 10,
     "RMS_NORM_BACK": 10, "ROLL": 23, "ROPE": 80, "ROPE_BACK": 24, "RWKV_WKV6": 11, "RWKV_WKV7": 6, "SCALE": 20, "SET": 29,
-    "SET_ROWS": 27, "SILU_BACK": 8, "SIN": 14, "SOFT_MAX": 40, "SOFT_MAX_BACK": 9, "SOLVE_TRI": 13, "SQR": 14, "SQRT": 14,
+    "SET_ROWS": 27, "SILU_BACK": 10, "SIN": 14, "SOFT_MAX": 40, "SOFT_MAX_BACK": 9, "SOLVE_TRI": 13, "SQR": 14, "SQRT": 14,
     "SSM_CONV": 10, "SSM_SCAN": 24, "SUB": 30, "SUM": 26, "SUM_ROWS": 10, "TIMESTEP_EMBEDDING": 21, "TOP_K": 10, "TRI": 21,
     "UNARY": 219, "UPSCALE": 90, "WIN_PART": 9, "WIN_UNPART": 14,
 }  # fmt: skip
@@ -136,6 +136,17 @@ def test_any_shape_layout_place_and_value(name: str) -> None:
         except Violation:  # an index that is out of range now
             with pytest.raises(Violation, match=r"graph\.index"):
                 op.oracle(node)
+
+
+@pytest.mark.parametrize(("name", "kind"), [pair for pair in ACTIVATIONS if pair[0] in COMPUTED])
+def test_activations_and_norms_at_the_edges_of_float32(name: str, kind: str) -> None:
+    """What test_native_ops.py draws for them: NaN and infinities where the oracle has them."""
+    for number in range(6):
+        node = edge_node(name, kind, 1000 * number + SEED)
+        try:
+            assert judge(backend(FORWARD), node)
+        except AssertionError as error:
+            raise AssertionError(f"{number}: {node.dst.dtype.name} {node.dst.ne}: {error}") from None
 
 
 IN_TURN = [

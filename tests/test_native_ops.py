@@ -31,7 +31,7 @@ from ggml_rpc_ref.ops.compare import compare_tensors, element_bytes
 from ggml_rpc_ref.ops.op import Node, Op
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.op_changes import OP_CHANGES
-from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, GLU_OPS, UNARY_OPS, VIEW_OPS, op_table
+from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, GLU_OPS, UNARY_OPS, VIEW_OPS, kinds, op_table
 from ggml_rpc_ref.spec.versions import NEWEST, PROFILES
 from ggml_rpc_ref.tensor import PlainStorage, Tensor
 from tests.support.seeds import SEED
@@ -277,6 +277,77 @@ def test_enough_of_what_is_drawn_is_computed(name: str) -> None:
     op = ops_of(NEWEST)[name]
     drawn = [draw(op, 1000 * number) for number in range(8)]
     assert sum(found is not None and native(HERE[0], 2).supports(found[0]) for found in drawn) >= 4
+
+
+EDGES = (
+    0.0, 1.4e-45, 1e-40, 1.2e-38, 1e-20, 1e-4, 0.5, 1.0, 2.5, 3.0, 5.4, 5.7, 8.5, 10.0, 16.0, 20.5, 51.0, 53.0, 87.5, 88.7, 88.8,
+    103.0, 105.0, 700.0, 65504.0, 1e10, 1.8e19, 1.9e19, 1e30, 1.7e38, 3.4028234e38, float("inf"), float("nan"),
+)  # fmt: skip
+"""Where a function of float32 begins to be 0, infinite or a straight line, where a square overflows, and the ends of the type."""
+OF_EACH_ELEMENT = {
+    "UNARY": ("F32", "F16", "BF16"), "GLU": ("F32", "F16", "BF16"), "SILU_BACK": ("F32", "F16"), "LEAKY_RELU": ("F32", "F16"),
+}  # fmt: skip
+"""Op to its types. None adds up, so that any values may meet."""
+OF_ROWS = ("NORM", "RMS_NORM", "L2_NORM", "GROUP_NORM", "RMS_NORM_BACK", "SOFT_MAX", "SOFT_MAX_BACK")
+ACTIVATIONS = [
+    *((name, kind) for name in OF_EACH_ELEMENT for kind in kinds(name, NEWEST) or ("",)),
+    *((name, "") for name in OF_ROWS),
+]
+"""Op and kind."""
+
+
+def edges(rng: random.Random, count: int, share: float) -> str:
+    """A fill of so many values, of which a share is at the edges, of either sign."""
+    values = (rng.choice((1, -1)) * (rng.choice(EDGES) if rng.random() < share else rng.gauss(0, 3)) for _ in range(count))
+    return "values:" + ",".join(map(repr, values))
+
+
+def edge_case(name: str, kind: str, number: int) -> Case:
+    """A node of that kind whose operands, and parameters, are at the edges; by a seed."""
+    rng = random.Random(number)
+    ne = (rng.choice((1, 7, 16, 33)), 24)
+    dtype = rng.choice(OF_EACH_ELEMENT.get(name, ("F32",)))
+    share = 0.9 if name in OF_EACH_ELEMENT else rng.choice((0.02, 0.1, 0.5))
+    # lengths of the values that have no divisor in common, so that each meets each
+    x, y = (Operand(dtype, ne, fill=edges(rng, count, share)) for count in (97, 101))
+    far = rng.choice((float("inf"), 7.0, 1e38))
+    params: dict[str, float] = {
+        "GLU": {"alpha": rng.choice((1.702, -1.0)), "limit": far},
+        "UNARY": {"alpha_n": 0.8, "alpha_p": 1.3, "beta": rng.choice((0.5, -far)), "eps": rng.choice((-1e-6, 1.0, float("nan")))},
+        "LEAKY_RELU": {"negative_slope": rng.choice((0.1, far))},
+        "SOFT_MAX": {"scale": rng.choice((1.0, -0.125, 0.0, far))},
+        "SOFT_MAX_BACK": {"scale": 1.0},
+        "GROUP_NORM": {"n_groups": 1, "eps": rng.choice((0.0, 1e-6, far))},
+    }.get(name, {} if name == "SILU_BACK" else {"eps": rng.choice((0.0, 1e-6, far))})
+    if name == "GROUP_NORM":
+        x = replace(x, ne=(ne[0], 1, 1, ne[1]))
+    return Case(
+        f"{kind} at the edges", Operand(dtype, x.ne), (x, y), params | ({"kind": kinds(name, NEWEST).index(kind)} if kind else {})
+    )
+
+
+def edge_node(name: str, kind: str, number: int) -> Node:
+    """The node of an `edge_case`, of the first seed whose types go together."""
+    op = ops_of(NEWEST)[name]
+    for attempt in range(TRIES):
+        case = edge_case(name, kind, number + attempt)
+        sources = case.src if len(op.sources) > 1 else case.src[:1]
+        if (built := checked(op, replace(case, src=sources))) is not None:
+            return op.check(*built, op.pack(case.params))
+    raise AssertionError(f"{name} {kind}: no case of {TRIES} has a meaning")
+
+
+@pytest.mark.parametrize("variant", HERE)
+@pytest.mark.parametrize(("name", "kind"), ACTIVATIONS)
+@seed(SEED)
+@settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(number=st.integers(0, 2**32))
+def test_activations_and_norms_at_the_edges_of_float32(name: str, kind: str, variant: str, number: int) -> None:
+    """NaN and infinities where the oracle has them: f(x) is 0 or infinite for the same x, whatever it is multiplied with then."""
+    node = edge_node(name, kind, number)
+    assert native(variant, 1).supports(node)
+    wrong = both(native(variant, 1), node.op, node.dst, node.src, node.op_params)
+    assert not wrong, f"{node.dst.dtype.name} {node.dst.ne} {node.op_params.hex()}: {wrong}"
 
 
 def f32(*ne: int, fill: str = "normal") -> Operand:

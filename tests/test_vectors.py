@@ -41,7 +41,7 @@ def test_every_vector_follows_its_rules() -> None:
 
 def test_no_id_has_vanished_with_its_line() -> None:
     """The lint sees an id vanish that ids.txt still has; who takes both away meets this number, which only ever grows."""
-    assert len((HERE / "ids.txt").read_text().splitlines()) == 9069
+    assert len((HERE / "ids.txt").read_text().splitlines()) == 9083
 
 
 def test_every_file_has_a_kind() -> None:

@@ -9,10 +9,12 @@
 
 With src1: x = src0, y = src1, both of dst's ne. Without: src0 has rows of 2n (or 2n + 1, whose last element is not read), x is
 the first n, y the second; the other way round where swapped is not 0. All: F32, or all F16 (not SWIGLU_OAI), dense, evenly
-spaced rows. dst: n elements per row. NaN passes min and clamp. GEGLU of F32 is 0 where x <= -10, whatever y is. Empty: nothing
-is computed.
+spaced rows. dst: n elements per row. NaN passes min and clamp. GEGLU of F32 is 0 where x <= -10, whatever y is. f(x) is a
+float32, which is -0 where 1 + e^(-x), or 1 + tanh, or 1 + erf, overflows or vanishes as float32's: SWIGLU below -88.7, GEGLU_QUICK
+below -52.1, GEGLU below -5.6, GEGLU_ERF below -5.5. There an infinite y gives NaN. Empty: nothing is computed.
 
-GEGLU and GEGLU_QUICK look their function up by F16 on upstream's CPU: see `activations.TABLE`.
+GEGLU and GEGLU_QUICK look their function up by F16 on upstream's CPU: see `activations.TABLE`. What is too large or too small for
+an F16 is therefore infinite or 0 there, and makes other NaN and infinities, which this oracle does not follow.
 
 Source: ggml_glu_impl in ggml.c, ggml_compute_forward_glu in ggml-cpu/ops.cpp, ggml-cpu/vec.h.
 """
@@ -28,7 +30,13 @@ from ggml_rpc_ref.ops.shared.slabs import element_blocks, part
 from ggml_rpc_ref.ops.tolerance import FLOAT32
 from ggml_rpc_ref.tensor import Array, F32Array
 
-GATES: dict[str, Callable[[Array], Array]] = {"GEGLU": gelu, "SWIGLU": silu, "GEGLU_ERF": gelu_erf, "GEGLU_QUICK": gelu_quick}
+GATES: dict[str, Callable[[Array], Array]] = {
+    "GEGLU": gelu,
+    "SWIGLU": silu,
+    "GEGLU_ERF": gelu_erf,
+    "GEGLU_QUICK": gelu_quick,
+    "SWIGLU_CLAMP": silu,
+}
 
 
 TYPES: dict[str, tuple[str, ...]] = {"SWIGLU_OAI": ("F32",), "SWIGLU_CLAMP": ("F32", "F16")}
@@ -61,30 +69,21 @@ def oracle(node: Node) -> None:
 
 
 def gated(node: Node, x: F32Array, y: F32Array) -> Array:
-    """Return the kind's formula of both halves."""
+    """Return the kind's formula of both halves; f(x) is rounded before it meets y, where that decides between infinity and NaN."""
     kind = node.kind
     if kind == "REGLU":
         # not relu(x) * y: where x <= 0, an infinite or NaN y has no effect (ggml_vec_reglu_f32)
         return np.where(x > 0, x * y, np.float32(0))
+    if kind in ("SWIGLU_OAI", "SWIGLU_CLAMP"):
+        x, y = clamped(x, y, np.float32(node.f32("limit")))
     if kind == "SWIGLU_OAI":
-        return swiglu_oai(x.astype(np.float64), y, node.f32("alpha"), node.f32("limit"))
-    if kind == "SWIGLU_CLAMP":
-        gate, up = clamped(x.astype(np.float64), y, node.f32("limit"))
-        # expf overflows below -88.7, and then an infinite y gives NaN
-        result: Array = gate / (1.0 + np.exp(-gate).astype(np.float32)) * up
-        return result
+        return silu(x, node.f32("alpha")).astype(np.float32) * (y + np.float32(1))
     if kind == "GEGLU" and node.dst.dtype.name == "F32":
-        return np.where(x <= -10, 0.0, gelu_of_f32(x) * y)
-    return GATES[kind](x) * y
+        return np.where(x <= -10, np.float32(0), gelu_of_f32(x).astype(np.float32) * y)
+    return GATES[kind](x).astype(np.float32) * y
 
 
-def swiglu_oai(x: Array, y: Array, alpha: float, limit: float) -> Array:
-    """Return the clamped gate of OpenAI's gpt-oss."""
-    x, y = clamped(x, y, limit)
-    return x / (1.0 + np.exp(-alpha * x)) * (y + 1.0)
-
-
-def clamped(x: Array, y: Array, limit: float) -> tuple[Array, Array]:
+def clamped(x: F32Array, y: F32Array, limit: np.float32) -> tuple[F32Array, F32Array]:
     """Return min(x, limit), and y within ±limit; comparisons with NaN are false, as C's."""
     return np.where(x > limit, limit, x), np.where(y < -limit, -limit, np.where(y > limit, limit, y))
 

@@ -3,7 +3,8 @@
     dst[i] = src0[i] · s (1 + x (1 - s))     with x = src1[i], s = 1 / (1 + e⁻ˣ)
 
 src0: the gradient of SILU's result. src1: what SILU was given. dst: all three F32 or all F16, the same ne, dense, evenly spaced
-rows. x = -inf gives NaN (0 times infinity), +inf NaN likewise. Empty: nothing is computed.
+rows. s is a float32: 1 from 16.6 on, and 0 below -88.7, where an infinite src0 gives NaN. x = -inf gives NaN (0 times
+infinity), +inf NaN likewise. Empty: nothing is computed.
 
 Source: ggml_silu_back in ggml.c, ggml_silu_backward_f32 in ggml-cpu/vec.h.
 """
@@ -25,12 +26,12 @@ def shape(node: Node) -> None:
 
 
 def oracle(node: Node) -> None:
-    """Compute the formula in float64, part by part."""
+    """Compute the formula in float64 but for s, part by part."""
     grad, x = node.source(0).values(), node.source(1).values()
     for block in element_blocks(node.dst.ne):
         with np.errstate(all="ignore"):
             wide = x[block].astype(np.float64)
-            s = 1.0 / (1.0 + np.exp(-wide))
+            s = np.float32(1) / (1.0 + np.exp(-wide)).astype(np.float32)
             part(node.dst, block).store(grad[block] * s * (1.0 + wide * (1.0 - s)))
 
 

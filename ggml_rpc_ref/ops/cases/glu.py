@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ggml_rpc_ref.ops.cases.case import Case, Operand, since
+from ggml_rpc_ref.ops.op import Params
 from ggml_rpc_ref.ops.shared.activations import TABLE
 from ggml_rpc_ref.ops.tolerance import EXACT, FLOAT32, Tolerance
 from ggml_rpc_ref.spec.opcodes import GLU_OPS, kinds
@@ -37,6 +38,7 @@ def cases() -> Iterator[Case]:
         gates = "values:nan,inf,-inf,0,-0.0,0.5,-0.5,6e3,-6e3,88.8,11,-11"
         both = (Operand("F32", special.ne, fill=gates), Operand("F32", special.ne, fill="values:inf,1,nan,-inf,2"))
         yield Case(f"{kind}-special-both".lower(), Operand("F32", special.ne), both, params, tolerance)
+        yield from _far_cases(kind, params | ({"limit": float("inf")} if kind == "SWIGLU_OAI" else {}), tolerance)
     odd_row = Operand("F32", (7, 3))
     yield Case("odd-row", Operand("F32", (3, 3)), (odd_row,), {"kind": 2}, FLOAT32)
     view = Operand("F32", (9, 4), nb=(4, 72, 288, 288))
@@ -48,6 +50,13 @@ def cases() -> Iterator[Case]:
     yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)),), {"kind": 2}, FLOAT32)
     yield from _clamp_cases()
     yield from since("GLU.bf16", _later())
+
+
+def _far_cases(kind: str, params: Params, tolerance: Tolerance) -> Iterator[Case]:
+    """Yield infinities that meet what of f(x) is left in float32, or nothing."""
+    for dtype in ("F32",) if kind == "SWIGLU_OAI" else ("F32", "F16"):
+        x, y = (Operand(dtype, (35, 3), fill=f"values:{v}") for v in ("-5.9,-8.5,-60,-88.75,-100,-300,3", "inf,-inf,1,2,-3"))
+        yield Case(f"{kind}-far-{dtype}".lower(), Operand(dtype, x.ne), (x, y), params, tolerance)
 
 
 def _clamp_cases() -> Iterator[Case]:

@@ -16,4 +16,7 @@ def cases() -> Iterator[Case]:
     yield Case("gaps", Operand("F32", x.ne, (4, 44, 176, 528)), gaps)
     special = Operand("F32", (16, 8), fill="special")
     yield Case("special", Operand("F32", special.ne), (Operand("F32", special.ne), special))
+    for dtype in ("F32", "F16"):
+        grads, far = (Operand(dtype, (35, 3), fill=f"values:{v}") for v in ("inf,-inf,1,3.4e38,-3", "-88.75,-100,-300,17,90,3,-5"))
+        yield Case(f"far-{dtype}".lower(), Operand(dtype, far.ne), (grads, far))
     yield Case("empty", Operand("F32", (0, 3)), (Operand("F32", (0, 3)), Operand("F32", (0, 3))))

@@ -1,5 +1,8 @@
 """The activation functions that UNARY and GLU share: mathematical definitions, and how far upstream's CPU kernels are from them.
 
+They are computed in float64, but become 0 where float32, in which upstream computes them, loses them (`exp`, `above_minus_one`):
+whether a gate passes an infinity on or makes NaN of it hangs on that.
+
 Source: ggml-cpu/vec.h.
 """
 
@@ -22,10 +25,21 @@ TABLE = Tolerance(
 )
 
 
+def exp(x: F64Array) -> F64Array:
+    """Return e to the power of each element, infinite where it is in float32, above 88.7."""
+    e = np.exp(x)
+    return np.where(np.isinf(e.astype(np.float32)), np.inf, e)
+
+
+def above_minus_one(x: F64Array) -> F64Array:
+    """Return 1 + x, which is 0 where x is -1 in float32."""
+    return np.where(x.astype(np.float32) == -1, 0.0, 1.0 + x)
+
+
 def gelu(x: Array) -> Array:
-    """Return x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))), in float64."""
+    """Return x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))); -0 below -5.6, NaN for -inf."""
     x = x.astype(np.float64)
-    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * x * (1.0 + 0.044715 * x * x)))
+    return 0.5 * x * above_minus_one(np.tanh(math.sqrt(2.0 / math.pi) * x * (1.0 + 0.044715 * x * x)))
 
 
 def gelu_of_f32(x: Array) -> Array:
@@ -35,21 +49,21 @@ def gelu_of_f32(x: Array) -> Array:
 
 
 def gelu_quick(x: Array) -> Array:
-    """Return x / (1 + exp(-1.702 x)), in float64; the product with the reciprocal, so that -inf gives NaN as upstream."""
+    """Return x / (1 + exp(-1.702 x)); -0 below -52.1. The product with the reciprocal, so that -inf gives NaN as upstream."""
     x = x.astype(np.float64)
-    return x * (1.0 / (1.0 + np.exp(-1.702 * x)))
+    return x * (1.0 / (1.0 + exp(-1.702 * x)))
 
 
 def gelu_erf(x: Array) -> Array:
-    """Return x/2 (1 + erf(x / √2)), in float64."""
+    """Return x/2 (1 + erf(x / √2)); -0 below -5.5, NaN for -inf."""
     x = x.astype(np.float64)
-    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+    return 0.5 * x * above_minus_one(erf(x / math.sqrt(2.0)))
 
 
-def silu(x: Array) -> Array:
-    """Return x / (1 + exp(-x)), in float64."""
+def silu(x: Array, alpha: float = 1.0) -> Array:
+    """Return x / (1 + exp(-alpha x)); -0 where alpha x is below -88.7, NaN for -inf."""
     x = x.astype(np.float64)
-    return x / (1.0 + np.exp(-x))
+    return x / (1.0 + exp(-alpha * x))
 
 
 def erf(x: F64Array) -> F64Array:

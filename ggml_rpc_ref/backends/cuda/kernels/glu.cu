@@ -5,25 +5,22 @@
 DEVICE float at_most(float x, float limit) { return x > limit ? limit : x; }
 DEVICE float within(float y, float limit) { return y < -limit ? -limit : at_most(y, limit); }
 
-template <typename real> DEVICE real gate(const struct geometry *g, float x, float y)
+/* In float for all types: where f(x) is 0 in float, an infinite y gives NaN. */
+DEVICE float gate(const struct geometry *g, float x, float y)
 {
     switch (glu_kind(g)) {
     case GGML_GLU_OP_REGLU: return x > 0 ? x * y : 0; /* then 0 whatever y is */
     case GGML_GLU_OP_GEGLU:
-        if (sizeof(real) == 4)
+        if (g->dst.type == GGML_TYPE_F32)
             return x <= -10 ? 0 : gelu_of_f32(x) * y;
-        return gelu((real)x) * y;
-    case GGML_GLU_OP_SWIGLU: return silu((real)x) * y;
-    case GGML_GLU_OP_GEGLU_QUICK: return gelu_quick((real)x) * y;
-    case GGML_GLU_OP_GEGLU_ERF: return gelu_erf((real)x) * y;
-    case GGML_GLU_OP_SWIGLU_CLAMP: { /* the exponential is rounded to float32, in which it overflows below -88.7 */
-        double a = at_most(x, glu_limit(g));
-        return (real)(a / (1 + (double)(float)exp(-a)) * within(y, glu_limit(g)));
-    }
-    default: { /* SWIGLU_OAI */
-        double a = at_most(x, glu_limit(g)), b = within(y, glu_limit(g));
-        return (real)(a / (1 + exp(-(double)glu_alpha(g) * a)) * (b + 1));
-    }
+        return gelu(x) * y;
+    case GGML_GLU_OP_SWIGLU: return silu(x) * y;
+    case GGML_GLU_OP_GEGLU_QUICK: return gelu_quick(x) * y;
+    case GGML_GLU_OP_GEGLU_ERF: return gelu_erf(x) * y;
+    case GGML_GLU_OP_SWIGLU_CLAMP: return silu(at_most(x, glu_limit(g))) * within(y, glu_limit(g));
+    default: /* SWIGLU_OAI */
+        x = at_most(x, glu_limit(g));
+        return x / (1 + exp(-glu_alpha(g) * x)) * (within(y, glu_limit(g)) + 1);
     }
 }
 
@@ -39,6 +36,6 @@ KERNEL(glu)
         }
         float x = load(g.src[0].type, at_place(&g.src[0], q));
         float y = load(g.dst.type, at_place(halves ? &g.src[0] : &g.src[1], r));
-        store(g.dst.type, at_place(&g.dst, p), g.dst.type == GGML_TYPE_F32 ? gate<float>(&g, x, y) : (float)gate<double>(&g, x, y));
+        store(g.dst.type, at_place(&g.dst, p), gate(&g, x, y));
     }
 }

@@ -13,7 +13,7 @@ KERNEL(norm)
         SHARE(i, n) sum += f32_at(x + i * g.src[0].nb[0]);
         float mean = (float)block_sum(sum, part) / (float)n;
         SHARE(i, n) {
-            double y = f32_at(x + i * g.src[0].nb[0]) - mean;
+            float y = f32_at(x + i * g.src[0].nb[0]) - mean;
             squares += y * y;
         }
         float variance = (float)(block_sum(squares, part) / n);

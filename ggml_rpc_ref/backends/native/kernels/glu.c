@@ -3,29 +3,21 @@
 #include "pieces.h"
 #include "rowwise.h"
 
-static double clamped(float y, float limit) { return y < -limit ? -limit : y > limit ? limit : y; }
+static f32x16 within16(f32x16 y, float limit)
+{
+    return choose(y < splat(-limit), splat(-limit), choose(y > splat(limit), splat(limit), y));
+}
 
 /* Both operands cut at a limit, x only above. */
 static f32x16 swiglu_oai16(f32x16 x, f32x16 y, float alpha, float limit)
 {
     x = choose(x > splat(limit), splat(limit), x);
-    y = choose(y < splat(-limit), splat(-limit), choose(y > splat(limit), splat(limit), y));
-    return x / (1.0f + exp16(x * -alpha)) * (y + 1.0f);
+    return x / (1.0f + exp16(x * -alpha)) * (within16(y, limit) + 1.0f);
 }
 
-/* The exponential is rounded to float32, in which it overflows below -88.7. */
-static void swiglu_clamp(float *dst, const float *x, const float *y, int64_t n, float limit)
+static f32x16 swiglu_clamp16(f32x16 x, f32x16 y, float limit)
 {
-    for (int64_t i = 0; i < n; i++) {
-        double a = x[i] > limit ? limit : x[i];
-        dst[i] = (float)(a / (1.0 + (double)(float)exp(-a)) * clamped(y[i], limit));
-    }
-}
-
-static void geglu_erf(float *dst, const float *x, const float *y, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        dst[i] = (float)(0.5 * x[i] * (1.0 + erf(x[i] * 0.70710678118654752440)) * y[i]);
+    return silu16(choose(x > splat(limit), splat(limit), x)) * within16(y, limit);
 }
 
 static void gate(const struct geometry *g, float *dst, const float *a, const float *b, int64_t n)
@@ -41,12 +33,8 @@ static void gate(const struct geometry *g, float *dst, const float *a, const flo
     case GGML_GLU_OP_SWIGLU: MAP2(dst, a, b, n, silu16(x) * y); break;
     case GGML_GLU_OP_GEGLU_QUICK: MAP2(dst, a, b, n, gelu_quick16(x) * y); break;
     case GGML_GLU_OP_SWIGLU_OAI: MAP2(dst, a, b, n, swiglu_oai16(x, y, glu_alpha(g), glu_limit(g))); break;
-    case GGML_GLU_OP_SWIGLU_CLAMP: swiglu_clamp(dst, a, b, n, glu_limit(g)); break;
-    default:
-        if (is_f32(&g->dst))
-            MAP2(dst, a, b, n, gelu_erf16(x) * y);
-        else
-            geglu_erf(dst, a, b, n);
+    case GGML_GLU_OP_SWIGLU_CLAMP: MAP2(dst, a, b, n, swiglu_clamp16(x, y, glu_limit(g))); break;
+    default: MAP2(dst, a, b, n, gelu_erf16(x) * y);
     }
 }
 

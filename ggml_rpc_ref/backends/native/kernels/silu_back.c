@@ -3,21 +3,10 @@
 #include "pieces.h"
 #include "rowwise.h"
 
-static float far_gradient(float grad, double x)
-{
-    double s = 1 / (1 + exp(-x));
-    return (float)(grad * s * (1 + x * (1 - s)));
-}
-
-/* Where s is not 0 in float32; else one by one in double precision, since an infinite gradient makes the difference. */
 static f32x16 gradient(f32x16 grad, f32x16 x)
 {
-    f32x16 s = sigmoid16(x), result = grad * s * (1.0f + x * (1.0f - s));
-    i32x16 far = ~(magnitude16(x) < splat(80));
-    for (int i = 0; i < LANES && any(far); i++)
-        if (far[i])
-            result[i] = far_gradient(grad[i], x[i]);
-    return result;
+    f32x16 s = sigmoid16(x);
+    return grad * s * (1.0f + x * (1.0f - s));
 }
 
 static void compute_rows(const struct node *node, int64_t first, int64_t last, const struct work *work)

@@ -7,12 +7,10 @@
 
 static float sign(float x) { return x > 0 ? 1 : x < 0 ? -1 : 0; }
 
-static float gelu_erf(float x) { return (float)(0.5 * x * (1.0 + erf(x * 0.70710678118654752440))); }
-
 static f32x16 xielu16(const struct geometry *g, f32x16 x)
 {
     float beta = unary_beta(g), eps = unary_eps(g);
-    f32x16 held = choose(x < splat(eps), x, splat(eps));
+    f32x16 held = eps == eps ? choose(x < splat(eps), x, splat(eps)) : x; /* fminf: a NaN is passed over */
     return choose(x > splat(0), unary_alpha_p(g) * x * x + beta * x, (expm1_16(held) - x) * unary_alpha_n(g) + beta * x);
 }
 
@@ -46,12 +44,7 @@ static void apply(const struct geometry *g, f32 *dst, const f32 *a, int64_t n)
     case GGML_UNARY_OP_EXP: MAP1(dst, a, n, exp16(x)); break;
     case GGML_UNARY_OP_EXPM1: MAP1(dst, a, n, expm1_16(x)); break;
     case GGML_UNARY_OP_SOFTPLUS: MAP1(dst, a, n, softplus16(x)); break;
-    case GGML_UNARY_OP_GELU_ERF:
-        if (is_f32(&g->dst))
-            MAP1(dst, a, n, gelu_erf16(x));
-        else
-            EACH(gelu_erf(x))
-        break;
+    case GGML_UNARY_OP_GELU_ERF: MAP1(dst, a, n, gelu_erf16(x)); break;
     case GGML_UNARY_OP_XIELU: MAP1(dst, a, n, xielu16(g, x)); break;
     case GGML_UNARY_OP_FLOOR: MAP1(dst, a, n, floor16(x)); break;
     case GGML_UNARY_OP_CEIL: MAP1(dst, a, n, ceil16(x)); break;

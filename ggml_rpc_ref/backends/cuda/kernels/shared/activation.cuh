@@ -4,14 +4,13 @@
 
 template <typename real> DEVICE real silu(real x) { return x / (1 + exp(-x)); }
 
-/* x/2 (1 + tanh u) is x sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3). */
+/* x/2 (1 + tanh u) is x sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3). 0 where 1 + tanh u, which is 2 / (1 + e^-2u), is
+   below 2^-25 and so 0 in float: what is multiplied with an infinity shows it. */
 template <typename real> DEVICE real gelu(real x)
 {
-    return x / (1 + exp(-(real)1.5957691216057308 * x * (1 + (real)0.044715 * x * x)));
+    real e = exp(-(real)1.5957691216057308 * x * (1 + (real)0.044715 * x * x));
+    return e >= 67108864 ? x * 0 : x / (1 + e);
 }
-
-/* Where 1 + tanh u is 0 in double, an infinity on the other side of a gate gives NaN; the exponential would leave a tiny number. */
-template <> __device__ inline double gelu(double x) { return 0.5 * x * (1 + tanh(0.79788456080286536 * x * (1 + 0.044715 * x * x))); }
 
 /* Of F32 it is 0 up to -10 and x from 10 on, as upstream has it. */
 DEVICE float gelu_of_f32(float x) { return x <= -10 ? 0 : x >= 10 ? x : gelu(x); }

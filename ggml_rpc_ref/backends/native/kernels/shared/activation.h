@@ -8,11 +8,12 @@ static inline f32x16 sigmoid16(f32x16 x) { return 1.0f / (1.0f + exp16(-x)); }
 /* x / (1 + e^-x). */
 static inline f32x16 silu16(f32x16 x) { return x / (1.0f + exp16(-x)); }
 
-/* x/2 (1 + tanh u), as below but without the two ends: -inf gives NaN. */
+/* x/2 (1 + tanh u), as below but without the two ends: -inf gives NaN. 0 where 1 + tanh u, which is 2 / (1 + e^-2u), is below 2^-25
+   and so 0 in float32: what is multiplied with an infinity shows it. */
 static inline f32x16 gelu_of_half16(f32x16 x)
 {
-    f32x16 u2 = x * 1.59576912f * fma16(x * x, splat(0.044715f), splat(1.0f));
-    return x / (1.0f + exp16(-u2));
+    f32x16 e = exp16(x * -1.59576912f * fma16(x * x, splat(0.044715f), splat(1.0f)));
+    return choose(e >= splat(0x1p26f), x * 0.0f, x / (1.0f + e));
 }
 
 /* x/2 (1 + tanh u), which is x sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3); 0 up to -10, x from 10 on, as upstream. */
@@ -97,9 +98,9 @@ static inline f32x16 hard_sigmoid16(f32x16 x)
     return choose(part > splat(0), choose(part < splat(1), part, splat(1)), splat(0));
 }
 
-/* x/2 (1 + erf(x / sqrt(2))), which is x less x q above 0 and x q below, q = erfc(|x| / sqrt(2)) / 2: that is e^(-x^2 / 2) times a
-   polynomial in t = 1 / (1 + 0.35 |x|), interpolated at ten Chebyshev points of |x| from 0 to 9, with a relative error of 5e-8. Below
-   -8.375 the sum 1 + erf is 0 in double precision, so that the result is: what is multiplied with an infinity shows it. */
+/* x/2 (1 + erf(x / sqrt(2))), where 1 + erf is 2 - q above 0 and q below, q = erfc(|x| / sqrt(2)): that is e^(-x^2 / 2) times
+   twice a polynomial in t = 1 / (1 + 0.35 |x|), interpolated at ten Chebyshev points of |x| from 0 to 9, with a relative error of 5e-8. From
+   5.5426 on q is below 2^-25, where 1 + erf is 0 or 2 in float32: what is multiplied with an infinity shows it. */
 static inline f32x16 gelu_erf16(f32x16 x)
 {
     f32x16 size = magnitude16(x), t = 1.0f / fma16(size, splat(0.35f), splat(1.0f)), p = splat(-0.019061252322542806f);
@@ -112,8 +113,8 @@ static inline f32x16 gelu_erf16(f32x16 x)
     p = fma16(p, t, splat(0.13412925541746842f));
     p = fma16(p, t, splat(0.14031952974584574f));
     p = fma16(p, t, splat(-3.6536670323679834e-05f));
-    f32x16 tail = x * choose(size > splat(8.375f), splat(0), p * exp16(-0.5f * x * x));
-    return choose(x > splat(8.375f), x, choose(x > splat(0), x - tail, tail));
+    f32x16 q = choose(size >= splat(5.5426f), splat(0), 2.0f * p * exp16(-0.5f * x * x));
+    return 0.5f * x * choose(x > splat(0), 2.0f - q, q);
 }
 
 /* Towards zero, down and up; to the nearest, halves away from zero. */
