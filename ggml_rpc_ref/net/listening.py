@@ -1,10 +1,11 @@
-"""Accept connections, give each a thread of its own, end them all. Nothing here knows the protocol."""
+"""Accept connections, give each a thread to itself, end them all. Nothing here knows the protocol."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
 import logging
+import queue
 import selectors
 import socket
 import threading
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 PATIENCE: Final = 5.0
 """Seconds that `shutdown` waits for connections to end."""
+SPARE: Final = 4
+"""Threads that wait for the next connection: a stock client opens a hundred, one after another, to load a model, and starting a
+thread is a third of what one takes that says HELLO and ends."""
 
 
 class Conversation(Protocol):
@@ -40,6 +44,35 @@ class Conversation(Protocol):
 
 
 C = TypeVar("C", bound=Conversation)
+
+
+class _Thread(threading.Thread, Generic[C]):
+    """Has one conversation after another.
+
+    Args:
+        converse: has one; whether to wait for another afterwards.
+    """
+
+    def __init__(self, converse: Callable[[_Thread[C], C], bool]) -> None:
+        super().__init__(daemon=True)
+        self._converse = converse
+        self._given: queue.SimpleQueue[C | None] = queue.SimpleQueue()
+
+    def give(self, conversation: C | None) -> None:
+        """Give it the next conversation; None: there will be none, and it ends."""
+        self._given.put(conversation)
+
+    def run(self) -> None:
+        """Have what is given."""
+        while self._have(self._given.get()):
+            self.name = "spare"
+
+    def _have(self, conversation: C | None) -> bool:
+        # a function of its own: a thread that waits must not keep what the last conversation had
+        if conversation is None:
+            return False
+        self.name = f"peer {conversation.name}"
+        return self._converse(self, conversation)
 
 
 class Listener(ABC, Generic[C]):
@@ -64,7 +97,8 @@ class Listener(ABC, Generic[C]):
         self._wake.setblocking(False)
         self._calls: deque[Callable[[], None]] = deque()
         self._accepting: threading.Thread | None = None
-        self._conversations: dict[C, threading.Thread] = {}
+        self._conversations: dict[C, _Thread[C]] = {}
+        self._spare: list[_Thread[C]] = []
         self._lock = threading.Lock()
 
     @abstractmethod
@@ -136,12 +170,15 @@ class Listener(ABC, Generic[C]):
             self._accepting.join()
         for listener in (*self._listeners, self._woken, self._wake):
             listener.close()
-        with self._lock:
-            conversations = dict(self._conversations)
+        with self._lock:  # from here on none becomes spare
+            conversations, spare = dict(self._conversations), self._spare.copy()
+            self._spare.clear()
+        for thread in spare:
+            thread.give(None)
         for conversation in conversations:
             conversation.hang_up()
         end = time.monotonic() + PATIENCE
-        for thread in conversations.values():
+        for thread in (*spare, *conversations.values()):
             thread.join(max(0.0, end - time.monotonic()))
 
     # ----------------------------------------------------------------------------------------------------------- accepting
@@ -187,21 +224,30 @@ class Listener(ABC, Generic[C]):
             conversation.turn_away(f"{type(error).__name__}: {error}")
 
     def _start(self, conversation: C) -> None:
-        # listed before it runs: `_run` may end, and take it off the list, at once
-        thread = threading.Thread(target=self._run, args=(conversation,), name=f"peer {conversation.name}", daemon=True)
         with self._lock:
+            thread = self._spare.pop() if self._spare else _Thread(self._converse)
+            # listed before it runs: `_converse` may end, and take it off the list, at once
             self._conversations[conversation] = thread
         try:
-            thread.start()
+            if not thread.is_alive():
+                thread.start()
         except RuntimeError as error:  # the system gives no more threads
             self._forget(conversation)
             conversation.turn_away(str(error))
+        else:
+            thread.give(conversation)
 
-    def _run(self, conversation: C) -> None:
+    def _converse(self, thread: _Thread[C], conversation: C) -> bool:
+        """Have a conversation; return whether its thread is to wait for another."""
         try:
             conversation.converse()
         finally:
             self._forget(conversation)
+        with self._lock:
+            stays = not self.stopping and len(self._spare) < SPARE
+            if stays:
+                self._spare.append(thread)
+        return stays
 
     def _forget(self, conversation: C) -> None:
         with self._lock:
