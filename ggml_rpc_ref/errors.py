@@ -3,6 +3,10 @@
 Any other exception that leaves a public function is a defect of ours.
 """
 
+NOT_OF_ITS_FORM = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What comes of reading somebody else's JSON as if it were of a form: OverflowError of a whole number that is written 1e999,
+RecursionError of brackets nested by the thousand. Readers make one of the errors below of it."""
+
 
 class Violation(Exception):  # noqa: N818  (a peer violates a rule; "Error" would blame us)
     """A peer's bytes break a rule of the specification.

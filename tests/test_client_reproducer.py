@@ -117,6 +117,7 @@ def test_what_is_too_large_or_no_reproducer_is_said() -> None:
         "[]",
         "",
         '{"form": "ggml-rpc-ref reproducer of a client", "connections": [{"endpoint": 0, "steps": [{"reply": "x"}]}]}',
+        '{"form": "ggml-rpc-ref reproducer of a client", "connections": [{"endpoint": 1e999, "steps": []}]}',
     ):
         with pytest.raises(Misuse, match="not a reproducer"):
             reproducer.parse(text)

@@ -65,8 +65,14 @@ def test_a_file_is_read_back() -> None:
     assert json.loads(text)["form"] == "ggml-rpc-ref reproducer"
 
 
+def step_of(connection: str) -> str:
+    return f'{{"form": "ggml-rpc-ref reproducer", "id": "a", "about": "b", "steps": [{{"connection": {connection}, "send": []}}]}}'
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"form": "else"}', "[" * 100_000, '{"form": "ggml-rpc-ref reproducer", "steps": [1]}']
+    "text",
+    ["", "[]", "{}", '{"form": "else"}', "[" * 100_000, '{"form": "ggml-rpc-ref reproducer", "steps": [1]}']
+    + [step_of(number) for number in ("1e999", "-Infinity", "NaN", '"x"', "null")],
 )
 def test_another_file_is_refused(text: str) -> None:
     with pytest.raises(Misuse, match="not a reproducer"):

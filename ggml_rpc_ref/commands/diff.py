@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.options import AsJson
 from ggml_rpc_ref.commands.output import print_json
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.errors import NOT_OF_ITS_FORM, Misuse
 
 Report = Annotated[Path, typer.Argument(metavar="REPORT", help="What `conform --json` or `conform --report FILE.json` wrote.")]
 
@@ -40,6 +40,24 @@ def report(
 
     if output.suffix not in FORMS or (output.suffix != ".html" and len(reports) > 1):
         raise Misuse(f"{output}: its name is to end in .html, or with one report in one of {', '.join(FORMS)}")
+    runs = []
     for path in reports:
         difference.read(path)  # names a file that is something else
-    write_file(output, formed(output.suffix, [json.loads(path.read_text(encoding="utf-8")) for path in reports]))
+        runs.append(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        text = formed(output.suffix, runs)
+    except NOT_OF_ITS_FORM:
+        raise Misuse(f"{_lacking(output.suffix, reports, runs)} is not a whole report of `ggml-rpc-ref conform --json`") from None
+    write_file(output, text)
+
+
+def _lacking(suffix: str, paths: list[Path], runs: list[dict[str, Any]]) -> Path:
+    """Return the first of several reports of which alone this form can't be made either."""
+    from ggml_rpc_ref.commands.writing import formed
+
+    for path, run in zip(paths, runs, strict=True):
+        try:
+            formed(suffix, [run])
+        except NOT_OF_ITS_FORM:
+            return path
+    return paths[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ggml_rpc_ref.conformance.verdict import NO_FAULT, Verdict
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.errors import NOT_OF_ITS_FORM, Misuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +54,5 @@ def read(path: Path) -> dict[str, str]:
         return {str(row["id"]): str(Verdict(row["verdict"])) for row in content["cases"]}
     except OSError as error:
         raise Misuse(f"can't read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except NOT_OF_ITS_FORM:
         raise Misuse(f"{path} is not a report of `ggml-rpc-ref conform --json`") from None

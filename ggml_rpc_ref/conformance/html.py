@@ -52,6 +52,7 @@ def render(runs: Sequence[Run]) -> str:
 
     Raises:
         Misuse: where jinja2 is not installed.
+        KeyError: where a run lacks something, or another of `errors.NOT_OF_ITS_FORM` where it is otherwise none.
     """
     try:
         import jinja2
@@ -61,9 +62,11 @@ def render(runs: Sequence[Run]) -> str:
     source = resources.files("ggml_rpc_ref.conformance").joinpath("report.html.j2").read_text(encoding="utf-8")
     faults = [verdict.value for verdict in SEVERITY if verdict not in NO_FAULT]
     parts = list(_parts(runs))
-    return environment.from_string(source).render(
-        runs=runs, parts=parts, verdicts=_verdicts(parts), faults=faults, abilities=list(_abilities(runs))
-    )
+    found = {"runs": runs, "parts": parts, "verdicts": _verdicts(parts), "faults": faults, "abilities": list(_abilities(runs))}
+    try:
+        return environment.from_string(source).render(found)
+    except jinja2.UndefinedError as lacking:
+        raise KeyError(str(lacking)) from None
 
 
 def _verdicts(parts: Sequence[Part]) -> dict[str, int]:

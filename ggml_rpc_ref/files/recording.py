@@ -32,7 +32,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ggml_rpc_ref.errors import Damaged, Misuse
+from ggml_rpc_ref.errors import NOT_OF_ITS_FORM, Damaged, Misuse
 from ggml_rpc_ref.protocol.fnv import Fnv1a
 from ggml_rpc_ref.spec.versions import DEFAULT
 
@@ -305,8 +305,8 @@ def _header(file: BufferedReader, path: Path) -> Header:
     try:
         found: Any = json.loads(line) if line.endswith(b"\n") else None
         header = Header(**{row.name: found[row.name] for row in fields(Header)})
-    # TypeError: no line end within the limit, or JSON that is not an object; RecursionError: brackets nested by the thousand
-    except (ValueError, TypeError, KeyError, RecursionError):
+    # TypeError: no line end within the limit, or JSON that is not an object
+    except NOT_OF_ITS_FORM:
         problem = "is not the JSON object that says what the recording is"
         raise Damaged(path, len(MAGIC), "second line", problem, "recording.header") from None
     if header.schema_version != 1:

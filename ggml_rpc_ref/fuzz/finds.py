@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ggml_rpc_ref.errors import Damaged, Misuse
+from ggml_rpc_ref.errors import NOT_OF_ITS_FORM, Damaged, Misuse
 from ggml_rpc_ref.files import conversation
 from ggml_rpc_ref.files.conversation import Anything, AtLeast, Binding, Exactly, Named, Near, Piece, Step
 from ggml_rpc_ref.fuzz.converse import hello
@@ -126,7 +126,7 @@ class Store:
                 self.known[tuple(word + "" for word in key)] = None
             except OSError as error:
                 raise Misuse(f"can't read {path}: {error.strerror}") from None
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except NOT_OF_ITS_FORM:
                 raise Damaged(path, None, "find", "is none of the fuzzer's: it has no key", "file.form") from None
 
     def add(self, find: Find) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ggml_rpc_ref.errors import Damaged
+from ggml_rpc_ref.errors import NOT_OF_ITS_FORM, Damaged
 from ggml_rpc_ref.files import conversation
 from ggml_rpc_ref.files.conversation import U64, Anything, AtLeast, Exactly, Named, Near, Piece, Script, Step
 from ggml_rpc_ref.fuzz.other import Other
@@ -56,7 +56,7 @@ def load(path: Path) -> Written:
         if not isinstance(find["kind"], str) or any(conversation.size_of(step.pieces) > MOST for step in script.steps):
             raise ValueError("a step is too large, or it does not say what was found")
         return Written(script, find, tuple(Peer.from_json(row) for row in content.get("peers", ())))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except NOT_OF_ITS_FORM as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise Damaged(path, None, "find", f"is none that can be played ({what})", "file.form") from None
 

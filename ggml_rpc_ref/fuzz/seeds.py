@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ggml_rpc_ref.errors import Misuse, Violation
+from ggml_rpc_ref.errors import NOT_OF_ITS_FORM, Misuse, Violation
 from ggml_rpc_ref.files import conversation, recording
 from ggml_rpc_ref.files.conversation import Omitted, Script
 from ggml_rpc_ref.files.recording import Direction, LeftOut
@@ -95,7 +95,7 @@ def _of_recording(path: Path, version: Version) -> Iterator[tuple[str, Talk]]:
 
 
 def _of_json(path: Path, version: Version) -> Iterator[tuple[str, Talk]]:
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):  # no conversation, or none of ours
+    with contextlib.suppress(*NOT_OF_ITS_FORM):  # no conversation, or none of ours
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["protocol"] != str(version):
             return

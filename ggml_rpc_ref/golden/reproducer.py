@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.errors import NOT_OF_ITS_FORM, Misuse
 from ggml_rpc_ref.files.conversation import Exactly, Named, Piece, Repeated, expand, piece_as_json, piece_from_json, size_of
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
@@ -247,7 +247,7 @@ def parse(text: str) -> Reproducer:
         return Reproducer(
             str(content["id"]), str(content["about"]), moves, bool(content["deadly"]), bytes.fromhex(content["hello"])
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except NOT_OF_ITS_FORM:
         raise Misuse("it is not a reproducer (`conform --reproduce DIRECTORY` writes them)") from None
 
 

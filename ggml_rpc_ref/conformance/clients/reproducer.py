@@ -26,7 +26,7 @@ from ggml_rpc_ref.conformance.clients.heard import Ended
 from ggml_rpc_ref.conformance.clients.program import Program
 from ggml_rpc_ref.conformance.clients.script import End
 from ggml_rpc_ref.conformance.peer import TranscriptPiece
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.errors import NOT_OF_ITS_FORM, Misuse
 from ggml_rpc_ref.net.channel import Channel, Waited
 from ggml_rpc_ref.net.listening import Listener
 from ggml_rpc_ref.protocol import codec
@@ -149,7 +149,7 @@ def parse(text: str) -> Reproducer:
             raise ValueError
         lines = tuple(Line(int(row["endpoint"]), tuple(map(_step, row["steps"]))) for row in content["connections"])
         return Reproducer(str(content["id"]), str(content["about"]), str(content["verdict"]), str(content["ended"]), lines)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except NOT_OF_ITS_FORM:
         raise Misuse("it is not a reproducer (`conform-client --reproduce DIRECTORY` writes them)") from None
 
 
