@@ -34,6 +34,7 @@ from ggml_rpc_ref.conformance.peer import Facts, TranscriptPiece
 from ggml_rpc_ref.conformance.printed import shown_lines
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.versions import V3_6_1
+from tests.support.command import run_command
 
 SCHEMAS = Path(__file__).parent.parent / "ggml_rpc_ref" / "conformance" / "schema"
 EVIL = "\x1b[2J<script>alert(1)</script>\x00&"
@@ -176,6 +177,16 @@ def test_another_file_is_no_report(content: str, tmp_path: Path) -> None:
     path.write_text(content)
     with pytest.raises(Misuse, match="is not a report of"):
         difference.read(path)
+
+
+@pytest.mark.parametrize("form", ["html", "xml", "sarif"])
+@pytest.mark.parametrize("row", [{"id": "a", "verdict": "PASS"}, {"id": "a", "verdict": "FAIL", "rule": 5}])
+def test_of_a_report_that_is_not_whole_no_other_is_made(row: dict[str, Any], form: str, tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({"cases": [row], "target": None}))
+    done = run_command("report", str(path), "-o", str(tmp_path / f"new.{form}"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"ggml-rpc-ref: {path} is not a whole report of `ggml-rpc-ref conform --json`\n"
 
 
 # ------------------------------------------------------------------------------------------------------ expected failures
