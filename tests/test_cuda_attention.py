@@ -189,6 +189,12 @@ def test_keys_and_values_of_every_type(kind: str) -> None:
     assert fast(node).startswith("few")
 
 
+@pytest.mark.parametrize("dv", [600, 1024])
+def test_values_of_more_than_512_elements(dv: int) -> None:
+    """Parts are added by 128 threads with four elements each, in rounds."""
+    assert fast(attention_of((64, 1, 2, 1), 300, dv)) == "few_4"
+
+
 LAYOUTS: list[tuple[str, tuple[int, int, int, int], int]] = [
     ("keys-inside-heads", (2, 64 * 2 * 2, 64 * 2, 64 * 2 * 2 * 90), 0),
     ("gaps-of-sixteen", (2, 144, 144 * 90, 144 * 180), 16),

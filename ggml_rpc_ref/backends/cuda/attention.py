@@ -32,7 +32,7 @@ TILE_HEADS: Final = (64, 96, 128, 256)
 """Elements of a head, at most, for each of these."""
 KEYS_AT_ONCE: Final = 64
 """What the keys of a part are a multiple of."""
-MOST_SPLITS: Final = 256
+MOST_SPLITS: Final = 512
 """Parts that `flash_attn_ext_combine` can add."""
 MOST_KEYS: Final = 2**30
 """Kernels that take keys in parts count them in 32 bits."""

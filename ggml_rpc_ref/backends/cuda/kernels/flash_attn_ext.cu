@@ -82,15 +82,43 @@ KERNEL(flash_attn_ext_tile_96) { attend_tile<96, 64>(g); }
 KERNEL(flash_attn_ext_tile_128) { attend_tile<128, 64>(g); }
 KERNEL(flash_attn_ext_tile_256) { attend_tile<256, 16>(g); }
 
-#define MOST_SPLITS 256
+#define MOST_SPLITS 512
+#define COMBINING 128 /* threads */
 
-/* more[2]: how many parts there are. A block for each row. Dynamic shared memory as for `attend`. */
+/* The weighted sums of all parts, four elements a thread; groups of threads take turns with the parts. */
+DEVICE void add_parts(const struct geometry *g, int64_t row, int splits, const float *factor, float last, uint8_t *dst)
+{
+    __shared__ float4 gathered[COMBINING];
+    int64_t dv = g->src[2].ne[0];
+    int units = (int)((dv + 7) / 8 * 2), width = units < COMBINING ? units : COMBINING, groups = COMBINING / width;
+    int group = threadIdx.x / width, lane = threadIdx.x % width;
+    for (int first = 0; first < units; first += width) {
+        float4 sum = {0, 0, 0, 0};
+        if (group < groups && first + lane < units)
+#pragma unroll 4
+            for (int s = group; s < splits; s += groups) {
+                float4 x = ((const float4 *)sum_of(partial_of(g, s, row)))[first + lane];
+                sum.x += scaled(x.x, factor[s]), sum.y += scaled(x.y, factor[s]);
+                sum.z += scaled(x.z, factor[s]), sum.w += scaled(x.w, factor[s]);
+            }
+        gathered[threadIdx.x] = sum;
+        __syncthreads(); /* all groups' sums are there */
+        SHARE(i, min64(4 * width, dv - 4 * first)) {
+            float x = 0;
+            for (int n = 0; n < groups; n++)
+                x += ((const float *)&gathered[n * width])[i];
+            *(float *)(dst + 4 * (4 * first + i)) = x * last;
+        }
+        __syncthreads();
+    }
+}
+
+/* more[2]: how many parts there are. A block of COMBINING threads for each row. Dynamic shared memory as for `attend`. */
 KERNEL(flash_attn_ext_combine)
 {
     __shared__ double part[MOST_WARPS];
     __shared__ float factor[MOST_SPLITS];
     DYNAMIC_SHARED(memory);
-    int64_t dv = g.src[2].ne[0];
     int splits = (int)g.more[2];
     EACH_ROW(row, rows_of(&g.dst)) {
         float top = -INFINITY, strange = 0, seen = 0;
@@ -114,12 +142,7 @@ KERNEL(flash_attn_ext_combine)
         float total = (float)block_sum(share, part);
         struct query q = query_of(&g, row);
         float last = last_factor(&g, &q, top, total, any);
-        SHARE(i, dv) {
-            float x = 0;
-            for (int s = 0; s < splits; s++)
-                x += scaled(sum_of(partial_of(&g, s, row))[i], factor[s]);
-            *(float *)(q.dst + 4 * i) = x * last;
-        }
+        add_parts(&g, row, splits, factor, last, q.dst);
         /* the next row's factors are written behind the barriers of block_max */
     }
 }
