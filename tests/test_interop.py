@@ -13,7 +13,7 @@ import pytest
 
 from ggml_rpc_ref.conformance import interop
 from ggml_rpc_ref.derive.interop import picture
-from ggml_rpc_ref.spec.rules import RULES
+from ggml_rpc_ref.spec.rules import FOR_CLIENTS, RULES
 from ggml_rpc_ref.spec.versions import PROFILES
 from tests.support.command import run_command
 
@@ -91,10 +91,20 @@ def test_the_full_matrix_has_our_server_of_each_version_and_genuine_ones(full: A
     assert {row["name"]: row["broken"] for row in full["servers"] if row["whose"] == "ours" and row["broken"]} == {}
 
 
+def test_the_full_matrix_has_our_client_of_each_version_and_genuine_ones(full: Any) -> None:
+    names = [row["name"] for row in full["clients"]]
+    assert names[: len(PROFILES)] == [f"ours {version}, client" for version in PROFILES]
+    assert sum(name.startswith("llama.cpp ") for name in names) >= 2
+    assert {rule for row in full["clients"] for rule in row["broken"]} <= set(FOR_CLIENTS)
+    # ours breaks no MUST
+    broken = {rule for row in full["clients"] if row["whose"] == "ours" for rule in row["broken"]}
+    assert {rule for rule in broken if RULES[rule].level == "MUST"} == set()
+
+
 def test_the_picture_shows_every_server_and_each_number(full: Any) -> None:
     root = ElementTree.fromstring(picture(full))
     texts = [text.text for text in root.iter(f"{SVG}text")]
-    for row in full["servers"]:
+    for row in (*full["servers"], *full["clients"]):
         assert row["name"] in texts
         for passed, judged in row["sections"].values():
             assert f"{passed}/{judged}" in texts

@@ -122,7 +122,7 @@ def _servers(versions: list[Version], only: tuple[str, ...], timeout: float, *, 
     from ggml_rpc_ref.conformance.marks import request_since
     from ggml_rpc_ref.spec.messages import DeviceCount
     from ggml_rpc_ref.spec.skew import OURS
-    from ggml_rpc_ref.spec.versions import DEFAULT, Version
+    from ggml_rpc_ref.spec.versions import DEFAULT, PROFILES, Version
     from ggml_rpc_ref.upstream.rpc_server import spawn_command
 
     found = [(Member(f"ours {version}", version=str(version), timeout=timeout, only=only), OURS) for version in versions]
@@ -133,7 +133,8 @@ def _servers(versions: list[Version], only: tuple[str, ...], timeout: float, *, 
         found.append((Member(f"ours {DEFAULT}, {name}", spawn=command, timeout=timeout, only=only), OURS))
     for build in upstream.installed() if genuine else ():
         version = Version.parse(build.protocol)
-        if version in versions:
+        # a fork speaks a version of its own, so it is judged where all are
+        if version in versions or (build.name != build.protocol and set(versions) == set(PROFILES)):
             # before the first version that counts its devices a server has one
             command = shlex.join(spawn_command(build, devices=2 if request_since(DeviceCount) <= version else 1))
             fork = "" if build.name == build.protocol else f"{build.name}_"

@@ -29,10 +29,10 @@ MOST = 0.95
 
 def picture(matrix: Mapping[str, Any]) -> str:
     """Return the SVG of a matrix as `conformance.interop.matrix` returns it."""
-    servers, clients = matrix["servers"], matrix.get("clients", [])
+    servers, clients = matrix["servers"], matrix["clients"]
     sections = [name for name in SECTIONS if any(name in row["sections"] for row in (*servers, *clients))]
     width = 2 * EDGE + NAME + CELL * (len(sections) + 1) + EDGE + CLIENT * len(PROFILES)
-    below = EDGE + HEAD + ROW * len(servers)  # where the clients begin
+    below = 2 * EDGE + HEAD + ROW * len(servers)  # where the clients begin
     height = below + EDGE + (HEAD + ROW * len(clients) if clients else 0)
     title = "Servers and clients judged by the conformance suite, and how clients of each version get on with servers"
     lines = [
