@@ -247,6 +247,19 @@ def test_a_mutation_changes_the_session_and_says_what(generator: Generator, newe
     pytest.fail("it never changed anything")
 
 
+@pytest.mark.parametrize("op", ["GET_ROWS", "SET_ROWS", "MUL_MAT_ID"])
+def test_an_index_is_put_where_the_node_reads_it(generator: Generator, inside: Inside, op: str) -> None:
+    rules = []
+    for number in range(30):
+        session = generator.session(f"index {number}", op)
+        if note := mutate(Random(number), session, "contents.index"):
+            assert note.target == op
+            rules += [one.violation.rule for one in inside.have(session) if one.violation]
+    # nothing else can be wrong, and only a few of the numbers happen to be right
+    assert set(rules) == {"graph.index"}
+    assert len(rules) > 10
+
+
 def test_mutations_bear_what_others_have_made(generator: Generator, newest: Generator) -> None:
     """A session that led to something new is changed again and again: frames without bytes, ids and lengths at their ends."""
     cut = Session("0", steps=[Step(0, Packet(b"")), Step(0, Packet(b"\xff" * 3))])

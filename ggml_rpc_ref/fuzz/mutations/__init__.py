@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from random import Random
 
-from ggml_rpc_ref.fuzz.mutations import frames, graphs, messages, order, sums
+from ggml_rpc_ref.fuzz.mutations import contents, frames, graphs, messages, order, sums
 from ggml_rpc_ref.fuzz.mutations.table import MUTATIONS
 from ggml_rpc_ref.fuzz.session import Note, Session
 
-__all__ = ["MUTATIONS", "frames", "graphs", "messages", "mutate", "order", "sums"]
+__all__ = ["MUTATIONS", "contents", "frames", "graphs", "messages", "mutate", "order", "sums"]
 
 
 def mutate(rng: Random, session: Session, name: str) -> Note | None:

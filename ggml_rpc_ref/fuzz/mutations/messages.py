@@ -1,4 +1,4 @@
-"""Mutations of the other requests: their tensors, ranges, handles and devices, and the contents of uploads."""
+"""Mutations of the other requests: their tensors, ranges, handles and devices."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
-import numpy as np
-
 from ggml_rpc_ref.fuzz.mutations.graphs import odd_handle, words
 from ggml_rpc_ref.fuzz.mutations.table import insert, mutation, odd, pick, put, wrap
 from ggml_rpc_ref.fuzz.packet import Packet, address, meaning
 from ggml_rpc_ref.fuzz.session import Buffer, Note, Session
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.spec.dtypes import type_count
-from ggml_rpc_ref.spec.messages import MAX_DIMS, AllocBuffer, CopyTensor, RpcTensor, SetTensor, command_name, fields
+from ggml_rpc_ref.spec.messages import MAX_DIMS, AllocBuffer, CopyTensor, RpcTensor, command_name, fields
 
 RANGES: Final = ("offset", "size", "n_copies", "stride", "hash", "value", "cache_flag")
 
@@ -200,58 +198,3 @@ def _moved(rng: Random, session: Session, tensor: RpcTensor) -> tuple[RpcTensor,
         shift = address(known[1], size) - tensor.data - rng.choice((0, 1, 4, 64))
     new = wrap(tensor.data + shift) if rng.random() < 0.9 else rng.choice((0, 2**64 - 1, 2**64 - 64, 2**47))
     return replace(tensor, data=new), f"data moved {shift:+d}" if new == tensor.data + shift else f"data -> {new:#x}"
-
-
-# ------------------------------------------------------------------------------------------------------------- contents
-
-
-@mutation("contents.words")
-def contents(rng: Random, session: Session) -> Note | None:
-    """Put numbers worth trying into an upload: large and negative indices, NaN, infinities."""
-    index, message = _upload(rng, session)
-    if message is None:
-        return None
-    width = rng.choice((4, 4, 4, 2, 8))
-    data = np.frombuffer(message.data[: len(message.data) // width * width], f"<u{width}").copy()
-    if not len(data):
-        return None
-    some = rng.choice((1, 4, len(data)))
-    values = [odd(rng, int(data[0]), 8 * width) for _ in range(4)] if rng.random() < 0.7 else [_special(width, rng)]
-    at = slice(None) if some == len(data) else rng.sample(range(len(data)), min(some, len(data)))
-    data[at] = np.resize(np.array(values, data.dtype), data[at].shape)
-    put(session, index, replace(message, data=data.tobytes() + message.data[data.nbytes :]))
-    return Note("contents.words", _reader(session, index), f"{some} words of {width} bytes among the uploaded data changed")
-
-
-@mutation("contents.bytes")
-def contents_bytes(rng: Random, session: Session) -> Note | None:
-    """Upload random bytes, zeros or ones."""
-    index, message = _upload(rng, session)
-    if message is None:
-        return None
-    size = len(message.data)
-    data = rng.choice((rng.randbytes(size), bytes(size), b"\xff" * size))
-    put(session, index, replace(message, data=data))
-    return Note("contents.bytes", _reader(session, index), f"{size} other bytes uploaded")
-
-
-def _special(width: int, rng: Random) -> int:
-    dtype = {2: np.float16, 4: np.float32, 8: np.float64}[width]
-    with np.errstate(over="ignore"):
-        value: Any = dtype(rng.choice((float("nan"), float("inf"), float("-inf"), 1e38, -1e38, 1e-40)))
-    return int(value.view(f"u{width}"))
-
-
-def _upload(rng: Random, session: Session) -> tuple[int, Any]:
-    found = [index for index, step in enumerate(session.steps) if isinstance(step.message, SetTensor) and step.message.data]
-    index = rng.choice(found) if found else 0
-    return (index, session.steps[index].message) if found else (0, None)
-
-
-def _reader(session: Session, index: int) -> str:
-    """Return the op of the next graph, which probably reads what was uploaded."""
-    for step in session.steps[index:]:
-        if isinstance(step.message, Graph):
-            label = step.label(session.version)
-            return label.partition(" of ")[2].partition(",")[0] or label
-    return "SET_TENSOR"
