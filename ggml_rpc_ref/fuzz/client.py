@@ -241,10 +241,13 @@ class Client:
 
     def copy(self) -> None:
         """Write, copy, set, clear and read plain bytes."""
-        dtype = self.rng.choice(list(types(self.version).values())) if self.rng.random() < 0.5 else BY_NAME["I8"]
+        name = self.rng.choice(("I8", "I8", "F32", *(dtype.name for dtype in types(self.version).values())))
+        dtype = BY_NAME[name]
         blocks = self.rng.choice((1, 7, 64, 100, 1000))
         size = blocks * dtype.size
-        (one, first), (two, second) = self.room(size), self.room(size)
+        (one, first), (two, second) = self.room(size + ALIGNMENT), self.room(size + ALIGNMENT)
+        if self.rng.random() < 0.2:  # bytes may lie anywhere, whatever they are of
+            first, second = first + self.rng.randrange(8), second + self.rng.randrange(8)
         source, target = (row_of(dtype, blocks, self.number(i), at) for i, at in ((one, first), (two, second)))
         data = self.rng.randbytes(size)
         self.say(SetTensor(tensor=source, offset=0, data=data))

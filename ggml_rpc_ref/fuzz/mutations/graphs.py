@@ -150,6 +150,21 @@ def nb(rng: Random, session: Session) -> Note | None:
     return edit.done("geometry.nb", f"{edit.role}.nb[{axis}] {old} -> {new}")
 
 
+@mutation("geometry.hidden")
+def hidden(rng: Random, session: Session) -> Note | None:
+    """Change the stride of a dimension of one element, which no sum over the elements shows, to one that is far, or negative."""
+    edit = Editor(rng, session)
+    if edit.is_empty:
+        return None
+    axes = [axis for axis in range(MAX_DIMS) if edit.record["ne"][axis] == 1]
+    if not axes:
+        return None
+    axis, new = rng.choice(axes), rng.choice((2**31, 2**31 - 8, 2**32 - 64, 2**32 - 8, 2**32 - 4, 2**24, 0))
+    old = int(edit.record["nb"][axis])
+    edit.record["nb"][axis] = new
+    return edit.done("geometry.hidden", f"{edit.role}.nb[{axis}] {old} -> {new}, of one element")
+
+
 @mutation("geometry.type")
 def type_(rng: Random, session: Session) -> Note | None:
     """Give a tensor another type, its strides perhaps to match."""
@@ -328,6 +343,9 @@ def leaf_op(rng: Random, session: Session) -> Note | None:
     if edit.is_empty:
         return None
     target, table = edit.target, op_table(session.version)
+    if rng.random() < 0.25:
+        edit.record["op"] = new = odd(rng, len(table))  # nobody is to look at the op of what is no node
+        return edit.done("op.leaf", f"{edit.role} has op {new}", target)
     edit.record["op"], edit.record["flags"] = rng.randrange(len(table)), 16
     edit.record["src"][0] = _some_id(edit)
     if rng.random() < 0.5:
