@@ -47,7 +47,8 @@ PAUSE: Final = 0.002
 MOST: Final = 2**26
 """Bytes of replies of one connection that are kept."""
 AT_LEAST: Final = 0.5
-"""Seconds within which a server ends a connection on which it must refuse a message that has not come to its end."""
+"""Seconds within which a server ends a connection on which it must refuse a message that has not come to its end, where nothing
+else keeps it busy."""
 
 
 class NoRoom(Exception):  # noqa: N818
@@ -114,11 +115,13 @@ class Speaker:
         endpoint: where it listens.
         timeout: seconds that an answer may take, and more the more was sent before it (`stream.SLOWEST`).
         one_client: whether it serves one connection after the other only.
+        early: seconds within which it is to end a connection on which it must refuse a message that has not come to its end.
     """
 
     endpoint: Endpoint
     timeout: float = 2.0
     one_client: bool = True
+    early: float = AT_LEAST
 
     def have(self, session: Session, refused: Sequence[bool] = ()) -> list[Heard]:
         """Have a session; return what was heard on each of its connections.
@@ -293,7 +296,7 @@ class _Line:
             return
         self.is_finished = True
         if self.is_refused and self.heard.plan.is_cut and self.heard.end is End.DONE:
-            early = self.stream.wait_closed(AT_LEAST)
+            early = self.stream.wait_closed(self.speaker.early)
             self.heard.waits, self.heard.replies = not early.closed, self.heard.replies + early.leftover
         self.stream.finish_sending()
         ending = self.stream.wait_closed(self._patience())

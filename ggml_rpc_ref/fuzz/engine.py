@@ -19,7 +19,7 @@ from typing import Final
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fuzz.choose import Chooser
-from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
+from ggml_rpc_ref.fuzz.converse import AT_LEAST, End, Heard, Speaker
 from ggml_rpc_ref.fuzz.events import PASSED_ON, Began, Count, Ended, Event, Found, Learned, Progressed
 from ggml_rpc_ref.fuzz.finds import Find, Key, Store, key_of, key_of_death
 from ggml_rpc_ref.fuzz.generate import Generator
@@ -206,7 +206,10 @@ class Campaign:
             yield Found(self._keep(Find(found.kind, key, found.words, found.rule, [session], reproduced=(1, 1))))
 
     def _speaker(self, patience: float = 1.0) -> Speaker:
-        return Speaker(self.server.target.endpoint, self.options.timeout * patience, self.facts.one_client)
+        timeout = self.options.timeout * patience
+        # what is had once more on suspicion is given time: a busy machine may take half a second for anything
+        early = AT_LEAST if patience <= 1 else timeout
+        return Speaker(self.server.target.endpoint, timeout, self.facts.one_client, early)
 
     def _sessions(self) -> Iterator[Event]:
         shown = 0.0
@@ -462,7 +465,7 @@ class Campaign:
         """Return a find where what seemed wrong is so again."""
         if found.kind is Kind.LEAK:  # of many sessions together
             return self._keep(Find(found.kind, key, found.words, found.rule, list(self._recent), reproduced=(1, 1)))
-        again = self._reproducer(fresh=found.kind in (Kind.HANG, Kind.MEMORY))
+        again = self._reproducer(fresh=found.kind in (Kind.HANG, Kind.MEMORY, Kind.WAITS))
         if key not in again.attempt([session]):
             self._rejected[key] = self._rejected.get(key, 0) + 1
             return None
