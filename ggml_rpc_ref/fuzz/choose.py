@@ -33,8 +33,9 @@ MOST_CHANGES: Final = 4
 MOST_STEPS: Final = 40
 TRIES: Final = 12
 """Mutations that are tried on a session until one has something to change."""
-OFTEN: Final = {"geometry.wide": 3.0}
-"""Mutations that are tried more often than others: what costs much is looked for on purpose, as hardly any other leads there."""
+OFTEN: Final = {"geometry.wide": 3.0, "contents.index": 3.0}
+"""Mutations that are tried more often than others: what costs much is looked for on purpose, as hardly any other leads there;
+of the numbers that an index may be, few are right in part."""
 LEAST: Final = 0.5
 """How often these are tried in the order of how seldom a session about the same op or act got them: one that can only change what
 few sessions have, such as a sum with another server, would else hardly ever be the one."""

@@ -88,7 +88,7 @@ def contents_index(rng: Random, session: Session) -> Note | None:
     old = int.from_bytes(message.data[at : at + width], "little", signed=True)
     edges = (-1, -(2**31), 2**31 - 1, old + 1, old + rng.choice((2, 16, 64)), old - 1, old * 256, 2**24)
     wide = (2**32, old + 2**32, 2**63 - 1, -(2**63), old | 1 << rng.randrange(31, 63)) if width == 8 else ()
-    new = rng.choice((*edges, *wide)) & (1 << 8 * width) - 1
+    new = rng.choice(wide if wide and rng.random() < 0.6 else edges) & (1 << 8 * width) - 1
     put(session, upload, replace(message, data=message.data[:at] + new.to_bytes(width, "little") + message.data[at + width :]))
     return Note("contents.index", op, f"an index {old} -> {new}")
 
