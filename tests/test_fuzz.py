@@ -856,7 +856,7 @@ class Small(InProcess):
 def test_what_lacks_memory_is_not_accused_of_it_but_of_keeping_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, seconds: float, found: int
 ) -> None:
-    monkeypatch.setattr(engine, "SETTLING", 1.0)
+    monkeypatch.setattr(engine, "SETTLING", 5.0)
     server = Small(tmp_path, memory, seconds)
     options = Options(max_time=30.0, max_messages=600, plain=True, ops=("ADD",), shrink=0.0, tries=1)
     campaign = Campaign(Watched(lambda: server, spares=0), options)
