@@ -140,6 +140,7 @@ class Campaign:
         self._idle = Usage()
         self._rejected: dict[Key, int] = {}
         self._free: int | None = None
+        self._keeps_memory = False
         self._lacking = 2**64  # so many bytes for a session's buffers even a fresh server has not
         self._is_renewed = False
         self._edges = 0
@@ -330,12 +331,15 @@ class Campaign:
         No server must have memory for everything, and it may see late that a client has left.
         """
         wanted = sum(buffer.size for buffer in session.all_buffers)
-        if not self.server.restartable or wanted >= self._lacking or self._gets_room(session, SETTLING):
+        # where it was seen to keep memory it is not waited for again
+        patience = 0.0 if self._keeps_memory else SETTLING
+        if not self.server.restartable or wanted >= self._lacking or self._gets_room(session, patience):
             return
         recent = list(self._recent)
         self._renew("it has no room")
         self._recent.extend(recent)
         if self._gets_room(session):
+            self._keeps_memory = True
             words = f"{wanted} bytes for buffers are not given after all connections have ended; a fresh server gives them"
             yield Suspicion(Kind.LEAK, "session.frees", words)
         else:
