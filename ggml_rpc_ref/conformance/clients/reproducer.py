@@ -184,7 +184,7 @@ def serve(number, peer, steps):
                 head = file.read(9)
                 body = file.read(min(struct.unpack("<Q", head[1:])[0], 2**28)) if len(head) == 9 else b""
                 said = f"command {{head[0]}}, {{len(body)}} bytes" if head else "the end"
-                print(number, "got", said, "- recorded:", what, flush=True)
+                print(f"{{number}} got {{said}} - recorded: {{what}}\\n", end="", flush=True)  # at once: others print too
             elif act == "reply":
                 peer.sendall(bytes.fromhex(what))
             elif what == "FIN":
@@ -193,9 +193,9 @@ def serve(number, peer, steps):
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+print({recorded!r}, flush=True)
 for number, (server, steps) in enumerate(LINES, 1):
     threading.Thread(target=serve, args=(number, servers[server].accept()[0], steps)).start()
-print({recorded!r})
 '''
 
 
