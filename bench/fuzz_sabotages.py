@@ -5,7 +5,8 @@
 Each server runs in a process of its own, with the fuzzer in it, under the options of `ggml-rpc-ref fuzz`. The table is
 bench/fuzz_sabotages.json: name to the messages before the first find, seconds and seconds of processor (of fuzzer and server
 together), and what was found; null where nothing was.
-Names given are measured again, the other rows are kept. "none" is our own server without a fault: nothing may be found.
+Names given are measured again, the other rows are kept as they were measured before: date, load and messages are of the last run.
+"none" is our own server without a fault: nothing may be found.
 """
 
 from __future__ import annotations
