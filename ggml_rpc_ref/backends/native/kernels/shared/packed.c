@@ -39,6 +39,18 @@ static struct packed packed_at(int32_t type, const uint8_t *memory, int64_t k)
 #include "packed_avx2.h"
 #endif
 
+#if defined(__AVX512VNNI__) || defined(NEON) /* a function for each type, made from one text */
+void multiply_packed(int32_t type, const uint8_t *packed, const struct activations *a, int64_t k, float *to)
+{
+    if (type == GGML_TYPE_Q8_0)
+        multiply_typed(GGML_TYPE_Q8_0, packed, a, k, to);
+    else if (type == GGML_TYPE_Q5_0)
+        multiply_typed(GGML_TYPE_Q5_0, packed, a, k, to);
+    else
+        multiply_typed(GGML_TYPE_Q4_0, packed, a, k, to);
+}
+#endif
+
 /* 32 levels of a row. */
 static void pack_levels(int32_t type, const int8_t *level, int row, struct packed to)
 {

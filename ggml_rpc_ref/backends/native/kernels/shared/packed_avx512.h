@@ -91,13 +91,3 @@ static inline __attribute__((always_inline)) void multiply_typed(const int32_t t
     }
     _mm512_storeu_ps(to, sum);
 }
-
-void multiply_packed(int32_t type, const uint8_t *packed, const struct activations *a, int64_t k, float *to)
-{
-    if (type == GGML_TYPE_Q8_0)
-        multiply_typed(GGML_TYPE_Q8_0, packed, a, k, to);
-    else if (type == GGML_TYPE_Q5_0)
-        multiply_typed(GGML_TYPE_Q5_0, packed, a, k, to);
-    else
-        multiply_typed(GGML_TYPE_Q4_0, packed, a, k, to);
-}

@@ -11,6 +11,21 @@
 #include "tile_avx2.h"
 #endif
 
+#if !defined(UNPACKS_AT_ONCE)
+/* Blocks are unpacked one by one, whatever their type. */
+static int64_t tile_at_once(int32_t type, const uint8_t *rows, int64_t stride, int count, int64_t k, const struct tile *t)
+{
+    (void)type, (void)rows, (void)stride, (void)count, (void)k, (void)t;
+    return 0;
+}
+
+static int64_t tile_floats_at_once(int32_t type, const uint8_t *rows, int64_t stride, int count, int64_t k, float *to)
+{
+    (void)type, (void)rows, (void)stride, (void)count, (void)k, (void)to;
+    return 0;
+}
+#endif
+
 static bool is_block(int32_t type) { return type_block[type] > 1; }
 
 int tile_from(int32_t type) { return is_block(type) ? tiles_from_blocks(type) : TILES_FROM_FLOATS; }

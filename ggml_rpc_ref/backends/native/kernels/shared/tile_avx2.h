@@ -160,16 +160,3 @@ static void multiply(int32_t type, const struct tile *t, const struct columns *c
         EACH _mm256_storeu_ps(to[j] + half, sum[j]);
     }
 }
-
-/* Blocks are unpacked one by one, whatever their type. */
-static int64_t tile_at_once(int32_t type, const uint8_t *rows, int64_t stride, int count, int64_t k, const struct tile *t)
-{
-    (void)type, (void)rows, (void)stride, (void)count, (void)k, (void)t;
-    return 0;
-}
-
-static int64_t tile_floats_at_once(int32_t type, const uint8_t *rows, int64_t stride, int count, int64_t k, float *to)
-{
-    (void)type, (void)rows, (void)stride, (void)count, (void)k, (void)to;
-    return 0;
-}

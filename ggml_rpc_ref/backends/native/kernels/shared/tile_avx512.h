@@ -104,6 +104,9 @@ static inline __attribute__((always_inline)) int64_t tile_pairs(const int32_t ty
     return done;
 }
 
+/* The two functions below unpack sixteen rows side by side; what they leave, tile.c unpacks piece by piece. */
+#define UNPACKS_AT_ONCE
+
 /* The types that models of single tokens' size are mostly made of. */
 static int64_t tile_at_once(int32_t type, const uint8_t *rows, int64_t stride, int count, int64_t k, const struct tile *t)
 {
