@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -803,6 +804,24 @@ def test_what_answers_late_after_much_was_sent_does_not_hang(tmp_path: Path) -> 
     speaker = Speaker(server.endpoint, timeout=0.5)
     assert (ends(4), ends(3 * 2**20)) == ([End.SILENT], [End.DONE])
     server.stop()
+
+
+@pytest.mark.parametrize(("load", "found"), [(0.0, [Kind.HANG]), (100.0, [])])
+def test_on_a_busy_machine_a_slow_server_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: float, found: list[Kind]
+) -> None:
+    class Slow(handlers.Session):
+        def handle(self, message: object) -> object:
+            if isinstance(message, BufferClear):
+                time.sleep(1.0)
+            return super().handle(message)
+
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    server = InProcess(tmp_path, Sabotage(session=Slow))
+    options = Options(timeout=0.3, max_time=60.0, max_messages=40, plain=True, ops=("ADD",), shrink=0.0, tries=1)
+    events = Campaign(Watched(lambda: server, spares=0), options).run()
+    assert [event.find.kind for event in events if isinstance(event, Found)] == found
 
 
 def test_memory_that_stays_taken_is_found(tmp_path: Path) -> None:

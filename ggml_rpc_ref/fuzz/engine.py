@@ -9,6 +9,7 @@ or from a connection that is not served; then the last sessions are had again on
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -504,7 +505,7 @@ class Campaign:
         keys: set[Key] = set()
         for session in sessions:
             try:
-                seen = self._have(session, patience=2.0 if fresh else 1.0, model=True)
+                seen = self._have(session, patience=2.0 * waiting() if fresh else 1.0, model=True)
             except Misuse:
                 return keys  # a session from which too much was taken away
             death = seen.death or self.server.death(LATE[worst(seen.heard)])
@@ -537,6 +538,14 @@ class Campaign:
         # both belong to the process: a new one may give its devices another share of the machine's memory, as ours does
         self._idle = self.server.usage()
         self._is_renewed = True
+
+
+def waiting() -> float:
+    """Return how many processes there are to a processor of this machine, at least 1: a server among them takes so much longer.
+
+    On one with a load of 6 our own server, computing what it may, was twice taken for one that hangs.
+    """
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) if hasattr(os, "getloadavg") else 1.0
 
 
 def outcome_of(heard: Heard) -> str:
