@@ -806,9 +806,34 @@ def test_what_answers_late_after_much_was_sent_does_not_hang(tmp_path: Path) -> 
     server.stop()
 
 
-@pytest.mark.parametrize(("load", "found"), [(0.0, [Kind.HANG]), (100.0, [])])
+@pytest.mark.parametrize(
+    ("share", "takes", "end"), [(1.0, 1.0, End.DONE), (0.0, 1.5, End.SILENT), (10.0, 1.5, End.SILENT)],
+    ids=["computes", "stands still", "computes for too long"],
+)  # fmt: skip
+@pytest.mark.parametrize("is_answered", [True, False], ids=["an answer", "the end"])
+def test_a_server_that_is_seen_to_compute_is_waited_for(
+    tmp_path: Path, share: float, takes: float, end: End, is_answered: bool
+) -> None:
+    class Slow(handlers.Session):
+        def handle(self, message: object) -> object:
+            if isinstance(message, BufferClear | Graph):
+                time.sleep(takes)
+            return super().handle(message)
+
+    server = InProcess(tmp_path, Sabotage(session=Slow))
+    server.start()
+    speaker = Speaker(server.endpoint, timeout=0.3, worked=lambda: share * time.monotonic())
+    graph = Step(0, Graph(0, np.zeros(0, "<u8"), np.zeros(0, codec.layout(RpcTensor, DEFAULT))))
+    steps = [Step(0, BufferClear(remote_ptr=handle(0), value=0))] if is_answered else [graph, graph]
+    # what is cut off is never handled: the connection ends once all before it is
+    session = Session("x", DEFAULT, buffers=(Buffer(0, 64),), steps=steps, short=0 if is_answered else 1)
+    assert [one.end for one in speaker.have(session)] == [end]
+    server.stop()
+
+
+@pytest.mark.parametrize(("load", "found"), [(0.0, {Kind.HANG}), (100.0, set())])
 def test_on_a_busy_machine_a_slow_server_does_not_hang(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: float, found: list[Kind]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: float, found: set[Kind]
 ) -> None:
     class Slow(handlers.Session):
         def handle(self, message: object) -> object:
@@ -821,7 +846,7 @@ def test_on_a_busy_machine_a_slow_server_does_not_hang(
     server = InProcess(tmp_path, Sabotage(session=Slow))
     options = Options(timeout=0.3, max_time=60.0, max_messages=40, plain=True, ops=("ADD",), shrink=0.0, tries=1)
     events = Campaign(Watched(lambda: server, spares=0), options).run()
-    assert [event.find.kind for event in events if isinstance(event, Found)] == found
+    assert {event.find.kind for event in events if isinstance(event, Found)} == found
 
 
 def test_memory_that_stays_taken_is_found(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -19,7 +19,7 @@ from ggml_rpc_ref.errors import Violation
 from ggml_rpc_ref.fuzz.other import Other
 from ggml_rpc_ref.fuzz.plan import Due, Plan, plan_from_start, plan_of, sentinel
 from ggml_rpc_ref.fuzz.session import Buffer, Session
-from ggml_rpc_ref.net.stream import SLOWEST, DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
+from ggml_rpc_ref.net.stream import SLOWEST, DeadlineMissed, Ending, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.spec.messages import (
     AllocBuffer,
@@ -49,6 +49,12 @@ MOST: Final = 2**26
 AT_LEAST: Final = 0.5
 """Seconds within which a server ends a connection on which it must refuse a message that has not come to its end, where nothing
 else keeps it busy."""
+LOOK: Final = 0.25
+"""Seconds between two looks at what a server's process has used, once its answer is late."""
+COMPUTING: Final = 0.02
+"""Seconds of processor between two looks that show it to be computing: with a load of 10 on two processors it still gets more."""
+TOO_SLOW: Final = 1.5
+"""Seconds of processor that a session may take, beyond what its bytes may (`stream.SLOWEST`)."""
 
 
 class NoRoom(Exception):  # noqa: N818
@@ -116,12 +122,15 @@ class Speaker:
         timeout: seconds that an answer may take, and more the more was sent before it (`stream.SLOWEST`).
         one_client: whether it serves one connection after the other only.
         early: seconds within which it is to end a connection on which it must refuse a message that has not come to its end.
+        worked: returns the seconds of processor that the server's process has used; None where it can't be seen. A server whose
+            answer is late is waited for while it goes on computing, for TOO_SLOW of these: a busy machine may have given it few.
     """
 
     endpoint: Endpoint
     timeout: float = 2.0
     one_client: bool = True
     early: float = AT_LEAST
+    worked: Callable[[], float] | None = None
 
     def have(self, session: Session, refused: Sequence[bool] = ()) -> list[Heard]:
         """Have a session; return what was heard on each of its connections.
@@ -278,7 +287,37 @@ class _Line:
 
     def _read(self, stream: Stream, until: int) -> None:
         while len(self.received) < until:
-            self.received += stream.receive(AT_ONCE, timeout=self._patience())
+            self.received += self._receive(stream)
+
+    def _receive(self, stream: Stream) -> bytes:
+        try:
+            return stream.receive(AT_ONCE, timeout=self._patience())
+        except DeadlineMissed:
+            for _ in self._computing():
+                with contextlib.suppress(DeadlineMissed):
+                    return stream.receive(AT_ONCE, timeout=LOOK)
+            raise
+
+    def _computing(self) -> Iterator[None]:
+        """Yield, once for LOOK seconds each, while a server that is late may be waited for; never where it can't be seen."""
+        worked = self.speaker.worked
+        if worked is None:
+            return
+        begun = before = worked()
+        yield
+        while (now := worked()) >= before + COMPUTING and now < begun + TOO_SLOW:
+            before = now
+            yield
+
+    def _wait_closed(self, stream: Stream) -> Ending:
+        ending = stream.wait_closed(self._patience())
+        if not ending.closed:
+            for _ in self._computing():
+                later = stream.wait_closed(LOOK)
+                ending = Ending(later.closed, ending.leftover + later.leftover)
+                if ending.closed:
+                    break
+        return ending
 
     def _patience(self) -> float:
         """Return the seconds that an answer may take: more after a graph of 100,000 nodes than after one of three."""
@@ -299,7 +338,7 @@ class _Line:
             early = self.stream.wait_closed(self.speaker.early)
             self.heard.waits, self.heard.replies = not early.closed, self.heard.replies + early.leftover
         self.stream.finish_sending()
-        ending = self.stream.wait_closed(self._patience())
+        ending = self._wait_closed(self.stream)
         self.heard.replies += ending.leftover
         if not ending.closed and self.heard.end is End.DONE:
             self.heard.end, self.heard.detail = End.SILENT, "it did not end the connection after our end"

@@ -20,7 +20,7 @@ from typing import Final
 
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.fuzz.choose import Chooser
-from ggml_rpc_ref.fuzz.converse import AT_LEAST, End, Heard, Speaker
+from ggml_rpc_ref.fuzz.converse import AT_LEAST, TOO_SLOW, End, Heard, Speaker
 from ggml_rpc_ref.fuzz.events import PASSED_ON, Began, Count, Ended, Event, Found, Learned, Progressed
 from ggml_rpc_ref.fuzz.finds import Find, Key, Store, key_of, key_of_death
 from ggml_rpc_ref.fuzz.generate import Generator
@@ -42,8 +42,6 @@ RECENT: Final = 16
 """Sessions before a death that may have caused it."""
 PROGRESS: Final = 1.0
 """Seconds between two `Progressed`."""
-TOO_SLOW: Final = 1.5
-"""Seconds of processor that a session may take, beyond what its bytes may (`stream.SLOWEST`)."""
 TOO_MUCH: Final = 512 * 2**20
 """Bytes of memory that a session may make the server take beyond what it is sent."""
 LEAK: Final = 384 * 2**20
@@ -211,7 +209,8 @@ class Campaign:
         timeout = self.options.timeout * patience
         # what is had once more on suspicion is given time: a busy machine may take half a second for anything
         early = AT_LEAST if patience <= 1 else timeout
-        return Speaker(self.server.target.endpoint, timeout, self.facts.one_client, early)
+        worked = self.server.worked if self.server.pid else None
+        return Speaker(self.server.target.endpoint, timeout, self.facts.one_client, early, worked)
 
     def _sessions(self) -> Iterator[Event]:
         shown = 0.0

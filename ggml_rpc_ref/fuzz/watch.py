@@ -257,6 +257,10 @@ class Watched:
         kib = {name: int(value) * 1024 for name, value in sizes.items()}
         return Usage(kib.get("VmRSS", 0), kib.get("VmHWM", 0), (int(times[11]) + int(times[12])) / _TICK)
 
+    def worked(self) -> float:
+        """Return the seconds of processor that the server's process has used; 0.0 where that can't be seen."""
+        return self.usage().seconds
+
     def forget_peak(self) -> None:
         """Let the most memory used begin anew."""
         with contextlib.suppress(OSError):
