@@ -38,6 +38,10 @@ class Unmeasured(Watched):
         """Return nothing."""
         return Usage()
 
+    def worked(self) -> float:
+        """Return the process's seconds of processor: while the fuzzer waits for an answer they are the server's."""
+        return time.process_time()
+
 
 def every() -> dict[str, Sabotage | None]:
     """Return the servers by name."""
@@ -74,7 +78,8 @@ def main() -> None:
     table: dict[str, Any] = json.loads(TABLE.read_text()) if TABLE.exists() else {"rows": {}}
     names = arguments.names or list(every())
     with multiprocessing.get_context("fork").Pool(arguments.jobs, maxtasksperchild=1) as pool:
-        tasks = [(name, arguments.messages, arguments.seed) for name in names]
+        # of its own, since what two processes do at the same time would want the same ports
+        tasks = [(name, arguments.messages, f"{arguments.seed} {name}") for name in names]
         for name, row in pool.imap_unordered(measured, tasks):
             table["rows"][name] = row
             print(f"{name}: {'NOT found' if row is None else row}", flush=True)

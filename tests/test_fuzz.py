@@ -831,6 +831,20 @@ def test_a_server_that_is_seen_to_compute_is_waited_for(
     server.stop()
 
 
+@pytest.mark.parametrize("comes", [False, True])
+def test_a_server_that_waits_for_another_one_does_not_hang(tmp_path: Path, comes: bool) -> None:
+    """Rank 0 waits for half a minute; a peer that leaves before it has said what it offers is none."""
+    port = free_port()
+    peers = (Peer(port, 0, bytes(8), leaves=True),) if comes else ()
+    steps = [Step(0, CommInit(device=0, rank=0, world=2, port=port, host=b""))]
+    server = InProcess(tmp_path, Sabotage(version=NEWEST))
+    server.start()
+    (heard,) = Speaker(server.endpoint, timeout=0.5).have(Session("x", NEWEST, steps=steps, peers=peers))
+    assert heard.end is End.WAITED
+    server.wait_until_left()  # it has seen the reset
+    server.stop()
+
+
 @pytest.mark.parametrize(("load", "found"), [(0.0, {Kind.HANG}), (100.0, set())])
 def test_on_a_busy_machine_a_slow_server_does_not_hang(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: float, found: set[Kind]

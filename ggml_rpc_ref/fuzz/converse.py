@@ -26,6 +26,7 @@ from ggml_rpc_ref.spec.messages import (
     AllocBufferReply,
     BufferGetBase,
     BufferGetBaseReply,
+    CommAllreduce,
     CommInit,
     Hello,
     HelloReply,
@@ -81,7 +82,7 @@ class End(StrEnum):
     SILENT = "silent"
     """Neither an answer nor an end came in time."""
     WAITED = "waited"
-    """It waited for another server, and ended the connection after our end."""
+    """It waited for another server, as it may; we reset the connection."""
     NO_ROOM = "no room"
     """The server had no memory for a buffer of the session, which breaks no rule: with one buffer less it is another session."""
     LOST = "lost"
@@ -201,7 +202,7 @@ class _Line:
             self._drain()
             self.heard.end = End.CLOSED
         except DeadlineMissed as missed:
-            self.heard.end, self.heard.detail = self._after_our_end(self.stream), str(missed)
+            self.heard.end, self.heard.detail = self._without_answer(self.stream), str(missed)
         else:
             self.heard.end = End.LEFT if self.stream is None else End.DONE
         self.heard.replies = bytes(self.received)
@@ -251,13 +252,24 @@ class _Line:
         stream.reset()
         self.stream = None
 
-    def _after_our_end(self, stream: Stream) -> End:
-        """Return how a connection ended on which no answer came: a server that waits for another one may do so until we leave."""
-        if not any(due.cls is CommInit for due in self.heard.plan.dues):
+    def _without_answer(self, stream: Stream) -> End:
+        """Return how a connection ends on which no answer comes."""
+        if not self._meets():
             return End.SILENT
-        self.is_finished = True
-        stream.finish_sending()
-        return End.WAITED if stream.wait_closed(self.speaker.timeout).closed else End.SILENT
+        stream.reset()  # it may still read what we sent: half an end would be none to it
+        self.stream = None
+        return End.WAITED
+
+    def _meets(self) -> bool:
+        """Whether the server may be waiting for another one, as it may for a minute (comm.init-fails, comm.peer-lost)."""
+        left, found = len(self.received), False
+        for due in self.heard.plan.dues:
+            found |= due.cls in (CommInit, CommAllreduce)
+            left -= due.reply
+            if left < 0:
+                return found
+            found &= not due.reply
+        return False
 
     def _exchange(self, stream: Stream) -> None:
         """Send what has not been sent, in windows: no more at once than what draws AT_ONCE bytes of replies; read all replies."""
