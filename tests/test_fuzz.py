@@ -36,6 +36,7 @@ from ggml_rpc_ref.fuzz import (
     mutate,
 )
 from ggml_rpc_ref.fuzz.converse import End, Heard, Speaker
+from ggml_rpc_ref.fuzz.engine import hashes_kept
 from ggml_rpc_ref.fuzz.finds import as_json, script_of, steps_of
 from ggml_rpc_ref.fuzz.inside import Inside
 from ggml_rpc_ref.fuzz.introduce import introduce
@@ -57,6 +58,7 @@ from ggml_rpc_ref.net.stream import free_port, parse_endpoint
 from ggml_rpc_ref.protocol import codec
 from ggml_rpc_ref.protocol.graph import Graph
 from ggml_rpc_ref.server import handlers
+from ggml_rpc_ref.server.tensor_cache import THRESHOLD
 from ggml_rpc_ref.spec.dtypes import BY_NAME
 from ggml_rpc_ref.spec.messages import (
     FLAG_COMPUTE,
@@ -527,6 +529,13 @@ def test_data_that_an_earlier_session_uploaded_are_found_and_that_is_right(tmp_p
     campaign._kept.clear()
     assert {found.rule for found in campaign._have(after, model=True).suspicions} == {"data.hash-miss"}  # as far as it knows
     events.close()
+
+
+@pytest.mark.parametrize(("version", "flag", "kept"), [("8.0.0", 0, False), ("8.0.0", 1, True), ("6.0.0", 0, True)])
+def test_what_a_server_is_told_not_to_keep_is_not_expected_later(version: str, flag: int, kept: bool) -> None:
+    upload = SetTensor(tensor=RpcTensor(), offset=0, data=bytes(THRESHOLD + 1), cache_flag=flag)
+    steps = [Step(0, upload), Step(0, SetTensorHash(tensor=RpcTensor(), offset=0, hash=7))]
+    assert hashes_kept(Session("x", Version.parse(version), steps=steps)) == ({7} if kept else set())
 
 
 OF = {"graph.computes": "MUL_MAT", "graph.cost": "CONV_2D"}

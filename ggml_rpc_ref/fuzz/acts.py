@@ -160,7 +160,7 @@ def hashed(client: Client) -> None:
     if number is None:
         return
     data, digest = kept_data(size, rng.getrandbits(64))
-    flags: dict[str, Any] = {"cache_flag": rng.choice((0, 1, 2, 255))} if has_field(SetTensor, "cache_flag", client.version) else {}
+    flags: dict[str, Any] = {"cache_flag": rng.choice((0, 0, 1, 255))} if has_field(SetTensor, "cache_flag", client.version) else {}
     whole = block(number, 0, 2 * KEPT_FROM + 3 * 4096)
     client.say(BufferClear(remote_ptr=handle(number), value=0))
     client.say(SetTensor(tensor=whole, offset=0, data=data, **flags))

@@ -36,7 +36,8 @@ from ggml_rpc_ref.fuzz.session import Buffer, Session, Step
 from ggml_rpc_ref.fuzz.watch import Death, Usage, Watched
 from ggml_rpc_ref.net.stream import SLOWEST
 from ggml_rpc_ref.server.tensor_cache import THRESHOLD
-from ggml_rpc_ref.spec.messages import GetTensor, SetTensor, SetTensorHash, command_name
+from ggml_rpc_ref.spec.messages import GetTensor, SetTensor, SetTensorHash, command_name, has_field
+from ggml_rpc_ref.spec.versions import Version
 
 RECENT: Final = 16
 """Sessions before a death that may have caused it."""
@@ -572,10 +573,18 @@ def hashes_asked(session: Session) -> set[int]:
 
 
 def hashes_kept(session: Session) -> set[int]:
-    """Return those of them that another session may find later: this one uploads as much as servers keep."""
-    messages = (step.origin or step.message for step in session.steps)
-    is_large = any(isinstance(message, SetTensor) and len(message.data) > THRESHOLD for message in messages)
-    return hashes_asked(session) if is_large else set()
+    """Return those of them that another session may find later: this one uploads as much as servers keep, and lets them keep it."""
+    return hashes_asked(session) if any(_is_to_be_kept(step, session.version) for step in session.steps) else set()
+
+
+def _is_to_be_kept(step: Step, version: Version) -> bool:
+    upload = step.origin or step.message
+    if not isinstance(upload, SetTensor) or len(upload.data) <= THRESHOLD:
+        return False
+    # of one whose bytes were changed we don't know which
+    if not has_field(SetTensor, "cache_flag", version) or isinstance(step.message, Packet):
+        return True
+    return any(isinstance(one, SetTensor) and one.cache_flag for one in (upload, step.message))
 
 
 def worst(heard: Sequence[Heard]) -> End:
