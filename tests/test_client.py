@@ -151,9 +151,17 @@ def test_large_data(client: Client) -> None:
 
 
 def test_an_allocation_that_can_not_be_met_leaves_the_connection(client: Client) -> None:
-    with pytest.raises(Misuse, match="no room for 4611686018427387904 bytes"):
+    with pytest.raises(Misuse, match=r"no (room for|buffers of) 4611686018427387904 bytes"):
         client.devices[0].alloc(2**62)
     assert client.devices[0].memory()
+
+
+def test_no_larger_buffer_is_asked_for_than_there_are(own: tuple[Client, list[str]]) -> None:
+    client, seen = own
+    with pytest.raises(Misuse, match=f"no buffers of {256 * MIB + 1} bytes: the largest has {256 * MIB}"):
+        client.devices[0].alloc(256 * MIB + 1)
+    client.devices[0].memory()
+    assert seen[:-1] == ["DEVICE_COUNT", "GET_MAX_SIZE"]
 
 
 def test_padded_rows_ask_as_a_stock_client_does(own: tuple[Client, list[str]]) -> None:
@@ -161,7 +169,8 @@ def test_padded_rows_ask_as_a_stock_client_does(own: tuple[Client, list[str]]) -
     device = client.devices[1]
     padded = device.tensor(np.zeros((2, 96), np.float32), "Q8_0")
     device.memory()
-    assert seen[:-1] == ["DEVICE_COUNT", "GET_ALLOC_SIZE", "ALLOC_BUFFER", "BUFFER_GET_BASE", "INIT_TENSOR", "SET_TENSOR"]
+    allocated = ["GET_ALLOC_SIZE", "GET_MAX_SIZE", "ALLOC_BUFFER", "BUFFER_GET_BASE"]
+    assert seen[:-1] == ["DEVICE_COUNT", *allocated, "INIT_TENSOR", "SET_TENSOR"]
     seen.clear()
     whole = device.tensor(np.zeros((2, 512), np.float32), "Q8_0")
     device.memory()
@@ -472,7 +481,8 @@ def test_an_alignment_that_is_none(alignment: int) -> None:
 
 def test_less_memory_than_asked_for() -> None:
     request = b"\x00\x0c" + bytes(7) + bytes(4) + u64(100)
-    with talking((COUNT, reply(b"\1\0\0\0")), (request, reply(u64(64, 99)))) as client:
+    largest = b"\x02\x04" + bytes(7) + bytes(4)
+    with talking((COUNT, reply(b"\1\0\0\0")), (largest, reply(u64(100))), (request, reply(u64(64, 99)))) as client:
         device = client.devices[0]
         with pytest.raises(Violation, match=r"buffer.alloc-size: remote_size is 99; 100 bytes were asked"):
             device.alloc(100)

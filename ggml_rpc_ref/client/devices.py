@@ -110,10 +110,12 @@ class Device(DeviceInfo):
         """Allocate a buffer.
 
         Raises:
-            Misuse: where the server has not enough memory.
+            Misuse: where the device has no buffers of that size, for which it is not asked, or not enough memory.
             Violation: where the buffer is smaller than asked for.
         """
         size = whole(size, "size")
+        if size > self.max_size:
+            raise Misuse(f"{self} has no buffers of {size} bytes: the largest has {self.max_size}")
         reply = self.client.request(AllocBuffer(device=self.index, size=size))
         if reply.remote_ptr == 0:
             raise Misuse(f"{self} has no room for {size} bytes")

@@ -93,7 +93,7 @@ _ROWS = (
     Rule("device.max-size", "MUST", "GET_MAX_SIZE answers a size above 0.", "the memory cap"),
     _client("device.named", "MUST", "A client names only devices below DEVICE_COUNT.", "refuses another index (Misuse)", since=V3_0_0),
     _client("device.aligned", "MUST", "A client places tensors, but for views, at multiples of their device's alignment.", "does so"),
-    _client("device.within-max-size", "SHOULD", "A client asks for no buffer larger than GET_MAX_SIZE.", "leaves it to the server to answer (0, 0)"),
+    _client("device.within-max-size", "SHOULD", "A client asks for no buffer larger than GET_MAX_SIZE.", "refuses a larger one (Misuse)"),
     # ----------------------------------------------------------------------------------------------- buffer
     Rule("buffer.known", "MUST", "A server refuses a remote_ptr that is not a live buffer of the connection in BUFFER_GET_BASE, FREE_BUFFER and BUFFER_CLEAR.", _REFUSE),
     Rule("buffer.freed-once", "MUST", "A server refuses to free a buffer twice.", _REFUSE),
