@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -250,6 +250,40 @@ def changed(client: Client) -> None:
     image_download(client, index, result, offset)
 
 
+def changed_by_hash(client: Client) -> None:
+    """Compute with weights in blocks, let a hash that the server has change them, and compute again."""
+    rng = client.rng
+    for _ in range(32):
+        name, case = client.material.choice(rng)
+        first, other = (usable(name, case, salt, client.version) for salt in (0, 1))
+        if first is not None and other is not None and any(tensor.dtype.block > 1 for tensor in first.tensors):
+            break
+    else:
+        return
+    beyond = -(-KEPT_FROM // 4096) * 4096
+    number = late(client, 2 * beyond)
+    if number is None:
+        return
+    device = cast(Buffer, client.steps[-1].message).device if has_field(GraphCompute, "device", client.version) else 0
+    image = other.image.tobytes()
+    data = image + kept_data(KEPT_FROM, rng.getrandbits(64))[0][len(image) :]
+    flags: dict[str, Any] = {"cache_flag": 1} if has_field(SetTensor, "cache_flag", client.version) else {}
+    client.say(BufferClear(remote_ptr=handle(number), value=0))
+    client.say(SetTensor(tensor=block(number, beyond, KEPT_FROM), offset=0, data=data, **flags))
+    client.say(SetTensor(tensor=block(number, 0, len(image)), offset=0, data=first.image.tobytes()))
+    records = first.placed(number, 0, client.next_id)
+    client.next_id += len(records)
+    graph = Graph(device, np.array([records["id"][-1]], "<u8"), records, client.uid())
+    client.say(graph)
+    # no server must have it; the right results are the model's to know
+    client.say(SetTensorHash(tensor=block(number, 0, KEPT_FROM), offset=0, hash=fnv1a(data)))
+    if GraphRecompute in client.material.commands and rng.random() < 0.5:
+        client.say(client.make(GraphRecompute, device=graph.device, uid=graph.uid))
+    else:
+        client.say(replace(graph, uid=client.uid()))
+    client.say(GetTensor(tensor=block(number, 0, len(image)), offset=0, size=len(image)))
+
+
 BARE: Final[dict[str, Any]] = {
     "op": 0, "src": (0,) * MAX_SRC, "op_params": (0,) * MAX_OP_PARAMS, "flags": 0, "view_src": 0, "view_offs": 0,
 }  # fmt: skip
@@ -440,6 +474,7 @@ ACTS: Final[dict[Callable[[Client], None], float]] = {
     hashed: 0.03,
     several: 1.0,
     changed: 1.5,
+    changed_by_hash: 0.1,
     chain: 0.3,
     empty_graph: 0.2,
     many_uids: 0.02,
