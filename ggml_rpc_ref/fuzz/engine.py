@@ -209,7 +209,7 @@ class Campaign:
     def _speaker(self, patience: float = 1.0) -> Speaker:
         timeout = self.options.timeout * patience
         # what is had once more on suspicion is given time: a busy machine may take half a second for anything
-        early = AT_LEAST if patience <= 1 else timeout
+        early = AT_LEAST if patience <= 1 else 2 * AT_LEAST * patience
         worked = self.server.worked if self.server.pid else None
         return Speaker(self.server.target.endpoint, timeout, self.facts.one_client, early, worked)
 
@@ -483,7 +483,9 @@ class Campaign:
 
     def _smaller(self, again: Reproducer, key: Key, sessions: list[Session]) -> tuple[list[Session], int]:
         """Return smaller sessions, and how often they did it again; the ones given where the smaller ones never did."""
-        for tried in (again.shrunk(key, sessions), sessions):
+        # a smaller one that only seemed to do it is found out afterwards: none of them needs as much time as what counts
+        quick = self._reproducer(fresh=False)
+        for tried in (quick.shrunk(key, sessions), sessions):
             if count := again.repeated(key, tried):
                 return tried, count
         self._rejected[key] = self._rejected.get(key, 0) + 1
