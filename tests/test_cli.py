@@ -58,6 +58,7 @@ TIMED = (("probe",), ("conform",), ("vectors", "play"))
         (("serve", "-m", "much"), 2, "'much' is not a size"),
         (("probe", "127.0.0.1:0"), 2, "127.0.0.1:0"),
         (("probe", "127.0.0.1:1"), 3, "127.0.0.1:1"),
+        (("replay", "pyproject.toml", "127.0.0.1:1"), 2, "`replay` plays what `fuzz --finds`"),  # 1 would be: the fault is there
         (("conform", "127.0.0.1:1"), 3, "127.0.0.1:1"),
         (("show", "no.such-rule"), 2, "no.such-rule"),
         (("gen", "no-such-file.md"), 2, "no-such-file.md is not a file"),

@@ -1084,6 +1084,31 @@ def test_accept_without_descriptors_is_survived(
     assert caplog.text.count("could not be accepted") == 1
 
 
+def test_where_descriptors_run_out_before_places_an_idle_connection_gives_way_and_the_log_says_so_once(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With `ulimit -n 64` a peer that held 50 connections kept everybody out for as long as it liked, for ten lines a second."""
+    caplog.set_level(logging.INFO, "ggml_rpc_ref")
+    genuine, tries = socket.socket.accept, list[int]()
+
+    with Server(host, limits=Limits(connections=100, spare_empty=0.0)) as server, connect(server) as first:
+        assert all_idle(server)
+
+        def accept(self: socket.socket) -> Any:
+            tries.append(len(server.conversations()))
+            if tries[-1] or len(tries) < 4:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return genuine(self)
+
+        monkeypatch.setattr(socket.socket, "accept", accept)
+        with connect(server) as second:
+            assert is_served(second)
+            assert first.rest() == b""
+    assert logged(caplog, "no descriptor was left for another connection")
+    assert caplog.text.count("could not be accepted") == 1
+    assert len(tries) >= 4
+
+
 def test_no_more_threads_costs_one_connection(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

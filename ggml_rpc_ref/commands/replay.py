@@ -11,7 +11,7 @@ import typer
 from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.options import AsJson, Spawn
 from ggml_rpc_ref.commands.output import print_error, print_json
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.errors import Damaged, Misuse
 
 
 def replay(
@@ -52,7 +52,11 @@ def replay(
     check_target(target, i_own_this_target)
     if is_failure(find):
         raise typer.Exit(replay_failure(find, target, spawn, times, timeout, as_json=as_json))
-    written = load(find)
+    try:
+        written = load(find)
+    except Damaged as error:  # a usage error: exit code 1 would say that the fault is there
+        made_by = "`fuzz --finds`, `conform --reproduce` and `conform-client --reproduce`"
+        raise Misuse(f"{error}; `replay` plays what {made_by} wrote") from None
     with watched(spawn, target, fork=False) as server:
         outcomes = _played(server, written, times, timeout)
     if as_json:

@@ -25,6 +25,8 @@ PATIENCE: Final = 5.0
 SPARE: Final = 4
 """Threads that wait for the next connection: a stock client opens a hundred, one after another, to load a model, and starting a
 thread is a third of what one takes that says HELLO and ends."""
+QUIET: Final = 60.0
+"""Seconds between two lines that say that no connection can be accepted; it is tried ten times a second."""
 
 
 class Conversation(Protocol):
@@ -100,6 +102,7 @@ class Listener(ABC, Generic[C]):
         self._conversations: dict[C, _Thread[C]] = {}
         self._spare: list[_Thread[C]] = []
         self._lock = threading.Lock()
+        self._said_at, self._tries = -QUIET, 0
 
     @abstractmethod
     def _conversation(self, channel: Channel, name: str) -> C:
@@ -108,6 +111,9 @@ class Listener(ABC, Generic[C]):
     def _objection(self, address: str) -> str:
         """Return why a peer of this address is turned away; an empty string if it is accepted."""
         return ""
+
+    def _make_room(self) -> None:
+        """End what can be spared, since the system gives nothing for another connection; here nothing can."""
 
     @property
     def endpoint(self) -> str:
@@ -210,7 +216,8 @@ class Listener(ABC, Generic[C]):
         except BlockingIOError:  # the client has closed the connection before it was accepted
             return
         except OSError as error:
-            log.warning("a connection could not be accepted: %s", error.strerror)
+            self._say_not_accepted(error, time.monotonic())
+            self._make_room()
             time.sleep(0.1)  # without file descriptors or memory the next accept would fail at once too
             return
         conversation = self._conversation(Channel(sock), address_text(address))
@@ -222,6 +229,14 @@ class Listener(ABC, Generic[C]):
                 self._start(conversation)
         except Exception as error:
             conversation.turn_away(f"{type(error).__name__}: {error}")
+
+    def _say_not_accepted(self, error: OSError, now: float) -> None:
+        """Log it, but not each try: peers that hold every descriptor would fill the log's disk."""
+        self._tries += 1
+        if now - self._said_at >= QUIET:
+            before = f" ({self._tries} tries since the last such line)" if self._tries > 1 else ""
+            log.warning("a connection could not be accepted: %s%s", error.strerror, before)
+            self._said_at, self._tries = now, 0
 
     def _start(self, conversation: C) -> None:
         with self._lock:

@@ -71,6 +71,11 @@ class Server(Listener[Served]):
             return ""
         return f"{len(open_)} connections are open" if full else f"{len(crowd)} connections of its address are open"
 
+    def _make_room(self) -> None:
+        """End a connection that has been idle for long: with `ulimit -n` below `Limits.connections` the server is full early."""
+        if not any(served.ended_for and not served.over for served in self.conversations()):  # its descriptor will do
+            self._give_way(self._open(), "no descriptor was left for another connection")
+
     def _is_allowed(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
         # a socket bound to "::" shows IPv4 peers as ::ffff:a.b.c.d; both forms count, and `in` is False for the other IP version
