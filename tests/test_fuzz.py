@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from threading import Timer
@@ -65,6 +66,7 @@ from ggml_rpc_ref.spec.messages import (
     BufferClear,
     CommAllreduce,
     CommInit,
+    CopyTensor,
     DeviceCount,
     FreeBuffer,
     GetAlignment,
@@ -143,6 +145,24 @@ def test_a_copy_of_bytes_is_judged_unless_other_results_are_among_them(meets: bo
     got[70] = 1
     session = Session("test", steps=steps, notes=notes)
     assert ("node CPY" in differs(session, steps[1], wanted, bytes(got))) is found
+
+
+@pytest.mark.parametrize(("source", "at", "found"), [(64, 2, False), (64, 34, False), (64, 18, True), (128, 2, True)])
+def test_a_result_that_was_copied_is_right_within_a_tolerance(source: int, at: int, found: bool) -> None:
+    """Also where the copy was copied on; not the bytes beside it, nor a copy of what is no result."""
+    numbers = {name: number for number, name in enumerate(op_table(DEFAULT))}
+    tensors = np.zeros(2, codec.layout(RpcTensor, DEFAULT))
+    tensors["id"], tensors["ne"], tensors["flags"], tensors["op"] = [1, 2], 1, FLAG_COMPUTE, [0, numbers["SQR"]]
+    tensors["data"], tensors["ne"][:, 0], tensors["src"][1, 0] = [address(1, 128), address(1, 64)], 4, 1
+    tensors["nb"] = [4, 16, 16, 16]
+    wire = RpcTensor(id=9, type=BY_NAME["I8"].number, ne=(16, 1, 1, 1), nb=(1, 16, 16, 16), buffer=handle(1))
+    places = [replace(wire, data=address(1, offset)) for offset in (source, 0, 32)]
+    copies = [Step(0, CopyTensor(src=src, dst=dst)) for src, dst in pairwise(places)]
+    read = Step(0, GetTensor(tensor=RpcTensor(data=address(1), ne=(256, 1, 1, 1)), offset=0, size=256))
+    steps = [Step(0, Graph(0, np.array([2], "<u8"), tensors)), *copies, read]
+    got = bytearray(256)
+    got[at] = 1
+    assert bool(differs(Session("test", steps=steps), read, bytes(256), bytes(got))) is found
 
 
 def test_cut_and_changed_packets_keep_what_is_whole() -> None:

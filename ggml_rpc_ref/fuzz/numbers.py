@@ -50,6 +50,8 @@ def differs(session: Session, step: Step | None, wanted: bytes, found: bytes) ->
         if writes_more(session, record):
             return ""  # an op that also updates a source: which bytes these are is not followed
         allowed |= bytes_
+    for first, end in moved(session, step):
+        allowed[max(0, first - start) : max(0, end - start)] = True
     changed = np.flatnonzero((right != got) & ~allowed)
     if not changed.size:
         return ""
@@ -70,6 +72,28 @@ def results(session: Session, reader: Step) -> list[Any]:
                 where = meaning(int(record["data"]))
                 if int(record["id"]) in listed and record["flags"] & FLAG_COMPUTE and where and home and where[:2] == home[:2]:
                     found.append(record)
+    return found
+
+
+def moved(session: Session, reader: Step) -> list[tuple[int, int]]:
+    """Return where COPY_TENSOR has put bytes of results before a step on its connection: address of the first, and behind the last.
+
+    They are right within a tolerance only, and which of them are whole numbers is not followed.
+    """
+    numbers, found = list[tuple[int, int]](), list[tuple[int, int]]()
+    for step in session.of(reader.connection):
+        if step is reader:
+            break
+        match step.message:
+            case Graph(nodes=nodes, tensors=tensors):
+                numbers += [_range(record) for record in tensors[np.isin(tensors["id"], nodes)]]
+            case CopyTensor(src=src, dst=dst) if (dtype := BY_NUMBER.get(src.type)) is not None:
+                (a, b, c, d), (e, f, g, h) = src.ne, src.nb
+                size = extent(dtype, (a, b, c, d), (e, f, g, h))
+                if any(src.data < end and first < src.data + size for first, end in numbers):
+                    place = (dst.data, dst.data + size)
+                    numbers.append(place)
+                    found.append(place)
     return found
 
 
