@@ -59,6 +59,37 @@ def test_pointers_become_names_and_patterns_repetitions() -> None:
     assert moves[10:] == (Move(1, "finish"), Move(1, "got", (Exactly(b"xy"),), end="end"))
 
 
+def test_small_pointers_become_names_where_a_message_has_them() -> None:
+    """A server that counts its handles from 1 is no rarity; its faults were played again with the handles of the first time."""
+    record = lambda buffer, data: bytes(12) + u64(buffer) + bytes(200) + u64(data) + bytes(68)  # noqa: E731
+    alloc = bytes.fromhex("00 0c00000000000000 00000000 0010000000000000")
+    pieces = [
+        TranscriptPiece(1, "sent", "ALLOC_BUFFER", alloc),
+        TranscriptPiece(1, "got", "the reply to ALLOC_BUFFER", u64(16)),
+        TranscriptPiece(1, "got", "the reply to ALLOC_BUFFER", u64(7) + u64(4096)),
+        TranscriptPiece(1, "sent", "BUFFER_GET_BASE", bytes.fromhex("03 0800000000000000") + u64(7)),
+        TranscriptPiece(1, "got", "the reply to BUFFER_GET_BASE", u64(8)),
+        TranscriptPiece(1, "got", "the reply to BUFFER_GET_BASE", u64(0x10000)),
+        TranscriptPiece(1, "sent", "ALLOC_BUFFER", alloc),
+        TranscriptPiece(1, "got", "the reply to ALLOC_BUFFER", u64(16)),
+        TranscriptPiece(1, "got", "the reply to ALLOC_BUFFER", u64(8) + u64(4096)),
+        TranscriptPiece(1, "sent", "BUFFER_GET_BASE", bytes.fromhex("03 0800000000000000") + u64(8)),
+        TranscriptPiece(1, "got", "the reply to BUFFER_GET_BASE", u64(8)),
+        TranscriptPiece(1, "got", "the reply to BUFFER_GET_BASE", u64(0x11000)),
+        # offset 7 and the data 7 are no handles; behind its end the second buffer's address is still its own
+        TranscriptPiece(1, "sent", "SET_TENSOR", b"\6" + u64(312) + record(7, 0x10FFC) + u64(7) + u64(7)),
+        TranscriptPiece(1, "sent", "GRAPH_COMPUTE", b"\12" + u64(12 + 8 + 2 * 296) + bytes(4) + b"\1\0\0\0" + u64(7) + b"\2\0\0\0"
+                        + record(0, 0) + record(8, 0x12001)),
+        TranscriptPiece(1, "sent", "FREE_BUFFER", bytes.fromhex("04 0800000000000000") + u64(7)),
+    ]  # fmt: skip
+    moves = reproducer.make(pieces, "x", "y").moves
+    named = [[piece for piece in move.pieces if isinstance(piece, Named)] for move in moves if move.act == "send"]
+    assert named == [
+        [], [Named("buf0.remote_ptr")], [], [Named("buf1.remote_ptr")], [Named("buf0.remote_ptr"), Named("buf0.base", 0xFFC)],
+        [Named("buf1.remote_ptr"), Named("buf1.base", 0x1001)], [Named("buf0.remote_ptr")],
+    ]  # fmt: skip
+
+
 def test_a_file_is_read_back() -> None:
     text = made().text()
     assert reproducer.parse(text) == made()
@@ -77,6 +108,15 @@ def step_of(connection: str) -> str:
 def test_another_file_is_refused(text: str) -> None:
     with pytest.raises(Misuse, match="not a reproducer"):
         reproducer.parse(text)
+
+
+def test_a_script_without_an_endpoint_says_how_it_is_run(tmp_path: Path) -> None:
+    script = tmp_path / "reproduce.py"
+    script.write_text(reproducer.as_python(made()))
+    done = subprocess.run([sys.executable, "-I", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "python3 reproduce.py HOST:PORT" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_is_too_large_is_refused() -> None:

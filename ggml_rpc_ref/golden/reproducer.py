@@ -25,8 +25,9 @@ from ggml_rpc_ref.errors import NOT_OF_ITS_FORM, Misuse
 from ggml_rpc_ref.files.conversation import Exactly, Named, Piece, Repeated, expand, piece_as_json, piece_from_json, size_of
 from ggml_rpc_ref.net.stream import DeadlineMissed, Endpoint, PeerClosed, Stream, open_stream
 from ggml_rpc_ref.protocol import codec
-from ggml_rpc_ref.spec.messages import REQUESTS, BufferGetBase, Hello
+from ggml_rpc_ref.spec.messages import REQUESTS, BufferGetBase, Hello, by_number, fields
 from ggml_rpc_ref.spec.versions import DEFAULT, Version
+from ggml_rpc_ref.spec.wire import Array, Counted, Int, Record
 
 FORM: Final = "ggml-rpc-ref reproducer"
 """What a file says of itself."""
@@ -113,9 +114,9 @@ class _Names:
         self.ranges.append((number, self.sizes[name], name))
         return Named(f"{name}.base")
 
-    def found(self, data: bytes) -> dict[int, Named]:
+    def found(self, data: bytes, version: Version) -> dict[int, Named]:
         """Return offset to name for each number in the data that is a handle, or an address in or near a buffer."""
-        places: dict[int, Named] = {}
+        places = {at: small for at, field in _pointer_fields(data, version) if (small := self._small(field, data, at))}
         for shift in range(8):
             words = np.frombuffer(data, "<u8", max(0, (len(data) - shift) // 8), shift)
             for number, name in self.handles.items():
@@ -126,6 +127,17 @@ class _Names:
                     near = np.flatnonzero(words - np.uint64(base - MARGIN) < size + 2 * MARGIN)
                     places |= {shift + 8 * int(at): Named(f"{name}.base", int(words[at]) - base) for at in near}
         return places
+
+    def _small(self, field: str, data: bytes, at: int) -> Named | None:
+        """Name a number below SMALLEST that a message has in a field for a handle or an address; None: it is neither."""
+        (number,) = _HANDLE.unpack_from(data, at)
+        if field != "data":
+            return Named(f"{self.handles[number]}.remote_ptr") if number < SMALLEST and number in self.handles else None
+        # `data` 0 means that there is no address; of two buffers in a row the address is that of the one it lies in
+        ranges = [row for row in self.ranges if row[0] < SMALLEST] if number else []
+        outside, base, name = min(((max(base - number, number - base - size + 1, 0), base, name) for base, size, name in ranges),
+                                  default=(MARGIN, 0, ""))  # fmt: skip
+        return Named(f"{name}.base", number - base) if outside < MARGIN else None
 
 
 def make(record: Iterable[Any], id: str, about: str, *, deadly: bool = False, version: Version = DEFAULT) -> Reproducer:
@@ -142,20 +154,20 @@ def make(record: Iterable[Any], id: str, about: str, *, deadly: bool = False, ve
     Raises:
         Misuse: where it would be too large.
     """
-    made = Reproducer(id, about, tuple(_moves(record)), deadly, codec.encode_request(Hello(), version))
+    made = Reproducer(id, about, tuple(_moves(record, version)), deadly, codec.encode_request(Hello(), version))
     if sum(len(piece.data) for move in made.moves for piece in move.pieces if isinstance(piece, Exactly | Repeated)) > MOST:
         raise Misuse(f"{id}: what was sent is too large for a reproducer, more than {MOST >> 20} MiB")
     return made
 
 
-def _moves(record: Iterable[Any]) -> Iterator[Move]:
+def _moves(record: Iterable[Any], version: Version) -> Iterator[Move]:
     names, asked, heads = _Names(), dict[int, list[int]](), set[int]()
     for number, verb, what, data in record:
         if verb == "sent" and not data:
             yield Move(number, {"FIN": "finish", "RST": "reset"}.get(what, "finish"))
         elif verb == "sent":
             asked.setdefault(number, []).extend(_handles_asked_about(data))
-            yield Move(number, "send", tuple(_pieces(data, names.found(data))), what)
+            yield Move(number, "send", tuple(_pieces(data, names.found(data, version))), what)
         else:
             # the size field of a reply comes first, and its payload in a piece of its own
             is_payload = number in heads
@@ -168,6 +180,38 @@ def _moves(record: Iterable[Any]) -> Iterator[Move]:
 
 _HEAD, _HANDLE = codec.REQUEST_HEAD, struct.Struct("<Q")
 _ASKS_BASE: Final = REQUESTS[BufferGetBase].number
+
+
+_POINTERS: Final = ("remote_ptr", "buffer", "data")
+
+
+def _pointer_fields(data: bytes, version: Version) -> Iterator[tuple[int, str]]:
+    """Yield where a piece that begins with a message has handles and addresses, each with the field's name."""
+    at, requests = 0, by_number(version)
+    while at + _HEAD.size <= len(data):
+        command, size = _HEAD.unpack_from(data, at)
+        at += _HEAD.size
+        if command in requests:
+            yield from _pointers_of(requests[command].cls, data[: at + size], at, version)
+        at += size
+
+
+def _pointers_of(cls: type, data: bytes, at: int, version: Version) -> Iterator[tuple[int, str]]:
+    for row in fields(cls, version):
+        wire, times = row.wire, 1
+        if isinstance(wire, Counted):
+            if at + 4 > len(data):
+                return
+            times, wire, at = int.from_bytes(data[at : at + 4], "little"), wire.of, at + 4
+        elif isinstance(wire, Array):
+            times, wire = wire.length, wire.of
+        if row.name in _POINTERS and isinstance(wire, Int) and at + _HANDLE.size <= len(data):
+            yield at, row.name
+        size = codec.wire_size(wire, version)
+        if isinstance(wire, Record):  # as many as there are, whatever the count says
+            for number in range(min(times, -(-(len(data) - at) // size))):
+                yield from _pointers_of(wire.cls, data, at + number * size, version)
+        at += times * size
 
 
 def _handles_asked_about(data: bytes) -> list[int]:
@@ -269,6 +313,8 @@ python3 {name} HOST:PORT        needs Python only
 """
 import socket, struct, sys
 
+if len(sys.argv) != 2 or ":" not in sys.argv[1]:
+    sys.exit(__doc__.strip())
 host, port = sys.argv[1].rsplit(":", 1)
 STEPS = [
 {steps}]
