@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,13 @@ def shapes(backend: Cuda, seconds: float) -> Row:
     """Random shapes against the oracle, for as long as there is time."""
     rng = np.random.default_rng(0)
     return judged("random shapes", backend, (draw(rng, number) for number in range(4000)), seconds)
+
+
+def tiles(backend: Cuda, seconds: float) -> Row:
+    """Random products of many rows as a device computes them whose wgmma is not trusted."""
+    rng = np.random.default_rng(2)
+    nodes = ((f"MUL_MAT number {number}", node_of("MUL_MAT", product(rng)), None) for number in range(100))
+    return judged("products by mma.sync", without_wgmma(backend), nodes, seconds)
 
 
 def judged(part: str, backend: Cuda, nodes: Iterator[tuple[str, Node, Tolerance | None]], seconds: float) -> Row:
@@ -310,6 +317,8 @@ def figures(scale: int = 1) -> Iterator[tuple[str, Part]]:
             yield f"{weights} × vector, {k} × {rows // scale}", _vector(weights, k, rows // scale)
     for weights in ("F16", "BF16"):
         yield f"{weights} product, {8192 // scale}³", _square(weights, 8192 // scale)
+    yield f"F16 product by mma.sync, {8192 // scale}³", lambda backend, _: _square("F16", 8192 // scale)(without_wgmma(backend), _)
+    yield f"Q4_K product, {8192 // scale}³", _square("Q4_K", 8192 // scale)
     yield f"attention over {32768 // scale} keys", _attention(32768 // scale, 2**30 // scale**2)
     yield f"attention of {512 // scale} queries over {4096 // scale}", _prompt(4096 // scale, 512 // scale)
     yield "upload", _upload
@@ -330,13 +339,23 @@ def _vector(weights: str, k: int, rows: int) -> Part:
     return measure
 
 
+def without_wgmma(backend: Cuda) -> Cuda:
+    """Return the backend of the same device as it is where products by warpgroups are not trusted."""
+    other = Cuda(backend.memory, backend.name)
+    other._limits = replace(other._limits, wgmma=False)
+    return other
+
+
 def _square(weights: str, n: int) -> Part:
+    """A product of two square matrices, src1's rounding to 16 bits included, beside cuBLAS with both of them in 16 bits already."""
+
     def measure(backend: Cuda, _: float) -> Row:
         node = node_of("MUL_MAT", Case("", f32(n, n), (_random(weights, (n, n)), Operand("F32", (n, n), fill="zeros"))))
         rate = 2 * n**3 / timed(backend, node, 2, 3)
         library = cublas(weights, n)
         beside = f", {rate / library:.2f} of cuBLAS in this run" if library else ""
-        return Row("", "measured", f"{rate / 1e12:.1f} TFLOP/s{beside}", figures={"flops": rate, "cublas": library})
+        text = f"{rate / 1e12:.1f} TFLOP/s by {kernels_of(backend, node)[-1]}{beside}"
+        return Row("", "measured", text, figures={"flops": rate, "cublas": library})
 
     return measure
 
@@ -430,6 +449,7 @@ def parts(device: str, scale: int = 1) -> Iterator[tuple[str, Part, float]]:
     """Yield each part with its share of the time."""
     yield "op vectors", vectors, 0.2
     yield "random shapes", shapes, 0.2
+    yield "products by mma.sync", tiles, 0.02
     yield "transfers", moving, 0.02
     yield "Gemma 3 270M", gemma(device), 0.15
     yield "compute-sanitizer", sanitizer(device), 0.2

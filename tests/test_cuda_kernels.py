@@ -223,8 +223,10 @@ SABOTAGES = {
     "overwritten before all have read": ("SOFT_MAX", "shared/kernel.cuh", "__syncthreads(); /* what the last", "/* what the last"),
     "a barrier that a thread misses": ("RMS_NORM", "shared/kernel.cuh", "warp_sum_double(x);", "x; if (threadIdx.x) return 0;"),
     "minimum left out": ("MUL_MAT", "shared/rounded.cuh", " - s.minimum * x[c].sum[unit];", ";"),
-    "weights of the tile before": ("MUL_MAT", "mul_mat.cu", "__syncthreads();\n#pragma unroll\n", "#pragma unroll\n"),
-    "rows of a fragment exchanged": ("MUL_MAT", "mul_mat.cu", "group + 8 * (q % 2)]", "group + 8 * (1 - q % 2)]"),
+    "weights of the tile before": ("MUL_MAT", "shared/product_tile.cuh", "__syncthreads(); /* this stage", "/* this stage"),
+    "rows of a fragment exchanged": (
+        "MUL_MAT", "shared/product_tile.cuh", "wi + 16 * m + lane % 16,", "wi + 16 * m + (lane + 8) % 16,",
+    ),
     "a read beyond the end": ("ADD", "shared/elementwise.cuh", "at_repeated(&g.src[1], p));", "at_repeated(&g.src[1], p) + 4096);"),
     "a window too many": ("POOL_2D_BACK", "shared/pooling.cuh", "beyond / w->stride + 1", "beyond / w->stride"),
     "a part forgotten": ("SUM", "shared/parts.cuh", "SHARE(i, g->more[0])", "SHARE(i, g->more[0] - 1)"),
@@ -303,7 +305,7 @@ def test_long_rows_are_shared_by_warps(k: int) -> None:
 def test_an_older_card_gets_kernels_that_it_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turing has no tensor cores for BF16, and the kernel for them would trap there."""
     product = node_of("MUL_MAT", Case("made here", f32(37, 21), (Operand("F16", (64, 37)), f32(64, 21))))
-    for capability, kernels in ((90, ("mul_mat_narrow", "mul_mat_f16")), (75, ("mul_mat_naive",))):
+    for capability, kernels in ((80, ("mul_mat_narrow", "mul_mat_tile_f16")), (75, ("mul_mat_naive",))):
         plan = PLANNERS["MUL_MAT"](product, Limits(capability, 4))
         assert plan is not None
         assert tuple(call.kernel for call in plan.calls) == kernels
@@ -346,8 +348,9 @@ def test_every_kernel_is_one_that_some_case_needs() -> None:
 
 
 def _planned(node: Node) -> list[str]:
-    plan = PLANNERS[node.op.name](node, Limits(90, 4))
-    return [] if plan is None else [call.kernel for call in plan.calls]
+    """Return the kernels that compute a node on Hopper, with several multiprocessors and with one, or on Ampere."""
+    plans = [PLANNERS[node.op.name](node, limits) for limits in (Limits(90, 4), Limits(90, 1), Limits(80, 4))]
+    return [call.kernel for plan in plans if plan is not None for call in plan.calls]
 
 
 # ------------------------------------------------------------------------------------------------------------ drawn shapes

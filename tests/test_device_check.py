@@ -63,6 +63,23 @@ def test_attention_is_timed_by_its_fast_kernels_beside_a_copy() -> None:
     assert prompt.figures["flops"] > 0
 
 
+def test_products_are_timed_by_wgmma_and_by_what_takes_its_place() -> None:
+    card, named = Card(limit=2**28), dict(device_check.figures(128))
+    chosen = [(name, named[name], 1.0) for name in ("F16 product, 64³", "F16 product by mma.sync, 64³")]
+    for row, kernel in zip(device_check.check(card.backend, chosen, 600), ("wgmma_f16_128", "tile_f16"), strict=True):
+        assert row.state == "measured"
+        assert f" TFLOP/s by mul_mat_{kernel}" in row.text
+        assert row.figures["flops"] > 0
+
+
+def test_products_by_mma_sync_are_checked_too() -> None:
+    card = Card(limit=2**28)
+    row = device_check.tiles(card.backend, 1)
+    assert row.state == "right"
+    assert any(kernel.startswith("mul_mat_tile") for kernel in card.gpu.launched)
+    assert not any("wgmma" in kernel for kernel in card.gpu.launched)
+
+
 def test_every_op_with_a_kernel_is_checked() -> None:
     """Those too that only the newest version has."""
     assert [name for name in Cuda.KERNELS if next(device_check.cases_with_elements(name), None) is None] == []

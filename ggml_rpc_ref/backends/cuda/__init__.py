@@ -5,6 +5,7 @@
     plans.py            what such an answer is made of
     geometry.py         what a kernel is told of its node
     backend.py          a graph as recorded launches
+    trial.py            products by warpgroups, tried when a device is opened
     memory.py           buffers in device memory, and what happens when a device is lost
     device.py           all that is needed of a GPU
     driver.py           the same of a real one, by pycuda

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from types import MappingProxyType
@@ -22,16 +24,19 @@ from ggml_rpc_ref.backends import (
     out_of_memory,
 )
 from ggml_rpc_ref.backends.changes import CHANGES
-from ggml_rpc_ref.backends.cuda.device import Launch, Recorded
-from ggml_rpc_ref.backends.cuda.geometry import argument, layout_of
+from ggml_rpc_ref.backends.cuda.device import Device, Launch, Recorded
+from ggml_rpc_ref.backends.cuda.geometry import argument, layout_of, with_maps
 from ggml_rpc_ref.backends.cuda.launches import PLANNERS, is_aligned
 from ggml_rpc_ref.backends.cuda.memory import CudaAllocation, CudaMemory
-from ggml_rpc_ref.backends.cuda.plans import Limits, Plan
+from ggml_rpc_ref.backends.cuda.plans import HOPPER, Limits, Plan
+from ggml_rpc_ref.backends.cuda.trial import what_is_wrong
 from ggml_rpc_ref.backends.oracle import by_oracle
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.ops.cost import granted
 from ggml_rpc_ref.ops.op import Node
 from ggml_rpc_ref.tensor import Array, Tensor
+
+log = logging.getLogger(__name__)
 
 NAME: Final = "cuda"
 PART: Final = 256
@@ -88,9 +93,20 @@ class Cuda:
         from ggml_rpc_ref.backends.cuda.driver import Gpu
 
         try:
-            return cls(CudaMemory(lambda: Gpu(index), limit), name)
+            backend = cls(CudaMemory(lambda: Gpu(index), limit), name)
+            backend.try_wgmma()
+            return backend
         except DeviceFault as fault:
             raise Misuse(f"the device {name!r} can't be used here: {fault}") from None
+
+    def try_wgmma(self) -> None:
+        """Do without products by warpgroups from now on where the device has them but does not compute a few of them right."""
+        if self._limits.capability != HOPPER:
+            return
+        if wrong := what_is_wrong(self.memory, self._limits.processors, lambda node: self.compile([Step(node, self.name)])(never)):
+            log.warning("%s computes products without wgmma: %s", self.description, wrong)
+            self._limits = replace(self._limits, wgmma=False)
+            self._kinds.clear()
 
     @property
     def description(self) -> str:
@@ -111,7 +127,8 @@ class Cuda:
         return here and is_aligned(tensor)
 
     def _kind(self, node: Node) -> Kind | None:
-        key = (node.op.name, node.op.changes, node.op_params, *[t and (t.dtype.number, t.ne, t.nb) for t in (node.dst, *node.src)])
+        described = [t and (t.dtype.number, t.ne, t.nb, t.offset % 16) for t in (node.dst, *node.src)]
+        key = (node.op.name, node.op.changes, node.op_params, *described)
         found: Kind | None = self._kinds.get(key, MISSING)
         if found is MISSING:
             if len(self._kinds) >= MOST_KINDS:
@@ -157,7 +174,7 @@ class _Stretch:
         self._memory, self._nodes, self._device = memory, nodes, memory.device()
         with memory.watched(self._device):
             self._outcome = self._scratch(kinds)
-            self._parts = [self._device.record(launches) for launches in _parts(nodes, kinds, self._outcome)]
+            self._parts = [self._device.record(launches) for launches in _parts(self._device, nodes, kinds, self._outcome)]
 
     def _scratch(self, kinds: list[Kind]) -> int:
         """Return the address of OUTCOME bytes and the scratch memory behind them, which live as long as this object."""
@@ -198,7 +215,7 @@ def _run(part: Recorded) -> None:
     part.wait()
 
 
-def _parts(nodes: Sequence[Node], kinds: Sequence[Kind], outcome: int) -> Iterator[list[Launch]]:
+def _parts(device: Device, nodes: Sequence[Node], kinds: Sequence[Kind], outcome: int) -> Iterator[list[Launch]]:
     """Yield the kernels of some nodes, so many at a time that a run can stop soon."""
     launches: list[Launch] = []
     steps = 0
@@ -207,17 +224,18 @@ def _parts(nodes: Sequence[Node], kinds: Sequence[Kind], outcome: int) -> Iterat
         if launches and (len(launches) >= PART or steps + cost > MOST_STEPS):
             yield launches
             launches, steps = [], 0
-        launches += _launches(node, kind, outcome, number)
+        launches += _launches(device, node, kind, outcome, number)
         steps += cost
     if launches:
         yield launches
 
 
-def _launches(node: Node, kind: Kind, outcome: int, number: int) -> Iterator[Launch]:
-    addresses = [_address(tensor) for tensor in (node.dst, *node.src)]
+def _launches(device: Device, node: Node, kind: Kind, outcome: int, number: int) -> Iterator[Launch]:
+    addresses, scratch = [_address(tensor) for tensor in (node.dst, *node.src)], outcome + OUTCOME
     for call in kind.plan.calls:
-        packed = argument(kind.layout, addresses, call.more, outcome + OUTCOME, outcome, number)
-        yield Launch(node.op.name.lower(), call.kernel, call.grid, call.block, call.shared, packed)
+        packed = argument(kind.layout, addresses, call.more, scratch, outcome, number)
+        maps = [device.tensor_map(scratch if slot is None else addresses[1 + slot], of) for slot, of in call.maps]
+        yield Launch(node.op.name.lower(), call.kernel, call.grid, call.block, call.shared, with_maps(packed, maps))
 
 
 def _tangled(node: Node) -> bool:

@@ -15,6 +15,29 @@ PREFIX: Final = "kernel_"
 """What the name of a kernel's function begins with."""
 
 
+MAP_BYTES: Final = 128
+"""Bytes of a tensor map (CUtensorMap of cuda.h), and what they lie at multiples of."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMap:
+    """Four dimensions of 16-bit numbers, boxes of which are brought to shared memory, with zeros beyond the ends.
+
+    It is what cuTensorMapEncodeTiled is told, but for the address.
+
+    Attributes:
+        dtype: "F16" or "BF16".
+        ne: lengths.
+        nb: bytes from one index to the next, of dimensions 1 to 3; multiples of 16.
+        box: lengths of a box; the first is 64, 128 bytes, in which pieces of 16 change places (CU_TENSOR_MAP_SWIZZLE_128B).
+    """
+
+    dtype: str
+    ne: tuple[int, int, int, int]
+    nb: tuple[int, int, int]
+    box: tuple[int, int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """One kernel to run.
@@ -25,7 +48,7 @@ class Launch:
         grid: blocks along x, y and z.
         block: threads of a block; a multiple of 32.
         shared: bytes of dynamic shared memory of a block.
-        argument: the node, as `struct geometry`.
+        argument: the node, as `struct geometry` or, with tensor maps, `struct mapped_geometry`.
     """
 
     op: str
@@ -105,6 +128,9 @@ class Device(Protocol):
 
     def begin_download(self, address: int, room: memoryview) -> Transfer:
         """Begin to copy to pinned memory."""
+
+    def tensor_map(self, address: int, of: TensorMap) -> bytes:
+        """Return MAP_BYTES by which a kernel names a tensor at that address, a multiple of 16."""
 
     def record(self, launches: Sequence[Launch]) -> Recorded:
         """Return launches that can be run again and again."""

@@ -1,4 +1,4 @@
-"""A real GPU as a `Device`: pycuda, and for CUDA graphs, which pycuda lacks, the driver's own library by ctypes.
+"""A real GPU as a `Device`: pycuda, and for CUDA graphs and tensor maps, which pycuda lacks, the driver's own library by ctypes.
 
 Nothing here decides anything; what can be tested without a GPU stands in the other files.
 """
@@ -16,11 +16,19 @@ import numpy as np
 
 from ggml_rpc_ref.backends import DeviceFault
 from ggml_rpc_ref.backends.cuda import compiler
-from ggml_rpc_ref.backends.cuda.device import PREFIX, Launch
+from ggml_rpc_ref.backends.cuda.device import MAP_BYTES, PREFIX, Launch, TensorMap
 from ggml_rpc_ref.errors import Misuse
 
 RELAXED = 2
 """CU_STREAM_CAPTURE_MODE_RELAXED: other threads' allocations don't disturb what is being recorded."""
+MOST_SHARED = 48 * 1024
+"""Bytes of dynamic shared memory that a kernel's blocks get without its function having been told of more."""
+DATA_TYPES = {"F16": 6, "BF16": 9}
+"""CU_TENSOR_MAP_DATA_TYPE_FLOAT16 and _BFLOAT16."""
+SWIZZLE_128B = 3
+"""CU_TENSOR_MAP_SWIZZLE_128B."""
+PROMOTION_256B = 3
+"""CU_TENSOR_MAP_L2_PROMOTION_L2_256B: the other half of what is brought to the cache is the next box along the rows."""
 
 
 @cache
@@ -195,6 +203,11 @@ class Gpu:
             self._functions[op, kernel] = self._modules[op].get_function(PREFIX + kernel)
         return self._functions[op, kernel]
 
+    def tensor_map(self, address: int, of: TensorMap) -> bytes:
+        """Return the driver's words for a tensor."""
+        with self._here():
+            return _encode(address, of)
+
     def record(self, launches: Sequence[Launch]) -> _Graph:
         """Return launches as a CUDA graph."""
         with self._here() as cuda:
@@ -204,6 +217,8 @@ class Gpu:
     def _enqueue(self, launches: Sequence[Launch], stream: Any) -> None:
         for launch in launches:
             function = self.function(launch.op, launch.kernel)
+            if launch.shared > MOST_SHARED:
+                function.set_attribute(self._cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, launch.shared)
             function._launch_kernel(launch.grid, (launch.block, 1, 1), launch.argument, launch.shared, stream)
 
     def launch_graph(self, graph: int, stream: Any) -> None:
@@ -266,7 +281,10 @@ def _check(name: str, *arguments: Any) -> None:
     Raises:
         DeviceFault: where it does not answer CUDA_SUCCESS.
     """
-    if code := getattr(_library(), name)(*arguments):
+    function = getattr(_library(), name, None)
+    if function is None:
+        raise DeviceFault(f"{name}: this driver does not have it")
+    if code := function(*arguments):
         text = ctypes.c_char_p()
         _library().cuGetErrorName(code, ctypes.byref(text))
         raise DeviceFault(f"{name}: {(text.value or b'?').decode()}")
@@ -287,3 +305,14 @@ def _instantiate(stream: Any, enqueue: Callable[[], None]) -> int:
         _check("cuGraphDestroy", graph)
     assert runnable.value is not None
     return runnable.value
+
+
+def _encode(address: int, of: TensorMap) -> bytes:
+    room = ctypes.create_string_buffer(2 * MAP_BYTES)
+    begin = -(-ctypes.addressof(room) // MAP_BYTES) * MAP_BYTES
+    ne, nb, box = (ctypes.c_uint64 * 4)(*of.ne), (ctypes.c_uint64 * 3)(*of.nb), (ctypes.c_uint32 * 4)(*of.box)
+    every, tensor = (ctypes.c_uint32 * 4)(1, 1, 1, 1), ctypes.c_void_p(address)
+    # behind `every`: not interleaved; and last: zeros beyond the ends, not NaN
+    options = (0, SWIZZLE_128B, PROMOTION_256B, 0)
+    _check("cuTensorMapEncodeTiled", ctypes.c_void_p(begin), DATA_TYPES[of.dtype], 4, tensor, ne, nb, box, every, *options)
+    return ctypes.string_at(begin, MAP_BYTES)

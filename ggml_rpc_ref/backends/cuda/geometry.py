@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ggml_rpc_ref.backends.cuda.device import MAP_BYTES
 from ggml_rpc_ref.ops.op import MAX_SRC, OP_PARAMS_BYTES, Node
 from ggml_rpc_ref.spec.op_changes import OP_CHANGES
 from ggml_rpc_ref.tensor import Array, Tensor
@@ -63,3 +64,8 @@ def argument(layout: Array, addresses: Sequence[int], more: Sequence[int], scrat
     packed["more"][0, : len(more)] = more
     packed["scratch"], packed["outcome"], packed["step"] = scratch, outcome, step
     return packed.tobytes()
+
+
+def with_maps(argument: bytes, maps: Sequence[bytes]) -> bytes:
+    """Return a kernel's argument with tensor maps behind it: `struct mapped_geometry` of kernels/shared/tensor_maps.cuh."""
+    return argument.ljust(-(-len(argument) // MAP_BYTES) * MAP_BYTES, b"\0") + b"".join(maps) if maps else argument

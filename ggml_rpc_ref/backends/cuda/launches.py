@@ -1,6 +1,7 @@
 """Which kernels compute a node, and with how many threads: one function for each op, which answers None where it has no kernel.
 
-A node's geometry decides, never its addresses, so an answer serves every node of the same geometry (`Kinds` in backend.py).
+A node's geometry decides, and whether its tensors begin at multiples of 16 bytes, so an answer serves every node of which these are
+the same (`Kind` in backend.py).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from ggml_rpc_ref.backends.cuda.device import TensorMap
 from ggml_rpc_ref.ops.op import Node
 
 THREADS: Final = 256
@@ -16,6 +17,8 @@ MOST_BLOCKS: Final = 2**16
 """Blocks of a launch whose threads take several results each where there are more."""
 TENSOR_CORES: Final = 80
 """The least compute capability whose tensor cores take BF16, and that copies into shared memory on the side."""
+HOPPER: Final = 90
+"""The one compute capability that has wgmma: a later one has other instructions in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Call:
         block: threads of a block.
         shared: bytes of dynamic shared memory.
         more: `more` of its argument.
+        maps: tensor maps of its argument, each with the slot of the source that it is of; None: of the scratch memory.
     """
 
     kernel: str
@@ -35,6 +39,7 @@ class Call:
     block: int = THREADS
     shared: int = 0
     more: tuple[int, ...] = ()
+    maps: tuple[tuple[int | None, TensorMap], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,12 @@ class Limits:
     Attributes:
         capability: compute capability times ten.
         processors: multiprocessors.
+        wgmma: whether products by warpgroups, where the capability has them, may be used.
     """
 
     capability: int
     processors: int
+    wgmma: bool = True
 
 
 Planner = Callable[[Node, Limits], Plan | None]

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from typing import Final
 
-from ggml_rpc_ref.backends.cuda.plans import MOST_BLOCKS, TENSOR_CORES, WARP, Call, Limits, Plan, blocks, in_turn
+from ggml_rpc_ref.backends.cuda.device import TensorMap
+from ggml_rpc_ref.backends.cuda.plans import HOPPER, MOST_BLOCKS, TENSOR_CORES, WARP, Call, Limits, Plan, blocks, in_turn
 from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.tensor import Tensor
 
 PACKED = frozenset({"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"})
 """Types with a `take` in kernels/shared/packed.cuh."""
 FEW: Final = 8
 """Rows of src1 that `mul_mat_few` multiplies with the same weights."""
-TILE: Final = 64
-"""Rows of weights, and of src1, of a block that uses tensor cores."""
+TILE: Final = 128
+"""Rows of weights, and of src1, of a block of `mul_mat_tile`."""
+TILE_THREADS: Final = 256
+TILE_SHARED: Final = 48 * 1024
+"""Bytes of its stages (`PRODUCT_STAGES` of kernels/shared/product_tile.cuh): what every GPU gives a block that asks for no more."""
+BOX: Final = 64
+"""Elements of a row in a box of a tensor map: the 128 bytes in which pieces change places."""
+BOX_ROWS: Final = 128
+"""Rows of src1 of a tile of `mul_mat_wgmma`."""
+BOX_WEIGHTS: Final = (256, 128)
+"""Rows of weights of such a tile, the better one first."""
+RING: Final = 4
+"""Stages of its shared memory (`PRODUCT_RING` of kernels/shared/product_wgmma.cuh)."""
+WGMMA_THREADS: Final = 2 * 128 + 32
+LONGEST: Final = 2**30
+"""What indices of 32 bits count to at most, in kernels that use tensor cores."""
 
 
 def mul_mat(node: Node, limits: Limits) -> Plan | None:
@@ -23,8 +39,9 @@ def mul_mat(node: Node, limits: Limits) -> Plan | None:
     if x.dtype.name == "F32" and w.ne[0] > 0 and x.ne[2] * x.ne[3] < MOST_BLOCKS:
         if w.dtype.name in PACKED and x.ne[1] <= FEW:
             return _rounded(node)
-        if x.ne[1] > FEW and w.dtype.name != "F32" and limits.capability >= TENSOR_CORES:
-            return _tiled(node)
+        short = max(*w.ne, x.ne[1]) <= LONGEST
+        if x.ne[1] > FEW and w.dtype.name != "F32" and limits.capability >= TENSOR_CORES and short:
+            return _by_warpgroups(node, limits) if _has_boxes(w, limits) else _tiled(node)
     return Plan((Call("mul_mat_naive", blocks(node.dst.nelements * WARP)),))
 
 
@@ -46,15 +63,61 @@ def _rounded(node: Node) -> Plan:
     return Plan((Call("mul_mat_round", in_turn(x.nrows)), multiply), rounded_bytes(x.ne[0], x.nrows))
 
 
-def _tiled(node: Node) -> Plan | None:
+def _tiled(node: Node) -> Plan:
+    """Return the plan that multiplies 16-bit numbers; weights that are none become BF16, which has their range."""
     w, x = node.source(0), node.source(1)
-    half, count = w.dtype.name == "F16", x.nrows
     grid = (-(-w.ne[1] // TILE), -(-x.ne[1] // TILE), x.ne[2] * x.ne[3])
     if max(grid[1:]) >= MOST_BLOCKS:
         return Plan((Call("mul_mat_naive", blocks(node.dst.nelements * WARP)),))
-    narrow = Call("mul_mat_narrow", in_turn(count), more=(int(half),))
-    multiply = Call("mul_mat_f16" if half else "mul_mat_bf16", grid, 4 * WARP)
-    return Plan((narrow, multiply), count * (-(-x.ne[0] // 32) * 64 + 4))
+    kind = w.dtype.name.lower() if w.dtype.name in PACKED | {"F16", "BF16"} else "other"
+    multiply = Call(f"mul_mat_tile_{kind}", grid, TILE_THREADS, TILE_SHARED)
+    return Plan((_narrow(node), multiply), narrow_bytes(x.ne[0], x.nrows))
+
+
+def _has_boxes(w: Tensor, limits: Limits) -> bool:
+    """Whether products by warpgroups are to be had, and weights can be brought to them as they lie.
+
+    Weights of other types are not unpacked for them: that would take two bytes of scratch memory for each weight, as long as a plan
+    is kept. `mul_mat_tile` unpacks them on the way.
+    """
+    known = limits.wgmma and limits.capability == HOPPER and w.dtype.name in ("F16", "BF16")
+    strides = [nb for nb, n in zip(w.nb[1:], w.ne[1:], strict=True) if n > 1]
+    return known and w.offset % 16 == 0 and all(nb % 16 == 0 and nb < 2**40 for nb in strides)
+
+
+def _by_warpgroups(node: Node, limits: Limits) -> Plan:
+    """Return the plan that has boxes of both sides brought to shared memory; blocks compute tiles in turn."""
+    w, x = node.source(0), node.source(1)
+    down, matrices = -(-x.ne[1] // BOX_ROWS), x.ne[2] * x.ne[3]
+    tiles = {n: -(-w.ne[1] // n) * down * matrices for n in BOX_WEIGHTS}
+    n = next((n for n in BOX_WEIGHTS if tiles[n] >= limits.processors), BOX_WEIGHTS[-1])
+    kind, length = w.dtype.name, -(-x.ne[0] // 32) * 32
+    weights = TensorMap(kind, w.ne, _strides(w), (BOX, n, 1, 1))
+    rows = TensorMap(
+        kind, (length, x.ne[1], matrices, 1), (2 * length, 2 * length * x.ne[1], 2 * length * x.nrows), (BOX, BOX_ROWS, 1, 1)
+    )
+    # stages begin at a multiple of 1024 bytes; behind them there are two barriers for each
+    shared = 1024 + RING * (2 * BOX * (BOX_ROWS + n) + 16)
+    grid = (min(tiles[n], limits.processors), 1, 1)
+    multiply = Call(f"mul_mat_wgmma_{kind.lower()}_{n}", grid, WGMMA_THREADS, shared, maps=((0, weights), (None, rows)))
+    return Plan((_narrow(node), multiply), narrow_bytes(x.ne[0], x.nrows))
+
+
+def _strides(w: Tensor) -> tuple[int, int, int]:
+    """Return the strides of weights, whatever they are along dimensions of length 1 replaced by what a tensor map takes."""
+    row = -(-w.ne[0] * w.dtype.size // 16) * 16
+    first = w.nb[1] if w.ne[1] > 1 else row
+    second = w.nb[2] if w.ne[2] > 1 else first
+    return first, second, w.nb[3] if w.ne[3] > 1 else second
+
+
+def _narrow(node: Node) -> Call:
+    return Call("mul_mat_narrow", in_turn(node.source(1).nrows), more=(int(node.source(0).dtype.name == "F16"),))
+
+
+def narrow_bytes(k: int, count: int) -> int:
+    """Return the scratch memory for so many rows of 16-bit numbers (kernels/shared/narrow.cuh), and their exponents."""
+    return count * (-(-k // 32) * 64 + 4)
 
 
 def mul_mat_id(node: Node, _: Limits) -> Plan | None:

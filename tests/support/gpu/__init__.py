@@ -13,6 +13,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +23,13 @@ from threading import Lock, RLock
 from typing import Any
 
 from ggml_rpc_ref.backends import DeviceFault
-from ggml_rpc_ref.backends.cuda.device import PREFIX, Launch
+from ggml_rpc_ref.backends.cuda.device import MAP_BYTES, PREFIX, Launch, TensorMap
 
 HERE = Path(__file__).parent
 CUDA = HERE.parents[2] / "ggml_rpc_ref" / "backends" / "cuda" / "kernels"
 SHARED = HERE.parents[2] / "ggml_rpc_ref" / "backends" / "native" / "kernels" / "shared"
+SWIZZLE, MAP_MARK = 128, 0x70616D
+"""Bytes in which pieces of 16 change places; what a tensor map ends with."""
 FLAGS = [
     "-std=c++17", "-O1", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-strict-aliasing",
     # a GPU refuses a misaligned access: here it is an illegal instruction, which the launch catches
@@ -62,7 +65,7 @@ def compile_kernels(to: Path, kernels: Path = CUDA, ops: Sequence[str] = ()) -> 
 @cache
 def library() -> Path:
     """Return all kernels as a library, compiled once for each state of the sources; the processes of a test run share it."""
-    texts = [*(CUDA / "shared").glob("*.cuh"), *CUDA.glob("*.cu"), *SHARED.glob("*.h"), HERE / "emulated.h", Path(__file__)]
+    texts = [*(CUDA / "shared").glob("*.cuh"), *CUDA.glob("*.cu"), *SHARED.glob("*.h"), *HERE.glob("*.h"), Path(__file__)]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(texts))).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"ggml-rpc-ref-emulated-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -85,13 +88,14 @@ class Emulated:
         path: the library with its kernels.
         order: how the threads of a block take turns.
         total: bytes of its memory.
+        capability: compute capability times ten.
+        processors: multiprocessors.
     """
 
-    capability = 90
-    processors = 4
     _one_at_a_time = RLock()
 
-    def __init__(self, path: Path, order: int = 0, total: int = 2**30) -> None:
+    def __init__(self, path: Path, order: int = 0, total: int = 2**30, capability: int = 90, processors: int = 4) -> None:
+        self.capability, self.processors = capability, processors
         self.name, self.order, self.total = "a GPU made of threads", order, total
         self._library = ctypes.CDLL(str(path))
         self._library.emulated_launch.restype = ctypes.c_char_p
@@ -164,6 +168,19 @@ class Emulated:
 
     # ----------------------------------------------------------------------------------------------------------- kernels
 
+    def tensor_map(self, address: int, of: TensorMap) -> bytes:
+        """Refuse what cuTensorMapEncodeTiled does (cuda.h says what); return `struct emulated_map` of hopper.h."""
+        self._alive()
+        assert address % 16 == 0, "a tensor map of a misaligned address"
+        assert of.dtype in ("F16", "BF16")
+        assert all(0 < n <= 2**32 for n in of.ne), of.ne
+        assert all(nb % 16 == 0 and 0 <= nb < 2**40 for nb in of.nb), of.nb
+        assert all(0 < n <= 256 for n in of.box), of.box
+        # the bytes that change places; a box of fewer would leave gaps between its rows
+        assert 2 * of.box[0] == SWIZZLE, of.box
+        packed = struct.pack("<8Q6IQ", address, *of.ne, *of.nb, *of.box, SWIZZLE, 2, MAP_MARK)
+        return packed.ljust(MAP_BYTES, b"\0")
+
     def record(self, launches: Sequence[Launch]) -> Replayed:
         self._alive()
         self.recordings += 1
@@ -173,7 +190,9 @@ class Emulated:
         self._alive()
         self.launched.append(launch.kernel)
         grid, block = (ctypes.c_uint * 3)(*launch.grid), (ctypes.c_uint * 3)(launch.block, 1, 1)
-        argument = ctypes.create_string_buffer(launch.argument, len(launch.argument))
+        room = ctypes.create_string_buffer(len(launch.argument) + MAP_BYTES)
+        argument = ctypes.c_void_p(-(-ctypes.addressof(room) // MAP_BYTES) * MAP_BYTES)
+        ctypes.memmove(argument, launch.argument, len(launch.argument))
         with self._one_at_a_time:
             fault = self._library.emulated_launch(function, grid, block, launch.shared, argument, self.order)
         if fault:

@@ -19,21 +19,26 @@ class Card:
         order: how the threads of a block take turns (`Emulated`).
         limit: bytes that its buffers may have.
         path: the library with its kernels; None: ours.
+        capability: compute capability times ten.
+        processors: multiprocessors.
 
     Attributes:
         contexts: every context there has been.
         gone: whether no more can be made.
     """
 
-    def __init__(self, order: int = 0, limit: int | None = None, path: Path | None = None) -> None:
+    def __init__(
+        self, order: int = 0, limit: int | None = None, path: Path | None = None, capability: int = 90, processors: int = 4
+    ) -> None:
         self._order, self._path = order, path
+        self._capability, self._processors = capability, processors
         self.contexts: list[Emulated] = []
         self.gone = False
         self.memory = CudaMemory(self._open, limit)
         self.backend = Cuda(self.memory)
 
     def _open(self) -> Emulated:
-        gpu = Emulated(self._path or library(), self._order, total=2**33)
+        gpu = Emulated(self._path or library(), self._order, 2**33, self._capability, self._processors)
         if self.gone:
             gpu.dead = "it fell off the bus"
             gpu.memory()

@@ -92,6 +92,7 @@ static struct {
     char sentence[200];
     sigjmp_buf escape;
     uint32_t random;
+    int kind; /* the order of the threads: 0 forward, 1 backward, more: drawn */
 } emulated;
 
 static uint3 gridDim, blockDim, blockIdx, threadIdx;
@@ -292,9 +293,12 @@ static inline void emulated_load_matrices(uint32_t r[4], const uint16_t *row, bo
 enum { MOST_COPIES = 64 };
 
 static struct {
-    void *to[MOST_COPIES];
-    const void *from[MOST_COPIES];
-    int count;
+    struct {
+        void *to;
+        const void *from;
+        int group;
+    } copy[MOST_COPIES];
+    int count, groups; /* copies that are not made; groups that are closed */
 } later[MOST_THREADS];
 
 static inline void emulated_copy_later(void *to, const void *from)
@@ -304,28 +308,30 @@ static inline void emulated_copy_later(void *to, const void *from)
         fault("a copy into shared memory at a misaligned address");
     if (mine->count == MOST_COPIES)
         fault("more copies into shared memory than the emulation keeps");
-    mine->to[mine->count] = to;
-    mine->from[mine->count++] = from;
+    mine->copy[mine->count++] = {to, from, mine->groups};
 }
 
-static inline void emulated_wait_for_copies()
+static inline void emulated_close_group() { later[emulated.current].groups++; }
+
+/* Make the copies of a thread's groups before this one. */
+static inline void make_copies(int before)
 {
     auto *mine = &later[emulated.current];
+    int left = 0;
     for (int i = 0; i < mine->count; i++)
-        memcpy(mine->to[i], mine->from[i], 16);
-    mine->count = 0;
+        if (mine->copy[i].group < before)
+            memcpy(mine->copy[i].to, mine->copy[i].from, 16);
+        else
+            mine->copy[left++] = mine->copy[i];
+    mine->count = left;
 }
+
+/* Those of all closed groups but so many of the newest; and all of them, of no group yet as well. */
+static inline void emulated_wait_for_groups(int newest) { make_copies(later[emulated.current].groups - newest); }
+static inline void emulated_wait_for_copies() { make_copies(later[emulated.current].groups + 1); }
 
 /* The twin of a prefetch: the address must be one that could be read. */
 static inline void emulated_touch(const void *p) { (void)*(const volatile char *)p; }
-
-/* -------------------------------------------------------------------------------------------------------------- launch */
-
-/* Where the linker has put all shared memory; hidden, so that each library finds its own. */
-extern char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
-extern char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
-
-enum { GUARD_AROUND_SHARED = 256, POISON = 0xFF };
 
 static uint32_t next_random()
 {
@@ -334,11 +340,21 @@ static uint32_t next_random()
     return emulated.random ^= emulated.random << 5;
 }
 
-static void arrange(int *order, int n, int kind)
+#include "hopper.h"
+
+/* -------------------------------------------------------------------------------------------------------------- launch */
+
+/* Where the linker has put all shared memory; hidden, so that each library finds its own. */
+extern char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
+extern char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
+
+enum { POISON = 0xFF };
+
+static void arrange(int *order, int n)
 {
     for (int i = 0; i < n; i++)
-        order[i] = kind == 1 ? n - 1 - i : i;
-    for (int i = n - 1; kind > 1 && i > 0; i--) {
+        order[i] = emulated.kind == 1 ? n - 1 - i : i;
+    for (int i = n - 1; emulated.kind > 1 && i > 0; i--) {
         int j = (int)(next_random() % (uint32_t)(i + 1)), swapped = order[i];
         order[i] = order[j];
         order[j] = swapped;
@@ -362,13 +378,13 @@ static void resume(int thread)
 }
 
 /* Let a warp run as far as it comes without others; returns whether it came any further. */
-static int run_warp(int warp, int kind)
+static int run_warp(int warp)
 {
     int first = warp * LANES_OF_WARP, lanes = emulated.threads - first, order[LANES_OF_WARP], any = 0, moved;
     lanes = lanes < LANES_OF_WARP ? lanes : LANES_OF_WARP;
     do {
         moved = 0;
-        arrange(order, lanes, kind);
+        arrange(order, lanes);
         for (int i = 0; i < lanes && !emulated.fault; i++) {
             struct fiber *f = &emulated.fiber[first + order[i]];
             if (f->done || (f->of && *f->of <= f->awaits))
@@ -381,25 +397,30 @@ static int run_warp(int warp, int kind)
 }
 
 /* One warp runs ahead of the others as far as barriers allow, so that what they have not read yet is overwritten if it can be. */
-static void run_block(int kind)
+static void run_block()
 {
     int order[MOST_THREADS / LANES_OF_WARP], warps = (emulated.threads + LANES_OF_WARP - 1) / LANES_OF_WARP;
     emulated.alive = emulated.threads;
     emulated.at_barrier = 0;
     memset(emulated.fiber, 0, sizeof emulated.fiber[0] * (size_t)emulated.threads);
     for (int i = 0; i < emulated.threads; i++)
-        later[i].count = 0;
+        later[i].count = later[i].groups = 0;
+    reset_hopper();
     for (int w = 0; w < warps; w++)
         emulated.warp[w].arrived = 0;
     while (emulated.alive && !emulated.fault) {
         int moved = 0;
         long barrier = emulated.barrier;
-        arrange(order, warps, kind);
+        arrange(order, warps);
         for (int w = 0; w < warps && !emulated.fault && barrier == emulated.barrier; w++)
-            moved |= run_warp(order[w], kind);
+            moved |= run_warp(order[w]);
+        if (!emulated.fault && (!moved || (emulated.kind > 1 && next_random() % 2)))
+            moved |= bring_any_box();
         if (!moved && !emulated.fault)
             emulated.fault = "threads of a block wait for others that never come";
     }
+    if (!emulated.fault && boxes.count)
+        emulated.fault = "a block that ends before all boxes have come";
     for (int i = 0; i < emulated.threads; i++)
         if (emulated.fiber[i].stack) /* left behind by a fault */
             emulated.free_stack[emulated.free_stacks++] = emulated.fiber[i].stack;
@@ -416,9 +437,9 @@ static void caught(int signal, siginfo_t *info, void *)
 
 static const int signals[] = {SIGSEGV, SIGBUS, SIGILL};
 
-static void run_blocks(const unsigned *grid, int shared, int kind)
+static void run_blocks(const unsigned *grid, int shared)
 {
-    static uint8_t memory[2 * GUARD_AROUND_SHARED + 256 * 1024] __align__(256);
+    uint8_t *memory = window_of_shared;
     emulated.dynamic_shared = memory + GUARD_AROUND_SHARED;
     for (blockIdx.z = 0; blockIdx.z < grid[2]; blockIdx.z++)
         for (blockIdx.y = 0; blockIdx.y < grid[1]; blockIdx.y++)
@@ -426,7 +447,7 @@ static void run_blocks(const unsigned *grid, int shared, int kind)
                 memset(memory, POISON, 2 * GUARD_AROUND_SHARED + (size_t)shared);
                 if (__start_emulated_shared)
                     memset(__start_emulated_shared, POISON, (size_t)(__stop_emulated_shared - __start_emulated_shared));
-                run_block(kind);
+                run_block();
                 for (int i = 0; i < GUARD_AROUND_SHARED && !emulated.fault; i++)
                     if (memory[i] != POISON || memory[GUARD_AROUND_SHARED + shared + i] != POISON)
                         emulated.fault = "a write beyond dynamic shared memory";
@@ -446,8 +467,9 @@ extern "C" __global__ const char *emulated_launch(void (*kernel)(const void *), 
     emulated.kernel = kernel;
     emulated.argument = argument;
     emulated.random = 2463534242u + (uint32_t)kind;
+    emulated.kind = kind;
     emulated.threads = (int)(block[0] * block[1] * block[2]);
-    if (emulated.threads > MOST_THREADS || emulated.threads < 1 || shared > 227 * 1024)
+    if (emulated.threads > MOST_THREADS || emulated.threads < 1 || shared > MOST_SHARED)
         return "a launch that no GPU would take";
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], block[2]};
@@ -459,7 +481,7 @@ extern "C" __global__ const char *emulated_launch(void (*kernel)(const void *), 
     for (int i = 0; i < 3; i++)
         sigaction(signals[i], &action, &before[i]);
     if (!sigsetjmp(emulated.escape, 1))
-        run_blocks(grid, shared, kind);
+        run_blocks(grid, shared);
     for (int i = 0; i < 3; i++)
         sigaction(signals[i], &before[i], NULL);
     sigaltstack(&other, NULL);

@@ -16,6 +16,7 @@ DEVICE void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2]) { emu
 DEVICE void load_matrices(uint32_t r[4], const uint16_t *row) { emulated_load_matrices(r, row, false); }
 DEVICE void load_transposed(uint32_t r[4], const uint16_t *row) { emulated_load_matrices(r, row, true); }
 DEVICE uint32_t two_halves(float low, float high) { return to_half(low) | (uint32_t)to_half(high) << 16; }
+DEVICE uint32_t two_bf16(float low, float high) { return to_bf16(low) | (uint32_t)to_bf16(high) << 16; }
 #elif __CUDA_ARCH__ >= 800
 #define MMA(types)                                                                                                        \
     asm("mma.sync.aligned.m16n8k16.row.col.f32." types ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"      \
@@ -36,10 +37,17 @@ DEVICE uint32_t two_halves(float low, float high)
     __half2 both = __floats2half2_rn(low, high);
     return *(const uint32_t *)&both;
 }
+DEVICE uint32_t two_bf16(float low, float high)
+{
+    uint32_t both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+}
 #else /* planners ask for these from compute capability 8.0 on only */
 DEVICE void mma_f16(float *, const uint32_t *, const uint32_t *) { __trap(); }
 DEVICE void mma_bf16(float *, const uint32_t *, const uint32_t *) { __trap(); }
 DEVICE void load_matrices(uint32_t *, const uint16_t *) { __trap(); }
 DEVICE void load_transposed(uint32_t *, const uint16_t *) { __trap(); }
 DEVICE uint32_t two_halves(float, float) { __trap(); return 0; }
+DEVICE uint32_t two_bf16(float, float) { __trap(); return 0; }
 #endif
