@@ -86,6 +86,8 @@ SUMS: dict[str, Sum] = {
     "add": Sum("ADD", [ONE_TO_4, Source([4], [10, 20, 30, 40])], [4], [11, 22, 33, 44]),
     "add-broadcast-row": Sum("ADD", [Source([2, 2], [1, 2, 3, 4]), Source([2], [10, 20])], [2, 2], [11, 22, 13, 24]),
     "add-broadcast-one": Sum("ADD", [ONE_TO_4, Source([1], [0.5])], [4], [1.5, 2.5, 3.5, 4.5]),
+    "add-repeat-elements": Sum("ADD", [ONE_TO_4, Source([2], [10, 20])], [4], [11, 22, 13, 24]),
+    "add-repeat-rows": Sum("ADD", [Source([1, 4], [1, 2, 3, 4]), Source([1, 2], [10, 20])], [1, 4], [11, 22, 13, 24]),
     "add-specials": Sum(
         "ADD", [Source([3], [float("inf"), -0.0, 3.4e38]), Source([3], [1, -0.0, 3.4e38])], [3], [float("inf"), -0.0, float("inf")]
     ),
@@ -97,6 +99,8 @@ SUMS: dict[str, Sum] = {
     "mul-mat": Sum("MUL_MAT", [Source([3, 2], [1, 2, 3, 4, 5, 6]), Source([3, 2], [1, 0, -1, 2, 2, 2])], [2, 2], [-2, -2, 12, 30]),
     "mul-mat-vector": Sum("MUL_MAT", [Source([4, 1], [1, 2, 3, 4]), Source([4], [4, 3, 2, 1])], [1], [20]),
     "mul-mat-broadcast": Sum("MUL_MAT", [Source([2, 2], [1, 2, 3, 4]), Source([2, 1, 2], [1, 1, 2, -1])], [2, 1, 2], [3, 7, 0, 2]),
+    # two matrices follow each other with one of the weights, where what ADD repeats comes by turns
+    "mul-mat-broadcast-two": Sum("MUL_MAT", [Source([1, 1, 2], [2, 3]), Source([1, 1, 4], [1, 2, 3, 4])], [1, 1, 4], [2, 4, 9, 12]),
     "mul-mat-f16": Sum("MUL_MAT", [Source([2, 2], [1, 2, 3, 4], "F16"), Source([2], [1, -1])], [2], [-1, -1], HALVES),
     # a block of scale 1 and quants 1 to 32; 127 everywhere quantises to itself, so that nothing is rounded: 127 * 528
     "mul-mat-q8-0": Sum(

@@ -6,6 +6,7 @@ They passed the whole suite before that case was there. A row of QUIET names the
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -284,6 +285,40 @@ class HiddenStride(Lenient):
     def lets_pass(self, broken: Violation, message: object) -> bool:
         far = isinstance(message, Graph) and bool((message.tensors["nb"][:, 3] >= 2**31).any())
         return far and super().lets_pass(broken, message)
+
+
+class LastIsWrong(Session):
+    """The last element of a node's result is 1 too large where a source is shorter than what it meets, and no single one.
+
+    Attributes:
+        op: of the node.
+        longer: slot of the longer source; None: the result.
+        shorter: slot of the shorter source.
+    """
+
+    op: ClassVar[str]
+    longer: ClassVar[int | None]
+    shorter: ClassVar[int]
+
+    def handle(self, message: object) -> object:
+        reply = super().handle(message)
+        if isinstance(message, Graph):
+            by_id = {int(row["id"]): row for row in message.tensors}
+            for dst in nodes_of(message, OPS.index(self.op)):
+                long = by_id[dst.id if self.longer is None else dst.src[self.longer]]["ne"]
+                short = by_id[dst.src[self.shorter]]["ne"]
+                if ((short > 1) & (short < long)).any():
+                    last = bytes_at(dst.data + 4 * int(np.prod(dst.ne)) - 4, dst.buffer, 4)
+                    write(self, last, struct.pack("<f", 1 + struct.unpack("<f", read(self, last))[0]))
+        return reply
+
+
+quiet("ADD repeats only what is single", "graph.computes/add-repeat-elements", "graph.computes/add-repeat-rows")(
+    type("LastIsWrong", (LastIsWrong,), {"op": "ADD", "longer": None, "shorter": 1})
+)
+quiet("MUL_MAT gives weights to more than one matrix only where they are single", "graph.computes/mul-mat-broadcast-two")(
+    type("LastIsWrong", (LastIsWrong,), {"op": "MUL_MAT", "longer": 1, "shorter": 0})
+)
 
 
 # ------------------------------------------------------------------------------------------------------- over-strictness
