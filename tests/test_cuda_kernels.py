@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from ggml_rpc_ref.backends import DeviceFault, Step, never
-from ggml_rpc_ref.backends.cuda import attention, compiler, launches, plans
+from ggml_rpc_ref.backends.cuda import attention, compiler, launches, plans, products
 from ggml_rpc_ref.backends.cuda import backend as cuda
 from ggml_rpc_ref.backends.cuda.backend import Cuda
 from ggml_rpc_ref.backends.cuda.device import PREFIX
@@ -268,9 +269,28 @@ def test_products_are_nearer_than_upstreams_rounding(weights: str) -> None:
     fill = "normal" if weights in FLOATS or BY_NAME[weights] in CAN_QUANTISE else "blocks"
     for columns in (1, 3, 8, 21):
         product = node_of(
-            "MUL_MAT", Case("made here", f32(37, columns), (Operand(weights, (768, 37), fill=fill), f32(768, columns)))
+            "MUL_MAT", Case("made here", f32(100, columns), (Operand(weights, (768, 100), fill=fill), f32(768, columns)))
         )
         assert judge(backend(SHUFFLED), product, Tolerance(nmse=NEAR.get(weights, 5e-5))), columns
+
+
+@pytest.mark.parametrize("weights", sorted(products.ROUNDED))
+def test_weights_are_unpacked_as_they_are(weights: str) -> None:
+    """With whole numbers, of which 32 at a time have one of 127, no rounding to eight bits changes anything."""
+
+    def whole(node: Node) -> Node:
+        x = node.source(1).array
+        x[...] = np.random.default_rng(7).integers(-127, 128, x.shape)
+        x[..., ::32] = 127
+        return node
+
+    exact, packed = Tolerance(nmse=1e-11), Operand(weights, (768, 37), fill=fill_of(weights))
+    for columns in (1, 3):
+        assert judge(
+            backend(FORWARD), whole(node_of("MUL_MAT", Case("made here", f32(37, columns), (packed, f32(768, columns))))), exact
+        )
+    experts = replace(packed, ne=(768, 9, 3)), f32(768, 2, 3), Operand("I32", (2, 3), fill="index:3")
+    assert judge(backend(FORWARD), whole(node_of("MUL_MAT_ID", Case("made here", f32(9, 2, 3), experts))), exact)
 
 
 def fill_of(weights: str) -> str:

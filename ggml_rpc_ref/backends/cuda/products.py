@@ -11,6 +11,11 @@ from ggml_rpc_ref.tensor import Tensor
 
 PACKED = frozenset({"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"})
 """Types with a `take` in kernels/shared/packed.cuh."""
+LEVELS = frozenset(
+    {"MXFP4", "NVFP4", "Q1_0", "Q2_0", "TQ1_0", "TQ2_0", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1_S", "IQ1_M"}
+)
+"""Types with one in kernels/shared/packed_levels.cuh: for one or a few rows of src1; tiles take their weights one by one."""
+ROUNDED = PACKED | LEVELS
 FEW: Final = 8
 """Rows of src1 that `mul_mat_few` multiplies with the same weights."""
 TILE: Final = 128
@@ -37,7 +42,7 @@ def mul_mat(node: Node, limits: Limits) -> Plan | None:
     if not node.dst.nelements:
         return Plan(())
     if x.dtype.name == "F32" and w.ne[0] > 0 and x.ne[2] * x.ne[3] < MOST_BLOCKS:
-        if w.dtype.name in PACKED and x.ne[1] <= FEW:
+        if w.dtype.name in ROUNDED and x.ne[1] <= FEW:
             return _rounded(node)
         short = max(*w.ne, x.ne[1]) <= LONGEST
         if x.ne[1] > FEW and w.dtype.name != "F32" and limits.capability >= TENSOR_CORES and short:
@@ -129,7 +134,7 @@ def mul_mat_id(node: Node, _: Limits) -> Plan | None:
     if not dst.nelements:
         return Plan((check,))
     fits = max(dst.ne[1:3]) < MOST_BLOCKS and x.dtype.name == "F32" and w.ne[0] > 0
-    if w.dtype.name not in PACKED or not fits:
+    if w.dtype.name not in ROUNDED or not fits:
         return Plan((check, Call("mul_mat_id_naive", blocks(dst.nelements * WARP))))
     grid = (-(-w.ne[1] * _warps(x.ne[0]) // 4), dst.ne[1], dst.ne[2])
     multiply = Call(f"mul_mat_id_{w.dtype.name.lower()}", grid, 4 * WARP, 0, (_warps(x.ne[0]),))

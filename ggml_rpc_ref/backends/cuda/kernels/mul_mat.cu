@@ -79,6 +79,7 @@ template <struct sixteen take(const uint8_t *, int), int BLOCK, int SIZE, int CO
     KERNEL(mul_mat_vec_##type) { multiply_rows<take_##type, block, size, 1>(g); }                    \
     KERNEL(mul_mat_few_##type) { multiply_rows<take_##type, block, size, 8>(g); }
 PACKED_TYPES(ROWS_OF)
+LEVEL_TYPES(ROWS_OF)
 
 /* --------------------------------------------------------------------------------------------------------- tensor cores */
 

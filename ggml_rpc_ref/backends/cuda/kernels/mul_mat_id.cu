@@ -72,3 +72,4 @@ template <struct sixteen take(const uint8_t *, int), int BLOCK, int SIZE> DEVICE
 
 #define CHOSEN_OF(type, block, size) KERNEL(mul_mat_id_##type) { multiply_chosen<take_##type, block, size>(g); }
 PACKED_TYPES(CHOSEN_OF)
+LEVEL_TYPES(CHOSEN_OF)

@@ -4,7 +4,7 @@
    sum of levels times scale for each 16, and a word that says whether it can't be rounded: where it has a NaN, an infinity, or
    numbers too small to divide by. Such a row is multiplied as it is. */
 #pragma once
-#include "packed.cuh"
+#include "packed_levels.cuh"
 
 /* A rounded row. */
 struct rounded {
@@ -86,7 +86,12 @@ DEVICE float multiply_plain(int32_t type, const uint8_t *w, const uint8_t *x, in
     return sum;
 }
 
-/* For each type with a `take`: X(name, elements of a block, bytes of a block). */
+/* For each type with a `take` in packed.cuh: X(name, elements of a block, bytes of a block). */
 #define PACKED_TYPES(X)                                                                                                  \
     X(q4_0, 32, 18) X(q4_1, 32, 20) X(q5_0, 32, 22) X(q5_1, 32, 24) X(q8_0, 32, 34) X(iq4_nl, 32, 18)                    \
     X(q2_k, 256, 84) X(q3_k, 256, 110) X(q4_k, 256, 144) X(q5_k, 256, 176) X(q6_k, 256, 210) X(iq4_xs, 256, 136)
+/* The same for packed_levels.cuh. */
+#define LEVEL_TYPES(X)                                                                                                   \
+    X(mxfp4, 32, 17) X(nvfp4, 64, 36) X(q1_0, 128, 18) X(q2_0, 64, 18) X(tq1_0, 256, 54) X(tq2_0, 256, 66)               \
+    X(iq2_xxs, 256, 66) X(iq2_xs, 256, 74) X(iq2_s, 256, 82) X(iq3_xxs, 256, 98) X(iq3_s, 256, 110)                      \
+    X(iq1_s, 256, 50) X(iq1_m, 256, 56)
