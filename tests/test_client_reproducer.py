@@ -61,7 +61,10 @@ def test_the_script_is_a_server_that_says_what_came(tmp_path: Path) -> None:
     it, made = SABOTAGED[rule], made_of(failure(rule))
     path = tmp_path / "server.py"
     path.write_text(reproducer.as_python(made, path.name))
-    assert len(reproducer.SCRIPT.splitlines()) <= 40
+    assert len(reproducer.SCRIPT.splitlines()) <= 42
+    for ports in ([], ["x"]):
+        bare = subprocess.run([sys.executable, str(path), *ports], capture_output=True, text=True, check=False)
+        assert (bare.returncode, "PORT [PORT]" in bare.stderr, "Traceback" in bare.stderr) == (1, True, False)
     line = [sys.executable, "-u", str(path), "0", "0"]
     script = path.read_text().replace("127.0.0.1", APART)
     path.write_text(

@@ -484,6 +484,8 @@ def test_the_script_of_a_find_plays_it(inside: Inside, tmp_path: Path) -> None:
     # the conversation aside, which begins with STEPS
     before, after = script.read_text().split("STEPS = [\n")
     assert len((before + after.partition("\n]\n")[2]).splitlines()) < 30
+    bare = subprocess.run([sys.executable, "-I", str(script)], capture_output=True, text=True, check=False)
+    assert (bare.returncode, "HOST PORT" in bare.stderr, "Traceback" in bare.stderr) == (1, True, False)
     target = InProcess(tmp_path / "cache", SABOTAGES["graph.recompute-stored"])
     right = InProcess(tmp_path / "cache2")
     try:

@@ -347,6 +347,7 @@ _SCRIPT: Final = '''#!/usr/bin/env python3
 python3 {name} HOST PORT    # written by ggml-rpc-ref fuzz; needs nothing but Python
 """
 {imports}
+if len(sys.argv) != 3: sys.exit(__doc__.strip())
 {steps}
 open_, known = {{}}, {{}}
 {meet}for number, act, *pieces in STEPS:

@@ -174,6 +174,8 @@ import socket, struct, sys, threading
 
 LINES = [
 {lines}]
+if len(sys.argv) < 2 + max(server for server, _ in LINES) or not all(map(str.isdigit, sys.argv[1:])):
+    sys.exit(__doc__.strip())
 servers = [socket.create_server(("127.0.0.1", int(port))) for port in sys.argv[1:]]
 
 
