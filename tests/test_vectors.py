@@ -50,6 +50,15 @@ def test_every_file_has_a_kind() -> None:
     assert {path.stem for path in (HERE / "schema").glob("*.json")} == set(vectors.KINDS)
 
 
+@pytest.mark.parametrize("kind", list(vectors.KINDS))
+def test_a_file_alone_is_of_its_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = next(path for found, path in vectors.files(HERE) if found == kind)
+    assert list(vectors.files(path)) == [(kind, path)]
+    assert vectors.verify(path) == []
+    monkeypatch.chdir(path.parent)  # also by its bare name
+    assert list(vectors.files(Path(path.name))) == [(kind, Path(path.name))]
+
+
 def test_the_size_in_git_is_bounded() -> None:
     caches = {"__pycache__", ".mypy_cache", ".ruff_cache"}  # of tools that were run there; git ignores them
     files = [path for path in HERE.rglob("*") if path.is_file() and not caches & set(path.parts)]

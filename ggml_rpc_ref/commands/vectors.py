@@ -29,7 +29,7 @@ def list_vectors(directory: Directory = Path("vectors")) -> None:
 @app.command()
 def verify(
     directory: Annotated[
-        Path, typer.Argument(metavar="[DIRECTORY|FILE]", help="Where they lie; or finds of `fuzz`, or one conversation.")
+        Path, typer.Argument(metavar="[DIRECTORY|FILE]", help="Where they lie; or finds of `fuzz`, or one file.")
     ] = Path("vectors"),
 ) -> None:
     """Check schemas, ids and form of every vector; 0: all is well, 1: not."""
@@ -50,7 +50,7 @@ def play(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only vectors of this id or rule (sessions, ops/ADD, with *, ?); may be repeated."),
     ] = None,
-    directory: Annotated[Path, typer.Option(help="Where the vectors lie, or the file of one session.")] = Path("vectors"),
+    directory: Annotated[Path, typer.Option(help="Where the vectors lie, or one file.")] = Path("vectors"),
     data: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="A GGUF, or other data that vectors omit. (default: the model, if it is installed)"),

@@ -44,15 +44,16 @@ def files(directory: Path) -> Iterator[tuple[str, Path]]:
     """Yield the kind and path of every vector file, in a fixed order.
 
     Args:
-        directory: that of the vectors; or one that the fuzzer has written finds to, or one file of a conversation.
+        directory: that of the vectors; or one that the fuzzer has written finds to, or one file.
 
     Raises:
         Misuse: if there is none.
     """
-    if directory.is_file():
-        yield "sessions", directory
-        return
     places = [(kind, pattern) for kind, patterns in KINDS.items() for pattern in patterns]
+    if directory.is_file():
+        # one that lies where no vectors do is a conversation, as the fuzzer and `vectors record` write them
+        yield next((kind for kind, pattern in places if directory.resolve().match(pattern)), "sessions"), directory
+        return
     found = [(kind, path) for kind, pattern in places for path in sorted(directory.glob(pattern))]
     found = found or [("sessions", path) for path in sorted(directory.glob("*.json"))]
     if not found:
@@ -205,8 +206,10 @@ def verify(directory: Path) -> list[str]:
 
 
 def is_loose(directory: Path) -> bool:
-    """Whether conversations lie there by themselves, as finds do: without a list of ids and flags."""
-    return all(kind == "sessions" and path.parent in (directory, directory.parent) for kind, path in files(directory))
+    """Whether this is one file, or conversations lie there by themselves, as finds do: without a list of ids and flags."""
+    return directory.is_file() or all(
+        kind == "sessions" and path.parent in (directory, directory.parent) for kind, path in files(directory)
+    )
 
 
 def _beyond_schema(kind: str, path: Path, content: Any, names: list[str]) -> Iterator[str]:

@@ -72,7 +72,7 @@ def cases(directory: Path, data: Mapping[Omitted, memoryview]) -> Iterator[Case]
     """Yield a case for each conversation and each op's vector in a directory.
 
     Args:
-        directory: that of the vectors, or one session's file.
+        directory: that of the vectors, or one file.
         data: the data that vectors omit.
 
     Raises:
