@@ -586,6 +586,22 @@ def sum_session(leaves: bool) -> Session:
     return Session("x", NEWEST, (Buffer(0, 4096),), steps, peers=(Peer(port, 1, says[:28] if leaves else says, leaves),))
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_server_may_have_more_memory_than_the_model(tmp_path: Path, late: bool) -> None:
+    """What the model says of a buffer that it could not give is nothing."""
+    first, second = Buffer(0, 100 * 2**20), Buffer(1, 100 * 2**20)
+    steps = [*[Step(0, second)] * late, Step(0, BufferClear(remote_ptr=handle(1), value=0))]
+    session = Session("x", DEFAULT, buffers=(first,) if late else (first, second), steps=steps)
+    said = Inside(devices=1).have(session)
+    assert [one.violation.rule for one in said if one.violation] == ["buffer.known"]
+    server = InProcess(tmp_path)
+    server.start()
+    heard = Speaker(server.endpoint, 10.0).have(session)
+    assert [one.end for one in heard] == [End.DONE]
+    assert list(against(session, heard, said)) == []
+    server.stop()
+
+
 @pytest.mark.parametrize("leaves", [False, True])
 def test_the_other_server_of_a_sum_is_played(tmp_path: Path, leaves: bool) -> None:
     server = InProcess(tmp_path, Sabotage(version=NEWEST))

@@ -278,7 +278,8 @@ class Campaign:
         is_cut = session.short or any(isinstance(step.message, Packet) for step in session.steps)
         if not is_cut or session.headless or session.leaves or self._waits > MOST_WAITS:
             return []
-        return [one.violation is not None and one.left > 0 for one in self.model.have(session)]
+        said = self.model.have(session)
+        return [] if any(one.lacked for one in said) else [one.violation is not None and one.left > 0 for one in said]
 
     def _is_new(self, session: Session, heard: Sequence[Heard]) -> bool:
         """Whether the server did what it had not done before: edges, ends, replies, memory, words in its log. Such one is kept."""

@@ -148,12 +148,14 @@ class Handled:
         violation: why it was ended; None where it was not.
         crash: an exception that is not a Violation: a defect of ours.
         left: bytes that were no whole message.
+        lacked: whether it had no memory for a buffer of the session: what it said then of messages that name it says nothing.
     """
 
     answers: list[Answer] = field(default_factory=list)
     violation: Violation | None = None
     crash: Exception | None = None
     left: int = 0
+    lacked: bool = False
 
 
 class Inside:
@@ -265,11 +267,13 @@ class Line:
         self._fed = 0
 
     def allocate(self, buffers: Iterable[Buffer], numbers: dict[int, tuple[int, int]]) -> None:
-        """Allocate buffers between two messages, and add their numbers; a buffer that is not given gets none."""
+        """Allocate buffers between two messages, and add their numbers; a buffer that is not given gets none, and is noted."""
         for buffer in buffers:
             made: Any = self._session.handle(buffer.request(self._version))
             if made.remote_ptr:
                 numbers[buffer.number] = made.remote_ptr, self._session.memory.buffer(made.remote_ptr).base
+            else:
+                self.said.lacked = True
 
     @property
     def is_over(self) -> bool:

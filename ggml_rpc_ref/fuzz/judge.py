@@ -234,7 +234,9 @@ def _is_written(steps: Sequence[Step], number: int) -> bool:
 
 
 def against(session: Session, heard: Sequence[Heard], said: Sequence[Handled]) -> Iterator[Suspicion]:
-    """Yield where a server did otherwise than the model with the same session."""
+    """Yield where a server did otherwise than the model with the same session; nothing where the model lacked memory for it."""
+    if any(one.lacked for one in said):
+        return
     for connection, (one, right) in enumerate(zip(heard, said, strict=False)):
         for found in _compared(session, connection, one, right):
             yield replace(found, connection=connection)
