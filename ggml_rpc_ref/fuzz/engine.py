@@ -350,11 +350,12 @@ class Campaign:
     def _gets_room(self, session: Session, patience: float = 0.0) -> bool:
         """Whether a session's buffers can be allocated, now or after so many seconds at the most."""
         bare = replace(session, steps=[step for step in session.steps if isinstance(step.message, Buffer)])
-        end = time.monotonic() + patience
+        end, pause = time.monotonic() + patience, 0.05
         while any(one.end is End.NO_ROOM for one in self._speaker().have(bare)):
             if time.monotonic() >= end:
                 return False
-            time.sleep(0.05)
+            time.sleep(pause)
+            pause *= 2  # a try that got some of the buffers has them until the server gives those back, late as well
         return True
 
     def _free_now(self) -> int | None:
