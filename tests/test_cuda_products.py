@@ -507,10 +507,12 @@ def test_a_fault_in_the_trial_is_said_and_a_fresh_context_uses_tiles(
     assert card.gpu.launched == ["mul_mat_narrow", "mul_mat_tile_bf16"]
 
 
-def test_a_device_without_room_for_the_trial_uses_tiles(caplog: pytest.LogCaptureFixture) -> None:
-    assert tried(Card(limit=1000), caplog) == [
-        "a GPU made of threads computes products without wgmma: there is no room to try them"
-    ]
+@pytest.mark.parametrize("limit", [1000, 200_000], ids=["none", "for the first matrix"])
+def test_a_device_without_room_for_the_trial_uses_tiles(limit: int, caplog: pytest.LogCaptureFixture) -> None:
+    """It keeps nothing of what there was room for."""
+    card = Card(limit=limit)
+    assert tried(card, caplog) == ["a GPU made of threads computes products without wgmma: there is no room to try them"]
+    assert card.memory.free == card.memory.total
 
 
 def test_a_device_is_tried_when_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,14 @@ def _product(memory: CudaMemory, dtype: str, rows: int) -> Product:
     w, x = (rng.integers(-4, 5, (n, LENGTH)).astype(np.float32) for n in (rows, COLUMNS))
     packed = w.astype("<f2") if dtype == "F16" else (w.view("<u4") >> 16).astype("<u2")  # BF16: the upper half of a float32
     right = x @ w.T
-    placed = [_place(memory, np.full_like(right, np.nan)), _place(memory, packed), _place(memory, x)]
+    placed = list[CudaAllocation]()
+    try:
+        for data in (np.full_like(right, np.nan), packed, x):
+            placed.append(_place(memory, data))
+    except BaseException:
+        for allocation in placed:
+            allocation.free()
+        raise
     kinds = (("F32", (rows, COLUMNS, 1, 1)), (dtype, (LENGTH, rows, 1, 1)), ("F32", (LENGTH, COLUMNS, 1, 1)))
     dst, *src = (
         Tensor(BY_NAME[kind], ne, contiguous_nb(BY_NAME[kind], ne), storage)
