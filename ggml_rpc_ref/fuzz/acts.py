@@ -181,10 +181,15 @@ def kept_data(size: int, seed: int) -> tuple[bytes, int]:
 
 
 def graph_of(client: Client, index: int, found: Part, offset: int) -> tuple[Graph, Any]:
-    """Return a graph of one part in a buffer, and its records."""
-    records = found.placed(client.number(index), offset, client.next_id)
+    """Return a graph of one part in a buffer that the session begins with, and its records."""
+    return graph_in(client, client.number(index), client.device_of[index], found, offset)
+
+
+def graph_in(client: Client, number: int, of: int, found: Part, offset: int) -> tuple[Graph, Any]:
+    """Return a graph of one part in a buffer, by its number and device, and its records."""
+    records = found.placed(number, offset, client.next_id)
     client.next_id += len(records)
-    device = client.device_of[index] if has_field(GraphCompute, "device", client.version) else 0
+    device = of if has_field(GraphCompute, "device", client.version) else 0
     return Graph(device, np.array([records["id"][-1]], "<u8"), records, client.uid()), records
 
 
@@ -242,11 +247,7 @@ def changed(client: Client) -> None:
     if result is None:
         return
     # without uids, a graph that copied the operands is the last one
-    is_last = way is not by_graph or bool(graph.uid)
-    if is_last and GraphRecompute in client.material.commands and rng.random() < 0.5:
-        client.say(client.make(GraphRecompute, device=graph.device, uid=graph.uid))
-    else:
-        client.say(replace(graph, uid=client.uid()))
+    compute_again(client, graph, is_stored=way is not by_graph or bool(graph.uid))
     image_download(client, index, result, offset)
 
 
@@ -264,24 +265,27 @@ def changed_by_hash(client: Client) -> None:
     number = late(client, 2 * beyond)
     if number is None:
         return
-    device = cast(Buffer, client.steps[-1].message).device if has_field(GraphCompute, "device", client.version) else 0
+    allocated = cast(Buffer, client.steps[-1].message)
     image = other.image.tobytes()
     data = image + kept_data(KEPT_FROM, rng.getrandbits(64))[0][len(image) :]
     flags: dict[str, Any] = {"cache_flag": 1} if has_field(SetTensor, "cache_flag", client.version) else {}
     client.say(BufferClear(remote_ptr=handle(number), value=0))
     client.say(SetTensor(tensor=block(number, beyond, KEPT_FROM), offset=0, data=data, **flags))
     client.say(SetTensor(tensor=block(number, 0, len(image)), offset=0, data=first.image.tobytes()))
-    records = first.placed(number, 0, client.next_id)
-    client.next_id += len(records)
-    graph = Graph(device, np.array([records["id"][-1]], "<u8"), records, client.uid())
+    graph, _ = graph_in(client, number, allocated.device, first, 0)
     client.say(graph)
     # no server must have it; the right results are the model's to know
     client.say(SetTensorHash(tensor=block(number, 0, KEPT_FROM), offset=0, hash=fnv1a(data)))
-    if GraphRecompute in client.material.commands and rng.random() < 0.5:
+    compute_again(client, graph)
+    client.say(GetTensor(tensor=block(number, 0, len(image)), offset=0, size=len(image)))
+
+
+def compute_again(client: Client, graph: Graph, *, is_stored: bool = True) -> None:
+    """Compute a graph once more, by its uid or as the last one where it is stored so, or by sending it."""
+    if is_stored and GraphRecompute in client.material.commands and client.rng.random() < 0.5:
         client.say(client.make(GraphRecompute, device=graph.device, uid=graph.uid))
     else:
         client.say(replace(graph, uid=client.uid()))
-    client.say(GetTensor(tensor=block(number, 0, len(image)), offset=0, size=len(image)))
 
 
 BARE: Final[dict[str, Any]] = {
