@@ -167,7 +167,7 @@ OURS = [
 
 
 @pytest.mark.parametrize("version", [None, DEFAULT, V8_0_0, min(PROFILES)], ids=str)
-def test_our_client_follows_every_rule(version: Version | None) -> None:
+def test_our_client_follows_every_rule_unless_it_is_told_to_speak_3_6_1(version: Version | None) -> None:
     report = judged(Ours(version), select(OURS, ["session.unharmed/device-count-2*"], CLIENT_CASES), version)
     # as a client of 3.6.1 it keeps to its version, as llama.cpp's does
     assert broken_rules(report) == ({"session.speaks-older"} if version == DEFAULT else set())

@@ -34,7 +34,7 @@ MOST_STEPS: Final = 40
 TRIES: Final = 12
 """Mutations that are tried on a session until one has something to change."""
 FIRST: Final = {"contents.index": 0.15, "geometry.wide": 0.05}
-"""Mutations that are tried before all others, and how often. Of the numbers that an index may be few are right in part, and of 6000
+"""Mutations that are tried before all others, and how often. Of the numbers that an index may be few are right in part: of 6,000
 sessions only three had another one for SET_ROWS. What costs much, or goes wrong from a length on, is looked for on purpose: hardly
 any other mutation leads there, and of 4,000 sessions one had a CONV_2D with long rows."""
 LEAST: Final = 0.5

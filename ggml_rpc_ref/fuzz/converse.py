@@ -256,7 +256,7 @@ class _Line:
         """Return how a connection ends on which no answer comes."""
         if not self._meets():
             return End.SILENT
-        stream.reset()  # it may still read what we sent: half an end would be none to it
+        stream.reset()  # a server need not stop waiting where a client has only ended its sending: it may still read
         self.stream = None
         return End.WAITED
 

@@ -99,7 +99,7 @@ SUMS: dict[str, Sum] = {
     "mul-mat": Sum("MUL_MAT", [Source([3, 2], [1, 2, 3, 4, 5, 6]), Source([3, 2], [1, 0, -1, 2, 2, 2])], [2, 2], [-2, -2, 12, 30]),
     "mul-mat-vector": Sum("MUL_MAT", [Source([4, 1], [1, 2, 3, 4]), Source([4], [4, 3, 2, 1])], [1], [20]),
     "mul-mat-broadcast": Sum("MUL_MAT", [Source([2, 2], [1, 2, 3, 4]), Source([2, 1, 2], [1, 1, 2, -1])], [2, 1, 2], [3, 7, 0, 2]),
-    # two matrices follow each other with one of the weights, where what ADD repeats comes by turns
+    # the first two matrices of src1 meet the first weights, the others the second: an index is divided; ADD takes its remainder
     "mul-mat-broadcast-two": Sum("MUL_MAT", [Source([1, 1, 2], [2, 3]), Source([1, 1, 4], [1, 2, 3, 4])], [1, 1, 4], [2, 4, 9, 12]),
     "mul-mat-f16": Sum("MUL_MAT", [Source([2, 2], [1, 2, 3, 4], "F16"), Source([2], [1, -1])], [2], [-1, -1], HALVES),
     # a block of scale 1 and quants 1 to 32; 127 everywhere quantises to itself, so that nothing is rounded: 127 * 528

@@ -288,7 +288,7 @@ class HiddenStride(Lenient):
 
 
 class LastIsWrong(Session):
-    """The last element of a node's result is 1 too large where a source is shorter than what it meets, and no single one.
+    """The last element of a node's result is 1 too large where a source is shorter in some dimension, and longer than 1 there.
 
     Attributes:
         op: of the node.
