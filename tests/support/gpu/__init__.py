@@ -62,23 +62,33 @@ def compile_kernels(to: Path, kernels: Path = CUDA, ops: Sequence[str] = ()) -> 
     return to
 
 
-@cache
-def library() -> Path:
-    """Return all kernels as a library, compiled once for each state of the sources; the processes of a test run share it."""
-    texts = [*(CUDA / "shared").glob("*.cuh"), *CUDA.glob("*.cu"), *SHARED.glob("*.h"), *HERE.glob("*.h"), Path(__file__)]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(texts))).hexdigest()[:16]
+def kept(sources: Sequence[Path], name: str, make: Callable[[Path], Path]) -> Path:
+    """Return what is made of sources, once for each state of them; the processes of a test run share it.
+
+    Args:
+        sources: files.
+        name: of what is made; older ones of that name are removed.
+        make: makes it at a path that it gets.
+    """
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"ggml-rpc-ref-emulated-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    kept = folder / f"{digest}.so"
-    # one process compiles, the others wait for what it makes
-    with (folder / "lock").open("w") as lock:
+    made = folder / f"{digest}-{name}"
+    # one process makes it, the others wait for what it makes
+    with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            for other in folder.glob("*.so"):
+        if not made.exists():
+            for other in folder.glob(f"*-{name}"):
                 other.unlink(missing_ok=True)
-            made = compile_kernels(folder / f"{digest}.{os.getpid()}.so")
-            made.rename(kept)
-    return kept
+            make(folder / f"{os.getpid()}-{name}").rename(made)
+    return made
+
+
+@cache
+def library() -> Path:
+    """Return all kernels as a library."""
+    sources = [*(CUDA / "shared").glob("*.cuh"), *CUDA.glob("*.cu"), *SHARED.glob("*.h"), *HERE.glob("*.h"), Path(__file__)]
+    return kept(sources, "kernels.so", compile_kernels)
 
 
 class Emulated:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ggml_rpc_ref.backends.cuda.backend import Cuda
@@ -21,6 +23,7 @@ class Card:
         path: the library with its kernels; None: ours.
         capability: compute capability times ten.
         processors: multiprocessors.
+        make: a GPU made of threads, by (order, bytes, capability, processors); None: `Emulated`.
 
     Attributes:
         contexts: every context there has been.
@@ -28,9 +31,16 @@ class Card:
     """
 
     def __init__(
-        self, order: int = 0, limit: int | None = None, path: Path | None = None, capability: int = 90, processors: int = 4
+        self,
+        order: int = 0,
+        limit: int | None = None,
+        path: Path | None = None,
+        capability: int = 90,
+        processors: int = 4,
+        make: Callable[[int, int, int, int], Emulated] | None = None,
     ) -> None:
-        self._order, self._path = order, path
+        self._order = order
+        self._make = make or partial(Emulated, path or library())
         self._capability, self._processors = capability, processors
         self.contexts: list[Emulated] = []
         self.gone = False
@@ -38,7 +48,7 @@ class Card:
         self.backend = Cuda(self.memory)
 
     def _open(self) -> Emulated:
-        gpu = Emulated(self._path or library(), self._order, 2**33, self._capability, self._processors)
+        gpu = self._make(self._order, 2**33, self._capability, self._processors)
         if self.gone:
             gpu.dead = "it fell off the bus"
             gpu.memory()

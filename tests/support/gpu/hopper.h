@@ -193,6 +193,7 @@ enum { MOST_PRODUCTS = 64, WARPS_OF_GROUP = 4 };
 
 struct product {
     float *d;
+    const int *place; /* NULL, or where results are: eight bytes of `d` each (ptx.h) */
     int n;
     uint64_t a, b;
     float (*widen)(uint16_t);
@@ -234,6 +235,8 @@ static inline void read_operand(uint64_t word, int row, float (*widen)(uint16_t)
     }
 }
 
+static inline float *result(const struct product *p, int i) { return p->place ? p->d + 2 * p->place[i] : p->d + i; }
+
 /* A thread's own results: d[4 n + 2 r + c] is row 16 w + g + 8 r, column 8 n + 2 t + c. */
 static inline void make_product(const struct product *p)
 {
@@ -245,10 +248,10 @@ static inline void make_product(const struct product *p)
         for (int c = 0; c < 2; c++) {
             read_operand(p->b, 8 * n + 2 * t + c, p->widen, b);
             for (int r = 0; r < 2; r++) {
-                float sum = p->d[4 * n + 2 * r + c];
+                float *d = result(p, 4 * n + 2 * r + c), sum = *d;
                 for (int k = 0; k < 16; k++)
                     sum += a[r][k] * b[k];
-                p->d[4 * n + 2 * r + c] = sum;
+                *d = sum;
             }
         }
 }
@@ -260,12 +263,12 @@ static inline bool is_same(const struct product *a, const struct product *b)
 
 static inline void emulated_wgmma_fence() { begun[emulated.current].fenced = true; }
 
-static inline void emulated_wgmma(float *d, int n, uint64_t a, uint64_t b, float (*widen)(uint16_t))
+static inline void begin_product(float *d, const int *place, int n, uint64_t a, uint64_t b, float (*widen)(uint16_t))
 {
     auto *mine = &begun[emulated.current];
     int warp = emulated.current / LANES_OF_WARP;
     auto *all = &begun_together[warp / WARPS_OF_GROUP];
-    struct product p = {d, n, a, b, widen}, first;
+    struct product p = {d, place, n, a, b, widen}, first;
     if (!mine->fenced)
         fault("a product before wgmma.fence");
     if (mine->count == MOST_PRODUCTS)
@@ -286,6 +289,11 @@ static inline void emulated_wgmma(float *d, int n, uint64_t a, uint64_t b, float
         make_product(&p);
         mine->count = 0;
     }
+}
+
+static inline void emulated_wgmma(float *d, int n, uint64_t a, uint64_t b, float (*widen)(uint16_t))
+{
+    begin_product(d, NULL, n, a, b, widen);
 }
 
 static inline void emulated_wgmma_commit() { begun[emulated.current].groups++; }
