@@ -201,10 +201,10 @@ class Tensor:
                     # through float32, as from_float takes it: for float64 values the two roundings may differ from one
                     target[...] = values.astype(np.float32, copy=False).astype(np.float16)
             case "BF16":
-                bits = blocks.quantise(self.dtype, np.ascontiguousarray(values, np.float32))
+                bits = blocks.quantise(self.dtype, _floats(values))
                 target[...] = bits.view("<u2").reshape(self.shape)
             case _:
-                target[...] = blocks.quantise(self.dtype, np.ascontiguousarray(values, np.float32))
+                target[...] = blocks.quantise(self.dtype, _floats(values))
 
     def at(self, storage: Storage | None, offset: int, name: str = "") -> Tensor:
         """Return a tensor of the same type, ne and nb elsewhere.
@@ -225,6 +225,12 @@ class Tensor:
         """Return the part of this tensor whose ne[1] index runs from start up to, not including, stop, in place."""
         ne = (self.ne[0], stop - start, self.ne[2], self.ne[3])
         return Tensor(self.dtype, ne, self.nb, self.storage, self.offset + start * self.nb[1], self.name)
+
+
+def _floats(values: Array) -> Array:
+    """Return values as quantisers take them: float32, contiguous; what is beyond it becomes infinite, without a warning."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, np.float32)
 
 
 def to_int32(values: Array) -> Array:

@@ -543,6 +543,28 @@ def test_a_time_out_in_the_middle() -> None:
             _ = client.devices
 
 
+def test_a_close_ends_the_request_of_another_thread() -> None:
+    """At once, not when its time is over; and the server is not said to have done it."""
+    with talking((COUNT, None)) as client:
+        client.timeout = None
+        sent, raised = client._stream.sent, list[Exception]()
+
+        def ask() -> None:
+            try:
+                client.request(DeviceCount())
+            except Exception as error:
+                raised.append(error)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        while client._stream.sent == sent:
+            time.sleep(0.01)
+        client.close()
+        asking.join(20)
+        assert [type(error) for error in raised] == [ConnectionError]
+        assert str(raised[0]) == f"DEVICE_COUNT: the connection to {client.endpoint} has been closed, by another thread"
+
+
 def test_an_interrupt_ends_the_connection(own: tuple[Client, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its reply may come later, and would be taken for another's."""
     client, _ = own

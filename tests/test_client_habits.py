@@ -456,6 +456,22 @@ def test_a_server_in_this_process() -> None:
         ggml_rpc_ref.Server("nonsense")
 
 
+def test_a_server_needs_no_with() -> None:
+    """A notebook's cells have no room for one: what is begun in one is used in the next."""
+    server = ggml_rpc_ref.Server(memory=MIB)
+    assert repr(server) == f"<Server at {server.endpoint}>"
+    with ggml_rpc_ref.connect(server.endpoint, connect_timeout=20) as client:
+        assert client.devices[0].memory().total == MIB
+    endpoint = server.endpoint
+    server.close()
+    server.close()
+    assert (server.endpoint, repr(server)) == (endpoint, f"<Server at {endpoint}, ended>")
+    with pytest.raises(ConnectionError):
+        ggml_rpc_ref.connect(endpoint)
+    with pytest.raises(Misuse, match="has ended: make another"), server:
+        pass
+
+
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
+import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 import ggml_rpc_ref
 from ggml_rpc_ref.backends.memory import HostMemory
 from ggml_rpc_ref.backends.oracle import Oracle
+from ggml_rpc_ref.client.buffers import RemoteBuffer
 from ggml_rpc_ref.client.client import Client
 from ggml_rpc_ref.client.constructors import NE_GIVEN
 from ggml_rpc_ref.client.devices import Device
@@ -56,6 +60,14 @@ def other(server: ggml_rpc_ref.Server) -> Iterator[Client]:
 
 def four(device: Device) -> Any:
     return device.tensor(np.ones(4, F32), name="x")
+
+
+def freed(device: Device) -> RemoteBuffer:
+    """Return a buffer that has been freed after its address was asked for."""
+    buffer = device.alloc(64)
+    assert buffer.base
+    buffer.free()
+    return buffer
 
 
 # ------------------------------------------------------------------------------------------------ what belongs to others
@@ -182,7 +194,10 @@ MISTAKES: dict[str, tuple[Callable[[Device], object], str]] = {
     "eleven sources": (lambda d: d.graph().op("ADD", [four(d)] * 11), "11 sources; a tensor has 10"),
     "a source that is none": (lambda d: d.graph().op("SQR", four(d)), "src must be a list"),
     "I8 of 300": (lambda d: d.tensor([1, 300], "I8"), "I8 does not hold values from 1 to 300"),
-    "I32 of NaN": (lambda d: d.tensor([1.0, math.nan], "I32"), "I32 does not hold values"),
+    "I32 of NaN": (lambda d: d.tensor([1.0, math.nan], "I32"), "I32 does not hold NaN"),
+    "write of objects": (lambda d: d.write(four(d), np.array([None, 1])), "not an array of objects"),
+    "the address of a freed buffer": (lambda d: freed(d).base, "has been freed"),
+    "whether it can compute a text": (lambda d: d.supports_op("ADD"), "'ADD' is not a node"),  # type: ignore[arg-type]
     "I64 of 2**64 - 1": (lambda d: d.tensor(np.array([2**64 - 1], np.uint64), "I64"), "I64 does not hold"),
     "ragged rows": (lambda d: d.tensor([[1.0], [2.0, 3.0]]), "the array can't be made an array"),
 }
@@ -287,6 +302,8 @@ WORDS: dict[str, tuple[Callable[[Device], object], str]] = {
     "an op that is no text": (lambda d: d.graph().op(3, [four(d)]), "no op is called 3"),  # type: ignore[arg-type]
     "scale '2'": (lambda d: d.graph().op("SCALE", [four(d)], params={"scale": "2"}), "scale = '2': it must be a number"),
     "scale None": (lambda d: d.graph().scale(four(d), None), "scale = None"),  # type: ignore[arg-type]
+    "plus 10^400": (lambda d: four(d) + 10**400, "bias = 1000*: it must be a number"),
+    "times 10^400": (lambda d: 10**400 * four(d), "scale = 1000*: it must be a number"),
     "scale 1e300": (lambda d: d.graph().scale(four(d), 1e300), r"scale = 1e\+300: it must be a number of F32's range"),
     "a misspelt parameter": (lambda d: d.graph().op("SCALE", [four(d)], params={"scal": 2}), "'scal', did you mean scale"),
     "a missing parameter": (lambda d: d.graph().op("SCALE", [four(d)], params={}), "SCALE needs the parameter scale"),
@@ -344,6 +361,96 @@ def test_words_that_are_wrong(client: Client, name: str) -> None:
     with pytest.raises(Misuse, match=sentence):
         act(device)
     assert kept.numpy().tolist() == [1] * 4
+
+
+ARGUMENTS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "connect(None)": (lambda at: ggml_rpc_ref.connect(None), "endpoint = None: it must be a text"),  # type: ignore[arg-type]
+    "rpc_init(None)": (lambda at: ggml_rpc_ref.rpc_init(None), "endpoint = None"),  # type: ignore[arg-type]
+    "rpc_init(b'')": (lambda at: ggml_rpc_ref.rpc_init(at.encode()), "endpoint = b'127"),
+    "rpc_add_server(5)": (lambda at: ggml_rpc_ref.rpc_add_server(5), "endpoint = 5"),  # type: ignore[arg-type]
+    "rpc_remove_server([])": (lambda at: ggml_rpc_ref.rpc_remove_server([at]), r"endpoint = \['127"),  # type: ignore[list-item]
+    "rpc_start_server(None)": (lambda at: ggml_rpc_ref.rpc_start_server(None), "endpoint = None"),  # type: ignore[arg-type]
+    "n_threads '2'": (lambda at: ggml_rpc_ref.rpc_start_server(at, n_threads="2"), "n_threads = '2'"),  # type: ignore[arg-type]
+    "device -1": (lambda at: ggml_rpc_ref.rpc_init(at, -1), "device = -1"),
+    "device '0'": (lambda at: ggml_rpc_ref.rpc_init(at, "0"), "device = '0': it must be a whole"),  # type: ignore[arg-type]
+    "device 0.5": (lambda at: ggml_rpc_ref.rpc_init(at, 0.5), "device = 0.5"),  # type: ignore[arg-type]
+    "device None": (lambda at: ggml_rpc_ref.rpc_buffer_type(at, None), "device = None"),  # type: ignore[arg-type]
+    "device [0]": (lambda at: ggml_rpc_ref.rpc_get_device_memory(at, [0]), r"device = \[0\]"),  # type: ignore[arg-type]
+    "local(None)": (lambda at: ggml_rpc_ref.local(None), "device = None: it must be a name"),  # type: ignore[arg-type]
+    "memory 1.5": (lambda at: ggml_rpc_ref.local("oracle", memory=1.5), "memory = 1.5"),  # type: ignore[arg-type]
+    "threads None": (lambda at: ggml_rpc_ref.local("oracle", threads=None), "threads = None"),  # type: ignore[arg-type]
+    "memory '1G'": (lambda at: ggml_rpc_ref.Server(memory="1G"), "memory = '1G': it must be a whole"),  # type: ignore[arg-type]
+    "memory -1": (lambda at: ggml_rpc_ref.Server(memory=-1), "memory = -1"),
+    "a list of devices": (lambda at: ggml_rpc_ref.Server(["oracle"]), r"devices = \['oracle'\]"),  # type: ignore[arg-type]
+    "proto None": (lambda at: ggml_rpc_ref.Server(proto=None), "proto = None: it must be a text"),  # type: ignore[arg-type]
+    "port 70000": (lambda at: ggml_rpc_ref.Server(port=70000), "port = 70000: it must be a whole number from 0 to 65535"),
+    "port -1": (lambda at: ggml_rpc_ref.Server(port=-1), "port = -1"),
+    "port '50052'": (lambda at: ggml_rpc_ref.Server(port="50052"), "port = '50052'"),  # type: ignore[arg-type]
+    "address None": (lambda at: ggml_rpc_ref.Server(address=None), "address = None: it must be a text"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments_that_are_wrong(server: ggml_rpc_ref.Server, name: str) -> None:
+    act, sentence = ARGUMENTS[name]
+    with pytest.raises(Misuse, match=sentence):
+        act(server.endpoint)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_what_a_connection_has_is_not_copied(client: Client, way: Callable[[object], object]) -> None:
+    """Of two connections with one socket each would read the other's answers; of two buffers with one handle each would free it."""
+    device = client.devices[0]
+    tensor, buffer, graph = four(device), device.alloc(64), device.graph()
+    with pytest.raises(Misuse, match="can't be copied or pickled: it is freed once"):
+        way(buffer)
+    with pytest.raises(Misuse, match="can't be copied or pickled: connect again"):
+        way(client)
+    if way is not copy.copy:
+        for what in (device, tensor, graph):
+            with pytest.raises(Misuse, match="can't be copied or pickled"):
+                way(what)
+    buffer.free()
+    assert tensor.numpy().tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("dtype", ["F16", "F32", "BF16", "Q4_0", "Q4_K"])
+def test_values_beyond_float32_become_infinite_without_a_warning(client: Client, dtype: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read = client.devices[0].tensor(np.full(256, 1e300), dtype).numpy()
+    assert not np.isfinite(read).any()
+
+
+def test_an_expression_that_found_no_room_is_computed_later(server: ggml_rpc_ref.Server) -> None:
+    with ggml_rpc_ref.Server(memory=2**20) as small, ggml_rpc_ref.connect(small.endpoint, timeout=20) as client:
+        device = client.devices[0]
+        x = device.tensor(np.ones(2**14, F32))
+        total = (x + 1) * 3
+        taken = device.alloc(device.memory().free)
+        for _ in range(2):
+            with pytest.raises(Misuse, match="has no room for"):
+                total.numpy()
+        taken.free()
+        assert total.numpy()[0] == 6
+
+
+def test_what_is_printed_says_what_it_is(client: Client) -> None:
+    """In a notebook, and in the sentences of errors."""
+    device, at = client.devices[0], client.endpoint
+    x, q = device.tensor(np.ones((2, 4), F32), name="x"), device.tensor(np.ones(32, F32), "q4_0")
+    graph = device.graph()
+    y = graph.sqr(x)
+    assert repr(client) == f"<connection to {at}, protocol {client.version}>"
+    assert repr(x) == f"<tensor 'x': F32 (2, 4) on <device 0 of {at}>>"
+    assert repr(q) == f"<tensor: Q4_0 (32,) on <device 0 of {at}>>"
+    assert repr(y) == f"<tensor 'sqr' of SQR: F32 (2, 4) on <device 0 of {at}>>"
+    assert (repr(graph), repr(device.graph())) == (
+        f"<graph of 1 node on <device 0 of {at}>>",
+        f"<graph of 0 nodes on <device 0 of {at}>>",
+    )
+    client.close()
+    assert repr(client) == f"<connection to {at}, ended>"
 
 
 def test_a_device_that_is_none_is_an_index_error_as_well(client: Client) -> None:

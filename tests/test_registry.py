@@ -160,6 +160,9 @@ def test_an_array_is_a_buffer_of_this_machine_as_it_is(server: ggml_rpc_ref.Serv
     buffer.free()
     assert device.memory() == (2**10, 2**10)
     assert device.buffer_from_host_ptr(data[1:]) is None  # not aligned
+    for wrong in (data[::2], data.view(np.float32), [1, 2]):
+        with pytest.raises(Misuse, match="data must be a contiguous array of uint8"):
+            device.buffer_from_host_ptr(wrong)  # type: ignore[arg-type]
     assert ggml_rpc_ref.rpc_init(server.endpoint).buffer_from_host_ptr(data) is None
 
 
@@ -177,6 +180,54 @@ def test_a_server_is_started_as_in_c() -> None:
     assert not running.is_alive()
     with pytest.raises(Misuse, match="n_threads = -1"):
         ggml_rpc_ref.rpc_start_server("127.0.0.1:1", n_threads=-1)
+
+
+FORKED = """
+import os, sys
+import numpy as np
+import ggml_rpc_ref
+
+backend = ggml_rpc_ref.rpc_init(sys.argv[1])
+kept = backend.tensor(np.full(4, 7, np.float32))
+reader, writer = os.pipe()
+child = os.fork()
+if not child:
+    try:
+        said = str((ggml_rpc_ref.rpc_init(sys.argv[1]).tensor(np.ones(2, np.float32)) + 1).numpy().tolist())
+    except Exception as error:
+        said = repr(error)
+    for action in (kept.numpy, (kept + 1).numpy, kept.buffer.free):
+        try:
+            action()
+        except Exception as error:
+            said += "; " + type(error).__name__
+    os.write(writer, said.encode())
+    os._exit(0)
+os.waitpid(child, 0)
+print(os.read(reader, 2**16).decode(), kept.numpy().tolist())
+"""
+
+
+def test_a_forked_process_has_connections_of_its_own(server: ggml_rpc_ref.Server) -> None:
+    """A pool of workers, for instance; what lies on the parent's connection is not theirs."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, server.endpoint], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert ran.stdout == "[2.0, 2.0]; Misuse; Misuse; Misuse [7.0, 7.0, 7.0, 7.0]\n"
+
+
+def test_a_source_that_was_lost_does_not_take_the_next_connection_along(server: ggml_rpc_ref.Server) -> None:
+    """Its handle is sent to nobody: on another connection it names nothing, or something else."""
+    backend = ggml_rpc_ref.rpc_init(server.endpoint)
+    lost = backend.tensor(np.ones(4, np.float32), name="lost")
+    backend.client.close()
+    new = backend.tensor(np.full(4, 2, np.float32))
+    graph = backend.graph()
+    graph.add(lost, new)
+    for action in (lost.numpy, (lost + 1).numpy, graph.compute, (new + lost).numpy):
+        with pytest.raises(ConnectionError, match=r"lost: the connection to .* has been closed"):
+            action()
+    assert new.numpy().tolist() == [2] * 4
 
 
 def free_port() -> int:

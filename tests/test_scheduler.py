@@ -7,7 +7,7 @@ import gc
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.client.scheduler import scheduler as scheduler_module
 from ggml_rpc_ref.client.scheduler.graph import ScheduledGraph
 from ggml_rpc_ref.client.scheduler.layout import Need, lay_out
+from ggml_rpc_ref.client.scheduler.leaves import Placed
 from ggml_rpc_ref.client.scheduler.splitting import by_split
 from ggml_rpc_ref.client.tensors import RemoteTensor
 from ggml_rpc_ref.errors import Misuse
@@ -270,6 +271,73 @@ def test_a_result_of_an_earlier_graph_is_refused_not_wrong() -> None:
         np.testing.assert_array_equal(two.numpy(), [[5] * 4])
         with pytest.raises(Misuse, match="not of the graph that was computed last"):
             one.numpy()
+
+
+WRONG: dict[str, tuple[Callable[[ggml_rpc_ref.Scheduler], object], str]] = {
+    "no list of backends": (lambda s: ggml_rpc_ref.Scheduler(s.backends[0]), "backends = <device"),  # type: ignore[arg-type]
+    "a list of weights": (lambda s: s.weights([np.ones(4)]), "weights of list: give a mapping"),  # type: ignore[arg-type]
+    "a name that is a number": (lambda s: s.weights({3: np.ones(4)}), "name = 3"),  # type: ignore[dict-item]
+    "a weight of bool": (lambda s: s.weights({"w": np.ones(4, bool)}), "no ggml type holds bool, of which the weight w is"),
+    "a split of texts": (lambda s: s.weights(arrays(), ["x"]), r"split = \['x'\]: its proportions must be numbers"),  # type: ignore[list-item]
+    "a split of 10^400": (lambda s: s.weights(arrays(), [10**400]), "its proportions must be numbers"),
+    "a split by names": (lambda s: s.weights(arrays(), {"w": 1}), "split = {'w': 1}: give proportions"),  # type: ignore[arg-type]
+    "an output that is none": (lambda s: s.graph().output(None), "None is not a node"),  # type: ignore[arg-type]
+    "a graph that is none": (lambda s: s.compute(None), "None is not a graph of this scheduler"),  # type: ignore[arg-type]
+    "a device's graph": (lambda s: s.explain(s.backends[0].graph()), "<graph of 0 nodes .* is not a graph of"),  # type: ignore[arg-type]
+    "a server that is none": (lambda s: s.without(None), "endpoint = None: it must be a text"),  # type: ignore[arg-type]
+    "an input without data": (lambda s: s.graph().input("F32", (4,), "x").numpy(), "the input 'x' has no data yet"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_mistakes_are_named(name: str) -> None:
+    act, sentence = WRONG[name]
+    with servers(1) as backends, ggml_rpc_ref.Scheduler([*backends, here()]) as scheduler:
+        with pytest.raises(Misuse, match=sentence):
+            act(scheduler)
+        assert repr(scheduler) == f"<scheduler of {backends[0].name}, oracle>"
+
+
+def test_a_split_may_be_an_array() -> None:
+    with servers(2) as backends, ggml_rpc_ref.Scheduler([*backends, here()]) as scheduler:
+        placed = scheduler.weights({"blk.0.w": np.ones(4, np.float32)}, np.array([0, 1]))["blk.0.w"].buffer
+        assert isinstance(placed, Placed)
+        assert placed.backend is backends[1]
+
+
+def test_a_graph_belongs_to_its_scheduler() -> None:
+    """Its plan names the backends of the scheduler that made it."""
+    with servers(1) as (a,), ggml_rpc_ref.Scheduler([a, here()]) as one, ggml_rpc_ref.Scheduler([here()]) as other:
+        graph = one.graph()
+        x = graph.input("F32", (4,), "x")
+        y = graph.sqr(x)
+        x.write(np.full(4, 3, np.float32))
+        for act in (other.compute, other.plan, other.explain):
+            with pytest.raises(Misuse, match="is not a graph of this scheduler"):
+                act(graph)
+        one.compute(graph)
+        assert y.numpy().tolist() == [9] * 4
+
+
+def test_a_closed_scheduler_says_so() -> None:
+    scheduler = ggml_rpc_ref.Scheduler([here()])
+    graph = scheduler.graph()
+    scheduler.close()
+    scheduler.close()
+    for act in (lambda: scheduler.weights(arrays()), lambda: scheduler.compute(graph), lambda: scheduler.explain(graph)):
+        with pytest.raises(Misuse, match="this scheduler has been closed: make another"):
+            act()
+    assert repr(scheduler) == "<scheduler of oracle, closed>"
+
+
+def test_an_expression_without_data_is_computed_once_it_has_some() -> None:
+    with ggml_rpc_ref.Scheduler([here()]) as scheduler:
+        x = scheduler.graph().input("F32", (4,), "x")
+        total = (x + 1) * 3
+        with pytest.raises(Misuse, match="the input x has no data yet"):
+            total.numpy()
+        x.write(np.ones(4, np.float32))
+        assert total.numpy().tolist() == [6] * 4
 
 
 def test_connections_end_with_the_scheduler() -> None:

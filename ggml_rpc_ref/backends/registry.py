@@ -130,6 +130,8 @@ def find(name: str) -> Row:
     Raises:
         Misuse: for an unknown name.
     """
+    if not isinstance(name, str):
+        raise Misuse(f"device = {name!r}: it must be a name, one of {', '.join(BACKENDS)}")
     if name == AUTO:
         return BACKENDS["oracle" if BACKENDS["native"].unavailable() else "native"]
     kind, _, number = name.partition(":")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Self
+from typing import NoReturn, Self
 
 from ggml_rpc_ref.client.channel import Channel
 from ggml_rpc_ref.client.device_info import DeviceInfo
@@ -39,22 +39,35 @@ class RemoteBuffer:
     def __repr__(self) -> str:
         return f"<buffer of {self.size} bytes on {self.device!r}{', freed' if self._freed else ''}>"
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: each copy would free it."""
+        raise Misuse(f"{self!r} can't be copied or pickled: it is freed once, where it was allocated")
+
     @property
     def remote_ptr(self) -> int:
         """Its handle.
 
         Raises:
-            Misuse: after `free`.
+            Misuse: after `free`, and in another process than the one whose connection it is on.
+            ConnectionError: after the connection has ended, and the buffer with it.
         """
         if self._freed:
             raise Misuse("this buffer has been freed")
+        self.client.require_own_process()
+        if self.client.ended:  # on the connection that a backend has made since, the same number may be another buffer
+            raise ConnectionError(f"this buffer of {self.size} bytes is lost: {self.client.ended}")
         return self._remote_ptr
 
     @property
     def base(self) -> int:
-        """Address of its first byte; asked for once."""
+        """Address of its first byte; asked for once.
+
+        Raises:
+            What `remote_ptr` raises.
+        """
+        handle = self.remote_ptr
         if self._base < 0:
-            self._base = int(self.client.request(BufferGetBase(remote_ptr=self.remote_ptr)).base_ptr)
+            self._base = int(self.client.request(BufferGetBase(remote_ptr=handle)).base_ptr)
         return self._base
 
     def clear(self, value: int = 0) -> None:

@@ -123,10 +123,34 @@ class Channel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"<connection to {self.endpoint}, {'ended' if self.ended else f'protocol {self.version}'}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: of two objects with one socket, each would read the other's answers."""
+        raise Misuse(f"the connection to {self.endpoint} can't be copied or pickled: connect again where it is needed")
+
     def close(self) -> None:
-        """End the connection; the server frees what it held."""
+        """End the connection; the server frees what it held. A request of another thread ends with a ConnectionError."""
         self.ended = self.ended or f"the connection to {self.endpoint} has been closed"
-        self._stream.close()
+        if self.is_inherited:  # the process that it belongs to goes on with it
+            self._stream.close()
+        else:
+            self._stream.hang_up()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether another process connected, of which this one is a fork."""
+        return os.getpid() != self._pid
+
+    def require_own_process(self) -> None:
+        """Refuse another process than the one that connected.
+
+        Raises:
+            Misuse.
+        """
+        if self.is_inherited:
+            raise Misuse(f"this connection to {self.endpoint} belongs to process {self._pid}: connect again in the forked one")
 
     @contextlib.contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -136,8 +160,7 @@ class Channel:
             Misuse: in another process than the one that connected.
         """
         # before the lock: a fork may have copied it while another thread held it, and then nobody here would release it
-        if os.getpid() != self._pid:
-            raise Misuse(f"this connection to {self.endpoint} belongs to process {self._pid}: connect again in the forked one")
+        self.require_own_process()
         with self._lock:
             self._depth += 1
             try:
@@ -343,6 +366,8 @@ class Channel:
             raise
 
     def _fail(self, command: str, error: PeerClosed | DeadlineMissed | Violation) -> NoReturn:
+        if self.ended:
+            raise ConnectionError(f"{command}: {self.ended}, by another thread") from None
         sentence = f"{self._what(command, error)}; {self._seen(error)}"
         self.ended = f"the connection to {self.endpoint} is over since {command} failed"
         if command == "HELLO" and self._is_other_form(error):
@@ -388,6 +413,8 @@ def bytes_of(data: Buffered) -> memoryview:
         Misuse: where they do not lie one after the other, or it has none.
     """
     if isinstance(data, np.ndarray):
+        if data.dtype.hasobject:
+            raise Misuse("data must be numbers or bytes, not an array of objects")
         if not data.flags.c_contiguous:
             raise Misuse("data must be contiguous: pass numpy.ascontiguousarray(data)")
         return data.reshape(-1).view(np.uint8).data

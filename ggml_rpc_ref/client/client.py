@@ -46,8 +46,6 @@ def connect(
         Violation: where what answers does not speak this protocol.
     """
     answer, patience = parse_timeout(timeout), parse_timeout(connect_timeout, "connect_timeout")
-    if not isinstance(endpoint, str):
-        raise Misuse(f"endpoint = {endpoint!r}: it must be a text, HOST:PORT")
     own = None if proto is None else _known(proto)
     where = parse_endpoint(endpoint)
 

@@ -371,4 +371,5 @@ def _require_range(values: Array, row: DType) -> None:
     low, high = values.min(), values.max()
     # as Python's numbers: numpy would compare uint64 with int64 as floats; a NaN fails every comparison
     if not (bounds.min <= low.item() and high.item() <= bounds.max):
-        raise Misuse(f"{row.name} does not hold values from {low} to {high}")
+        what = "NaN" if np.isnan(low) else f"values from {low} to {high}"
+        raise Misuse(f"{row.name} does not hold {what}")

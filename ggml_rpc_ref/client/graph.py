@@ -13,8 +13,9 @@ tensor, each once (ggml-rpc.cpp of 3.6.1, serialize_graph). Nothing here uses a 
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,10 @@ class Graph(NamedOps):
     def __init__(self, device: TensorDevice, *, gathers: bool = True) -> None:
         self.device, self.nodes = device, list[RemoteTensor]()
         self._gathers = gathers
-        self._copies: dict[int, RemoteTensor] = {}  # id of a tensor on another device to the copy of it on this one
+        self._copies = dict[int, RemoteTensor]()  # id of a tensor on another device to the copy of it on this one
+
+    def __repr__(self) -> str:
+        return f"<graph of {len(self.nodes)} node{'' if len(self.nodes) == 1 else 's'} on {self.device!r}>"
 
     # ---------------------------------------------------------------------------------------------------------- any op
 
@@ -331,14 +335,26 @@ def express(device: TensorDevice, op: str, src: Sequence[Operand | None], params
     return node
 
 
+@contextlib.contextmanager
+def stays_loose(graph: Graph) -> Iterator[None]:
+    """Where a computation fails, for want of memory perhaps, give up what the graph took in, so that it can be read again later."""
+    try:
+        yield
+    except BaseException:
+        for node in graph.nodes:
+            node.loose = True
+        raise
+
+
 def evaluate(tensor: RemoteTensor) -> None:
     """Compute a node that belongs to no graph, with those that it needs; they are data from then on.
 
     Their sources are let go, so that a loop that computes from its last result keeps no history.
     """
     graph = Graph(tensor.device)
-    graph.take_in(tensor)
-    graph.compute()
+    with stays_loose(graph):
+        graph.take_in(tensor)
+        graph.compute()
     for node in graph.nodes:
         if node.view_src is None:
             # views keep their op and source: they have no bytes of their own to be data

@@ -64,7 +64,7 @@ class Operators(ABC):
         if not _is_operand(other):
             return NotImplemented
         if _is_number(other) and self._is_scalable():
-            return self._apply("SCALE", [self], {"scale": 1.0, "bias": float(other)})
+            return self._apply("SCALE", [self], {"scale": 1.0, "bias": other})
         return self._commutative("ADD", other)
 
     def __radd__(self, other: Any) -> Self:
@@ -87,7 +87,7 @@ class Operators(ABC):
         if not _is_operand(other):
             return NotImplemented
         if _is_number(other) and self._is_scalable():
-            return self._apply("SCALE", [self], {"scale": float(other)})
+            return self._apply("SCALE", [self], {"scale": other})
         return self._commutative("MUL", other)
 
     def __rmul__(self, other: Any) -> Self:

@@ -21,6 +21,7 @@ from ggml_rpc_ref.client.client import Client, connect
 from ggml_rpc_ref.client.device_info import DeviceMemory, count_devices
 from ggml_rpc_ref.client.devices import Device, NoSuchDevice
 from ggml_rpc_ref.client.tensors import RemoteTensor
+from ggml_rpc_ref.client.words import U32, whole
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.spec.transport import MAX_SERVERS, QUEUE_SINCE
@@ -83,7 +84,7 @@ class RpcBackend(Device):
 def _shared(endpoint: str, waits: Waits) -> Client:
     with _lock:
         client = _connections.get(endpoint)
-        if client is None or client.ended:
+        if client is None or client.ended or client.is_inherited:
             client = connect(endpoint, timeout=waits.answer, connect_timeout=waits.connect)
             weakref.finalize(client, client._stream.close)
             _connections[endpoint] = client
@@ -104,13 +105,13 @@ def rpc_init(endpoint: str, device: int = 0, *, timeout: float | None = 60.0, co
         ConnectionError, TimeoutError: where nobody answers.
         Unsupported, Violation: where the version does not fit, or something else answers.
     """
-    text = str(parse_endpoint(endpoint))
+    text, device = str(parse_endpoint(endpoint)), whole(device, "device", U32)
     with _lock:
         backend = _backends.get((text, device)) or RpcBackend(text, device)
         _require_room(text)
         backend.waits = Waits(connect_timeout, timeout)
         # refuses what is not there before anything is built on it
-        if not 0 <= device < (count := count_devices(backend.client)):
+        if device >= (count := count_devices(backend.client)):
             raise NoSuchDevice(f"device {device} of {text}: it has {count}, numbered from 0")
         _backends[text, device] = backend
         return backend

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ggml_rpc_ref.client.tensors import RemoteTensor
-from ggml_rpc_ref.errors import Violation
+from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.ops import canonical_ops
 from ggml_rpc_ref.spec.dtypes import DType, type_count
 from ggml_rpc_ref.spec.opcodes import CUSTOM_OPS, kinds, op_table
@@ -19,7 +19,13 @@ Layout = tuple[DType, Quad, Quad]
 
 
 def supports(node: RemoteTensor, version: Version) -> bool:
-    """Return whether servers of a version compute a node as it is."""
+    """Return whether servers of a version compute a node as it is.
+
+    Raises:
+        Misuse: for what is no tensor.
+    """
+    if not isinstance(node, RemoteTensor):
+        raise Misuse(f"{node!r} is not a node of a graph")
     sources = tuple([None if s is None else (s.dtype, s.ne, s.nb) for s in node.src])
     return _supports(node.op, node.op_params, (node.dtype, node.ne, node.nb), sources, version)
 

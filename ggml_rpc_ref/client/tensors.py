@@ -96,7 +96,7 @@ class TensorDevice(Protocol):
         """Compute a node that belongs to no graph."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class RemoteTensor(Operators):
     """A tensor on a device of a server: a leaf with data of its own, or a node of a graph.
 
@@ -126,18 +126,23 @@ class RemoteTensor(Operators):
     nb: Quad
     ndim: int
     name: str = ""
-    buffer: TensorBuffer | None = field(default=None, repr=False)
+    buffer: TensorBuffer | None = None
     offset: int = 0
     op: str = "NONE"
-    op_params: bytes = field(default=NO_PARAMS, repr=False)
-    src: tuple[RemoteTensor | None, ...] = field(default=(), repr=False)
-    view_src: RemoteTensor | None = field(default=None, repr=False)
+    op_params: bytes = NO_PARAMS
+    src: tuple[RemoteTensor | None, ...] = ()
+    view_src: RemoteTensor | None = None
     view_offs: int = 0
     flags: int = 0
-    loose: bool = field(default=False, repr=False)
-    computed: bool = field(default=False, repr=False)
-    stands_for: RemoteTensor | None = field(default=None, repr=False)
+    loose: bool = False
+    computed: bool = False
+    stands_for: RemoteTensor | None = None
     id: int = field(default_factory=lambda: next(_ids), init=False)
+
+    def __repr__(self) -> str:
+        made = "" if self.op == "NONE" else f" of {self.op}"
+        name = f" {self.name!r}" if self.name else ""
+        return f"<tensor{name}{made}: {self.dtype.name} {self.shape} on {self.device!r}>"
 
     @property
     def nbytes(self) -> int:

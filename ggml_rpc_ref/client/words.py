@@ -33,7 +33,7 @@ def whole(value: object, what: str, most: int = U64) -> int:
         Misuse: for any other, a fraction or a text for instance.
     """
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = int(operator.index(value))  # type: ignore[arg-type]  # int: True is its own index
     except TypeError:
         raise Misuse(f"{what} = {value!r}: it must be a whole number") from None
     if not 0 <= number <= most:

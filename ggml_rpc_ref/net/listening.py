@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
+from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.channel import Channel
 from ggml_rpc_ref.net.sockets import address_text, listen
 
@@ -78,7 +79,7 @@ class _Thread(threading.Thread, Generic[C]):
 
 
 class Listener(ABC, Generic[C]):
-    """Listens from its construction on; accepts inside `with`, or in `serve_forever`.
+    """Listens from its construction on; accepts inside `with`, after `begin`, or in `serve_forever`.
 
     Args:
         address: IPv4 or IPv6 address or host name to bind, every address that the name has.
@@ -94,6 +95,7 @@ class Listener(ABC, Generic[C]):
     def __init__(self, address: str, port: int) -> None:
         self.stopping = False
         self._listeners = listen(address, port)
+        self._endpoint, self._ended = address_text(self._listeners[0].getsockname()), False
         self._woken, self._wake = socket.socketpair()
         # a signal handler must not wait here; where the buffer is full, a wake-up is on its way already
         self._wake.setblocking(False)
@@ -118,7 +120,7 @@ class Listener(ABC, Generic[C]):
     @property
     def endpoint(self) -> str:
         """Where it listens, as "127.0.0.1:50052" or "[::1]:50052"; of several addresses the first."""
-        return address_text(self._listeners[0].getsockname())
+        return self._endpoint
 
     @property
     def is_loopback(self) -> bool:
@@ -137,10 +139,24 @@ class Listener(ABC, Generic[C]):
 
     # --------------------------------------------------------------------------------------------------- beginning and end
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at {self.endpoint}{', ended' if self._ended else ''}>"
+
     def __enter__(self) -> Self:
-        self._accepting = threading.Thread(target=self._accept_all, name="accept", daemon=True)
-        self._accepting.start()
+        self.begin()
         return self
+
+    def begin(self) -> None:
+        """Accept in a thread of its own; a second time does nothing.
+
+        Raises:
+            Misuse: after `shutdown`.
+        """
+        if self._ended:
+            raise Misuse(f"what listened at {self.endpoint} has ended: make another")
+        if self._accepting is None:
+            self._accepting = threading.Thread(target=self._accept_all, name="accept", daemon=True)
+            self._accepting.start()
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
@@ -171,6 +187,7 @@ class Listener(ABC, Generic[C]):
     def shutdown(self) -> None:
         """Stop listening and end every connection; a second time does nothing."""
         self.stop()
+        self._ended = True
         # first: once it has ended, no further conversation can begin behind the loop below
         if self._accepting is not None:
             self._accepting.join()

@@ -23,8 +23,12 @@ def listen(address: str, port: int) -> list[socket.socket]:
     """Return listening sockets for every address that a name has.
 
     Raises:
-        Misuse: where the name is unknown, or none of its addresses can be bound.
+        Misuse: where the name is unknown, the port none, or none of its addresses can be bound.
     """
+    if not isinstance(address, str):
+        raise Misuse(f"address = {address!r}: it must be a text")
+    if not isinstance(port, int) or not 0 <= port < 65536:
+        raise Misuse(f"port = {port!r}: it must be a whole number from 0 to 65535")
     try:
         found = socket.getaddrinfo(address.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:

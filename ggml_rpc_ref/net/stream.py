@@ -91,6 +91,8 @@ def parse_endpoint(text: str, default_port: int = DEFAULT_PORT) -> Endpoint:
     Raises:
         Misuse: for anything else.
     """
+    if not isinstance(text, str):
+        raise Misuse(f"endpoint = {text!r}: it must be a text, HOST:PORT")
     scheme, is_url, _ = text.partition("://")
     if is_url:
         raise Misuse(f"{text!r} is not an endpoint: leave out {scheme}://, and write HOST:PORT")
@@ -379,8 +381,15 @@ class Stream:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
+    def hang_up(self) -> None:
+        """End the connection at once, also for a call that another thread is in; a second time does nothing."""
+        # a close alone would neither wake that call nor tell the peer, before the call's time is over
+        with contextlib.suppress(OSError):  # already gone
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
     def close(self) -> None:
-        """End the connection; a second time does nothing."""
+        """Give up this end of the connection, which ends unless another process has it too; a second time does nothing."""
         self._socket.close()
 
 

@@ -6,6 +6,7 @@ host = make_host("oracle,oracle", memory=4 * 2**30)
 from __future__ import annotations
 
 import logging
+import operator
 import re
 from pathlib import Path
 
@@ -60,8 +61,12 @@ def make_host(
         threads: threads that compute one node together on a device that has threads of its own; 0: half the cores.
 
     Raises:
-        Misuse: for protocol versions that can't be read, a device that is unknown or can't be used here, or devices without memory.
+        Misuse: for protocol versions that can't be read, a device that is unknown or can't be used here, devices without memory,
+            and numbers that are none.
     """
+    if not isinstance(devices, str):
+        raise Misuse(f'devices = {devices!r}: it must be names with commas between, for instance "oracle,oracle"')
+    memory, threads = None if memory is None else _whole(memory, "memory"), _whole(threads, "threads")
     version, *others = spoken(proto)
     names = [name.strip() for name in re.split("[,/]", devices)]
     available = machine.available()
@@ -80,6 +85,16 @@ def make_host(
         raise Misuse(f"--proto {proto}: {error}") from None
 
 
+def _whole(value: object, what: str) -> int:
+    try:
+        number = int(operator.index(value))  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise Misuse(f"{what} = {value!r}: it must be a whole number, 0 or more")
+    return number
+
+
 def spoken(proto: str) -> tuple[Version, ...]:
     """Return the protocol versions that a text names: one like "3.6.1", or several that a client's HELLO decides between.
 
@@ -89,6 +104,8 @@ def spoken(proto: str) -> tuple[Version, ...]:
     Raises:
         Misuse: for another form.
     """
+    if not isinstance(proto, str):
+        raise Misuse(f"proto = {proto!r}: it must be a text, a version like 3.6.1 or {AUTO_WORD}")
     word, _, listed = proto.partition(":")
     if word != AUTO_WORD:
         listed = proto

@@ -11,7 +11,7 @@ from ggml_rpc_ref.server.host import AUTO_WORD, make_host
 
 
 class Server(server.Server):
-    """A server that answers inside its `with`, each connection in a thread of its own.
+    """A server that answers from its construction on, until the end of its `with` or `close`; a thread for each connection.
 
     Args:
         devices: names of backends, separated by commas; a name may be repeated.
@@ -23,7 +23,7 @@ class Server(server.Server):
 
     Raises:
         Misuse: for a device that is unknown or can't be used here, for an unknown protocol version, and where the address can't be
-            bound.
+            bound, or an argument is of another type.
     """
 
     def __init__(
@@ -36,3 +36,9 @@ class Server(server.Server):
         proto: str = AUTO_WORD,
     ) -> None:
         super().__init__(make_host(devices, memory=memory, proto=proto), address, port)
+        # a client would wait for an answer that never comes, if a program, or a notebook, has no place for a `with`
+        self.begin()
+
+    def close(self) -> None:
+        """Stop listening and end every connection; a second time does nothing."""
+        self.shutdown()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ggml_rpc_ref.backends import registry
 from ggml_rpc_ref.client.buffers import RemoteBuffer
 from ggml_rpc_ref.client.devices import Device
 from ggml_rpc_ref.client.registry import RegistryDevice, rpc_reg
+from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.spec.versions import NEWEST
 from ggml_rpc_ref.tensor import Array
@@ -27,14 +30,19 @@ class LocalDevice(Device):
         return f"<device {self.name} of this machine>"
 
     def buffer_from_host_ptr(self, data: Array) -> RemoteBuffer | None:
-        """Return a buffer that is the array itself, without a copy; None where the device can't reach it, or it is not aligned.
+        """Return a buffer that is the array itself, without a copy; None where the device can't reach it, or not write into it.
 
         Counterpart of ggml_backend_dev_buffer_from_host_ptr, ggml-backend.h.
 
         Args:
-            data: uint8, shape (size,), contiguous and writeable; it lives as long as the buffer.
+            data: uint8, contiguous; aligned and writeable, else the answer is None. It lives as long as the buffer.
+
+        Raises:
+            Misuse: for anything else than such an array.
         """
-        if data.ctypes.data % self.alignment:
+        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or not data.flags.c_contiguous:
+            raise Misuse("data must be a contiguous array of uint8: pass array.reshape(-1).view(numpy.uint8)")
+        if data.ctypes.data % self.alignment or not data.flags.writeable:
             return None
         handle = self.client.adopt(self.index, data)
         return None if handle is None else RemoteBuffer(self, handle, data.nbytes)

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from ggml_rpc_ref.backends import registry
-from ggml_rpc_ref.errors import Misuse
+from ggml_rpc_ref.client.words import whole
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.server.host import AUTO_WORD, make_host
 from ggml_rpc_ref.server.server import Server
@@ -35,8 +35,7 @@ def rpc_start_server(
         Misuse: where the endpoint can't be listened on, or a device is unknown.
         KeyboardInterrupt: where Ctrl-C ends it, after the server has ended.
     """
-    if n_threads < 0:
-        raise Misuse(f"n_threads = {n_threads}: it must be 0 or more")
+    n_threads = whole(n_threads, "n_threads")
     where = parse_endpoint(endpoint)
     cache = None if cache_dir is None else Path(cache_dir)
     host = make_host(devices, cache_dir=cache, threads=n_threads, proto=proto)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ggml_rpc_ref.client.devices import Device
-from ggml_rpc_ref.client.graph import Graph, Operand
+from ggml_rpc_ref.client.graph import Graph, Operand, stays_loose
 from ggml_rpc_ref.client.parameters import Params
 from ggml_rpc_ref.client.scheduler.leaves import Input, Placed
 from ggml_rpc_ref.client.tensors import RemoteTensor, TensorDevice
@@ -129,9 +129,10 @@ class Anywhere:
     def evaluate(self, tensor: RemoteTensor) -> None:
         """Compute a node that belongs to no graph, and keep its value here."""
         graph = ScheduledGraph(self)
-        graph.take_in(tensor)
-        graph.output(tensor)
-        graph.compute()
+        with stays_loose(graph):
+            graph.take_in(tensor)
+            graph.output(tensor)
+            graph.compute()
         data = self.read(tensor, 0, tensor.nbytes)
         tensor.op, tensor.src, tensor.view_src, tensor.view_offs, tensor.flags = "NONE", (), None, 0, INPUT
         tensor.op_params, tensor.buffer = bytes(len(tensor.op_params)), Input(data)
@@ -163,7 +164,13 @@ class ScheduledGraph(Graph):
         return self.device.input(dtype, ne, name)
 
     def output(self, node: RemoteTensor) -> RemoteTensor:
-        """Have a node's result stay until the next graph is computed (ggml_set_output), and return the node."""
+        """Have a node's result stay until the next graph is computed (ggml_set_output), and return the node.
+
+        Raises:
+            Misuse: for what is no node of this scheduler's.
+        """
+        if not isinstance(node, RemoteTensor) or node.device is not self.device:
+            raise Misuse(f"{node!r} is not a node of this scheduler's graphs")
         node.flags |= OUTPUT
         self.kept.append(node)
         return node

@@ -31,7 +31,7 @@ from ggml_rpc_ref.client.scheduler.run import Bound, Buffers, Running, bind
 from ggml_rpc_ref.client.scheduler.splitting import MEMORY, Split, by_split
 from ggml_rpc_ref.client.scheduler.weights import Uploaded, Wanted, Weight, upload
 from ggml_rpc_ref.client.tensors import RemoteTensor
-from ggml_rpc_ref.client.words import DTypeLike, as_array
+from ggml_rpc_ref.client.words import NUMPY_NAMES, DTypeLike, as_array, dtype_row, encoded_name
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.spec.versions import NEWEST
@@ -60,6 +60,8 @@ class Scheduler:
     """
 
     def __init__(self, backends: Sequence[Device], *, timeout: float | None = None) -> None:
+        if not isinstance(backends, Iterable):
+            raise Misuse(f"backends = {backends!r}: it must be a list of what rpc_init and local return")
         self.backends = list(backends)
         _require_backends(self.backends)
         self._timeout = timeout
@@ -73,12 +75,16 @@ class Scheduler:
         self._leaves: list[RemoteTensor] = []  # weights and states
         self._computed: tuple[ScheduledGraph, Plan] | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._closed = False
 
     def _connected(self, backend: Device) -> Channel:
         channel = backend.client
         if self._timeout is not None:
             channel.timeout = self._timeout
         return channel
+
+    def __repr__(self) -> str:
+        return f"<scheduler of {', '.join(backend.name for backend in self.backends)}{', closed' if self._closed else ''}>"
 
     def __enter__(self) -> Self:
         return self
@@ -87,11 +93,11 @@ class Scheduler:
         self.close()
 
     def close(self) -> None:
-        """Give all memory back; connections end with it unless something else holds them."""
+        """Give all memory back; connections end with it unless something else holds them. It computes nothing any more."""
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
-        self._computed, self._buffers = None, Buffers()
+        self._computed, self._buffers, self._closed = None, Buffers(), True
         for leaf in self._leaves:
             leaf.buffer = None
         self._leaves, self._channels = [], []
@@ -120,6 +126,11 @@ class Scheduler:
             Misuse: before anything is sent, for proportions that do not fit, a type that a version lacks, too little memory.
             ServerLost: where a server goes meanwhile.
         """
+        self._require_open()
+        if not isinstance(given, Mapping):
+            raise Misuse(f"weights of {type(given).__name__}: give a mapping from names to arrays")
+        for name in given:
+            encoded_name(name)
         chosen, states = self.choose(split, given), reserve or {}
         wanted = [self._wanted(name, value, chosen(name), states.get(name, 0)) for name, value in given.items()]
         # known before they have arrived, so that a server that goes meanwhile is said to have lost those that had
@@ -145,8 +156,9 @@ class Scheduler:
     def _wanted(self, name: str, value: Any, device: Device, reserve: int) -> Wanted:
         if not isinstance(value, Weight):
             array = np.ascontiguousarray(as_array(value, f"the weight {name}"))
-            made = self._anywhere.tensor(array[:0] if array.ndim else array)  # for the type alone
-            value = Weight(made.dtype, array.shape[::-1], kept(array))
+            if array.dtype not in NUMPY_NAMES:
+                raise Misuse(f"no ggml type holds {array.dtype}, of which the weight {name} is: give float32, for instance")
+            value = Weight(dtype_row(array.dtype, self._anywhere.version), array.shape[::-1], kept(array))
         leaf = self._anywhere.leaf(value.dtype, value.ne, name)
         return Wanted(leaf, device, Placed(leaf, weights=True, source=value.source), reserve)
 
@@ -161,6 +173,7 @@ class Scheduler:
         Raises:
             Misuse, ServerLost: as `weights`.
         """
+        self._require_open()
         leaf = self._anywhere.leaf(dtype, ne, name)
         device = on
         if isinstance(on, RemoteTensor):
@@ -186,6 +199,7 @@ class Scheduler:
             Misuse: where a node can be computed nowhere, or an input has no data.
             ServerLost: where a server is known to be gone.
         """
+        self._require_own(graph)
         key = (self._changes, len(graph.nodes), len(graph.kept))
         known = graph.plan
         if isinstance(known, _Known) and known.key == key:
@@ -204,6 +218,7 @@ class Scheduler:
             Misuse: as `plan`, and where a backend has no room or refuses.
             ServerLost: where a server goes; nothing of the graph counts as computed then.
         """
+        self._require_own(graph)
         self._computed = None
         for node in graph.nodes:
             node.computed = False
@@ -212,6 +227,15 @@ class Scheduler:
         for node in graph.nodes:
             node.computed = True
         self._computed = graph, bound.plan
+
+    def _require_own(self, graph: ScheduledGraph) -> None:
+        self._require_open()
+        if not isinstance(graph, ScheduledGraph) or graph.device.owner is not self:
+            raise Misuse(f"{graph!r} is not a graph of this scheduler: its graph() makes one")
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise Misuse("this scheduler has been closed: make another")
 
     def _bound(self, graph: ScheduledGraph) -> Bound:
         plan, known = self.plan(graph), graph.plan
@@ -252,6 +276,8 @@ class Scheduler:
         match tensor.owner.buffer:
             case Input(data=data) if data is not None:
                 return data[tensor.view_offs + offset : tensor.view_offs + offset + size].copy()
+            case Input():
+                raise Misuse(f"the input {tensor.name!r} has no data yet: write an array into it")
             case Placed(tensor=there):
                 with self._guard(_device(there)):
                     return there.device.read(there, tensor.view_offs + offset, size)
@@ -303,7 +329,7 @@ class Scheduler:
         return self
 
     def _upload_again(self, leaves: Sequence[RemoteTensor], backends: Sequence[Device], split: Split) -> None:
-        if split == MEMORY:  # another server that is known to be gone, too, has none
+        if isinstance(split, str) and split == MEMORY:  # another server that is known to be gone, too, has none
             backends = [backend for backend in backends if not self._ended(backend)]
         where = by_split(split, backends, [leaf.name for leaf in leaves], self._guard)
         wanted = []
@@ -387,7 +413,7 @@ def _device(tensor: RemoteTensor) -> Device:
 
 def _endpoint(server: str | Device) -> str:
     """Return a server's endpoint without asking it anything: it may be gone."""
-    if isinstance(server, str):
+    if not isinstance(server, Device):
         return str(parse_endpoint(server))
     return str(getattr(server, "endpoint", "") or server.client.endpoint)
 

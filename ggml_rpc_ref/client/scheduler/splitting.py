@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from ggml_rpc_ref.client.devices import Device
@@ -48,7 +48,9 @@ def by_split(
             return numbers[id(backend)]
 
         return chosen
-    shares = [_free(b, guard) for b in backends[:-1]] or [1.0] if split == MEMORY else _proportions(split, backends)
+    # first whether it is a text: compared with one, an array of numpy's is an array of answers
+    by_memory = isinstance(split, str) and split == MEMORY
+    shares = [_free(b, guard) for b in backends[:-1]] or [1.0] if by_memory else _proportions(split, backends)
     layers = 1 + max((layer for name in names if (layer := layer_of(name)) is not None), default=-1)
     return lambda name: _share_of(name, layers, shares)
 
@@ -59,9 +61,13 @@ def _free(backend: Device, guard: Guard) -> float:
 
 
 def _proportions(split: object, backends: Sequence[Device]) -> list[float]:
-    if isinstance(split, str) or not isinstance(split, Sequence):
-        raise Misuse(f"split = {split!r}: give proportions, {MEMORY!r}, or a function from a tensor's name to its backend")
-    shares = [float(share) for share in split]
+    wanted = f"give proportions, {MEMORY!r}, or a function from a tensor's name to its backend"
+    if isinstance(split, str | Mapping) or not isinstance(split, Iterable):
+        raise Misuse(f"split = {split!r}: {wanted}")
+    try:
+        shares = [float(share) for share in split]
+    except (TypeError, ValueError, OverflowError):
+        raise Misuse(f"split = {split!r}: its proportions must be numbers; {wanted}") from None
     if not len(backends) - 1 <= len(shares) <= len(backends):
         raise Misuse(f"{len(shares)} proportions do not fit {len(backends) - 1} servers' devices, with or without this machine")
     if any(not math.isfinite(share) or share < 0 for share in shares) or not sum(shares) > 0:
