@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from math import gcd
-from typing import Final
+from typing import Final, NamedTuple
 
-from ggml_rpc_ref.backends.cuda.plans import MOST_BLOCKS, TENSOR_CORES, Call, Limits, Plan, each, in_turn
+from ggml_rpc_ref.backends.cuda.plans import MOST_BLOCKS, TENSOR_CORES, WARP, Call, Limits, Plan, each, in_turn
 from ggml_rpc_ref.ops.cost import granted
 from ggml_rpc_ref.ops.op import FLOATS, Node
 
@@ -30,6 +30,11 @@ TILE_ROWS: Final = 64
 """Rows that a block of `flash_attn_ext_tile` has."""
 TILE_HEADS: Final = (64, 96, 128, 256)
 """Elements of a head, at most, for each of these."""
+EXPONENT_THREADS: Final = 512
+"""Threads of a block of `flash_attn_ext_exponents`."""
+FEWEST_HALVED: Final = 33
+"""Rows from which on K and V that are not F16 are made so: they are read twice and written for it, and then read once for each 64
+rows rather than for each 8. This is counted in bytes, not measured."""
 KEYS_AT_ONCE: Final = 64
 """What the keys of a part are a multiple of."""
 MOST_SPLITS: Final = 512
@@ -53,28 +58,62 @@ def flash_attn_ext(node: Node, limits: Limits) -> Plan | None:
 
 
 def _in_parts(node: Node, limits: Limits, shared: int) -> Plan | None:
-    q, k, v, dst = node.source(0), node.source(1), node.source(2), node.dst
-    keys, batches = -(-k.ne[1] // KEYS_AT_ONCE), q.ne[3]
+    q, k, v = node.source(0), node.source(1), node.source(2)
     # successive heads that meet the same keys and values
     together = gcd(q.ne[2] // k.ne[2], q.ne[2] // v.ne[2])
-    rows, groups = together * q.ne[1], q.ne[2] // together * batches
+    rows, groups = together * q.ne[1], q.ne[2] // together * q.ne[3]
     longest, even = max(k.ne[0], v.ne[0]), k.ne[0] % 8 == v.ne[0] % 8 == 0
-    if not keys or groups >= MOST_BLOCKS or longest > LONGEST_HEAD or k.ne[1] > MOST_KEYS:
+    if not k.ne[1] or groups >= MOST_BLOCKS or longest > LONGEST_HEAD or k.ne[1] > MOST_KEYS:
         return None
-    tiled = rows > FEW_ROWS[-1] and limits.capability >= TENSOR_CORES and even and longest <= TILE_HEADS[-1]
-    if tiled and k.dtype.name == v.dtype.name == "F16":
-        name, size, fitting, own = f"tile_{next(n for n in TILE_HEADS if longest <= n)}", TILE_ROWS, 2, 0
-    else:
-        size = next((n for n in FEW_ROWS if rows <= n), FEW_ROWS[-1]) if {k.dtype.name, v.dtype.name} <= EIGHTS else 1
-        name, fitting, own = f"few_{size}", FITTING[size], 4 * size * -(-k.ne[0] // 8) * 8
+    kinds = {k.dtype.name, v.dtype.name}
+    size = next((n for n in FEW_ROWS if rows <= n), FEW_ROWS[-1]) if kinds <= EIGHTS else 1
+    few = _Way(f"few_{size}", size, FITTING[size], 4 * size * -(-k.ne[0] // 8) * 8)
+    if even and longest <= TILE_HEADS[-1] and limits.capability >= TENSOR_CORES:
+        tile = _Way(f"tile_{next(n for n in TILE_HEADS if longest <= n)}", TILE_ROWS, 2, 0)
+        others = tuple(slot for slot in (1, 2) if node.source(slot).dtype.name != "F16")
+        if rows >= (FEWEST_HALVED if others else FEW_ROWS[-1] + 1) and (plan := _plan(node, limits, shared, tile, others)):
+            return plan
+    return _plan(node, limits, shared, few)
+
+
+class _Way(NamedTuple):
+    """Blocks of so many rows, of which a multiprocessor has room for so many, and their bytes of dynamic shared memory."""
+
+    name: str
+    size: int
+    fitting: int
+    own: int
+
+
+def _plan(node: Node, limits: Limits, shared: int, way: _Way, halved: tuple[int, ...] = ()) -> Plan | None:
+    """Return the keys in parts; None where that needs too much scratch memory.
+
+    Args:
+        shared: bytes of shared memory of a block that computes a row by itself.
+        halved: sources that are made F16 before.
+    """
+    q, k, v, dst = node.source(0), node.source(1), node.source(2), node.dst
+    together = gcd(q.ne[2] // k.ne[2], q.ne[2] // v.ne[2])
+    groups, keys = q.ne[2] // together * q.ne[3], -(-k.ne[1] // KEYS_AT_ONCE)
     # as many parts as blocks fit the GPU at one time
-    batch = -(-rows // size)
-    splits = max(1, min(MOST_SPLITS, keys, limits.processors * fitting // (batch * groups)))
+    batch = -(-together * q.ne[1] // way.size)
+    splits = max(1, min(MOST_SPLITS, keys, limits.processors * way.fitting // (batch * groups)))
     part = -(-keys // splits)
     splits = -(-keys // part)
-    scratch = splits * dst.nrows * (16 + -(-v.ne[0] // 8) * 32)
+    partials = splits * dst.nrows * (16 + -(-v.ne[0] // 8) * 32)
+    # an exponent for each matrix, up to a multiple of 16 bytes, then its elements
+    scratch = partials + sum(-(-t.ne[2] * t.ne[3] // 4) * 16 + 2 * t.nelements for t in map(node.source, halved))
     if batch * splits >= 2**31 or scratch > granted(node) // 2:
         return None
-    more = (part * KEYS_AT_ONCE, together, splits)
-    attend = Call(f"flash_attn_ext_{name}", (batch * splits, groups, 1), ROW_THREADS, own, more)
-    return Plan((attend, Call("flash_attn_ext_combine", in_turn(dst.nrows), ROW_THREADS, shared, more)), scratch)
+    before = [
+        call
+        for slot in halved
+        for t in (node.source(slot),)
+        for call in (
+            Call("flash_attn_ext_exponents", in_turn(t.ne[2] * t.ne[3]), EXPONENT_THREADS, more=(slot, 0, 0, partials)),
+            Call("flash_attn_ext_halves", in_turn(-(-t.nrows * WARP // ROW_THREADS)), ROW_THREADS, more=(slot, 0, 0, partials)),
+        )
+    ]
+    more = (part * KEYS_AT_ONCE, together, splits, *([partials] if halved else ()))
+    attend = Call(f"flash_attn_ext_{way.name}", (batch * splits, groups, 1), ROW_THREADS, way.own, more)
+    return Plan((*before, attend, Call("flash_attn_ext_combine", in_turn(dst.nrows), ROW_THREADS, shared, more)), scratch)

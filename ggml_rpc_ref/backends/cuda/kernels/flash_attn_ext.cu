@@ -6,7 +6,8 @@
    flash_attn_ext_naive     a block for each query, a thread for each key of a part, then one for each element of the result: what the
                             others are held to, and what takes any shape
    flash_attn_ext_few_<n>   n rows of heads that share keys and values against a part of the keys (attention_few.cuh), and
-   flash_attn_ext_tile_<d>  64 such rows in tensor cores, heads of up to d elements (attention_tile.cuh); then
+   flash_attn_ext_tile_<d>  64 such rows in tensor cores, heads of up to d elements (attention_tile.cuh), where K and V that are not F16
+                            go through _exponents and _halves before (attention_halves.cuh); then
    flash_attn_ext_combine   adds the parts; a row that tensor cores can't be trusted with it computes as the naive one does
 */
 #include "attention_few.cuh"
@@ -76,6 +77,9 @@ BOUNDED_KERNEL(flash_attn_ext_few_8, FEW_THREADS, 3)
     DYNAMIC_SHARED(memory);
     attend_few<8>(g, memory);
 }
+
+BOUNDED_KERNEL(flash_attn_ext_exponents, EXPONENT_THREADS, 2) { find_exponents(&g); }
+BOUNDED_KERNEL(flash_attn_ext_halves, HALVES_THREADS, 4) { write_halves(&g); }
 
 KERNEL(flash_attn_ext_tile_64) { attend_tile<64, 64>(g); }
 KERNEL(flash_attn_ext_tile_96) { attend_tile<96, 64>(g); }

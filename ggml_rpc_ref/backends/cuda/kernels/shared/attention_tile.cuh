@@ -1,4 +1,5 @@
-/* FLASH_ATTN_EXT for many queries: 64 rows of heads that share keys and values, in tensor cores. K and V are F16.
+/* FLASH_ATTN_EXT for many queries: 64 rows of heads that share keys and values, in tensor cores. K and V are F16, or were made so
+   (attention_halves.cuh).
 
    Each of four warps has sixteen rows: their queries, rounded to F16, and their weighted sums stay in registers. K and V come to shared
    memory some keys at a time, one of them while the warps compute with the other. Scores leave the tensor cores as the next product
@@ -12,8 +13,7 @@
    flash_attn_ext_combine, which computes them by themselves. */
 #pragma once
 #include "async.cuh"
-#include "attention.cuh"
-#include "eights.cuh"
+#include "attention_halves.cuh"
 #include "mma.cuh"
 
 #define TILE_ROWS 64
@@ -240,10 +240,10 @@ DEVICE void weigh_tile(const struct geometry *g, struct tile_softmax *state, con
     }
 }
 
-/* Leave a lane's two rows to flash_attn_ext_combine. */
+/* Leave a lane's two rows to flash_attn_ext_combine; `unit`: what values were divided by. */
 template <int D>
 DEVICE void leave_rows(const struct geometry *g, const struct tile_softmax *state, const struct tile_row *row, bool strange, int part,
-                       int64_t first, const float (*o)[4])
+                       int64_t first, const float (*o)[4], float unit)
 {
     int lane = threadIdx.x % WARP, t = lane % 4;
     const float lowered = 1.0f / (1 << RAISED);
@@ -263,12 +263,25 @@ DEVICE void leave_rows(const struct geometry *g, const struct tile_softmax *stat
 #pragma unroll
         for (int n = 0; n < D / 8; n++)
             if (8 * n < g->src[2].ne[0])
-                *(float2 *)(sum_of(p) + 8 * n + 2 * t) = {o[n][2 * r] * lowered, o[n][2 * r + 1] * lowered};
+                *(float2 *)(sum_of(p) + 8 * n + 2 * t) = {o[n][2 * r] * lowered * unit, o[n][2 * r + 1] * lowered * unit};
     }
 }
 
-/* more[0]: keys of a part, a multiple of KEYS; more[1]: heads that share keys and values; more[2]: parts. Blocks along x: parts, of one
-   batch of 64 rows after the other; along y: groups. */
+/* A matrix of K or V as F16, and what its numbers were divided by. */
+struct matrix_of_halves {
+    const uint8_t *data;
+    float unit;
+};
+
+DEVICE struct matrix_of_halves matrix_for(const struct geometry *g, const struct halves *h, int64_t row)
+{
+    const struct operand *q = &g->src[0];
+    int64_t m2 = row % q->ne[2] / (q->ne[2] / h->t.ne[2]), m3 = row / q->ne[2] / q->ne[1] / (q->ne[3] / h->t.ne[3]);
+    return {at(&h->t, 0, 0, m2, m3), h->exponents ? ldexpf(1, h->exponents[m2 + h->t.ne[2] * m3]) : 1};
+}
+
+/* more[0]: keys of a part, a multiple of KEYS; more[1]: heads that share keys and values; more[2]: parts; more[3]: attention_halves.cuh.
+   Blocks along x: parts, of one batch of 64 rows after the other; along y: groups. */
 template <int D, int KEYS> DEVICE void attend_tile(const struct geometry &g)
 {
     /* keys, then values; before that, the queries */
@@ -276,13 +289,13 @@ template <int D, int KEYS> DEVICE void attend_tile(const struct geometry &g)
     __shared__ float factor[TILE_ROWS];
     __shared__ int shown[TILE_THREADS / WARP], odd;
     struct rows_of_tile<D> *values = keys + KEYS;
-    const struct operand *k = &g.src[1], *v = &g.src[2], *mask = &g.src[3];
+    const struct operand *mask = &g.src[3];
     int splits = (int)g.more[2], part = blockIdx.x % splits;
     int64_t from = (int64_t)(blockIdx.x / splits) * TILE_ROWS;
     int count = (int)min64(TILE_ROWS, g.src[0].ne[1] * g.more[1] - from);
-    int begin = part * (int)g.more[0], end = (int)min64(k->ne[1], begin + g.more[0]);
+    int begin = part * (int)g.more[0], end = (int)min64(g.src[1].ne[1], begin + g.more[0]);
     int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    bool works = warp * 16 < count, k_whole = rows_are_aligned(k), v_whole = rows_are_aligned(v);
+    bool works = warp * 16 < count;
     bool even = (((uint64_t)mask->data | (uint64_t)mask->nb[1] | (uint64_t)mask->nb[2] | (uint64_t)mask->nb[3]) & 3) == 0;
     if (*g.outcome)
         return;
@@ -294,13 +307,16 @@ template <int D, int KEYS> DEVICE void attend_tile(const struct geometry &g)
 #pragma unroll
     for (int step = 0; step < D / 16; step++)
         load_matrices(q[step], &keys[16 * warp + lane % 16].at[16 * step + lane / 16 * 8]);
-    struct query first_row = query_of(&g, row_of_group(&g, blockIdx.y, from));
+    const struct halves k = halves_of(&g, 1), v = halves_of(&g, 2);
+    const bool k_whole = rows_are_aligned(&k.t), v_whole = rows_are_aligned(&v.t);
+    const struct matrix_of_halves all_keys = matrix_for(&g, &k, row_of_group(&g, blockIdx.y, from));
+    const struct matrix_of_halves all_values = matrix_for(&g, &v, row_of_group(&g, blockIdx.y, from));
     struct tile_row row[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         int mine = warp * 16 + lane / 4 + 8 * r;
         struct query found = query_of(&g, row_of_group(&g, blockIdx.y, from + min64(mine, count - 1)));
-        row[r] = {found.mask, found.slope, factor[mine], mine < count};
+        row[r] = {found.mask, found.slope, factor[mine] * all_keys.unit, mine < count};
     }
     if (present(mask)) { /* what is hidden from all rows at both ends: behind a query, another sequence's, not yet filled */
         while (begin < end && !tile_is_shown<KEYS>(row, begin, end, even, shown))
@@ -312,13 +328,13 @@ template <int D, int KEYS> DEVICE void attend_tile(const struct geometry &g)
     struct tile_softmax state = {{-INFINITY, -INFINITY}, {0, 0}, {row[0].slope == 0, row[1].slope == 0}};
     float o[D / 8][4] = {}, s[KEYS / 8][4], change[2];
     __syncthreads(); /* the queries have been read */
-    begin_tile<D, KEYS>(k, first_row.k, begin, end, k_whole, keys);
+    begin_tile<D, KEYS>(&k.t, all_keys.data, begin, end, k_whole, keys);
     for (int first = begin; first < end; first += KEYS) {
         struct tile_mask<KEYS> m;
         read_mask<KEYS>(&m, row, first, end, even);
         wait_for_copies();
         __syncthreads(); /* the keys are there; the last values have been used */
-        begin_tile<D, KEYS>(v, first_row.v, first, end, v_whole, values);
+        begin_tile<D, KEYS>(&v.t, all_values.data, first, end, v_whole, values);
         if (works) {
             multiply_tile<D, KEYS>(q, keys, s);
             weigh_tile<KEYS>(&g, &state, row, &m, s, change);
@@ -328,7 +344,7 @@ template <int D, int KEYS> DEVICE void attend_tile(const struct geometry &g)
             odd = 1;
         __syncthreads(); /* the values are there; the keys have been used */
         if (first + KEYS < end)
-            begin_tile<D, KEYS>(k, first_row.k, first + KEYS, end, k_whole, keys);
+            begin_tile<D, KEYS>(&k.t, all_keys.data, first + KEYS, end, k_whole, keys);
         if (works) {
 #pragma unroll
             for (int n = 0; n < D / 8; n++)
@@ -340,5 +356,5 @@ template <int D, int KEYS> DEVICE void attend_tile(const struct geometry &g)
     }
     wait_for_copies(); /* of a part without keys */
     __syncthreads();
-    leave_rows<D>(&g, &state, row, odd != 0, part, from + warp * 16, o);
+    leave_rows<D>(&g, &state, row, odd != 0, part, from + warp * 16, o, all_values.unit);
 }
