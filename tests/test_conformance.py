@@ -25,6 +25,7 @@ import pytest
 
 from ggml_rpc_ref import connect, upstream
 from ggml_rpc_ref.commands.conform import JudgingOptions, exit_code, judge_and_report, judge_every_version
+from ggml_rpc_ref.commands.ending import POLITE, as_ctrl_c
 from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.conformance import (
     CASES,
@@ -414,14 +415,17 @@ def test_a_run_that_only_reports_hands_the_interrupt_on() -> None:
 
 
 @pytest.fixture
-def sigterm() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
+def ending() -> Iterator[None]:
+    """What the command line does with signals."""
+    before = {number: signal.getsignal(number) for number in POLITE}
+    as_ctrl_c()
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("sigterm")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("ending")
+@pytest.mark.parametrize("number", [signal.SIGINT, *POLITE])
 @pytest.mark.parametrize("as_json", [False, True])
 def test_an_interrupted_run_reports_what_was_judged(
     number: signal.Signals, as_json: bool, capsys: pytest.CaptureFixture[str]
@@ -440,7 +444,7 @@ def test_an_interrupted_run_reports_what_was_judged(
         assert total == "a fake that will close, protocol 3.6.1, 1 device: 1 cases, 1 PASS"
 
 
-@pytest.mark.usefixtures("sigterm")
+@pytest.mark.usefixtures("ending")
 def test_an_interrupt_between_two_cases_loses_nothing_either(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -457,7 +461,7 @@ def test_an_interrupt_between_two_cases_loses_nothing_either(
     assert target.pid is None
 
 
-@pytest.mark.usefixtures("sigterm")
+@pytest.mark.usefixtures("ending")
 def test_an_interrupt_before_the_server_answers_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     target = fake("close")
     target.start = lambda: signal.raise_signal(signal.SIGINT)  # type: ignore[method-assign]
@@ -799,14 +803,16 @@ def test_command_line(words: list[str], status: int, where: str, text: str) -> N
     assert "\x1b" not in done.stdout
 
 
-def test_a_signal_ends_the_server_too() -> None:
+@pytest.mark.parametrize("number", POLITE)
+def test_a_signal_ends_the_server_too(number: signal.Signals) -> None:
+    """SIGHUP comes when a terminal is closed; the server is in a session of its own, and would live on for ever."""
     words = [sys.executable, "-m", "ggml_rpc_ref", "conform", "--spawn", shlex.join([*FAKE, "hang-all"]), "--timeout", "60"]
     with subprocess.Popen([*words, "--only", "frame.command-known/17"], cwd=HERE.parent) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         deadline = time.monotonic() + 60
         while not (found := children.read_text().split()) and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert process.wait(30) == 130
     assert found
     assert not Path(f"/proc/{found[0]}").exists()
@@ -920,23 +926,24 @@ def test_the_newest_genuine_server_fails_what_is_known_of_it(newest_build: upstr
     assert Counter(result.verdict for result in report.results)[Verdict.CRASH] == 5
 
 
-def test_a_signal_while_a_server_is_born_does_not_leave_it_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", POLITE)
+def test_a_signal_while_a_server_is_born_does_not_leave_it_behind(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal comes when the process is there and nobody has its number yet."""
 
     class Born(subprocess.Popen[bytes]):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             born.append(self)
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 
     born: list[subprocess.Popen[bytes]] = []
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+    before = signal.signal(number, lambda *_: sys.exit(130))
     target = fake("close")
     monkeypatch.setattr(subprocess, "Popen", Born)
     try:
         with pytest.raises(SystemExit):
             target.start()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
         target.stop()
     assert born[0].poll() is not None

@@ -14,7 +14,9 @@ import jsonschema
 import pytest
 
 from ggml_rpc_ref.conformance import fleet
+from ggml_rpc_ref.conformance.crews import _Judge
 from ggml_rpc_ref.conformance.fleet import Member, judge_member, read
+from ggml_rpc_ref.conformance.report import Outcome
 from ggml_rpc_ref.errors import Misuse
 from tests.support.command import run_command
 
@@ -173,3 +175,15 @@ def test_what_is_for_one_server_is_refused_for_many(tmp_path: Path, words: Seque
     file.write_text(FLEET)
     code, _, said = conform("--targets", str(file), *words)
     assert (code, said.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(("is_interrupted", "outcome"), [(True, Outcome.INTERRUPTED), (False, Outcome.TOOL_FAILED)])
+def test_a_judge_that_ends_before_it_could_say_anything(is_interrupted: bool, outcome: Outcome) -> None:
+    judge = _Judge(Member("a", endpoint="127.0.0.1:1"))
+    if is_interrupted:
+        judge.interrupt()
+    else:
+        judge._process.kill()
+    row = judge.lost()
+    judge.kill()
+    assert row["exit_status"] == outcome

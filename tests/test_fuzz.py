@@ -776,6 +776,15 @@ def test_several_workers_are_one_campaign() -> None:
     assert merged.why == "worker 1 died"
 
 
+def test_a_worker_that_was_told_to_end_has_not_died() -> None:
+    """It may not have begun yet, and then has nothing to say."""
+    merged = Merged(Store(), 2)
+    merged.is_interrupted = True
+    merged.gone({0, 1})
+    assert not merged.running
+    assert merged.why == ""
+
+
 def test_the_page_explains_the_bytes(inside: Inside) -> None:
     find = replace(a_find(inside), seconds=3.5)
     find.sessions[0].notes.append(Note("order.recompute", "GRAPH_RECOMPUTE", "of <device> 0"))

@@ -7,11 +7,10 @@ import contextlib
 import copy
 import hashlib
 import json
-import signal
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -356,15 +355,6 @@ def test_a_damaged_vector_is_not_judged(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- the command
 
 
-@pytest.fixture
-def handler() -> Iterator[None]:
-    """Keeps what SIGTERM does, which the command changes."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-@pytest.mark.usefixtures("handler")
 def test_the_report_sums_up_each_op(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Errs(RefusesGelus, MultipliesBadly):
         """It lacks GLU, and multiplies badly."""

@@ -20,6 +20,7 @@ import pytest
 
 import ggml_rpc_ref
 from ggml_rpc_ref.client.client import connect
+from ggml_rpc_ref.commands.ending import POLITE
 from ggml_rpc_ref.commands.parsing import parse_delays, parse_listen
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.files.recording import Direction, Recorder, read
@@ -498,7 +499,8 @@ def test_every_byte_is_recorded(server: str, tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- command line
 
 
-def test_the_command_forwards_records_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, *POLITE])
+def test_the_command_forwards_records_and_ends_with_a_signal(number: signal.Signals, tmp_path: Path) -> None:
     path = tmp_path / "r"
     with Server(make_host("oracle", memory=2**28)) as server:
         command = [sys.executable, "-m", "ggml_rpc_ref", "proxy", "--listen", "127.0.0.1:0", "--upstream", server.endpoint]
@@ -508,7 +510,7 @@ def test_the_command_forwards_records_and_ends_with_ctrl_c(tmp_path: Path) -> No
             with ggml_rpc_ref.connect(endpoint, proto="3.6.1") as client:
                 assert client.request(DeviceCount()).device_count == 1
             wait_until(lambda: path.read_bytes().endswith(bytes(8)))
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             lines = process.stderr.read()
             assert process.wait(20) == 0
     assert "#1 DEVICE_COUNT (0 B) → device_count=1 (4 B) in " in lines

@@ -24,6 +24,7 @@ import pytest
 from ggml_rpc_ref.backends import machine
 from ggml_rpc_ref.backends.oracle import Oracle
 from ggml_rpc_ref.commands import serve
+from ggml_rpc_ref.commands.ending import POLITE
 from ggml_rpc_ref.commands.log import Allowance, JsonFormatter, LogWriter, TextFormatter, start_log
 from ggml_rpc_ref.commands.parsing import parse_network, parse_size
 from ggml_rpc_ref.errors import Misuse
@@ -293,7 +294,7 @@ def reach(port: int) -> socket.socket:
             return sock
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT, *POLITE])
 def test_signals_end_it_with_0_while_a_peer_is_connected(number: signal.Signals) -> None:
     with serving() as (process, port), connect(port) as sock:
         process.send_signal(number)

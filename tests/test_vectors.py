@@ -161,6 +161,18 @@ def test_a_schemas_sentences_are_short_and_plain() -> None:
     assert all(sentence.isprintable() and len(sentence) < 200 for sentence in found), found
 
 
+def test_an_interrupt_is_no_fault_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library makes a fault of whatever our keyword raises, and Ctrl-C may come while it is asked."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(schemas._AsWritten, "validate", interrupted)
+    kind, content = "frames", json.loads((UPSTREAM / "frames.json").read_text())
+    with pytest.raises(KeyboardInterrupt):
+        list(schemas.faults(kind, content))
+
+
 def test_the_package_carries_the_schemas_and_observations() -> None:
     """As files: where a link is a text file with a path in it, or is not unpacked, the package would be without them."""
     package = Path(schemas.__file__).parents[1]

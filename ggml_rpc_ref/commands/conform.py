@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -230,8 +229,6 @@ def report_on(
     expected = load(options.expect) if options.expect else None
     options.writing.check()
     report = Report(known=known)
-    # By default SIGTERM would end us at once and leave the process that we started behind: treat it as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _progress(name, cases, expected or {}) as show:
         _collect(events, report, show, options)
     code = exit_code(report, expected)

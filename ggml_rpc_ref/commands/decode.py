@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -41,10 +40,6 @@ def decode(
     as_json: AsJson = False,
 ) -> None:
     """Explain bytes of the protocol, field by field; 1: they break off or break a rule."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # by default they end us at once and leave temporary copies behind: treat them as Ctrl-C, unless nohup has them ignored
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
     raise typer.Exit(run(file, options(kind, role, proto, port, graph, full=full, as_json=as_json)))
 
 

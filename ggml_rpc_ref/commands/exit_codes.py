@@ -20,4 +20,4 @@ class ExitCode(IntEnum):
     OUR_FAULT = 5
     """A defect of this program."""
     INTERRUPTED = 130
-    """SIGINT or SIGTERM; 128 + SIGINT, as shells have it."""
+    """SIGINT, SIGTERM or SIGHUP; 128 + SIGINT, as shells have it."""

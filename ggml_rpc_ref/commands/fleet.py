@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -80,8 +79,6 @@ def judge_members(members: Sequence[Member], crew: Crew) -> dict[str, dict[str, 
     found = {member.name: row for member in members if (row := kept.find(member)) is not None}
     for name in found:
         print(f"{name}: judged before", file=sys.stderr, flush=True)
-    # by default SIGTERM would end us at once and leave the judges behind: treat it as Ctrl-C
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with closing(_events([member for member in members if member.name not in found], crew)) as events:
         for event in events:
             if isinstance(event, Heard):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
@@ -101,8 +100,6 @@ def fuzz(
         rate=rate or polite, shrink=shrink, feedback=not no_feedback,
         seeds=tuple(map(str, seeds or ())),
     )  # fmt: skip
-    # by default SIGTERM would end us at once and leave the server that we started behind: treat it as Ctrl-C
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     goal = Goal(spawn, target, MEMORY, not no_fork, options)
     with Report(as_json=as_json, directory=finds) as report:
         for event in run_on(dask, goal, Store(finds), jobs) if dask else run(goal, Store(finds), jobs):

@@ -18,6 +18,7 @@ from ggml_rpc_ref.commands.conform_client import conform_client
 from ggml_rpc_ref.commands.decode import decode
 from ggml_rpc_ref.commands.devices import devices
 from ggml_rpc_ref.commands.diff import diff, report
+from ggml_rpc_ref.commands.ending import as_ctrl_c
 from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.fuzz import fuzz
 from ggml_rpc_ref.commands.fuzz_client import fuzz_client
@@ -111,6 +112,7 @@ def main() -> None:
 
 
 def _run() -> None:
+    as_ctrl_c()
     try:
         app(standalone_mode=True)
     finally:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ggml_rpc_ref.commands.ending import POLITE, ending
+
 if TYPE_CHECKING:
     from ggml_rpc_ref.proxy.proxy import Proxy
 
@@ -51,14 +53,13 @@ def proxy(
 
 
 def run(proxy: Proxy) -> None:
-    """Forward until SIGINT or SIGTERM; a second signal ends the process at once."""
+    """Forward until SIGINT, SIGTERM or SIGHUP; a second signal ends the process at once."""
 
     def end(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)
         proxy.stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    ending(end, signal.SIGINT, *POLITE)
     log.info("forwarding %s to %s", proxy.endpoint, proxy.upstream)
     if not proxy.is_loopback:
         log.warning("the protocol has no authentication: anyone who can reach %s can use %s", proxy.endpoint, proxy.upstream)

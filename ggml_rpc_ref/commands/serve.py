@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ggml_rpc_ref.commands.ending import POLITE, ending
 from ggml_rpc_ref.commands.log import LogWriter, start_log, utc
 from ggml_rpc_ref.commands.options import LOOPBACK, Port
 from ggml_rpc_ref.commands.status import NAME, lines
@@ -99,7 +100,7 @@ def serve(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     as_json: Annotated[bool, typer.Option("--json", help="Log to stdout, one JSON object a line.")] = False,
 ) -> None:
-    """Serve ggml RPC until Ctrl-C or SIGTERM, which end it with exit code 0. SIGUSR1 logs what it is doing; so does `status`."""
+    """Serve ggml RPC until Ctrl-C, SIGTERM or SIGHUP, which end it with exit code 0. SIGUSR1 logs what `status` says."""
     set_blas_threads(threads)
     from ggml_rpc_ref.commands.parsing import parse_network, parse_size
     from ggml_rpc_ref.server.host import cache_directory, make_host
@@ -148,7 +149,7 @@ def set_blas_threads(threads: int) -> None:
 
 
 def run(server: Server, writer: LogWriter, *, as_json: bool = False) -> None:
-    """Announce what is served, and serve it until SIGINT or SIGTERM; a second signal ends the process at once."""
+    """Announce what is served, and serve it until SIGINT, SIGTERM or SIGHUP; a second signal ends the process at once."""
     ended_by: list[signal.Signals] = []
 
     def end(number: int, _: object) -> None:
@@ -156,8 +157,7 @@ def run(server: Server, writer: LogWriter, *, as_json: bool = False) -> None:
         signal.signal(number, signal.SIG_DFL)
         server.stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    ending(end, signal.SIGINT, *POLITE)
     if hasattr(signal, "SIGUSR1"):
         # the thread that accepts logs it: a signal handler may have interrupted the holder of a lock
         signal.signal(signal.SIGUSR1, lambda *_: server.call_soon(lambda: log_state(server)))

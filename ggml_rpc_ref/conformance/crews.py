@@ -70,7 +70,7 @@ class _Judge:
 
     def __init__(self, member: Member) -> None:
         context = multiprocessing.get_context("spawn")
-        self.member = member
+        self.member, self._interrupted = member, False
         self.end, theirs = context.Pipe(duplex=False)
         self._process = context.Process(target=_judge, args=(member, theirs))
         self._process.start()
@@ -78,6 +78,7 @@ class _Judge:
 
     def interrupt(self) -> None:
         """Tell it to end."""
+        self._interrupted = True
         if self._process.is_alive():
             self._process.terminate()
 
@@ -94,6 +95,8 @@ class _Judge:
     def lost(self) -> dict[str, Any]:
         """Return the row of a server whose judge has died."""
         self._process.join(PATIENCE)
+        if self._interrupted:  # before it could heed that
+            return row_of(self.member, Outcome.INTERRUPTED, "interrupted")
         why = f"the process that judged it ended with {self._process.exitcode}"
         return row_of(self.member, Outcome.TOOL_FAILED, why)
 
@@ -115,8 +118,9 @@ def _hear(running: dict[Connection, _Judge], deadline: float | None) -> Iterator
 
 
 def _judge(member: Member, out: Connection) -> None:
-    """Judge a server and pass on what comes; a SIGTERM of the parent's ends the run, and the parent alone heeds Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Judge a server and pass on what comes; a SIGTERM of the parent's ends the run, and the parent alone heeds the terminal."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # servers that we play refuse what a client does wrong, which is what is looked for
     logging.getLogger("ggml_rpc_ref.server").setLevel(logging.CRITICAL)

@@ -246,13 +246,14 @@ class Spawned:
 
 @contextlib.contextmanager
 def _signals_deferred() -> Iterator[None]:
-    """Defer SIGINT and SIGTERM until the child's pid is stored: a signal that ended us before would leave the child running."""
+    """Defer what ends us until the child's pid is stored: a signal before that would leave the child running."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers, and only it receives signals
         return
     deferred: list[int] = []
     before = {
-        number: signal.signal(number, lambda number, _: deferred.append(number)) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda number, _: deferred.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
         yield

@@ -105,8 +105,9 @@ def _listen(workers: list[Any], events: Any, merged: Merged, deadline: float = f
 
 
 def _work(goal: Goal, number: int, known: Collection[Key], events: Any) -> None:
-    """Have a campaign and pass its events on; it ends at a SIGTERM of the parent's, which alone heeds Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Have a campaign and pass its events on; it ends at a SIGTERM of the parent's, which alone heeds the terminal."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for event in goal.campaign(Store(known=dict.fromkeys(known))):
@@ -148,7 +149,8 @@ class Merged:
         """Take note that workers have died."""
         for number in numbers & self.running:
             self.running.discard(number)
-            self.why = self.why or f"worker {number} died"
+            if not self.is_interrupted:  # one that was told to end before it had begun says nothing
+                self.why = self.why or f"worker {number} died"
 
     def take(self, number: int, event: Event) -> Iterator[Event]:
         """Yield what a worker's event means for the whole."""

@@ -67,7 +67,11 @@ def require() -> None:
 
 def faults(kind: str, content: Any) -> Iterator[str]:
     """Yield a sentence for each place where the content of a file does not follow the schema of its kind."""
-    yield from (_sentence(error) for error in _validator(kind).iter_errors(content))
+    for error in _validator(kind).iter_errors(content):
+        # the library takes whatever our keyword ends with for a fault of the file, Ctrl-C included
+        if error.__cause__ is not None and not isinstance(error.__cause__, ValueError):
+            raise error.__cause__
+        yield _sentence(error)
 
 
 def _sentence(error: ValidationError) -> str:
