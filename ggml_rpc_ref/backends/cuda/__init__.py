@@ -11,7 +11,8 @@
     driver.py           the same of a real one, by pycuda
     compiler.py         nvcc, once for each architecture
 
-Everything but the last two runs in the tests on a GPU made of threads (tests/support/gpu).
+The tests run all of it on a GPU made of threads (tests/support/gpu); the last but one, which needs pycuda, on a stand-in for the
+driver's library.
 """
 
 from __future__ import annotations

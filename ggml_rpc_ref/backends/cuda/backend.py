@@ -174,7 +174,10 @@ class _Stretch:
         self._memory, self._nodes, self._device = memory, nodes, memory.device()
         with memory.watched(self._device):
             self._outcome = self._scratch(kinds)
-            self._parts = [self._device.record(launches) for launches in _parts(self._device, nodes, kinds, self._outcome)]
+            try:
+                self._parts = [self._device.record(launches) for launches in _parts(self._device, nodes, kinds, self._outcome)]
+            except MemoryError:
+                raise out_of_memory(nodes[0]) from None
 
     def _scratch(self, kinds: list[Kind]) -> int:
         """Return the address of OUTCOME bytes and the scratch memory behind them, which live as long as this object."""

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from threading import Lock
+from threading import RLock
 from typing import Final
 
 from ggml_rpc_ref.backends import DeviceFault
@@ -122,8 +122,10 @@ class CudaMemory:
     """
 
     def __init__(self, open_device: Callable[[], Device], limit: int | None = None) -> None:
-        self._open, self._limit, self._lock = open_device, limit, Lock()
+        # scratch memory is given back where Python frees a plan, which may be within any of the methods here
+        self._open, self._limit, self._lock = open_device, limit, RLock()
         self._device: Device | None = open_device()
+        self._is_gone = False  # no fresh context could be made, and that has been said
         self._used = self._scratch = 0
         self._idle: list[list[memoryview]] = []  # of the current context
         self.description = self._device.name
@@ -153,8 +155,15 @@ class CudaMemory:
         """
         with self._lock:
             if self._device is None:
-                self._device = self._open()
+                try:
+                    self._device = self._open()
+                except DeviceFault as fault:
+                    if not self._is_gone:
+                        log.error("no fresh context on %s, start the server again: %s", self.description, fault)
+                    self._is_gone = True
+                    raise
                 log.warning("a fresh context on %s", self._device.name)
+                self._is_gone = False
             return self._device
 
     def is_current(self, device: Device) -> bool:
@@ -172,7 +181,11 @@ class CudaMemory:
             with self.watched(device):
                 # a buffer of no bytes has an address of its own, too
                 address = device.allocate(max(1, size))
-                device.fill(address, 0, size)
+                try:
+                    device.fill(address, 0, size)
+                except MemoryError:  # not the context's end, so the bytes would stay
+                    device.release(address)
+                    raise
             return CudaAllocation(self, device, address, size)
         except (MemoryError, DeviceFault):
             with self._lock:
@@ -248,7 +261,10 @@ class CudaMemory:
             pieces = self._idle.pop() if self._idle else None
         if pieces is None:
             pieces = [device.pinned(PIECE) for _ in range(PIECES)]
-        yield pieces
-        with self._lock:
-            if self.is_current(device):
-                self._idle.append(pieces)
+        try:
+            yield pieces
+        finally:
+            # also where the peer leaves half way: what is under way has been waited for
+            with self._lock:
+                if self.is_current(device):
+                    self._idle.append(pieces)

@@ -71,7 +71,9 @@ def kept(sources: Sequence[Path], name: str, make: Callable[[Path], Path]) -> Pa
         make: makes it at a path that it gets.
     """
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"ggml-rpc-ref-emulated-{os.getuid()}"
+    # each checkout has its own: with other sources it would remove what this one is about to read
+    checkout = hashlib.sha256(bytes(HERE)).hexdigest()[:8]
+    folder = Path(tempfile.gettempdir()) / f"ggml-rpc-ref-emulated-{os.getuid()}-{checkout}"
     folder.mkdir(mode=0o700, exist_ok=True)
     made = folder / f"{digest}-{name}"
     # one process makes it, the others wait for what it makes
