@@ -4,6 +4,7 @@
     python bench/device_check.py --device cuda:1 --seconds 120 --json here.json
     python bench/device_check.py --pack FOLDER         a folder to carry to a machine without a network
     python bench/device_check.py --compile             compile every kernel for each architecture; say what each takes
+    python bench/device_check.py --install FOLDER      pycuda for this Python, to put on PYTHONPATH, also where there is no GPU
 
 Every part is one row of the table: right, wrong, or not done and why. The exit code is 1 where something is wrong.
 `--pack` needs CUDA's headers, a C++ compiler, a network, and the Python of the other machine (`--python`), to build pycuda for it;
@@ -26,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -311,14 +313,14 @@ def timed(backend: Cuda, node: Node, repeat: int, rounds: int) -> float:
 
 def figures(scale: int = 1) -> Iterator[tuple[str, Part]]:
     """Yield what is measured; `scale` divides the sizes, for a trial without a GPU."""
-    k = 4096 // scale
+    k, most = max(256, 4096 // scale), max(256, 8192 // scale)  # rows of Q4_K have whole blocks
     for rows in (1024, 14336, 65536):
         for weights in ("Q4_K", "Q5_0", "Q6_K", "Q8_0"):
             yield f"{weights} × vector, {k} × {rows // scale}", _vector(weights, k, rows // scale)
     for weights in ("F16", "BF16"):
         yield f"{weights} product, {8192 // scale}³", _square(weights, 8192 // scale)
     yield f"F16 product by mma.sync, {8192 // scale}³", lambda backend, _: _square("F16", 8192 // scale)(without_wgmma(backend), _)
-    yield f"Q4_K product, {8192 // scale}³", _square("Q4_K", 8192 // scale)
+    yield f"Q4_K product, {most}³", _square("Q4_K", most)
     yield f"attention over {32768 // scale} keys", _attention(32768 // scale, 2**30 // scale**2)
     yield f"attention of {512 // scale} queries over {4096 // scale}", _prompt(4096 // scale, 512 // scale)
     yield "upload", _upload
@@ -527,6 +529,16 @@ def build_pycuda(python: str, wheels: Path, build: Path) -> None:
     shutil.rmtree(build)
 
 
+def install(folder: Path) -> None:
+    """Build pycuda, and put it and what it needs into a folder; a half-finished one is no folder."""
+    with TemporaryDirectory(dir=folder.parent) as scratch:
+        wheels = Path(scratch) / "wheels"
+        build_pycuda(sys.executable, wheels, Path(scratch) / "build")
+        command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(Path(scratch) / "site")]
+        subprocess.run([*command, *map(str, wheels.glob("*.whl")), *NEEDED], check=True)
+        (Path(scratch) / "site").rename(folder)
+
+
 def pack(folder: Path, python: str) -> None:
     """Make the folder to carry: the repository's files, and pycuda with what it needs as wheels for that Python."""
     wheels, source = folder / "wheels", folder / "source"
@@ -559,11 +571,15 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=Path("device_check.json"))
     parser.add_argument("--pack", type=Path, metavar="FOLDER")
     parser.add_argument("--python", default="python3.12", help="for --pack: the other machine's Python")
+    parser.add_argument("--install", type=Path, metavar="FOLDER")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--sample", action="store_true", help="one case of each op and nothing else, for compute-sanitizer")
     options = parser.parse_args()
     if options.pack:
         pack(options.pack, options.python)
+        return 0
+    if options.install:
+        install(options.install)
         return 0
     try:
         rows = compile_all() if options.compile else run(options)

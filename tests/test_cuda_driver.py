@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -22,6 +24,7 @@ import numpy as np
 import pytest
 
 from bench import device_check
+from ggml_rpc_ref import upstream
 from ggml_rpc_ref.backends import DeviceFault
 from ggml_rpc_ref.backends.cuda import Cuda, compiler, driver
 from ggml_rpc_ref.backends.cuda.device import Launch, TensorMap
@@ -31,13 +34,15 @@ from ggml_rpc_ref.backends.cuda.memory import PIECE, PIECES, CudaMemory
 from ggml_rpc_ref.errors import Misuse, Violation
 from ggml_rpc_ref.ops.cases import cases_of
 from ggml_rpc_ref.ops.cases.case import Case, Operand
+from ggml_rpc_ref.server.host import make_host
+from ggml_rpc_ref.server.server import Server
 from tests.support.gpu.driver import ORDERS, StandIn, compiled, environment, fill_cache, lacking
 from tests.support.gpu.judge import judge
 from tests.test_plan import World
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
 
-INVALID_VALUE, OUT_OF_MEMORY, NO_DEVICE, ECC_UNCORRECTABLE, NOT_SUPPORTED = 1, 2, 100, 214, 801
+OUT_OF_MEMORY, ECC_UNCORRECTABLE, LAUNCH_FAILED, NOT_SUPPORTED = 2, 214, 719, 801
 """CUresult of cuda.h."""
 
 
@@ -438,6 +443,24 @@ def test_kernels_that_the_driver_does_not_take(stand_in: StandIn, monkeypatch: p
         Gpu(0)
 
 
+def test_a_trial_that_ends_more_than_its_context(
+    stand_in: StandIn, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The products by warpgroups that a Hopper is opened with: either they are done without, or the device is."""
+    stand_in.set("PROCESSORS", 1)
+    stand_in.fail("cuGraphLaunch", LAUNCH_FAILED)
+    backend = Cuda.on_device(0)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records if "wgmma" in record.getMessage()] == [
+        "a stand-in for a GPU computes products without wgmma"
+    ]
+    backend.memory.device().close()
+    stand_in.set("FAULT", "process")
+    stand_in.fail("cuGraphLaunch", LAUNCH_FAILED)
+    with pytest.raises(Misuse, match="can't be used here: cuda:0: cuCtxCreate failed: unspecified launch failure"):
+        Cuda.on_device(0)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -558,7 +581,7 @@ def test_no_room_for_a_recording_is_no_fault(gpu: Gpu, stand_in: StandIn) -> Non
 def test_ops_are_computed_as_the_oracle_has_them(stand_in: StandIn, capability: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few of each way that launches take: several kernels, scratch memory, shared memory, tensor maps."""
     names = ("ADD", "SOFT_MAX", "ARGSORT", "SUM", "GET_ROWS", "ROPE", "FLASH_ATTN_EXT", "MUL_MAT_ID")
-    monkeypatch.setattr(compiler, "ops", lambda: (*map(str.lower, names), "mul_mat"))
+    monkeypatch.setattr(compiler, "ops", lambda: (*map(str.lower, names), "mul_mat"))  # the others take long to compile
     stand_in.set("CAPABILITY", capability)
     fill_cache(capability)
     gpu = Gpu(0)
@@ -713,3 +736,73 @@ def test_a_fault_while_others_use_the_device(stand_in: StandIn, cards: Cards) ->
     fresh = memory.allocate(100)
     assert fresh is not None
     fresh.free()
+
+
+# ------------------------------------------------------------------------------------------------------ a whole server
+
+
+@contextmanager
+def serving(folder: Path, room: str = "256M", **settings: object) -> Iterator[str]:
+    """A server process whose two devices are the stand-in's; its address. It must end well, and say nothing to stderr."""
+    command = [sys.executable, "-m", "ggml_rpc_ref", "serve", "-d", "cuda:0,cuda:1", "-p", "0", "-m", room, "--json"]
+    given = environment(folder, devices=2, processors=2, **settings)
+    log, errors = folder / "log", folder / "errors"
+    with log.open("w") as out, errors.open("w") as err:
+        process = subprocess.Popen(command, env=given, stdout=out, stderr=err)
+    try:
+        while not (lines := log.read_text().splitlines(keepends=True)) or not lines[0].endswith("\n"):
+            assert process.poll() is None, errors.read_text()
+            time.sleep(0.05)
+        yield json.loads(lines[0])["endpoint"]
+        process.terminate()
+        assert (process.wait(60), errors.read_text()) == (0, "")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("order", ["late", "early", "7"])
+def test_a_server_is_conformant(stand_in: StandIn, tmp_path: Path, order: str) -> None:
+    """What touches memory and what computes; several clients at a time."""
+    patterns = ("data.*", "buffer.*", "graph.computes*", "graph.recompute*", "op:MUL_MAT", "op:SOFT_MAX")
+    only = [word for pattern in patterns for word in ("--only", pattern)]
+    with serving(tmp_path, order=order) as address:
+        command = [sys.executable, "-m", "ggml_rpc_ref", "conform", address, "-j", "4", "--timeout", "60", *only]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert " FAIL" not in done.stdout
+    assert not [line for line in (tmp_path / "log").read_text().splitlines() if json.loads(line)["level"] == "error"]
+
+
+@pytest.mark.models
+@pytest.mark.upstream
+def test_a_stock_client_runs_a_real_model(stand_in: StandIn, upstream_build: object, tmp_path: Path) -> None:
+    """Gemma 3 270M, two tokens: a minute and a half."""
+    said = []
+    with Server(make_host("native")) as server, serving(tmp_path, room="1G") as address:
+        for rpc in (server.endpoint, address):
+            said += upstream.generate_each("3.6.1", rpc=rpc, model=upstream.find_model(), runs=[("The", None)], n_predict=2)
+    assert said[0].tokens == said[1].tokens
+
+
+def test_the_command_backends_names_the_gpu(stand_in: StandIn, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ggml_rpc_ref", "backends"], env=environment(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cuda" in done.stdout
+
+
+def test_all_of_the_device_check_runs(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it measures means nothing here, and compute-sanitizer and a model take a GPU."""
+    stand_in.set("PROCESSORS", 2)
+    timed = device_check.timed
+    monkeypatch.setattr(device_check, "timed", lambda backend, node, repeat, rounds: timed(backend, node, 2, 1))
+    backend = Cuda.on_device(0)
+    parts = [part for part in device_check.parts("cuda:0", 256) if part[0] not in ("Gemma 3 270M", "compute-sanitizer")]
+    # each share is enough for a few of what there is to judge
+    chosen = [(name, part, 0.02 if share > 0.1 else share) for name, part, share in parts]
+    rows = list(device_check.check(backend, chosen, 300))
+    assert {row.part: row.text for row in rows if row.state not in ("right", "measured")} == {}
+    assert len(rows) == len(parts) > 20
+    backend.memory.device().close()

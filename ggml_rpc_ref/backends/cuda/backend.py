@@ -95,6 +95,7 @@ class Cuda:
         try:
             backend = cls(CudaMemory(lambda: Gpu(index), limit), name)
             backend.try_wgmma()
+            backend.memory.device()  # a fault of the trial may be one that the process can't recover from
             return backend
         except DeviceFault as fault:
             raise Misuse(f"the device {name!r} can't be used here: {fault}") from None

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from mmap import mmap
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any
 from weakref import finalize
 
@@ -189,6 +189,7 @@ class Gpu:
             raise DeviceFault(f"cuda:{index}: no room for a context: {error}") from None
         self._functions: dict[tuple[str, str], Any] = {}
         self._shared: dict[tuple[str, str], int] = {}
+        self._asking = Lock()
         self._idle: list[Any] = []
         self._dropped: deque[int] = deque()
 
@@ -300,10 +301,11 @@ class Gpu:
         if key not in self._functions:
             self._functions[key] = self._modules[launch.op].get_function(PREFIX + launch.kernel)
         function = self._functions[key]
-        # never less than before: recorded launches of it may have more
-        if launch.shared > self._shared.get(key, MOST_SHARED):
-            function.set_attribute(self._cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, launch.shared)
-            self._shared[key] = launch.shared
+        # never less than before, in no order of threads: recorded launches of it may have more
+        with self._asking:
+            if launch.shared > self._shared.get(key, MOST_SHARED):
+                function.set_attribute(self._cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, launch.shared)
+                self._shared[key] = launch.shared
         return function
 
     def tensor_map(self, address: int, of: TensorMap) -> bytes:

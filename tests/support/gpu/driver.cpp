@@ -210,6 +210,14 @@ unsigned most_shared()
 
 bool answers_always() { return setting("STICKY", "work") == "all"; }
 
+/* Whether an error is a fault of the context, by what cuda.h says of it: all later calls answer with it. */
+bool stays(CUresult error)
+{
+    return error == CUDA_ERROR_ILLEGAL_ADDRESS || error == CUDA_ERROR_MISALIGNED_ADDRESS || error == CUDA_ERROR_LAUNCH_FAILED;
+}
+
+void fail(context *c, CUresult error, const std::string &what);
+
 /* One call: what every function does first. `at` is the context that it uses, if it needs one. */
 class call {
   public:
@@ -234,6 +242,8 @@ class call {
         } else if (planned != to_fail.end()) {
             error = planned->second;
             to_fail.erase(planned);
+            if (at && at->alive && stays(error))
+                fail(at, error, std::string(name) + " was told to fail");
         } else if (needs != NOTHING && !at) {
             error = CUDA_ERROR_INVALID_CONTEXT;
         } else if (needs != NOTHING && !at->alive) {
