@@ -15,6 +15,8 @@ import pytest
 import ggml_rpc_ref
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.commands import main as cli
+from ggml_rpc_ref.commands.exit_codes import ExitCode
+from ggml_rpc_ref.commands.serve import offering
 from ggml_rpc_ref.errors import Misuse, Violation
 from tests.support.command import run_command
 
@@ -239,3 +241,59 @@ def test_no_help_is_written_in_brackets() -> None:
 def test_a_full_disk_has_a_sentence(words: list[str]) -> None:
     done = run_command(*words, stdout=Path("/dev/full"))
     assert (done.returncode, done.stderr) == (2, "ggml-rpc-ref: standard output: No space left on device\n")
+
+
+# ------------------------------------------------------------------------------------------- streams that others have closed
+
+
+def in_shell(line: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of a shell, in which `ggml-rpc-ref` is the command; its exit status is the command's in a pipeline, too."""
+    command = f'set -o pipefail; ggml-rpc-ref() {{ "{sys.executable}" -m ggml_rpc_ref "$@"; }}; {line}'
+    return subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=120, env={**os.environ, **environ}, check=False
+    )
+
+
+CLOSED = ("<&-", ">&-", "2>&-")
+
+
+@pytest.mark.parametrize(
+    "words", ["probe {}", "status", "backends", "devices {}", "conform {} --only device.count", "show MUL_MAT", "--version"]
+)
+@pytest.mark.parametrize("stream", [0, 1, 2])
+def test_a_stream_that_is_closed_is_one_that_nobody_reads(
+    words: str, stream: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As cron jobs and daemons close them."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with ggml_rpc_ref.Server(memory=2**24) as server, offering(server):
+        line = words.format(server.endpoint)
+        said = in_shell(f"ggml-rpc-ref {line}")
+        closed = in_shell(f"ggml-rpc-ref {line} {CLOSED[stream]}")
+    assert (closed.returncode, said.returncode) == (0, 0), closed.stderr
+    assert bool(closed.stdout) == (stream != 1)
+    assert bool(closed.stderr) == (bool(said.stderr) and stream != 2)
+
+
+def test_what_is_opened_does_not_take_the_number_of_a_closed_stream() -> None:
+    """A library that prints to standard error would else write into a socket, or a recording."""
+    ours = "import os, sys; from ggml_rpc_ref.commands.output import open_streams; open_streams(); print(os.open('/', 0))"
+    line = f'"{sys.executable}" -c "{ours}; print(5, file=sys.stderr)" <&- 2>&-'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert int(done.stdout) > 2  # and the 5, which is for standard error, is not in it
+
+
+@pytest.mark.parametrize("words", ["show MUL_MAT", "cases list", "conform {} --only 'device.*' --json", "vectors list"])
+def test_a_reader_that_leaves_is_no_verdict(words: str) -> None:
+    """Exit code 1 would say that a server breaks a rule."""
+    with ggml_rpc_ref.Server(memory=2**24) as server:
+        done = in_shell(f"ggml-rpc-ref {words.format(server.endpoint)} | true")
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, ExitCode.READER_LEFT)
+
+
+def test_a_report_is_written_whatever_becomes_of_standard_output(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    done = run_command("conform", "--only", "device.count", "--json", "--report", report, stdout=Path("/dev/full"))
+    assert done.returncode == 2
+    assert json.loads(report.read_text())["exit_status"] == 0

@@ -232,11 +232,13 @@ def report_on(
     with _progress(name, cases, expected or {}) as show:
         _collect(events, report, show, options)
     code = exit_code(report, expected)
-    if options.as_json:
-        print(json.dumps(as_json(report, code, expected), indent=1))
-    else:
-        print("\n".join(verdict_lines(report, expected, summary(report.results), verbose=options.verbose)))
-    options.writing.write(report, code, expected)
+    try:
+        if options.as_json:
+            print(json.dumps(as_json(report, code, expected), indent=1))
+        else:
+            print("\n".join(verdict_lines(report, expected, summary(report.results), verbose=options.verbose)))
+    finally:  # whatever becomes of standard output: the run may have taken an hour
+        options.writing.write(report, code, expected)
     if report.is_interrupted:
         print_error("interrupted")
     return code

@@ -16,7 +16,7 @@ import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.options import AsJson
-from ggml_rpc_ref.commands.output import discard_output, is_coloured, print_error
+from ggml_rpc_ref.commands.output import discard_output, is_closed, is_coloured, print_error
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.spec.versions import DEFAULT
 
@@ -98,7 +98,7 @@ def _copied(stream: BinaryIO, name: str, options: Options) -> ExitCode:
 
 
 def _show(decoded: Decoded, options: Options) -> ExitCode:
-    if sys.stdout is None:
+    if is_closed():
         raise Misuse("can't write: standard output is closed")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal's encoding may lack "…"

@@ -21,3 +21,5 @@ class ExitCode(IntEnum):
     """A defect of this program."""
     INTERRUPTED = 130
     """SIGINT, SIGTERM or SIGHUP; 128 + SIGINT, as shells have it."""
+    READER_LEFT = 141
+    """Whoever read standard output has left before all was said, `head` for instance; 128 + SIGPIPE. It is no verdict."""

@@ -7,9 +7,10 @@ Messages go to standard error, results to standard output. The modules of the co
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ggml_rpc_ref.commands import cases, upstream, vectors
 from ggml_rpc_ref.commands.backends import backends
@@ -24,7 +25,7 @@ from ggml_rpc_ref.commands.fuzz import fuzz
 from ggml_rpc_ref.commands.fuzz_client import fuzz_client
 from ggml_rpc_ref.commands.gen import gen
 from ggml_rpc_ref.commands.interop import interop
-from ggml_rpc_ref.commands.output import discard_output, fail
+from ggml_rpc_ref.commands.output import discard_output, fail, open_streams
 from ggml_rpc_ref.commands.probe import probe
 from ggml_rpc_ref.commands.proxy import proxy
 from ggml_rpc_ref.commands.replay import replay
@@ -35,8 +36,22 @@ from ggml_rpc_ref.commands.skew import skew
 from ggml_rpc_ref.commands.status import status
 from ggml_rpc_ref.errors import Damaged, Misuse, Unsupported, Violation
 
+
+class _Commands(TyperGroup):
+    """All commands; where the reader leaves, they end before typer would end them with 1, which is a verdict."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run one."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            discard_output()
+            raise typer.Exit(ExitCode.READER_LEFT) from None
+
+
 app = typer.Typer(
     name="ggml-rpc-ref",
+    cls=_Commands,
     help="The reference for ggml's RPC protocol: serve it, probe it, judge a server's conformance.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -90,6 +105,7 @@ app.add_typer(vectors.app, name="vectors")
 
 def main() -> None:
     """Run the command line; every failure is one sentence on stderr and a documented exit code, never a traceback."""
+    open_streams()
     try:
         _run()
     except Damaged as error:
@@ -98,8 +114,6 @@ def main() -> None:
         fail(str(error), ExitCode.USAGE)
     except Violation as error:
         fail(f"the peer broke the protocol: {error}", ExitCode.UNREACHABLE)
-    except BrokenPipeError:
-        discard_output()  # the reader has seen enough, for instance `head`
     except (ConnectionError, TimeoutError) as error:
         fail(str(error), ExitCode.UNREACHABLE)
     except OSError as error:
@@ -116,5 +130,7 @@ def _run() -> None:
     try:
         app(standalone_mode=True)
     finally:
-        if sys.stdout is not None:
+        try:
             sys.stdout.flush()  # here, where a full disk becomes a sentence, not at the interpreter's end, where it is a traceback
+        except BrokenPipeError:
+            discard_output()  # all is done, and the exit code is known

@@ -12,6 +12,29 @@ import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
 
+STANDARD_ERROR = 2
+"""The last number of a standard stream."""
+
+
+def open_streams() -> None:
+    """Give each standard stream that the caller has closed the null device.
+
+    Else what is opened next, a socket or a recording, would take its number and get what libraries print there, and `print` would
+    send the sentences for a standard error that is closed to standard output.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        pass
+    os.close(number)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for as long as the process lives)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def is_closed() -> bool:
+    """Whether the caller has closed standard output."""
+    return sys.stdout is None or sys.stdout.name == os.devnull
+
 
 def print_error(sentence: object) -> None:
     """Print one sentence to standard error, under the program's name."""
