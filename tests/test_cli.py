@@ -297,3 +297,53 @@ def test_a_report_is_written_whatever_becomes_of_standard_output(tmp_path: Path)
     done = run_command("conform", "--only", "device.count", "--json", "--report", report, stdout=Path("/dev/full"))
     assert done.returncode == 2
     assert json.loads(report.read_text())["exit_status"] == 0
+
+
+# ------------------------------------------------------------------------------------------------- what a shell makes of it
+
+
+@pytest.mark.parametrize(
+    ("words", "which"),
+    [
+        (("conform", ""), "HOST:PORT"),
+        (("conform", "--spawn", ""), "--spawn"),
+        (("fuzz", "--max-time", "0.1", ""), "HOST:PORT"),
+        (("fuzz", "--max-time", "0.1", "--spawn", ""), "--spawn"),
+        (("vectors", "play", ""), "HOST:PORT"),
+        (("replay", "/none", ""), "HOST:PORT"),
+    ],
+)
+def test_a_variable_that_is_not_set_is_no_server(words: tuple[str, ...], which: str) -> None:
+    """`conform "$SERVER"` judged our own, and found it right."""
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"ggml-rpc-ref: {which} is empty: name a server, or leave it out\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fuzz", "--max-time", "0.1", "--finds"),
+        ("fuzz-client", "--finds", "{}", "--", "false", "{endpoint}"),
+        ("conform", "--only", "device.count", "--reproduce"),
+    ],
+)
+def test_a_directory_that_can_not_be_written_is_named_before_the_run(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Hours later there is something to write."""
+    (tmp_path / "file").touch()
+    place = str(tmp_path / "file")
+    line = [place if word == "{}" else word for word in words] if "{}" in words else [*words, place]
+    done = run(*line)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"ggml-rpc-ref: can't write {place}: File exists\n"
+
+
+def test_a_full_disk_is_not_said_to_be_standard_output() -> None:
+    done = run("proxy", "--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:1", "--record", "/dev/full")
+    assert done.returncode == 2
+    assert done.stderr == "ggml-rpc-ref: can't write the recording /dev/full: No space left on device\n"
+
+
+def test_a_terminal_obeys_no_file_name() -> None:
+    done = run("decode", "a\x1b[31mb")
+    assert done.stderr == "ggml-rpc-ref: can't read a\\x1b[31mb: No such file or directory\n"

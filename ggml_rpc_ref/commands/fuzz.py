@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import AsJson, Listing, Spawn
+from ggml_rpc_ref.commands.options import AsJson, Listing, Spawn, server_named
 from ggml_rpc_ref.commands.output import print_error
+from ggml_rpc_ref.commands.writing import make_directory
 from ggml_rpc_ref.errors import Misuse
 
 PROFILES = {"quick": 20.0, "ci": 120.0, "night": 8 * 3600.0}
@@ -23,7 +24,12 @@ POLITE = 200.0
 
 def fuzz(
     target: Annotated[
-        str, typer.Argument(metavar="[HOST:PORT]", help="A server that is running; without it our own is started and fuzzed.")
+        str,
+        typer.Argument(
+            metavar="[HOST:PORT]",
+            callback=server_named,
+            help="A server that is running; without it our own is started and fuzzed.",
+        ),
     ] = "",
     spawn: Spawn = "",
     seed: Annotated[str, typer.Option(help="Of all choices; the same seed makes the same sessions.")] = "0",
@@ -100,6 +106,8 @@ def fuzz(
         rate=rate or polite, shrink=shrink, feedback=not no_feedback,
         seeds=tuple(map(str, seeds or ())),
     )  # fmt: skip
+    if finds is not None:
+        make_directory(finds)
     goal = Goal(spawn, target, MEMORY, not no_fork, options)
     with Report(as_json=as_json, directory=finds) as report:
         for event in run_on(dask, goal, Store(finds), jobs) if dask else run(goal, Store(finds), jobs):

@@ -14,6 +14,7 @@ from ggml_rpc_ref.commands.exit_codes import ExitCode
 from ggml_rpc_ref.commands.log import servers_unlogged
 from ggml_rpc_ref.commands.options import AsJson
 from ggml_rpc_ref.commands.output import print_error
+from ggml_rpc_ref.commands.writing import make_directory
 
 
 def fuzz_client(
@@ -36,6 +37,8 @@ def fuzz_client(
     from ggml_rpc_ref.spec.versions import DEFAULT
 
     version = parse_version(proto) if proto else DEFAULT
+    if finds is not None:
+        make_directory(finds)
     lies = [parse_lie(text, version) for text in lie or []]
     known: dict[tuple[str, ...], Behaviour] = {}
     results: Counter[str] = Counter()

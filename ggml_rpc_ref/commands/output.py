@@ -33,12 +33,14 @@ def open_streams() -> None:
 
 def is_closed() -> bool:
     """Whether the caller has closed standard output."""
-    return sys.stdout is None or sys.stdout.name == os.devnull
+    return sys.stdout is None or getattr(sys.stdout, "name", "") == os.devnull
 
 
 def print_error(sentence: object) -> None:
     """Print one sentence to standard error, under the program's name."""
-    typer.echo(f"ggml-rpc-ref: {sentence}", err=True)
+    # a file's name, or what a server says, may hold control characters, which a terminal would obey
+    plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in str(sentence))
+    typer.echo(f"ggml-rpc-ref: {plain}", err=True)
 
 
 def fail(sentence: str, code: ExitCode) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ggml_rpc_ref.commands.exit_codes import ExitCode
-from ggml_rpc_ref.commands.options import AsJson, Spawn
+from ggml_rpc_ref.commands.options import AsJson, Spawn, server_named
 from ggml_rpc_ref.commands.output import print_error, print_json
 from ggml_rpc_ref.errors import Damaged, Misuse
 
@@ -19,7 +19,7 @@ def replay(
         Path,
         typer.Argument(metavar="FILE", help="What `fuzz --finds`, `conform --reproduce` or `conform-client --reproduce` wrote."),
     ],
-    target: Annotated[str, typer.Argument(metavar="[HOST:PORT]", help="A server that is running.")] = "",
+    target: Annotated[str, typer.Argument(metavar="[HOST:PORT]", callback=server_named, help="A server that is running.")] = "",
     client: Annotated[
         str,
         typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,9 @@ class Writing:
         for path in (*self.reports, *([self.expect] if self.expect else [])):
             if not path.absolute().parent.is_dir():
                 raise Misuse(f"can't write {path}: there is no directory {path.parent}")
+
+        if self.reproduce is not None:
+            make_directory(self.reproduce)
 
     def write(self, report: Report, code: ExitCode, expected: Mapping[str, Expected] | None) -> None:
         """Write everything.
@@ -97,6 +101,20 @@ def formed(suffix: str, runs: list[Any]) -> str:
     return html.render(runs)
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory, unless it is there, and find out whether files can be written into it, before a run of hours.
+
+    Raises:
+        Misuse: where not.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise Misuse(f"can't write {path}: {error.strerror}") from None
+
+
 def write_file(path: Path, text: str) -> None:
     """Write a file.
 
@@ -112,10 +130,6 @@ def write_file(path: Path, text: str) -> None:
 def _write_reproducers(directory: Path, report: Report) -> None:
     from ggml_rpc_ref.conformance import NO_FAULT
 
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Misuse(f"can't write {directory}: {error.strerror}") from None
     assert report.facts is not None or not report.results
     for result in report.results:
         if result.verdict in NO_FAULT or report.facts is None:

@@ -126,7 +126,7 @@ class Recorder:
     Each chunk is one write to the file, so what passed before a crash is in it.
 
     Raises:
-        Misuse: where the file can't be opened.
+        Misuse: where the file can't be opened or takes nothing.
     """
 
     def __init__(
@@ -148,7 +148,11 @@ class Recorder:
         except OSError as error:
             raise Misuse(f"can't write the recording {path}: {error.strerror}") from None
         self._start, self._now = time.monotonic_ns(), 0
-        self._put(MAGIC, json.dumps(asdict(header)).encode() + b"\n")
+        try:
+            self._put(MAGIC, json.dumps(asdict(header)).encode() + b"\n")
+        except OSError as error:  # the disk is full
+            self.close()
+            raise Misuse(f"can't write the recording {path}: {error.strerror}") from None
 
     def __enter__(self) -> Self:
         return self
