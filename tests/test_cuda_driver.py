@@ -354,6 +354,56 @@ def test_a_context_ends_when_its_last_user_has_left(stand_in: StandIn) -> None:
     assert stand_in.count("contexts") == 0
 
 
+def test_a_context_ends_where_another_one_is_current(stand_in: StandIn) -> None:
+    """As where a collection of garbage in the midst of a call finds a GPU that nobody holds."""
+    stand_in.set("DEVICES", 2)
+    one, two = Gpu(0), Gpu(1)
+    address = two.allocate(100)
+    with two._here() as cuda:
+        one.close()
+        with two._here():
+            pass
+        assert cuda.mem_get_info()[0] == 2**32 - 256
+        assert stand_in.count("current") == 1
+    two.release(address)
+    two.close()
+
+
+@pytest.mark.parametrize("where", ["here", "in a thread"])
+def test_a_context_that_cannot_even_be_made_current_ends(stand_in: StandIn, where: str, tmp_path: Path) -> None:
+    """In a process of its own: what pycuda has of it stays until then."""
+    act = "gpu.close()" if where == "here" else "Thread(target=gpu.close).start()"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FAILED.format(path=str(compiled()), act=act)],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+FAILED = """
+from threading import Thread
+from ggml_rpc_ref.backends import DeviceFault
+from ggml_rpc_ref.backends.cuda.driver import Gpu
+from tests.support.gpu.driver import StandIn
+here = StandIn({path!r})
+gpu = Gpu(0)
+gpu.begin_upload(gpu.allocate(100), gpu.pinned(100))
+here.fail("cuMemGetInfo_v2", 719)
+try:
+    gpu.memory()
+except DeviceFault:
+    here.set("STICKY", "all")
+    {act}
+while here.count("contexts"):
+    pass
+print(here.count("contexts"))
+"""
+
+
 def test_pinned_memory_outlives_its_context(stand_in: StandIn) -> None:
     """A connection's thread still receives into it when another one sees the device fail."""
     gpu = Gpu(0)
@@ -706,8 +756,10 @@ def test_a_fault_after_which_the_process_must_be_started_again(
     assert "cuCtxCreate failed: an illegal memory access was encountered" in said[0]
 
 
-def test_a_fault_while_others_use_the_device(stand_in: StandIn, cards: Cards) -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_fault_while_others_use_the_device(stand_in: StandIn, cards: Cards, order: str) -> None:
     """Threads that copy, allocate and receive at that moment end with it too; nobody touches what is gone."""
+    stand_in.set("ORDER", order)
     memory, leave = cards.memories[0], Event()
     ended: list[str] = []
 
