@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ctypes.util import find_library
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -523,6 +524,16 @@ def test_serve_says_in_a_sentence_why_not(stand_in: StandIn, tmp_path: Path, set
     done = subprocess.run(command, env=environment(tmp_path, **settings), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [f"ggml-rpc-ref: the device 'cuda' can't be used here: {says}"]
+
+
+@pytest.mark.skipif(find_library("cuda") is not None, reason="this machine has NVIDIA's driver")
+def test_pycuda_without_a_driver_is_refused_in_a_sentence(stand_in: StandIn, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ggml_rpc_ref", "serve", "-d", "cuda", "-p", "0"]
+    without = {name: value for name, value in environment(tmp_path).items() if name != "LD_LIBRARY_PATH"}
+    done = subprocess.run(command, env=without, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "can't be loaded, for want of NVIDIA's driver most likely: libcuda.so.1" in done.stderr
 
 
 # -------------------------------------------------------------------------------------------------------------- kernels
