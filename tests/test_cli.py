@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -347,3 +348,29 @@ def test_a_full_disk_is_not_said_to_be_standard_output() -> None:
 def test_a_terminal_obeys_no_file_name() -> None:
     done = run("decode", "a\x1b[31mb")
     assert done.stderr == "ggml-rpc-ref: can't read a\\x1b[31mb: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EMFILE, "the system: Too many open files"),
+        (errno.ENOMEM, "the system: Cannot allocate memory"),
+        (errno.ENOSPC, "standard output: No space left on device"),
+        (errno.EIO, "standard output: Input/output error"),
+    ],
+)
+def test_what_the_system_lacks_is_not_standard_outputs_fault(
+    number: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And where no descriptor is left, none can be opened to say so."""
+
+    def failing(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cli, "app", failing)
+    monkeypatch.setattr(cli, "open_streams", lambda: None)
+    monkeypatch.setattr(cli, "as_ctrl_c", lambda: None)
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"ggml-rpc-ref: {said}\n")

@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -128,3 +129,16 @@ def test_no_thread_is_left_after_the_end() -> None:
             said(sock)  # one waits, one is in a conversation when the listener ends
             echoes.shutdown()
             assert threading.active_count() == before
+
+
+def test_a_burst_of_connections_waits_in_the_kernel(echoes: Echoes) -> None:
+    """Where its queue is full, a connection is tried again after a second, perhaps that of a peer who made one only."""
+    most = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    if most < 512:
+        pytest.skip(f"this system queues {most} connections at most")
+    with contextlib.ExitStack() as stack:
+        busy = threading.Event()
+        echoes.call_soon(busy.wait)  # whoever accepts is at something else
+        stack.callback(busy.set)
+        for _ in range(300):
+            stack.enter_context(socket.create_connection(parse_endpoint(echoes.endpoint), timeout=30))

@@ -6,6 +6,7 @@ Messages go to standard error, results to standard output. The modules of the co
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated, Any
 
@@ -35,6 +36,9 @@ from ggml_rpc_ref.commands.show import show
 from ggml_rpc_ref.commands.skew import skew
 from ggml_rpc_ref.commands.status import status
 from ggml_rpc_ref.errors import Damaged, Misuse, Unsupported, Violation
+
+LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+"""What is said where the system has no more descriptors, memory or processes to give."""
 
 
 class _Commands(TyperGroup):
@@ -118,7 +122,9 @@ def main() -> None:
         fail(str(error), ExitCode.UNREACHABLE)
     except OSError as error:
         discard_output()
-        fail(f"{error.filename or 'standard output'}: {error.strerror or error}", ExitCode.USAGE)
+        # without a file's name it came of printing, unless the system lacks what has nothing to do with that
+        what = error.filename or ("the system" if error.errno in LACKING else "standard output")
+        fail(f"{what}: {error.strerror or error}", ExitCode.USAGE)
     except KeyboardInterrupt:
         fail("interrupted", ExitCode.INTERRUPTED)
     except Exception as error:

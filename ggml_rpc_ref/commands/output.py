@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -61,4 +62,5 @@ def is_coloured() -> bool:
 
 def discard_output() -> None:
     """Discard what is still buffered for standard output, so that the interpreter does not complain about it when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError):  # no descriptor is left for that
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

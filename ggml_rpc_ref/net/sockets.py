@@ -9,8 +9,11 @@ from typing import Any, Final
 from ggml_rpc_ref.errors import Misuse
 from ggml_rpc_ref.net.stream import Endpoint
 
-BACKLOG: Final = 128
-"""Connections that the kernel completes before they are accepted; upstream's is 1 (SEC-37)."""
+BACKLOG: Final = 4096
+"""Connections that the kernel completes before they are accepted, as many as it allows; upstream's is 1 (SEC-37).
+
+Where they are too few, whoever connects next, perhaps not the one that made so many, waits a second for its second try.
+"""
 
 
 def address_text(address: Any) -> str:
