@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
+import pty
 import re
 import shlex
 import signal
@@ -816,6 +818,21 @@ def test_a_signal_ends_the_server_too(number: signal.Signals) -> None:
         assert process.wait(30) == 130
     assert found
     assert not Path(f"/proc/{found[0]}").exists()
+
+
+def test_a_terminal_that_is_closed_costs_no_report(tmp_path: Path) -> None:
+    """Nothing can be said to it any more."""
+    report = tmp_path / "report.json"
+    words = ["conform", "--spawn", shlex.join([*FAKE, "hang-all"]), "--timeout", "60", "--report", str(report)]
+    process, terminal = pty.fork()
+    if not process:
+        os.execv(sys.executable, [sys.executable, "-m", "ggml_rpc_ref", *words])
+    children = Path(f"/proc/{process}/task/{process}/children")
+    while not children.read_text():  # the server, which is started once the run has begun
+        time.sleep(0.02)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    assert json.loads(report.read_text())["exit_status"] == 130
 
 
 def test_a_server_that_ends_at_once_is_tried_on_another_port() -> None:
