@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import ggml_rpc_ref
 from ggml_rpc_ref import golden as vectors
 from ggml_rpc_ref import upstream
 from ggml_rpc_ref.conformance import Given, Options, run
@@ -30,6 +31,7 @@ from ggml_rpc_ref.golden.omitted import Files
 from ggml_rpc_ref.golden.session import Labels, faults, make
 from ggml_rpc_ref.net.stream import parse_endpoint
 from ggml_rpc_ref.protocol.fnv import definition
+from ggml_rpc_ref.proxy.proxy import Proxy
 from ggml_rpc_ref.server.host import make_host
 from ggml_rpc_ref.server.server import Server
 from ggml_rpc_ref.spec.versions import PROFILES, Version
@@ -905,3 +907,35 @@ def test_the_command_on_what_is_damaged(tmp_path: Path) -> None:
         ran = command(*arguments)
         assert (ran.returncode, ran.stdout, words in ran.stderr, "Traceback" in ran.stderr) == (code, "", True, False)
         assert len(ran.stderr.splitlines()) == 1
+
+
+def test_rows_that_were_moved_are_played_again(tmp_path: Path) -> None:
+    """SET_TENSOR_2D and GET_TENSOR_2D of 8.0.0: what was written or computed is compared, row by row, and nothing else."""
+    path = tmp_path / "rows.rec"
+    with ggml_rpc_ref.Server(memory=2**24, proto="8.0.0") as server:
+        with (
+            Recorder(path, protocol="8.0.0") as recorder,
+            Proxy(parse_endpoint(server.endpoint), recorder=recorder) as proxy,
+            ggml_rpc_ref.connect(proxy.endpoint, timeout=30) as client,
+        ):
+            device = client.devices[0]
+            x = device.empty("F32", (4, 4))
+            x.write_rows(np.arange(4, dtype=np.float32), 2, 32)  # the first two elements of the rows 0 and 2
+            assert x.read_rows(8, 2, 32).view(np.float32).tolist() == [[0, 1], [2, 3]]
+            x.read_rows(16, 2, 32)  # with the other two of each, which nobody has written
+            y = device.tensor(np.ones((4, 4), np.float32)) + 1
+            y.read_rows(4, 4, 16)
+        session = make(path, Labels())
+        check_bytes(path, session.content)
+        said = [step[3] for step in map(shown, session.content["steps"]) if step[1:3] == ("GET_TENSOR_2D", "receive")]
+        vector = tmp_path / "rows.json"
+        vector.write_text(session.text)
+        (again,) = play.cases(vector, session.content)
+        results = run(Given(parse_endpoint(server.endpoint)), [again], Options(timeout=20)).results
+        assert [str(result.verdict) for result in results] == ["PASS"]
+    nobodys, two = {"any": "0000000000000000"}, {"values": "00000040", "type": "F32", "nmse": 5e-4}
+    assert said == [
+        ["1000000000000000000000000000803f0000004000004040"],
+        ["2000000000000000000000000000803f", nobodys, "0000004000004040", nobodys],
+        ["1000000000000000", two, two, two, two],
+    ]

@@ -33,11 +33,13 @@ from ggml_rpc_ref.spec.messages import (
     GetDeviceMemoryReply,
     GetMaxSizeReply,
     GetTensor,
+    GetTensor2d,
     GraphCompute,
     GraphRecompute,
     MemsetTensor,
     RpcTensor,
     SetTensor,
+    SetTensor2d,
     SetTensorHash,
     carries_data,
     command_name,
@@ -45,6 +47,9 @@ from ggml_rpc_ref.spec.messages import (
 
 NMSE: Final = 5e-4
 """The limit for computed numbers: what test-backend-ops of the 3.6.1 release allows for MUL_MAT."""
+
+MOST_ROWS: Final = 2**16
+"""Rows of one request that are followed one by one; a recording may claim any number."""
 
 
 @dataclass(slots=True)
@@ -158,8 +163,14 @@ class Symboliser:
                 known.compute(request)
             case GraphRecompute():
                 known.recompute(request.device, request.uid)
-            case GetTensor():
-                self._asked[event] = known.read(request.tensor, request.offset, request.size)
+            case SetTensor2d() if request.n_copies <= MOST_ROWS:
+                for place, _ in _rows(request):
+                    known.write(request.tensor, place, request.size)
+            case GetTensor2d() if request.n_copies > MOST_ROWS:
+                self._asked[event] = [(0, 0, Stretch(0, request.size * request.n_copies, Known.NOTHING))]
+            case GetTensor() | GetTensor2d():
+                rows = _rows(request)
+                self._asked[event] = [(*row, part) for row in rows for part in known.read(request.tensor, row[0], request.size)]
 
     def _answer(self, event: MessageEvent) -> Any:
         """Return the reply to a request; None where there is none, or where it is data."""
@@ -234,16 +245,16 @@ class Symboliser:
         return Named(name, value - (binding.value or 0))
 
     def _data(self, event: MessageEvent, request: MessageEvent, payload: bytes) -> Iterator[Piece]:
-        asked, stretches = request.fields(), self._asked[request]
+        asked, stretches = request.fields(), self._asked[request]  # each with its row's place in the tensor and in the data
         if len(event.parts) > 1 or isinstance(event.parts[0], LeftOut):
             yield from _cut_data(event.parts[1:])
-            if any(stretch.known is not Known.EXACTLY for stretch in stretches):
+            if any(stretch.known is not Known.EXACTLY for _, _, stretch in stretches):
                 place = f"connection {event.connection}, offset {event.at} of the server's bytes"
                 self.notes.append(f"{place}: data that a graph computed was left out, so a server must compute the same bits")
             return
         dtype = BY_NUMBER.get(asked.tensor.type)
-        for stretch in stretches:
-            yield self._stretch(stretch, payload[stretch.start : stretch.stop], dtype.name if dtype else "", asked.offset)
+        for place, at, stretch in stretches:
+            yield self._stretch(stretch, payload[at + stretch.start : at + stretch.stop], dtype.name if dtype else "", place)
 
     def _stretch(self, stretch: Stretch, data: bytes, type: str, offset: int) -> Piece:
         if stretch.known is Known.NOTHING:
@@ -261,6 +272,13 @@ PLACES: Final = {name: place[1] for name, place in (codec.layout(RpcTensor).fiel
 def _device(event: MessageEvent) -> int:
     """Return the device that a request names; 0 where it names none."""
     return int(getattr(event.fields(), "device", 0)) if event.message else 0
+
+
+def _rows(request: GetTensor | GetTensor2d | SetTensor2d) -> list[tuple[int, int]]:
+    """Return for each row that a request moves its first byte in the tensor, and in the data."""
+    if isinstance(request, GetTensor):
+        return [(request.offset, 0)]
+    return [(request.offset + row * request.stride, row * request.size) for row in range(request.n_copies)]
 
 
 def _is_data(reply: MessageEvent) -> bool:
