@@ -223,7 +223,7 @@ SABOTAGES = {
     "missing mask": ("SOFT_MAX", "soft_max.cu", "present(mask) ? at(mask", "0 ? at(mask"),
     "overwritten before all have read": ("SOFT_MAX", "shared/kernel.cuh", "__syncthreads(); /* what the last", "/* what the last"),
     "a barrier that a thread misses": ("RMS_NORM", "shared/kernel.cuh", "warp_sum_double(x);", "x; if (threadIdx.x) return 0;"),
-    "minimum left out": ("MUL_MAT", "shared/rounded.cuh", " - s.minimum * x[c].sum[unit];", ";"),
+    "minimum left out": ("MUL_MAT", "shared/rounded.cuh", "fmaf(-s[r][0].minimum, low + high, sum[r][c])", "sum[r][c]"),
     "weights of the tile before": ("MUL_MAT", "shared/product_tile.cuh", "__syncthreads(); /* this stage", "/* this stage"),
     "rows of a fragment exchanged": (
         "MUL_MAT", "shared/product_tile.cuh", "wi + 16 * m + lane % 16,", "wi + 16 * m + (lane + 8) % 16,",

@@ -6,7 +6,7 @@ from typing import Final
 
 from ggml_rpc_ref.backends.cuda.device import TensorMap
 from ggml_rpc_ref.backends.cuda.plans import HOPPER, MOST_BLOCKS, TENSOR_CORES, WARP, Call, Limits, Plan, blocks, in_turn
-from ggml_rpc_ref.ops.op import Node
+from ggml_rpc_ref.ops.op import FLOATS, Node
 from ggml_rpc_ref.tensor import Tensor
 
 PACKED = frozenset({"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"})
@@ -41,31 +41,63 @@ def mul_mat(node: Node, limits: Limits) -> Plan | None:
     w, x = node.source(0), node.source(1)
     if not node.dst.nelements:
         return Plan(())
+    short = max(*w.ne, x.ne[1]) <= LONGEST
     if x.dtype.name == "F32" and w.ne[0] > 0 and x.ne[2] * x.ne[3] < MOST_BLOCKS:
-        if w.dtype.name in ROUNDED and x.ne[1] <= FEW:
-            return _rounded(node)
-        short = max(*w.ne, x.ne[1]) <= LONGEST
+        if (w.dtype.name in ROUNDED or w.dtype.name in FLOATS) and x.ne[1] <= FEW and short:
+            return _of_few(node, limits)
         if x.ne[1] > FEW and w.dtype.name != "F32" and limits.capability >= TENSOR_CORES and short:
             return _by_warpgroups(node, limits) if _has_boxes(w, limits) else _tiled(node)
     return Plan((Call("mul_mat_naive", blocks(node.dst.nelements * WARP)),))
 
 
 def rounded_bytes(k: int, count: int) -> int:
-    """Return the scratch memory for so many rounded rows (`rounded_size` of kernels/shared/rounded.cuh), and their words."""
-    return count * (-(-(k + k // 32 * 4 + k // 16 * 4) // 16) * 16 + 4)
+    """Return the scratch memory for so many rounded rows (`rounded_size` of kernels/shared/rounded.cuh)."""
+    return count * (-(-(k + k // 32 * 4 + k // 16 * 8) // 16) * 16)
 
 
-def _warps(k: int) -> int:
-    """Return how many warps of four share a row of weights: each thread has half a dozen sixteens to do, as far as the row goes."""
-    return 1 if k < 4096 else 2 if k < 8192 else 4
+def _round(kernel: str, x: Tensor) -> Call:
+    """Return the call that rounds rows, a warp for each 32 elements."""
+    return Call(kernel, blocks(x.nelements))
 
 
-def _rounded(node: Node) -> Plan:
+SHARING: Final = 4
+"""Warps of a block of kernels that share rows of weights (`SHARING_WARPS` of kernels/shared/sharing.cuh)."""
+TOGETHER: Final = 2
+"""Rows of weights that warps multiply at a time."""
+PIECE: Final = 2048
+"""Elements of such a row that a warp has in shared memory at a time, and of the next ones (kernels/shared/rounded.cuh)."""
+BUSY: Final = 16
+"""Warps of a multiprocessor that keep enough on its way: each has the next piece, one or two kilobytes, of each of two rows."""
+
+
+def _warps(k: int, rows: int, processors: int) -> int:
+    """Return how many warps of a block share rows of weights.
+
+    Args:
+        k: elements of a row; each thread takes 32 at a time.
+        rows: how many rows or pairs of them there are for warps.
+        processors: multiprocessors, all of which should be busy.
+    """
+    return next((n for n in (1, 2) if rows * n >= processors * BUSY or k <= 32 * WARP * n), SHARING)
+
+
+def _pieces(w: Tensor) -> int:
+    """Return the bytes of shared memory through which a block brings weights."""
+    return SHARING * 2 * TOGETHER * (PIECE // w.dtype.block * w.dtype.size)
+
+
+def _of_few(node: Node, limits: Limits) -> Plan:
+    """Return the plan for one row of src1 or a few: weights in blocks meet rows that are rounded before."""
     w, x = node.source(0), node.source(1)
     name, columns = ("vec", 1) if x.ne[1] == 1 else ("few", FEW)
-    grid = (-(-w.ne[1] * _warps(x.ne[0]) // 4), -(-x.ne[1] // columns), x.ne[2] * x.ne[3])
-    multiply = Call(f"mul_mat_{name}_{w.dtype.name.lower()}", grid, 4 * WARP, 0, (_warps(x.ne[0]),))
-    return Plan((Call("mul_mat_round", in_turn(x.nrows)), multiply), rounded_bytes(x.ne[0], x.nrows))
+    groups, matrices = -(-w.ne[1] // TOGETHER), x.ne[2] * x.ne[3]
+    warps = _warps(w.ne[0], groups * matrices, limits.processors)
+    grid = (-(-groups * warps // SHARING), -(-x.ne[1] // columns), matrices)
+    kernel = f"mul_mat_{name}_{w.dtype.name.lower()}"
+    if w.dtype.name in FLOATS:
+        return Plan((Call(kernel, grid, SHARING * WARP, 0, (warps,)),))
+    multiply = Call(kernel, grid, SHARING * WARP, _pieces(w), (warps,))
+    return Plan((_round("mul_mat_round", x), multiply), rounded_bytes(x.ne[0], x.nrows))
 
 
 def _tiled(node: Node) -> Plan:
@@ -125,7 +157,7 @@ def narrow_bytes(k: int, count: int) -> int:
     return count * (-(-k // 32) * 64 + 4)
 
 
-def mul_mat_id(node: Node, _: Limits) -> Plan | None:
+def mul_mat_id(node: Node, limits: Limits) -> Plan | None:
     """MUL_MAT_ID: the indices are checked; then rounded rows for weights in blocks, else a warp for each result."""
     w, x, dst = node.source(0), node.source(1), node.dst
     check = Call("mul_mat_id_check", blocks(node.source(2).nelements))
@@ -133,10 +165,11 @@ def mul_mat_id(node: Node, _: Limits) -> Plan | None:
         return Plan(())
     if not dst.nelements:
         return Plan((check,))
-    fits = max(dst.ne[1:3]) < MOST_BLOCKS and x.dtype.name == "F32" and w.ne[0] > 0
+    fits = max(dst.ne[1:3]) < MOST_BLOCKS and x.dtype.name == "F32" and 0 < w.ne[0] <= LONGEST
     if w.dtype.name not in ROUNDED or not fits:
         return Plan((check, Call("mul_mat_id_naive", blocks(dst.nelements * WARP))))
-    grid = (-(-w.ne[1] * _warps(x.ne[0]) // 4), dst.ne[1], dst.ne[2])
-    multiply = Call(f"mul_mat_id_{w.dtype.name.lower()}", grid, 4 * WARP, 0, (_warps(x.ne[0]),))
-    round_ = Call("mul_mat_id_round", in_turn(x.nrows))
-    return Plan((check, round_, multiply), rounded_bytes(x.ne[0], x.nrows))
+    groups = -(-w.ne[1] // TOGETHER)
+    warps = _warps(w.ne[0], groups * dst.ne[1] * dst.ne[2], limits.processors)
+    grid = (-(-groups * warps // SHARING), dst.ne[1], dst.ne[2])
+    multiply = Call(f"mul_mat_id_{w.dtype.name.lower()}", grid, SHARING * WARP, _pieces(w), (warps,))
+    return Plan((check, _round("mul_mat_id_round", x), multiply), rounded_bytes(x.ne[0], x.nrows))

@@ -238,6 +238,11 @@ static inline int atomicMax(int *p, int x)
 
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 
+static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift)
+{
+    return (unsigned)(((uint64_t)high << 32 | low) >> (shift & 31));
+}
+
 /* The sum of four products of signed bytes, added to c. */
 static inline int __dp4a(int a, int b, int c)
 {
@@ -289,7 +294,23 @@ static inline void emulated_load_matrices(uint32_t r[4], const uint16_t *row, bo
     }
 }
 
-/* The twin of cp.async (`kernels/shared/async.cuh`): a copy is made when its thread waits for it, as late as a GPU may make it. */
+static uint32_t next_random()
+{
+    emulated.random ^= emulated.random << 13;
+    emulated.random ^= emulated.random >> 17;
+    return emulated.random ^= emulated.random << 5;
+}
+
+/* What was begun is done as late as a GPU may do it, at once, or at either time, by the order of the threads: late shows who did not wait
+   for it, early shows who gave it memory that was still in use. */
+enum early_or_late { LATE, EARLY, EITHER };
+
+static inline bool is_early()
+{
+    return emulated.kind == EARLY || (emulated.kind >= EITHER && next_random() % 2);
+}
+
+/* The twin of cp.async (`kernels/shared/async.cuh`): a copy is made at once, or when its thread waits for it. */
 enum { MOST_COPIES = 64 };
 
 static struct {
@@ -306,6 +327,10 @@ static inline void emulated_copy_later(void *to, const void *from)
     auto *mine = &later[emulated.current];
     if (((uintptr_t)to | (uintptr_t)from) % 16)
         fault("a copy into shared memory at a misaligned address");
+    if (is_early()) {
+        memcpy(to, from, 16);
+        return;
+    }
     if (mine->count == MOST_COPIES)
         fault("more copies into shared memory than the emulation keeps");
     mine->copy[mine->count++] = {to, from, mine->groups};
@@ -332,13 +357,6 @@ static inline void emulated_wait_for_copies() { make_copies(later[emulated.curre
 
 /* The twin of a prefetch: the address must be one that could be read. */
 static inline void emulated_touch(const void *p) { (void)*(const volatile char *)p; }
-
-static uint32_t next_random()
-{
-    emulated.random ^= emulated.random << 13;
-    emulated.random ^= emulated.random >> 17;
-    return emulated.random ^= emulated.random << 5;
-}
 
 #include "hopper.h"
 

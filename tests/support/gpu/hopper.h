@@ -23,13 +23,6 @@ static inline uint32_t emulated_shared_address(const void *p)
     return (uint32_t)address;
 }
 
-enum early_or_late { LATE, EARLY, EITHER };
-
-static inline bool is_early()
-{
-    return emulated.kind == EARLY || (emulated.kind >= EITHER && next_random() % 2);
-}
-
 /* Pieces of 16 bytes change places by bits of the address: with swizzling of 32, 64 or 128 bytes, its bit 7, bits 7-8, or bits 7-9
    are added without carry to bits 4 and up. */
 static inline uint32_t swizzled(uint32_t address, int bytes) { return address ^ ((address >> 7 & (uint32_t)(bytes / 16 - 1)) << 4); }

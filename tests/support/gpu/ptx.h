@@ -95,7 +95,7 @@ struct ptx_module {
     std::map<std::string, struct ptx_kernel *> functions;
     std::map<std::string, uint8_t *> variables;
     std::vector<std::string> opcodes;
-    std::vector<char> executed;                              /* of each opcode, whether it was */
+    std::vector<uint64_t> executed;                          /* of each opcode, how often by a thread */
 };
 
 /* A function that is under way. */
@@ -141,12 +141,12 @@ static void ptx_interpret(const void *)
         ptx_arena[thread] = (uint8_t *)mmap(NULL, ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     extern const struct ptx_kernel *ptx_launched;
     ptx_now[thread] = ptx_enter(ptx_launched, NULL, ptx_arena[thread]);
-    char *executed = ptx_launched->module->executed.data();
+    uint64_t *executed = ptx_launched->module->executed.data();
     while (struct ptx_frame *f = ptx_now[thread]) {
         const struct ptx_instruction *i = f->next++;
         if (i->guard != NONE && (f->r[i->guard] & 1) != i->guard_is)
             continue;
-        executed[i->opcode] = 1;
+        executed[i->opcode]++;
         i->run(f, i);
     }
 }
@@ -554,6 +554,8 @@ static ptx_run bitwise(struct opcode &op)
     if (base == "popc") BITS(put<uint32_t>(f, i->o[0], (uint32_t)__builtin_popcountll(A)))
     if (base == "clz") BITS(put<uint32_t>(f, i->o[0], A ? (uint32_t)(__builtin_clzll(A) - 64 + (int)(8 * sizeof(T))) : (uint32_t)(8 * sizeof(T))))
     if (base == "brev") ONLY("b32", uint32_t, uint32_t x = 0; for (int k = 0; k < 32; k++) x |= (A >> k & 1) << (31 - k); D(x))
+    if (base == "shf" && op.has("r") && op.has("wrap")) ONLY("b32", uint32_t, D(((uint64_t)B << 32 | A) >> (C & 31)))
+    if (base == "shf" && op.has("l") && op.has("wrap")) ONLY("b32", uint32_t, D((((uint64_t)B << 32 | A) << (C & 31)) >> 32))
     if (base == "prmt") ONLY("b32", uint32_t, D(permuted(A, B, C)))
     /* so many bits of one number, put into another at a place */
 #define AT (get<uint32_t>(f, i->o[3]) & 0xFF)

@@ -1,7 +1,7 @@
 """A GPU made of threads that runs what nvcc makes of the kernels, PTX text, one instruction after the other (ptx.h).
 
     gpu = Interpreted(capability=90)   # a Device, as `Emulated` is
-    gpu.was_run("ldmatrix.sync.aligned.m8n8.x4.shared.b16")
+    gpu.counts()["ldmatrix.sync.aligned.m8n8.x4.shared.b16"]
 
 Where `Emulated` has g++ compile the kernels with twins in place of inline PTX, the inline PTX itself is run here.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -94,7 +95,7 @@ class Interpreted(Emulated):
         self._modules: dict[str, int] = {}
         for name in ("ptx_load", "ptx_find"):
             getattr(self._library, name).restype = ctypes.c_void_p
-        self._library.ptx_launch.restype = ctypes.c_char_p
+        self._library.ptx_launch.restype = self._library.ptx_opcode.restype = ctypes.c_char_p
         self._library.ptx_parameter_bytes.restype = ctypes.c_size_t
 
     def module(self, op: str) -> int:
@@ -111,9 +112,15 @@ class Interpreted(Emulated):
             self._modules[op] = module
         return self._modules[op]
 
-    def was_run(self, opcode: str) -> bool:
-        """Whether an instruction was run, of any kernel."""
-        return any(self._library.ptx_was_run(ctypes.c_void_p(module), opcode.encode()) == 1 for module in self._modules.values())
+    def counts(self) -> Counter[str]:
+        """Return opcode to how often threads have run it, of all kernels."""
+        found: Counter[str] = Counter()
+        for module in self._modules.values():
+            at, count = 0, ctypes.c_uint64()
+            while opcode := self._library.ptx_opcode(ctypes.c_void_p(module), ctypes.c_size_t(at), ctypes.byref(count)):
+                found[opcode.decode()] += count.value
+                at += 1
+        return found
 
     def record(self, launches: Sequence[Launch]) -> Replayed:
         self._alive()

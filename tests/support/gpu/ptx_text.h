@@ -597,13 +597,13 @@ FOR_ALL const struct ptx_kernel *ptx_find(const struct ptx_module *module, const
 
 FOR_ALL size_t ptx_parameter_bytes(const struct ptx_kernel *kernel) { return (size_t)kernel->argument_bytes; }
 
-/* Whether an instruction of that opcode was run; -1 where the module has none. */
-FOR_ALL int ptx_was_run(const struct ptx_module *module, const char *opcode)
+/* Opcode number `at` of a module, and how often threads have run it; NULL behind the last. */
+FOR_ALL const char *ptx_opcode(const struct ptx_module *module, size_t at, uint64_t *count)
 {
-    for (size_t at = 0; at < module->opcodes.size(); at++)
-        if (module->opcodes[at] == opcode)
-            return module->executed[at];
-    return -1;
+    if (at >= module->opcodes.size())
+        return NULL;
+    *count = module->executed[at];
+    return module->opcodes[at].c_str();
 }
 
 FOR_ALL const char *emulated_launch(void (*)(const void *), const unsigned *, const unsigned *, int, const void *, int);

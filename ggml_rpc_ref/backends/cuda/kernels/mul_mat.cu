@@ -2,12 +2,13 @@
 
    mul_mat_naive        a warp for each result, in float32: what the others are held to, and what takes any type
    mul_mat_round        rounds rows of src1 to eight bits (rounded.cuh), for
-   mul_mat_vec_<type>   some warps for a row of weights and one row of src1, and
-   mul_mat_few_<type>   the same for eight rows of src1, so that weights are read once for all eight
+   mul_mat_vec_<type>   some warps for two rows of weights and one row of src1, and
+   mul_mat_few_<type>   for two rows of weights and eight of src1, so that weights are read once for all eight; plain types need no rounding
    mul_mat_narrow       rounds rows of src1 to F16 or BF16 (narrow.cuh), for
    mul_mat_tile_<type>  128 by 128 results for a block, in tensor cores (product_tile.cuh); weights of other types become BF16 on the way
    mul_mat_wgmma_<type>_<n>  the same for F16 and BF16 weights on Hopper: 128 by n results at a time (product_wgmma.cuh)
 */
+#include "plain_rows.cuh"
 #include "product_tile.cuh"
 #include "product_wgmma.cuh"
 #include "rounded.cuh"
@@ -36,50 +37,116 @@ KERNEL(mul_mat_naive)
 
 KERNEL(mul_mat_round) { round_rows(&g); }
 
-/* more[0]: warps for a row of weights. Blocks along x: rows of weights; along y: batches of COLUMNS rows of src1 of one matrix;
-   along z: matrices of src1. */
-template <struct sixteen take(const uint8_t *, int), int BLOCK, int SIZE, int COLUMNS> DEVICE void multiply_rows(const struct geometry &g)
+/* The rows of weights and of src1 that a block multiplies: blocks along x have rows of weights, along y batches of COLUMNS rows of src1
+   of one matrix, along z matrices of src1. */
+template <int ROWS, int COLUMNS> struct rows_of_block {
+    struct share mine;
+    const uint8_t *w[ROWS], *x[COLUMNS];
+    struct place first; /* of src1 */
+    int count;          /* rows of src1, at most COLUMNS */
+};
+
+/* Rows that are not there are the last one. */
+template <int ROWS, int COLUMNS> DEVICE struct rows_of_block<ROWS, COLUMNS> find_rows(const struct geometry *g)
 {
-    __shared__ float part[MOST_WARPS][8];
-    const struct operand *w = &g.src[0], *x = &g.src[1];
-    int each = (int)g.more[0] * WARP, thread = threadIdx.x % each;
-    int64_t i = (int64_t)blockIdx.x * (blockDim.x / each) + threadIdx.x / each, j = (int64_t)blockIdx.y * COLUMNS;
-    struct place p = {0, j, blockIdx.z % x->ne[2], blockIdx.z / x->ne[2]};
-    bool mine = i < w->ne[1];
-    const uint8_t *weights = weights_for(&g, mine ? i : 0, p);
-    int64_t row = (int64_t)blockIdx.z * x->ne[1] + j;
-    int count = (int)min64(COLUMNS, x->ne[1] - j);
-    struct rounded rows[COLUMNS];
-    float sum[COLUMNS];
-    if (*g.outcome)
-        return;
-    for (int c = 0; c < COLUMNS; c++) {
-        rows[c] = rounded_at(&g, row + (c < count ? c : 0));
-        sum[c] = 0;
+    const struct operand *w = &g->src[0], *x = &g->src[1];
+    struct rows_of_block<ROWS, COLUMNS> b = {share_of<ROWS>((int)g->more[0])};
+    b.first = {0, (int64_t)blockIdx.y * COLUMNS, 0, 0};
+    const uint8_t *weights = w->data;
+    if (gridDim.z > 1) { /* divisions of 64 bits are some seventy instructions each */
+        b.first.i2 = blockIdx.z % x->ne[2], b.first.i3 = blockIdx.z / x->ne[2];
+        weights = weights_for(g, 0, b.first);
     }
-    if (mine)
-        multiply_share<take, BLOCK, SIZE, COLUMNS>(weights, w->ne[0], thread, each, rows, sum);
-    for (int c = 0; c < COLUMNS; c++) {
-        if (c < count && mine && strange_rows(&g)[row + c])
-            sum[c] = multiply_plain(w->type, weights, at(x, 0, j + c, p.i2, p.i3), w->ne[0], thread, each);
-        sum[c] = warp_sum(sum[c]);
-        if (threadIdx.x % WARP == 0)
-            part[threadIdx.x / WARP][c] = sum[c];
-    }
-    __syncthreads();
-    if (mine && thread < count) {
-        float total = 0;
-        for (int warp = 0; warp < g.more[0]; warp++)
-            total += part[threadIdx.x / each * g.more[0] + warp][thread];
-        *(float *)at(&g.dst, i, j + thread, p.i2, p.i3) = total;
+    b.count = (int)min64(COLUMNS, x->ne[1] - b.first.i1);
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        b.w[r] = weights + min64(b.mine.row + r, w->ne[1] - 1) * w->nb[1];
+#pragma unroll
+    for (int c = 0; c < COLUMNS; c++)
+        b.x[c] = at(x, 0, b.first.i1 + (c < b.count ? c : 0), b.first.i2, b.first.i3);
+    return b;
+}
+
+/* Write the results of a share; what is NaN, by a group that can't be rounded or by weights, its first warp multiplies again. */
+template <int ROWS, int COLUMNS>
+DEVICE void write_products(const struct geometry *g, const struct rows_of_block<ROWS, COLUMNS> *b, float (*sum)[COLUMNS], bool again)
+{
+    const struct operand *w = &g->src[0];
+    int lane = threadIdx.x % WARP;
+    uint32_t odd = 0; /* a bit for each */
+    add_shares<ROWS * COLUMNS>(&b->mine, sum[0]);
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++)
+            if (b->mine.thread == 0 && c < b->count && b->mine.row + r < w->ne[1]) {
+                *(float *)at(&g->dst, b->mine.row + r, b->first.i1 + c, b->first.i2, b->first.i3) = sum[r][c];
+                odd |= (uint32_t)isnan(sum[r][c]) << (r * COLUMNS + c);
+            }
+    odd = again ? __shfl_sync(ALL, odd, 0) : 0;
+    for (int n = 0; odd >> n; n++) {
+        if (!(odd >> n & 1))
+            continue;
+        int64_t i = b->mine.row + n / COLUMNS, j = b->first.i1 + n % COLUMNS;
+        const uint8_t *weights = b->w[0] + n / COLUMNS * w->nb[1], *x = at(&g->src[1], 0, j, b->first.i2, b->first.i3);
+        float plain = warp_sum(multiply_plain(w->type, weights, x, w->ne[0], lane, WARP));
+        if (lane == 0)
+            *(float *)at(&g->dst, i, j, b->first.i2, b->first.i3) = plain;
     }
 }
 
-#define ROWS_OF(type, block, size)                                                                   \
-    KERNEL(mul_mat_vec_##type) { multiply_rows<take_##type, block, size, 1>(g); }                    \
-    KERNEL(mul_mat_few_##type) { multiply_rows<take_##type, block, size, 8>(g); }
+/* more[0]: warps for ROWS rows of weights. */
+template <struct sixteen take(const uint8_t *, int), int BLOCK, int SIZE, int APART, bool MINIMUM, int LESS, int ROWS, int COLUMNS>
+DEVICE void multiply_rows(const struct geometry &g)
+{
+    DYNAMIC_SHARED(memory);
+    const struct operand *w = &g.src[0];
+    if (*g.outcome)
+        return;
+    struct rows_of_block<ROWS, COLUMNS> b = find_rows<ROWS, COLUMNS>(&g);
+    int64_t first = (int64_t)blockIdx.z * g.src[1].ne[1] + b.first.i1;
+    struct rounded rows[COLUMNS];
+    float sum[ROWS][COLUMNS] = {};
+#pragma unroll
+    for (int c = 0; c < COLUMNS; c++)
+        rows[c] = rounded_at(&g, first + (c < b.count ? c : 0));
+    if (b.mine.row < w->ne[1])
+        multiply_rounded<take, BLOCK, SIZE, APART, MINIMUM, LESS, ROWS, COLUMNS>(w, b.w, &b.mine, rows, memory, sum);
+    write_products<ROWS, COLUMNS>(&g, &b, sum, true);
+}
+
+#define ROWS_OF(type, take, block, size, apart, minimum, less)                                                 \
+    BOUNDED_KERNEL(mul_mat_vec_##type, SHARING_WARPS * WARP, 4) { multiply_rows<take, block, size, apart, minimum, less, 2, 1>(g); }            \
+    BOUNDED_KERNEL(mul_mat_few_##type, SHARING_WARPS * WARP, 2) { multiply_rows<take, block, size, apart, minimum, less, 2, 8>(g); }
+#define LEVELS_OF(type, block, size) ROWS_OF(type, take_##type, block, size, 1, 0, 0)
 PACKED_TYPES(ROWS_OF)
-LEVEL_TYPES(ROWS_OF)
+LEVEL_TYPES(LEVELS_OF)
+
+/* The same for plain types, as they are. */
+template <eight_plain_of eight, int ROWS, int COLUMNS> DEVICE void multiply_plain_rows(const struct geometry &g)
+{
+    const struct operand *w = &g.src[0];
+    if (*g.outcome)
+        return;
+    struct rows_of_block<ROWS, COLUMNS> b = find_rows<ROWS, COLUMNS>(&g);
+    float sum[ROWS][COLUMNS] = {};
+    if (w->ne[0] % 8 == 0 && rows_are_aligned(w) && rows_are_aligned(&g.src[1]))
+        multiply_eights<eight, ROWS, COLUMNS>(w, b.w, b.x, (int)(w->ne[0] / 8), b.mine.thread, b.mine.threads, sum);
+    else
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++)
+#pragma unroll
+            for (int r = 0; r < ROWS; r++)
+                sum[r][c] = c >= b.count ? 0 : multiply_plain(w->type, b.w[r], b.x[c], w->ne[0], b.mine.thread, b.mine.threads);
+    write_products<ROWS, COLUMNS>(&g, &b, sum, false);
+}
+
+#define PLAIN_ROWS(type)                                                       \
+    KERNEL(mul_mat_vec_##type) { multiply_plain_rows<eight_##type, 2, 1>(g); } \
+    KERNEL(mul_mat_few_##type) { multiply_plain_rows<eight_##type, 2, 8>(g); }
+PLAIN_ROWS(f32)
+PLAIN_ROWS(f16)
+PLAIN_ROWS(bf16)
 
 /* --------------------------------------------------------------------------------------------------------- tensor cores */
 
@@ -89,7 +156,7 @@ KERNEL(mul_mat_narrow) { narrow_rows(&g); }
 TILE_KERNEL(f16) { multiply_tiles<copied_weights<true>>(g); }
 TILE_KERNEL(bf16) { multiply_tiles<copied_weights<false>>(g); }
 TILE_KERNEL(other) { multiply_tiles<other_weights>(g); }
-#define TILES_OF(type, block, size) TILE_KERNEL(type) { multiply_tiles<packed_weights<take_##type, block, size>>(g); }
+#define TILES_OF(type, taken, block, size, ...) TILE_KERNEL(type) { multiply_tiles<packed_weights<take_##type, block, size>>(g); }
 PACKED_TYPES(TILES_OF)
 
 /* 256 rows of weights to a tile read shared memory the least for what they multiply; 128 give more blocks work. */

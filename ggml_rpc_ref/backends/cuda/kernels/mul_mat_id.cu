@@ -3,7 +3,7 @@
    mul_mat_id_check   refuses indices out of range before anything is computed
    mul_mat_id_naive   a warp for each result, in float32, of any type
    mul_mat_id_round   rounds rows of src1 to eight bits (rounded.cuh), for
-   mul_mat_id_<type>  some warps for each result, from weights in blocks
+   mul_mat_id_<type>  some warps for two results, from weights in blocks
 */
 #include "rounded.cuh"
 
@@ -39,37 +39,43 @@ KERNEL(mul_mat_id_naive)
 
 KERNEL(mul_mat_id_round) { round_rows(&g); }
 
-/* more[0]: warps for a result. Blocks along x: rows of an expert's weights; along y: results of a token; along z: tokens. */
-template <struct sixteen take(const uint8_t *, int), int BLOCK, int SIZE> DEVICE void multiply_chosen(const struct geometry &g)
+/* more[0]: warps for ROWS results. Blocks along x: rows of an expert's weights; along y: results of a token; along z: tokens. */
+template <struct sixteen take(const uint8_t *, int), int BLOCK, int SIZE, int APART, bool MINIMUM, int LESS, int ROWS>
+DEVICE void multiply_chosen(const struct geometry &g)
 {
-    __shared__ float part[MOST_WARPS];
+    DYNAMIC_SHARED(memory);
     const struct operand *w = &g.src[0], *x = &g.src[1];
-    int each = (int)g.more[0] * WARP, thread = threadIdx.x % each;
-    int64_t i = (int64_t)blockIdx.x * (blockDim.x / each) + threadIdx.x / each, slot = blockIdx.y, token = blockIdx.z;
-    float sum = 0;
+    struct share mine = share_of<ROWS>((int)g.more[0]);
+    int lane = threadIdx.x % WARP;
+    int64_t slot = blockIdx.y, token = blockIdx.z, of_token = x->ne[1] == 1 ? 0 : slot % x->ne[1], row = token * x->ne[1] + of_token;
     if (*g.outcome)
         return;
-    if (i < w->ne[1]) {
-        const uint8_t *weights = at(w, 0, i, expert_of(&g, slot, token), 0);
-        int64_t row = token * x->ne[1] + slot % x->ne[1];
-        struct rounded rows = rounded_at(&g, row);
-        if (strange_rows(&g)[row])
-            sum = multiply_plain(w->type, weights, at(x, 0, slot % x->ne[1], token, 0), w->ne[0], thread, each);
-        else
-            multiply_share<take, BLOCK, SIZE, 1>(weights, w->ne[0], thread, each, &rows, &sum);
-    }
-    sum = warp_sum(sum);
-    if (threadIdx.x % WARP == 0)
-        part[threadIdx.x / WARP] = sum;
-    __syncthreads();
-    if (i < w->ne[1] && thread == 0) {
-        float total = 0;
-        for (int warp = 0; warp < g.more[0]; warp++)
-            total += part[threadIdx.x / WARP + warp];
-        *(float *)at(&g.dst, i, slot, token, 0) = total;
+    const uint8_t *weights[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        weights[r] = at(w, 0, min64(mine.row + r, w->ne[1] - 1), expert_of(&g, slot, token), 0);
+    struct rounded rounded = rounded_at(&g, row);
+    float sum[ROWS][1] = {};
+    if (mine.row < w->ne[1])
+        multiply_rounded<take, BLOCK, SIZE, APART, MINIMUM, LESS, ROWS, 1>(w, weights, &mine, &rounded, memory, sum);
+    add_shares<ROWS>(&mine, sum[0]);
+    uint32_t odd = 0; /* a bit for each result that is NaN, by a group that can't be rounded or by weights */
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        if (mine.thread == 0 && mine.row + r < w->ne[1]) {
+            *(float *)at(&g.dst, mine.row + r, slot, token, 0) = sum[r][0];
+            odd |= (uint32_t)isnan(sum[r][0]) << r;
+        }
+    odd = __shfl_sync(ALL, odd, 0);
+    for (int r = 0; odd >> r; r++) {
+        float plain = warp_sum(multiply_plain(w->type, weights[0] + r * w->nb[1], at(x, 0, of_token, token, 0), w->ne[0], lane, WARP));
+        if (lane == 0 && odd >> r & 1)
+            *(float *)at(&g.dst, mine.row + r, slot, token, 0) = plain;
     }
 }
 
-#define CHOSEN_OF(type, block, size) KERNEL(mul_mat_id_##type) { multiply_chosen<take_##type, block, size>(g); }
+#define CHOSEN_OF(type, take, block, size, apart, minimum, less)                                               \
+    BOUNDED_KERNEL(mul_mat_id_##type, SHARING_WARPS * WARP, 4) { multiply_chosen<take, block, size, apart, minimum, less, 2>(g); }
+#define CHOSEN_LEVELS(type, block, size) CHOSEN_OF(type, take_##type, block, size, 1, 0, 0)
 PACKED_TYPES(CHOSEN_OF)
-LEVEL_TYPES(CHOSEN_OF)
+LEVEL_TYPES(CHOSEN_LEVELS)

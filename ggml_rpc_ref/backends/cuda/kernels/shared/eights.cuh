@@ -50,28 +50,67 @@ DEVICE void eight_q8_0(const struct operand *, const uint8_t *row, int unit, flo
     scale_eight(pair_at(p), pair_at(p + 4), half_at(b), 0, x);
 }
 
+/* Eight levels as two words of four bytes. */
+struct eight_levels {
+    uint32_t first, second;
+};
+
+/* Unit 0 to 3 of a block of 32: the low or the high halves of eight bytes, which begin at an even address. */
+DEVICE struct eight_levels eight_halves(const uint8_t *bytes, int unit)
+{
+    const uint8_t *p = bytes + unit % 2 * 8;
+    int high = 4 * (unit / 2 % 2);
+    return {pair_at(p) >> high & 0x0F0F0F0Fu, pair_at(p + 4) >> high & 0x0F0F0F0Fu};
+}
+
+/* The same with a fifth bit of each (`add_fifth_bits`), of 32 in a word. */
+DEVICE struct eight_levels eight_fives(const uint8_t *bytes, uint32_t fifth, int unit)
+{
+    struct eight_levels l = eight_halves(bytes, unit);
+    uint32_t bits = fifth >> 8 * (unit % 4);
+    return {l.first | ((bits & 15) * 0x02040810u & 0x10101010u), l.second | ((bits >> 4 & 15) * 0x02040810u & 0x10101010u)};
+}
+
+DEVICE void scale_less(struct eight_levels l, int number, float scale, float *x)
+{
+    scale_eight((uint32_t)minus_each((int)l.first, number), (uint32_t)minus_each((int)l.second, number), scale, 0, x);
+}
+
 DEVICE void eight_q4_0(const struct operand *, const uint8_t *row, int unit, float *x)
 {
-    const uint8_t *b = row + unit / 4 * 18, *p = b + 2 + unit % 2 * 8;
-    int high = 4 * (unit / 2 % 2);
-    uint32_t first = pair_at(p) >> high & 0x0F0F0F0Fu, second = pair_at(p + 4) >> high & 0x0F0F0F0Fu;
-    scale_eight((uint32_t)minus_each((int)first, 8), (uint32_t)minus_each((int)second, 8), half_at(b), 0, x);
+    const uint8_t *b = row + unit / 4 * 18;
+    scale_less(eight_halves(b + 2, unit), 8, half_at(b), x);
 }
 
-/* Half of sixteen, for types whose bits lie further apart. */
-template <struct sixteen take(const uint8_t *, int), int SIZE> DEVICE void half_of_sixteen(const uint8_t *row, int unit, float *x)
+DEVICE void eight_q4_1(const struct operand *, const uint8_t *row, int unit, float *x)
 {
-    struct sixteen s = take(row + unit / 4 * SIZE, unit / 2 % 2);
-    bool second = unit % 2;
-    scale_eight((uint32_t)(second ? s.level[2] : s.level[0]), (uint32_t)(second ? s.level[3] : s.level[1]), s.scale, s.minimum, x);
+    const uint8_t *b = row + unit / 4 * 20;
+    struct eight_levels l = eight_halves(b + 4, unit);
+    scale_eight(l.first, l.second, half_at(b), -half_at(b + 2), x);
 }
 
-DEVICE void eight_q4_1(const struct operand *, const uint8_t *row, int unit, float *x) { half_of_sixteen<take_q4_1, 20>(row, unit, x); }
-DEVICE void eight_q5_0(const struct operand *, const uint8_t *row, int unit, float *x) { half_of_sixteen<take_q5_0, 22>(row, unit, x); }
-DEVICE void eight_q5_1(const struct operand *, const uint8_t *row, int unit, float *x) { half_of_sixteen<take_q5_1, 24>(row, unit, x); }
+DEVICE void eight_q5_0(const struct operand *, const uint8_t *row, int unit, float *x)
+{
+    const uint8_t *b = row + unit / 4 * 22;
+    scale_less(eight_fives(b + 6, pair_at(b + 2), unit), 16, half_at(b), x);
+}
+
+DEVICE void eight_q5_1(const struct operand *, const uint8_t *row, int unit, float *x)
+{
+    const uint8_t *b = row + unit / 4 * 24;
+    struct eight_levels l = eight_fives(b + 8, pair_at(b + 4), unit);
+    scale_eight(l.first, l.second, half_at(b), -half_at(b + 2), x);
+}
+
 DEVICE void eight_iq4_nl(const struct operand *, const uint8_t *row, int unit, float *x)
 {
-    half_of_sixteen<take_iq4_nl, 18>(row, unit, x);
+    const uint8_t *b = row + unit / 4 * 18;
+    struct eight_levels l = eight_halves(b + 2, unit);
+    float scale = half_at(b);
+    for (int k = 0; k < 4; k++) {
+        x[k] = scale * iq4_levels[l.first >> 8 * k & 15];
+        x[4 + k] = scale * iq4_levels[l.second >> 8 * k & 15];
+    }
 }
 
 /* Of a plain type, one by one; zeros behind the end of the row. */
@@ -92,12 +131,6 @@ DEVICE void eight_any(const struct operand *t, const uint8_t *row, int unit, flo
 #define EIGHT_TYPES(X)                                                                                                    \
     X(F32, f32) X(F16, f16) X(BF16, bf16) X(Q8_0, q8_0) X(Q4_0, q4_0) X(Q4_1, q4_1) X(Q5_0, q5_0) X(Q5_1, q5_1)           \
     X(IQ4_NL, iq4_nl)
-
-/* Whether all rows begin at multiples of 16 bytes. */
-DEVICE bool rows_are_aligned(const struct operand *t)
-{
-    return (((uint64_t)t->data | (uint64_t)t->nb[1] | (uint64_t)t->nb[2] | (uint64_t)t->nb[3]) & 15) == 0;
-}
 
 #define ANY_TYPE (-1)
 

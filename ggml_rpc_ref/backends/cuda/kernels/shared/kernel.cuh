@@ -126,6 +126,12 @@ DEVICE struct place place_of_row(const struct operand *t, int64_t row)
     return p;
 }
 
+/* Whether all rows begin at multiples of 16 bytes. */
+DEVICE bool rows_are_aligned(const struct operand *t)
+{
+    return (((uint64_t)t->data | (uint64_t)t->nb[1] | (uint64_t)t->nb[2] | (uint64_t)t->nb[3]) & 15) == 0;
+}
+
 /* Where an element of a plain type lies. */
 DEVICE uint8_t *at(const struct operand *t, int64_t i0, int64_t i1, int64_t i2, int64_t i3)
 {

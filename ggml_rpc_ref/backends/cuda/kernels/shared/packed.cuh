@@ -1,6 +1,6 @@
 /* Sixteen weights at a time as four registers of four signed bytes each, for __dp4a: all block types keep one scale for them.
 
-   Loads are as wide as the block's size lets them be aligned: 16 bytes in Q4_K and Q5_K, four in Q2_K and IQ4_XS, else two. */
+   Loads are as wide as the block's size lets them be aligned: 16 bytes in Q4_K and Q5_K, else four. */
 #pragma once
 #include "blocks.cuh"
 
@@ -12,11 +12,17 @@ struct sixteen {
 
 DEVICE uint32_t pair_at(const uint8_t *p) { return *(const uint16_t *)p | (uint32_t)*(const uint16_t *)(p + 2) << 16; }
 
-/* Sixteen bytes at an even address. */
+/* Sixteen bytes at an even address, by words of four: where these lie between multiples of four, two of each word's bytes belong to the
+   next one. The first word may begin two bytes early, none ends late. */
 DEVICE void load_pairs(const uint8_t *p, uint32_t *to)
 {
+    int odd = (int)((uint64_t)p & 2);
+    const uint32_t *word = (const uint32_t *)(p - odd);
+    uint32_t last = *(const uint16_t *)(p + 14);
     for (int i = 0; i < 4; i++)
-        to[i] = pair_at(p + 4 * i);
+        to[i] = word[i];
+    for (int i = 0; i < 4; i++)
+        to[i] = __funnelshift_r(to[i], i < 3 ? to[i + 1] : last, 8 * odd);
 }
 
 /* Low or high halves of sixteen bytes. */
@@ -25,6 +31,10 @@ DEVICE void halves_of(const uint32_t *bytes, int high, struct sixteen *to)
     for (int i = 0; i < 4; i++)
         to->level[i] = (int)(bytes[i] >> 4 * high & 0x0F0F0F0Fu);
 }
+
+/* An integer below 2^23: put behind 2^23, which is then taken away. Turning one into a float has a quarter of the rate of these two. */
+DEVICE float small(uint32_t x) { return as_float(0x4B000000u | x) - 8388608.0f; }
+DEVICE float small_signed(uint8_t x) { return as_float(0x4B000000u | (x ^ 0x80u)) - 8388736.0f; }
 
 /* Four bytes minus one number, none of which carries into the next: both below 128. */
 DEVICE int minus_each(int bytes, int number)
@@ -39,12 +49,18 @@ DEVICE void subtract_from_all(struct sixteen *s, int number)
         s->level[i] = minus_each(s->level[i], number);
 }
 
-/* Bits i of sixteen to bit 4 of each byte. */
+/* What is `raw` here has levels without a sign, from which a number is still to be taken. */
+DEVICE struct sixteen less(struct sixteen raw, int number)
+{
+    subtract_from_all(&raw, number);
+    return raw;
+}
+
+/* Bits i of sixteen to bit 4 of each byte. Four bits times 2^4 + 2^11 + 2^18 + 2^25 are each at that place of a byte, among others. */
 DEVICE void add_fifth_bits(struct sixteen *s, uint32_t bits)
 {
     for (int i = 0; i < 4; i++)
-        for (int k = 0; k < 4; k++)
-            s->level[i] |= (int)((bits >> (4 * i + k) & 1) << (8 * k + 4));
+        s->level[i] |= (int)((bits >> 4 * i & 15) * 0x02040810u & 0x10101010u);
 }
 
 /* Four codes of four bits, a byte each, to the bytes that a table has for them. */
@@ -59,15 +75,16 @@ DEVICE void look_up_all(struct sixteen *s, const int8_t *table)
 }
 
 /* In blocks of 32, half h is the low or the high halves of the same sixteen bytes. */
-DEVICE struct sixteen take_q4_0(const uint8_t *b, int h)
+DEVICE struct sixteen raw_q4_0(const uint8_t *b, int h)
 {
     struct sixteen s = {{0}, half_at(b), 0};
     uint32_t bytes[4];
     load_pairs(b + 2, bytes);
     halves_of(bytes, h, &s);
-    subtract_from_all(&s, 8);
     return s;
 }
+
+DEVICE struct sixteen take_q4_0(const uint8_t *b, int h) { return less(raw_q4_0(b, h), 8); }
 
 DEVICE struct sixteen take_q4_1(const uint8_t *b, int h)
 {
@@ -78,16 +95,17 @@ DEVICE struct sixteen take_q4_1(const uint8_t *b, int h)
     return s;
 }
 
-DEVICE struct sixteen take_q5_0(const uint8_t *b, int h)
+DEVICE struct sixteen raw_q5_0(const uint8_t *b, int h)
 {
     struct sixteen s = {{0}, half_at(b), 0};
     uint32_t bytes[4];
     load_pairs(b + 6, bytes);
     halves_of(bytes, h, &s);
     add_fifth_bits(&s, pair_at(b + 2) >> 16 * h);
-    subtract_from_all(&s, 16);
     return s;
 }
+
+DEVICE struct sixteen take_q5_0(const uint8_t *b, int h) { return less(raw_q5_0(b, h), 16); }
 
 DEVICE struct sixteen take_q5_1(const uint8_t *b, int h)
 {
@@ -133,7 +151,7 @@ DEVICE struct sixteen take_q2_k(const uint8_t *b, int u)
     return s;
 }
 
-DEVICE struct sixteen take_q3_k(const uint8_t *b, int u)
+DEVICE struct sixteen raw_q3_k(const uint8_t *b, int u)
 {
     const uint8_t *packed = b + 96;
     int low = u < 8 ? packed[u] & 15 : packed[u - 8] >> 4, high = packed[8 + u % 4] >> 2 * (u / 4) & 3;
@@ -143,45 +161,78 @@ DEVICE struct sixteen take_q3_k(const uint8_t *b, int u)
     load_pairs(b + u % 2 * 16, third);
     for (int i = 0; i < 4; i++)
         s.level[i] = (int)((bytes[i] >> 2 * (u / 2 % 4) & 0x03030303u) | (third[i] >> u / 2 & 0x01010101u) << 2);
-    subtract_from_all(&s, 4);
     return s;
 }
 
+DEVICE struct sixteen take_q3_k(const uint8_t *b, int u) { return less(raw_q3_k(b, u), 4); }
+
+/* Scales and minimums of groups g and g + 1 of 32, g even, of the first sixteen bytes of a block of Q4_K or Q5_K: two halves and twelve
+   bytes (`six_bits` of blocks.cuh reads these one by one). */
+DEVICE void scale_by_six_bits(uint4 head, int g, struct sixteen *pair)
+{
+    int shift = 8 * (g % 4);
+    uint32_t low = head.y >> shift, second = head.z >> shift, third = head.w >> shift;
+    uint32_t scales = g < 4 ? low & 0x3F3F : (third & 0x0F0F) | (low >> 2 & 0x3030);
+    uint32_t minimums = g < 4 ? second & 0x3F3F : (third >> 4 & 0x0F0F) | (second >> 2 & 0x3030);
+    float scale = from_half((uint16_t)head.x), minimum = from_half((uint16_t)(head.x >> 16));
+    for (int i = 0; i < 2; i++) {
+        pair[i].scale = small(scales >> 8 * i & 0xFF) * scale;
+        pair[i].minimum = small(minimums >> 8 * i & 0xFF) * minimum;
+    }
+}
+
+/* Sixteens u and u + 2 of a block: the low and the high halves of the same bytes. */
+DEVICE void pair_q4_k(const uint8_t *b, int u, struct sixteen *pair)
+{
+    scale_by_six_bits(*(const uint4 *)b, u / 2, pair);
+    uint4 bytes = *(const uint4 *)(b + 16 + u / 4 * 32 + u % 2 * 16);
+    halves_of(&bytes.x, 0, &pair[0]);
+    halves_of(&bytes.x, 1, &pair[1]);
+}
+
+DEVICE void pair_q5_k(const uint8_t *b, int u, struct sixteen *pair)
+{
+    scale_by_six_bits(*(const uint4 *)b, u / 2, pair);
+    uint4 bytes = *(const uint4 *)(b + 48 + u / 4 * 32 + u % 2 * 16), fifth = *(const uint4 *)(b + 16 + u % 2 * 16);
+    const uint32_t *bits = &fifth.x;
+    halves_of(&bytes.x, 0, &pair[0]);
+    halves_of(&bytes.x, 1, &pair[1]);
+    for (int i = 0; i < 4; i++) {
+        uint32_t two = bits[i] >> u / 2;
+        pair[0].level[i] |= (int)((two & 0x01010101u) << 4);
+        pair[1].level[i] |= (int)((two & 0x02020202u) << 3);
+    }
+}
+
+/* One of such a pair. */
 DEVICE struct sixteen take_q4_k(const uint8_t *b, int u)
 {
-    int scale, minimum;
-    six_bits(b + 4, u / 2, &scale, &minimum);
-    struct sixteen s = {{0}, scale * half_at(b), minimum * half_at(b + 2)};
-    uint4 bytes = *(const uint4 *)(b + 16 + u / 4 * 32 + u % 2 * 16);
-    halves_of(&bytes.x, u / 2 % 2, &s);
-    return s;
+    struct sixteen pair[2];
+    pair_q4_k(b, u & ~2, pair);
+    return u & 2 ? pair[1] : pair[0];
 }
 
 DEVICE struct sixteen take_q5_k(const uint8_t *b, int u)
 {
-    int scale, minimum;
-    six_bits(b + 4, u / 2, &scale, &minimum);
-    struct sixteen s = {{0}, scale * half_at(b), minimum * half_at(b + 2)};
-    uint4 bytes = *(const uint4 *)(b + 48 + u / 4 * 32 + u % 2 * 16), fifth = *(const uint4 *)(b + 16 + u % 2 * 16);
-    const uint32_t *bits = &fifth.x;
-    halves_of(&bytes.x, u / 2 % 2, &s);
+    struct sixteen pair[2];
+    pair_q5_k(b, u & ~2, pair);
+    return u & 2 ? pair[1] : pair[0];
+}
+
+DEVICE struct sixteen raw_q6_k(const uint8_t *b, int u)
+{
+    /* bits of u rather than quotients, so that the compiler sees that u and u + 4 load the same */
+    struct sixteen s = {{0}, small_signed(b[192 + u]) * half_at(b + 208), 0};
+    uint32_t bytes[4], high[4];
+    load_pairs(b + (u & 8) * 8 + (u & 3) * 16, bytes);
+    load_pairs(b + 128 + (u & 8) * 4 + (u & 1) * 16, high);
+    halves_of(bytes, u >> 2 & 1, &s);
     for (int i = 0; i < 4; i++)
-        s.level[i] |= (int)((bits[i] >> u / 2 & 0x01010101u) << 4);
+        s.level[i] |= (int)((high[i] >> (u & 6) & 0x03030303u) << 4);
     return s;
 }
 
-DEVICE struct sixteen take_q6_k(const uint8_t *b, int u)
-{
-    struct sixteen s = {{0}, (int8_t)b[192 + u] * half_at(b + 208), 0};
-    uint32_t bytes[4], high[4];
-    load_pairs(b + u / 8 * 64 + u % 4 * 16, bytes);
-    load_pairs(b + 128 + u / 8 * 32 + u % 2 * 16, high);
-    halves_of(bytes, u / 4 % 2, &s);
-    for (int i = 0; i < 4; i++)
-        s.level[i] |= (int)((high[i] >> 2 * (u / 2 % 4) & 0x03030303u) << 4);
-    subtract_from_all(&s, 32);
-    return s;
-}
+DEVICE struct sixteen take_q6_k(const uint8_t *b, int u) { return less(raw_q6_k(b, u), 32); }
 
 DEVICE struct sixteen take_iq4_xs(const uint8_t *b, int u)
 {
