@@ -313,7 +313,8 @@ class Mini:
             handle, base = self.alloc(link, 24, 2**30)
             halves.append(self.vector(link, 0, handle, base))
             link.ask(SetTensor(tensor=halves[-1], offset=0), np.ones(6, "<f4").tobytes())
-        port = parse_endpoint(self.endpoints[0]).port + 1000
+        # of no other test's servers or connections, which have ports that the system gives out: on Linux from 32768 on
+        port = 20000 + parse_endpoint(self.endpoints[0]).port % 12000
         host = self.host or parse_endpoint(self.endpoints[0]).host.encode()
         inits = [CommInit(device=0, rank=n, world=2, port=port, host=host if n else b"") for n in range(2)]
         if self.is_pair(links, inits):
