@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -43,6 +44,7 @@ from tests.test_plan import World
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
 
+USERS_CACHE = os.environ.get("XDG_CACHE_HOME")
 OUT_OF_MEMORY, ECC_UNCORRECTABLE, LAUNCH_FAILED, NOT_SUPPORTED = 2, 214, 719, 801
 """CUresult of cuda.h."""
 
@@ -842,7 +844,9 @@ def test_a_server_is_conformant(stand_in: StandIn, tmp_path: Path, order: str) -
 def test_a_stock_client_runs_a_real_model(stand_in: StandIn, upstream_build: object, tmp_path: Path) -> None:
     """Gemma 3 270M, two tokens: a minute and a half."""
     said = []
-    with Server(make_host("native")) as server, serving(tmp_path, room="1G") as address:
+    with Server(make_host("native")) as server, serving(tmp_path, room="1G") as address, pytest.MonkeyPatch.context() as patch:
+        # the client and the model are in the user's own cache directory
+        patch.delenv("XDG_CACHE_HOME") if USERS_CACHE is None else patch.setenv("XDG_CACHE_HOME", USERS_CACHE)
         for rpc in (server.endpoint, address):
             said += upstream.generate_each("3.6.1", rpc=rpc, model=upstream.find_model(), runs=[("The", None)], n_predict=2)
     assert said[0].tokens == said[1].tokens
