@@ -16,9 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ggml_rpc_ref.backends import DeviceFault
 from ggml_rpc_ref.backends.cuda import compiler
-from ggml_rpc_ref.backends.cuda.device import MAP_BYTES, PREFIX, Launch
+from ggml_rpc_ref.backends.cuda.device import PREFIX, Launch
 from tests.support.gpu import HERE, Emulated, Replayed, kept
 
 FLAGS = [
@@ -133,18 +132,12 @@ class Interpreted(Emulated):
         return ctypes.c_void_p(found)
 
     def run(self, launch: Launch, function: Any) -> None:
-        self._alive()
-        self.launched.append(launch.kernel)
         assert self._library.ptx_parameter_bytes(function) == len(launch.argument), "parameters of another size"
-        grid, block = (ctypes.c_uint * 3)(*launch.grid), (ctypes.c_uint * 3)(launch.block, 1, 1)
-        room = ctypes.create_string_buffer(len(launch.argument) + MAP_BYTES)
-        argument = ctypes.c_void_p(-(-ctypes.addressof(room) // MAP_BYTES) * MAP_BYTES)
-        ctypes.memmove(argument, launch.argument, len(launch.argument))
-        with self._one_at_a_time:
-            fault = self._library.ptx_launch(function, grid, block, launch.shared, argument, self.order)
-        if fault:
-            self.dead = f"{launch.kernel}: {fault.decode()}"
-            raise DeviceFault(self.dead)
+        super().run(launch, function)
+
+    @property
+    def _start(self) -> Any:
+        return self._library.ptx_launch
 
     def close(self) -> None:
         for module in self._modules.values():
