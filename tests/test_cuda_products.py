@@ -146,6 +146,18 @@ def test_no_more_is_counted_than_indices_of_32_bits_do(w: tuple[int, int], x: tu
     assert plan.calls[-1].kernel == f"mul_mat_{kernel}"
 
 
+def test_experts_of_more_rows_than_a_launch_has_blocks_for_are_multiplied_in_turn() -> None:
+    """A dimension may be as long as its stride is short: nothing here has that much memory."""
+    for rows, kernel in ((products.LONGEST, "mul_mat_id_q4_0"), (products.LONGEST + 2, "mul_mat_id_naive")):
+        quads = [Operand("F32", ne).quad for ne in ((rows, 2, 3), (32, rows, 4), (32, 2, 3), (2, 3))]
+        kinds = [BY_NAME[kind] for kind in ("F32", "Q4_0", "F32", "I32")]
+        dst, *src = (Tensor(kind, ne, contiguous_nb(kind, ne)) for kind, ne in zip(kinds, quads, strict=True))
+        plan = PLANNERS["MUL_MAT_ID"](Node(dst, tuple(src), bytes(64), ops_of(DEFAULT)["MUL_MAT_ID"]), Limits(90, 132))
+        assert plan is not None
+        assert plan.calls[-1].kernel == kernel
+        assert plan.calls[-1].grid[0] < 2**31  # what CUDA takes
+
+
 def test_strides_that_no_tensor_map_holds_are_not_mapped() -> None:
     w = product("F16", 64, 16, 16).source(0)
     assert products._has_boxes(w, Limits(90, 132))

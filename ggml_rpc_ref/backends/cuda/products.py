@@ -165,7 +165,7 @@ def mul_mat_id(node: Node, limits: Limits) -> Plan | None:
         return Plan(())
     if not dst.nelements:
         return Plan((check,))
-    fits = max(dst.ne[1:3]) < MOST_BLOCKS and x.dtype.name == "F32" and 0 < w.ne[0] <= LONGEST
+    fits = max(dst.ne[1:3]) < MOST_BLOCKS and x.dtype.name == "F32" and w.ne[0] > 0 and max(w.ne[:2]) <= LONGEST
     if w.dtype.name not in ROUNDED or not fits:
         return Plan((check, Call("mul_mat_id_naive", blocks(dst.nelements * WARP))))
     groups = -(-w.ne[1] // TOGETHER)

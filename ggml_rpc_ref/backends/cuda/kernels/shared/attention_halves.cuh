@@ -1,7 +1,7 @@
 /* K and V of other types as F16 in scratch memory, for FLASH_ATTN_EXT in tensor cores: rows without gaps, one matrix after the other.
 
-   A matrix is divided by a power of two so that its largest number fits; its exponents stand before the rows. F16 then holds a row
-   that is smaller than the largest of its matrix by 2^24 as finely as it holds one of that size. The first number of a row that is
+   A matrix is divided by a power of two so that its largest number fits; its exponents stand before the rows. Of a row whose largest number
+   is up to 2^24 times smaller than its matrix's, F16 then still has fourteen bits below that number. The first number of a row that is
    smaller still becomes NaN: rows of the result that meet it are computed by themselves (attention_tile.cuh).
 
    more[3]: bytes of scratch memory before them; K comes first, if it is there. */

@@ -33,7 +33,8 @@ DEVICE void round_rows(const struct geometry *node)
     const struct geometry &g = *node;
     const struct operand *x = &g.src[1];
     int lane = threadIdx.x % WARP;
-    /* 32 bits: the quotients of longer numbers take several times as long as the rest */
+    /* 32 bits: the quotients of longer numbers take several times as long as the rest. There are no more groups: each has 44 bytes of
+       scratch memory, of which a plan gets no more than a GPU has */
     uint32_t groups = (uint32_t)(x->ne[0] / WARP), count = (uint32_t)rows_of(x) * groups, warps = gridDim.x * (blockDim.x / WARP);
     for (uint32_t i = *g.outcome ? count : blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP; i < count; i += warps) {
         uint32_t row = i / groups, group = i % groups;
